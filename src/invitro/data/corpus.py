@@ -1,0 +1,111 @@
+"""The canonical table: texts with crowd labels, checked at the door."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+
+from invitro.errors import InputError
+from invitro.scales import Scale
+
+SPLITS = ("train", "val", "test", "unlabelled")
+"""Where a text belongs; ``unlabelled`` texts can only serve as augmentation's pool."""
+
+COLUMNS = ("text_id", "text", "group_id", "split", "crowd_label")
+DEMOGRAPHICS = ("gender", "education", "race", "age", "income")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts that people rated on one scale.
+
+    Args:
+        name: the corpus's key, such as ``newsemp18``.
+        table: one row a text, with `COLUMNS`, any of `DEMOGRAPHICS`, and whatever else the source carries
+            (the simulator adds ``truth`` and ``llm_label``). ``text_id`` is unique; ``crowd_label`` is float64 in the
+            scale's units, NaN where nobody rated; ``split`` is one of `SPLITS`.
+        licence: under which terms the data may be used.
+        citation: whom to cite.
+        label_corpora: the corpora whose LLM label sets cover these texts: itself, or the members of a combination,
+            whose ids carry the member's name as a prefix (``newsemp22:R_1``).
+    """
+
+    name: str
+    table: pd.DataFrame
+    licence: str
+    citation: str
+    label_corpora: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.label_corpora:
+            object.__setattr__(self, "label_corpora", (self.name,))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what training can see: ids, texts, groups, splits and crowd labels, whatever the row order."""
+        table = self.table.loc[:, list(COLUMNS)].sort_values("text_id")
+        return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
+
+    def of_split(self, *splits: str) -> pd.DataFrame:
+        """Return the rows of the given splits, in the table's order."""
+        return self.table.loc[self.table["split"].isin(splits)]
+
+
+def checked(table: pd.DataFrame, scale: Scale, source: str, published_splits: bool = True) -> pd.DataFrame:
+    """Return `table` with typed canonical columns, or refuse it with every fault that was found.
+
+    Args:
+        table: at least ``text_id``, ``text`` and ``crowd_label``; a missing ``group_id`` becomes the text's own id, and
+            a missing ``split`` becomes ``train``, or ``unlabelled`` where there is no crowd label.
+        scale: bounds of the crowd labels.
+        source: the file (or corpus) named in errors.
+        published_splits: whether ``split`` has to be there already.
+
+    Raises:
+        InputError: empty table, missing column, duplicate id, missing text, label outside the scale, unknown split.
+    """
+    if table.empty:
+        raise InputError(f"{source}: expected texts, found an empty table; check the file, or the filter that led here")
+    table = table.reset_index(drop=True)
+    if "group_id" not in table:
+        table["group_id"] = table["text_id"]
+    if "split" not in table and not published_splits:
+        table["split"] = table["crowd_label"].notna().map({True: "train", False: "unlabelled"})
+    bounds = pa.Check.in_range(scale.minimum, scale.maximum, error=f"{scale.minimum:g} to {scale.maximum:g} ({scale.name})")
+    schema = pa.DataFrameSchema(
+        {
+            "text_id": pa.Column(str, unique=True),
+            "text": pa.Column(str, pa.Check(lambda texts: texts.str.strip() != "", error="a text that is not blank")),
+            "group_id": pa.Column(str),
+            "split": pa.Column(str, pa.Check.isin(SPLITS, error=f"one of {', '.join(SPLITS)}")),
+            "crowd_label": pa.Column(float, bounds, nullable=True),
+        }
+    )
+    try:
+        return schema.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        raise InputError(*_explained(errors.failure_cases, table, source)) from None
+
+
+def _explained(cases: pd.DataFrame, table: pd.DataFrame, source: str, most: int = 10) -> Sequence[str]:
+    """Turn pandera's failure cases into lines that say file, row, column, expected and found."""
+    lines = []
+    for case in cases.head(most).to_dict("records"):
+        index, column, check = case["index"], case["column"] or case["failure_case"], str(case["check"])
+        if check == "column_in_dataframe":
+            lines.append(f"{source}: expected a column {case['failure_case']}; found {', '.join(map(str, table.columns))}")
+            continue
+        row = "" if pd.isna(index) else f" data row {int(index) + 1}{_id_of(table, index)},"
+        expected = {"field_uniqueness": "an id that stands once", "not_nullable": "a value"}.get(check, check)
+        found = "nothing" if check == "not_nullable" else f"{case['failure_case']!r}"
+        lines.append(f"{source}:{row} column {column}: expected {expected}, found {found}")
+    if len(cases) > most:
+        lines.append(f"{source}: and {len(cases) - most} more faults")
+    return lines
+
+
+def _id_of(table: pd.DataFrame, index: Any) -> str:
+    return f" (text_id {table.at[index, 'text_id']})" if "text_id" in table else ""

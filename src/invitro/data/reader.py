@@ -1,0 +1,83 @@
+"""What every corpus reader shares: where its files lie, and how splits are laid over the table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+import pooch
+
+from invitro.data.corpus import Corpus
+from invitro.errors import InputError
+from invitro.scales import Scale
+
+
+class Reader(Protocol):
+    """Something that can be asked for a corpus."""
+
+    name: str
+
+    def read(self, scale: Scale) -> Corpus:
+        """Read the corpus with the crowd labels of `scale`'s construct, its splits assigned."""
+
+
+class Split(Protocol):
+    """A rule that says which text is for training, validation and test."""
+
+    def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
+        """Return the split of each row of a canonical table, on the same index."""
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """The one folder for data files: ``FOLDER/<corpus>/<file>``, or ``FOLDER/<file>``.
+
+    Args:
+        path: the folder, as named by the configuration or ``INVITRO_DATA_DIR``; None is the user's cache folder.
+    """
+
+    path: str | Path | None = None
+
+    @property
+    def root(self) -> Path:
+        """The folder that is used."""
+        return Path(self.path) if self.path is not None else Path(pooch.os_cache("invitro"))
+
+    def find(self, corpus: str, file: str) -> Path | None:
+        """Return where `file` of `corpus` lies, or None."""
+        for candidate in (self.root / corpus / file, self.root / file):
+            if candidate.is_file():
+                return candidate
+        return None
+
+    def need(self, corpus: str, file: str, obtain: str) -> Path:
+        """Return where `file` lies, or refuse, saying where it was looked for and how to `obtain` it."""
+        found = self.find(corpus, file)
+        if found is None:
+            raise InputError(
+                f"{corpus}: the file {file} is not in {self.root / corpus} nor in {self.root}. {obtain} "
+                "Put it there, or name another folder by data.folder= or INVITRO_DATA_DIR"
+            )
+        return found
+
+    def fetch(self, corpus: str, file: str, url: str, sha256: str, licence: str) -> Path:
+        """Return where `file` lies, after downloading it when it is not there yet; its hash is checked either way.
+
+        Raises:
+            InputError: the file is there with another content, or it can not be downloaded.
+        """
+        target = self.find(corpus, file) or self.root / corpus / file
+        if target.is_file() and pooch.file_hash(str(target)) != sha256:
+            raise InputError(
+                f"{target}: expected SHA-256 {sha256}, found {pooch.file_hash(str(target))}; "
+                f"this is not the published file. Move it away to download {url} anew"
+            )
+        try:
+            pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=target.name, path=target.parent, progressbar=False)
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors; pooch reports a wrong hash by ValueError
+            raise InputError(
+                f"{corpus}: {file} is not in {self.root / corpus} and could not be downloaded from {url} "
+                f"({type(error).__name__}). Download it by hand ({licence}; SHA-256 {sha256}) into {target.parent}, "
+                "or name the folder that holds it by data.folder= or INVITRO_DATA_DIR"
+            ) from error
+        return target

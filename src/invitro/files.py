@@ -1,0 +1,130 @@
+"""Files in and out: tables by suffix, columns that must be there, writes that are whole or absent."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import pandas as pd
+
+from invitro.errors import InputError
+
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+
+
+def suffix_of(path: Path) -> str:
+    """Return the table suffix of `path`, one of `SUFFIXES`; anything else is refused."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: expected a table file ending in {', '.join(SUFFIXES)}; found {suffix or 'no ending'!r}")
+    return suffix
+
+
+def read_table(path: str | Path, **csv_options: Any) -> pd.DataFrame:
+    """Read a table with all columns as text, so that ids such as ``007`` survive; missing cells are NA.
+
+    CSV and TSV are UTF-8 with a header unless `csv_options` (those of `pandas.read_csv`) say otherwise.
+
+    Raises:
+        InputError: the file is missing, empty, of an unknown kind or not readable as what its suffix says.
+    """
+    path = Path(path)
+    suffix = suffix_of(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file (looked in {path.parent.resolve()})")
+    try:
+        if suffix == ".parquet":
+            frame = pd.read_parquet(path)
+        elif suffix == ".jsonl":
+            with path.open(encoding="utf-8") as lines:
+                frame = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
+        else:
+            options = {"sep": "\t" if suffix == ".tsv" else ",", "dtype": str, "keep_default_na": False, "na_values": [""]}
+            frame = pd.read_csv(path, encoding="utf-8", **(options | csv_options))
+    except (ValueError, OSError) as error:  # pandas' parser errors, UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise InputError(f"{path}: not readable as a {suffix[1:].upper()} table: {error}") from error
+    return frame if csv_options.get("header", 0) is None else _as_text(frame)
+
+
+def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Turn numbers into text as a person would write them, and blanks into NA."""
+
+    def text(value: Any) -> Any:
+        if value is None or (not isinstance(value, (list, dict)) and pd.isna(value)):
+            return None
+        if isinstance(value, float) and value.is_integer():
+            return str(int(value))
+        return str(value)
+
+    columns = {str(name): pd.Series([text(value) for value in column], index=frame.index, dtype="str")
+               for name, column in frame.items()}
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def require_columns(frame: pd.DataFrame, columns: Iterable[str], source: str | Path, mend: str = "") -> None:
+    """Refuse `frame` when any of `columns` is missing, naming all that are and what there is instead."""
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        found = ", ".join(map(str, frame.columns)) or "none"
+        raise InputError(
+            f"{source}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}; found {found}"
+            + (f". {mend}" if mend else "")
+        )
+
+
+def numbers(column: "pd.Series[Any]", source: str | Path) -> "pd.Series[float]":
+    """Read a column of text as float64, blanks and ``unknown`` as NaN; anything else is refused with its row."""
+    text = column.astype("str").str.strip()
+    blank = column.isna() | text.str.lower().isin(["", "unknown", "nan", "na", "n/a", "none"])
+    values = pd.to_numeric(text.mask(blank), errors="coerce").astype("float64")
+    wrong = values.isna() & ~blank
+    if wrong.any():
+        position = int(wrong.to_numpy().argmax())
+        raise InputError(
+            f"{source}: data row {position + 1}, column {column.name}: expected a number, found {text.iloc[position]!r}"
+            + (f" (and {int(wrong.sum()) - 1} more rows)" if wrong.sum() > 1 else "")
+        )
+    return values
+
+
+@contextmanager
+def whole_or_absent(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` and rename it to `path` at the end; an exception leaves nothing behind."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix, delete=False) as handle:
+        temporary = Path(handle.name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with whole_or_absent(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all; NaN is refused, since JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    """Return the process's umask (which can only be read by setting it)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
