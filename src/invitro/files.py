@@ -14,13 +14,16 @@ import pandas as pd
 from invitro.errors import InputError
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+BLANK = ("", "unknown", "nan", "na", "n/a", "none")
+"""How files write a missing number, in lower case."""
 
 
 def suffix_of(path: Path) -> str:
     """Return the table suffix of `path`, one of `SUFFIXES`; anything else is refused."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path}: expected a table file ending in {', '.join(SUFFIXES)}; found {suffix or 'no ending'!r}")
+        found = repr(suffix) if suffix else "no ending"
+        raise InputError(f"{path}: expected a table file ending in {', '.join(SUFFIXES)}; found {found}")
     return suffix
 
 
@@ -39,29 +42,60 @@ def read_table(path: str | Path, **csv_options: Any) -> pd.DataFrame:
     try:
         if suffix == ".parquet":
             frame = pd.read_parquet(path)
+            # A named index is a column that pandas kept aside when the file was written; an unnamed one is row numbers.
+            frame = frame.reset_index(drop=frame.index.names == [None])
         elif suffix == ".jsonl":
-            with path.open(encoding="utf-8") as lines:
-                frame = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
+            frame = _read_jsonl(path)
         else:
-            options = {"sep": "\t" if suffix == ".tsv" else ",", "dtype": str, "keep_default_na": False, "na_values": [""]}
-            frame = pd.read_csv(path, encoding="utf-8", **(options | csv_options))
-    except (ValueError, OSError) as error:  # pandas' parser errors, UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise InputError(f"{path}: not readable as a {suffix[1:].upper()} table: {error}") from error
+            separator = "\t" if suffix == ".tsv" else ","
+            options: dict[str, Any] = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""]}
+            frame = pd.DataFrame(pd.read_csv(path, encoding="utf-8", **(options | csv_options)))
+    except InputError:
+        raise
+    except (ValueError, OSError) as error:  # parser, Unicode and Arrow errors are ValueErrors
+        raise InputError(f"{path}: not readable as a {suffix[1:].upper()} table: {str(error).strip()}") from error
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus cells for an index and shifts all columns
+        found = frame.shape[1] + frame.index.nlevels
+        raise InputError(
+            f"{path}: expected {frame.shape[1]} cells in a row, as in the header, found {found} in data row 1; "
+            "check the separator, and put cells that contain it in quotes"
+        )
     return frame if csv_options.get("header", 0) is None else _as_text(frame)
 
 
-def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """Turn numbers into text as a person would write them, and blanks into NA."""
+def _read_jsonl(path: Path) -> pd.DataFrame:
+    """Read one JSON object a line; blank lines are skipped."""
+    rows = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise InputError(
+                    f"{path}: line {number}: expected a JSON object, found {line.strip()[:40]!r} ({error.msg})"
+                ) from error
+            if not isinstance(row, dict):
+                raise InputError(f"{path}: line {number}: expected a JSON object, found {line.strip()[:40]!r}")
+            rows.append(row)
+    return pd.DataFrame(rows, dtype=object)  # or a missing value would round long integers in its column
 
-    def text(value: Any) -> Any:
-        if value is None or (not isinstance(value, (list, dict)) and pd.isna(value)):
+
+def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Turn numbers into text as a person would write them, and empty cells into NA."""
+
+    def text(value: Any) -> str | None:
+        if pd.api.types.is_scalar(value) and (pd.isna(value) or value == ""):
             return None
         if isinstance(value, float) and value.is_integer():
             return str(int(value))
         return str(value)
 
-    columns = {str(name): pd.Series([text(value) for value in column], index=frame.index, dtype="str")
-               for name, column in frame.items()}
+    columns = {
+        str(name): pd.Series([text(value) for value in column], index=frame.index, dtype="str")
+        for name, column in frame.items()
+    }
     return pd.DataFrame(columns, index=frame.index)
 
 
@@ -79,7 +113,7 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str], source: str | P
 def numbers(column: "pd.Series[Any]", source: str | Path) -> "pd.Series[float]":
     """Read a column of text as float64, blanks and ``unknown`` as NaN; anything else is refused with its row."""
     text = column.astype("str").str.strip()
-    blank = column.isna() | text.str.lower().isin(["", "unknown", "nan", "na", "n/a", "none"])
+    blank = column.isna() | text.str.lower().isin(BLANK)
     values = pd.to_numeric(text.mask(blank), errors="coerce").astype("float64")
     wrong = values.isna() & ~blank
     if wrong.any():

@@ -70,11 +70,12 @@ def checked(table: pd.DataFrame, scale: Scale, source: str, published_splits: bo
     if table.empty:
         raise InputError(f"{source}: expected texts, found an empty table; check the file, or the filter that led here")
     table = table.reset_index(drop=True)
-    if "group_id" not in table:
+    if "group_id" not in table and "text_id" in table:
         table["group_id"] = table["text_id"]
-    if "split" not in table and not published_splits:
+    if "split" not in table and "crowd_label" in table and not published_splits:
         table["split"] = table["crowd_label"].notna().map({True: "train", False: "unlabelled"})
-    bounds = pa.Check.in_range(scale.minimum, scale.maximum, error=f"{scale.minimum:g} to {scale.maximum:g} ({scale.name})")
+    expected = f"{scale.minimum:g} to {scale.maximum:g} ({scale.name})"
+    bounds = pa.Check.in_range(scale.minimum, scale.maximum, error=expected)
     schema = pa.DataFrameSchema(
         {
             "text_id": pa.Column(str, unique=True),
@@ -96,7 +97,8 @@ def _explained(cases: pd.DataFrame, table: pd.DataFrame, source: str, most: int 
     for case in cases.head(most).to_dict("records"):
         index, column, check = case["index"], case["column"] or case["failure_case"], str(case["check"])
         if check == "column_in_dataframe":
-            lines.append(f"{source}: expected a column {case['failure_case']}; found {', '.join(map(str, table.columns))}")
+            there = ", ".join(map(str, table.columns))
+            lines.append(f"{source}: expected a column {case['failure_case']}; found {there}")
             continue
         row = "" if pd.isna(index) else f" data row {int(index) + 1}{_id_of(table, index)},"
         expected = {"field_uniqueness": "an id that stands once", "not_nullable": "a value"}.get(check, check)
@@ -108,4 +110,5 @@ def _explained(cases: pd.DataFrame, table: pd.DataFrame, source: str, most: int 
 
 
 def _id_of(table: pd.DataFrame, index: Any) -> str:
-    return f" (text_id {table.at[index, 'text_id']})" if "text_id" in table else ""
+    text_id: Any = table.at[index, "text_id"] if "text_id" in table else None
+    return "" if pd.isna(text_id) else f" (text_id {text_id})"

@@ -1,5 +1,6 @@
-"""What every corpus reader shares: where its files lie, and how splits are laid over the table."""
+"""What every corpus reader shares: where its files lie, what it measures, and how splits are laid over the table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -7,15 +8,17 @@ from typing import Protocol
 import pandas as pd
 import pooch
 
-from invitro.data.corpus import Corpus
-from invitro.errors import InputError
+from invitro.data.corpus import DEMOGRAPHICS, Corpus
+from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 
 
 class Reader(Protocol):
     """Something that can be asked for a corpus."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The corpus's key."""
 
     def read(self, scale: Scale) -> Corpus:
         """Read the corpus with the crowd labels of `scale`'s construct, its splits assigned."""
@@ -41,7 +44,8 @@ class DataFolder:
     @property
     def root(self) -> Path:
         """The folder that is used."""
-        return Path(self.path) if self.path is not None else Path(pooch.os_cache("invitro"))
+        # An empty INVITRO_DATA_DIR means that none was named, not the current directory.
+        return Path(self.path).expanduser() if self.path not in (None, "") else Path(pooch.os_cache("invitro"))
 
     def find(self, corpus: str, file: str) -> Path | None:
         """Return where `file` of `corpus` lies, or None."""
@@ -52,13 +56,18 @@ class DataFolder:
 
     def need(self, corpus: str, file: str, obtain: str) -> Path:
         """Return where `file` lies, or refuse, saying where it was looked for and how to `obtain` it."""
-        found = self.find(corpus, file)
-        if found is None:
-            raise InputError(
-                f"{corpus}: the file {file} is not in {self.root / corpus} nor in {self.root}. {obtain} "
-                "Put it there, or name another folder by data.folder= or INVITRO_DATA_DIR"
-            )
-        return found
+        return self.need_all(corpus, [file], obtain)[0]
+
+    def need_all(self, corpus: str, files: Sequence[str], obtain: str) -> list[Path]:
+        """Return where each of `files` lies, or refuse, naming all that are missing."""
+        found = [(file, self.find(corpus, file)) for file in files]
+        refuse_if_any(
+            f"{corpus}: the file {file} is neither in {self.root / corpus} nor in {self.root}. {obtain} "
+            "Put it there, or name another folder by data.folder= or INVITRO_DATA_DIR"
+            for file, path in found
+            if path is None
+        )
+        return [path for _, path in found if path is not None]
 
     def fetch(self, corpus: str, file: str, url: str, sha256: str, licence: str) -> Path:
         """Return where `file` lies, after downloading it when it is not there yet; its hash is checked either way.
@@ -74,10 +83,36 @@ class DataFolder:
             )
         try:
             pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=target.name, path=target.parent, progressbar=False)
-        except (OSError, ValueError) as error:  # requests' errors are OSErrors; pooch reports a wrong hash by ValueError
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors, pooch's for a wrong hash a ValueError
             raise InputError(
                 f"{corpus}: {file} is not in {self.root / corpus} and could not be downloaded from {url} "
                 f"({type(error).__name__}). Download it by hand ({licence}; SHA-256 {sha256}) into {target.parent}, "
                 "or name the folder that holds it by data.folder= or INVITRO_DATA_DIR"
             ) from error
         return target
+
+
+def refuse_other_construct(corpus: str, scale: Scale, offered: Sequence[str], choices: str) -> None:
+    """Refuse a `scale` whose construct is not among those that `corpus` has crowd labels of."""
+    if scale.construct not in offered:
+        raise InputError(
+            f"{corpus}: has crowd labels of {' and '.join(offered)}, not of {scale.construct!r} (scale {scale.name}); "
+            f"choose {choices}"
+        )
+
+
+def without_unknown(table: pd.DataFrame) -> pd.DataFrame:
+    """Return `table` with "unknown" and blank cells as NA in what describes the author.
+
+    These are the demographic, personality (``personality_*``) and empathy questionnaire (``iri_*``) columns.
+    """
+    table = table.copy()
+    for name in about_author(table):
+        text = table[name].str.strip()
+        table[name] = text.mask(text.str.lower().isin(["", "unknown"]))
+    return table
+
+
+def about_author(table: pd.DataFrame) -> list[str]:
+    """Return the names of the columns that describe the author and not the text."""
+    return [name for name in table.columns if name in DEMOGRAPHICS or name.startswith(("personality_", "iri_"))]

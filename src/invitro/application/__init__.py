@@ -1,0 +1,16 @@
+"""What is done with LLM labels: pure functions from labels to labels."""
+
+from invitro.application.policy import Application, Corrected, alpha_problem, correct, seeded_share
+from invitro.application.training_labels import TrainingLabels, divide, names_own_pool, training_labels
+
+__all__ = [
+    "Application",
+    "Corrected",
+    "TrainingLabels",
+    "alpha_problem",
+    "correct",
+    "divide",
+    "names_own_pool",
+    "seeded_share",
+    "training_labels",
+]

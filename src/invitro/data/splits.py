@@ -1,0 +1,213 @@
+"""Which text is for training, validation and test: as published, by seeded shares, or by folds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit
+from sklearn.model_selection import KFold as PlainKFold
+
+from invitro.data.corpus import SPLITS
+from invitro.data.shared_texts import same_text
+from invitro.errors import InputError, refuse_if_any
+
+Rows = npt.NDArray[np.intp]
+"""Positions of rows in a table."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """The splits that the corpus came with; a text without a crowd label is ``unlabelled`` wherever it stood."""
+
+    def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
+        """Return the table's own ``split`` column.
+
+        Raises:
+            InputError: the corpus has no published split, or nothing to train on.
+        """
+        split = table["split"].where(table["crowd_label"].notna(), "unlabelled").astype("str").rename("split")
+        if not split.isin(["val", "test"]).any():
+            raise InputError(
+                "data.split: the corpus has no published validation or test texts with crowd labels "
+                f"({_sizes(split)}); choose data/split=holdout or data/split=kfold"
+            )
+        if not (split == "train").any():
+            raise InputError(f"data.split: the corpus has no published training texts ({_sizes(split)})")
+        return split
+
+
+@dataclass(frozen=True)
+class Undivided:
+    """No validation and no test: for a corpus that only serves as augmentation's pool."""
+
+    def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
+        """Return ``train`` for texts with a crowd label and ``unlabelled`` for the others."""
+        return _named(table, train=_labelled(table))
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Seeded shares of the labelled texts for validation and test.
+
+    Texts that are identical (but for white space at the ends) stay together; so do, when `grouped`, all texts of an
+    author, which makes the shares those of authors.
+
+    Args:
+        val: share for validation, above 0.
+        test: share for test, above 0; `val` and `test` stay below 1 together.
+        grouped: whether all texts of one ``group_id`` stay together.
+        seed: which shares; one seed gives the same split for the same table in the same order.
+    """
+
+    val: float = 0.1
+    test: float = 0.2
+    grouped: bool = True
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        problems = [*_share_faults("val", self.val), *_share_faults("test", self.test), *_seed_faults(self.seed)]
+        if not problems and self.val + self.test >= 1:
+            problems.append(
+                f"data.split: val and test have to leave texts for training: expected a sum below 1, "
+                f"found {self.val} + {self.test}"
+            )
+        refuse_if_any(problems)
+
+    def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
+        """Return the split of each row; refuse a table with too few texts or authors."""
+        labelled = _labelled(table)
+        clusters = _clusters(table.iloc[labelled], self.grouped)
+        if (units := len(np.unique(clusters))) < len(("train", "val", "test")):
+            raise _too_small("training, validation and test", labelled, units, self.grouped)
+        rest, test = _share(labelled, clusters, self.test, self.seed, self.grouped, leave=2)
+        kept = np.isin(labelled, rest)
+        train, val = _share(rest, clusters[kept], self.val / (1 - self.test), self.seed, self.grouped)
+        return _named(table, train=train, val=val, test=test)
+
+
+@dataclass(frozen=True)
+class KFold:
+    """Cross-validation: the test texts are one fold, validation is a seeded share of the others.
+
+    Ungrouped folds equal ``sklearn.model_selection.KFold`` over the labelled texts in the file's order, so that
+    published folds can be had (NewsEmp18: 10 folds, shuffled, seed 42). They keep neither an author's texts nor
+    identical texts together; grouped folds keep both.
+
+    Args:
+        folds: how many folds, 2 or more.
+        fold: which of them is the test, counted from 0.
+        val: share of the texts outside the fold for validation, above 0 and below 1.
+        grouped: whether all texts of one ``group_id`` stay together, in the folds and in validation.
+        shuffle: whether texts are dealt to folds at random instead of in the file's order.
+        seed: seeds the shuffling and the choice of validation texts.
+    """
+
+    folds: int = 10
+    fold: int = 0
+    val: float = 0.1
+    grouped: bool = False
+    shuffle: bool = True
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        problems = [*_share_faults("val", self.val), *_seed_faults(self.seed)]
+        if not _whole(self.folds) or self.folds < 2:
+            problems.append(f"data.split: folds: expected a whole number, 2 or more, found {self.folds!r}")
+        elif not _whole(self.fold) or not 0 <= self.fold < self.folds:
+            problems.append(
+                f"data.split: fold: expected a whole number from 0 to {self.folds - 1}, since folds={self.folds} "
+                f"are counted from 0, found {self.fold!r}"
+            )
+        refuse_if_any(problems)
+
+    def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
+        """Return the split of each row; refuse a table with fewer texts (or authors) than folds."""
+        labelled = _labelled(table)
+        clusters = _clusters(table.iloc[labelled], self.grouped)
+        units = len(np.unique(clusters)) if self.grouped else len(labelled)
+        if units < self.folds:
+            raise _too_small(f"{self.folds} folds", labelled, units, self.grouped)
+        options = {"n_splits": self.folds, "shuffle": self.shuffle, "random_state": self.seed if self.shuffle else None}
+        folds = (
+            GroupKFold(**options).split(labelled, groups=clusters)
+            if self.grouped
+            else (PlainKFold(**options).split(labelled))
+        )
+        rest, test = list(folds)[self.fold]
+        train, val = _share(labelled[rest], clusters[rest], self.val, self.seed, self.grouped)
+        return _named(table, train=train, val=val, test=labelled[test])
+
+
+def _labelled(table: pd.DataFrame) -> Rows:
+    """Return the positions of the rows that have a crowd label, in the table's order."""
+    return np.flatnonzero(table["crowd_label"].notna().to_numpy())
+
+
+def _clusters(table: pd.DataFrame, grouped: bool) -> npt.NDArray[np.int64]:
+    """Number the sets of rows that have to stay together, from 0, in the order of their first rows.
+
+    Rows with the same text are joined and, when `grouped`, rows with the same author; the sets are the connected
+    components, so a text shared by two authors joins all texts of both.
+    """
+    texts, _ = pd.factorize(same_text(table["text"]))
+    if not grouped:
+        return np.asarray(texts, dtype=np.int64)
+    authors, _ = pd.factorize(table["group_id"])
+    # A graph with a node for each author and each text, and an edge for each row.
+    ties = coo_array((np.ones(len(table)), (authors, len(table) + texts)), shape=(2 * len(table),) * 2)
+    _, components = connected_components(ties, directed=False)
+    return np.asarray(pd.factorize(components[authors])[0], dtype=np.int64)
+
+
+def _share(
+    rows: Rows, clusters: npt.NDArray[np.int64], share: float, seed: int, grouped: bool, leave: int = 1
+) -> tuple[Rows, Rows]:
+    """Divide `rows` into the rest, of `leave` clusters or more, and a seeded `share` of the clusters, one or more."""
+    units = len(np.unique(clusters))
+    taken = min(max(1, round(share * units)), units - leave)
+    if taken < 1:
+        raise _too_small("training and validation outside the test texts", rows, units, grouped)
+    splitter = GroupShuffleSplit(n_splits=1, test_size=taken, random_state=seed)
+    rest, drawn = next(iter(splitter.split(rows, groups=clusters)))
+    return rows[rest], rows[drawn]
+
+
+def _named(table: pd.DataFrame, **rows: Rows) -> "pd.Series[str]":
+    """Return a split for each row of `table`: the keyword that lists its position, else ``unlabelled``."""
+    names = np.full(len(table), "unlabelled", dtype=object)
+    for name, positions in rows.items():
+        names[positions] = name
+    return pd.Series(names, index=table.index, name="split", dtype="str")
+
+
+def _too_small(wanted: str, rows: Rows, units: int, grouped: bool) -> InputError:
+    kind = "authors (group_id) or sets of authors with a text in common" if grouped else "different texts"
+    mend = ", or set data.split.grouped=false" if grouped else ""
+    return InputError(
+        f"data.split: the corpus is too small for {wanted}: {len(rows)} labelled texts, {units} {kind} "
+        f"to divide. Use a larger corpus or fewer, larger parts{mend}"
+    )
+
+
+def _share_faults(name: str, share: Any) -> Iterator[str]:
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+        yield f"data.split: {name}: expected a share above 0 and below 1, found {share!r}"
+
+
+def _seed_faults(seed: Any) -> Iterator[str]:
+    if not _whole(seed) or not 0 <= seed < 2**32:
+        yield f"data.split: seed: expected a whole number from 0 to {2**32 - 1}, found {seed!r}"
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _sizes(split: "pd.Series[str]") -> str:
+    counts = split.value_counts()
+    return ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)

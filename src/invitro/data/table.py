@@ -1,0 +1,115 @@
+"""A user's own texts: CSV, TSV, Parquet or JSONL with a column map."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from invitro.data.corpus import COLUMNS, DEMOGRAPHICS, Corpus, checked
+from invitro.data.reader import Split, without_unknown
+from invitro.data.splits import Holdout
+from invitro.errors import InputError, refuse_if_any
+from invitro.files import numbers, read_table, require_columns
+from invitro.scales import Scale
+
+log = logging.getLogger(__name__)
+
+SPELLINGS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev", "development"),
+    "test": ("test", "testing"),
+    "unlabelled": ("unlabelled", "unlabeled", "pool"),
+}
+"""How a split column may name the splits, in lower case; a blank cell is ``unlabelled``."""
+DEFAULT_COLUMNS = {"text_id": "text_id", "text": "text", "crowd_label": "crowd_label"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Reads a table file; no column needs a certain name.
+
+    Args:
+        path: the file; its ending says what it is.
+        columns: the file's column for each of ``text_id``, ``text``, ``group_id``, ``split``, ``crowd_label`` and the
+            demographics; None (or no entry) where there is none. Without ``text_id`` the ids are ``row1``, ``row2``
+            and so on in the file's order; without ``group_id`` each text is its author's only one; without
+            ``crowd_label`` all texts are ``unlabelled``: a pool.
+        split: the rule for training, validation and test; `Published` uses the ``split`` column.
+        name: the corpus's key.
+        licence: the data's terms, for the record.
+        citation: whom to cite.
+    """
+
+    path: str | Path
+    columns: Mapping[str, str | None] = field(default_factory=lambda: dict(DEFAULT_COLUMNS))
+    split: Split = field(default_factory=Holdout)
+    name: str = "table"
+    licence: str = "the owner's terms"
+    citation: str = ""
+
+    def __post_init__(self) -> None:
+        known = (*COLUMNS, *DEMOGRAPHICS)
+        problems = [
+            f"data.columns.{key}: expected one of {', '.join(known)}; other columns are carried under their own names"
+            for key in self.columns
+            if key not in known
+        ]
+        if not self.columns.get("text"):
+            problems.append("data.columns.text: expected the name of the column that holds the texts, found none")
+        refuse_if_any(problems)
+
+    def read(self, scale: Scale) -> Corpus:
+        """Read the table with crowd labels on `scale`; columns that are not mapped are carried under their own names.
+
+        Raises:
+            InputError: the file or a mapped column is missing, or `checked` finds fault with the rows.
+        """
+        raw = read_table(self.path)
+        if raw.empty:
+            raise InputError(f"{self.path}: expected texts, found an empty table")
+        theirs = {ours: column for ours, column in self.columns.items() if column}
+        mend = "Name the file's columns by data.columns.KEY=COLUMN, null for what it does not have"
+        require_columns(raw, theirs.values(), self.path, mend)
+        table = pd.concat([self._mapped(raw, theirs), self._carried(raw, theirs)], axis="columns")
+        table = checked(without_unknown(table), scale, str(self.path))
+        if "crowd_label" in theirs:
+            table["split"] = self.split.assign(table)
+        return Corpus(self.name, table, self.licence, self.citation)
+
+    def _mapped(self, raw: pd.DataFrame, theirs: Mapping[str, str]) -> pd.DataFrame:
+        """Return the canonical columns, in their order."""
+        table = pd.DataFrame({ours: raw[theirs[ours]] for ours in (*COLUMNS, *DEMOGRAPHICS) if ours in theirs})
+        if "text_id" not in theirs:
+            table.insert(0, "text_id", [f"row{number}" for number in range(1, len(raw) + 1)])
+        if "group_id" not in theirs:
+            table["group_id"] = table["text_id"]
+        labelled = "crowd_label" in theirs
+        table["crowd_label"] = numbers(raw[theirs["crowd_label"]], self.path) if labelled else float("nan")
+        wanted = self._splits(raw[theirs["split"]]) if "split" in theirs else "train"
+        table["split"] = pd.Series(wanted, index=raw.index, dtype="str").where(
+            table["crowd_label"].notna(), "unlabelled"
+        )
+        return table
+
+    def _splits(self, column: "pd.Series[str]") -> "pd.Series[str]":
+        """Return the canonical name of each split, or refuse the first that is not known."""
+        names = {spelling: split for split, spellings in SPELLINGS.items() for spelling in spellings}
+        written = column.fillna("unlabelled").str.strip().str.lower().replace("", "unlabelled")
+        splits = written.map(names)
+        if splits.isna().any():
+            row = int(splits.isna().to_numpy().argmax())
+            raise InputError(
+                f"{self.path}: data row {row + 1}, column {column.name}: expected one of {', '.join(names)}; "
+                f"found {column.iloc[row]!r}"
+            )
+        return splits
+
+    def _carried(self, raw: pd.DataFrame, theirs: Mapping[str, str]) -> pd.DataFrame:
+        """Return the file's other columns; one that has a canonical name but is not mapped is left, with a warning."""
+        others = [name for name in raw.columns if name not in theirs.values()]
+        left = [name for name in others if name in COLUMNS or name in theirs]
+        for name in left:
+            log.warning("%s: the column %s is not used; data.columns.%s=%s would use it", self.path, name, name, name)
+        return raw[[name for name in others if name not in left]]

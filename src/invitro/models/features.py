@@ -1,0 +1,139 @@
+"""Features of the frozen encoder: computed once a text, kept on disk, shared by all later runs."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from invitro.errors import InputError
+from invitro.files import whole_or_absent
+from invitro.models.tokens import length_batches, pad, tokenise
+
+log = logging.getLogger(__name__)
+
+KEY_BYTES = 16
+
+
+def head(model: PreTrainedModel, features: Tensor) -> Tensor:
+    """Apply what follows the encoder to the first token's features: (batch, hidden) to (batch, outputs).
+
+    Pooler (where the architecture has one), dropout and classifier are the model's own modules, so that a model whose
+    head was trained on features is an ordinary Hugging Face model.
+    """
+    outputs = features[:, None, :]
+    for module in head_modules(model):
+        outputs = module(outputs)
+    return outputs
+
+
+def head_modules(model: PreTrainedModel) -> list[nn.Module]:
+    """Return the modules that follow the encoder's layers, in order: those that head mode trains.
+
+    BERT and DeBERTa have a pooler, dropout and a linear classifier; RoBERTa's classifier has all of these inside.
+    """
+    pooler = getattr(model.base_model, "pooler", None) or getattr(model, "pooler", None)
+    found = (pooler, getattr(model, "dropout", None), getattr(model, "classifier", None))
+    return [module for module in found if isinstance(module, nn.Module)]
+
+
+def check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse an architecture whose forward pass is not `head` of the first token's last hidden state."""
+    batch = pad(tokenizer, tokenise(tokenizer, ["a short text", "another one that is a little longer"]).ids)
+    model.eval()
+    try:
+        with torch.inference_mode():
+            through_head = head(model, model.base_model(**batch).last_hidden_state[:, 0])
+            same = torch.allclose(through_head, model(**batch).logits, atol=1e-5)
+    except (AttributeError, RuntimeError, TypeError):
+        same = False
+    if not same:
+        raise InputError(
+            f"plm.train=head: {type(model).__name__} does not regress on the first token's last hidden state; "
+            "use plm.train=full, or an encoder such as BERT, RoBERTa or DeBERTa"
+        )
+
+
+class FeatureCache:
+    """First-token features by text, in one folder a frozen encoder.
+
+    Every call writes what it had to compute as one new file (keys and features), so that parallel writers never touch
+    each other's files: at worst a text is computed twice.
+
+    Args:
+        folder: the cache; None keeps nothing.
+        model: a regressor whose encoder is frozen and whose device is used.
+        tokenizer: its tokenizer.
+    """
+
+    def __init__(self, folder: Path | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.folder = folder / _encoder_key(model, tokenizer) if folder is not None else None
+
+    def features(self, texts: Sequence[str], batch_size: int = 32) -> Tensor:
+        """Return features of shape (texts, hidden), float32, on the CPU."""
+        keys = [_text_key(text) for text in texts]
+        known = self._read()
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        if new:
+            log.info("features: %d of %d texts are computed, the others are cached", len(new), len(set(keys)))
+            computed = self._compute(list(new.values()), batch_size)
+            self._write(list(new), computed)
+            known |= dict(zip(new, computed, strict=True))
+        return torch.stack([known[key] for key in keys])
+
+    def _compute(self, texts: list[str], batch_size: int) -> Tensor:
+        ids = tokenise(self.tokenizer, texts).ids
+        features = torch.empty(len(texts), self.model.config.hidden_size)
+        self.model.eval()
+        with torch.inference_mode():
+            for rows in length_batches([len(row) for row in ids], batch_size):
+                batch = pad(self.tokenizer, [ids[row] for row in rows])
+                batch = {name: value.to(self.model.device) for name, value in batch.items()}
+                features[rows] = self.model.base_model(**batch).last_hidden_state[:, 0].float().cpu()
+        return features
+
+    def _read(self) -> dict[bytes, Tensor]:
+        known: dict[bytes, Tensor] = {}
+        if self.folder is None:
+            return known
+        for file in sorted(self.folder.glob("*.safetensors")):
+            try:
+                with safe_open(file, framework="pt") as part:
+                    keys, features = part.get_tensor("keys").numpy(), part.get_tensor("features")
+            except SafetensorError:
+                log.warning("%s is damaged and was removed; its features are computed anew", file)
+                file.unlink(missing_ok=True)
+                continue
+            known |= dict(zip((key.tobytes() for key in keys), features, strict=True))
+        return known
+
+    def _write(self, keys: list[bytes], features: Tensor) -> None:
+        if self.folder is None:
+            return
+        stacked = torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY_BYTES).copy())
+        with whole_or_absent(self.folder / f"{uuid4().hex}.safetensors") as temporary:
+            save_file({"keys": stacked, "features": features}, temporary)
+
+
+def _text_key(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:KEY_BYTES]
+
+
+def _encoder_key(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash what decides a text's features: the encoder's weights but for the head's, the vocabulary, the cut."""
+    digest = hashlib.sha256(f"{type(model).__name__} {tokenizer.model_max_length}".encode())
+    trained = {id(parameter) for module in head_modules(model) for parameter in module.parameters()}
+    for name, parameter in model.base_model.named_parameters():
+        if id(parameter) not in trained:
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(repr(sorted(tokenizer.get_vocab().items())).encode())
+    return digest.hexdigest()[:32]

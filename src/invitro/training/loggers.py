@@ -1,0 +1,173 @@
+"""Where a run's curves go: Weights & Biases, files, or nowhere. No text of the corpus and no secret is sent."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from invitro.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a logger is told of a run.
+
+    Args:
+        directory: the run's directory.
+        name: readable, such as ``deberta both alpha=4.0 seed=0``.
+        config: the resolved configuration as plain values, without secrets.
+        group: the study or sweep the run belongs to.
+        tags: words to filter by.
+    """
+
+    directory: Path
+    name: str
+    config: Mapping[str, Any]
+    group: str | None
+    tags: tuple[str, ...]
+
+
+class OpenedLogger(Protocol):
+    """A logger of one run; `summarise` is called once at the end."""
+
+    logger: Logger | None
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Keep the final numbers."""
+
+
+@dataclass
+class _Plain:
+    logger: Logger | None
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        if self.logger is not None:
+            self.logger.log_metrics({name: value for name, value in values.items() if isinstance(value, float)})
+
+
+@dataclass(frozen=True)
+class NoLogger:
+    """Logs nothing; the record has everything."""
+
+    @contextmanager
+    def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
+        """Give a logger that is none."""
+        yield _Plain(None)
+
+
+@dataclass(frozen=True)
+class CSV:
+    """Lightning's CSV files in ``logs/`` of the run's directory."""
+
+    @contextmanager
+    def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
+        """Open the files."""
+        yield _Plain(CSVLogger(run.directory, name="logs", version=""))
+
+
+@dataclass(frozen=True)
+class TensorBoard:
+    """TensorBoard's files in ``tensorboard/`` of the run's directory."""
+
+    @contextmanager
+    def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
+        """Open the files; refused when TensorBoard is not installed."""
+        if find_spec("tensorboard") is None:
+            raise InputError("logger=tensorboard needs the package tensorboard: pip install 'invitro[tensorboard]'")
+        logger = TensorBoardLogger(run.directory, name="tensorboard", version="")
+        yield _Plain(logger)
+        logger.finalize("success")
+
+
+@dataclass(frozen=True)
+class WandB:
+    """Weights & Biases.
+
+    Args:
+        project: the project's name.
+        entity: user or team; None is the default of the login.
+        group: of runs that belong together; None is the sweep's directory in a multirun.
+        job_type: kind of job.
+        tags: words to filter by, besides those of the run.
+        mode: ``auto`` is online when the user is logged in and the server answers, otherwise offline.
+        timeout: seconds to wait for the server before going offline.
+    """
+
+    project: str = "invitro"
+    entity: str | None = None
+    group: str | None = None
+    job_type: str = "train"
+    tags: list[str] = field(default_factory=list)
+    mode: Literal["auto", "online", "offline"] = "auto"
+    timeout: float = 20.0
+
+    @contextmanager
+    def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
+        """Start a run of its own, and close it: as failed when an exception passes."""
+        opened = self._start(run)
+        try:
+            yield opened
+        except BaseException:
+            opened.run.finish(exit_code=1)
+            raise
+        opened.run.finish(exit_code=0)
+        if opened.offline:
+            log.info("W&B was offline. To upload this run: wandb sync %s", Path(opened.run.dir).parent)
+
+    def _start(self, run: RunInfo) -> "_WandB":
+        import wandb
+
+        mode = os.environ.get("WANDB_MODE") or self.mode
+        if mode == "auto":
+            mode = "online" if wandb.login(prompt=False) else "offline"
+        try:
+            return self._init(run, mode)
+        except wandb.Error as error:
+            if mode == "offline":
+                raise
+            log.warning("W&B did not answer (%s); this run is logged offline", error)
+            return self._init(run, "offline")
+
+    def _init(self, run: RunInfo, mode: Any) -> "_WandB":
+        import wandb
+
+        if mode == "offline":
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would look a host up, offline or not
+        started = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            name=run.name,
+            group=self.group or run.group,
+            job_type=self.job_type,
+            tags=[*run.tags, *self.tags],
+            config=dict(run.config),
+            dir=run.directory,
+            reinit="create_new",
+            # Neither the command line nor console, code or git state: they may hold secrets.
+            settings=wandb.Settings(
+                mode=mode, x_disable_meta=True, console="off", disable_git=True, disable_code=True,
+                save_code=False, init_timeout=self.timeout, silent=True,
+            ),
+        )  # fmt: skip
+        return _WandB(WandbLogger(experiment=started), started, offline=mode == "offline")
+
+
+@dataclass
+class _WandB:
+    logger: Logger | None
+    run: Any
+    offline: bool
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        self.run.summary.update(dict(values))
+
+
+LoggerChoice = NoLogger | CSV | TensorBoard | WandB

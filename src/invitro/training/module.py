@@ -1,0 +1,127 @@
+"""The LightningModule: regression of a scale's score on a text."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
+
+from invitro.metrics import metrics
+from invitro.models.features import head, head_modules
+from invitro.training.losses import loss_of
+from invitro.training.settings import Fit
+
+Batch = dict[str, Tensor]
+
+
+class Regressor(L.LightningModule):
+    """Fine-tunes a Hugging Face regressor, all of it or its head.
+
+    Args:
+        model: a sequence classifier with one output.
+        fit: loss and schedule.
+        optimizer: makes the optimiser from the trained parameters, such as a partial `torch.optim.AdamW`.
+        head_only: whether batches hold features of the frozen encoder and only the head is trained.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        fit: Fit,
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        head_only: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model, self.fit, self.make_optimizer, self.head_only = model, fit, optimizer, head_only
+        self.loss = loss_of(fit)
+        self.val_metrics = metrics("val_")
+        self.predicted: list[npt.NDArray[np.float64]] = []
+        self._scores: list[Tensor] = []
+        # Transformers loads models in evaluation mode, and Lightning leaves the mode as it is: dropout would be off.
+        # The frozen encoder is not run, and its dropout must not be.
+        model.train(not head_only)
+        if head_only:
+            model.requires_grad_(False)
+            for module in head_modules(model):
+                module.requires_grad_(True).train()
+            # Frozen weights are those of the encoder that the configuration names: no need to store them.
+            self.strict_loading = False
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return scores of shape (batch,) in the scale's units."""
+        if self.head_only:
+            logits = head(self.model, batch["features"])
+        else:
+            logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        return logits[:, 0]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        loss = self.loss(self(batch), batch["label"])
+        size = len(batch["label"])
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Take one batch into the validation metrics."""
+        real = batch["row"] >= 0
+        self.val_metrics.update(self(batch)[real], batch["label"][real])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log PCC, CCC and RMSE of the whole validation split."""
+        values = {name: value.float() for name, value in self.val_metrics.compute().items()}
+        self.val_metrics.reset()
+        self.log_dict(values, prog_bar=True, sync_dist=False)
+
+    def on_test_start(self) -> None:
+        """Make room for the scores of every split that is predicted."""
+        loaders = self.trainer.test_dataloaders
+        sizes = [len(loader.dataset) for loader in loaders] if isinstance(loaders, list) else []
+        self._scores = [torch.zeros(size, dtype=torch.float64, device=self.device) for size in sizes]
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Keep the scores of one batch."""
+        real = batch["row"] >= 0
+        self._scores[dataloader_idx][batch["row"][real]] = self(batch)[real].double()
+
+    def on_test_epoch_end(self) -> None:
+        """Bring the processes' scores together: each row was scored by one process and is 0 in the others."""
+        gathered = [torch.as_tensor(self.all_gather(scores)).reshape(-1, len(scores)) for scores in self._scores]
+        self.predicted = [scores.sum(dim=0).cpu().numpy() for scores in gathered]
+        self._scores = []
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return the optimiser and a schedule counted in steps.
+
+        The first step already has a learning rate above 0: the factor of step s is ``(s + 1) / (warm-up + 1)`` while
+        warming up, and falls to 0 at the schedule's end.
+        """
+        optimizer = self.make_optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        steps = int(self.trainer.estimated_stepping_batches)
+        if self.fit.schedule_epochs is not None:
+            steps = math.ceil(steps / self.fit.epochs) * self.fit.schedule_epochs
+        warmup = round(self.fit.warmup * steps)
+        linear = self.fit.schedule == "linear"
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)
+            return max(0.0, (steps - step) / max(1, steps - warmup)) if linear else 1.0
+
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave frozen weights out of checkpoints."""
+        if self.head_only:
+            frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+            checkpoint["state_dict"] = {
+                name: value for name, value in checkpoint["state_dict"].items() if name not in frozen
+            }

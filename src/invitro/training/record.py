@@ -1,0 +1,185 @@
+"""What a run leaves in its directory, and how a finished run is found again."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+from invitro import __version__
+from invitro.errors import InputError
+from invitro.files import whole_or_absent, write_json, write_text
+
+PACKAGES = (
+    "torch",
+    "lightning",
+    "transformers",
+    "torchmetrics",
+    "tokenizers",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "pandas",
+)
+METRICS, SAME_AS = "metrics.json", "same_as.json"
+
+
+def fingerprint(**facts: Any) -> str:
+    """Hash whatever can change a run's result, and the package's version; facts are what JSON can hold."""
+    text = json.dumps(facts | {"invitro": __version__}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def finished_run(roots: Iterable[Path], wanted: str) -> Path | None:
+    """Return a directory below `roots` whose run finished with the fingerprint `wanted`, or None."""
+    for root in roots:
+        for directory, metrics in records(root):
+            if metrics.get("fingerprint") == wanted and metrics.get("status") == "finished":
+                return directory
+    return None
+
+
+def read_metrics(directory: Path) -> dict[str, Any]:
+    """Return the content of a record's ``metrics.json``."""
+    metrics: dict[str, Any] = json.loads((directory / METRICS).read_text("utf-8"))
+    return metrics
+
+
+def claim(directory: Path, run: str, force: bool, sibling: bool) -> Path:
+    """Return the directory for a new record, cleared of what an unfinished or failed run left.
+
+    Args:
+        directory: the one that is wanted.
+        run: the new run's fingerprint.
+        force: whether a finished record may be replaced.
+        sibling: when another run's finished record is there: make a directory beside it, instead of refusing.
+    """
+    if (directory / METRICS).is_file() and not force:
+        there = read_metrics(directory)
+        if there.get("status") == "finished":
+            if not sibling:
+                raise InputError(
+                    f"{directory} holds the record of a finished run; choose another hydra.run.dir, "
+                    "or replace it by force=true"
+                )
+            directory = directory.with_name(f"{directory.name}-{run[:8]}")
+    for name in (METRICS, SAME_AS, "error.txt"):
+        (directory / name).unlink(missing_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+class Outcomes(NamedTuple):
+    """The jobs below a directory: records that finished, that point to an earlier one, and failures with the reason."""
+
+    finished: list[Path]
+    same: list[Path]
+    failed: list[tuple[Path, str]]
+
+
+def outcomes(root: Path) -> Outcomes:
+    """Count the jobs of a multirun by what they left on disk."""
+    found = Outcomes([], sorted(path.parent for path in root.rglob(SAME_AS)), [])
+    for directory, metrics in records(root):
+        if metrics.get("status") == "finished":
+            found.finished.append(directory)
+        else:
+            found.failed.append((directory, str(metrics.get("error", "unknown"))))
+    return found
+
+
+def records(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield every record below `root` as its directory and the content of ``metrics.json``."""
+    for directory, folders, names in os.walk(root):
+        folders[:] = sorted(folder for folder in folders if folder not in ("model", "wandb", "checkpoints", ".hydra"))
+        if METRICS in names:
+            try:
+                yield Path(directory), json.loads(Path(directory, METRICS).read_text("utf-8"))
+            except (OSError, json.JSONDecodeError):
+                continue  # removed meanwhile, or not written by a run
+
+
+def write_config(directory: Path, config: Mapping[str, Any]) -> None:
+    """Write ``config.yaml``: the resolved configuration as plain values."""
+    write_text(directory / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, whole or not at all."""
+    with whole_or_absent(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def write_failure(directory: Path, error: BaseException, run: str | None = None) -> None:
+    """Write ``error.txt`` with the traceback, and ``metrics.json`` with the status ``failed``."""
+    write_text(directory / "error.txt", "".join(traceback.format_exception(error)))
+    empty = {"val": None, "test": None, "train": None}
+    write_json(
+        directory / METRICS,
+        empty | {"fingerprint": run, "status": "failed", "error": f"{type(error).__name__}: {error}"},
+    )
+
+
+def write_same_as(directory: Path, other: Path, run: str) -> None:
+    """Write ``same_as.json``: this job's result is the finished run in `other`."""
+    write_json(directory / SAME_AS, {"fingerprint": run, "directory": str(other)})
+
+
+def environment(seed: int, seconds: float, hashes: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return versions, commit, hardware, wall time (seconds) and the hashes of the data and the label set."""
+    import torch
+
+    return {
+        "invitro": __version__,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "seed": seed,
+        "hardware": {
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        },
+        "seconds": seconds,
+        "hashes": dict(hashes),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this file lies in, marked when it has changes; None outside of one."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() or None
+
+
+def _processor() -> str:
+    """Return the processor's name, which `platform.processor` leaves empty on Linux."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text("utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

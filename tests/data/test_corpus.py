@@ -1,0 +1,100 @@
+"""The canonical table at the door."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from invitro.data import Corpus, checked
+from invitro.errors import InputError
+from invitro.scales import Item, Scale
+
+EMPATHY = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
+
+
+def table(**changes: Any) -> pd.DataFrame:
+    whole: dict[str, Any] = {
+        "text_id": ["a", "b", "c"],
+        "text": ["One day.", "Two days.", "Three days."],
+        "group_id": ["w1", "w1", "w2"],
+        "split": ["train", "val", "unlabelled"],
+        "crowd_label": [1.0, 7.0, np.nan],
+    }
+    return pd.DataFrame({name: value for name, value in (whole | changes).items() if value is not None})
+
+
+def test_a_good_table_passes_with_its_extra_columns() -> None:
+    good = checked(table(mood=["x", "y", "z"]), EMPATHY, "a.csv")
+    assert good["mood"].tolist() == ["x", "y", "z"]
+    assert good["crowd_label"].dtype == "float64"
+
+
+def test_missing_groups_and_splits_are_filled() -> None:
+    good = checked(table(group_id=None, split=None), EMPATHY, "a.csv", published_splits=False)
+    assert good["group_id"].tolist() == ["a", "b", "c"]
+    assert good["split"].tolist() == ["train", "train", "unlabelled"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"text_id": ["a", "b", "a"]},
+            "a.csv: data row 3 (text_id a), column text_id: expected an id that stands once",
+        ),
+        ({"text_id": ["a", "b", None]}, "a.csv: data row 3, column text_id: expected a value, found nothing"),
+        ({"text": ["x", "  ", "z"]}, "data row 2 (text_id b), column text: expected a text that is not blank"),
+        ({"text": ["x", "y", None]}, "data row 3 (text_id c), column text: expected a value, found nothing"),
+        (
+            {"crowd_label": [1.0, 7.5, np.nan]},
+            "data row 2 (text_id b), column crowd_label: expected 1 to 7 (batson_empathy), found 7.5",
+        ),
+        ({"crowd_label": [1.0, np.inf, 0.0]}, "data row 2 (text_id b), column crowd_label: expected 1 to 7"),
+        (
+            {"split": ["train", "dev", "test"]},
+            "column split: expected one of train, val, test, unlabelled, found 'dev'",
+        ),
+        ({"split": None}, "a.csv: expected a column split; found text_id, text, group_id, crowd_label"),
+        ({"text": None}, "a.csv: expected a column text; found text_id, group_id, split, crowd_label"),
+    ],
+)
+def test_faults_are_told_by_row_and_column(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        checked(table(**changes), EMPATHY, "a.csv")
+    assert message in str(refused.value)
+
+
+def test_columns_that_others_are_made_from_may_be_missing_too() -> None:
+    with pytest.raises(InputError, match="expected a column text_id") as refused:
+        checked(table(text_id=None, group_id=None, split=None, crowd_label=None), EMPATHY, "a.csv", False)
+    assert "expected a column crowd_label" in str(refused.value)
+
+
+def test_all_faults_come_together_but_not_by_the_thousand() -> None:
+    many = pd.DataFrame({"text_id": [f"t{n}" for n in range(50)], "text": "x", "crowd_label": 9.0})
+    with pytest.raises(InputError) as refused:
+        checked(many, EMPATHY, "a.csv", published_splits=False)
+    assert len(refused.value.problems) == 11
+    assert refused.value.problems[-1] == "a.csv: and 40 more faults"
+
+
+def test_an_empty_table_is_refused() -> None:
+    with pytest.raises(InputError, match=r"a.csv: expected texts, found an empty table"):
+        checked(table().head(0), EMPATHY, "a.csv")
+
+
+def test_fingerprint_follows_content_and_not_order() -> None:
+    def fingerprint(rows: pd.DataFrame) -> str:
+        return Corpus("mine", rows, "", "").fingerprint
+
+    rows = checked(table(), EMPATHY, "a.csv")
+    assert fingerprint(rows) == fingerprint(rows.iloc[::-1].assign(mood="x"))
+    assert fingerprint(rows) != fingerprint(rows.assign(crowd_label=[1.0, 6.9, np.nan]))
+    assert fingerprint(rows) != fingerprint(rows.assign(split=["val", "train", "unlabelled"]))
+
+
+def test_rows_of_a_split_keep_their_order() -> None:
+    corpus = Corpus("mine", checked(table(), EMPATHY, "a.csv"), "", "")
+    assert corpus.label_corpora == ("mine",)
+    assert corpus.of_split("unlabelled", "train")["text_id"].tolist() == ["a", "c"]

@@ -1,0 +1,79 @@
+"""Scales: bounds, aggregation, and what is refused."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from invitro.errors import InputError
+from invitro.scales import Aggregation, Item, Scale
+
+
+def scale(items: int = 3, low: float = 1, high: float = 7, aggregation: Aggregation = "mean") -> Scale:
+    return Scale(
+        "test", "empathy", tuple(Item(f"i{n}", f"statement {n}") for n in range(items)), low, high, aggregation
+    )
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "low", "high", "minimum", "maximum", "score"),
+    [("mean", 1, 7, 1, 7, 3.0), ("sum", 0, 3, 0, 9, 9.0), ("sum", 1, 5, 3, 15, 9.0)],
+)
+def test_bounds_and_score(
+    aggregation: Aggregation, low: float, high: float, minimum: float, maximum: float, score: float
+) -> None:
+    measured = scale(3, low, high, aggregation)
+    assert (measured.minimum, measured.maximum) == (minimum, maximum)
+    assert measured.score([1, 3, 5]) == score
+
+
+def test_score_keeps_leading_axes_and_missing_items() -> None:
+    scores = scale().score(np.array([[1, 2, 3], [4, np.nan, 6]]))
+    assert scores.dtype == np.float64
+    np.testing.assert_array_equal(scores, [2.0, np.nan])
+
+
+def test_score_refuses_another_number_of_items() -> None:
+    with pytest.raises(ValueError, match=r"expected 3 item scores on the last axis, found shape \(2,\)"):
+        scale().score([1, 2])
+
+
+def test_outside_and_clip() -> None:
+    values = [0.99, 1, 7, 7.01, np.nan, np.inf]
+    np.testing.assert_array_equal(scale().outside(values), [True, False, False, True, False, True])
+    np.testing.assert_array_equal(scale().clip(values), [1, 1, 7, 7, np.nan, 7])
+
+
+@given(st.lists(st.floats(1, 7), min_size=4, max_size=4), st.sampled_from(["mean", "sum"]))
+def test_answers_within_bounds_give_scores_within_bounds(answers: list[float], aggregation: Aggregation) -> None:
+    measured = scale(4, aggregation=aggregation)
+    score = measured.score(answers)
+    np.testing.assert_allclose(measured.clip(score), score, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"items": ()}, "needs at least one item"),
+        ({"items": (Item("a", "x"), Item("a", "y"))}, r"item names must differ, found \['a', 'a'\]"),
+        ({"low": 7, "high": 7}, "low must lie below high, found low=7, high=7"),
+        ({"low": float("nan")}, "low must lie below high"),
+        ({"aggregation": "median"}, "aggregation must be 'mean' or 'sum', found 'median'"),
+    ],
+)
+def test_faults_are_named(change: dict[str, Any], message: str) -> None:
+    whole: dict[str, Any] = {"name": "mine", "construct": "x", "items": (Item("a", "x"),), "low": 1, "high": 7}
+    with pytest.raises(InputError, match=f"scale 'mine': {message}"):
+        Scale(**whole | change)
+
+
+def test_all_faults_are_named_together() -> None:
+    with pytest.raises(InputError) as refused:
+        Scale("mine", "x", (), 3, 1, "median")  # type: ignore[arg-type]
+    assert len(refused.value.problems) == 3
+
+
+def test_items_may_come_as_a_list() -> None:
+    assert Scale("mine", "x", [Item("a", "x")], 1, 7).items == (Item("a", "x"),)  # type: ignore[arg-type]

@@ -1,0 +1,16 @@
+"""Train one model: ``python train.py plm=deberta application=both alpha=4.0``; ``--help`` lists every choice."""
+
+import hydra
+from omegaconf import DictConfig
+
+from invitro import config
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float | None:
+    """Run one training, or a job of a multirun; return its validation CCC, which an optimiser can maximise."""
+    return config.run_train(cfg)
+
+
+if __name__ == "__main__":
+    config.command(main)
