@@ -136,7 +136,8 @@ def _train(cfg: DictConfig, directory: Path, sweep: Path | None) -> Mapping[str,
         optimizer=instantiate(cfg.optimizer, _convert_="all"),
         trainer=instantiate(cfg.trainer, _convert_="all"),
         settings=_plain(cfg.optimizer)
-        | {key: cfg.trainer[key] for key in ("accelerator", "precision", "deterministic")},
+        | {key: cfg.trainer[key] for key in ("accelerator", "devices", "strategy", "precision")}
+        | {"resume": cfg.resume},
         seed=cfg.seed,
     )
     run = fingerprint_of(prepared, recipe)

@@ -9,6 +9,7 @@ would lose digits, and keeping all predictions would cost memory.
 import warnings
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -124,5 +125,6 @@ def metrics(prefix: str = "") -> MetricCollection:
 def measure(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, float]:
     """Return ``{"pcc", "ccc", "rmse"}`` of two arrays of shape (n,), n at least 1."""
     collection = metrics()
-    collection.update(torch.as_tensor(predictions, dtype=torch.float64), torch.as_tensor(targets, dtype=torch.float64))
+    pair = [torch.from_numpy(np.array(values, dtype=np.float64)) for values in (predictions, targets)]
+    collection.update(*pair)
     return {name: float(value) for name, value in collection.compute().items()}

@@ -125,7 +125,7 @@ class Composer:
         return " ".join(sentences)
 
     def _filled(self, template: str, plot: Mapping[str, str], rng: Random, capital: bool = True) -> str:
-        """Fill a template's slots and start with a capital; after a lead, only an "I" or a German noun keeps it."""
+        """Fill the slots and start with a capital; after a lead only "I", and German after its colon, keep it."""
         slots = phrases(self.language)["slots"]
         sentence = template.format(kin=rng.choice(slots["kin"]), when=rng.choice(slots["when"]), **plot)
         if capital:

@@ -111,7 +111,7 @@ PCC and CCC say how scores order and match the labels of the split; these labels
 ## Training data
 
 Corpus {facts.corpus} ({facts.corpus_licence}). {facts.labels}
-Please cite: {facts.citation}.
+{f"Please cite: {facts.citation}." if facts.citation else ""}
 Scale: {scale.source or scale.name}.
 
 ## Licence

@@ -6,6 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from invitro.errors import refuse_if_any
+from invitro.files import sha256
+
+LICENCES = {
+    "FacebookAI/roberta-base": "MIT",
+    "FacebookAI/xlm-roberta-base": "MIT",
+    "microsoft/deberta-v3-base": "MIT",
+    "sentence-transformers/all-MiniLM-L6-v2": "Apache-2.0",
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,6 @@ class PLM:
         max_length: longest text in tokens; what is longer is cut.
         dropout: dropout of encoder and head while training, in [0, 1); None keeps the encoder's own.
         lr: learning rate that suits this encoder.
-        licence: the weights' licence, for the model card.
 
     Raises:
         InputError: naming every setting that is out of range.
@@ -34,7 +41,6 @@ class PLM:
     max_length: int = 512
     dropout: float | None = None
     lr: float = 3e-5
-    licence: str = "see the model's own card"
 
     def __post_init__(self) -> None:
         problems = []
@@ -49,6 +55,22 @@ class PLM:
         if not (isinstance(self.lr, (int, float)) and self.lr > 0):
             problems.append(f"plm.lr: expected a positive learning rate, found {self.lr!r}")
         refuse_if_any(problems)
+
+    @property
+    def licence(self) -> str:
+        """The weights' licence where it is known, for the model card."""
+        return LICENCES.get(self.name, "see the base model's own card")
+
+    @property
+    def fingerprint(self) -> str:
+        """What the weights are: the hash of a folder's files, or the hub's name and revision."""
+        folder = Path(self.source)
+        if not folder.is_dir():
+            return f"{self.name}@{self.revision or 'main'}"
+        files = sorted(
+            file for file in folder.glob("*") if file.suffix in (".json", ".safetensors", ".bin", ".model", ".txt")
+        )
+        return " ".join(f"{file.name}:{sha256(file)}" for file in files)
 
     @property
     def source(self) -> str:

@@ -126,11 +126,11 @@ class WandB:
         import wandb
 
         mode = os.environ.get("WANDB_MODE") or self.mode
-        if mode == "auto":
-            mode = "online" if wandb.login(prompt=False) else "offline"
         try:
+            if mode == "auto":
+                mode = "online" if wandb.login(prompt=False) else "offline"
             return self._init(run, mode)
-        except wandb.Error as error:
+        except (wandb.Error, OSError) as error:
             if mode == "offline":
                 raise
             log.warning("W&B did not answer (%s); this run is logged offline", error)

@@ -45,13 +45,10 @@ class Regressor(L.LightningModule):
         self.val_metrics = metrics("val_")
         self.predicted: list[npt.NDArray[np.float64]] = []
         self._scores: list[Tensor] = []
-        # Transformers loads models in evaluation mode, and Lightning leaves the mode as it is: dropout would be off.
-        # The frozen encoder is not run, and its dropout must not be.
-        model.train(not head_only)
         if head_only:
             model.requires_grad_(False)
             for module in head_modules(model):
-                module.requires_grad_(True).train()
+                module.requires_grad_(True)
             # Frozen weights are those of the encoder that the configuration names: no need to store them.
             self.strict_loading = False
 
@@ -62,6 +59,12 @@ class Regressor(L.LightningModule):
         else:
             logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         return logits[:, 0]
+
+    def on_train_start(self) -> None:
+        """Switch dropout on: Transformers loads models in evaluation mode, and Lightning leaves the mode as it is."""
+        self.model.train(not self.head_only)
+        for module in head_modules(self.model):
+            module.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""

@@ -101,7 +101,7 @@ def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
         labels=prepared.labels.fingerprint,
         evaluation=prepared.evaluation_fingerprint,
         scale=asdict(prepared.scale),
-        plm={name: value for name, value in asdict(recipe.plm).items() if name != "licence"},
+        plm=asdict(recipe.plm) | {"name": recipe.plm.fingerprint, "package": None},
         fit=asdict(recipe.fit),
         settings=dict(recipe.settings),
         seed=recipe.seed,
@@ -124,7 +124,7 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
     loaded = _load(prepared, recipe)
     with logger.open(info) as opened:
         module, data, trainer, history = _assemble(prepared, recipe, place, loaded, opened.logger)
-        trainer.fit(module, data, ckpt_path=place.resume, weights_only=False)
+        trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
         _take_best(recipe, trainer, module)
         trainer.test(module, data, verbose=False)
         seconds = time.perf_counter() - started
@@ -156,8 +156,11 @@ def _quiet() -> None:
     transformers.logging.disable_progress_bar()
     # Texts are in memory and collated in microseconds: workers would only copy them.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*modules? in eval mode at the start of training.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated.*")
+    # torchmetrics brings the processes together before the values are logged.
+    warnings.filterwarnings("ignore", message=".*when logging on epoch level in distributed setting.*")
+    warnings.filterwarnings("ignore", message=".*distributed.nn.functional.all_gather is deprecated.*")
 
 
 def _load(prepared: Prepared, recipe: Recipe) -> Loaded:

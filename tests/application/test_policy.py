@@ -1,0 +1,80 @@
+"""Correction and its settings."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from invitro.application import Application, alpha_problem, correct, seeded_share
+from invitro.errors import InputError
+
+scores = st.one_of(st.floats(1, 7, width=32), st.just(float("nan")))
+pairs = st.integers(1, 30).flatmap(
+    lambda n: st.tuples(arrays(np.float64, n, elements=st.floats(1, 7, width=32)), arrays(np.float64, n, elements=scores))
+)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "label", "replaced"),
+    [
+        (4.0, [1.0, 6.0, 3.0, 2.0], [False, True, False, False]),  # a difference of exactly 4 stays: strictly more
+        (3.9, [5.0, 6.0, 3.0, 2.0], [True, True, False, False]),
+        (0, [5.0, 6.0, 3.0, 2.0], [True, True, False, False]),  # equal labels are not replaced
+        (float("inf"), [1.0, 1.0, 3.0, 2.0], [False] * 4),
+    ],
+)
+def test_correct(alpha: float, label: list[float], replaced: list[bool]) -> None:
+    found = correct(np.array([1.0, 1, 3, 2]), np.array([5.0, 6, 3, np.nan]), alpha)
+    assert found.label.tolist() == label
+    assert found.replaced.tolist() == replaced
+
+
+@given(pairs, st.floats(0, 8))
+def test_a_label_is_the_crowds_or_the_llms_and_far_ones_are_the_llms(pair: tuple, alpha: float) -> None:
+    crowd, llm = pair
+    label, replaced = correct(crowd, llm, alpha)
+    assert np.isfinite(label).all()
+    assert (label[replaced] == llm[replaced]).all()
+    assert (label[~replaced] == crowd[~replaced]).all()
+    known = ~np.isnan(llm)
+    assert (np.abs(label - llm)[known] <= max(alpha, 0)).all()
+
+
+@given(pairs, st.floats(0, 8), st.floats(0, 8))
+def test_a_larger_alpha_replaces_no_more(pair: tuple, one: float, other: float) -> None:
+    few, many = correct(*pair, max(one, other)), correct(*pair, min(one, other))
+    assert (few.replaced <= many.replaced).all()
+
+
+@given(st.integers(0, 200), st.floats(0, 1), st.floats(0, 1), st.integers(0, 5))
+def test_a_smaller_share_is_a_subset_of_a_larger_one(n: int, one: float, other: float, seed: int) -> None:
+    small, large = seeded_share(n, min(one, other), seed), seeded_share(n, max(one, other), seed)
+    assert (small <= large).all()
+    assert large.sum() == round(max(one, other) * n)
+
+
+@pytest.mark.parametrize("alpha", [0, 4, 3.5, float("inf")])
+def test_alphas_that_are_numbers(alpha: float) -> None:
+    assert alpha_problem(alpha) is None
+
+
+@pytest.mark.parametrize("alpha", [-0.1, float("nan"), "four", None, True])
+def test_alphas_that_are_not(alpha: object) -> None:
+    assert "expected a number from 0 to inf" in str(alpha_problem(alpha))
+
+
+def test_all_problems_are_reported_together() -> None:
+    with pytest.raises(InputError) as refused:
+        Application("both", True, True, pool="none", pool_share=1.5, portion=-1, pool_labels="gold")  # type: ignore[arg-type]
+    text = str(refused.value)
+    for expected in ("pool_share", "portion", "pool_labels", "application=both needs texts to add"):
+        assert expected in text
+    assert len(refused.value.problems) == 4
+
+
+def test_who_needs_llm_labels() -> None:
+    assert not Application("none", False, False).needs_llm_labels
+    assert Application("correction", True, False).needs_llm_labels
+    assert Application("augmentation", False, True).needs_llm_labels
+    assert not Application("augmentation", False, True, pool_labels="crowd").needs_llm_labels

@@ -1,0 +1,81 @@
+"""Tiny encoders with the real architectures, and the entry points as a user runs them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT, WORDS, small_corpus
+
+@pytest.fixture(scope="session")
+def tiny_deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a DeBERTa-v3 of two small layers and a unigram vocabulary, as its hub folder would be."""
+    import torch
+    from transformers import DebertaV2Config, DebertaV2ForMaskedLM, DebertaV2Tokenizer
+
+    folder = tmp_path_factory.mktemp("tiny-deberta-v3")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*special, *(f"▁{word}" for word in dict.fromkeys(WORDS)), *"abcdefghijklmnopqrstuvwxyz0123456789▁.,!?'"]
+    tokenizer = DebertaV2Tokenizer(vocab=[(piece, 0.0 if piece in special else -1.0) for piece in pieces])
+    torch.manual_seed(0)
+    config = DebertaV2Config(
+        vocab_size=len(pieces), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, relative_attention=True, position_buckets=16, norm_rel_ebd="layer_norm",
+        share_att_key=True, pos_att_type=["p2c", "c2p"], layer_norm_eps=1e-7, max_relative_positions=-1,
+        position_biased_input=False, type_vocab_size=0, pad_token_id=0,
+    )  # fmt: skip
+    DebertaV2ForMaskedLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a RoBERTa of two small layers and a byte-level vocabulary."""
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import RobertaConfig, RobertaForMaskedLM, RobertaTokenizer
+
+    folder = tmp_path_factory.mktemp("tiny-roberta")
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = RobertaTokenizer(vocab={piece: number for number, piece in enumerate(pieces)}, merges=[])
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=len(pieces), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=130, pad_token_id=1, bos_token_id=0, eos_token_id=2, type_vocab_size=1,
+    )  # fmt: skip
+    RobertaForMaskedLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def corpus_csv(tmp_path: Path) -> Path:
+    """Return a CSV with texts, crowd labels and LLM labels, as a user would bring it."""
+    path = tmp_path / "essays.csv"
+    small_corpus().to_csv(path, index=False)
+    return path
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Return a function that runs an entry point in an empty folder, as a user would: ``run("train.py", "seed=1")``."""
+
+    def entry_point(script: str, *overrides: str, env: dict[str, str] | None = None, timeout: int = 300) -> Any:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "INVITRO"))}
+        return subprocess.run(
+            [sys.executable, str(ROOT / script), *overrides],
+            cwd=tmp_path,
+            env=clean | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | (env or {}),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return entry_point

@@ -1,0 +1,69 @@
+"""Label sets: joined by key, never by row order."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from invitro.errors import InputError
+from invitro.labels import joined, label_set
+from invitro.scales import Item, Scale
+
+SCALE = Scale("empathy7", "empathy", (Item("warm", "warm"),), 1, 7)
+
+
+def a_set(labels: dict[str, float], name: str = "c/llm/p/s"):
+    ids = pd.Series(list(labels), dtype="str")
+    return label_set(name, ids, pd.Series(list(labels.values()), dtype="float64"), SCALE, "labels.tsv")
+
+
+@given(st.permutations(range(8)), st.sets(st.integers(0, 7), max_size=7), st.integers(0, 3))
+def test_shuffled_shortened_and_foreign_rows_change_no_label(order: list[int], deleted: set[int], foreign: int) -> None:
+    truth = {f"t{i}": 1 + i * 0.5 for i in range(8)}
+    rows = {f"t{i}": truth[f"t{i}"] for i in order if i not in deleted}
+    rows |= {f"foreign{i}": 7.0 for i in range(foreign)}
+    ids = pd.Series([f"t{i}" for i in range(8)], dtype="str")
+    found = a_set(rows).of(ids)
+    for text_id, label in zip(ids, found, strict=True):
+        assert (np.isnan(label) and int(text_id[1:]) in deleted) or label == truth[text_id]
+
+
+def test_foreign_ids_are_counted_and_left(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        found = a_set({"t1": 2.0, "x1": 3.0, "x2": 4.0}).of(pd.Series(["t1", "t2"]))
+    assert found.tolist()[0] == 2.0
+    assert "2 labels belong to no text in use" in caplog.text
+
+
+def test_no_id_in_common_is_an_error_that_shows_both_sides() -> None:
+    with pytest.raises(InputError, match="no id in common") as refused:
+        a_set({"x1": 2.0}).of(pd.Series(["t1", "t2"]))
+    assert "'x1'" in str(refused.value)
+    assert "'t1'" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels", "message"),
+    [
+        (["a", "a"], [1.0, 2.0], "data row 2: expected an id that stands once, found id 'a'"),
+        (["a", None], [1.0, 2.0], "data row 2: expected an id"),
+        (["a", "b"], [1.0, 7.5], r"data row 2: expected a label from 1 to 7 \(empathy7\), found id 'b' with label 7.5"),
+    ],
+)
+def test_faulty_rows_are_refused_with_their_number(ids: list, labels: list[float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        label_set("n", pd.Series(ids, dtype="str"), pd.Series(labels), SCALE, "labels.tsv")
+
+
+def test_the_fingerprint_ignores_order_and_sees_labels() -> None:
+    one, shuffled, other = a_set({"a": 1, "b": 2}), a_set({"b": 2, "a": 1}), a_set({"a": 1, "b": 3})
+    assert one.fingerprint == shuffled.fingerprint != other.fingerprint
+
+
+def test_members_of_a_combination_get_their_prefix() -> None:
+    both = joined([a_set({"a": 1}, "x"), a_set({"a": 2}, "y")], ["newsemp24:", "newsemp22:"])
+    assert both.of(pd.Series(["newsemp22:a", "newsemp24:a"])).tolist() == [2, 1]
+    assert both.name == "x+y"
