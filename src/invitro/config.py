@@ -49,8 +49,12 @@ def command(main: Callable[[], None]) -> None:
     main()
     if RememberPlace.sweep is None:
         return
+    from invitro.training.comparison import comparison
     from invitro.training.record import outcomes
 
+    table = comparison(RememberPlace.sweep)
+    if not table.empty:
+        print(f"\nTest split:\n{table.to_string(index=False, na_rep='')}\n")
     found = outcomes(RememberPlace.sweep)
     for directory, error in found.failed:
         print(f"failed: {directory}: {error}", file=sys.stderr)

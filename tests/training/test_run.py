@@ -1,0 +1,309 @@
+"""One run in this process: the record, determinism, dropout, schedule, resuming, early stopping, the frozen encoder."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from support import small_corpus
+
+from invitro.application import Application
+from invitro.data import DataFolder, Holdout, Table
+from invitro.errors import InputError
+from invitro.labels import LabelSource
+from invitro.metrics import ConstantPredictionsWarning, measure
+from invitro.models import PLM
+from invitro.models.folder import load_model
+from invitro.models.scoring import score_texts
+from invitro.scales import Item, Scale
+from invitro.training import Fit, Prepared, prepare
+from invitro.training.datamodule import EvaluationBatches, Texts, TrainingBatches
+from invitro.training.loggers import NoLogger, RunInfo
+from invitro.training.module import Regressor
+from invitro.training.record import claim, finished_run, outcomes, write_failure, write_same_as
+from invitro.training.run import Place, Recipe, Result, TrainingError, fingerprint_of, summary, train
+
+SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
+BOTH = Application("both", True, True)
+COLUMNS = {"text_id": "id", "text": "essay", "group_id": "author", "crowd_label": "empathy"}
+
+
+@pytest.fixture
+def prepared(corpus_csv: Path) -> Prepared:
+    return material(corpus_csv, BOTH, 1.0)
+
+
+def material(csv: Path, application: Application, alpha: float) -> Prepared:
+    reader = Table(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
+    source = LabelSource("gpt", column="gpt")
+    return prepare(reader, SCALE, application, alpha, source, "scale_aware", DataFolder())
+
+
+def recipe(plm: Path, seed: int = 0, train: str = "full", lr: float = 1e-3, **fit: Any) -> Recipe:
+    course = {"epochs": 2, "start_epoch": 0, "patience": None} | fit
+    trainer = partial(L.Trainer, accelerator="cpu", devices=1, enable_progress_bar=False, enable_model_summary=False)
+    return Recipe(
+        PLM(str(plm), max_length=64, train=train),  # type: ignore[arg-type]
+        Fit(**course),
+        partial(torch.optim.AdamW, lr=lr),
+        trainer,
+        {},
+        seed,
+    )
+
+
+def trained(prepared: Prepared, recipe: Recipe, directory: Path, **place: Any) -> Result:
+    info = RunInfo(directory, "a run", {"seed": recipe.seed}, None, ())
+    return train(prepared, recipe, Place(directory, **place), NoLogger(), info)
+
+
+def test_the_record(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> None:
+    result = trained(prepared, recipe(tiny_deberta), tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "config.yaml", "metrics.json", "history.csv", "predictions.csv", "labels.csv", "model", "environment.json"
+    }  # fmt: skip
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics == result.metrics
+    assert metrics["status"] == "finished"
+    assert metrics["fingerprint"] == fingerprint_of(prepared, recipe(tiny_deberta))
+    predictions = pd.read_csv(tmp_path / "run" / "predictions.csv", dtype={"text_id": str})
+    assert list(predictions.columns) == ["text_id", "split", "crowd_label", "prediction", "group_id"]
+    for split in ("val", "test"):
+        rows = predictions[predictions["split"] == split]
+        assert metrics[split] == pytest.approx(measure(rows["prediction"], rows["crowd_label"]))
+    labels = pd.read_csv(tmp_path / "run" / "labels.csv")
+    assert len(labels) == metrics["train"]["size"]
+    assert (labels["origin"] == "llm").sum() == metrics["train"]["replaced"] + metrics["train"]["augmented"]
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert history["epoch"].tolist() == [0, 1]
+    assert history["step"].tolist() == [3, 6]
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["seed"] == 0
+    assert environment["hashes"]["corpus"] == prepared.corpus.fingerprint
+    assert environment["packages"]["torch"] == torch.__version__
+
+
+def test_the_saved_model_gives_the_recorded_predictions(prepared: Prepared, tiny_roberta: Path, tmp_path: Path) -> None:
+    result = trained(prepared, recipe(tiny_roberta), tmp_path)
+    (model, tokenizer), _ = load_model(tmp_path / "model")
+    texts = prepared.corpus.table.set_index("text_id")["text"][result.predictions["text_id"]]
+    assert score_texts(model, tokenizer, texts.tolist()) == pytest.approx(result.predictions["prediction"], abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["full", "head"])
+def test_one_seed_gives_identical_predictions_and_another_does_not(
+    prepared: Prepared, tiny_deberta: Path, tmp_path: Path, mode: str
+) -> None:
+    def predictions(seed: int, name: str) -> "pd.Series[float]":
+        place = {"cache": tmp_path / "cache", "save_model": False}
+        return trained(prepared, recipe(tiny_deberta, seed, mode), tmp_path / name, **place).predictions["prediction"]
+
+    first, again, other = predictions(0, "a"), predictions(0, "b"), predictions(1, "c")
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_infinite_alpha_is_none_to_the_last_digit(corpus_csv: Path, tiny_deberta: Path, tmp_path: Path) -> None:
+    none = material(corpus_csv, Application("none", False, False), 4.0)
+    inf = material(corpus_csv, Application("correction", True, False), float("inf"))
+    how = recipe(tiny_deberta)
+    assert fingerprint_of(none, how) == fingerprint_of(inf, how)
+    one, other = trained(none, how, tmp_path / "none"), trained(inf, how, tmp_path / "inf")
+    assert (one.predictions["prediction"] == other.predictions["prediction"]).all()
+
+
+def test_training_learns(tmp_path: Path, tiny_roberta: Path) -> None:
+    small_corpus(400, 100).to_csv(tmp_path / "large.csv", index=False)
+    learnt = material(tmp_path / "large.csv", BOTH, 1.0)
+    result = trained(learnt, recipe(tiny_roberta, lr=5e-3, epochs=12), tmp_path / "run", save_model=False)
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert history["train_loss"].iloc[-1] < 0.7 * history["train_loss"].iloc[0]
+    assert result.metrics["test"]["pcc"] > 0.3
+
+
+def test_head_mode_leaves_the_encoder_as_it_was(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    trained(prepared, recipe(tiny_deberta, train="head", lr=1e-2), tmp_path)
+    before = AutoModel.from_pretrained(tiny_deberta).state_dict()
+    (model, _), _ = load_model(tmp_path / "model")
+    after = model.base_model.state_dict()
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight, rtol=0, atol=0)
+
+
+def module_of(plm: Path, **fit: Any) -> Regressor:
+    from invitro.models.loading import load_regressor
+
+    return Regressor(load_regressor(PLM(str(plm)), 3.0), Fit(**fit), partial(torch.optim.AdamW, lr=1.0))
+
+
+@pytest.mark.parametrize(
+    ("fit", "steps", "expected"),
+    [
+        ({"epochs": 10, "warmup": 0.2}, 100, {0: 1 / 21, 19: 20 / 21, 20: 1.0, 60: 0.5, 100: 0.0}),
+        ({"epochs": 10, "warmup": 0.0}, 100, {0: 1.0, 50: 0.5}),
+        ({"epochs": 20, "warmup": 0.06, "schedule_epochs": 10}, 200, {5: 6 / 7, 6: 1.0, 100: 0.0, 150: 0.0}),
+        ({"epochs": 2, "warmup": 0.1, "schedule": "constant"}, 20, {0: 1 / 3, 2: 1.0, 19: 1.0}),
+    ],
+)
+def test_the_schedule_is_counted_in_steps(
+    tiny_roberta: Path, fit: dict[str, Any], steps: int, expected: dict[int, float]
+) -> None:
+    module = module_of(tiny_roberta, **fit)
+    module.trainer = type("T", (), {"estimated_stepping_batches": steps})()  # type: ignore[assignment]
+    made: Any = module.configure_optimizers()
+    assert made["lr_scheduler"]["interval"] == "step"
+    factor = made["lr_scheduler"]["scheduler"].lr_lambdas[0]
+    assert {step: factor(step) for step in expected} == pytest.approx(expected)
+
+
+def test_dropout_is_on_in_training_and_off_in_the_frozen_encoder(
+    prepared: Prepared, tiny_deberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: dict[bool, set[bool]] = {}
+    original = Regressor.training_step
+
+    def watched(self: Regressor, batch: Any, batch_idx: int) -> Any:
+        encoder = {module.training for module in self.model.base_model.modules()}
+        modes.setdefault(self.head_only, set()).update(encoder)
+        assert self.model.dropout.training
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(Regressor, "training_step", watched)
+    for mode in ("full", "head"):
+        trained(prepared, recipe(tiny_deberta, train=mode), tmp_path / mode, save_model=False)
+    assert modes == {False: {True}, True: {False}}
+
+
+def test_resuming_continues_the_step_count(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> None:
+    short = trained(prepared, recipe(tiny_deberta, epochs=2), tmp_path / "a", keep_checkpoints=True, save_model=False)
+    last = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 6
+    longer = trained(prepared, recipe(tiny_deberta, epochs=4), tmp_path / "b", resume=last, save_model=False)
+    history = pd.read_csv(tmp_path / "b" / "history.csv")
+    assert history["step"].tolist() == [3, 6, 9, 12]
+    assert (short.metrics["train"]["epochs"], longer.metrics["train"]["epochs"]) == (2, 4)
+    assert not (tmp_path / "b" / "checkpoints").exists()
+
+
+def test_the_best_or_the_last_weights_are_tested(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> None:
+    for checkpoint in ("best", "last"):
+        how = recipe(tiny_deberta, lr=3e-2, epochs=5, checkpoint=checkpoint)
+        result = trained(prepared, how, tmp_path / checkpoint, save_model=False)
+        history = pd.read_csv(tmp_path / checkpoint / "history.csv")
+        wanted = history["val_ccc"].max() if checkpoint == "best" else history["val_ccc"].iloc[-1]
+        assert result.metrics["val"]["ccc"] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_early_stopping_waits_for_its_start_epoch(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> None:
+    def epochs(**fit: Any) -> int:
+        how = recipe(tiny_deberta, lr=1e-9, epochs=9, **fit)  # nothing improves
+        size = trained(prepared, how, tmp_path / str(fit), save_model=False).metrics["train"]["epochs"]
+        return int(size)
+
+    assert epochs(start_epoch=0, patience=2) == 3
+    assert epochs(start_epoch=4, patience=2) == 7
+    assert epochs(start_epoch=0, patience=None) == 9
+
+
+def test_constant_predictions_do_not_end_training(prepared: Prepared, tiny_roberta: Path, tmp_path: Path) -> None:
+    from invitro.training import module as module_of_training
+
+    class Flat(Regressor):
+        def forward(self, batch: Any) -> Any:
+            return super().forward(batch) * 0 + 3.0
+
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(ConstantPredictionsWarning):
+        patch.setattr("invitro.training.run.Regressor", Flat)
+        assert module_of_training.Regressor is not Flat
+        result = trained(prepared, recipe(tiny_roberta, epochs=3, patience=5), tmp_path, save_model=False)
+    assert result.metrics["train"]["epochs"] == 3
+    assert (result.metrics["test"]["pcc"], result.metrics["test"]["ccc"]) == (0, 0)
+
+
+def test_divergence_is_an_error_and_leaves_no_metrics(prepared: Prepared, tiny_roberta: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"training diverged; lower plm\.lr"):
+        trained(prepared, recipe(tiny_roberta, lr=1e30, clip=None), tmp_path)
+    assert not (tmp_path / "metrics.json").exists()
+    assert not (tmp_path / "model").exists()
+
+
+def test_other_data_settings_seed_or_labels_make_another_fingerprint(corpus_csv: Path, tiny_roberta: Path) -> None:
+    base, how = material(corpus_csv, BOTH, 1.0), recipe(tiny_roberta)
+    others = [
+        (material(corpus_csv, BOTH, 2.0), how),
+        (material(corpus_csv, replace(BOTH, portion=0.5), 1.0), how),
+        (base, replace(how, seed=1)),
+        (base, replace(how, fit=replace(how.fit, epochs=3))),
+        (base, replace(how, plm=replace(how.plm, max_length=32))),
+        (base, replace(how, settings={"lr": 1})),
+    ]
+    found = [fingerprint_of(*one) for one in [(base, how), *others]]
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize(("n", "size", "processes"), [(50, 16, 1), (50, 16, 2), (33, 16, 2), (7, 4, 2), (3, 4, 4)])
+def test_processes_share_the_batches(n: int, size: int, processes: int) -> None:
+    data = Texts(list(range(n)), [i % 9 + 1 for i in range(n)], pd.Series(np.zeros(n)))
+    fit = Fit(batch_size=size)
+    parts = [list(TrainingBatches(data, fit, 0, processes, rank)) for rank in range(processes)]
+    assert len({len(part) for part in parts}) == 1
+    assert {len(batch) for step in zip(*parts, strict=True) for batch in step} <= set(range(1, size + 1))
+    assert {row for part in parts for batch in part for row in batch} == set(range(n))
+    seen = [list(EvaluationBatches(data, size, processes, rank)) for rank in range(processes)]
+    assert len({len(part) for part in seen}) == 1
+    real = [row for part in seen for batch in part for row in batch if row >= 0]
+    assert sorted(real) == list(range(n))
+    assert data[~2][2] == -1
+    assert data[~2][0] == data[2][0]
+
+
+def test_batches_change_with_the_epoch_and_not_otherwise() -> None:
+    data = Texts(list(range(40)), [i % 9 + 1 for i in range(40)], pd.Series(np.zeros(40)))
+    batches = TrainingBatches(data, Fit(batch_size=8), 0, 1, 0)
+    first, again = list(batches), list(batches)
+    batches.sampler.set_epoch(1)
+    assert first == again != list(batches)
+
+
+def test_finished_runs_are_found_by_fingerprint(tmp_path: Path) -> None:
+    for name, status in (("a", "failed"), ("b", "finished")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"fingerprint": "f", "status": status}))
+    assert finished_run([tmp_path], "f") == tmp_path / "b"
+    assert finished_run([tmp_path / "none", tmp_path], "g") is None
+    write_same_as(tmp_path / "c", tmp_path / "b", "f")
+    write_failure(tmp_path / "d", RuntimeError("boom"))
+    found = outcomes(tmp_path)
+    assert [path.name for path in found.finished] == ["b"]
+    assert [path.name for path in found.same] == ["c"]
+    assert {path.name for path, _ in found.failed} == {"a", "d"}
+    assert "RuntimeError: boom" in (tmp_path / "d" / "error.txt").read_text()
+
+
+def test_a_finished_record_is_not_overwritten(tmp_path: Path) -> None:
+    taken = tmp_path / "3"
+    taken.mkdir()
+    (taken / "metrics.json").write_text(json.dumps({"fingerprint": "f", "status": "finished"}))
+    with pytest.raises(InputError, match="holds the record of a finished run"):
+        claim(taken, "abcdefghij", force=False, sibling=False)
+    assert claim(taken, "abcdefghij", force=False, sibling=True) == tmp_path / "3-abcdefgh"
+    assert (taken / "metrics.json").exists()
+    assert claim(taken, "abcdefghij", force=True, sibling=False) == taken
+    assert not (taken / "metrics.json").exists()
+
+
+def test_the_final_table() -> None:
+    scores = {"pcc": 0.5, "ccc": 0.25, "rmse": 1.5}
+    table = summary({"val": scores, "test": None, "truth": {"val": scores, "test": scores}})
+    assert table.splitlines()[1].split() == ["val", "0.500", "0.250", "1.500"]
+    assert "no crowd labels" in table
+    assert "test, truth" in table
