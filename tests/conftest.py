@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support import ROOT, WORDS, small_corpus
 
+
 @pytest.fixture(scope="session")
 def tiny_deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a DeBERTa-v3 of two small layers and a unigram vocabulary, as its hub folder would be."""
@@ -18,7 +19,11 @@ def tiny_deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("tiny-deberta-v3")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    pieces = [*special, *(f"▁{word}" for word in dict.fromkeys(WORDS)), *"abcdefghijklmnopqrstuvwxyz0123456789▁.,!?'"]
+    pieces = [
+        *special,
+        *(f"▁{word}" for word in dict.fromkeys(WORDS.split())),
+        *"abcdefghijklmnopqrstuvwxyz0123456789▁.,!?'",
+    ]
     tokenizer = DebertaV2Tokenizer(vocab=[(piece, 0.0 if piece in special else -1.0) for piece in pieces])
     torch.manual_seed(0)
     config = DebertaV2Config(

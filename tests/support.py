@@ -8,11 +8,12 @@ import pandas as pd
 
 ROOT = Path(__file__).parents[1]
 
+# The vocabulary of the tiny DeBERTa.
 WORDS = (
-    "the story of this family made me cry because their house burned and nobody came to help them i feel sad "
-    "moved warm tender nothing at all bored it is just news people talk about every day and i do not care much "
-    "sorry for her child who lost everything in flood hope they recover soon my heart aches"
-).split()
+    "the story of this family made me cry because their house burned and nobody came to help them i feel sad moved "
+    "warm tender nothing at all bored it is just news people talk about every day and i do not care much sorry for her "
+    "child who lost everything in flood hope they recover soon my heart aches"
+)
 
 
 def small_corpus(n: int = 60, authors: int = 20, seed: int = 0) -> pd.DataFrame:

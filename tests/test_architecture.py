@@ -37,10 +37,20 @@ def imports_of(path: Path) -> list[str]:
 
 
 def test_there_is_a_house() -> None:
-    assert {room_of(path) for path in MODULES} >= {"scales", "metrics", "data", "labels", "application", "models", "training"}
+    assert {room_of(path) for path in MODULES} >= {
+        "scales",
+        "metrics",
+        "data",
+        "labels",
+        "application",
+        "models",
+        "training",
+    }
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "__init__.py" or path.parent != SOURCE], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.name != "__init__.py" or path.parent != SOURCE], ids=str
+)
 def test_a_floor_imports_only_floors_below(path: Path) -> None:
     room = room_of(path)
     assert room in RANK, f"{room} has no floor; give it one in this test and in the design"
@@ -54,12 +64,19 @@ def test_a_floor_imports_only_floors_below(path: Path) -> None:
 
 @pytest.mark.parametrize("library", ONLY_IN)
 def test_some_libraries_are_imported_in_one_place(library: str) -> None:
-    users = {path.relative_to(SOURCE).as_posix() for path in MODULES if library in {n.split(".")[0] for n in imports_of(path)}}
+    users = {
+        path.relative_to(SOURCE).as_posix()
+        for path in MODULES
+        if library in {n.split(".")[0] for n in imports_of(path)}
+    }
     assert users <= ONLY_IN[library]
 
 
 def test_the_ground_floor_has_no_cycle() -> None:
-    edges = {room: {n.split(".")[1] for n in imports_of(SOURCE / f"{room}.py") if n.startswith("invitro.")} for room in GROUND}
+    edges = {
+        room: {n.split(".")[1] for n in imports_of(SOURCE / f"{room}.py") if n.startswith("invitro.")}
+        for room in GROUND
+    }
     done: set[str] = set()
     while ready := {room for room in edges if room not in done and edges[room] <= done}:
         done |= ready

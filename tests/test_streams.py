@@ -67,9 +67,8 @@ def test_unreadable_files_are_refused(tmp_path: Path, name: str, content: str, m
 def test_a_failure_on_the_way_leaves_nothing(tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("id\n1\n")
-    with pytest.raises(RuntimeError), write_rows(tmp_path / "out.csv", {}, like=source) as writer:
-        writer.write([{"id": "1"}])
-        raise RuntimeError
+    with pytest.raises(ValueError, match="extra"), write_rows(tmp_path / "out.csv", {}, like=source) as writer:
+        writer.write([{"id": "1"}, {"extra": "2"}])
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 

@@ -11,7 +11,9 @@ from invitro.errors import InputError
 
 scores = st.one_of(st.floats(1, 7, width=32), st.just(float("nan")))
 pairs = st.integers(1, 30).flatmap(
-    lambda n: st.tuples(arrays(np.float64, n, elements=st.floats(1, 7, width=32)), arrays(np.float64, n, elements=scores))
+    lambda n: st.tuples(
+        arrays(np.float64, n, elements=st.floats(1, 7, width=32)), arrays(np.float64, n, elements=scores)
+    )
 )
 
 

@@ -42,7 +42,9 @@ def test_newsemp24_joins_by_conversation_and_person_and_reads_the_plain_prompt(t
 
 
 def test_a_missing_file_says_where_it_is_published(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"trac3_EMP_train_gpt\.tsv is neither in .*It is published at https://") as refused:
+    with pytest.raises(
+        InputError, match=r"trac3_EMP_train_gpt\.tsv is neither in .*It is published at https://"
+    ) as refused:
         published("newsemp24", "gpt", "scale_aware", "batson_empathy").read(SCALE, DataFolder(tmp_path))
     assert "Apache-2.0" in str(refused.value)
 
@@ -74,7 +76,9 @@ def test_a_file_of_the_users_with_its_own_columns(tmp_path: Path) -> None:
 def test_a_missing_column_is_refused_with_what_there_is(tmp_path: Path) -> None:
     path = tmp_path / "gpt.csv"
     path.write_text("id,score\na,3\n")
-    with pytest.raises(InputError, match=r"gpt\.csv: expected columns text_id, llm_label; found id, score.*llm\.columns="):
+    with pytest.raises(
+        InputError, match=r"gpt\.csv: expected columns text_id, llm_label; found id, score.*llm\.columns="
+    ):
         LabelSource("gpt", labels=str(path)).find(["table"], corpus("a"), SCALE, "plain", DataFolder(tmp_path))
 
 

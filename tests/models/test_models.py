@@ -19,7 +19,15 @@ from invitro.models.tokens import length_batches, pad, random_batches, tokenise
 from invitro.scales import Item, Scale
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"), Item("moved", "moved")), 1, 7, source="a source")
-FACTS = CardFacts("base", "MIT", "corpus", "CC BY 4.0", "Somebody 2018", "42 texts.", {"val": None, "test": {"pcc": 0.5, "ccc": 0.4, "rmse": 1.2}})
+FACTS = CardFacts(
+    "base",
+    "MIT",
+    "corpus",
+    "CC BY 4.0",
+    "Somebody 2018",
+    "42 texts.",
+    {"val": None, "test": {"pcc": 0.5, "ccc": 0.4, "rmse": 1.2}},
+)
 TEXTS = ["sad story", "i feel moved and warm and tender for this family", "news", "nothing " * 20]
 
 
@@ -150,7 +158,9 @@ def test_the_saved_folder_is_an_ordinary_model(plm: PLM, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize(("made", "message"), [(False, "no such folder"), (True, "found no config.json and no scale.json")])
+@pytest.mark.parametrize(
+    ("made", "message"), [(False, "no such folder"), (True, "found no config.json and no scale.json")]
+)
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, made: bool, message: str) -> None:
     folder = tmp_path / "run"
     if made:
@@ -163,7 +173,9 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, made: bool, messag
 
 def test_a_model_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"PLM nobody/has-this: cannot be loaded .* name a folder that holds it by plm\.name="):
+    with pytest.raises(
+        InputError, match=r"PLM nobody/has-this: cannot be loaded .* name a folder that holds it by plm\.name="
+    ):
         load_regressor(PLM("nobody/has-this"), mean=0)
 
 

@@ -214,16 +214,15 @@ def test_early_stopping_waits_for_its_start_epoch(prepared: Prepared, tiny_deber
     assert epochs(start_epoch=0, patience=None) == 9
 
 
-def test_constant_predictions_do_not_end_training(prepared: Prepared, tiny_roberta: Path, tmp_path: Path) -> None:
-    from invitro.training import module as module_of_training
-
+def test_constant_predictions_do_not_end_training(
+    prepared: Prepared, tiny_roberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Flat(Regressor):
         def forward(self, batch: Any) -> Any:
             return super().forward(batch) * 0 + 3.0
 
-    with pytest.MonkeyPatch.context() as patch, pytest.warns(ConstantPredictionsWarning):
-        patch.setattr("invitro.training.run.Regressor", Flat)
-        assert module_of_training.Regressor is not Flat
+    monkeypatch.setattr("invitro.training.run.Regressor", Flat)
+    with pytest.warns(ConstantPredictionsWarning):
         result = trained(prepared, recipe(tiny_roberta, epochs=3, patience=5), tmp_path, save_model=False)
     assert result.metrics["train"]["epochs"] == 3
     assert (result.metrics["test"]["pcc"], result.metrics["test"]["ccc"]) == (0, 0)

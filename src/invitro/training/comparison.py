@@ -16,8 +16,8 @@ def comparison(sweep: Path) -> pd.DataFrame:
     Columns: the overrides in which jobs differ; ``PCC``, ``CCC``, ``RMSE`` on test; the same against the truth where
     it is known; ``texts`` trained on, ``replaced``, ``added``; ``status``.
     """
-    rows = [(_overrides(job), _outcome(job)) for job in sorted(sweep.iterdir(), key=_number) if job.is_dir()]
-    rows = [(overrides, outcome) for overrides, outcome in rows if outcome is not None]
+    jobs = sorted((path for path in sweep.iterdir() if path.is_dir()), key=_number)
+    rows = [(_overrides(job), outcome) for job in jobs if (outcome := _outcome(job)) is not None]
     names = list(dict.fromkeys(name for overrides, _ in rows for name in overrides))
     differing = [name for name in names if len({overrides.get(name) for overrides, _ in rows}) > 1]
     return pd.DataFrame([{name: overrides.get(name) for name in differing} | outcome for overrides, outcome in rows])

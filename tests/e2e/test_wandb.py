@@ -1,0 +1,84 @@
+"""The default logger, with the real client: its offline file is read back."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from support import small_corpus, table_overrides
+
+WANDB = str(Path(sys.executable).with_name("wandb"))
+
+
+def offline_runs(root: Path) -> list[dict[str, Any]]:
+    """Return config, summary, history, group, job type, tags and exit code of every offline run below `root`."""
+    runs = []
+    for file in sorted(root.rglob("run-*.wandb")):
+        shown = subprocess.run(
+            [WANDB, "leet", "inspect", "--json", str(file)], stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        lines = [json.loads(line) for line in shown.stdout.splitlines()]
+        assert lines, shown.stderr
+        found: dict[str, Any] = {"text": shown.stdout, "raw": file.read_bytes(), "summary": {}, "history": []}
+        for line in lines:
+            if line["type"] == "run":
+                found |= line["run"]
+            elif line["type"] == "summary":
+                found["summary"] |= line["summary"].get("update", {})
+            elif line["type"] == "history":
+                found["history"].append(line["history"]["item"])
+            elif line["type"] == "exit":
+                found["exit_code"] = line["exit"].get("exit_code", 0)
+        runs.append(found)
+    return runs
+
+
+def overrides(csv: Path, plm: Path) -> list[str]:
+    settings = [one for one in table_overrides(csv) if not one.startswith("logger=")]
+    return ["train.py", *settings, "plm=roberta", f"plm.name={plm}", "save_model=false"]
+
+
+def test_offline_by_default_and_nothing_leaves(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
+    secret = "sk-this-is-a-secret"
+    done = run(*overrides(corpus_csv, tiny_roberta), "alpha=1.0", env={"OPENAI_API_KEY": secret})
+    assert done.returncode == 0, done.stderr
+    (found,) = offline_runs(tmp_path)
+    assert f"wandb sync {tmp_path}" in done.stdout
+    config = found["config"]["update"]
+    assert config["alpha"] == 1
+    assert config["application"]["name"] == "both"
+    assert found["job_type"] == "train"
+    assert set(found["tags"]) >= {"both", "table"}
+    assert "run_group" not in found
+    assert found["exit_code"] == 0
+    assert found["summary"]["test/ccc"] is not None
+    assert [row["epoch"] for row in found["history"] if "val_ccc" in row] == [0, 1]
+    assert any("train_loss" in row for row in found["history"])
+    for essay in small_corpus()["essay"]:
+        assert essay.encode() not in found["raw"]
+    assert secret.encode() not in found["raw"]
+    assert b"train.py" not in found["raw"]  # no command line
+
+
+def test_every_job_of_a_multirun_is_its_own_closed_run(
+    run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path
+) -> None:
+    settings = [one for one in overrides(corpus_csv, tiny_roberta) if not one.startswith("plm.lr")]
+    done = run(*settings, "-m", "plm.lr=1e-3,1e30", "fit.clip=null", "hydra.sweep.dir=sweep")
+    assert done.returncode == 1
+    runs = offline_runs(tmp_path)
+    assert len({one["run_id"] for one in runs}) == 2
+    assert {one["run_group"] for one in runs} == {"sweep"}
+    by_rate = {float(one["config"]["update"]["plm"]["lr"]): one for one in runs}
+    assert by_rate[1e-3]["exit_code"] == 0
+    assert by_rate[1e30]["exit_code"] == 1
+    assert "test/ccc" not in by_rate[1e30]["summary"]
+
+
+def test_a_server_that_does_not_answer_stops_nothing(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
+    env = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    done = run(*overrides(corpus_csv, tiny_roberta), "logger.timeout=3", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "W&B did not answer" in done.stdout + done.stderr
+    assert len(offline_runs(tmp_path)) == 1
