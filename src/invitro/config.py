@@ -131,8 +131,10 @@ def _train(cfg: DictConfig, directory: Path, sweep: Path | None) -> Mapping[str,
     )
     log.info("%s: %s", prepared.corpus.name, prepared.description)
     from invitro.training import record
-    from invitro.training.loggers import RunInfo
-    from invitro.training.run import Place, Recipe, fingerprint_of, summary, train
+    from invitro.training.loggers import NoLogger, RunInfo
+    from invitro.training.plan import Place, Recipe
+    from invitro.training.results import summary
+    from invitro.training.run import fingerprint_of, train
 
     recipe = Recipe(
         plm=settings["plm"],
@@ -161,7 +163,8 @@ def _train(cfg: DictConfig, directory: Path, sweep: Path | None) -> Mapping[str,
     name = f"{cfg.plm.name.rpartition('/')[2]} {cfg.application.name} alpha={cfg.alpha} seed={cfg.seed}"
     tags = (settings["data"].name, cfg.application.name, cfg.llm.name, settings["scale"].name)
     info = RunInfo(place.directory, name, _plain(cfg), sweep.name if sweep else None, tags)
-    result = train(prepared, recipe, place, instantiate(cfg.logger, _convert_="all"), info)
+    logger = instantiate(cfg.logger, _convert_="all") if is_first_process() else NoLogger()
+    result = train(prepared, recipe, place, logger, info)
     if is_first_process():
         print(summary(result.metrics))
         print(f"Record: {place.directory}")

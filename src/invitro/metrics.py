@@ -125,6 +125,6 @@ def metrics(prefix: str = "") -> MetricCollection:
 def measure(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, float]:
     """Return ``{"pcc", "ccc", "rmse"}`` of two arrays of shape (n,), n at least 1."""
     collection = metrics()
-    pair = [torch.from_numpy(np.array(values, dtype=np.float64)) for values in (predictions, targets)]
+    pair = [torch.tensor(np.asarray(values), dtype=torch.float64) for values in (predictions, targets)]
     collection.update(*pair)
     return {name: float(value) for name, value in collection.compute().items()}

@@ -22,12 +22,20 @@ def data() -> dict[str, str]:
     return {"INVITRO_DATA_DIR": str(Path(os.environ["INVITRO_DATA_DIR"]).resolve())}
 
 
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the cache that the module's tests share."""
+    return tmp_path_factory.mktemp("features")
+
+
 @pytest.mark.parametrize(("llm", "missing"), [("llama", 0), ("gpt", 5)])
-def test_head_mode_on_newsemp18(run, data: dict[str, str], tmp_path: Path, llm: str, missing: int) -> None:
+def test_head_mode_on_newsemp18(
+    run, data: dict[str, str], tmp_path: Path, features: Path, llm: str, missing: int
+) -> None:
     done = run(
         "train.py", "data=newsemp18", "plm=minilm", "plm.train=head", "plm.max_length=64", f"llm={llm}",
         "application=both", "alpha=4.0", "plm.lr=3e-3", "logger=none",
-        "hydra.run.dir=here", env=data,
+        "hydra.run.dir=here", f"cache={features}", env=data,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "here" / "metrics.json").read_text())

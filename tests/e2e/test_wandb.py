@@ -65,7 +65,7 @@ def test_every_job_of_a_multirun_is_its_own_closed_run(
     run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path
 ) -> None:
     settings = [one for one in overrides(corpus_csv, tiny_roberta) if not one.startswith("plm.lr")]
-    done = run(*settings, "-m", "plm.lr=1e-3,1e30", "fit.clip=null", "hydra.sweep.dir=sweep")
+    done = run(settings[0], "-m", *settings[1:], "plm.lr=1e-3,1e30", "fit.clip=null", "hydra.sweep.dir=sweep")
     assert done.returncode == 1
     runs = offline_runs(tmp_path)
     assert len({one["run_id"] for one in runs}) == 2

@@ -16,8 +16,11 @@ SCALE = Scale("empathy7", "empathy", (Item("warm", "warm"),), 1, 7)
 
 
 def a_set(labels: dict[str, float], name: str = "c/llm/p/s"):
-    ids = pd.Series(list(labels), dtype="str")
-    return label_set(name, ids, pd.Series(list(labels.values()), dtype="float64"), SCALE, "labels.tsv")
+    return label_set(name, table(list(labels), list(labels.values())), SCALE, "labels.tsv")
+
+
+def table(ids: list, labels: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"text_id": pd.Series(ids, dtype="str"), "llm_label": pd.Series(labels, dtype="float64")})
 
 
 @given(st.permutations(range(8)), st.sets(st.integers(0, 7), max_size=7), st.integers(0, 3))
@@ -55,7 +58,7 @@ def test_no_id_in_common_is_an_error_that_shows_both_sides() -> None:
 )
 def test_faulty_rows_are_refused_with_their_number(ids: list, labels: list[float], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        label_set("n", pd.Series(ids, dtype="str"), pd.Series(labels), SCALE, "labels.tsv")
+        label_set("n", table(ids, labels), SCALE, "labels.tsv")
 
 
 def test_the_fingerprint_ignores_order_and_sees_labels() -> None:
@@ -67,3 +70,9 @@ def test_members_of_a_combination_get_their_prefix() -> None:
     both = joined([a_set({"a": 1}, "x"), a_set({"a": 2}, "y")], ["newsemp24:", "newsemp22:"])
     assert both.of(pd.Series(["newsemp22:a", "newsemp24:a"])).tolist() == [2, 1]
     assert both.name == "x+y"
+
+
+def test_further_columns_are_carried() -> None:
+    found = label_set("n", table(["a"], [2.0]).assign(warm="3", article="7"), SCALE, "labels.tsv")
+    assert found.labels.loc["a", "warm"] == "3"
+    assert list(found.labels.columns) == ["llm_label", "warm", "article"]

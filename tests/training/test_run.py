@@ -26,8 +26,10 @@ from invitro.training import Fit, Prepared, prepare
 from invitro.training.datamodule import EvaluationBatches, Texts, TrainingBatches
 from invitro.training.loggers import NoLogger, RunInfo
 from invitro.training.module import Regressor
+from invitro.training.plan import Place, Recipe, Result
 from invitro.training.record import claim, finished_run, outcomes, write_failure, write_same_as
-from invitro.training.run import Place, Recipe, Result, TrainingError, fingerprint_of, summary, train
+from invitro.training.results import TrainingError, summary
+from invitro.training.run import fingerprint_of, train
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
 BOTH = Application("both", True, True)

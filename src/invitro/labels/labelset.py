@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from invitro.errors import InputError
+from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ class LabelSet:
     Args:
         name: readable and unique, ``<corpus>/<llm>/<prompt>/<scale>``.
         labels: indexed by ``text_id`` (unique), with a column ``llm_label`` (float64, the scale's units, NaN where the
-            LLM gave no usable score) and, where known, ``spread`` and one column an item.
+            LLM gave no usable score) and whatever else the source has, such as ``spread`` and one column an item.
         source: the file, store or column that the labels come from.
         licence: under which terms they may be used.
     """
@@ -53,15 +53,13 @@ class LabelSet:
         return text_ids.map(self.labels["llm_label"]).astype("float64")
 
 
-def label_set(
-    name: str, ids: "pd.Series[str]", labels: "pd.Series[float]", scale: Scale, source: str, licence: str = ""
-) -> LabelSet:
-    """Build a checked `LabelSet` from a column of ids and one of labels.
+def label_set(name: str, table: pd.DataFrame, scale: Scale, source: str, licence: str = "") -> LabelSet:
+    """Build a checked `LabelSet` from a table with ``text_id`` and ``llm_label``; further columns are carried.
 
     Raises:
         InputError: an id stands twice, is missing, or a label lies outside the scale; each with its data row.
     """
-    problems = []
+    ids, labels = table["text_id"], table["llm_label"]
     faults = {
         "expected an id": ids.isna(),
         "expected an id that stands once": ids.duplicated(),
@@ -69,6 +67,7 @@ def label_set(
             scale.outside(labels.to_numpy()), index=labels.index
         ),
     }
+    problems = []
     for expected, wrong in faults.items():
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
@@ -76,10 +75,8 @@ def label_set(
                 f"{source}: data row {row + 1}: {expected}, found id {ids.iloc[row]!r} with label {labels.iloc[row]:g}"
                 + (f" (and {int(wrong.sum()) - 1} more rows)" if wrong.sum() > 1 else "")
             )
-    if problems:
-        raise InputError(*problems)
-    table = pd.DataFrame({"llm_label": labels.to_numpy(dtype="float64")}, index=pd.Index(ids, name="text_id"))
-    return LabelSet(name, table, source, licence)
+    refuse_if_any(problems)
+    return LabelSet(name, table.set_index("text_id"), source, licence)
 
 
 def joined(sets: Sequence[LabelSet], prefixes: Sequence[str]) -> LabelSet:

@@ -72,19 +72,19 @@ class PublishedSet:
                 else folder.need(self.corpus, file, f"It is published at {url} ({self.licence}).")
             )
             tables.append(read_labels(path, self.ids, self.column))
-        table = pd.concat(tables, ignore_index=True)
         source = ", ".join(published for published, _ in self.files)
-        return label_set(self.name, table["text_id"], table["llm_label"], scale, source, self.licence)
+        return label_set(self.name, pd.concat(tables, ignore_index=True), scale, source, self.licence)
 
 
 def read_labels(path: str | Path, ids: Sequence[str], column: str) -> pd.DataFrame:
-    """Read ``text_id`` and ``llm_label`` from a table file; blank labels are NaN, other columns are left."""
+    """Read ``text_id`` and ``llm_label`` from a table file; blank labels are NaN, other columns are carried."""
     raw = read_table(path)
     require_columns(raw, [*ids, column], path, "Say which columns hold id and label by llm.columns=")
     text_id = raw[ids[0]]
     for name in ids[1:]:
         text_id = text_id + "_" + raw[name]
-    return pd.DataFrame({"text_id": text_id, "llm_label": numbers(raw[column], path)})
+    carried = raw.drop(columns=[*ids, column]).drop(columns=["text_id", "llm_label"], errors="ignore")
+    return carried.assign(text_id=text_id, llm_label=numbers(raw[column], path))
 
 
 @cache

@@ -60,13 +60,11 @@ class LabelSource:
         whole = "+".join(corpora)
         if self.column:
             require_columns(table, [self.column], f"corpus {whole}", "llm.column names a column of the corpus's table")
-            name = f"{whole}/{self.name}:{self.column}"
-            return label_set(
-                name, table["text_id"], numbers(table[self.column], whole), scale, f"column {self.column} of {whole}"
-            )
+            table = table.assign(llm_label=numbers(table[self.column], whole))[["text_id", "llm_label"]]
+            return label_set(f"{whole}/{self.name}:{self.column}", table, scale, f"column {self.column} of {whole}")
         if self.labels:
             read = read_labels(self.labels, [self.columns["text_id"]], self.columns["llm_label"])
-            return label_set(f"{whole}/{self.labels}", read["text_id"], read["llm_label"], scale, self.labels)
+            return label_set(f"{whole}/{self.labels}", read, scale, self.labels)
         prefixes = [f"{corpus}:" for corpus in corpora] if len(corpora) > 1 else [""]
         try:
             sets = [published(corpus, self.name, prompt, scale.name).read(scale, folder) for corpus in corpora]

@@ -3,27 +3,14 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from shutil import rmtree
+from dataclasses import asdict
 from typing import Any
 
 import lightning as L
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import transformers
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from torch import Tensor
-from torch.optim import Optimizer
 
-from invitro.data import DEMOGRAPHICS
-from invitro.files import write_json
-from invitro.metrics import measure
-from invitro.models import PLM
 from invitro.models.features import FeatureCache, check_head
-from invitro.models.folder import CardFacts, save_model
 from invitro.models.loading import Loaded, check_available, load_regressor, load_tokenizer
 from invitro.training import record
 from invitro.training.callbacks import History, PatientStopping
@@ -31,64 +18,11 @@ from invitro.training.datamodule import TextsDataModule
 from invitro.training.inputs import FeatureInputs, TokenInputs
 from invitro.training.loggers import LoggerChoice, RunInfo
 from invitro.training.module import Regressor
+from invitro.training.plan import Place, Recipe, Result
 from invitro.training.prepare import Prepared
-from invitro.training.settings import Fit
+from invitro.training.results import flattened, metrics_of, predictions_of, write_record
 
 log = logging.getLogger(__name__)
-
-Scores = Mapping[str, float]
-
-
-class TrainingError(RuntimeError):
-    """Training went wrong in a way that the numbers show, such as divergence."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained, whatever the data.
-
-    Args:
-        plm: the encoder.
-        fit: the course of training.
-        optimizer: makes the optimiser from the trained parameters.
-        trainer: makes the Lightning trainer; precision, accelerator and strategy are its.
-        settings: plain values of `optimizer` and `trainer`, for the fingerprint.
-        seed: of weights, dropout and batches.
-    """
-
-    plm: PLM
-    fit: Fit
-    optimizer: Callable[[Iterable[Tensor]], Optimizer]
-    trainer: Callable[..., L.Trainer]
-    settings: Mapping[str, Any]
-    seed: int
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run reads and writes.
-
-    Args:
-        directory: the run's directory.
-        cache: for features of frozen encoders; None keeps none.
-        save_model: whether ``model/`` is written.
-        resume: a checkpoint to continue from.
-        keep_checkpoints: whether ``checkpoints/`` stays after the run.
-    """
-
-    directory: Path
-    cache: Path | None = None
-    save_model: bool = True
-    resume: Path | None = None
-    keep_checkpoints: bool = False
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run came to: the content of ``metrics.json``, and its predictions."""
-
-    metrics: dict[str, Any]
-    predictions: pd.DataFrame
 
 
 def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
@@ -128,8 +62,8 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
         _take_best(recipe, trainer, module)
         trainer.test(module, data, verbose=False)
         seconds = time.perf_counter() - started
-        predictions = _predictions(prepared, module.predicted)
-        metrics = _metrics(prepared, predictions) | {
+        predictions = predictions_of(prepared, module.predicted)
+        metrics = metrics_of(prepared, predictions) | {
             "train": {
                 "size": len(prepared.labels.table),
                 "replaced": prepared.labels.replaced,
@@ -143,8 +77,8 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
             "status": "finished",
         }
         if trainer.is_global_zero:
-            _write(prepared, recipe, place, loaded, metrics, predictions, info.config)
-            opened.summarise(_flat(metrics))
+            write_record(prepared, recipe, place, loaded, metrics, predictions, info.config)
+            opened.summarise(flattened(metrics))
     return Result(metrics, predictions)
 
 
@@ -219,85 +153,3 @@ def _take_best(recipe: Recipe, trainer: L.Trainer, module: Regressor) -> None:
     )
     state = torch.load(path, map_location=module.device, weights_only=True)["state_dict"]
     module.load_state_dict(state, strict=not module.head_only)
-
-
-def _predictions(prepared: Prepared, scores: list[npt.NDArray[np.float64]]) -> pd.DataFrame:
-    """Return the rows of ``predictions.csv``, each score in the scale's units, not clipped."""
-    tables = []
-    for split, values in zip(("val", "test"), scores, strict=True):
-        table = prepared.evaluation(split)
-        if not np.isfinite(values).all():
-            raise TrainingError(
-                f"{int((~np.isfinite(values)).sum())} of {len(values)} predictions on {split} are not finite: training "
-                "diverged; lower plm.lr, or set fit.clip=1.0"
-            )
-        carried = [name for name in ("group_id", *DEMOGRAPHICS, "truth") if name in table]
-        tables.append(table[["text_id", "split", "crowd_label"]].assign(prediction=values).join(table[carried]))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _metrics(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any]:
-    """Return PCC, CCC and RMSE by split: against crowd labels and, where it is known, against the truth."""
-
-    def against(column: str, split: str) -> Scores | None:
-        rows = predictions.loc[(predictions["split"] == split) & predictions[column].notna()]
-        return measure(rows["prediction"], rows[column]) if len(rows) else None
-
-    metrics: dict[str, Any] = {split: against("crowd_label", split) for split in ("val", "test")}
-    if "truth" in predictions:
-        metrics["truth"] = {split: against("truth", split) for split in ("val", "test")}
-    return metrics
-
-
-def _write(
-    prepared: Prepared,
-    recipe: Recipe,
-    place: Place,
-    loaded: Loaded,
-    metrics: dict[str, Any],
-    predictions: pd.DataFrame,
-    config: Mapping[str, Any],
-) -> None:
-    """Write the record, ``metrics.json`` last."""
-    directory = place.directory
-    record.write_config(directory, config)
-    record.write_table(directory / "predictions.csv", predictions)
-    record.write_table(directory / "labels.csv", prepared.labels.record())
-    hashes = {"corpus": prepared.corpus.fingerprint} | {one.name: one.fingerprint for one in prepared.label_sets}
-    write_json(directory / "environment.json", record.environment(recipe.seed, metrics["train"]["seconds"], hashes))
-    if place.save_model:
-        facts = CardFacts(
-            base=recipe.plm.name,
-            base_licence=recipe.plm.licence,
-            corpus=prepared.corpus.name,
-            corpus_licence=prepared.corpus.licence,
-            citation=prepared.corpus.citation,
-            labels=prepared.description,
-            metrics={split: metrics[split] for split in ("val", "test")},
-        )
-        save_model(directory / "model", loaded.model, loaded.tokenizer, prepared.scale, facts)
-    if not place.keep_checkpoints:
-        rmtree(directory / "checkpoints", ignore_errors=True)
-    write_json(directory / record.METRICS, metrics)
-
-
-def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested metrics as ``test/ccc``: value."""
-    flat: dict[str, Any] = {}
-    for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}/")
-        elif value is not None:
-            flat[prefix + name] = value
-    return flat
-
-
-def summary(metrics: Mapping[str, Any]) -> str:
-    """Return the run's numbers as a table for the terminal."""
-    rows = {split: metrics[split] for split in ("val", "test")}
-    rows |= {f"{split}, truth": scores for split, scores in metrics.get("truth", {}).items()}
-    lines = [f"{'':<12} {'PCC':>7} {'CCC':>7} {'RMSE':>7}"]
-    for name, scores in rows.items():
-        cells = [f"{scores[key]:7.3f}" for key in ("pcc", "ccc", "rmse")] if scores else ["no crowd labels"]
-        lines.append(f"{name:<12} {' '.join(cells)}")
-    return "\n".join(lines)

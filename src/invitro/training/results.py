@@ -1,0 +1,106 @@
+"""From a model's scores to the numbers of a run, and to its record on disk."""
+
+from collections.abc import Mapping
+from shutil import rmtree
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from invitro.data import DEMOGRAPHICS
+from invitro.files import write_json
+from invitro.metrics import measure
+from invitro.models.folder import CardFacts, save_model
+from invitro.models.loading import Loaded
+from invitro.training import record
+from invitro.training.plan import Place, Recipe
+from invitro.training.prepare import Prepared
+
+Scores = Mapping[str, float]
+
+
+class TrainingError(RuntimeError):
+    """Training went wrong in a way that the numbers show, such as divergence."""
+
+
+def predictions_of(prepared: Prepared, scores: list[npt.NDArray[np.float64]]) -> pd.DataFrame:
+    """Return the rows of ``predictions.csv``, each score in the scale's units, not clipped."""
+    tables = []
+    for split, values in zip(("val", "test"), scores, strict=True):
+        table = prepared.evaluation(split)
+        if not np.isfinite(values).all():
+            raise TrainingError(
+                f"{int((~np.isfinite(values)).sum())} of {len(values)} predictions on {split} are not finite: training "
+                "diverged; lower plm.lr, or set fit.clip=1.0"
+            )
+        carried = [name for name in ("group_id", *DEMOGRAPHICS, "truth") if name in table]
+        tables.append(table[["text_id", "split", "crowd_label"]].assign(prediction=values).join(table[carried]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def metrics_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any]:
+    """Return PCC, CCC and RMSE by split: against crowd labels and, where it is known, against the truth."""
+
+    def against(column: str, split: str) -> Scores | None:
+        rows = predictions.loc[(predictions["split"] == split) & predictions[column].notna()]
+        return measure(rows["prediction"], rows[column]) if len(rows) else None
+
+    metrics: dict[str, Any] = {split: against("crowd_label", split) for split in ("val", "test")}
+    if "truth" in predictions:
+        metrics["truth"] = {split: against("truth", split) for split in ("val", "test")}
+    return metrics
+
+
+def write_record(
+    prepared: Prepared,
+    recipe: Recipe,
+    place: Place,
+    loaded: Loaded,
+    metrics: dict[str, Any],
+    predictions: pd.DataFrame,
+    config: Mapping[str, Any],
+) -> None:
+    """Write the record, ``metrics.json`` last."""
+    directory = place.directory
+    record.write_config(directory, config)
+    record.write_table(directory / "predictions.csv", predictions)
+    record.write_table(directory / "labels.csv", prepared.labels.record())
+    hashes = {"corpus": prepared.corpus.fingerprint} | {one.name: one.fingerprint for one in prepared.label_sets}
+    write_json(directory / "environment.json", record.environment(recipe.seed, metrics["train"]["seconds"], hashes))
+    if place.save_model:
+        facts = CardFacts(
+            base=recipe.plm.name,
+            base_licence=recipe.plm.licence,
+            corpus=prepared.corpus.name,
+            corpus_licence=prepared.corpus.licence,
+            citation=prepared.corpus.citation,
+            labels=prepared.description,
+            metrics={split: metrics[split] for split in ("val", "test")},
+        )
+        save_model(directory / "model", loaded.model, loaded.tokenizer, prepared.scale, facts)
+    if not place.keep_checkpoints:
+        rmtree(directory / "checkpoints", ignore_errors=True)
+    write_json(directory / record.METRICS, metrics)
+
+
+def summary(metrics: Mapping[str, Any]) -> str:
+    """Return the run's numbers as a table for the terminal."""
+    rows = {split: metrics[split] for split in ("val", "test")}
+    rows |= {f"{split}, truth": scores for split, scores in metrics.get("truth", {}).items()}
+    lines = [f"{'':<12} {'PCC':>7} {'CCC':>7} {'RMSE':>7}"]
+    for name, scores in rows.items():
+        cells = [f"{scores[key]:7.3f}" for key in ("pcc", "ccc", "rmse")] if scores else ["no crowd labels"]
+        lines.append(f"{name:<12} {' '.join(cells)}")
+    return "\n".join(lines)
+
+
+def flattened(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested metrics as ``test/ccc``: value."""
+    flat: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{name}/")
+        elif value is not None:
+            flat[prefix + name] = value
+    return flat
