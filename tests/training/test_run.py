@@ -86,6 +86,7 @@ def test_the_record(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> N
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert history["epoch"].tolist() == [0, 1]
     assert history["step"].tolist() == [3, 6]
+    assert history["val_loss"].to_numpy() == pytest.approx(history["val_rmse"] ** 2, rel=1e-4)  # MSE
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["seed"] == 0
     assert environment["hashes"]["corpus"] == prepared.corpus.fingerprint

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from invitro.files import whole_or_absent
 
-COLUMNS = ("epoch", "step", "train_loss", "val_pcc", "val_ccc", "val_rmse", "lr", "seconds")
+COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_pcc", "val_ccc", "val_rmse", "lr", "seconds")
 
 
 class PatientStopping(EarlyStopping):

@@ -74,9 +74,12 @@ class Regressor(L.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Take one batch into the validation metrics."""
+        """Take one batch into the validation metrics and loss."""
         real = batch["row"] >= 0
-        self.val_metrics.update(self(batch)[real], batch["label"][real])
+        scores, labels = self(batch)[real], batch["label"][real]
+        self.val_metrics.update(scores, labels)
+        loss = self.loss(scores, labels) if len(scores) else scores.sum()
+        self.log("val_loss", loss, batch_size=len(scores), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Log PCC, CCC and RMSE of the whole validation split."""

@@ -1,0 +1,107 @@
+"""What is read and decided before a model loads: pools of every kind, labels by key, shared texts."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from support import small_corpus
+
+from invitro.application import Application
+from invitro.data import DataFolder, Holdout, Published, Table, Undivided
+from invitro.errors import InputError
+from invitro.labels import LabelSource
+from invitro.scales import Item, Scale
+from invitro.training import Prepared, prepare
+
+SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
+COLUMNS: dict[str, str | None] = {"text_id": "id", "text": "essay", "group_id": "author", "crowd_label": "empathy"}
+FROM_COLUMN = LabelSource("gpt", column="gpt")
+
+
+def prepared(csv: Path, **changes: Any) -> Prepared:
+    settings: dict[str, Any] = {
+        "reader": Table(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2)),
+        "scale": SCALE,
+        "application": Application("both", True, True),
+        "alpha": 1.0,
+        "source": FROM_COLUMN,
+        "prompt": "scale_aware",
+        "folder": DataFolder(),
+    }
+    return prepare(**(settings | changes))
+
+
+def test_labels_are_joined_by_key_whatever_the_file_s_order(corpus_csv: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(corpus_csv)
+    labels = frame[["id", "gpt"]].set_axis(["text_id", "llm_label"], axis=1).sample(frac=1, random_state=1)
+    foreign = pd.DataFrame({"text_id": ["x1", "x2"], "llm_label": [1.0, 7.0]})
+    pd.concat([foreign, labels.iloc[5:]]).to_csv(tmp_path / "gpt.csv", index=False)
+    by_file = prepared(corpus_csv, source=LabelSource("gpt", labels=str(tmp_path / "gpt.csv")))
+    by_column = prepared(corpus_csv)
+    missing = set(labels["text_id"].iloc[:5])
+    one, other = (p.labels.table.set_index("text_id")["llm_label"] for p in (by_file, by_column))
+    assert one.drop(missing, errors="ignore").equals(other.drop(missing, errors="ignore"))
+    assert by_file.labels.without_llm_label == len(missing & set(other.index))
+    assert "have no LLM label" in by_file.description
+
+
+def test_a_table_as_the_pool(corpus_csv: Path, tmp_path: Path) -> None:
+    pool = small_corpus(30, seed=9).assign(id=lambda t: t["id"])[["id", "essay", "gpt"]]
+    pool["essay"] = "pool " + pool["essay"]
+    pool.to_csv(tmp_path / "more.csv", index=False)
+    reader = Table(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
+    application = Application("augmentation", False, True, pool="more.csv")
+    found = prepared(corpus_csv, application=application, pool_reader=reader).labels
+    added = found.table[found.table["origin"] == "llm"]
+    assert found.augmented == len(added) == 30
+    assert added["text_id"].str.startswith("more:").all()  # the pool's t001 is not the corpus's t001
+    expected = pool.set_index("more:" + pool["id"])["gpt"]
+    assert (added.set_index("text_id")["label"] == expected[added["text_id"]]).all()
+    assert (found.table["origin"] == "crowd").sum() == len(prepared(corpus_csv, application=application).training)
+
+
+def test_a_corpus_s_unlabelled_texts_as_the_pool(corpus_csv: Path) -> None:
+    frame = pd.read_csv(corpus_csv)
+    frame["where"] = ["train"] * 30 + ["val"] * 10 + ["test"] * 10 + ["unlabelled"] * 10
+    frame.loc[frame["where"] == "unlabelled", "empathy"] = None
+    frame.to_csv(corpus_csv, index=False)
+    reader = Table(path=str(corpus_csv), columns=COLUMNS | {"split": "where"}, split=Published())
+    application = Application("both", True, True, pool="unlabelled")
+    found = prepared(corpus_csv, reader=reader, application=application).labels
+    assert found.augmented == 10
+    assert set(found.table["text_id"]) >= {f"t{i:03d}" for i in range(50, 60)}
+
+
+def test_a_pool_text_that_stands_in_test_is_refused_unless_allowed(corpus_csv: Path, tmp_path: Path) -> None:
+    tested = prepared(corpus_csv).evaluation("test").iloc[0]
+    pd.DataFrame({"id": ["p1"], "essay": [tested["text"] + " "], "gpt": [3.0]}).to_csv(tmp_path / "p.csv", index=False)
+    reader = Table(str(tmp_path / "p.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="p")
+    settings = {"application": Application("both", True, True, pool="p.csv"), "pool_reader": reader}
+    with pytest.raises(InputError, match="allow_shared_texts=true") as refused:
+        prepared(corpus_csv, **settings)
+    assert tested["text_id"] in str(refused.value)
+    assert "p:p1" in str(refused.value)
+    assert prepared(corpus_csv, **settings, allow_shared_texts=True).labels.augmented == 1
+
+
+def test_evaluation_rows_are_the_corpus_s(corpus_csv: Path) -> None:
+    plain = prepared(corpus_csv, application=Application("none", False, False))
+    for application in (Application("correction", True, False), Application("both", True, True)):
+        other = prepared(corpus_csv, application=application, alpha=0.0)
+        for split in ("val", "test"):
+            assert other.evaluation(split).to_csv() == plain.evaluation(split).to_csv()
+        assert other.evaluation_fingerprint == plain.evaluation_fingerprint
+
+
+def test_none_needs_no_llm_labels(corpus_csv: Path) -> None:
+    nobody = LabelSource("nobody")
+    assert prepared(corpus_csv, application=Application("none", False, False), source=nobody).label_sets == ()
+    with pytest.raises(InputError, match="No LLM labels by llm=nobody"):
+        prepared(corpus_csv, source=nobody)
+
+
+@pytest.mark.parametrize("alpha", [-1, float("nan"), "x"])
+def test_alpha_is_checked_before_anything_is_read(alpha: object, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="alpha: expected a number from 0 to inf"):
+        prepared(tmp_path / "missing.csv", alpha=alpha)
