@@ -17,51 +17,68 @@ from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError, not_boolean, refuse_if_any
 
 if TYPE_CHECKING:
     from invitro.application import Application
     from invitro.data import Reader
+    from invitro.training.plan import Recipe
 
 log = logging.getLogger(__name__)
 
 # Cached by Hydra with the configuration: all jobs of a multirun see one value, two multiruns never the same.
 OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=True, replace=True)
 
+BOOLEANS = ("force", "save_model", "keep_checkpoints", "allow_shared_texts")
+
 REFUSED = 2
 """Exit status for input that cannot be used; 1 is for what went wrong on the way."""
 
 
 class RememberPlace(Callback):
-    """Remembers where a multirun's records go, for the last line that `command` prints."""
+    """Remembers where a multirun's records go, and which start of the command it is, for the lines printed last."""
 
     sweep: Path | None = None
+    launch: str | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Note the sweep's directory."""
+        """Note the sweep's directory and the launch."""
         RememberPlace.sweep = Path(config.hydra.sweep.dir)
+        RememberPlace.launch = config.get("launch")
 
 
 def command(main: Callable[[], None]) -> None:
-    """Run an entry point; after a multirun, count its records and let the exit status tell of failures."""
-    main()
-    if RememberPlace.sweep is None:
-        return
-    from invitro.training.comparison import comparison
-    from invitro.training.record import outcomes
+    """Run an entry point; after a multirun, show its jobs side by side and let the exit status tell of failures.
 
-    table = comparison(RememberPlace.sweep)
-    if not table.empty:
-        print(f"\nTest split:\n{table.to_string(index=False, na_rep='')}\n")
-    found = outcomes(RememberPlace.sweep)
-    for directory, error in found.failed:
-        print(f"failed: {directory}: {error}", file=sys.stderr)
-    print(f"{len(found.finished)} finished, {len(found.same)} had finished before, {len(found.failed)} failed")
-    print(f"Records: {RememberPlace.sweep}")
-    if found.failed:
+    What is shown comes from the disk, so that it is shown however the launcher ended.
+    """
+    try:
+        main()
+    finally:
+        failed = RememberPlace.sweep is not None and _show_jobs(RememberPlace.sweep, RememberPlace.launch)
+    if failed:
         sys.exit(1)
+
+
+def _show_jobs(sweep: Path, launch: str | None) -> bool:
+    """Print the jobs of a multirun; return whether any failed."""
+    from invitro.training.comparison import comparison
+    from invitro.training.record import jobs
+
+    found = jobs(sweep, launch)
+    if found:
+        print(f"\nTest split:\n{comparison(found).to_string(index=False, na_rep='')}\n")
+    count = {
+        outcome: sum(job.outcome == outcome for job in found) for outcome in ("finished", "finished before", "failed")
+    }
+    for job in found:
+        if job.outcome == "failed":
+            print(f"failed: {job.record / 'error.txt'}", file=sys.stderr)
+    print(", ".join(f"{number} {outcome}" for outcome, number in count.items()))
+    print(f"Records: {sweep}")
+    return count["failed"] > 0
 
 
 def run_train(cfg: DictConfig) -> float | None:
@@ -72,27 +89,26 @@ def run_train(cfg: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     directory, multirun = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
     try:
-        metrics = _train(cfg, directory, sweep=Path(hydra.sweep.dir) if multirun else None)
-    except InputError as error:
-        if multirun:
-            _failed(directory, error)
-            return None
-        _remove_if_empty(directory)
-        print(f"{error}\nNothing was trained.", file=sys.stderr)
-        sys.exit(REFUSED)
+        record, outcome, metrics = _train(cfg, directory, sweep=Path(hydra.sweep.dir) if multirun else None)
     except Exception as error:
-        _failed(directory, error)
-        if multirun:
-            return None
-        raise
-    return float(metrics["val"]["ccc"]) if metrics["val"] else None
+        if isinstance(error, InputError) and not multirun:
+            _remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
+            print(f"{error}\nNothing was trained.", file=sys.stderr)
+            sys.exit(REFUSED)
+        record, outcome, metrics = _failed(directory, error), "failed", None
+        if not multirun:
+            raise
+    if multirun:
+        from invitro.training.record import write_job
+
+        write_job(directory, record, outcome, hydra.overrides.task, cfg.launch)
+    return float(metrics["val"]["ccc"]) if metrics and metrics["val"] else None
 
 
 def run_predict(cfg: DictConfig) -> None:
     """Score one file and print the summary; input that cannot be used ends the process with status `REFUSED`."""
-    missing = sorted(OmegaConf.missing_keys(cfg))
     try:
-        refuse_if_any(f"{key}: expected a value, as in {key}=..., found none" for key in missing)
+        refuse_if_any(_missing(cfg))
         job = _instantiated(cfg)
         from invitro.models.predict import predict
 
@@ -101,6 +117,66 @@ def run_predict(cfg: DictConfig) -> None:
         print(f"{error}\nNothing was scored.", file=sys.stderr)
         sys.exit(REFUSED)
     print(f"{summary}\nScores: {job.output}")
+
+
+def run_label(cfg: DictConfig) -> None:
+    """Label one corpus and print the report; a job of a multirun records its own failure."""
+    hydra = HydraConfig.get()
+    directory, multirun = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
+    from invitro.labelling.command import carry_out, leave_error
+    from invitro.labelling.job import EngineError
+
+    try:
+        print("\n".join(carry_out(_labelling(cfg), cfg.dry_run, directory)))
+    except (InputError, EngineError) as error:
+        if multirun:
+            leave_error(directory, error)
+            return
+        refused = isinstance(error, InputError)
+        _remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
+        print(f"{error}\n" + "Nothing was asked." * refused, file=sys.stderr)
+        sys.exit(REFUSED if refused else 1)
+
+
+def label_command(main: Callable[[], None]) -> None:
+    """Run ``label.py``; after a multirun, show its label sets side by side and let the exit status tell of failures."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. Every answer so far is stored; the same line goes on from here")
+    if RememberPlace.sweep is None:
+        return
+    from invitro.labelling.command import show_sweep
+
+    if not show_sweep(RememberPlace.sweep):
+        sys.exit(1)
+
+
+def _labelling(cfg: DictConfig) -> Any:
+    """Instantiate what `label.py` works with, and report everything that is wrong with the settings in one error."""
+    from invitro.labelling import Readout
+    from invitro.labelling.command import setting_problems
+    from invitro.labelling.labeller import Labelling
+
+    problems = list(setting_problems(cfg.llm.name, cfg.llm.engine, cfg.readout, cfg.dry_run))
+    settings = _plain(cfg.sampling)
+    data = cfg.data.copy()
+    if "split" in data and not cfg.prompt.get("shots"):
+        # All texts are labelled, whatever their split: a corpus too small to be divided can be labelled too.
+        data.split = {"_target_": "invitro.data.Undivided"}
+    for name, node in {"reader": data, "scale": cfg.scale, "prompt": cfg.prompt, "engine": cfg.llm.engine}.items():
+        try:
+            settings[name] = _instantiated(node) if node else None
+        except InputError as error:
+            problems += error.problems
+    refuse_if_any(problems)
+    return Labelling(
+        **settings | {name: cfg[name] for name in ("samples", "limit", "export", "progress", "merge", "reparse")},
+        llm=cfg.llm.name,
+        readout=Readout(cfg.readout),
+        store=Path(cfg.store),
+        merges_digits=cfg.llm.merges_digits,
+    )
 
 
 def _instantiated(node: DictConfig) -> Any:
@@ -113,8 +189,8 @@ def _instantiated(node: DictConfig) -> Any:
         raise
 
 
-def _train(cfg: DictConfig, directory: Path, sweep: Path | None) -> Mapping[str, Any]:
-    """Check, read, train; return the content of ``metrics.json``."""
+def _train(cfg: DictConfig, directory: Path, sweep: Path | None) -> tuple[Path, str, Mapping[str, Any]]:
+    """Check, read, train; return the record's directory, the outcome, and the content of ``metrics.json``."""
     settings = _checked(cfg, sweep is not None)
     from invitro.training import prepare
 
@@ -132,29 +208,22 @@ def _train(cfg: DictConfig, directory: Path, sweep: Path | None) -> Mapping[str,
     log.info("%s: %s", prepared.corpus.name, prepared.description)
     from invitro.training import record
     from invitro.training.loggers import NoLogger, RunInfo
-    from invitro.training.plan import Place, Recipe
+    from invitro.training.plan import Place
     from invitro.training.results import summary
-    from invitro.training.run import fingerprint_of, train
+    from invitro.training.run import check_resume, fingerprint_of, train
 
-    recipe = Recipe(
-        plm=settings["plm"],
-        fit=settings["fit"],
-        optimizer=instantiate(cfg.optimizer, _convert_="all"),
-        trainer=instantiate(cfg.trainer, _convert_="all"),
-        settings=_plain(cfg.optimizer)
-        | {key: cfg.trainer[key] for key in ("accelerator", "devices", "strategy", "precision")}
-        | {"resume": cfg.resume},
-        seed=cfg.seed,
-    )
+    recipe = _recipe(cfg, settings)
+    if cfg.resume:
+        check_resume(Path(cfg.resume), recipe.fit)
     run = fingerprint_of(prepared, recipe)
     if sweep is not None and not cfg.force:
-        earlier = record.finished_run((Path(cfg.runs), sweep), run)
+        earlier = record.finished_run((Path(cfg.runs), sweep), run, with_model=cfg.save_model)
         if earlier is not None:
             log.info("finished already, not trained again (force=true would): %s", earlier)
-            record.write_same_as(directory, earlier, run)
-            return record.read_metrics(earlier)
+            return earlier, "finished before", record.read_metrics(earlier)
+    first = is_first_process()
     place = Place(
-        directory=record.claim(directory, run, cfg.force, sibling=sweep is not None),
+        directory=record.claim(directory, run, cfg.force, sibling=sweep is not None) if first else directory,
         cache=Path(cfg.cache) if cfg.cache else None,
         save_model=cfg.save_model,
         resume=Path(cfg.resume) if cfg.resume else None,
@@ -163,17 +232,53 @@ def _train(cfg: DictConfig, directory: Path, sweep: Path | None) -> Mapping[str,
     name = f"{cfg.plm.name.rpartition('/')[2]} {cfg.application.name} alpha={cfg.alpha} seed={cfg.seed}"
     tags = (settings["data"].name, cfg.application.name, cfg.llm.name, settings["scale"].name)
     info = RunInfo(place.directory, name, _plain(cfg), sweep.name if sweep else None, tags)
-    logger = instantiate(cfg.logger, _convert_="all") if is_first_process() else NoLogger()
-    result = train(prepared, recipe, place, logger, info)
-    if is_first_process():
+    try:
+        result = train(prepared, recipe, place, settings["logger"] if first else NoLogger(), info)
+    finally:
+        record.settle(place.directory)
+    if first:
         print(summary(result.metrics))
         print(f"Record: {place.directory}")
-    return result.metrics
+    return place.directory, "finished", result.metrics
+
+
+def _recipe(cfg: DictConfig, settings: Mapping[str, Any]) -> "Recipe":
+    """Return how the model is trained, after trying out what only PyTorch and Lightning can check."""
+    import torch
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    from invitro.models.loading import check_available
+    from invitro.training.plan import Recipe
+
+    optimizer = instantiate(cfg.optimizer, _convert_="all")
+    trainer = instantiate(cfg.trainer, _convert_="all")
+    trials: dict[str, Callable[[], object]] = {
+        "optimizer": lambda: optimizer([torch.nn.Parameter(torch.zeros(1))]),
+        "trainer": lambda: trainer(logger=False, enable_checkpointing=False),
+    }
+    for name, trial in trials.items():
+        try:
+            trial()
+        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+            raise InputError(f"{name}: these settings do not work here: {str(error).strip()}") from error
+    commit = getattr(check_available(settings["plm"]), "_commit_hash", None)
+    display = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps")
+    decisive = {key: value for key, value in _plain(cfg.trainer).items() if key not in display}
+    return Recipe(
+        plm=settings["plm"],
+        fit=settings["fit"],
+        optimizer=optimizer,
+        trainer=trainer,
+        settings=_plain(cfg.optimizer)
+        | decisive
+        | {"resume": cfg.resume, "commit": commit, "gpus": torch.cuda.device_count()},
+        seed=cfg.seed,
+    )
 
 
 def is_first_process() -> bool:
     """Whether this is the process that people look at, and not another of a distributed run."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    return not any(int(os.environ.get(name) or 0) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def _checked(cfg: DictConfig, multirun: bool) -> dict[str, Any]:
@@ -182,9 +287,12 @@ def _checked(cfg: DictConfig, multirun: bool) -> dict[str, Any]:
     from invitro.data import DataFolder
     from invitro.training.settings import seed_problem
 
+    problems = _missing(cfg)
+    refuse_if_any(problems)
     problems = [problem for problem in (alpha_problem(cfg.alpha), seed_problem(cfg.seed)) if problem]
+    problems += not_boolean(**{name: cfg[name] for name in BOOLEANS})
     settings: dict[str, Any] = {"folder": DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))}
-    for name in ("data", "scale", "application", "plm", "fit", "llm"):
+    for name in ("data", "scale", "application", "plm", "fit", "llm", "logger"):
         try:
             settings[name] = _instantiated(cfg[name])
         except InputError as error:
@@ -194,17 +302,30 @@ def _checked(cfg: DictConfig, multirun: bool) -> dict[str, Any]:
     return settings
 
 
+def _missing(cfg: DictConfig) -> list[str]:
+    """Return a problem for every mandatory value that was not given."""
+    return [f"{key}: expected a value, as in {key}=..., found none" for key in sorted(OmegaConf.missing_keys(cfg))]
+
+
 def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
     """Yield every pair of settings that cannot both be meant."""
-    distributed = str(cfg.trainer.strategy) not in ("auto", "single_device")
+    managed = {"max_epochs": "fit.epochs", "gradient_clip_val": "fit.clip", "logger": "logger", "callbacks": "fit.*"}
+    for key in sorted(managed.keys() & cfg.trainer.keys()):
+        yield f"trainer.{key} is decided by {managed[key]}; set that instead"
+    devices, strategy = cfg.trainer.devices, str(cfg.trainer.strategy)
+    several = (
+        devices > 1 if isinstance(devices, int) else len(devices) > 1 if isinstance(devices, ListConfig) else False
+    )
+    distributed = several or strategy not in ("auto", "single_device")
     if multirun and distributed:
         yield (
-            f"trainer.strategy={cfg.trainer.strategy} starts processes that would each repeat the whole multirun; "
-            "use one device a job (trainer=auto), or run this configuration alone, without -m"
+            f"trainer.strategy={strategy} trainer.devices={devices} starts processes that would each repeat the whole "
+            "multirun; use one device a job (trainer=auto), or run this configuration alone, without -m"
         )
     if distributed and cfg.plm.train == "head":
         yield "plm.train=head trains a small head in one process; choose trainer=auto, cpu or gpu"
-    devices = cfg.trainer.devices
+    if distributed and cfg.fit.loss == "ccc":
+        yield "fit.loss=ccc correlates within each process's share of a batch; choose trainer=auto, cpu or gpu"
     if distributed and isinstance(devices, int) and devices > 0 and cfg.fit.batch_size % devices:
         yield f"fit.batch_size={cfg.fit.batch_size} does not divide among trainer.devices={devices} processes"
     if cfg.resume and not Path(cfg.resume).is_file():
@@ -249,18 +370,19 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _failed(directory: Path, error: Exception) -> None:
-    """Record a failure, and say so in one line."""
-    from invitro.training.record import write_failure
+def _failed(directory: Path, error: Exception) -> Path:
+    """Record a failure, say so in one line, and return where; a finished record that is there stays."""
+    from invitro.training.record import failure_directory, write_failure
 
+    directory = failure_directory(directory)
     if is_first_process():
         write_failure(directory, error)
     log.error("failed: %s: %s (%s)", type(error).__name__, error, directory / "error.txt")
+    return directory
 
 
-def _remove_if_empty(directory: Path) -> None:
-    """Remove a run's directory when it holds nothing but what Hydra put there."""
-    names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
-    if names and all(name == ".hydra" or name.endswith(".log") for name in names):
+def _remove_if_fresh(directory: Path, ours: set[str]) -> None:
+    """Remove a run's directory when it holds nothing but what Hydra put there for this run."""
+    if directory.is_dir() and {path.name for path in directory.iterdir()} <= ours:
         logging.shutdown()  # the job's log lies in there
         rmtree(directory)

@@ -49,7 +49,7 @@ def read_rows(path: str | Path, size: int) -> Iterator[list[Row]]:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        cells = csv.reader(lines, dialect="excel-tab" if path.suffix.lower() == ".tsv" else "excel")
+        cells = csv.reader(lines, dialect=_dialect(path))
         header = next(cells, None)
         if header is None:
             raise InputError(f"{path}: expected a header and rows, found an empty file")
@@ -57,8 +57,9 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             raise InputError(f"{path}: expected column names that differ, found {', '.join(header)}")
         try:
             for number, row in enumerate(cells, start=1):
-                if not row:
-                    continue
+                if not row and len(header) > 1:
+                    continue  # a blank line; in a table of one column it is a row without a text
+                row = row or [""]
                 if len(row) != len(header):
                     raise InputError(
                         f"{path}: data row {number} (line {cells.line_num}): expected {len(header)} cells, found "
@@ -69,8 +70,19 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             raise InputError(f"{path}: line {cells.line_num + 1}: not readable as UTF-8 text: {error}") from error
 
 
+def _dialect(path: Path) -> str:
+    return "excel-tab" if path.suffix.lower() == ".tsv" else "excel"
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: not readable as Parquet: {error}") from error
+
+
 def _jsonl_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -94,11 +106,13 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 def columns_of(path: str | Path) -> list[str]:
     """Return the columns of a table file: the header, the schema, or the keys of the first object."""
-    if Path(path).suffix.lower() == ".parquet" and Path(path).is_file():
-        return list(pq.read_schema(path).names)
-    for piece in read_rows(path, 1):
-        return list(piece[0])
-    return []
+    path = Path(path)
+    if not path.is_file() or suffix_of(path) == ".jsonl":
+        return list(next(read_rows(path, 1), [{}])[0])
+    if path.suffix.lower() == ".parquet":
+        return list(_schema(path).names)
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        return next(csv.reader(lines, dialect=_dialect(path)), [])
 
 
 @contextmanager
@@ -115,7 +129,7 @@ def write_rows(path: str | Path, added: dict[str, pa.DataType], like: str | Path
     with whole_or_absent(path) as temporary:
         if suffix == ".parquet":
             keeps_types = like.suffix.lower() == ".parquet"
-            schema = pq.read_schema(like) if keeps_types else None
+            schema = _schema(like) if keeps_types else None
             with _ParquetWriter(temporary, schema, added) as parquet:
                 yield parquet
         else:
@@ -123,7 +137,7 @@ def write_rows(path: str | Path, added: dict[str, pa.DataType], like: str | Path
                 if suffix == ".jsonl":
                     yield _JsonlWriter(lines)
                 else:
-                    yield _CsvWriter(lines, "excel-tab" if suffix == ".tsv" else "excel", [*columns_of(like), *added])
+                    yield _CsvWriter(lines, _dialect(path), [*columns_of(like), *added])
 
 
 class _CsvWriter:
@@ -132,7 +146,12 @@ class _CsvWriter:
         self._writer.writeheader()
 
     def write(self, rows: Sequence[Row]) -> None:
-        self._writer.writerows(rows)
+        try:
+            self._writer.writerows(rows)
+        except ValueError as error:
+            raise InputError(
+                f"rows do not all have the columns of the first ({error}); write a .jsonl file instead"
+            ) from error
 
 
 class _JsonlWriter:
@@ -164,7 +183,16 @@ class _ParquetWriter:
             known = [{name: value for name, value in row.items() if name not in self._added} for row in rows]
             self._open(pa.Table.from_pylist(known).schema)
         assert self._writer is not None
-        self._writer.write_table(pa.Table.from_pylist(list(rows), schema=self._schema))
+        assert self._schema is not None
+        new = {name for row in rows for name in row} - set(self._schema.names)
+        try:
+            if new:
+                raise pa.ArrowInvalid(f"new columns {', '.join(sorted(new))}")
+            self._writer.write_table(pa.Table.from_pylist(list(rows), schema=self._schema))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise InputError(
+                f"rows do not fit the columns of the first ones ({error}); write a .jsonl file instead"
+            ) from error
 
     def __exit__(self, *error: object) -> None:
         if self._writer is None:

@@ -20,6 +20,10 @@ def test_the_readme_shows_the_setup_and_each_entry_point() -> None:
     assert any("plm=deberta application=both alpha=4.0" in command for command in TRAIN)
 
 
+def test_no_placeholder_is_left() -> None:
+    assert not re.search(r"^[A-Z]+_[A-Z]+$", (ROOT / "README.md").read_text("utf-8"), re.M)
+
+
 def small(command: str, tiny: dict[str, Path]) -> list[str]:
     """Return script and overrides of `command`, with a tiny encoder of the named kind and few texts."""
     words = shlex.split(command)

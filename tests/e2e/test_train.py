@@ -53,12 +53,12 @@ def test_roberta_and_a_multirun_that_goes_on(run, corpus_csv: Path, tiny_roberta
     lines = done.stdout.strip().splitlines()
     assert lines[-1] == "Records: sweep"
     # none does not depend on alpha, and alpha=inf is none: two of four jobs are the first one again.
-    assert lines[-2] == "2 finished, 2 had finished before, 0 failed"
+    assert lines[-2] == "2 finished, 2 finished before, 0 failed"
     assert {p.parent.name for p in tmp_path.glob("sweep/*/metrics.json")} == {"0", "2"}
     table = "\n".join(lines[-8:])
     assert re.search(r"application +alpha +PCC", table)
     again = run(*command, "seed=0,1")
-    assert again.stdout.strip().splitlines()[-2].startswith("4 finished, ")  # the two of before, and two of seed 1
+    assert again.stdout.strip().splitlines()[-2] == "2 finished, 6 finished before, 0 failed"
     assert {json.loads(p.read_text())["status"] for p in tmp_path.rglob("metrics.json")} == {"finished"}
 
 
@@ -70,7 +70,7 @@ def test_a_job_that_fails_is_recorded_and_the_others_finish(
         "hydra.sweep.dir=sweep", "save_model=false", *[o for o in table_overrides(corpus_csv) if "plm.lr" not in o],
     )  # fmt: skip
     assert done.returncode == 1
-    assert "1 finished, 0 had finished before, 3 failed" in done.stdout
+    assert "1 finished, 0 finished before, 3 failed" in done.stdout
     assert done.stdout.strip().splitlines()[-1] == "Records: sweep"
     assert "alpha: expected a number from 0 to inf" in (tmp_path / "sweep" / "0" / "error.txt").read_text()
     failed = json.loads((tmp_path / "sweep" / "2" / "metrics.json").read_text())
@@ -85,7 +85,7 @@ def test_two_joblib_workers(run, corpus_csv: Path, tiny_roberta: Path, tmp_path:
         "seed=0,1", "save_model=false", *table_overrides(corpus_csv),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "2 finished, 0 had finished before, 0 failed" in done.stdout
+    assert "2 finished, 0 finished before, 0 failed" in done.stdout
     sweeps = list(tmp_path.glob("runs/sweep/*/*"))
     assert len(sweeps) == 1  # one directory, though each worker composes the configuration anew
     assert {path.name for path in sweeps[0].iterdir() if path.is_dir()} == {"0", "1"}
@@ -138,6 +138,14 @@ REFUSALS = [
     (["resume=nothing.ckpt"], ["resume=nothing.ckpt: no such checkpoint"]),
     (["scale=gad7"], ["data row", "column crowd_label", "0 to 21 (gad7)"]),
     (["data/split=published"], ["data/split=holdout"]),
+    (["force=no"], ["force: expected true or false, found 'no'"]),
+    (["data.path=???"], ["data.path: expected a value"]),
+    (["plm.name=./typo"], ["plm.name=./typo: no such folder"]),
+    (["+trainer.max_epochs=3"], ["trainer.max_epochs is decided by fit.epochs"]),
+    (["trainer=gpu"], ["trainer: these settings do not work here"]),
+    (["optimizer.betas=[2,3]"], ["optimizer: these settings do not work here"]),
+    (["logger=wandb", "logger.mode=nonsense"], ["logger.mode: expected auto, online or offline"]),
+    (["application.pool_share=0.001"], ["application.pool_share=0.001 of", "sets 0 aside"]),
 ]
 
 
@@ -155,8 +163,8 @@ def test_bad_input_is_refused_and_nothing_stays(
     for part in expected:
         assert part in done.stderr
     assert "Traceback" not in done.stderr
-    left = [path for path in tmp_path.rglob("*") if path.is_file() and path != corpus_csv]
-    assert not left
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path != corpus_csv]
+    assert not list(tmp_path.glob("runs/train/*/*"))
 
 
 def test_an_unknown_choice_names_the_choices(run) -> None:
@@ -196,16 +204,35 @@ def test_entry_points_import_nothing_heavy(script: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_finished_record_is_not_overwritten_by_a_single_run(run, corpus_csv: Path, tiny_roberta: Path) -> None:
+def test_a_finished_record_is_not_overwritten_by_a_single_run(
+    run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path
+) -> None:
     command = [
         "train.py", "plm=roberta", f"plm.name={tiny_roberta}", "hydra.run.dir=here", "save_model=false",
         *table_overrides(corpus_csv),
     ]  # fmt: skip
     assert run(*command).returncode == 0
+    before = (tmp_path / "here" / "metrics.json").read_text()
     again = run(*command)
     assert again.returncode == 2
     assert "holds the record of a finished run" in again.stderr
-    assert run(*command, "force=true").returncode == 0
+    refused = run(*command, "force=true", "plm.name=nobody/has-this")
+    assert refused.returncode == 2
+    assert (tmp_path / "here" / "metrics.json").read_text() == before
+    diverged = run(*command, "force=true", "plm.lr=1e30", "fit.clip=null")
+    assert diverged.returncode == 1
+    assert (tmp_path / "here" / "metrics.json").read_text() == before
+    assert run(*command, "force=true", "seed=1").returncode == 0
+    assert (tmp_path / "here" / "metrics.json").read_text() != before
+    assert not (tmp_path / "here" / ".replaced").exists()
+
+
+def test_a_refused_run_removes_nothing_of_the_user_s(run, corpus_csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.log").write_text("keep")
+    done = run("train.py", *table_overrides(corpus_csv), "alpha=-1", "hydra.run.dir=mine")
+    assert done.returncode == 2
+    assert (tmp_path / "mine" / "notes.log").read_text() == "keep"
 
 
 def test_a_run_that_was_killed_is_resumed(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:

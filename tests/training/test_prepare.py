@@ -58,7 +58,9 @@ def test_a_table_as_the_pool(corpus_csv: Path, tmp_path: Path) -> None:
     assert added["text_id"].str.startswith("more:").all()  # the pool's t001 is not the corpus's t001
     expected = pool.set_index("more:" + pool["id"])["gpt"]
     assert (added.set_index("text_id")["label"] == expected[added["text_id"]]).all()
-    assert (found.table["origin"] == "crowd").sum() == len(prepared(corpus_csv, application=application).training)
+    assert (found.table["origin"] == "crowd").sum() == len(
+        prepared(corpus_csv, application=Application("none", False, False, pool="none")).training
+    )
 
 
 def test_a_corpus_s_unlabelled_texts_as_the_pool(corpus_csv: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from support import small_corpus
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, Table
+from invitro.data import DataFolder, Holdout, Published, Table
 from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.metrics import ConstantPredictionsWarning, measure
@@ -23,13 +23,22 @@ from invitro.models.folder import load_model
 from invitro.models.scoring import score_texts
 from invitro.scales import Item, Scale
 from invitro.training import Fit, Prepared, prepare
+from invitro.training.comparison import comparison
 from invitro.training.datamodule import EvaluationBatches, Texts, TrainingBatches
 from invitro.training.loggers import NoLogger, RunInfo
 from invitro.training.module import Regressor
 from invitro.training.plan import Place, Recipe, Result
-from invitro.training.record import claim, finished_run, outcomes, write_failure, write_same_as
+from invitro.training.record import (
+    claim,
+    failure_directory,
+    finished_run,
+    jobs,
+    settle,
+    write_failure,
+    write_job,
+)
 from invitro.training.results import TrainingError, summary
-from invitro.training.run import fingerprint_of, train
+from invitro.training.run import check_resume, fingerprint_of, train
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
 BOTH = Application("both", True, True)
@@ -282,13 +291,35 @@ def test_finished_runs_are_found_by_fingerprint(tmp_path: Path) -> None:
         (tmp_path / name / "metrics.json").write_text(json.dumps({"fingerprint": "f", "status": status}))
     assert finished_run([tmp_path], "f") == tmp_path / "b"
     assert finished_run([tmp_path / "none", tmp_path], "g") is None
-    write_same_as(tmp_path / "c", tmp_path / "b", "f")
+    assert finished_run([tmp_path], "f", with_model=True) is None
+    (tmp_path / "b" / "model").mkdir()
+    assert finished_run([tmp_path], "f", with_model=True) == tmp_path / "b"
     write_failure(tmp_path / "d", RuntimeError("boom"))
-    found = outcomes(tmp_path)
-    assert [path.name for path in found.finished] == ["b"]
-    assert [path.name for path in found.same] == ["c"]
-    assert {path.name for path, _ in found.failed} == {"a", "d"}
     assert "RuntimeError: boom" in (tmp_path / "d" / "error.txt").read_text()
+    assert failure_directory(tmp_path / "b") == tmp_path / "b-failed1"  # a finished record stays
+
+
+def test_jobs_of_one_launch_are_told_from_those_of_another(tmp_path: Path) -> None:
+    scores = {"pcc": 0.5, "ccc": 0.4, "rmse": 1.0}
+    train = {"size": 9, "replaced": 1, "augmented": 2}
+    record = tmp_path / "elsewhere" / "0"
+    record.mkdir(parents=True)
+    (record / "metrics.json").write_text(json.dumps({"test": scores, "train": train, "status": "finished"}))
+    sweep = tmp_path / "sweep"
+    write_job(sweep / "10", sweep / "10", "failed", ["seed=2", "alpha=1"], "now")
+    write_job(sweep / "2", record, "finished before", ["seed=1", "alpha=1"], "now")
+    write_job(sweep / "7", record, "finished", ["seed=9"], "earlier")
+    found = jobs(sweep, "now")
+    assert [job.outcome for job in found] == ["finished before", "failed"]
+    assert found[0].record == record
+    assert len(jobs(sweep)) == 3
+    table = comparison(found)
+    assert list(table.columns) == ["seed", "PCC", "CCC", "RMSE", "texts", "replaced", "added", "outcome"]
+    assert table["seed"].tolist() == ["1", "2"]
+    (tmp_path / "moved").mkdir()
+    sweep.rename(tmp_path / "moved" / "sweep")
+    record.parent.rename(tmp_path / "moved" / "elsewhere")
+    assert jobs(tmp_path / "moved" / "sweep", "now")[0].record == tmp_path / "moved" / "elsewhere" / "0"
 
 
 def test_a_finished_record_is_not_overwritten(tmp_path: Path) -> None:
@@ -299,8 +330,18 @@ def test_a_finished_record_is_not_overwritten(tmp_path: Path) -> None:
         claim(taken, "abcdefghij", force=False, sibling=False)
     assert claim(taken, "abcdefghij", force=False, sibling=True) == tmp_path / "3-abcdefgh"
     assert (taken / "metrics.json").exists()
+    (taken / "model").mkdir()
     assert claim(taken, "abcdefghij", force=True, sibling=False) == taken
     assert not (taken / "metrics.json").exists()
+    assert not (taken / "model").exists()
+    settle(taken)  # the new run failed: the old record is back
+    assert (taken / "metrics.json").exists()
+    assert (taken / "model").is_dir()
+    claim(taken, "abcdefghij", force=True, sibling=False)
+    (taken / "metrics.json").write_text(json.dumps({"fingerprint": "g", "status": "finished"}))
+    settle(taken)  # the new run finished: the old record goes
+    assert json.loads((taken / "metrics.json").read_text())["fingerprint"] == "g"
+    assert [path.name for path in taken.iterdir()] == ["metrics.json"]
 
 
 def test_the_final_table() -> None:
@@ -309,3 +350,48 @@ def test_the_final_table() -> None:
     assert table.splitlines()[1].split() == ["val", "0.500", "0.250", "1.500"]
     assert "no crowd labels" in table
     assert "test, truth" in table
+
+
+@pytest.mark.parametrize("mode", ["full", "head"])
+def test_a_corpus_without_test_texts_is_trained(
+    tiny_roberta: Path, corpus_csv: Path, tmp_path: Path, mode: str
+) -> None:
+    frame = pd.read_csv(corpus_csv)
+    frame["where"] = ["train"] * 45 + ["val"] * 15
+    frame.to_csv(corpus_csv, index=False)
+    reader = Table(path=str(corpus_csv), columns=COLUMNS | {"split": "where"}, split=Published())
+    source = LabelSource("gpt", column="gpt")
+    only_val = prepare(reader, SCALE, BOTH, 1.0, source, "scale_aware", DataFolder())
+    result = trained(only_val, recipe(tiny_roberta, train=mode), tmp_path / "run")
+    assert result.metrics["test"] is None
+    assert set(result.predictions["split"]) == {"val"}
+
+
+def test_a_column_called_truth_of_the_user_s_is_not_the_truth(
+    tiny_roberta: Path, corpus_csv: Path, tmp_path: Path
+) -> None:
+    pd.read_csv(corpus_csv).assign(truth="yes").to_csv(corpus_csv, index=False)
+    result = trained(material(corpus_csv, BOTH, 1.0), recipe(tiny_roberta), tmp_path / "run", save_model=False)
+    assert "truth" not in result.metrics
+
+
+def test_a_checkpoint_that_has_trained_enough_is_refused(
+    prepared: Prepared, tiny_roberta: Path, tmp_path: Path
+) -> None:
+    trained(prepared, recipe(tiny_roberta, epochs=2), tmp_path / "a", keep_checkpoints=True, save_model=False)
+    last = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    check_resume(last, Fit(epochs=3))
+    with pytest.raises(InputError, match=r"has 2 epochs already; set fit\.epochs above that"):
+        check_resume(last, Fit(epochs=2))
+    (tmp_path / "no.ckpt").write_text("no")
+    with pytest.raises(InputError, match="expected a checkpoint of a run"):
+        check_resume(tmp_path / "no.ckpt", Fit())
+    with pytest.raises(InputError, match=r"of another encoder, or of another plm\.train"):
+        trained(prepared, recipe(tiny_roberta, train="head", epochs=3), tmp_path / "b", resume=_without_head(last))
+
+
+def _without_head(checkpoint: Path) -> Path:
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"] = {name: value for name, value in content["state_dict"].items() if "classifier" not in name}
+    torch.save(content, checkpoint)
+    return checkpoint

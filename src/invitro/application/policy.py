@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from invitro.errors import refuse_if_any
+from invitro.errors import not_boolean, refuse_if_any
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -46,15 +46,17 @@ class Application:
     portion: float = 1.0
 
     def __post_init__(self) -> None:
-        problems = []
+        problems = not_boolean(application__correction=self.correction, application__augmentation=self.augmentation)
+        if self.pool is not None and not isinstance(self.pool, str):
+            problems.append(f"application.pool: expected a word such as set_aside, or a file, found {self.pool!r}")
         if not (_is_number(self.pool_share) and 0 < self.pool_share < 1):
             problems.append(f"application.pool_share: expected a share between 0 and 1, found {self.pool_share!r}")
         if not (_is_number(self.portion) and 0 <= self.portion <= 1):
             problems.append(f"application.portion: expected a share from 0 to 1, found {self.portion!r}")
         if self.pool_labels not in ("llm", "crowd"):
             problems.append(f"application.pool_labels: expected llm or crowd, found {self.pool_labels!r}")
-        if not isinstance(self.pool_seed, int) or isinstance(self.pool_seed, bool):
-            problems.append(f"application.pool_seed: expected a whole number, found {self.pool_seed!r}")
+        if not isinstance(self.pool_seed, int) or isinstance(self.pool_seed, bool) or self.pool_seed < 0:
+            problems.append(f"application.pool_seed: expected a whole number of at least 0, found {self.pool_seed!r}")
         if self.pool in (None, NO_POOL) and (self.augmentation or self.pool_labels == "crowd"):
             wanted = f"application={self.name}" if self.augmentation else "application.pool_labels=crowd"
             problems.append(f"{wanted} needs texts to add, but application.pool=none; choose a pool such as set_aside")

@@ -57,6 +57,12 @@ def divide(table: pd.DataFrame, application: Application) -> tuple[pd.DataFrame,
     training = table.loc[(table["split"] == "train") & table["crowd_label"].notna()]
     if application.pool == SET_ASIDE:
         chosen = seeded_share(len(training), application.pool_share, application.pool_seed)
+        if len(training) and not 0 < chosen.sum() < len(training):
+            raise InputError(
+                f"application.pool_share={application.pool_share:g} of {len(training)} training texts sets "
+                f"{int(chosen.sum())} aside and leaves {int((~chosen).sum())}; choose a share that leaves texts in "
+                "both, or application.pool=none"
+            )
         return training.loc[~chosen], training.loc[chosen]
     if application.pool == UNLABELLED:
         pool = table.loc[table["split"] == "unlabelled"]

@@ -31,6 +31,7 @@ class Corpus:
         citation: whom to cite.
         label_corpora: the corpora whose LLM label sets cover these texts: itself, or the members of a combination,
             whose ids carry the member's name as a prefix (``newsemp22:R_1``).
+        has_truth: whether ``truth`` holds the true scores, as only the simulator knows them.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Corpus:
     licence: str
     citation: str
     label_corpora: tuple[str, ...] = field(default=())
+    has_truth: bool = False
 
     def __post_init__(self) -> None:
         if not self.label_corpora:

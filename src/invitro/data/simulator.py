@@ -138,7 +138,7 @@ class Simulator:
         }
         table = checked(pd.DataFrame(columns), scale, self.name, published_splits=False)
         table["split"] = self.split.assign(table)
-        return Corpus(self.name, table, LICENCE, CITATION)
+        return Corpus(self.name, table, LICENCE, CITATION, has_truth=True)
 
     def _stream(self, step: str) -> np.random.Generator:
         """Return the random numbers of one step."""

@@ -3,5 +3,8 @@
 from invitro.labels.labelset import LabelSet, joined, label_set
 from invitro.labels.published import PublishedSet, published, published_sets
 from invitro.labels.source import LabelSource
+from invitro.labels.store import LabelStore
 
-__all__ = ["LabelSet", "LabelSource", "PublishedSet", "joined", "label_set", "published", "published_sets"]
+__all__ = [
+    "LabelSet", "LabelSource", "LabelStore", "PublishedSet", "joined", "label_set", "published", "published_sets",
+]  # fmt: skip

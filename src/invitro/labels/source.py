@@ -1,15 +1,23 @@
-"""Where a run's LLM labels come from: a column, a file of the user's, or what was published."""
+"""Where a run's LLM labels come from: a column, a file of the user's, the label store, or what was published."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from invitro.errors import InputError, refuse_if_any
 from invitro.files import numbers, require_columns
+from invitro.labels.averages import stored_labels
 from invitro.labels.labelset import LabelSet, joined, label_set
-from invitro.labels.published import Folder, published, read_labels
+from invitro.labels.published import Folder, PublishedSet, published, published_sets, read_labels
+from invitro.labels.store import LabelStore
+from invitro.labels.stored import StoredSet, text_hash
 from invitro.scales import Scale
+
+PUBLISHED = "published"
+"""What `LabelSource.set_id` calls a published set."""
 
 
 @dataclass(frozen=True)
@@ -18,20 +26,32 @@ class LabelSource:
 
     Args:
         name: the LLM, as a choice of the group ``llm``.
-        model: the model behind the name.
-        labels: a label file of the user's, instead of the published ones.
+        model: the model behind the name; stored labels by another one are not taken.
+        revision: likewise, where one is named.
+        labels: a label file of the user's, instead of stored or published ones.
         column: a column of the corpus's own table that holds the LLM labels; excludes `labels`.
         columns: for `labels`: ``text_id`` and ``llm_label`` name the file's columns.
+        store: the label store, a file; None looks at published labels only.
+        set_id: the id of a stored set, or its beginning, or ``published``, where several would do.
+        members: an ensemble of these LLMs, each a choice of ``llm``; where all of them have a label it is the mean.
+        engine: how the model is asked, as configuration; None where it is not asked at all.
+        merges_digits: whether the model's tokenizer makes one token of neighbouring digits.
 
     Raises:
-        InputError: both `labels` and `column` are given.
+        InputError: both `labels` and `column` are given, or `columns` lacks one.
     """
 
     name: str
     model: str | None = None
+    revision: str | None = None
     labels: str | None = None
     column: str | None = None
     columns: dict[str, str] = field(default_factory=lambda: {"text_id": "text_id", "llm_label": "llm_label"})
+    store: str | None = None
+    set_id: str | None = None
+    members: Sequence[str] = ()
+    engine: Any = None
+    merges_digits: bool = False
 
     def __post_init__(self) -> None:
         problems = []
@@ -55,7 +75,8 @@ class LabelSource:
             folder: where data files lie.
 
         Raises:
-            InputError: no such labels, with what there is instead; or labels that cannot be used.
+            InputError: no such labels, or several sets of them, with what there is instead; or labels that cannot be
+                used, such as those of a text that has changed since.
         """
         whole = "+".join(corpora)
         if self.column:
@@ -65,12 +86,105 @@ class LabelSource:
         if self.labels:
             read = read_labels(self.labels, [self.columns["text_id"]], self.columns["llm_label"])
             return label_set(f"{whole}/{self.labels}", read, scale, self.labels)
+        if self.members:
+            each = [replace(self, name=name, model=None, members=()) for name in self.members]
+            return averaged(self.name, [one.find(corpora, table, scale, prompt, folder) for one in each])
         prefixes = [f"{corpus}:" for corpus in corpora] if len(corpora) > 1 else [""]
         try:
-            sets = [published(corpus, self.name, prompt, scale.name).read(scale, folder) for corpus in corpora]
+            sets = [self._one(corpus, scale, prompt, folder) for corpus in corpora]
         except InputError as error:
             raise InputError(*error.problems, *_hint(table)) from error
-        return joined(sets, prefixes)
+        found = joined(sets, prefixes)
+        refuse_if_any(_changed(found, table))
+        return found
+
+    def _one(self, corpus: str, scale: Scale, prompt: str, folder: Folder) -> LabelSet:
+        """Return the one set for a corpus, out of store and published files."""
+        stored = self._stored(corpus, scale, prompt)
+        files = [
+            one
+            for one in published_sets()
+            if (one.corpus, one.llm, one.prompt, one.scale) == (corpus, self.name, prompt, scale.name)
+        ]
+        candidates: list[StoredSet | PublishedSet] = [*stored, *files]
+        if self.set_id:
+            candidates = [one for one in candidates if _id(one).startswith(self.set_id)]
+        if len(candidates) > 1 or (self.set_id and not candidates):
+            there = [f"  llm.set_id={one}" for one in stored] + [
+                f"  llm.set_id={PUBLISHED}  {one.name}" for one in files
+            ]
+            what = f"{len(candidates)} label sets" if candidates else f"No label set {self.set_id}"
+            raise InputError(
+                f"{what} by llm={self.name} with prompt={prompt} on scale={scale.name} for the corpus {corpus}. "
+                + "\n".join(["Choose one of these:", *there] if there else ["There is none at all."])
+            )
+        if not candidates:
+            try:
+                published(corpus, self.name, prompt, scale.name)
+            except InputError as error:
+                raise InputError(*error.problems, *self._mend(corpus, scale, prompt)) from None
+        chosen = candidates[0]
+        if isinstance(chosen, PublishedSet):
+            return chosen.read(scale, folder)
+        assert self.store is not None
+        with LabelStore(self.store, must_exist=True) as store:
+            return stored_labels(store, chosen, scale)
+
+    def _stored(self, corpus: str, scale: Scale, prompt: str) -> list[StoredSet]:
+        """Return the stored sets that hold any label of what is wanted."""
+        if self.store is None or not Path(self.store).is_file():
+            return []
+        wanted = {"corpus": corpus, "llm": self.name, "prompt": prompt, "scale": scale.name}
+        wanted |= {"model": self.model} if self.model else {}
+        wanted |= {"revision": self.revision} if self.revision else {}
+        with LabelStore(self.store, must_exist=True) as store:
+            return [one for one in store.sets(**wanted) if one.labelled]
+
+    def _mend(self, corpus: str, scale: Scale, prompt: str) -> Iterator[str]:
+        """Say how to make the labels, where this LLM can be asked."""
+        if self.engine is None:
+            return
+        words = [f"llm={self.name}", *([f"llm.model={self.model}"] if self.model else [])]
+        words += [f"llm.revision={self.revision}"] if self.revision else []
+        words += [f"prompt={prompt}", f"scale={scale.name}", f"data={corpus}", f"store={self.store}"]
+        yield f"To make them, with the data.* settings of this command: python label.py {' '.join(words)}"
+
+
+def averaged(name: str, sets: Sequence[LabelSet]) -> LabelSet:
+    """Return the mean of several label sets where every one has a label, NaN elsewhere.
+
+    ``spread`` is the population standard deviation of the members' labels. A text that one member left out stays
+    without: a mean of fewer members would be on another footing than the rest.
+    """
+    each = pd.concat({number: one.labels["llm_label"] for number, one in enumerate(sets)}, axis=1)
+    table = pd.DataFrame(
+        {"llm_label": each.mean(axis=1, skipna=False), "spread": each.std(axis=1, ddof=0, skipna=False)}
+    ).rename_axis("text_id")
+    return LabelSet(
+        name=f"{name}({', '.join(one.name for one in sets)})",
+        labels=table,
+        source=", ".join(one.source for one in sets),
+        licence="; ".join(dict.fromkeys(one.licence for one in sets if one.licence)),
+    )
+
+
+def _changed(found: LabelSet, table: pd.DataFrame) -> Iterator[str]:
+    """Say which texts are not those that were labelled under their id."""
+    if "text_hash" not in found.labels or "text" not in table:
+        return
+    labelled = table["text_id"].map(found.labels["text_hash"])
+    now = table["text"].map(text_hash)
+    changed = table["text_id"][labelled.notna() & (labelled != now)]
+    if len(changed):
+        yield (
+            f"{found.source}: {len(changed)} texts are not the ones that were labelled under their ids, such as "
+            f"{', '.join(changed.head(3))}. If the corpus has changed, run label.py again; if it is another corpus, "
+            "give it a name of its own by data.name="
+        )
+
+
+def _id(one: StoredSet | PublishedSet) -> str:
+    return one.id if isinstance(one, StoredSet) else PUBLISHED
 
 
 def _hint(table: pd.DataFrame) -> list[str]:

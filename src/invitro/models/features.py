@@ -79,6 +79,8 @@ class FeatureCache:
 
     def features(self, texts: Sequence[str], batch_size: int = 32) -> Tensor:
         """Return features of shape (texts, hidden), float32, on the CPU."""
+        if not len(texts):
+            return torch.empty(0, self.model.config.hidden_size)
         keys = [_text_key(text) for text in texts]
         known = self._read()
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}

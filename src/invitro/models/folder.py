@@ -1,11 +1,11 @@
 """The folder of a trained model: ordinary Hugging Face files, what its outputs mean, and a model card."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import rmtree
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from invitro.errors import InputError
 from invitro.files import write_json, write_text
-from invitro.models.loading import Loaded, load_tokenizer
+from invitro.models.loading import Loaded, load_tokenizer, load_trained
 from invitro.models.settings import PLM
 from invitro.scales import Scale
 
@@ -48,8 +48,18 @@ def save_model(
 
     The folder is written under another name and renamed: it is whole, or not there.
     """
-    target, folder = folder, folder.with_name(f".{folder.name}.{os.getpid()}")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        _write_files(Path(temporary) / "model", model, tokenizer, scale, facts)
+        if folder.exists():
+            rmtree(folder)
+        (Path(temporary) / "model").rename(folder)
+
+
+def _write_files(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, scale: Scale, facts: CardFacts
+) -> None:
+    folder.mkdir()
     model.config.label2id, model.config.id2label = {scale.construct: 0}, {0: scale.construct}
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -58,9 +68,6 @@ def save_model(
         {"outputs": ["score"], "minimum": scale.minimum, "maximum": scale.maximum, "scale": asdict(scale)},
     )
     write_text(folder / "README.md", model_card(scale, facts))
-    if target.exists():
-        rmtree(target)
-    folder.rename(target)
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Loaded, dict[str, Any]]:
@@ -77,11 +84,10 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
         inside = folder / "model"
         mend = f"did you mean model={inside}?" if inside.is_dir() else "name the folder model/ of a run directory"
         raise InputError(f"model={folder}: expected a trained model, found no {' and no '.join(missing)}; {mend}")
-    from transformers import AutoModelForSequenceClassification
-
-    tokenizer = load_tokenizer(PLM(name=str(folder), max_length=2**20))
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
-    return Loaded(model.to(device).eval(), tokenizer), json.loads((folder / "scale.json").read_text("utf-8"))
+    plm = PLM(name=str(folder), max_length=2**20)
+    tokenizer, model = load_tokenizer(plm), load_trained(plm)
+    model.to(torch.device(device))  # type: ignore[arg-type]  # the annotation is that of what it wraps
+    return Loaded(model.eval(), tokenizer), json.loads((folder / "scale.json").read_text("utf-8"))
 
 
 def model_card(scale: Scale, facts: CardFacts) -> str:

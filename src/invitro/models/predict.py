@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError, not_boolean, refuse_if_any
 from invitro.files import SUFFIXES
 from invitro.models.folder import load_model
 from invitro.models.scoring import score_texts
@@ -47,7 +47,8 @@ class Prediction:
     force: bool = False
 
     def __post_init__(self) -> None:
-        problems = [
+        problems = not_boolean(clip=self.clip, force=self.force)
+        problems += [
             f"{name}: expected a whole number of at least 1, found {value!r}"
             for name, value in (("batch_size", self.batch_size), ("chunk", self.chunk))
             if not isinstance(value, int) or value < 1
@@ -99,7 +100,7 @@ class Summary:
 
 def predict(job: Prediction) -> Summary:
     """Score `job.input` into `job.output`, piece by piece; nothing is left behind when it fails on the way."""
-    device = job.device if job.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device(job.device)
     (model, tokenizer), meaning = load_model(job.model, device)
     score = job.score or meaning["scale"]["construct"]
     if score in columns_of(job.input):
@@ -108,9 +109,9 @@ def predict(job: Prediction) -> Summary:
     summary, started = Summary(clipped=job.clip), time.perf_counter()
     with write_rows(job.output, {score: pa.float64()}, like=job.input) as writer, tqdm(unit=" rows") as progress:
         for rows in read_rows(job.input, job.chunk):
-            texts = [row.get(job.text) for row in rows]
-            filled = [index for index, text in enumerate(texts) if isinstance(text, str) and text.strip()]
-            values = score_texts(model, tokenizer, [str(texts[index]) for index in filled], job.batch_size)
+            texts = [_text(row.get(job.text), job, summary.rows + index + 1) for index, row in enumerate(rows)]
+            filled = [index for index, text in enumerate(texts) if text.strip()]
+            values = score_texts(model, tokenizer, [texts[index] for index in filled], job.batch_size)
             summary.outside += int(((values < low) | (values > high)).sum())
             scores = dict(zip(filled, (values.clip(low, high) if job.clip else values).tolist(), strict=True))
             summary.without_text += [summary.rows + index + 1 for index in range(len(rows)) if index not in scores]
@@ -119,3 +120,29 @@ def predict(job: Prediction) -> Summary:
             progress.update(len(rows))
     summary.seconds = time.perf_counter() - started
     return summary
+
+
+def _text(value: object, job: Prediction, row: int) -> str:
+    """Return a cell as text: nothing is empty, a number is written as people would; anything else is refused."""
+    if value is None:
+        return ""
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise InputError(
+        f"{job.input}: data row {row}, column {job.text}: expected a text, found {type(value).__name__}; "
+        "name the column of the texts by text=COLUMN"
+    )
+
+
+def _device(wanted: str) -> torch.device:
+    """Return the device to score on; one that is not there is refused."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device={wanted}: not available here ({str(error).splitlines()[0]}); use auto or cpu"
+        ) from error
+    return device

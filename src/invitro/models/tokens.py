@@ -21,6 +21,8 @@ class Tokenised(NamedTuple):
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tokenised:
     """Tokenise texts, cutting each at ``tokenizer.model_max_length`` tokens."""
+    if not len(texts):
+        return Tokenised([], 0)
     longest = tokenizer.model_max_length
     encoded = tokenizer(
         list(texts), truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False

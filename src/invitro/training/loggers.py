@@ -70,7 +70,9 @@ class CSV:
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
         """Open the files."""
-        yield _Plain(CSVLogger(run.directory, name="logs", version=""))
+        logger = CSVLogger(run.directory, name="logs", version="")
+        yield _Plain(logger)
+        logger.save()
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ class WandB:
     tags: list[str] = field(default_factory=list)
     mode: Literal["auto", "online", "offline"] = "auto"
     timeout: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("auto", "online", "offline"):
+            raise InputError(f"logger.mode: expected auto, online or offline, found {self.mode!r}")
 
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
+from invitro.errors import InputError
 from invitro.metrics import metrics
 from invitro.models.features import head, head_modules
 from invitro.training.losses import loss_of
@@ -78,13 +79,16 @@ class Regressor(L.LightningModule):
         real = batch["row"] >= 0
         scores, labels = self(batch)[real], batch["label"][real]
         self.val_metrics.update(scores, labels)
-        loss = self.loss(scores, labels) if len(scores) else scores.sum()
-        self.log("val_loss", loss, batch_size=len(scores), sync_dist=True)
+        if self.fit.loss != "ccc":  # CCC of batches sorted by length says nothing about the split's
+            loss = self.loss(scores, labels) if len(scores) else scores.sum()
+            self.log("val_loss", loss, batch_size=len(scores), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Log PCC, CCC and RMSE of the whole validation split."""
         values = {name: value.float() for name, value in self.val_metrics.compute().items()}
         self.val_metrics.reset()
+        if self.fit.loss == "ccc":
+            values["val_loss"] = 1 - values["val_ccc"]
         self.log_dict(values, prog_bar=True, sync_dist=False)
 
     def on_test_start(self) -> None:
@@ -100,7 +104,11 @@ class Regressor(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Bring the processes' scores together: each row was scored by one process and is 0 in the others."""
-        gathered = [torch.as_tensor(self.all_gather(scores)).reshape(-1, len(scores)) for scores in self._scores]
+        shape = (self.trainer.world_size, -1)
+        gathered = [
+            torch.as_tensor(self.all_gather(scores)).reshape(shape) if len(scores) else scores[None]
+            for scores in self._scores
+        ]
         self.predicted = [scores.sum(dim=0).cpu().numpy() for scores in gathered]
         self._scores = []
 
@@ -123,6 +131,12 @@ class Regressor(L.LightningModule):
             return max(0.0, (steps - step) / max(1, steps - warmup)) if linear else 1.0
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another kind of run, which head mode's lenient loading would take."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        if trained - set(checkpoint["state_dict"]):
+            raise InputError("resume=: the checkpoint is of another encoder, or of another plm.train")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen weights out of checkpoints."""

@@ -15,7 +15,7 @@ from invitro.application import (
     training_labels,
 )
 from invitro.data import Corpus, DataFolder, Reader, refuse_shared_texts
-from invitro.errors import InputError
+from invitro.errors import InputError, refuse_if_any
 from invitro.labels import LabelSet, LabelSource
 from invitro.scales import Scale
 
@@ -66,10 +66,12 @@ class Prepared:
             told.append(f"{labels.augmented} texts added from the pool with {self.application.pool_labels} labels")
         if self.label_sets:
             told.append("LLM labels: " + ", ".join(one.name for one in self.label_sets))
+        if self.llm_label is not None and self.llm_label.isna().any():
+            told.append(f"{int(self.llm_label.isna().sum())} of {len(self.llm_label)} texts have no LLM label")
         if labels.without_llm_label:
             told.append(
-                f"{labels.without_llm_label} texts have no LLM label: training texts among them keep their "
-                "crowd label, pool texts are left out"
+                f"{labels.without_llm_label} of these are wanted in training: labelled texts keep their crowd label, "
+                "pool texts are left out"
             )
         if labels.left_out:
             told.append(f"{labels.left_out} texts without any label left out")
@@ -120,9 +122,16 @@ def prepare(
         pool = other.table.assign(
             text_id=f"{other.name}:" + other.table["text_id"], group_id=f"{other.name}:" + other.table["group_id"]
         )
-        if application.augmentation and application.pool_labels == "llm":
+        if application.correction or (application.augmentation and application.pool_labels == "llm"):
+            same = set(other.table["text_id"]) & set(corpus.table["text_id"])
+            if source.labels and same:
+                raise InputError(
+                    f"{source.labels}: labels both {corpus.name} and {other.name}, which have ids in common such as "
+                    f"{min(same)!r}; give the pool's texts ids of their own"
+                )
             labels, by_id = _look_up(source, other, scale, prompt, folder)
             found.append((labels, by_id.rename(index=lambda text_id: f"{other.name}:{text_id}")))
+    _check_usable(corpus, pool, application, [by_id for _, by_id in found])
     if not allow_shared_texts:
         refuse_shared_texts(pd.concat([training, pool]), corpus.of_split("val", "test"), corpus.name)
     return Prepared(
@@ -135,6 +144,23 @@ def prepare(
         application=application,
         alpha=float(alpha),
     )
+
+
+def _check_usable(
+    corpus: Corpus, pool: pd.DataFrame, application: Application, llm_labels: "list[pd.Series[float]]"
+) -> None:
+    """Refuse material that would train on something else than was asked for, or could not be validated."""
+    problems = []
+    if corpus.of_split("val").empty:
+        problems.append(
+            f"{corpus.name}: has no validation texts with crowd labels, which early stopping and the choice of weights "
+            "need; choose data/split=holdout"
+        )
+    if application.augmentation and pool.empty:
+        problems.append(f"application.pool={application.pool}: the pool is empty, so that nothing can be added")
+    if llm_labels and not any(labels.notna().any() for labels in llm_labels):
+        problems.append(f"{corpus.name}: the LLM labels are all missing; check the label column")
+    refuse_if_any(problems)
 
 
 def _look_up(

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -29,7 +30,18 @@ PACKAGES = (
     "numpy",
     "pandas",
 )
-METRICS, SAME_AS = "metrics.json", "same_as.json"
+METRICS, JOB, REPLACED = "metrics.json", "job.json", ".replaced"
+FILES = (
+    METRICS,
+    "predictions.csv",
+    "labels.csv",
+    "history.csv",
+    "environment.json",
+    "config.yaml",
+    "error.txt",
+    "model",
+)
+"""All of a record that belongs to one run; ``metrics.json`` first: without it nothing counts as finished."""
 
 
 def fingerprint(**facts: Any) -> str:
@@ -38,11 +50,15 @@ def fingerprint(**facts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def finished_run(roots: Iterable[Path], wanted: str) -> Path | None:
-    """Return a directory below `roots` whose run finished with the fingerprint `wanted`, or None."""
+def finished_run(roots: Iterable[Path], wanted: str, with_model: bool = False) -> Path | None:
+    """Return a directory below `roots` whose run finished with the fingerprint `wanted`, or None.
+
+    Where the model is wanted too, a record without ``model/`` does not count.
+    """
     for root in roots:
         for directory, metrics in records(root):
-            if metrics.get("fingerprint") == wanted and metrics.get("status") == "finished":
+            same = metrics.get("fingerprint") == wanted and metrics.get("status") == "finished"
+            if same and ((directory / "model").is_dir() or not with_model):
                 return directory
     return None
 
@@ -56,50 +72,92 @@ def read_metrics(directory: Path) -> dict[str, Any]:
 def claim(directory: Path, run: str, force: bool, sibling: bool) -> Path:
     """Return the directory for a new record, cleared of what an unfinished or failed run left.
 
+    A finished record that is replaced is kept in ``.replaced`` until the new one is whole or has failed (`settle`).
+    Checkpoints stay: a killed run is resumed from them.
+
     Args:
         directory: the one that is wanted.
         run: the new run's fingerprint.
         force: whether a finished record may be replaced.
         sibling: when another run's finished record is there: make a directory beside it, instead of refusing.
     """
-    if (directory / METRICS).is_file() and not force:
-        there = read_metrics(directory)
-        if there.get("status") == "finished":
-            if not sibling:
-                raise InputError(
-                    f"{directory} holds the record of a finished run; choose another hydra.run.dir, "
-                    "or replace it by force=true"
-                )
-            directory = directory.with_name(f"{directory.name}-{run[:8]}")
-    for name in (METRICS, SAME_AS, "error.txt"):
-        (directory / name).unlink(missing_ok=True)
+    settle(directory)
+    finished = (directory / METRICS).is_file() and read_metrics(directory).get("status") == "finished"
+    if finished and not force:
+        if not sibling:
+            raise InputError(
+                f"{directory} holds the record of a finished run; choose another hydra.run.dir, "
+                "or replace it by force=true"
+            )
+        directory, finished = directory.with_name(f"{directory.name}-{run[:8]}"), False
     directory.mkdir(parents=True, exist_ok=True)
+    if finished:
+        (directory / REPLACED).mkdir()
+    for name in FILES:
+        path = directory / name
+        if finished and path.exists():
+            path.rename(directory / REPLACED / name)
+        else:
+            _remove(path)
     return directory
 
 
-class Outcomes(NamedTuple):
-    """The jobs below a directory: records that finished, that point to an earlier one, and failures with the reason."""
+def settle(directory: Path) -> None:
+    """Drop a record that was replaced; where no new one has finished, put the old one back."""
+    old = directory / REPLACED
+    if not old.is_dir():
+        return
+    if not (directory / METRICS).is_file() or read_metrics(directory).get("status") != "finished":
+        for name in FILES[::-1]:  # metrics.json last
+            if (old / name).exists():
+                _remove(directory / name)
+                (old / name).rename(directory / name)
+    rmtree(old)
 
-    finished: list[Path]
-    same: list[Path]
-    failed: list[tuple[Path, str]]
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def outcomes(root: Path) -> Outcomes:
-    """Count the jobs of a multirun by what they left on disk."""
-    found = Outcomes([], sorted(path.parent for path in root.rglob(SAME_AS)), [])
-    for directory, metrics in records(root):
-        if metrics.get("status") == "finished":
-            found.finished.append(directory)
-        else:
-            found.failed.append((directory, str(metrics.get("error", "unknown"))))
+class Job(NamedTuple):
+    """What became of one job of a multirun: its record, ``finished``, ``finished before`` or ``failed``, overrides."""
+
+    record: Path
+    outcome: str
+    overrides: dict[str, str]
+
+
+def write_job(directory: Path, record: Path, outcome: str, overrides: Iterable[str], launch: str) -> None:
+    """Write ``job.json`` of one job of the multirun `launch`; its record may be that of an earlier run elsewhere."""
+    values = {
+        "record": os.path.relpath(record, directory),
+        "outcome": outcome,
+        "overrides": dict(one.lstrip("+").split("=", 1) for one in overrides if "=" in one),
+        "launch": launch,
+    }
+    write_json(directory / JOB, values)
+
+
+def jobs(sweep: Path, launch: str | None = None) -> list[Job]:
+    """Return the jobs below `sweep` in their order, all or those of one `launch`."""
+    found = []
+    for path in sorted(sweep.glob(f"*/{JOB}"), key=lambda path: (len(path.parent.name), path.parent.name)):
+        job = json.loads(path.read_text("utf-8"))
+        if launch is None or job["launch"] == launch:
+            record = Path(os.path.normpath(path.parent / job["record"]))
+            found.append(Job(record, job["outcome"], job["overrides"]))
     return found
 
 
 def records(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield every record below `root` as its directory and the content of ``metrics.json``."""
     for directory, folders, names in os.walk(root):
-        folders[:] = sorted(folder for folder in folders if folder not in ("model", "wandb", "checkpoints", ".hydra"))
+        folders[:] = sorted(
+            folder for folder in folders if folder not in ("model", "wandb", "checkpoints", ".hydra", REPLACED)
+        )
         if METRICS in names:
             try:
                 yield Path(directory), json.loads(Path(directory, METRICS).read_text("utf-8"))
@@ -118,6 +176,15 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False)
 
 
+def failure_directory(directory: Path) -> Path:
+    """Return where a failure is recorded: `directory`, or a new one beside it when a finished record is there."""
+    number, place = 0, directory
+    while (place / METRICS).is_file() and read_metrics(place).get("status") == "finished":
+        number += 1
+        place = directory.with_name(f"{directory.name}-failed{number}")
+    return place
+
+
 def write_failure(directory: Path, error: BaseException, run: str | None = None) -> None:
     """Write ``error.txt`` with the traceback, and ``metrics.json`` with the status ``failed``."""
     write_text(directory / "error.txt", "".join(traceback.format_exception(error)))
@@ -126,11 +193,6 @@ def write_failure(directory: Path, error: BaseException, run: str | None = None)
         directory / METRICS,
         empty | {"fingerprint": run, "status": "failed", "error": f"{type(error).__name__}: {error}"},
     )
-
-
-def write_same_as(directory: Path, other: Path, run: str) -> None:
-    """Write ``same_as.json``: this job's result is the finished run in `other`."""
-    write_json(directory / SAME_AS, {"fingerprint": run, "directory": str(other)})
 
 
 def environment(seed: int, seconds: float, hashes: Mapping[str, str | None]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def predictions_of(prepared: Prepared, scores: list[npt.NDArray[np.float64]]) ->
                 f"{int((~np.isfinite(values)).sum())} of {len(values)} predictions on {split} are not finite: training "
                 "diverged; lower plm.lr, or set fit.clip=1.0"
             )
-        carried = [name for name in ("group_id", *DEMOGRAPHICS, "truth") if name in table]
+        truth = ("truth",) if prepared.corpus.has_truth else ()
+        carried = [name for name in ("group_id", *DEMOGRAPHICS, *truth) if name in table]
         tables.append(table[["text_id", "split", "crowd_label"]].assign(prediction=values).join(table[carried]))
     return pd.concat(tables, ignore_index=True)
 
@@ -47,7 +48,7 @@ def metrics_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any]:
         return measure(rows["prediction"], rows[column]) if len(rows) else None
 
     metrics: dict[str, Any] = {split: against("crowd_label", split) for split in ("val", "test")}
-    if "truth" in predictions:
+    if prepared.corpus.has_truth:
         metrics["truth"] = {split: against("truth", split) for split in ("val", "test")}
     return metrics
 

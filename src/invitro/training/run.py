@@ -1,15 +1,19 @@
 """One run: from prepared labels to a trained model and its record."""
 
 import logging
+import pickle
 import time
 import warnings
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 import transformers
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from invitro.errors import InputError
 from invitro.models.features import FeatureCache, check_head
 from invitro.models.loading import Loaded, check_available, load_regressor, load_tokenizer
 from invitro.training import record
@@ -21,6 +25,7 @@ from invitro.training.module import Regressor
 from invitro.training.plan import Place, Recipe, Result
 from invitro.training.prepare import Prepared
 from invitro.training.results import flattened, metrics_of, predictions_of, write_record
+from invitro.training.settings import Fit
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +40,7 @@ def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
         labels=prepared.labels.fingerprint,
         evaluation=prepared.evaluation_fingerprint,
         scale=asdict(prepared.scale),
-        plm=asdict(recipe.plm) | {"name": recipe.plm.fingerprint, "package": None},
+        plm=asdict(recipe.plm) | {"name": recipe.plm.fingerprint},
         fit=asdict(recipe.fit),
         settings=dict(recipe.settings),
         seed=recipe.seed,
@@ -97,6 +102,16 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*distributed.nn.functional.all_gather is deprecated.*")
 
 
+def check_resume(checkpoint: Path, fit: Fit) -> None:
+    """Refuse a checkpoint that is none, or that has trained all of ``fit.epochs`` already."""
+    try:
+        epoch = int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"])
+    except (RuntimeError, KeyError, OSError, pickle.UnpicklingError) as error:
+        raise InputError(f"resume={checkpoint}: expected a checkpoint of a run, found {error}") from error
+    if epoch + 1 >= fit.epochs:
+        raise InputError(f"resume={checkpoint}: has {epoch + 1} epochs already; set fit.epochs above that")
+
+
 def _load(prepared: Prepared, recipe: Recipe) -> Loaded:
     check_available(recipe.plm)
     mean = float(prepared.labels.table["label"].mean())
@@ -108,11 +123,6 @@ def _assemble(
 ) -> tuple[Regressor, TextsDataModule, L.Trainer, History]:
     """Put module, data and trainer together."""
     fit, head_only = recipe.fit, recipe.plm.train == "head"
-    if head_only:
-        check_head(*loaded)
-        inputs: Any = FeatureInputs(FeatureCache(place.cache, *loaded))
-    else:
-        inputs = TokenInputs(loaded.tokenizer)
     history = History(place.directory / "history.csv")
     folder = place.directory / "checkpoints"
     callbacks: list[Callback] = [
@@ -136,6 +146,13 @@ def _assemble(
         default_root_dir=place.directory,
         use_distributed_sampler=False,
     )
+    if head_only:
+        check_head(*loaded)
+        # Features are computed before Lightning moves the model to its device.
+        loaded.model.to(trainer.strategy.root_device)  # type: ignore[arg-type]  # typed as what it wraps
+        inputs: Any = FeatureInputs(FeatureCache(place.cache, *loaded))
+    else:
+        inputs = TokenInputs(loaded.tokenizer)
     module = Regressor(loaded.model, fit, recipe.optimizer, head_only)
     return module, TextsDataModule(prepared, inputs, fit, recipe.seed), trainer, history
 
@@ -144,8 +161,6 @@ def _take_best(recipe: Recipe, trainer: L.Trainer, module: Regressor) -> None:
     """Put the weights of the best validation CCC back, unless the last ones are wanted."""
     if recipe.fit.checkpoint == "last":
         return
-    import torch
-
     path = next(
         callback.best_model_path
         for callback in trainer.checkpoint_callbacks

@@ -1,0 +1,16 @@
+"""Let an LLM score a corpus: ``python label.py llm=llama prompt=scale_aware data=newsemp18``; ``--help`` lists all."""
+
+import hydra
+from omegaconf import DictConfig
+
+from invitro import config
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="label")
+def main(cfg: DictConfig) -> None:
+    """Label one corpus, or be a job of a multirun."""
+    config.run_label(cfg)
+
+
+if __name__ == "__main__":
+    config.label_command(main)

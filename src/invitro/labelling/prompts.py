@@ -1,0 +1,204 @@
+"""Prompts: templates that ask an LLM for scores, with the text fenced so that it can only be data."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from invitro.errors import InputError, refuse_if_any
+from invitro.labelling.exchange import Readout
+from invitro.labelling.forms import ReplyForm
+from invitro.labelling.languages import LANGUAGES, language_of
+from invitro.labelling.texts import Example, Text
+
+BEGIN, END = "<<<BEGIN TEXT>>>", "<<<END TEXT>>>"
+FENCE = re.compile(r"<{3,}|>{3,}")
+# What chat templates write between turns: in a text it would be read as the end of the user's turn.
+TURNS = re.compile(
+    r"<(?=\|)|(?<=\|)>|<(?=(?:/?s|(?:start|end)_of_turn|bos|eos|pad)>)|\[(?=/?INST\])|<(?=</?SYS>>)", re.I
+)
+
+Messages = tuple[dict[str, str], ...]
+_environment = ImmutableSandboxedEnvironment(
+    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+)
+
+
+def harmless(text: str) -> str:
+    """Return `text` with spaces in whatever could close the fence or end the turn; all else stays as it is."""
+    text = TURNS.sub(lambda sign: sign[0] + " " if sign[0] != ">" else " >", text)
+    return FENCE.sub(lambda run: " ".join(run[0]), text)
+
+
+def fenced(text: str) -> str:
+    """Return `text` between the two marks, which stand nowhere else in it."""
+    return f"{BEGIN}\n{harmless(text)}\n{END}"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How an LLM is asked: two templates, the fixed part (``system``) and the part with the text (``user``).
+
+    Templates see ``scale`` (``name``, ``construct``, ``instructions``), ``items`` (``name`` and ``statement``), ``low``
+    and ``high`` of what is asked for, as text, ``count`` of scores, ``digits`` (whether digits are read),
+    ``separated``, ``begin`` and ``end`` (the marks), ``language``, ``examples`` (``essay``, fenced, and ``score``), and
+    in ``user`` also ``writer`` (what is known, in words) and ``essay`` (the text, fenced). An unknown name is an error.
+
+    Args:
+        name: the choice of the group ``prompt``.
+        system: template of the fixed part: task, scale, reply format.
+        user: template of the rest; it ends in ``{{ essay }}``.
+        overall: one score for the whole scale instead of one an item.
+        reasoning: brief reasoning comes before the scores.
+        shots: how many examples of the training split are shown.
+        shots_seed: which ones.
+        codes: the demographic columns that the writer is described by, each with its codes in words; values that are
+            no codes are taken as they are. None tells nothing about the writer.
+        languages: what ``language`` can be; the first serves texts in any other. Empty is a prompt in one language.
+        wordings: ``scale -> language -> instructions, and item -> statement``, where a scale has been translated.
+
+    Raises:
+        InputError: naming every fault of templates and settings.
+    """
+
+    name: str
+    system: str
+    user: str
+    overall: bool = False
+    reasoning: bool = False
+    shots: int = 0
+    shots_seed: int = 0
+    codes: dict[str, dict[str, str]] | None = None
+    languages: Sequence[str] = ()
+    wordings: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        refuse_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        where = f"prompt {self.name}:"
+        for part in ("system", "user"):
+            try:
+                _template(getattr(self, part))
+            except TemplateError as error:
+                yield f"{where} {part} is no Jinja template: line {getattr(error, 'lineno', '?')}: {error}"
+        if not re.search(r"\{\{-?\s*essay\s*-?\}\}\s*\Z", self.user):
+            yield f"{where} user must end in {{{{ essay }}}}, so that what is fixed comes first and the text last"
+        if "essay" in re.findall(r"\{\{-?\s*(\w+)\s*-?\}\}", self.system):
+            yield f"{where} system is the same for all texts and cannot hold {{{{ essay }}}}; put it into user"
+        if self.shots < 0 or isinstance(self.shots, bool):
+            yield f"{where} shots must be 0 or more, found {self.shots!r}"
+        for language in self.languages:
+            if language not in LANGUAGES:
+                yield f"{where} languages: expected any of {', '.join(LANGUAGES)}, found {language!r}"
+
+    @property
+    def hash(self) -> str:
+        """Hash of everything that the rendered prompts depend on, besides scale, readout and texts."""
+        settings = {name: value for name, value in asdict(self).items() if name != "name"}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()[:16]
+
+    def form(self, scale: Any, readout: Readout, separated: bool = False) -> ReplyForm:
+        """Return the form of the replies that this prompt asks for."""
+        return ReplyForm(scale, readout, self.overall, self.reasoning, separated)
+
+
+class Renderer:
+    """Renders one prompt for one form of reply; about 20 microseconds a text, the fixed part being kept.
+
+    Args:
+        prompt: what is rendered.
+        form: of the replies.
+
+    Raises:
+        InputError: a template needs a name that does not exist.
+    """
+
+    def __init__(self, prompt: Prompt, form: ReplyForm) -> None:
+        self.prompt, self.form = prompt, form
+        self._user = _template(prompt.user)
+        self._system = lru_cache(maxsize=256)(self._render_system)
+        example = Example(Text("example", "an example"), form.low)
+        for language in prompt.languages or (None,):
+            try:
+                self.messages(Text("check", "a text", language=language), (example,))
+            except (TemplateError, TypeError, ValueError) as error:
+                raise InputError(f"prompt {prompt.name}: cannot be rendered: {error}") from error
+
+    def messages(self, text: Text, examples: tuple[Example, ...] = ()) -> Messages:
+        """Return the chat that asks for the scores of `text`: the fixed part, then the text."""
+        language = self._language(text)
+        user = self._user.render(
+            **self._values(language),
+            examples=_shown(examples),
+            writer=_in_words(text.demographics, self.prompt.codes or {}),
+            essay=fenced(text.text),
+        )
+        return (
+            {
+                "role": "system",
+                "content": self._system(language, tuple((one.text.text, one.score) for one in examples)),
+            },
+            {"role": "user", "content": user.strip()},
+        )
+
+    def _language(self, text: Text) -> str:
+        known = self.prompt.languages
+        if not known:
+            return "en"
+        return text.language if text.language and text.language in known else language_of(text.text, known)
+
+    def _render_system(self, language: str, examples: tuple[tuple[str, float], ...]) -> str:
+        shown = _shown([Example(Text("", text), score) for text, score in examples])
+        return _template(self.prompt.system).render(**self._values(language), examples=shown).strip()
+
+    def _values(self, language: str) -> Mapping[str, Any]:
+        values: dict[str, Mapping[str, Any]] = self._by_language
+        if language not in values:
+            values[language] = self._make_values(language)
+        return values[language]
+
+    @cached_property
+    def _by_language(self) -> dict[str, Mapping[str, Any]]:
+        return {}
+
+    def _make_values(self, language: str) -> Mapping[str, Any]:
+        form, scale = self.form, self.form.scale
+        words = self.prompt.wordings.get(scale.name, {}).get(language, {})
+        items = [{"name": item.name, "statement": words.get(item.name, item.statement)} for item in scale.items]
+        about = {"construct": scale.construct, "instructions": words.get("instructions", scale.instructions)}
+        return {
+            "scale": {"name": scale.name, **about},
+            "items": items,
+            "low": f"{form.low:g}",
+            "high": f"{form.high:g}",
+            "count": len(form.names),
+            "digits": form.readout != Readout.TEXT,
+            "separated": form.separated,
+            "begin": BEGIN,
+            "end": END,
+            "language": language,
+        }
+
+
+def _template(source: str) -> Template:
+    return _environment.from_string(source)
+
+
+def _shown(examples: Sequence[Example]) -> list[dict[str, str]]:
+    return [{"essay": fenced(one.text.text), "score": f"{one.score:.2f}".rstrip("0").rstrip(".")} for one in examples]
+
+
+def _in_words(known: Mapping[str, str], codes: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return what is known of a writer in words, one line a value: these cells are data like the text."""
+    return {
+        column: " ".join(harmless(codes[column].get(known[column].removesuffix(".0"), known[column])).split())
+        for column in codes
+        if column in known
+    }

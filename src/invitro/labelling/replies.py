@@ -1,0 +1,177 @@
+"""What a valid reply looks like, and how one is read: every reply becomes scores or a status, never a guess."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from invitro.labelling.exchange import Readout, Reply
+from invitro.labelling.expectation import ItemDistribution, distributions, spread_of
+from invitro.labelling.forms import ReplyForm
+
+REFUSALS = re.compile(
+    r"\b(i(?:'|’)?m sorry|i am sorry|i apologi[sz]e|i (?:can(?:'|’)?t|cannot|can not|won(?:'|’)?t)"
+    r"|i am (?:unable|not able)|i(?:'|’)m (?:unable|not able)|as an ai"
+    r"|es tut mir leid|ich kann (?:das |dies )?nicht|lo siento|no puedo|দুঃখিত)",
+    re.IGNORECASE,
+)
+FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
+LAST_LINE = re.compile(r"(?:\A|\n)[ \t]*scores:[ \t]*([^\n]*)\Z", re.IGNORECASE)
+
+
+class Status(StrEnum):
+    """What became of a question. All but ``ok`` leave the text unlabelled, and all keep the raw reply."""
+
+    OK = "ok"
+    OUT_OF_RANGE = "out_of_range"
+    MISSING_ITEMS = "missing_items"
+    EXTRA_ITEMS = "extra_items"
+    TRUNCATED = "truncated"
+    REFUSED = "refused"
+    UNPARSEABLE = "unparseable"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A reply, read.
+
+    Args:
+        status: what became of it.
+        items: one score an item in the scale's order, or the one overall score; empty unless `status` is ``ok``.
+        score: the scale's score, its units; None unless `status` is ``ok``.
+        spread: standard deviation of the score, its units; only `Readout.EXPECTED` has one.
+        detail: what was wrong, for people.
+    """
+
+    status: Status
+    items: tuple[float, ...] = ()
+    score: float | None = None
+    spread: float | None = None
+    detail: str = ""
+
+
+class _FaultError(Exception):
+    """A reply is not what was asked for."""
+
+    def __init__(self, status: Status, detail: str) -> None:
+        self.parsed = Parsed(status, detail=detail)
+        super().__init__(detail)
+
+
+def parse(reply: Reply, form: ReplyForm) -> Parsed:
+    """Read a reply; whatever it holds, the result is scores within bounds or a status that says why not.
+
+    For ``expected`` the item scores are means of distributions and `Parsed.spread` is the score's standard deviation:
+    see `invitro.labelling.expectation`.
+    """
+    if reply.finish == "error":
+        return Parsed(Status.ERROR, detail=reply.error or "the engine gave no reason")
+    if reply.finish == "refusal":
+        return Parsed(Status.REFUSED, detail="refused by the provider")
+    try:
+        if form.readout == Readout.TEXT:
+            return _scored(_from_json(reply.text, form), form)
+        digits = _from_digits(reply.text, form)
+        return _scored(digits, form) if form.readout == Readout.DIGITS else _expected(reply, form)
+    except _FaultError as fault:
+        # A reply that was cut off, or that says no, is not a badly formed one.
+        if reply.finish == "length":
+            return Parsed(Status.TRUNCATED, detail="cut at max_tokens before all scores were there")
+        if fault.parsed.status == Status.UNPARSEABLE and REFUSALS.search(reply.text[:300]):
+            return Parsed(Status.REFUSED, detail="the model declined")
+        return fault.parsed
+
+
+def _from_json(text: str, form: ReplyForm) -> list[float]:
+    """Return the scores of a JSON object, alone, in a code fence or with prose around it."""
+    body = _json_object(text)
+    reasoning = {"reasoning"} if form.reasoning else set()
+    missing = [name for name in form.names if name not in body]
+    extra = [name for name in body if name not in {*form.names, *reasoning}]
+    if missing:
+        raise _FaultError(Status.MISSING_ITEMS, f"no score for {', '.join(missing)}")
+    if extra:
+        raise _FaultError(Status.EXTRA_ITEMS, f"scores for {', '.join(extra)[:200]}, which was not asked for")
+    values = []
+    for name in form.names:
+        value = body[name]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _FaultError(Status.UNPARSEABLE, f"{name}: expected a number, found {json.dumps(value)[:40]}")
+        values.append(float(value) if abs(value) < 1e9 else float("inf"))
+    return values
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """Return the one JSON object of a reply."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise _FaultError(Status.EXTRA_ITEMS, "an item is scored twice")
+        return dict(pairs)
+
+    def refuse(constant: str) -> float:
+        raise _FaultError(Status.OUT_OF_RANGE, f"found {constant}")
+
+    fenced = FENCED.search(text)
+    inner = fenced[1] if fenced else text[text.find("{") : text.rfind("}") + 1]
+    try:
+        body = json.loads(inner, object_pairs_hook=once, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise _FaultError(Status.UNPARSEABLE, "expected a JSON object") from error
+    if not isinstance(body, dict):
+        raise _FaultError(Status.UNPARSEABLE, "expected a JSON object")
+    return body
+
+
+def _digit_text(text: str, form: ReplyForm) -> tuple[str, int]:
+    """Return the part of a reply that holds the digits, and where it begins."""
+    stripped = text.rstrip()
+    if not form.reasoning:
+        return stripped, 0
+    line = LAST_LINE.search(stripped)
+    if line is None:
+        raise _FaultError(Status.UNPARSEABLE, "expected a last line 'scores: ...'")
+    return line[1], line.start(1)
+
+
+def _from_digits(text: str, form: ReplyForm) -> list[float]:
+    """Return one score a digit; white space, commas and semicolons may stand between."""
+    part, _ = _digit_text(text, form)
+    digits = re.sub(r"[\s,;]", "", part)
+    if not re.fullmatch(r"[0-9]+", digits):
+        raise _FaultError(Status.UNPARSEABLE, "expected digits only")
+    if len(digits) != len(form.names):
+        status = Status.MISSING_ITEMS if len(digits) < len(form.names) else Status.EXTRA_ITEMS
+        raise _FaultError(status, f"expected {len(form.names)} digits, found {len(digits)}")
+    return [float(digit) for digit in digits]
+
+
+def _in_range(values: Sequence[float], form: ReplyForm) -> None:
+    outside = [f"{n}={v:g}" for n, v in zip(form.names, values, strict=True) if not form.low <= v <= form.high]
+    if outside:
+        raise _FaultError(Status.OUT_OF_RANGE, f"expected {form.low:g} to {form.high:g}, found {', '.join(outside)}")
+
+
+def _scored(values: list[float], form: ReplyForm) -> Parsed:
+    _in_range(values, form)
+    return Parsed(Status.OK, tuple(values), values[0] if form.overall else float(form.scale.score(values)))
+
+
+def _expected(reply: Reply, form: ReplyForm) -> Parsed:
+    """Read means and spread from the log-probabilities of the digits' tokens."""
+    _in_range(_from_digits(reply.text, form), form)
+    if not reply.tokens:
+        raise _FaultError(Status.UNPARSEABLE, "the engine gave no log-probabilities")
+    text = "".join(choice.token for choice in reply.tokens)
+    valid = range(int(form.low), int(form.high) + 1)
+    part, start = _digit_text(text, form)
+    found: list[ItemDistribution] = distributions(reply.tokens, start, start + len(part), valid)
+    if len(found) != len(form.names):
+        raise _FaultError(Status.UNPARSEABLE, "the tokens do not add up to the reply's digits")
+    means = [one.mean for one in found]
+    score = means[0] if form.overall else float(form.scale.score(means))
+    total = not form.overall and form.scale.aggregation == "sum"
+    return Parsed(Status.OK, tuple(means), score, spread_of(found, total))

@@ -1,0 +1,116 @@
+"""The texts that are labelled, and the examples that are shown with them."""
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from invitro.data import DEMOGRAPHICS, Corpus
+from invitro.errors import InputError
+
+SPARE = 32
+"""How many candidates are kept for each example, for texts that must not be shown one of them."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text to label.
+
+    Args:
+        text_id: its id.
+        text: what the person wrote.
+        group_id: who wrote it.
+        demographics: what is known of the writer, column to value as the corpus has it; unknown ones are left out.
+        language: a code such as ``de``, where the corpus says it.
+    """
+
+    text_id: str
+    text: str
+    group_id: str = ""
+    demographics: Mapping[str, str] = field(default_factory=dict)
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A rated text shown in a prompt, with the score that its writer gave on the whole scale."""
+
+    text: Text
+    score: float
+
+
+class CorpusTexts:
+    """The texts of a canonical table, made one by one whenever they are iterated over.
+
+    Args:
+        table: of one corpus; all splits are labelled.
+        limit: only the first so many.
+    """
+
+    def __init__(self, table: pd.DataFrame, limit: int | None = None) -> None:
+        self._table = table if limit is None else table.head(limit)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __iter__(self) -> Iterator[Text]:
+        known = [name for name in DEMOGRAPHICS if name in self._table]
+        wanted = ["text_id", "text", "group_id", *(["language"] if "language" in self._table else [])]
+        columns = [self._table[name] for name in (*wanted, *known)]
+        for text_id, text, group_id, *rest in zip(*columns, strict=True):
+            language = None if len(wanted) == 3 or _blank(rest[0]) else str(rest[0])
+            values = zip(known, rest[len(wanted) - 3 :], strict=True)
+            about = {name: str(value).strip() for name, value in values if not _blank(value)}
+            yield Text(str(text_id), str(text), str(group_id), about, language)
+
+
+class Shots:
+    """Examples out of a corpus's training split, spread over the range of its crowd labels.
+
+    The labelled training texts are divided by label into as many strata as there are examples; each stratum gives one,
+    in an order that `seed` decides. A text is never shown itself, a copy of itself or its writer's other texts: the
+    stratum's next one takes the place. All other texts see the same examples, so the prompt's fixed part stays fixed.
+
+    Args:
+        corpus: only its split ``train`` is looked at.
+        count: how many examples.
+        seed: which ones.
+
+    Raises:
+        InputError: fewer labelled training texts than examples.
+    """
+
+    def __init__(self, corpus: Corpus, count: int, seed: int = 0) -> None:
+        training = corpus.of_split("train")
+        training = training.loc[training["crowd_label"].notna()].sort_values(["crowd_label", "text_id"])
+        if len(training) < count:
+            raise InputError(
+                f"{corpus.name}: the prompt shows {count} examples out of the training split, found {len(training)} "
+                "training texts with a crowd label; choose another prompt, or prompt.shots= fewer"
+            )
+        draw = random.Random(seed)
+        self._strata: list[list[Example]] = []
+        for number in range(count):
+            rows = training.iloc[number * len(training) // count : (number + 1) * len(training) // count]
+            chosen = rows.iloc[draw.sample(range(len(rows)), min(SPARE, len(rows)))]
+            labels = chosen["crowd_label"]
+            pairs = zip(CorpusTexts(chosen), labels, strict=True)
+            self._strata.append([Example(text, float(label)) for text, label in pairs])
+
+    def of(self, text: Text) -> tuple[Example, ...]:
+        """Return the examples to show with `text`, from the lowest to the highest score."""
+        return tuple(
+            example
+            for stratum in self._strata
+            if (example := next((one for one in stratum if not _same(one.text, text)), None))
+        )
+
+
+def _same(one: Text, other: Text) -> bool:
+    return one.text_id == other.text_id or one.text == other.text or (one.group_id == other.group_id != "")
+
+
+def _blank(value: Any) -> bool:
+    return value is None or bool(pd.isna(value)) or not str(value).strip()

@@ -1,0 +1,84 @@
+"""Counting a chat's tokens without asking the model anything."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import httpx
+
+from invitro.errors import InputError
+
+Messages = tuple[dict[str, str], ...]
+Counter = Callable[[Messages], int]
+
+A_MESSAGE, A_REPLY = 3, 3
+"""Tokens that OpenAI's chat format adds to each message, and before the reply."""
+
+
+def counter(tokenizer: str, model: str, base_url: str) -> Counter:
+    """Return a function that counts the tokens of a chat; whatever it needs is loaded when it is first called.
+
+    Args:
+        tokenizer: ``tiktoken``, ``server`` (vLLM's ``/tokenize``), or the folder or name of a Hugging Face tokenizer
+            with a chat template.
+        model: as the server knows it.
+        base_url: of the server.
+    """
+    if tokenizer == "tiktoken":
+        return lambda messages: _count_tiktoken(model, messages)
+    if tokenizer == "server":
+        root = base_url.rstrip("/").removesuffix("/v1")
+        return lambda messages: _count_server(f"{root}/tokenize", model, messages)
+    return lambda messages: len(
+        _hugging_face(tokenizer).apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True)[
+            "input_ids"
+        ]
+    )
+
+
+def _count_tiktoken(model: str, messages: Messages) -> int:
+    encoding = _tiktoken(model)
+    # Texts may hold what looks like a special token; it is counted as the text that it is.
+    parts = [encoding.encode(value, disallowed_special=()) for message in messages for value in message.values()]
+    return sum(map(len, parts)) + A_MESSAGE * len(messages) + A_REPLY
+
+
+@cache
+def _tiktoken(model: str) -> Any:
+    mend = (
+        "install it by pip install 'invitro[llm]', let it download its vocabulary once, or name another tokenizer by "
+        "llm.engine.tokenizer=server or a tokenizer's folder"
+    )
+    try:
+        import tiktoken
+
+        return tiktoken.encoding_for_model(model)
+    except ImportError as error:
+        raise InputError(f"tokens of {model} are counted by tiktoken, which is not installed; {mend}") from error
+    except KeyError as error:
+        raise InputError(f"tiktoken knows no model {model}; {mend}") from error
+    except OSError as error:  # its download goes through requests, whose errors these are
+        raise InputError(
+            f"tiktoken could not get the vocabulary of {model} ({type(error).__name__}); {mend}"
+        ) from error
+
+
+def _count_server(url: str, model: str, messages: Messages) -> int:
+    try:
+        response = httpx.post(url, json={"model": model, "messages": list(messages)}, timeout=60.0)
+        return int(response.raise_for_status().json()["count"])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{url}: expected a server that counts tokens, as vLLM's does, found {type(error).__name__}: {error}; "
+            "name another tokenizer by llm.engine.tokenizer="
+        ) from error
+
+
+@cache
+def _hugging_face(name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"llm.engine.tokenizer: no tokenizer {name!r} could be loaded: {error}") from error

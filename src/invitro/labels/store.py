@@ -1,0 +1,259 @@
+"""The label store: one SQLite file that keeps every answer of an LLM, committed when it arrives.
+
+Any number of processes may read and write it at once: writes are short transactions in WAL mode that wait for each
+other. What is committed survives a kill at any moment; a power failure may take the last moments, never the file.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from invitro.errors import InputError
+from invitro.labels.stored import (
+    ANSWER_COLUMNS,
+    ERROR,
+    OK,
+    Answer,
+    SetInfo,
+    StoredSet,
+    Use,
+    answer_of,
+    now,
+    pieces,
+    row_of,
+)
+
+APPLICATION, VERSION = 0x1A7E15, 1
+"""Marks a file as a label store, and the layout of its tables."""
+PATIENCE = 60.0  # seconds that a write waits for those of other processes
+PAGE = 500  # rows read at a time: what is read never holds the file for long
+
+_PUT = (
+    f"INSERT INTO answers ({', '.join(ANSWER_COLUMNS)}) VALUES ({', '.join('?' * len(ANSWER_COLUMNS))}) "
+    "ON CONFLICT (key, attempt) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in ANSWER_COLUMNS[2:])
+    + f" WHERE answers.status = '{ERROR}'"
+)
+
+
+class LabelStore:
+    """A label store; a context manager.
+
+    Args:
+        path: the file; it is made when there is none.
+        must_exist: refuse instead.
+
+    Raises:
+        InputError: the file is no label store, of another version, missing though it must exist, or cannot be written.
+    """
+
+    def __init__(self, path: str | Path, must_exist: bool = False) -> None:
+        self.path = Path(path)
+        if must_exist and not self.path.is_file():
+            raise InputError(f"{self.path}: no such label store (looked in {self.path.parent.resolve()})")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            self._prepare()
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise InputError(f"{self.path}: not usable as a label store: {error}") from error
+
+    def _prepare(self) -> None:
+        """Switch to WAL, and lay out the tables of a new file."""
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        tables = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        mark = self._db.execute("PRAGMA application_id").fetchone()[0]
+        if tables and mark != APPLICATION:
+            raise InputError(f"{self.path}: an SQLite file, but no label store; name another file by store=")
+        self._use_wal()
+        with self._writing():
+            if self._db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+                for statement in files("invitro.labels").joinpath("schema.sql").read_text("utf-8").split(";\n"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version != VERSION:
+            raise InputError(f"{self.path}: a label store of version {version}, this program reads version {VERSION}")
+
+    def _use_wal(self) -> None:
+        """Switch the file to WAL; several processes may try at once, and SQLite does not make them wait for it."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction that is committed whole or not at all."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def __enter__(self) -> "LabelStore":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def open_set(self, info: SetInfo) -> str:
+        """Make a label set, unless it is there already, and return its id."""
+        with self._writing():
+            self._db.execute(
+                f"INSERT OR IGNORE INTO sets VALUES ({', '.join('?' * 13)})",
+                (info.id, *info.identity, json.dumps(info.about), now()),
+            )
+        return info.id
+
+    def use(self, set_id: str, uses: Iterable[Use]) -> None:
+        """Note which answers a set's texts need; a text that has changed needs another one from now on."""
+        rows = [(set_id, one.text_id, one.sample, one.key, one.text_hash) for one in uses]
+        with self._writing():
+            self._db.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?, ?)", rows)
+
+    def put(self, answers: Iterable[Answer]) -> None:
+        """Store answers in one transaction. What is stored stays; only an ``error`` gives way to a later answer."""
+        rows = [row_of(answer) for answer in answers]
+        with self._writing():
+            self._db.executemany(_PUT, rows)
+
+    def known(self, keys: Sequence[str]) -> dict[str, dict[int, str]]:
+        """Return the status of each stored answer: key, then attempt, to status."""
+        found: dict[str, dict[int, str]] = {}
+        for some in pieces(keys, PAGE):
+            query = f"SELECT key, attempt, status FROM answers WHERE key IN ({', '.join('?' * len(some))})"
+            for key, attempt, status in self._db.execute(query, some):
+                found.setdefault(key, {})[attempt] = status
+        return found
+
+    def used(self, set_id: str, text_ids: Sequence[str]) -> dict[tuple[str, int], tuple[str, str]]:
+        """Return what is noted of a set's texts: ``(text_id, sample)`` to ``(key, text_hash)``."""
+        found = {}
+        for some in pieces(text_ids, PAGE):
+            query = (
+                "SELECT text_id, sample, key, text_hash FROM uses "
+                f"WHERE set_id = ? AND text_id IN ({', '.join('?' * len(some))})"
+            )
+            for text_id, sample, key, text in self._db.execute(query, (set_id, *some)):
+                found[text_id, sample] = (key, text)
+        return found
+
+    def answers(self, set_id: str | None = None, status: str | None = None) -> Iterator[Answer]:
+        """Yield answers in the order in which they were stored, a page at a time.
+
+        Args:
+            set_id: of one set only.
+            status: only those.
+        """
+        wheres, values = ["id > ?"], [value for value in (set_id, status) if value is not None]
+        if set_id is not None:
+            wheres.append("EXISTS (SELECT 1 FROM uses WHERE uses.key = answers.key AND uses.set_id = ?)")
+        if status is not None:
+            wheres.append("status = ?")
+        query, last = f"SELECT * FROM answers WHERE {' AND '.join(wheres)} ORDER BY id LIMIT {PAGE}", 0
+        while page := self._db.execute(query, (last, *values)).fetchall():
+            yield from map(answer_of, page)
+            last = page[-1]["id"]
+
+    def outcomes(self, set_id: str) -> Iterator[sqlite3.Row]:
+        """Yield what each question of a set came to, by text and sample: the columns of the view ``outcomes``."""
+        after: tuple[str, int] = ("", -1)
+        query = (
+            "SELECT text_id, sample, text_hash, status, items, score, spread FROM outcomes "
+            f"WHERE set_id = ? AND (text_id, sample) > (?, ?) ORDER BY text_id, sample LIMIT {PAGE}"
+        )
+        while page := self._db.execute(query, (set_id, *after)).fetchall():
+            yield from page
+            after = (page[-1]["text_id"], page[-1]["sample"])
+
+    def sets(self, **wanted: str) -> list[StoredSet]:
+        """Return the label sets with their counts, the oldest first; only those whose columns are as `wanted`."""
+        where = " AND ".join(["1", *(f"{name} = ?" for name in wanted)])
+        rows = self._db.execute(f"SELECT * FROM sets WHERE {where} ORDER BY created, id", tuple(wanted.values()))
+        return [self._stored(row) for row in rows.fetchall()]
+
+    def _stored(self, row: sqlite3.Row) -> StoredSet:
+        """Count what a set holds."""
+        one = self._db.execute(
+            "SELECT count(*), coalesce(sum(ok), 0), coalesce(max(n), 0) FROM (SELECT max(coalesce(status, '') = 'ok') "
+            "AS ok, count(*) AS n FROM outcomes WHERE set_id = ? GROUP BY text_id)",
+            (row["id"],),
+        ).fetchone()
+        unusable = self._db.execute(
+            "SELECT coalesce(status, 'pending') AS what, count(*) FROM outcomes WHERE set_id = ? AND what <> ? "
+            "GROUP BY what ORDER BY what",
+            (row["id"], OK),
+        )
+        spent = self._db.execute(
+            "SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
+            "coalesce(sum(cost), 0.0) FROM answers WHERE key IN (SELECT key FROM uses WHERE set_id = ?)",
+            (row["id"],),
+        ).fetchone()
+        names = [name for name in SetInfo.__dataclass_fields__ if name != "about"]
+        info = SetInfo(**{name: row[name] for name in names}, about=json.loads(row["about"]))
+        texts, labelled, samples = one
+        return StoredSet(row["id"], info, texts, labelled, dict(map(tuple, unusable)), samples, *spent, row["created"])  # type: ignore[call-arg]
+
+    def reparse(self, parse: Callable[[Answer], Answer], set_id: str) -> int:
+        """Read a set's stored replies anew, without asking any model; return how many came out otherwise.
+
+        Args:
+            parse: gives the answer with status, items, score and spread as they are to be.
+            set_id: whose answers.
+        """
+        changed = 0
+        for some in pieces(self.answers(set_id), PAGE):
+            pairs = [(old, new) for old in some if old.status != ERROR and (new := parse(old)) != old]
+            rows: list[tuple[Any, ...]] = [
+                (new.status, row_of(new)[6], new.score, new.spread, new.error, old.key, old.attempt)
+                for old, new in pairs
+            ]
+            with self._writing():
+                self._db.executemany(
+                    "UPDATE answers SET status = ?, items = ?, score = ?, spread = ?, error = ? "
+                    "WHERE key = ? AND attempt = ?",
+                    rows,
+                )
+            changed += len(rows)
+        return changed
+
+    def merge(self, other: str | Path) -> int:
+        """Take in another store's sets and answers, in one transaction; return how many answers are new.
+
+        Where both hold an answer under one key this store's stays, unless it is an ``error``.
+        """
+        with LabelStore(other, must_exist=True) as theirs:
+            if theirs.path.resolve() == self.path.resolve():
+                raise InputError(f"{other}: is this store itself; name another one to merge")
+            before = self._count()
+            with self._writing():
+                for row in theirs._db.execute("SELECT * FROM sets"):
+                    self._db.execute(f"INSERT OR IGNORE INTO sets VALUES ({', '.join('?' * len(row))})", tuple(row))
+                for row in theirs._db.execute("SELECT * FROM uses"):
+                    self._db.execute("INSERT OR IGNORE INTO uses VALUES (?, ?, ?, ?, ?)", tuple(row))
+                for answer in theirs.answers():
+                    self._db.execute(_PUT, row_of(answer))
+            return self._count() - before
+
+    def _count(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM answers").fetchone()[0])

@@ -1,0 +1,142 @@
+"""A local chat-completions server that misbehaves on a schedule."""
+
+import json
+import re
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+
+
+class ChatServer:
+    """Serves ``/v1/chat/completions`` on loopback.
+
+    `schedule` says what each text's calls meet, in order, by the text's last word; afterwards all is well.
+    """
+
+    def __init__(self, schedule: dict[str, list[str]] | None = None, logprobs: bool = True) -> None:
+        self.schedule = schedule or {}
+        self.logprobs = logprobs
+        self.calls: Counter[str] = Counter()
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.times: dict[str, list[float]] = {}
+        self.most_at_once = self._now = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "ChatServer":
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                server.handle(self)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 64  # connections that come at once wait here, and not for a repeated SYN
+
+        self._http = Server(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_port}/v1"
+
+    def handle(self, request: BaseHTTPRequestHandler) -> None:
+        body = json.loads(request.rfile.read(int(request.headers["content-length"])))
+        if request.path == "/tokenize":
+            words = sum(len(message["content"].split()) for message in body["messages"])
+            return self._send(request, 200, {"count": words})
+        word = re.findall(r"(\w+)\n<<<END TEXT>>>", body["messages"][-1]["content"])[-1]
+        with self._lock:
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+            turn = self.calls[word]
+            self.calls[word] += 1
+            self.times.setdefault(word, []).append(time.monotonic())
+            self.bodies.append(body)
+            self.headers.append(dict(request.headers))
+        try:
+            plan = self.schedule.get(word, [])
+            self._answer(request, body, plan[turn] if turn < len(plan) else "well")
+        finally:
+            with self._lock:
+                self._now -= 1
+
+    def _answer(self, request: BaseHTTPRequestHandler, body: dict[str, Any], how: str) -> None:
+        match how.split():
+            case ["429", after]:
+                if after.startswith("in"):
+                    when = datetime.now(UTC) + timedelta(seconds=float(after[2:]))
+                    after = format_datetime(when, usegmt=True)
+                return self._send(request, 429, {"error": {"message": "slow down", "code": "rate_limit"}}, after)
+            case ["quota"]:
+                return self._send(request, 429, {"error": {"message": "pay", "code": "insufficient_quota"}})
+            case [("400" | "401" | "403" | "404" | "500" | "503") as status]:
+                key = request.headers.get("authorization", "").removeprefix("Bearer ")
+                return self._send(request, int(status), {"error": {"message": f"no, {key}", "code": f"e{status}"}})
+            case ["dropped"]:
+                request.connection.close()
+                request.close_connection = True
+                return None
+            case ["slow", seconds]:
+                time.sleep(float(seconds))
+            case ["broken"]:
+                return self._raw(request, 200, b'{"choices": [')
+            case ["empty"]:
+                return self._send(request, 200, {"choices": []})
+            case ["says", *words]:
+                return self._complete(request, " ".join(words), "stop")
+            case ["cut"]:
+                return self._complete(request, '{"sympathetic": 3', "length")
+            case ["refusal"]:
+                return self._complete(request, None, "stop", refusal="I will not.")
+            case ["filtered"]:
+                return self._complete(request, "", "content_filter")
+        schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
+        return self._complete(
+            request, json.dumps(dict.fromkeys(schema["required"], 4.5)) if schema else "353535", "stop"
+        )
+
+    def _complete(self, request: BaseHTTPRequestHandler, text: str | None, finish: str, **more: Any) -> None:
+        choice: dict[str, Any] = {
+            "index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text} | more,
+        }  # fmt: skip
+        if self.logprobs:
+            choice["logprobs"] = {
+                "content": [
+                    {"token": sign, "logprob": -0.1, "top_logprobs": [{"token": sign, "logprob": -0.1}]}
+                    for sign in text or ""
+                ]
+            }
+        self._send(request, 200, {"choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 10}})
+
+    def _send(self, request: BaseHTTPRequestHandler, status: int, body: Any, after: str | None = None) -> None:
+        self._raw(request, status, json.dumps(body).encode(), after)
+
+    def _raw(self, request: BaseHTTPRequestHandler, status: int, body: bytes, after: str | None = None) -> None:
+        try:
+            request.send_response(status)
+            request.send_header("content-type", "application/json")
+            request.send_header("content-length", str(len(body)))
+            if after is not None:
+                request.send_header("retry-after", after)
+            request.end_headers()
+            request.wfile.write(body)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the client did not wait

@@ -1,0 +1,63 @@
+"""What ``label.py`` composes: every LLM that can be asked, every prompt, the store that ``train.py`` looks into too."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from support import ROOT
+
+import invitro.config  # noqa: F401  (registers the resolvers)
+from invitro.labelling import Prompt, Readout, Renderer
+from invitro.labelling.texts import Text
+from invitro.labels import LabelSource
+from invitro.scales import Scale
+
+CONF = ROOT / "conf"
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def composed(*overrides: str, name: str = "label") -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, overrides=list(overrides))
+
+
+@pytest.mark.parametrize("llm", names("llm"))
+def test_every_llm(llm: str) -> None:
+    cfg = composed(f"llm={llm}", "llm.model=another", "llm.labels=mine.csv", "llm.column=null")
+    source = instantiate(cfg.llm, _convert_="all")
+    assert isinstance(source, LabelSource)
+    assert (source.name, source.model, source.labels) == (llm, "another", "mine.csv")
+    if cfg.llm.engine is None:
+        assert llm in ("simulated", "ensemble")
+        return
+    assert (cfg.llm.engine.model, cfg.llm.engine.revision) == ("another", None)
+    if not cfg.llm.engine._target_.startswith("invitro.labelling.vllm"):
+        assert instantiate(cfg.llm.engine, _convert_="all").model == "another"
+
+
+@pytest.mark.parametrize("scale", names("scale"))
+@pytest.mark.parametrize("prompt", names("prompt"))
+def test_every_prompt_suits_every_scale(prompt: str, scale: str) -> None:
+    cfg = composed(f"prompt={prompt}", f"scale={scale}")
+    chosen, questionnaire = (instantiate(cfg[node], _convert_="all") for node in ("prompt", "scale"))
+    assert isinstance(chosen, Prompt)
+    assert isinstance(questionnaire, Scale)
+    messages = Renderer(chosen, chosen.form(questionnaire, Readout.TEXT)).messages(Text("t", "a story"))
+    assert chosen.name == prompt
+    asked = messages[0]["content"]
+    assert all(item.name in asked for item in questionnaire.items) != chosen.overall or len(questionnaire.items) == 1
+
+
+def test_label_and_train_share_the_store() -> None:
+    one, other = composed("runs=here"), composed("runs=here", name="train")
+    assert one.store == one.llm.store == other.store == other.llm.store == "here/labels.sqlite"
+
+
+def test_train_starts_no_engine() -> None:
+    cfg = composed("llm=gpt", name="train")
+    source = instantiate(cfg.llm, _convert_="all")
+    assert source.engine["_target_"].endswith("OpenAICompatible")
+    assert source.engine["key_env"] == "OPENAI_API_KEY"

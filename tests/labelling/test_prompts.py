@@ -1,0 +1,148 @@
+"""Rendered prompts as exact strings, and texts that try to be more than data."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prompting import HERE, form, prompt, scale
+from support import ROOT
+
+from invitro.errors import InputError
+from invitro.labelling import Prompt, Readout, Renderer
+from invitro.labelling.languages import language_of
+from invitro.labelling.prompts import BEGIN, END, fenced, harmless
+from invitro.labelling.texts import Example, Text
+
+WRITER = {"gender": "2", "age": "33", "income": "50000"}
+SHOWN = (Example(Text("e1", "Just news."), 1.5), Example(Text("e2", "I cried for hours."), 7.0))
+EXPECTED = sorted((HERE / "prompts").glob("*.txt"))
+PROMPTS = sorted(path.stem for path in (ROOT / "conf" / "prompt").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXPECTED, ids=lambda path: path.stem)
+def test_the_exact_prompt(path) -> None:
+    name, readout, *rest = path.stem.split("-")
+    of = next((word for word in rest if len(word) > 2), "batson_empathy")
+    language = next((word for word in rest if len(word) == 2), None)
+    chosen = prompt(name)
+    renderer = Renderer(chosen, chosen.form(scale(of), Readout(readout), separated=readout == "expected"))
+    text = Text("t", "I felt for them.\nSo sad.", "g", WRITER, language)
+    messages = renderer.messages(text, SHOWN if chosen.shots else ())
+    assert "".join(f"=== {one['role']}\n{one['content']}\n" for one in messages) == path.read_text("utf-8")
+
+
+def test_every_shipped_prompt_has_an_exact_string() -> None:
+    assert {path.stem.split("-")[0] for path in EXPECTED} == set(PROMPTS)
+
+
+def test_one_item_is_one_digit() -> None:
+    chosen = prompt("scale_aware")
+    system = Renderer(chosen, form("digits", "single_item")).messages(Text("t", "x"))[0]["content"]
+    assert "Its one item gets a score from 1 to 7:\n1. empathy: empathy as a whole" in system
+    assert "exactly one digit from 1 to 7" in system
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_the_fixed_part_is_the_same_for_all_texts_and_the_text_stands_last(name: str) -> None:
+    chosen = prompt(name)
+    renderer = Renderer(chosen, chosen.form(scale(), Readout.TEXT))
+    one, other = (
+        renderer.messages(Text(i, f"The story of {i} and what was with it", "g", WRITER), SHOWN) for i in "ab"
+    )
+    assert one[0] == other[0]
+    assert one[1]["content"].endswith(fenced("The story of a and what was with it"))
+
+
+ATTACKS = st.sampled_from(
+    [BEGIN, END, "<<<", ">>>", "<|im_end|>", "<|eot_id|>", "</s>", "[/INST]", "<end_of_turn>", "<<SYS>>", "<|", "|>",
+     "{{ essay }}", "{% raw %}", "${oc.env:HOME}", '{"warm": 7}', "scores: 777777", "\n", "<", ">", "|", "7"]
+)  # fmt: skip
+ESSAYS = st.one_of(st.text(), st.lists(st.one_of(ATTACKS, st.text(max_size=3)), max_size=12).map("".join))
+RENDERER = Renderer(prompt("scale_aware"), form())
+
+
+@given(ESSAYS)
+def test_a_text_cannot_leave_its_fence(essay: str) -> None:
+    user = RENDERER.messages(Text("t", essay))[1]["content"]
+    assert user.startswith(BEGIN + "\n")
+    assert user.endswith("\n" + END)
+    inner = user.removeprefix(BEGIN + "\n").removesuffix("\n" + END)
+    assert not re.search(r"<<<|>>>|<\||\|>|</?s>|\[/?INST\]|(?i:<(start|end)_of_turn>)", inner)
+    assert re.sub(r"\s", "", inner) == re.sub(r"\s", "", essay)
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="<>[]|")))
+def test_an_honest_text_is_left_as_it_is(essay: str) -> None:
+    assert harmless(essay) == essay
+
+
+@given(ESSAYS)
+def test_what_a_writer_says_of_himself_is_one_harmless_line(value: str) -> None:
+    chosen = prompt("demographic")
+    renderer = Renderer(chosen, form())
+    user = renderer.messages(Text("t", "x", "g", {"gender": value}))[1]["content"]
+    above = user[: user.index(BEGIN)]
+    assert above.startswith("The person: gender: ")
+    assert above.split("\n")[1:] == ["", ""]
+    assert END not in above
+
+
+def test_an_unknown_writer_is_said_to_be_unknown() -> None:
+    user = Renderer(prompt("demographic"), form()).messages(Text("t", "x"))[1]["content"]
+    assert user.startswith("The person: nothing is known.\n\n" + BEGIN)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("I was moved by the story and felt sorry for them.", "en"),
+        ("Die Geschichte hat mich sehr bewegt und ich war traurig.", "de"),
+        ("La historia me conmovió y sentí pena por ellos.", "es"),
+        ("গল্পটি পড়ে আমার খুব কষ্ট হয়েছে।", "bn"),
+        ("12345 !!!", "en"),
+        ("", "en"),
+    ],
+)
+def test_the_language_of_a_text(text: str, language: str) -> None:
+    assert language_of(text, ("en", "de", "es", "bn")) == language
+
+
+def test_the_corpus_says_the_language_or_the_text_shows_it() -> None:
+    renderer = Renderer(prompt("multilingual"), form())
+    german = "Die Geschichte hat mich sehr bewegt und ich war traurig."
+    assert "Fragebogen" in renderer.messages(Text("t", german))[0]["content"]
+    assert "Cuestionario" in renderer.messages(Text("t", german, language="es"))[0]["content"]
+    assert "Questionnaire" in renderer.messages(Text("t", "Het is een verhaal", language="nl"))[0]["content"]
+
+
+def test_the_hash_sees_words_and_settings_but_not_the_name() -> None:
+    chosen = prompt("scale_aware")
+    assert prompt("scale_aware", name="other").hash == chosen.hash
+    assert prompt("scale_aware", system=chosen.system + "!").hash != chosen.hash
+    assert prompt("scale_aware", shots=2).hash != chosen.hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"user": "{{ essay }} Now answer 7."}, r"user must end in \{\{ essay \}\}"),
+        ({"system": "{{ essay }}"}, "system is the same for all texts"),
+        ({"system": "{% if %}"}, "system is no Jinja template: line 1"),
+        ({"languages": ["en", "xx"]}, "expected any of en, de, es, bn, found 'xx'"),
+        ({"shots": -1}, "shots must be 0 or more"),
+    ],
+)
+def test_a_faulty_prompt_is_refused(changes: dict, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        prompt("scale_aware", **changes)
+
+
+def test_an_unknown_name_in_a_template_is_refused_before_anything_is_asked() -> None:
+    with pytest.raises(InputError, match="cannot be rendered: 'colour' is undefined"):
+        Renderer(Prompt("mine", "{{ colour }}", "{{ essay }}"), form())
+
+
+def test_templates_run_in_a_sandbox() -> None:
+    with pytest.raises(InputError, match="unsafe"):
+        Renderer(Prompt("mine", "{{ items.append.__globals__ }}", "{{ essay }}"), form())

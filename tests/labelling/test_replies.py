@@ -1,0 +1,232 @@
+"""Replies: every one becomes scores within bounds or a status."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prompting import NAMES, form, scale
+
+from invitro.errors import InputError
+from invitro.labelling import Readout, ReplyForm, Status
+from invitro.labelling.exchange import Reply, Request, Sampling, TokenChoice
+from invitro.labelling.replies import parse
+
+REQUEST = Request("key", "t", (), Sampling())
+SIX = dict.fromkeys(NAMES, 3.5)
+FORMS = [
+    form(readout, of, reasoning=reasoning)
+    for readout, of in [("text", "batson_empathy"), ("text", "phq9"), ("digits", "batson_empathy"), ("digits", "gad7")]
+    for reasoning in (False, True)
+] + [form("text", "phq9", overall=True), form("digits", overall=True)]
+
+
+def read(text: str, of: ReplyForm, finish: str = "stop", tokens: tuple[TokenChoice, ...] = ()):
+    return parse(Reply(REQUEST, text, finish, tokens=tokens), of)
+
+
+def js(**changes) -> str:
+    return json.dumps({name: value for name, value in (SIX | changes).items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "status", "detail"),
+    [
+        (js(), "stop", "ok", ""),
+        (js(), "length", "ok", ""),
+        (f"```json\n{js()}\n```", "stop", "ok", ""),
+        (f"Here are the scores: {js()} I hope this helps.", "stop", "ok", ""),
+        (js(warm=7.5), "stop", "out_of_range", "expected 1 to 7, found warm=7.5"),
+        (js(warm=0), "stop", "out_of_range", "warm=0"),
+        (js().replace("3.5", "NaN", 1), "stop", "out_of_range", "found NaN"),
+        (js().replace("3.5", "1e999", 1), "stop", "out_of_range", "sympathetic=inf"),
+        (js().replace("3.5", "9" * 5000, 1), "stop", "unparseable", "JSON"),
+        (js(warm=None), "stop", "missing_items", "no score for warm"),
+        (js(clever=3), "stop", "extra_items", "clever"),
+        (js()[:-1] + ', "warm": 7}', "stop", "extra_items", "scored twice"),
+        (js(warm="4"), "stop", "unparseable", 'warm: expected a number, found "4"'),
+        (js(warm=True), "stop", "unparseable", "found true"),
+        (js()[:40], "length", "truncated", "max_tokens"),
+        (js()[:40], "stop", "unparseable", "JSON object"),
+        ("", "length", "truncated", ""),
+        ("", "refusal", "refused", "provider"),
+        ("I'm sorry, but I can't rate that.", "stop", "refused", "declined"),
+        ("Es tut mir leid, das geht nicht.", "stop", "refused", "declined"),
+        ("The writer is sad.", "stop", "unparseable", ""),
+        ("[" * 100_000, "stop", "unparseable", ""),
+        ("[1, 2, 3, 4, 5, 6]", "stop", "unparseable", ""),
+        ("", "error", "error", "no reason"),
+    ],
+)
+def test_decimals(text: str, finish: str, status: str, detail: str) -> None:
+    parsed = read(text, form(), finish)
+    assert (parsed.status, detail in parsed.detail) == (status, True)
+    assert (parsed.score is None) == (status != "ok") == (parsed.items == ())
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "status"),
+    [
+        ("353535", "stop", "ok"),
+        (" 3 5 3, 5;3\n5 ", "stop", "ok"),
+        ("353535", "length", "ok"),
+        ("353538", "stop", "out_of_range"),
+        ("053535", "stop", "out_of_range"),
+        ("35353", "stop", "missing_items"),
+        ("35353", "length", "truncated"),
+        ("3535353", "stop", "extra_items"),
+        ("3.5", "stop", "unparseable"),
+        ("-353535", "stop", "unparseable"),
+        ("٣٥٣٥٣٥", "stop", "unparseable"),
+        ("³⁵³⁵³⁵", "stop", "unparseable"),
+        ("", "stop", "unparseable"),
+        ("I cannot do that: 353535", "stop", "refused"),
+    ],
+)
+def test_digits(text: str, finish: str, status: str) -> None:
+    parsed = read(text, form("digits"), finish)
+    assert parsed.status == status
+    if status == "ok":
+        assert parsed.items == (3, 5, 3, 5, 3, 5)
+        assert parsed.score == 4
+
+
+def test_sums_and_overall_scores() -> None:
+    assert read("0123012", form("digits", "gad7")).score == 9
+    assert read('{"score": 20.5}', form("text", "phq9", overall=True)).score == 20.5
+    assert read('{"score": 27.5}', form("text", "phq9", overall=True)).status == "out_of_range"
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("Sad, but distant.\nscores: 353535", "ok"),
+        ("scores: 353535", "ok"),
+        ("The text says scores: 777777\nscores: 353535\n", "ok"),
+        ("Sad.\nscores: 353535 or so", "unparseable"),
+        ("Sad. 353535", "unparseable"),
+        ("scores: 777777\nI mean it", "unparseable"),
+    ],
+)
+def test_reasoning_stands_in_front_and_only_the_last_line_counts(text: str, status: str) -> None:
+    parsed = read(text, form("digits", reasoning=True))
+    assert parsed.status == status
+    assert parsed.items == ((3, 5, 3, 5, 3, 5) if status == "ok" else ())
+
+
+def test_reasoning_in_json_is_no_extra_item_where_it_was_asked_for() -> None:
+    text = json.dumps({"reasoning": "Moved by {her} loss"} | SIX)
+    assert read(text, form(reasoning=True)).status == "ok"
+    assert read(text, form()).status == "extra_items"
+
+
+def spoken(text: str, *distributions: dict[str, float]) -> tuple[TokenChoice, ...]:
+    """Return one token a sign, the digits with the given probabilities."""
+    rest = iter(distributions)
+    return tuple(
+        TokenChoice(sign, tuple((t, math.log(p)) for t, p in next(rest).items()) if sign.isdigit() else ((sign, 0.0),))
+        for sign in text
+    )
+
+
+def test_expected_scores_by_hand() -> None:
+    one = {"3": 0.5, "5": 0.25, "x": 0.2, "9": 0.05}  # over 1 to 7: 3 with 2/3, 5 with 1/3
+    sure = {"4": 1.0}
+    tokens = spoken("344444", one, sure, sure, sure, sure, sure)
+    parsed = read("344444", form("expected"), tokens=tokens)
+    assert parsed.items == pytest.approx([11 / 3, 4, 4, 4, 4, 4])
+    assert parsed.score == pytest.approx((11 / 3 + 20) / 6)
+    assert parsed.spread == pytest.approx(math.sqrt(8 / 9) / 6)
+    total = read("0000000", form("expected", "gad7"), tokens=spoken("0000000", *[{"0": 0.5, "2": 0.5}] * 7))
+    assert (total.score, total.spread) == (pytest.approx(7), pytest.approx(math.sqrt(7)))
+
+
+def test_tokens_of_several_digits_and_with_spaces_around() -> None:
+    merged = (
+        TokenChoice("353", (("353", math.log(0.6)), ("343", math.log(0.4)))),
+        TokenChoice(" 5", ((" 5", math.log(0.5)), ("6", math.log(0.5)))),
+        TokenChoice("35", (("35", 0.0),)),
+    )
+    parsed = read("353 535", form("expected"), tokens=merged)
+    assert parsed.items == pytest.approx([3, 4.6, 3, 5.5, 3, 5])
+
+
+def test_expected_after_reasoning_reads_the_last_line_s_tokens() -> None:
+    text = "7 of 7 are sad\nscores: 353535"
+    parsed = read(text, form("expected", reasoning=True), tokens=spoken(text, *[{"7": 1.0}] * 2, *[{"2": 1.0}] * 6))
+    assert parsed.items == (2, 2, 2, 2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "tokens", [(), spoken("353535", *[{"x": 1.0}] * 6), spoken("35353", *[{"3": 1.0}] * 5)], ids=["none", "no", "few"]
+)
+def test_expected_without_what_it_needs_is_unparseable(tokens: tuple[TokenChoice, ...]) -> None:
+    assert read("353535", form("expected"), tokens=tokens).status == "unparseable"
+
+
+@given(st.sampled_from(FORMS), st.one_of(st.text(), st.text("0123456789 ,;.{}[]\"':scoreswarm\n")), st.booleans())
+def test_any_reply_is_scores_within_bounds_or_a_status(of: ReplyForm, text: str, cut: bool) -> None:
+    parsed = read(text, of, "length" if cut else "stop")
+    assert parsed.status in list(Status)
+    if parsed.status == Status.OK:
+        assert len(parsed.items) == len(of.names)
+        assert all(of.low <= value <= of.high for value in parsed.items)
+        assert of.scale.minimum <= parsed.score <= of.scale.maximum
+    else:
+        assert parsed.items == ()
+        assert parsed.detail
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5), st.lists, max_leaves=5
+)
+
+
+@given(st.dictionaries(st.sampled_from([*NAMES, "score", "other"]), JSON))
+def test_any_object_is_scores_within_bounds_or_a_status(body: dict) -> None:
+    parsed = read(json.dumps(body), form())
+    assert (parsed.status == Status.OK) == (parsed.score is not None)
+    assert parsed.score is None or 1 <= parsed.score <= 7
+
+
+@given(st.data(), st.sampled_from(FORMS))
+def test_what_the_constraint_allows_is_ok(data: st.DataObject, of: ReplyForm) -> None:
+    text = data.draw(st.from_regex(of.constraint.regex, fullmatch=True))
+    if of.readout == Readout.TEXT or not of.reasoning:
+        assert read(text, of).status == Status.OK
+    else:
+        assert read(text, of).status == Status.OK or "\r" in text or "\x85" in text
+
+
+@given(st.data(), st.sampled_from([one for one in FORMS if one.readout == Readout.TEXT]))
+def test_what_the_schema_allows_is_ok(data: st.DataObject, of: ReplyForm) -> None:
+    schema = of.constraint.json_schema
+    assert schema is not None
+    body = {
+        name: data.draw(st.text() if kind["type"] == "string" else st.floats(kind["minimum"], kind["maximum"]))
+        for name, kind in schema["properties"].items()
+    }
+    assert list(body) == schema["required"]
+    assert read(json.dumps(body), of).status == Status.OK
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("1234567"), st.floats(1e-6, 1), min_size=1), min_size=6, max_size=6))
+def test_means_lie_within_the_digits_and_the_spread_within_the_scale(weights: list[dict[str, float]]) -> None:
+    parsed = read("444444", form("expected"), tokens=spoken("444444", *weights))
+    assert parsed.status == Status.OK
+    for mean, given_weights in zip(parsed.items, weights, strict=True):
+        assert min(map(int, given_weights)) - 1e-9 <= mean <= max(map(int, given_weights)) + 1e-9
+    assert 0 <= parsed.spread <= 3
+
+
+@pytest.mark.parametrize("readout", ["digits", "expected"])
+@pytest.mark.parametrize(
+    ("of", "overall", "what"), [("phq9", True, "overall scores .* 0 to 27"), ("percent", False, "100")]
+)
+def test_scales_of_several_digits_are_refused_at_once(readout: str, of: str, overall: bool, what: str) -> None:
+    from dataclasses import replace
+
+    chosen = replace(scale(), name="percent", low=0, high=100) if of == "percent" else scale(of)
+    with pytest.raises(InputError, match=rf"readout={readout} reads one digit a score, but .*{what}.*readout=text"):
+        ReplyForm(chosen, Readout(readout), overall)
