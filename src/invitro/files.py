@@ -104,6 +104,8 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str], source: str | P
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         found = ", ".join(map(str, frame.columns)) or "none"
+        if len(frame.columns) == 1 and ";" in found:
+            mend = "The columns seem to be separated by semicolons; save the file with commas, or tabs as .tsv"
         raise InputError(
             f"{source}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}; found {found}"
             + (f". {mend}" if mend else "")

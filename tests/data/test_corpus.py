@@ -79,6 +79,16 @@ def test_all_faults_come_together_but_not_by_the_thousand() -> None:
     assert refused.value.problems[-1] == "a.csv: and 40 more faults"
 
 
+def test_rows_are_counted_in_the_file_and_columns_named_as_there() -> None:
+    with pytest.raises(InputError, match=r"data row 9 .*column crowd_label \(rating in the file\)"):
+        checked(
+            table(crowd_label=[1.0, 2, 8.5]).set_index(pd.Index([0, 3, 8])),
+            EMPATHY,
+            "f.csv",
+            theirs={"crowd_label": "rating"},
+        )
+
+
 def test_an_empty_table_is_refused() -> None:
     with pytest.raises(InputError, match=r"a.csv: expected texts, found an empty table"):
         checked(table().head(0), EMPATHY, "a.csv")

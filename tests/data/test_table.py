@@ -135,16 +135,19 @@ def test_a_wrong_map_is_refused_at_once(columns: dict[str, str | None], messages
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"nr": "same"}, r"mine.csv: data row 1 \(text_id same\), column text_id: expected an id that stands once"),
+        (
+            {"nr": "same"},
+            r"mine.csv: data row 1 .*, column text_id \(nr in the file\): expected an id that stands once",
+        ),
         (
             {"score": 7.5},
-            r"data row 1 \(text_id 000\), column crowd_label: expected 1 to 7 \(batson_empathy\), found 7.5",
+            r"data row 1 \(text_id 000\), column crowd_label \(score in the file\): expected 1 to 7 .*, found 7.5",
         ),
         (
             {"score": "much"},
             r"mine.csv: data row 1, column score: expected a number, found 'much' \(and 11 more rows\)",
         ),
-        ({"essay": ""}, "column text: expected a value, found nothing"),
+        ({"essay": ""}, r"column text \(essay in the file\): expected a value, found nothing"),
     ],
 )
 def test_faulty_rows_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -136,7 +136,7 @@ REFUSALS = [
     (["plm.train=head", "trainer=ddp"], ["plm.train=head trains a small head in one process"]),
     (["trainer=ddp", "trainer.devices=3"], ["fit.batch_size=16 does not divide among trainer.devices=3"]),
     (["resume=nothing.ckpt"], ["resume=nothing.ckpt: no such checkpoint"]),
-    (["scale=gad7"], ["data row", "column crowd_label", "0 to 21 (gad7)"]),
+    (["scale=gad7"], ["data row", "column crowd_label (empathy in the file)", "0 to 21 (gad7)", "scale="]),
     (["data/split=published"], ["data/split=holdout"]),
     (["force=no"], ["force: expected true or false, found 'no'"]),
     (["data.path=???"], ["data.path: expected a value"]),

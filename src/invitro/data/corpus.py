@@ -1,7 +1,7 @@
 """The canonical table: texts with crowd labels, checked at the door."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,22 +56,30 @@ class Corpus:
         return self.table.loc[self.table["split"].isin(splits)]
 
 
-def checked(table: pd.DataFrame, scale: Scale, source: str, published_splits: bool = True) -> pd.DataFrame:
+def checked(
+    table: pd.DataFrame,
+    scale: Scale,
+    source: str,
+    published_splits: bool = True,
+    theirs: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
     """Return `table` with typed canonical columns, or refuse it with every fault that was found.
 
     Args:
         table: at least ``text_id``, ``text`` and ``crowd_label``; a missing ``group_id`` becomes the text's own id, and
-            a missing ``split`` becomes ``train``, or ``unlabelled`` where there is no crowd label.
+            a missing ``split`` becomes ``train``, or ``unlabelled`` where there is no crowd label. Its index counts
+            the file's data rows from 0, rows that were left out included.
         scale: bounds of the crowd labels.
         source: the file (or corpus) named in errors.
         published_splits: whether ``split`` has to be there already.
+        theirs: the file's own names of canonical columns, for the errors.
 
     Raises:
         InputError: empty table, missing column, duplicate id, missing text, label outside the scale, unknown split.
     """
     if table.empty:
         raise InputError(f"{source}: expected texts, found an empty table; check the file, or the filter that led here")
-    table = table.reset_index(drop=True)
+    table = table.copy()
     if "group_id" not in table and "text_id" in table:
         table["group_id"] = table["text_id"]
     if "split" not in table and "crowd_label" in table and not published_splits:
@@ -88,12 +96,14 @@ def checked(table: pd.DataFrame, scale: Scale, source: str, published_splits: bo
         }
     )
     try:
-        return schema.validate(table, lazy=True)
+        return schema.validate(table, lazy=True).reset_index(drop=True)
     except pa.errors.SchemaErrors as errors:
-        raise InputError(*_explained(errors.failure_cases, table, source)) from None
+        raise InputError(*_explained(errors.failure_cases, table, source, theirs or {})) from None
 
 
-def _explained(cases: pd.DataFrame, table: pd.DataFrame, source: str, most: int = 10) -> Sequence[str]:
+def _explained(
+    cases: pd.DataFrame, table: pd.DataFrame, source: str, theirs: Mapping[str, str], most: int = 10
+) -> Sequence[str]:
     """Turn pandera's failure cases into lines that say file, row, column, expected and found."""
     lines = []
     for case in cases.head(most).to_dict("records"):
@@ -105,7 +115,9 @@ def _explained(cases: pd.DataFrame, table: pd.DataFrame, source: str, most: int 
         row = "" if pd.isna(index) else f" data row {int(index) + 1}{_id_of(table, index)},"
         expected = {"field_uniqueness": "an id that stands once", "not_nullable": "a value"}.get(check, check)
         found = "nothing" if check == "not_nullable" else f"{case['failure_case']!r}"
-        lines.append(f"{source}:{row} column {column}: expected {expected}, found {found}")
+        own = f" ({theirs[column]} in the file)" if theirs.get(column, column) != column else ""
+        mend = "; correct the row, or choose the scale it was rated on by scale=" if column == "crowd_label" else ""
+        lines.append(f"{source}:{row} column {column}{own}: expected {expected}, found {found}{mend}")
     if len(cases) > most:
         lines.append(f"{source}: and {len(cases) - most} more faults")
     return lines

@@ -44,6 +44,6 @@ class NewsEmp18:
         table = raw.rename(columns={"message_id": "text_id", "response_id": "group_id", "essay": "text"})
         table["crowd_label"] = numbers(raw[scale.construct], path)
         table = table.drop(columns=list(CONSTRUCTS), errors="ignore")
-        table = checked(table, scale, str(path), published_splits=False)
+        table = checked(table, scale, str(path), published_splits=False, theirs={"crowd_label": scale.construct})
         table["split"] = self.split.assign(table)
         return Corpus(self.name, table, LICENCE, CITATION)

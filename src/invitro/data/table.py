@@ -73,7 +73,7 @@ class Table:
         mend = "Name the file's columns by data.columns.KEY=COLUMN, null for what it does not have"
         require_columns(raw, theirs.values(), self.path, mend)
         table = pd.concat([self._mapped(raw, theirs), self._carried(raw, theirs)], axis="columns")
-        table = checked(without_unknown(table), scale, str(self.path))
+        table = checked(without_unknown(table), scale, str(self.path), theirs=theirs)
         if "crowd_label" in theirs:
             table["split"] = self.split.assign(table)
         return Corpus(self.name, table, self.licence, self.citation)
