@@ -249,7 +249,9 @@ def _recipe(cfg: DictConfig, settings: Mapping[str, Any]) -> "Recipe":
 
     from invitro.models.loading import check_available
     from invitro.training.plan import Recipe
+    from invitro.training.run import quiet
 
+    quiet()
     optimizer = instantiate(cfg.optimizer, _convert_="all")
     trainer = instantiate(cfg.trainer, _convert_="all")
     trials: dict[str, Callable[[], object]] = {

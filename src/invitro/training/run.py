@@ -58,7 +58,7 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
         TrainingError: predictions are not finite.
     """
     started = time.perf_counter()
-    _quiet()
+    quiet()
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     loaded = _load(prepared, recipe)
     with logger.open(info) as opened:
@@ -87,7 +87,7 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
     return Result(metrics, predictions)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Silence what Lightning and Transformers tell about themselves; their warnings about the run stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
