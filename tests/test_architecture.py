@@ -17,7 +17,16 @@ FLOORS = [
 ]
 RANK = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
 GROUND = FLOORS[0]
-ONLY_IN = {"wandb": {"training/loggers.py"}, "vllm": {"labelling/vllm.py"}, "hydra": {"config.py"}}
+CONFIG = ("common", "labelling", "predicting", "studies", "training")
+ONLY_IN = {
+    "wandb": {"training/loggers.py"},
+    "vllm": {"labelling/vllm.py"},
+    "hydra": {f"config/{name}.py" for name in CONFIG},
+}
+    "wandb": {"training/loggers.py"},
+    "vllm": {"labelling/vllm.py"},
+    "hydra": {f"config/{name}.py" for name in ("common", "labelling", "predicting", "training", "studies")},
+}
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -1,24 +1,26 @@
-"""From Hydra's configuration to plain arguments; besides the entry points the only module that imports Hydra.
-
-Nothing heavy is imported at the top: ``--help``, ``--cfg job`` and tab completion come through here.
-"""
+"""``train.py``: one training, or the jobs of a multirun."""
 
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from shutil import rmtree
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from invitro.config.common import (
+    REFUSED,
+    RememberPlace,
+    instantiated,
+    is_first_process,
+    missing,
+    plain,
+    remove_if_fresh,
+)
 from invitro.errors import InputError, not_boolean, refuse_if_any
 
 if TYPE_CHECKING:
@@ -28,28 +30,34 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Cached by Hydra with the configuration: all jobs of a multirun see one value, two multiruns never the same.
-OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=True, replace=True)
-
 BOOLEANS = ("force", "save_model", "keep_checkpoints", "allow_shared_texts")
 
-REFUSED = 2
-"""Exit status for input that cannot be used; 1 is for what went wrong on the way."""
+
+def run_train(cfg: DictConfig) -> float | None:
+    """Run one training and return its validation CCC; a job of a multirun records its own failure.
+
+    A single run that is refused ends the process with the message and status `REFUSED`, and leaves no directory.
+    """
+    hydra = HydraConfig.get()
+    directory, multirun = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
+    try:
+        record, outcome, metrics = _train(cfg, directory, sweep=Path(hydra.sweep.dir) if multirun else None)
+    except Exception as error:
+        if isinstance(error, InputError) and not multirun:
+            remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
+            print(f"{error}\nNothing was trained.", file=sys.stderr)
+            sys.exit(REFUSED)
+        record, outcome, metrics = _failed(directory, error), "failed", None
+        if not multirun:
+            raise
+    if multirun:
+        from invitro.training.record import write_job
+
+        write_job(directory, record, outcome, hydra.overrides.task, cfg.launch)
+    return float(metrics["val"]["ccc"]) if metrics and metrics["val"] else None
 
 
-class RememberPlace(Callback):
-    """Remembers where a multirun's records go, and which start of the command it is, for the lines printed last."""
-
-    sweep: Path | None = None
-    launch: str | None = None
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Note the sweep's directory and the launch."""
-        RememberPlace.sweep = Path(config.hydra.sweep.dir)
-        RememberPlace.launch = config.get("launch")
-
-
-def command(main: Callable[[], None]) -> None:
+def train_command(main: Callable[[], None]) -> None:
     """Run an entry point; after a multirun, show its jobs side by side and let the exit status tell of failures.
 
     What is shown comes from the disk, so that it is shown however the launcher ended.
@@ -79,114 +87,6 @@ def _show_jobs(sweep: Path, launch: str | None) -> bool:
     print(", ".join(f"{number} {outcome}" for outcome, number in count.items()))
     print(f"Records: {sweep}")
     return count["failed"] > 0
-
-
-def run_train(cfg: DictConfig) -> float | None:
-    """Run one training and return its validation CCC; a job of a multirun records its own failure.
-
-    A single run that is refused ends the process with the message and status `REFUSED`, and leaves no directory.
-    """
-    hydra = HydraConfig.get()
-    directory, multirun = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
-    try:
-        record, outcome, metrics = _train(cfg, directory, sweep=Path(hydra.sweep.dir) if multirun else None)
-    except Exception as error:
-        if isinstance(error, InputError) and not multirun:
-            _remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
-            print(f"{error}\nNothing was trained.", file=sys.stderr)
-            sys.exit(REFUSED)
-        record, outcome, metrics = _failed(directory, error), "failed", None
-        if not multirun:
-            raise
-    if multirun:
-        from invitro.training.record import write_job
-
-        write_job(directory, record, outcome, hydra.overrides.task, cfg.launch)
-    return float(metrics["val"]["ccc"]) if metrics and metrics["val"] else None
-
-
-def run_predict(cfg: DictConfig) -> None:
-    """Score one file and print the summary; input that cannot be used ends the process with status `REFUSED`."""
-    try:
-        refuse_if_any(_missing(cfg))
-        job = _instantiated(cfg)
-        from invitro.models.predict import predict
-
-        summary = predict(job)
-    except InputError as error:
-        print(f"{error}\nNothing was scored.", file=sys.stderr)
-        sys.exit(REFUSED)
-    print(f"{summary}\nScores: {job.output}")
-
-
-def run_label(cfg: DictConfig) -> None:
-    """Label one corpus and print the report; a job of a multirun records its own failure."""
-    hydra = HydraConfig.get()
-    directory, multirun = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
-    from invitro.labelling.command import carry_out, leave_error
-    from invitro.labelling.job import EngineError
-
-    try:
-        print("\n".join(carry_out(_labelling(cfg), cfg.dry_run, directory)))
-    except (InputError, EngineError) as error:
-        if multirun:
-            leave_error(directory, error)
-            return
-        refused = isinstance(error, InputError)
-        _remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
-        print(f"{error}\n" + "Nothing was asked." * refused, file=sys.stderr)
-        sys.exit(REFUSED if refused else 1)
-
-
-def label_command(main: Callable[[], None]) -> None:
-    """Run ``label.py``; after a multirun, show its label sets side by side and let the exit status tell of failures."""
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("\nStopped. Every answer so far is stored; the same line goes on from here")
-    if RememberPlace.sweep is None:
-        return
-    from invitro.labelling.command import show_sweep
-
-    if not show_sweep(RememberPlace.sweep):
-        sys.exit(1)
-
-
-def _labelling(cfg: DictConfig) -> Any:
-    """Instantiate what `label.py` works with, and report everything that is wrong with the settings in one error."""
-    from invitro.labelling import Readout
-    from invitro.labelling.command import setting_problems
-    from invitro.labelling.labeller import Labelling
-
-    problems = list(setting_problems(cfg.llm.name, cfg.llm.engine, cfg.readout, cfg.dry_run))
-    settings = _plain(cfg.sampling)
-    data = cfg.data.copy()
-    if "split" in data and not cfg.prompt.get("shots"):
-        # All texts are labelled, whatever their split: a corpus too small to be divided can be labelled too.
-        data.split = {"_target_": "invitro.data.Undivided"}
-    for name, node in {"reader": data, "scale": cfg.scale, "prompt": cfg.prompt, "engine": cfg.llm.engine}.items():
-        try:
-            settings[name] = _instantiated(node) if node else None
-        except InputError as error:
-            problems += error.problems
-    refuse_if_any(problems)
-    return Labelling(
-        **settings | {name: cfg[name] for name in ("samples", "limit", "export", "progress", "merge", "reparse")},
-        llm=cfg.llm.name,
-        readout=Readout(cfg.readout),
-        store=Path(cfg.store),
-        merges_digits=cfg.llm.merges_digits,
-    )
-
-
-def _instantiated(node: DictConfig) -> Any:
-    """Instantiate a node; what its class refuses is raised as the `InputError` that it is."""
-    try:
-        return instantiate(node, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from None
-        raise
 
 
 def _train(cfg: DictConfig, directory: Path, sweep: Path | None) -> tuple[Path, str, Mapping[str, Any]]:
@@ -231,7 +131,7 @@ def _train(cfg: DictConfig, directory: Path, sweep: Path | None) -> tuple[Path, 
     )
     name = f"{cfg.plm.name.rpartition('/')[2]} {cfg.application.name} alpha={cfg.alpha} seed={cfg.seed}"
     tags = (settings["data"].name, cfg.application.name, cfg.llm.name, settings["scale"].name)
-    info = RunInfo(place.directory, name, _plain(cfg), sweep.name if sweep else None, tags)
+    info = RunInfo(place.directory, name, plain(cfg), sweep.name if sweep else None, tags)
     try:
         result = train(prepared, recipe, place, settings["logger"] if first else NoLogger(), info)
     finally:
@@ -265,22 +165,17 @@ def _recipe(cfg: DictConfig, settings: Mapping[str, Any]) -> "Recipe":
             raise InputError(f"{name}: these settings do not work here: {str(error).strip()}") from error
     commit = getattr(check_available(settings["plm"]), "_commit_hash", None)
     display = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps")
-    decisive = {key: value for key, value in _plain(cfg.trainer).items() if key not in display}
+    decisive = {key: value for key, value in plain(cfg.trainer).items() if key not in display}
     return Recipe(
         plm=settings["plm"],
         fit=settings["fit"],
         optimizer=optimizer,
         trainer=trainer,
-        settings=_plain(cfg.optimizer)
+        settings=plain(cfg.optimizer)
         | decisive
         | {"resume": cfg.resume, "commit": commit, "gpus": torch.cuda.device_count()},
         seed=cfg.seed,
     )
-
-
-def is_first_process() -> bool:
-    """Whether this is the process that people look at, and not another of a distributed run."""
-    return not any(int(os.environ.get(name) or 0) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def _checked(cfg: DictConfig, multirun: bool) -> dict[str, Any]:
@@ -289,24 +184,19 @@ def _checked(cfg: DictConfig, multirun: bool) -> dict[str, Any]:
     from invitro.data import DataFolder
     from invitro.training.settings import seed_problem
 
-    problems = _missing(cfg)
+    problems = missing(cfg)
     refuse_if_any(problems)
     problems = [problem for problem in (alpha_problem(cfg.alpha), seed_problem(cfg.seed)) if problem]
     problems += not_boolean(**{name: cfg[name] for name in BOOLEANS})
     settings: dict[str, Any] = {"folder": DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))}
     for name in ("data", "scale", "application", "plm", "fit", "llm", "logger"):
         try:
-            settings[name] = _instantiated(cfg[name])
+            settings[name] = instantiated(cfg[name])
         except InputError as error:
             problems += error.problems
     problems += _contradictions(cfg, multirun)
     refuse_if_any(problems)
     return settings
-
-
-def _missing(cfg: DictConfig) -> list[str]:
-    """Return a problem for every mandatory value that was not given."""
-    return [f"{key}: expected a value, as in {key}=..., found none" for key in sorted(OmegaConf.missing_keys(cfg))]
 
 
 def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
@@ -365,13 +255,6 @@ def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None"
     return reader
 
 
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return a configuration as plain values, resolved."""
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
-
-
 def _failed(directory: Path, error: Exception) -> Path:
     """Record a failure, say so in one line, and return where; a finished record that is there stays."""
     from invitro.training.record import failure_directory, write_failure
@@ -381,10 +264,3 @@ def _failed(directory: Path, error: Exception) -> Path:
         write_failure(directory, error)
     log.error("failed: %s: %s (%s)", type(error).__name__, error, directory / "error.txt")
     return directory
-
-
-def _remove_if_fresh(directory: Path, ours: set[str]) -> None:
-    """Remove a run's directory when it holds nothing but what Hydra put there for this run."""
-    if directory.is_dir() and {path.name for path in directory.iterdir()} <= ours:
-        logging.shutdown()  # the job's log lies in there
-        rmtree(directory)

@@ -1,0 +1,11 @@
+"""From Hydra's configuration to plain arguments; besides the entry points the only package that imports Hydra.
+
+Nothing heavy is imported at the top: ``--help``, ``--cfg job`` and tab completion come through here.
+"""
+
+from invitro.config.common import RememberPlace
+from invitro.config.labelling import label_command, run_label
+from invitro.config.predicting import run_predict
+from invitro.config.training import run_train, train_command
+
+__all__ = ["RememberPlace", "label_command", "run_label", "run_predict", "run_train", "train_command"]

@@ -1,0 +1,68 @@
+"""What every entry point needs of Hydra: places of records, mandatory values, instantiation."""
+
+import logging
+import os
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+from uuid import uuid4
+
+from hydra.errors import InstantiationException
+from hydra.experimental.callback import Callback
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from invitro.errors import InputError
+
+# Cached by Hydra with the configuration: all jobs of a multirun see one value, two multiruns never the same.
+OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=True, replace=True)
+
+
+REFUSED = 2
+"""Exit status for input that cannot be used; 1 is for what went wrong on the way."""
+
+
+class RememberPlace(Callback):
+    """Remembers where a multirun's records go, and which start of the command it is, for the lines printed last."""
+
+    sweep: Path | None = None
+    launch: str | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the sweep's directory and the launch."""
+        RememberPlace.sweep = Path(config.hydra.sweep.dir)
+        RememberPlace.launch = config.get("launch")
+
+
+def instantiated(node: DictConfig) -> Any:
+    """Instantiate a node; what its class refuses is raised as the `InputError` that it is."""
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
+
+
+def missing(cfg: DictConfig) -> list[str]:
+    """Return a problem for every mandatory value that was not given."""
+    return [f"{key}: expected a value, as in {key}=..., found none" for key in sorted(OmegaConf.missing_keys(cfg))]
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return a configuration as plain values, resolved."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def remove_if_fresh(directory: Path, ours: set[str]) -> None:
+    """Remove a run's directory when it holds nothing but what Hydra put there for this run."""
+    if directory.is_dir() and {path.name for path in directory.iterdir()} <= ours:
+        logging.shutdown()  # the job's log lies in there
+        rmtree(directory)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that people look at, and not another of a distributed run."""
+    return not any(int(os.environ.get(name) or 0) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
