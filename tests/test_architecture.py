@@ -8,7 +8,7 @@ from support import ROOT
 
 SOURCE = ROOT / "src" / "invitro"
 FLOORS = [
-    {"errors", "files", "streams", "scales", "metrics"},
+    {"errors", "files", "streams", "scales", "metrics", "charts"},
     {"data", "labels"},
     {"application", "models"},
     {"labelling", "training"},
@@ -22,10 +22,6 @@ ONLY_IN = {
     "wandb": {"training/loggers.py"},
     "vllm": {"labelling/vllm.py"},
     "hydra": {f"config/{name}.py" for name in CONFIG},
-}
-    "wandb": {"training/loggers.py"},
-    "vllm": {"labelling/vllm.py"},
-    "hydra": {f"config/{name}.py" for name in ("common", "labelling", "predicting", "training", "studies")},
 }
 MODULES = sorted(SOURCE.rglob("*.py"))
 
