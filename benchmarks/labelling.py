@@ -1,7 +1,7 @@
 """Essays a second that a language model labels: one batch of digits against the usual ways of asking.
 
-Run by ``make bench-vllm``; the same model, texts and process for all. Each repeat measures every way once, in turn, from
-an empty prefix cache; the medians and their ratios are printed, and kept in ``benchmarks/results/labelling.json``.
+Run by ``make bench-vllm``; the same model, texts and process for all. Each repeat measures every way once, in turn,
+from an empty prefix cache. The medians and their ratios are printed, and kept in ``benchmarks/results/labelling.json``.
 
 - ``one by one``: decimals as JSON, unconstrained, one blocking request after the other, no prefix cache.
 - ``json schema``: decimals as JSON, constrained by a schema, all in one batch.
@@ -43,7 +43,7 @@ def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=64, help="of the batched ways")
-    parser.add_argument("--singles", type=int, default=8, help="of the blocking way, a repeat")
+    parser.add_argument("--singles", type=int, default=6, help="of the blocking way, a repeat")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "labelling.json")
     args = parser.parse_args()

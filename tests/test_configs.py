@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from support import ROOT
@@ -27,7 +30,7 @@ def instantiated(node: Any) -> Any:
 
 def test_every_group_is_known() -> None:
     folders = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
-    assert folders == set(GROUPS)
+    assert folders == set(GROUPS) | {"cluster", "study", "experiment/table_v"}  # label.py's, sweep.py's, and a folder
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())
@@ -45,6 +48,56 @@ def test_every_choice_composes_and_instantiates(group: str, choice: str) -> None
     OmegaConf.to_container(cfg, resolve=False)
     for node in ("data", "scale", "llm", "application", "plm", "fit", "optimizer", "trainer", "logger"):
         assert instantiated(cfg[node]) is not None
+
+
+STUDIES = [file.stem for file in sorted((CONF / "study").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_s_jobs_compose_and_instantiate(name: str) -> None:
+    study = instantiated(composed(f"study={name}", name="sweep").study)
+    assert study.name == name
+    assert study.title
+    assert study.question.endswith("?") or "." in study.question
+    assert set(study.replicates) <= {"seed", "data.split.fold"}
+    if study.paper:
+        assert study.paper in yaml.safe_load((ROOT / "src/invitro/studies/paper.yaml").read_text("utf-8"))
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        swept = {key: parser.parse_override(f"{key}={value}") for key, value in study.params.items()}
+    values = {key: list(one.sweep_iterator()) for key, one in swept.items() if one.is_discrete_sweep()}
+    first = {key: value[0] for key, value in values.items()}
+    for key, alternatives in values.items():
+        for value in alternatives[:4]:
+            job = composed(*study.overrides, *(f"{key}={value}" for key, value in (first | {key: value}).items()))
+            for node in ("data", "scale", "llm", "application", "plm", "fit"):
+                assert instantiated(job[node]) is not None
+            assert job.save_model is (name == "grid")
+
+
+def test_table_v_s_rows_are_pairs_with_the_paper_s_recipe() -> None:
+    rows = [file.stem for file in (CONF / "experiment" / "table_v").glob("*.yaml")]
+    study = composed("study=table_v", name="sweep").study
+    assert set(str(study.params["experiment"]).split(",")) == {f"table_v/{row}" for row in rows}
+    found = set()
+    for row in rows:
+        cfg = composed(f"experiment=table_v/{row}")
+        assert cfg.fit.checkpoint == "last"
+        assert cfg.application.pool == "none"
+        found.add((cfg.data.name, cfg.plm.name, cfg.application.name, cfg.llm.name, cfg.alpha))
+    roberta, deberta, inf = "FacebookAI/roberta-base", "microsoft/deberta-v3-base", float("inf")
+    assert found == {
+        ("newsemp24", roberta, "none", "llama", inf),
+        ("newsemp24", roberta, "correction", "llama", 3.5),
+        ("newsemp24", roberta, "correction", "gpt", 3.5),
+        ("newsemp24", deberta, "none", "llama", inf),
+        ("newsemp24", deberta, "correction", "gpt", 4.0),
+        ("newsemp24_22", roberta, "none", "llama", inf),
+        ("newsemp24_22", roberta, "correction", "llama", 0.0),
+        ("newsemp24_22", roberta, "correction", "llama", 4.0),
+        ("newsemp24_23_22", roberta, "none", "llama", inf),
+        ("newsemp24_23_22", roberta, "correction", "llama", 4.5),
+    }
 
 
 def test_alpha_is_a_number_of_its_own() -> None:

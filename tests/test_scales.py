@@ -77,3 +77,11 @@ def test_all_faults_are_named_together() -> None:
 
 def test_items_may_come_as_a_list() -> None:
     assert Scale("mine", "x", [Item("a", "x")], 1, 7).items == (Item("a", "x"),)  # type: ignore[arg-type]
+
+
+def test_translations_name_what_there_is() -> None:
+    words = {"de": {"instructions": "Wie sehr?", "warm": "warm"}}
+    made = Scale("test", "empathy", (Item("warm", "warm"),), 1, 7, translations=words)
+    assert hash(made) == hash(Scale("test", "empathy", (Item("warm", "warm"),), 1, 7))
+    with pytest.raises(InputError, match=r"translations\.de: expected instructions and items, found tender"):
+        Scale("test", "empathy", (Item("warm", "warm"),), 1, 7, translations={"de": {"tender": "sanft"}})

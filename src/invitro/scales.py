@@ -1,6 +1,7 @@
 """A questionnaire as a value: its items, their bounds, and how item scores become one score."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -32,6 +33,8 @@ class Scale:
         aggregation: ``mean`` keeps the item's bounds, ``sum`` multiplies them by the number of items.
         instructions: what raters are asked to do.
         source: where the scale was published.
+        translations: its words in other languages, ``language -> instructions, and item -> statement``, for prompts
+            that ask in the text's language; what is left out stays as it is.
 
     Raises:
         InputError: naming every fault of the definition.
@@ -45,9 +48,13 @@ class Scale:
     aggregation: Aggregation = "mean"
     instructions: str = ""
     source: str = ""
+    translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "items", tuple(self.items))
+        refuse_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
         names = [item.name for item in self.items]
         where = f"scale {self.name!r}:"
         faults = {
@@ -57,7 +64,11 @@ class Scale:
             f"{where} aggregation must be 'mean' or 'sum', found {self.aggregation!r}": self.aggregation
             not in ("mean", "sum"),
         }
-        refuse_if_any(problem for problem, wrong in faults.items() if wrong)
+        yield from (problem for problem, wrong in faults.items() if wrong)
+        for language, words in self.translations.items():
+            unknown = sorted(set(words) - {"instructions", *names})
+            if unknown:
+                yield f"{where} translations.{language}: expected instructions and items, found {', '.join(unknown)}"
 
     @property
     def minimum(self) -> float:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from invitro.application import Application, alpha_problem, correct, seeded_share
+from invitro.application import Application, alpha_problem, correct, quantile_problem, seeded_share
 from invitro.errors import InputError
 
 scores = st.one_of(st.floats(1, 7, width=32), st.just(float("nan")))
@@ -73,6 +73,68 @@ def test_all_problems_are_reported_together() -> None:
     for expected in ("pool_share", "portion", "pool_labels", "application=both needs texts to add"):
         assert expected in text
     assert len(refused.value.problems) == 4
+
+
+@pytest.mark.parametrize("share", [None, 0, 0.05, 1])
+def test_quantiles_that_are_shares(share: float | None) -> None:
+    assert quantile_problem(share) is None
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), "some", True])
+def test_quantiles_that_are_not(share: object) -> None:
+    assert "expected a share of the texts from 0 to 1" in str(quantile_problem(share))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"policy": "average"}, "policy: expected replace, drop, blend, precision, weight, auto, found 'average'"),
+        ({"calibration": "probit"}, "calibration: expected none, moment, isotonic, linear, found 'probit'"),
+        ({"policy": "blend"}, "needs the LLM's share: application.blend_weight"),
+        ({"policy": "blend", "blend_weight": 1.1}, "blend_weight: expected a number from 0 to 1, found 1.1"),
+        ({"blend_weight": 0.5}, "blend_weight belongs to application.policy=blend, but application.policy=replace"),
+        ({"crowd_reliability": 0.5}, "crowd_reliability belongs to application.policy=precision"),
+        ({"policy": "precision", "crowd_reliability": 1}, "crowd_reliability: expected a share between 0 and 1"),
+        ({"spread_share": 0.5}, "spread_share belongs to application.policy=precision"),
+        ({"shrinkage": 5.0}, "shrinkage belongs to application.calibration=linear, but application.calibration=none"),
+        ({"shrinkage": -1.0, "calibration": "linear"}, "shrinkage: expected a number of at least 0, found -1.0"),
+        ({"max_spread": True}, "max_spread: expected a number of at least 0, found True"),
+        ({"alpha_per_spread": None}, "alpha_per_spread: expected a number of at least 0, found None"),
+        ({"pool_weight": 0}, "pool_weight: expected a weight above 0 and at most 1, found 0"),
+        ({"pool_weight": 0.5, "pool_labels": "crowd"}, "pool_weight weighs LLM labels of the pool"),
+        ({"correction": False, "policy": "drop"}, "policy=drop acts on crowd labels, but application=x leaves them"),
+        ({"correction": False, "max_spread": 1.0}, "max_spread acts on crowd labels"),
+        ({"correction": False, "alpha_per_spread": 1.0}, "alpha_per_spread acts on crowd labels"),
+        ({"correction": False, "calibration": "moment"}, "calibration=moment maps LLM labels, but application=x uses"),
+        ({"policy": "auto", "calibration": "moment"}, "policy=auto chooses the calibration"),
+        ({"policy": "auto", "pool_labels": "crowd"}, "policy=auto needs the pool's crowd labels unseen"),
+    ],
+)
+def test_contradictions_are_refused(settings: dict, expected: str) -> None:
+    with pytest.raises(InputError) as refused:
+        Application(**({"name": "x", "correction": True, "augmentation": False} | settings))
+    assert len(refused.value.problems) == 1
+    assert expected in refused.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, None),
+        ({"max_spread": 0.0}, "application.max_spread=0"),
+        ({"alpha_per_spread": 1.5}, "application.alpha_per_spread=1.5"),
+        ({"policy": "precision", "spread_share": 0.5}, "application.spread_share=0.5"),
+        ({"policy": "precision", "spread_share": 0.0}, None),
+    ],
+)
+def test_who_needs_spreads(settings: dict, expected: str | None) -> None:
+    assert Application("x", True, False, **settings).spread_setting == expected
+
+
+def test_who_looks_at_llm_labels_of_the_crowds_own_texts() -> None:
+    assert Application("correction", True, False).compares
+    assert not Application("augmentation", False, True).compares
+    assert Application("augmentation", False, True, calibration="moment").compares
 
 
 def test_who_needs_llm_labels() -> None:

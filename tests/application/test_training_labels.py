@@ -1,8 +1,11 @@
 """From a corpus with LLM labels to training labels, for every application."""
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
+from support import small_corpus
 
 from invitro.application import Application, divide, training_labels
 from invitro.errors import InputError
@@ -131,3 +134,172 @@ def test_an_unlabelled_pool_that_is_empty_is_refused(table: pd.DataFrame) -> Non
 def test_nothing_to_train_on_is_refused(table: pd.DataFrame) -> None:
     with pytest.raises(InputError, match="no training text has a label"):
         labels_of(table[table["split"] != "train"], pd.Series(dtype=float), "none")
+
+
+FUSION = {
+    "drop": {"policy": "drop"},
+    "blend": {"policy": "blend", "blend_weight": 0.25},
+    "precision": {"policy": "precision", "crowd_reliability": 0.6},
+    "weight": {"policy": "weight"},
+    "calibrated": {"calibration": "moment"},
+}
+
+
+def fused_labels(table: pd.DataFrame, llm: "pd.Series[float]", name: str, alpha: float = 2.0, **settings: object):
+    given = {"pool": "none"} | FUSION[name] | settings
+    how = Application(name, True, bool(given.pop("augmentation", False)), **given)  # type: ignore[arg-type]
+    return training_labels(*divide(table, how), llm, how, alpha, bounds=(1, 7))
+
+
+def test_drop_leaves_texts_out(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+    found, before = fused_labels(table, llm, "drop"), labels_of(table, llm, "none", pool="none")
+    far = (before.table["crowd_label"] - before.table["text_id"].map(llm)).abs() > 2
+    assert set(found.table["text_id"]) == set(before.table["text_id"][~far])
+    assert (found.dropped, found.replaced) == (far.sum(), 0)
+    assert (found.table["label"] == found.table["crowd_label"]).all()
+    assert (found.table["origin"] == "crowd").all()
+
+
+def test_blend_mixes_what_lies_beyond_alpha(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+    found = fused_labels(table, llm, "blend")
+    mixed = found.table["origin"] == "fused"
+    far = (found.table["crowd_label"] - found.table["llm_label"]).abs() > 2
+    assert mixed.equals(far)
+    assert found.replaced == found.fused == far.sum() > 0
+    expected = 0.25 * found.table["llm_label"] + 0.75 * found.table["crowd_label"]
+    np.testing.assert_allclose(found.table["label"], expected.where(far, found.table["crowd_label"]))
+    assert found.facts == {"alpha": 2.0, "llm_share": pytest.approx(0.25 * far.mean())}
+
+
+@pytest.mark.parametrize(("share", "same_as"), [(1.0, "correction"), (0.0, "none")])
+def test_a_blend_of_one_label_is_that_label(
+    table: pd.DataFrame, llm: "pd.Series[float]", share: float, same_as: str
+) -> None:
+    found = fused_labels(table, llm, "blend", blend_weight=share)
+    other = labels_of(table, llm, same_as, pool="none")
+    assert found.fingerprint == other.fingerprint
+    assert found.replaced == other.replaced
+    assert found.table["origin"].equals(other.table["origin"])
+
+
+def test_precision_uses_the_reliability_it_is_given(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+    found = fused_labels(table, llm, "precision", alpha=0)
+    rows = found.table[found.table["llm_label"].notna()]
+    crowd, theirs = rows["crowd_label"], rows["llm_label"]
+    difference = ((crowd - theirs) ** 2).mean()
+    share = 0.4 * crowd.var(ddof=0) / difference  # E (C - L)^2 is the sum of both errors
+    np.testing.assert_allclose(rows["label"], share * theirs + (1 - share) * crowd)
+    assert found.facts["crowd_reliability"] == 0.6
+    assert found.facts["crowd_error"] + found.facts["llm_error"] == pytest.approx(difference)
+
+
+def test_precision_estimates_the_reliability_from_the_texts() -> None:
+    corpus = small_corpus(400, authors=80)
+    rows = corpus.set_axis(["text_id", "text", "group_id", "crowd_label", "gpt"], axis=1).assign(split="train")
+    how = Application("precision", True, False, pool="none", policy="precision")
+    llm = rows.set_index("text_id")["gpt"]
+    found = training_labels(*divide(rows, how), llm, how, 0.0, bounds=(1, 7))
+    # Truth uniform on 1 to 7 (variance 3), noise of SD 1.5 and 0.5, both clipped.
+    assert found.facts["crowd_reliability"] == pytest.approx(0.65, abs=0.15)
+    assert found.facts["llm_share"] > 0.7
+    assert found.table["label"].between(1, 7).all()
+
+
+def test_weight_keeps_all_labels(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+    found, before = fused_labels(table, llm, "weight", alpha=2.0), labels_of(table, llm, "none", pool="none")
+    pd.testing.assert_frame_equal(
+        found.table.drop(columns=["weight", "llm_label"]), before.table.drop(columns=["weight", "llm_label"])
+    )
+    far = (found.table["crowd_label"] - found.table["llm_label"]).fillna(0)
+    np.testing.assert_allclose(found.table["weight"], 1 / (1 + (far / 2) ** 2))
+    assert found.fingerprint != before.fingerprint
+    weight = found.table["weight"]
+    assert found.facts["effective_size"] == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
+    assert found.replaced == found.dropped == 0
+
+
+def test_texts_without_any_weight_are_left_out(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+    found = fused_labels(table, llm, "weight", alpha=0)
+    assert found.table["text_id"].tolist() == ["t3"]  # the one that the LLM left out
+    assert found.dropped == 27
+
+
+def test_a_policy_that_leaves_nothing_is_refused(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+    with pytest.raises(InputError, match="application=drop alpha=0: all 28 training texts lie beyond alpha"):
+        fused_labels(table, llm.fillna(9), "drop", alpha=0)
+
+
+def test_calibrated_labels_have_the_crowds_moments_and_are_recorded(
+    table: pd.DataFrame, llm: "pd.Series[float]"
+) -> None:
+    found = fused_labels(table, 0.5 * llm, "calibrated", alpha=0, augmentation=True, pool="unlabelled")
+    rows = found.record()
+    assert rows["llm_label"].equals(0.5 * rows["text_id"].map(llm))
+    from_llm = rows["origin"] == "llm"
+    assert from_llm.sum() == 27 + 4
+    assert rows["label"][from_llm].equals(rows["llm_calibrated"][from_llm])
+    crowd = rows["crowd_label"].notna()
+    assert rows["label"][crowd].mean() == pytest.approx(rows["crowd_label"][crowd].mean(), abs=0.3)
+
+
+@pytest.mark.parametrize("name", FUSION)
+def test_validation_test_and_the_corpus_stay_whatever_the_policy(
+    table: pd.DataFrame, llm: "pd.Series[float]", name: str
+) -> None:
+    before, outside = table.to_csv().encode(), set(table.loc[table["split"] != "train", "text_id"])
+    hidden = table.assign(crowd_label=table["crowd_label"].where(table["split"] == "train", 6.66))
+    found = fused_labels(table, llm, name)
+    assert not outside & set(found.table["text_id"])
+    assert fused_labels(hidden, llm, name).fingerprint == found.fingerprint
+    assert table.to_csv().encode() == before
+
+
+@pytest.mark.parametrize("name", FUSION)
+def test_an_infinite_alpha_is_none_for_every_policy(table: pd.DataFrame, llm: "pd.Series[float]", name: str) -> None:
+    found = fused_labels(table, llm, name, alpha=float("inf"))
+    assert found.fingerprint == labels_of(table, llm, "none", pool="none").fingerprint
+    assert (found.replaced, found.dropped, found.fused) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", FUSION)
+def test_added_texts_can_count_less(table: pd.DataFrame, llm: "pd.Series[float]", name: str) -> None:
+    settings = {"augmentation": True, "pool": "unlabelled"}
+    whole = fused_labels(table, llm, name, **settings).table
+    half = fused_labels(table, llm, name, pool_weight=0.5, **settings)
+    added = half.table["crowd_label"].isna()
+    assert half.augmented == added.sum() == 4
+    assert (half.table["weight"][added] == 0.5).all()
+    assert half.table["weight"][~added].equals(whole["weight"][~added])
+    assert half.table["label"].equals(whole["label"])
+
+
+def test_a_quantile_finds_alpha(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+    how = Application("correction", True, False, pool="none")
+    found = training_labels(*divide(table, how), llm, how, 4.0, alpha_quantile=0.2)
+    assert found.replaced == 5  # of 27 that have both labels
+    by_alpha = training_labels(*divide(table, how), llm, how, found.facts["alpha"])
+    assert found.fingerprint == by_alpha.fingerprint
+
+
+def test_spreads_hold_correction_back(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+    spread = pd.Series(np.where(np.arange(len(table)) % 2, 0.2, 3.0), index=table["text_id"])
+    spread["t7"] = np.nan
+    pool = {"pool": "none"}
+    plain = labels_of(table, llm, "correction", 1.0, **pool).table.set_index("text_id")
+    sure = Application("x", True, False, max_spread=0.5, **pool)  # type: ignore[arg-type]
+    late = Application("x", True, False, alpha_per_spread=100.0, **pool)  # type: ignore[arg-type]
+    for how, allowed in ((sure, spread <= 0.5), (late, spread < 0)):
+        found = training_labels(*divide(table, how), llm, how, 1.0, llm_spread=spread).table.set_index("text_id")
+        expected = (plain["origin"] == "llm") & allowed.reindex(plain.index)
+        assert (found["origin"] == "llm").equals(expected)
+    with pytest.raises(ValueError, match="needs llm_spread"):
+        training_labels(*divide(table, sure), llm, sure, 1.0)
+
+
+def test_weights_of_one_leave_the_fingerprint_as_it_was(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+    found = labels_of(table, llm, "correction")
+    rows = found.table[["text_id", "text", "label"]]
+    assert found.fingerprint == hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
+    assert found.table["weight"].dtype == "float64"
+    assert (found.table["weight"] == 1).all()
+    assert list(found.record()) == ["text_id", "crowd_label", "llm_label", "label", "origin", "weight"]

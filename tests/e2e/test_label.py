@@ -191,12 +191,114 @@ def test_a_server_and_its_key(run, tmp_path: Path) -> None:
         (["llm=simulated"], ["llm=simulated cannot be asked"]),
         (["llm=scripted", "readout=guess", "llm.engine.concurrency=0"], ["readout: expected one of", "concurrency"]),
         (["llm=scripted", "samples=3", "limit=0", "export=a.xlsx"], ["samples=3", "limit", "export"]),
+        (["llm=scripted", "data=table"], ["data.path: expected a value"]),
+        (["llm=scripted", "dry_run=maybe", "reparse=yep"], ["dry_run: expected true or false", "reparse"]),
+        (["llm=scripted", "experiment=prompt_check", "prompt=reasoned"], ["say prompt@check.items=reasoned"]),
+        (["llm=scripted", "experiment=prompt_check", "export=a.csv"], ["export: the check makes several label sets"]),
     ],
 )
 def test_what_is_wrong_is_said_together(run, tmp_path: Path, overrides: list[str], parts: list[str]) -> None:
     done = run("label.py", "data=simulated", *overrides)
     assert done.returncode == 2
     assert all(part in done.stderr for part in parts)
-    assert "Nothing was asked." in done.stderr
+    assert "Nothing was labelled." in done.stderr
     assert not list(tmp_path.glob("runs/**/*.log"))
     assert "Traceback" not in done.stderr
+
+
+def test_the_prompt_check_and_what_the_whole_job_takes_from_it(run, tmp_path: Path) -> None:
+    log = tmp_path / "asked.jsonl"
+    base = ["label.py", "llm=scripted", "data=simulated", "data.texts=150", "data.seed=1", f"llm.engine.log={log}"]
+    priced = "+llm.engine.price={_target_: invitro.labelling.Price, prompt: 100, completion: 100}"
+    dry = run(*base, "experiment=prompt_check", "dry_run=true", priced)
+    assert dry.returncode == 0, dry.stderr
+    assert dry.stdout.count("would ask        100 requests") == 3
+    assert not log.exists()
+    done = run(*base, "experiment=prompt_check", "llm.engine.faults.unparseable=0.1", priced)
+    assert done.returncode == 0, done.stderr
+    for part in (
+        "Prompt check: scripted on 100 of the 150 texts of simulated", "usable at the first try",
+        "usable after the retry", "plain and scale_aware agree with each other", "cost of 150 texts",
+        "In one reply that gives both", "Not measurable with this model", "Nothing is concluded about prompts",
+    ):  # fmt: skip
+        assert part in done.stdout
+    report = Path(done.stdout.rpartition("Report: ")[2].strip())
+    assert report.read_text().strip() in done.stdout
+    figures = json.loads((tmp_path / report).with_suffix(".json").read_text())
+    for one in figures["prompts"].values():
+        assert one["texts"] == 100
+        assert one["first"] < 1
+        assert f"about ${one['cost'] * 1.5:.2f}" in done.stdout
+    assert figures["advice"][0].startswith("Not measurable")
+    asked_before = asked(log)
+    whole = run(*base, "llm.engine.faults.unparseable=0.1", priced)
+    assert whole.returncode == 0, whole.stderr
+    texts = {json.loads(line)["text_id"] for line in log.read_text().splitlines()[len(asked_before) :]}
+    assert len(texts) == 50  # the hundred of the check are stored
+    again = run(*base, "experiment=prompt_check", "llm.engine.faults.unparseable=0.1", priced)
+    assert "unknown: all answers were stored already" in again.stdout
+
+
+def test_the_report_compares_whatever_label_sets_there_are(run, tmp_path: Path) -> None:
+    base = ["label.py", "data=simulated", "data.texts=80"]
+    nothing = run(
+        "label.py", "data=table", "data.path=in.csv", "data.columns.crowd_label=score", "report=true", "llm=qwen"
+    )  # fmt: skip
+    assert "in.csv: no such file" in nothing.stderr
+    pd.DataFrame({"text_id": list("abc"), "text": ["x", "y", "z"], "score": [1, 2, 3]}).to_csv(
+        tmp_path / "in.csv", index=False
+    )
+    nothing = run(
+        "label.py", "data=table", "data.path=in.csv", "data.columns.crowd_label=score", "report=true", "llm=qwen"
+    )  # fmt: skip
+    assert nothing.returncode == 2
+    assert "there are no LLM labels on scale=batson_empathy to compare" in nothing.stderr
+    line = "python label.py data=table data.path=in.csv data.columns.crowd_label=score llm=qwen"
+    assert f"To make some: {line}" in nothing.stderr
+    assert not list((tmp_path / "runs").rglob("*.*"))
+    for more in (["prompt=plain"], ["prompt=scale_aware", "samples=2", "sampling.temperature=0.7"]):
+        assert run(*base, "llm=scripted", *more).returncode == 0
+    # No key, no engine, no GPU: an LLM that could not be started does no harm here.
+    done = run(*base, "report=true", "llm=llama", "llm.engine.tensor_parallel_size=-1")
+    assert done.returncode == 0, done.stderr
+    for part in (
+        "simulated on batson_empathy (1 to 7): 80 texts, 6 raters", "crowd / scripted/plain", "crowd / simulated",
+        "scripted/scale_aware #1 / scripted/scale_aware #2", "between samples", "llm=llama leaves no label set out",
+    ):  # fmt: skip
+        assert part in done.stdout
+    path = Path(done.stdout.strip().splitlines()[-1].removeprefix("Report: "))
+    assert path.is_file()
+    assert path.is_relative_to(tmp_path / "runs" / "label")
+    assert {found.name for found in tmp_path.iterdir()} == {"in.csv", "runs"}
+    some = run(*base, "report=true", "raters=[scripted/plain]")
+    assert "80 texts, 2 raters" in some.stdout
+    wrong = run(*base, "report=true", "raters=[gpt]")
+    assert wrong.returncode == 2
+    assert "raters: expected names or beginnings of" in wrong.stderr
+    both = run(*base, "report=true", "dry_run=true")
+    assert "report=true compares labels that are there" in both.stderr
+
+
+@pytest.mark.real
+@pytest.mark.skipif("INVITRO_DATA_DIR" not in os.environ, reason="INVITRO_DATA_DIR names no real corpus")
+def test_the_published_labels_have_the_known_agreement(run, tmp_path: Path) -> None:
+    data = {"INVITRO_DATA_DIR": str(Path(os.environ["INVITRO_DATA_DIR"]).resolve())}
+    done = run("label.py", "report=true", "data=newsemp18", env=data)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("  ") for line in done.stdout.splitlines() if "/ " in line]
+    cells = {(row[0], row[1]): row for row in ([cell.strip() for cell in row if cell.strip()] for row in rows)}
+    llama, gpt = "llama/scale_aware", "gpt/scale_aware"
+    for raters, n, pcc in (
+        (f"crowd / {llama}", "1860", "0.4369"), (f"crowd / {gpt}", "1855", "0.3812"),
+        (f"{llama} / {gpt}", "1855", "0.7613"),
+    ):  # fmt: skip
+        assert cells[raters, n][2].startswith(f"{pcc} [")
+    for raters, alpha in ((f"crowd / {llama}", "0.4035"), (f"crowd / {gpt}", "0.3012"), (f"{llama} / {gpt}", "0.5136")):
+        assert cells[raters, "1855"][4].startswith(f"{alpha} [")
+    assert "alpha 0.27, PCC 0.441" in done.stdout
+    refused = run("label.py", "report=true", "data=newsemp18", "scale=batson_distress", env=data)
+    assert refused.returncode == 2
+    assert "There are labels on scale=batson_empathy: llama/scale_aware (published), gpt" in refused.stderr
+    missing = run("label.py", "report=true", "data=newsemp22", env=data)
+    assert missing.returncode == 2
+    assert "messages_train_ready_for_WS.tsv is neither in" in missing.stderr

@@ -1,15 +1,22 @@
 """``predict.py`` as a user runs it, on every kind of file."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from invitro.models import PLM
-from invitro.models.folder import CardFacts, load_model, save_model
-from invitro.models.loading import load_regressor, load_tokenizer
+from invitro.errors import InputError
+from invitro.models import PLM, TfIdfRidge
+from invitro.models.card import CardFacts
+from invitro.models.folder import load_model, save_model, write_folder
+from invitro.models.linear import EmbeddingModel, TfIdfModel
+from invitro.models.loading import Loaded, load_regressor, load_tokenizer
+from invitro.models.outputs import Distribution, Gaussian
 from invitro.models.predict import Prediction, predict
+from invitro.models.scorer import load_scorer
 from invitro.models.scoring import score_texts
 from invitro.scales import Item, Scale
 
@@ -22,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, tiny_roberta: Path) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "model"
     plm = PLM(str(tiny_roberta), max_length=128)
     facts = CardFacts("base", "MIT", "corpus", "terms", "", "", {"val": None, "test": None})
-    save_model(folder, load_regressor(plm, 7.1), load_tokenizer(plm), SCALE, facts)
+    save_model(folder, facts, Loaded(load_regressor(plm, 7.1), load_tokenizer(plm)), SCALE)
     return folder
 
 
@@ -62,6 +69,69 @@ def test_same_rows_same_order_one_column_more(model: Path, tmp_path: Path, suffi
             assert pd.isna(score)
     assert summary.without_text == [3, 4, 9, 10, 15, 16]
     assert "6 rows have no text and an empty score: data rows 3, 4, 9, 10, 15, 16" in str(summary)
+
+
+def folder_of(kind: str, folder: Path, tiny_roberta: Path) -> Path:
+    """Save a model of some kind."""
+    facts = CardFacts("base", "MIT", "corpus", "terms", "", "", {"val": None, "test": None})
+    plm = PLM(str(tiny_roberta), max_length=128)
+    if kind in ("gaussian", "distribution"):
+        outputs = Gaussian.over(1, 7) if kind == "gaussian" else Distribution.over(1, 7, 5)
+        bias = [7.1, 0.5] if kind == "gaussian" else [0.0, 1.0, 2.0, 1.0, 0.0]
+        save_model(folder, facts, Loaded(load_regressor(plm, bias), load_tokenizer(plm)), SCALE, outputs)
+        return folder
+    if kind == "tfidf":
+        counting = TfIdfModel.of_texts([*TEXTS, *TEXTS], TfIdfRidge())
+        model = counting.with_coefficients(np.linspace(-1, 1, len(counting.vocabulary)), 4.0)
+    else:
+        model = EmbeddingModel(load_regressor(plm, 0.0), load_tokenizer(plm), "mean", np.linspace(-1, 1, 32), 4.0)
+    write_folder(folder, model.write, model.meaning, SCALE, "a card")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "distribution", "tfidf", "embedding"])
+def test_every_kind_of_model_scores(kind: str, tiny_roberta: Path, tmp_path: Path) -> None:
+    folder = folder_of(kind, tmp_path / "model", tiny_roberta)
+    write(tmp_path / "in.csv", [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)])
+    predict(Prediction(str(folder), str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), chunk=4, clip=True))
+    found = read(tmp_path / "out.csv")
+    has_sd = kind in ("gaussian", "distribution")
+    assert list(found.columns) == ["id", "text", "empathy", *(["empathy_sd"] if has_sd else [])]
+    filled = [index for index, text in enumerate(TEXTS) if text.strip()]
+    scorer, _, _ = load_scorer(folder)
+    expected = scorer.score([TEXTS[index] for index in filled])
+    assert found["empathy"][filled].tolist() == pytest.approx(expected.score.clip(1, 7), abs=1e-5)
+    assert found["empathy"].isna().sum() == 2
+    if has_sd:
+        assert found["empathy_sd"][filled].tolist() == pytest.approx(expected.sd, abs=1e-5)
+        assert found["empathy_sd"][filled].min() > 0.5
+        assert found["empathy_sd"].isna().sum() == 2
+
+
+def test_a_column_of_the_uncertainty_s_name_is_refused(tiny_roberta: Path, tmp_path: Path) -> None:
+    folder = folder_of("gaussian", tmp_path / "model", tiny_roberta)
+    write(tmp_path / "in.csv", [{"warm_sd": "1", "text": "a story"}])
+    with pytest.raises(InputError, match=r"in\.csv: has a column warm_sd already; choose another by score=COLUMN"):
+        predict(Prediction(str(folder), str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), score="warm"))
+
+
+def test_a_folder_of_an_older_version_scores(model: Path, tmp_path: Path) -> None:
+    older = tmp_path / "model"
+    shutil.copytree(model, older)
+    meaning = json.loads((older / "scale.json").read_text())
+    assert set(meaning) == {"outputs", "minimum", "maximum", "scale"}  # nothing was added for one output
+    write(tmp_path / "in.csv", [{"text": "a sad story"}])
+    predict(Prediction(str(older), str(tmp_path / "in.csv"), str(tmp_path / "out.csv")))
+    assert list(read(tmp_path / "out.csv").columns) == ["text", "empathy"]
+
+
+def test_outputs_of_a_newer_version_are_refused(model: Path, tmp_path: Path) -> None:
+    newer = tmp_path / "model"
+    shutil.copytree(model, newer)
+    meaning = json.loads((newer / "scale.json").read_text())
+    (newer / "scale.json").write_text(json.dumps(meaning | {"outputs": ["votes"]}))
+    with pytest.raises(InputError, match=r"outputs: expected \[score\]"):
+        load_scorer(newer)
 
 
 def test_scores_are_clipped_only_on_request(model: Path, tmp_path: Path) -> None:

@@ -57,3 +57,36 @@ def test_scoring_command(run, tiny_roberta: Path, tmp_path: Path) -> None:
     scored = run(*shlex.split(command)[1:])
     assert scored.returncode == 0, scored.stderr
     assert "60 of 60 rows scored" in scored.stdout
+
+
+def test_labelling_commands(run) -> None:
+    commands = [command for command in COMMANDS if "label.py" in command]
+    assert len(commands) == 4
+    asked = False
+    for command in commands:
+        given = [word for word in shlex.split(command)[1:] if not word.startswith(("llm=", "data="))]
+        done = run(*given, *([] if "report=true" in given else ["llm=scripted"]), "data=simulated", "data.texts=60")
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        asked |= "60 of 60" in done.stdout
+    assert asked
+    assert done.stdout.strip().splitlines()[-1].endswith("reliability.md")
+
+
+@pytest.mark.slow
+def test_study_commands(run, tiny_roberta: Path, tmp_path: Path) -> None:
+    demo, alpha, report = [command for command in COMMANDS if "sweep.py" in command]
+    quick = [
+        f"plm.name={tiny_roberta}", "plm.max_length=64", "fit.epochs=1", "fit.start_epoch=0", "trainer=cpu",
+        "logger=none", "data.texts=100", "seed=0,1",
+    ]  # fmt: skip
+    for command, more in ((demo, ["alpha=1.0,inf"]), (alpha, ["alpha=1.0,inf", "llm=simulated"])):
+        given = [word.replace("data=newsemp18", "data=simulated") for word in shlex.split(command)[1:]]
+        done = run(*given, *quick, *more, timeout=600)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        page = tmp_path / done.stdout.strip().splitlines()[-1]
+        assert page.name == "report.html"
+        assert page.stat().st_size > 100_000
+    given = [word.replace("runs/sweep/DIR", str(page.parents[1])) for word in shlex.split(report)[1:]]
+    done = run(*given)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / done.stdout.strip().splitlines()[-1]).is_file()

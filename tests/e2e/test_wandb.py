@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support import small_corpus, table_overrides
 
 WANDB = str(Path(sys.executable).with_name("wandb"))
@@ -74,6 +75,17 @@ def test_every_job_of_a_multirun_is_its_own_closed_run(
     assert by_rate[1e-3]["exit_code"] == 0
     assert by_rate[1e30]["exit_code"] == 1
     assert "test/ccc" not in by_rate[1e30]["summary"]
+
+
+@pytest.mark.slow
+def test_all_launches_of_a_study_are_one_group(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
+    settings = ["study=grid", *overrides(corpus_csv, tiny_roberta)[1:], "application=none,both", "resamples=20"]
+    for seeds in ("0", "0,1"):
+        done = run("sweep.py", *settings, f"seed={seeds}", "directory=a study", "fit.epochs=1")
+        assert done.returncode == 0, done.stderr
+    runs = offline_runs(tmp_path)
+    assert [one["run_group"] for one in runs] == ["a study"] * 4
+    assert len({(one["config"]["update"]["application"]["name"], one["config"]["update"]["seed"]) for one in runs}) == 4
 
 
 def test_a_server_that_does_not_answer_stops_nothing(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:

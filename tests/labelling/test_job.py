@@ -19,7 +19,7 @@ from invitro.labelling.exchange import Price
 from invitro.labelling.job import EngineError, Job, estimate, reparse, run_job, set_info
 from invitro.labelling.labeller import Labelling, dry_run, label
 from invitro.labelling.scripted import FAULTS, Scripted
-from invitro.labelling.texts import CorpusTexts, Shots, Text
+from invitro.labelling.texts import CorpusTexts, Example, Shots, Text
 from invitro.labels.averages import stored_labels
 from invitro.labels.store import LabelStore
 
@@ -93,6 +93,41 @@ def test_faults_are_retried_once_at_another_temperature_then_counted(store: Labe
     assert report.stored.labelled + sum(report.stored.unusable.values()) == 200
     assert 0 < sum(report.stored.unusable.values()) < len(unusable)
     assert run_job(a_job(store, engine), texts(200)).usage.requests == 0
+
+
+def test_a_retry_asks_with_another_seed(store: LabelStore) -> None:
+    """At an unchanged temperature the same seed would give the same reply again."""
+    engine = Scripted(faults={"refused": 0.5})
+    seen = []
+
+    def watched(requests):
+        for reply in Scripted.replies(engine, requests):
+            seen.append(reply.request.sampling)
+            yield reply
+
+    engine.replies = watched  # type: ignore[method-assign]
+    run_job(a_job(store, engine, temperature=0.7), texts(20))
+    first, again = [one for one in seen if one.seed == 0], [one for one in seen if one.seed != 0]
+    assert len(first) == 20
+    assert again
+    assert {(one.temperature, one.seed) for one in again} == {(0.7, 1_000_003)}
+
+
+def test_other_words_of_the_scale_make_another_set(store: LabelStore) -> None:
+    """Or an edited questionnaire would fill up the label set that another one began."""
+    run_job(a_job(store, Scripted()), texts(4))
+    chosen = prompt("scale_aware")
+    for changes in ({"instructions": "How much?"}, {"construct": "warmth"}, {"translations": {"de": {"warm": "warm"}}}):
+        renderer = Renderer(chosen, chosen.form(replace(scale(), **changes), Readout.DIGITS))
+        info = set_info("corpus", "scripted", Scripted(), renderer, Sampling(0.0, renderer.form.max_tokens, 0), {})
+        assert (info.id == store.sets()[0].id) == ("translations" in changes)  # which this prompt does not use
+    many = prompt("multilingual")
+    hashes = {
+        Renderer(many, many.form(one, Readout.DIGITS)).hash() for one in (scale(), replace(scale(), translations={}))
+    }
+    assert len(hashes) == 2
+    shown = [Renderer(chosen, form()).hash((Example(Text("e", text), 2.0),)) for text in ("one", "other")]
+    assert len(set(shown)) == 2
 
 
 def test_errors_are_asked_again_by_the_next_run(store: LabelStore) -> None:
@@ -223,10 +258,19 @@ def test_the_report_compares_with_the_crowd(tmp_path: Path) -> None:
     assert done.agreement.bias.value == pytest.approx((llm - table["crowd_label"])[rated].mean())
     assert done.agreement.alpha == by_hand.alpha
     told = "\n".join(done.lines())
+    assert done.lines()[1].startswith("  agreement with the crowd: not measurable with this model")
+    assert "not measurable with this model" not in "\n".join(replace(done, agreement=None).lines())
     for part in ("40 of 40", "PCC", "CCC", "alpha", "RMSE", "mean bias", "wall time", "cost", "datasheet"):
         assert part in told
     sheet = done.datasheet.read_text()
-    for part in ("small/scripted/scale_aware/batson_empathy/digits", "CC0", "sympathetic", "PCC", "<<<BEGIN TEXT>>>"):
+    for part in (
+        "small/scripted/scale_aware/batson_empathy/digits",
+        "| engine | class Scripted |",
+        "CC0",
+        "sympathetic",
+        "PCC",
+        "<<<BEGIN TEXT>>>",
+    ):
         assert part in sheet
 
 
@@ -276,6 +320,47 @@ def test_another_store_is_taken_in_and_replies_are_read_anew(tmp_path: Path) -> 
     (done,) = label(labelling(tmp_path, engine=engine, merge=str(other), reparse=True))
     assert not log.exists()
     pd.testing.assert_frame_equal(done.labels.labels, first.labels.labels)
+
+
+def test_a_measurable_agreement_is_told_without_the_warning(tmp_path: Path) -> None:
+    corpus = a_corpus(60)
+    (guess,) = label(labelling(tmp_path, reader=Small(corpus)))
+    assert "\nNot measurable with this model" in guess.datasheet.read_text()
+    llm = corpus.table["text_id"].map(guess.labels.labels["llm_label"])
+    (done,) = label(labelling(tmp_path, reader=Small(replace(corpus, table=corpus.table.assign(crowd_label=llm)))))
+    assert done.report.usage.requests == 0
+    assert done.lines()[1:3] == ["  agreement with the crowd", "    PCC            1.0000 [1.000, 1.000]"]
+    assert "not measurable" not in done.datasheet.read_text().lower()
+
+
+def test_published_labels_are_told_of_before_anything_is_asked(tmp_path: Path, caplog) -> None:
+    corpus = replace(a_corpus(), name="newsemp18", label_corpora=("newsemp18",))
+    engine, log = engine_with_log(tmp_path)
+    for llm, told in (("scripted", 0), ("llama", 1)):
+        caplog.clear()
+        dry_run(labelling(tmp_path, reader=Small(corpus), llm=llm, engine=engine))
+        assert not log.exists()
+        assert (
+            caplog.text.count("newsemp18/llama/scale_aware/batson_empathy: labels of this name are published already")
+            == told
+        )
+    label(labelling(tmp_path, reader=Small(corpus), llm="llama", engine=engine))
+    assert caplog.text.count("published already") == 2
+
+
+def test_a_dry_run_makes_no_store(tmp_path: Path) -> None:
+    what = labelling(tmp_path)
+    dry_run(what)
+    assert not what.store.exists()
+
+
+def test_a_random_draw_is_part_of_the_whole(tmp_path: Path) -> None:
+    (some,) = label(labelling(tmp_path, limit=7, limit_seed=3))
+    assert some.labels.labels.index.tolist() != [f"t{i:02d}" for i in range(7)]
+    (whole,) = label(labelling(tmp_path))
+    assert (some.report.usage.requests, whole.report.usage.requests) == (7, 33)
+    with pytest.raises(InputError, match="limit_seed: expected 0 or more"):
+        labelling(tmp_path, limit=7, limit_seed=-1)
 
 
 def test_limit_takes_the_first_texts(tmp_path: Path) -> None:

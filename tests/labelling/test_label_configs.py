@@ -61,3 +61,44 @@ def test_train_starts_no_engine() -> None:
     source = instantiate(cfg.llm, _convert_="all")
     assert source.engine["_target_"].endswith("OpenAICompatible")
     assert source.engine["key_env"] == "OPENAI_API_KEY"
+
+
+def test_the_help_lists_the_groups_that_label_uses_and_no_others(run) -> None:
+    shown = run("label.py", "--help").stdout
+    groups = {line.partition(":")[0]: line.partition(": ")[2] for line in shown.splitlines() if ": " in line}
+    for group in ("data", "scale", "llm", "prompt"):
+        assert groups[group].split(", ") == names(group)
+    assert groups["experiment"] == "prompt_check"
+    assert not {"plm", "trainer", "logger", "application"} & set(groups)
+    assert not {"plm:", "trainer:", "data/split:"} & set(run("predict.py", "--help").stdout.split())
+
+
+def test_the_prompt_check_is_a_diff_of_label() -> None:
+    cfg = composed("experiment=prompt_check", "prompt@check.items=reasoned", "~prompt@check.both")
+    assert {role: prompt.name for role, prompt in cfg.check.items()} == {"overall": "plain", "items": "reasoned"}
+    assert (cfg.limit, cfg.limit_seed) == (100, 0)
+    assert isinstance(instantiate(cfg.check["items"], _convert_="all"), Prompt)
+    assert composed().check == {}
+
+
+@pytest.mark.parametrize("scale", ["batson_empathy", "batson_distress", "single_item"])
+def test_translations_are_complete(scale: str) -> None:
+    questionnaire = instantiate(composed(f"scale={scale}").scale, _convert_="all")
+    languages = set(composed("prompt=multilingual").prompt.languages) - {"en"}
+    assert set(questionnaire.translations) == languages
+    for words in questionnaire.translations.values():
+        assert set(words) == {"instructions", *(item.name for item in questionnaire.items)}
+        assert len(set(words.values())) == len(words)
+
+
+@pytest.mark.parametrize("language", ["en", "de", "es", "bn"])
+@pytest.mark.parametrize("scale", names("scale"))
+def test_the_multilingual_prompt_suits_any_number_of_items(scale: str, language: str) -> None:
+    cfg = composed("prompt=multilingual", f"scale={scale}")
+    chosen, questionnaire = (instantiate(cfg[node], _convert_="all") for node in ("prompt", "scale"))
+    renderer = Renderer(chosen, chosen.form(questionnaire, Readout.DIGITS))
+    system = renderer.messages(Text("t", "x", language=language))[0]["content"]
+    for item in questionnaire.items:
+        assert questionnaire.translations.get(language, {}).get(item.name, item.statement) in system
+    plural = {"en": "1 items", "de": "1 Items", "es": "1 ítems", "bn": "1টি"}
+    assert plural[language] not in system

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 from chat_server import ChatServer
-from prompting import prompt, scale
+from prompting import form, prompt, scale
 
 from invitro.errors import InputError
 from invitro.labelling import Readout, Renderer, Sampling
 from invitro.labelling.exchange import Price, Request
-from invitro.labelling.job import Job, run_job, set_info
+from invitro.labelling.job import EngineError, Job, estimate, run_job, set_info
 from invitro.labelling.openai import OpenAICompatible
 from invitro.labelling.texts import Text
+from invitro.labelling.tokenizers import counter
 from invitro.labels.averages import stored_labels
 from invitro.labels.store import LabelStore
 
@@ -103,8 +104,9 @@ def test_when_no_try_is_left_the_text_is_an_error_and_the_next_run_asks_again(st
 def test_what_every_request_would_meet_stops_the_job(store: LabelStore, how: str, monkeypatch) -> None:
     monkeypatch.setenv("LAB_KEY", KEY)
     with ChatServer({"word7": [how] * 9}) as server:
-        with pytest.raises(InputError, match="refuses model gpt-4o: HTTP") as refused:
+        with pytest.raises(EngineError, match="refuses model gpt-4o: HTTP") as refused:
             run_job(a_job(store, engine(server, key_env="LAB_KEY", concurrency=2)), texts(30))
+        assert "All answers so far are stored" in str(refused.value)
         assert KEY not in str(refused.value)
         assert "LAB_KEY" in str(refused.value)
         stored = sum(1 for _ in store.answers())
@@ -113,6 +115,53 @@ def test_what_every_request_would_meet_stops_the_job(store: LabelStore, how: str
         server.schedule = {}
         report = run_job(a_job(store, engine(server, key_env="LAB_KEY")), texts(30))
         assert report.usage.requests == 30 - stored
+
+
+def test_a_refusal_of_the_first_question_is_a_wrong_setting(store: LabelStore, monkeypatch) -> None:
+    monkeypatch.setenv("LAB_KEY", KEY)
+    with ChatServer({"word0": ["404"]}) as server, pytest.raises(InputError, match="HTTP 404 e404"):
+        run_job(a_job(store, engine(server, key_env="LAB_KEY", concurrency=1)), texts(3))
+    assert list(store.answers()) == []
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_the_limit_goes_by_the_name_that_the_server_knows(store: LabelStore, name: str) -> None:
+    with ChatServer() as server:
+        run_job(a_job(store, engine(server, limit_field=name)), texts(1))
+        (body,) = server.bodies
+    assert body[name] == form().max_tokens
+    assert len({"max_tokens", "max_completion_tokens"} & set(body)) == 1
+
+
+def test_tokens_can_be_reckoned_and_say_so(store: LabelStore) -> None:
+    with ChatServer() as server:
+        job = a_job(store, engine(server, tokenizer="approximate"))
+        found = estimate(job, texts(2))
+        assert not server.calls
+    messages = job.renderer.messages(texts(2)[0])
+    signs = sum(len(message["content"]) for message in messages)
+    assert found.approximate
+    assert found.prompt_tokens == pytest.approx(2 * (signs / 4 + 9), abs=2)
+    assert "reckoned from the texts' length" in found.lines()[0]
+    exact = engine(server, tokenizer="server")
+    assert not exact.approximate
+
+
+def test_without_a_vocabulary_the_ways_out_are_told(monkeypatch) -> None:
+    def gone(model: str) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("tiktoken.encoding_for_model", gone)
+    with pytest.raises(InputError, match="could not get the vocabulary of gpt-7") as refused:
+        counter("tiktoken", "gpt-7", "")(({"role": "user", "content": "hello"},))
+    for way in ("TIKTOKEN_CACHE_DIR", "llm.engine.tokenizer=server", "llm.engine.tokenizer=approximate"):
+        assert way in str(refused.value)
+
+
+def test_other_scripts_take_more_tokens() -> None:
+    count = counter("approximate", "gpt-4o", "")
+    assert count(({"role": "user", "content": "a" * 60},)) == 6 + 15
+    assert count(({"role": "user", "content": "\u09be" * 60},)) == 6 + 40
 
 
 def test_the_key_is_sent_and_kept_nowhere(store: LabelStore, tmp_path: Path, monkeypatch, caplog) -> None:
@@ -138,8 +187,6 @@ def test_a_missing_key_is_said_before_anything_is_asked(store: LabelStore, monke
 
 
 def test_a_server_that_is_not_there_stops_the_job(store: LabelStore) -> None:
-    from invitro.labelling.job import EngineError
-
     with ChatServer() as server:
         gone = engine(server, tries=2)
     with pytest.raises(EngineError, match="25 errors in a row, the last: ConnectError"):

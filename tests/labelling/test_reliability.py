@@ -287,3 +287,84 @@ def test_the_real_labels_have_the_known_agreement(tmp_path: Path) -> None:
     for pair in (*found.pairs, *found.common):
         assert pair.pcc.low < pair.pcc.value < pair.pcc.high
         assert pair.pcc.measurable
+
+
+def test_one_short_labelling_does_not_take_the_common_texts_away(tmp_path: Path) -> None:
+    table = ratings()
+    table.loc["t010":, "tiny/plain"] = np.nan
+    found = report(table, tmp_path)
+    assert {pair.n for pair in found.common} == {116}
+    assert not any("tiny/plain" in (pair.a, pair.b) for pair in found.common)
+    assert "Left out, having scored fewer than half of the texts: tiny/plain." in str(found)
+    assert any(pair.b == "tiny/plain" and pair.n == 10 for pair in found.pairs)
+
+
+def test_raters_without_a_common_text_are_still_compared_in_pairs(tmp_path: Path) -> None:
+    table = ratings()[["crowd", "llama/aware", "gpt/aware"]]
+    table.loc["t060":, "llama/aware"] = np.nan
+    table.loc[:"t059", "gpt/aware"] = np.nan
+    found = report(table, tmp_path)
+    assert found.common == ()
+    assert "that all scored" not in str(found)
+    assert len(found.pairs) == 3
+
+
+def test_corpora_are_told_apart_with_the_paper_s_figures_where_they_belong(tmp_path: Path) -> None:
+    table = ratings()[["crowd", "llama/aware", "llama/plain"]]
+    names = ["newsemp24 train"] * 50 + ["newsemp24 test"] * 40 + ["newsemp22 train"] * 30
+    part = pd.Series(names, index=table.index)
+    found = report(table, tmp_path, parts=part, remarks=["Left out: something"])
+    assert [(name, pair.b, pair.n) for name, pair in found.parts] == [
+        (name, rater, n)
+        for name, n in (("newsemp24 train", 50), ("newsemp24 test", 40), ("newsemp22 train", 30))
+        for rater in ("llama/aware", "llama/plain")
+    ]
+    here = table[(part == "newsemp24 test").to_numpy()]
+    assert dict(found.parts[2:3])["newsemp24 test"].pcc.value == pytest.approx(here["crowd"].corr(here["llama/aware"]))
+    lines = str(found).splitlines()
+    told = {tuple(line.split()[:3]): line for line in lines if line.startswith(("newsemp24 ", "newsemp22 "))}
+    assert told["newsemp24", "test", "llama/aware"].endswith("PCC 0.441")
+    assert told["newsemp24", "test", "llama/plain"].endswith("PCC 0.405")
+    assert told["newsemp24", "train", "llama/aware"].endswith("alpha 0.27")
+    assert "0.4" not in told["newsemp22", "train", "llama/aware"].split("]")[-1]
+    assert lines[1] == "Left out: something"
+    assert "Left out: something" in (tmp_path / "reliability.md").read_text("utf-8")
+    csv = pd.read_csv(tmp_path / "parts.csv")
+    assert csv["n"].tolist() == [50, 50, 40, 40, 30, 30]
+
+
+def test_one_part_is_no_parts(tmp_path: Path) -> None:
+    table = ratings()[["crowd", "llama/aware"]]
+    found = report(table, tmp_path, parts=pd.Series("essays", index=table.index))
+    assert found.parts == ()
+    assert not (tmp_path / "parts.csv").exists()
+
+
+def test_alpha_between_prompts_of_a_model_that_guesses_is_not_told(found: Report) -> None:
+    line = next(line for line in str(found).splitlines() if line.startswith("between prompts (llm tiny"))
+    assert line.endswith("not measurable with this model")
+    assert next(line for line in str(found).splitlines() if line.startswith("between prompts (llm llama")).endswith("]")
+
+
+def test_samples_are_not_compared_with_their_mean_and_readouts_not_as_prompts() -> None:
+    raters = {
+        "crowd": Rater(),
+        "m/p": Rater("m", "p", variant="text"),
+        "m/p #1": Rater("m", "p", sample=1, variant="text"),
+        "m/p #2": Rater("m", "p", sample=2, variant="text"),
+        "m/p digits": Rater("m", "p", variant="digits"),
+        "m/q": Rater("m", "q", variant="text"),
+    }
+    found = {facet.what: facet.raters for facet in facets(raters)}
+    assert found == {
+        "all raters": ("crowd", "m/p", "m/p digits", "m/q"),
+        "between prompts (llm m, variant text)": ("m/p", "m/q"),
+        "between variants (llm m, prompt p)": ("m/p", "m/p digits"),
+        "between samples (llm m, prompt p, variant text)": ("m/p #1", "m/p #2"),
+        "all LLM labels": ("m/p", "m/p digits", "m/q"),
+    }
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({name: rng.uniform(1, 7, 30) for name in raters})
+    shifts = list(prompt_shifts(table, raters, [], resamples=10))
+    assert [(shift.model, shift.prompts) for shift in shifts] == [("m (text)", ("p", "q"))]
+    assert shifts[0].difference == pytest.approx((table["m/q"] - table["m/p"]).mean())

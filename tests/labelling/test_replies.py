@@ -19,7 +19,12 @@ FORMS = [
     form(readout, of, reasoning=reasoning)
     for readout, of in [("text", "batson_empathy"), ("text", "phq9"), ("digits", "batson_empathy"), ("digits", "gad7")]
     for reasoning in (False, True)
-] + [form("text", "phq9", overall=True), form("digits", overall=True)]
+] + [
+    form("text", "phq9", overall=True),
+    form("digits", overall=True),
+    form("text", "phq9", total=True),
+    form("digits", total=True),
+]
 
 
 def read(text: str, of: ReplyForm, finish: str = "stop", tokens: tuple[TokenChoice, ...] = ()):
@@ -230,3 +235,59 @@ def test_scales_of_several_digits_are_refused_at_once(readout: str, of: str, ove
     chosen = replace(scale(), name="percent", low=0, high=100) if of == "percent" else scale(of)
     with pytest.raises(InputError, match=rf"readout={readout} reads one digit a score, but .*{what}.*readout=text"):
         ReplyForm(chosen, Readout(readout), overall)
+
+
+@pytest.mark.parametrize(
+    ("text", "of", "status", "items", "score"),
+    [
+        (js(score=6.0), form("text", total=True), "ok", (3.5,) * 6 + (6.0,), 3.5),
+        (js(), form("text", total=True), "missing_items", (), None),
+        (js(score=7.5), form("text", total=True), "out_of_range", (), None),
+        ("3333336", form("digits", total=True), "ok", (3.0,) * 6 + (6.0,), 3.0),
+        ("333333", form("digits", total=True), "missing_items", (), None),
+        (
+            json.dumps(dict.fromkeys([item.name for item in scale("phq9").items], 3) | {"score": 20}),
+            form("text", "phq9", total=True), "ok", (3.0,) * 9 + (20.0,), 27.0,
+        ),
+        (
+            json.dumps(dict.fromkeys([item.name for item in scale("phq9").items], 4) | {"score": 20}),
+            form("text", "phq9", total=True), "out_of_range", (), None,
+        ),
+    ],
+)  # fmt: skip
+def test_an_overall_score_beside_the_items_is_kept_and_not_the_label(
+    text: str, of: ReplyForm, status: str, items: tuple[float, ...], score: float | None
+) -> None:
+    parsed = read(text, of)
+    assert (parsed.status, parsed.items, parsed.score) == (status, items, score)
+
+
+def test_the_spread_is_that_of_the_items_alone() -> None:
+    def token(digit: str, other: str) -> TokenChoice:
+        return TokenChoice(digit, ((digit, math.log(0.5)), (other, math.log(0.5))))
+
+    tokens = (*(token("3", "5") for _ in range(6)), token("1", "7"))
+    parsed = read("3333331", form("expected", total=True), tokens=tokens)
+    assert parsed.items == pytest.approx((4.0,) * 7)
+    assert (parsed.score, parsed.spread) == (pytest.approx(4.0), pytest.approx(math.sqrt(6) / 6))
+
+
+@pytest.mark.parametrize(
+    ("of", "readout", "changes", "expected"),
+    [
+        ("gad7", "digits", {"total": True}, "overall scores of the scale gad7 go from 0 to 21"),
+        ("batson_empathy", "text", {"total": True, "overall": True}, "choose one"),
+    ],
+)
+def test_impossible_forms_with_an_overall_score(of: str, readout: str, changes: dict, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        form(readout, of, **changes)
+
+
+def test_each_score_has_its_own_bounds() -> None:
+    of = form("text", "phq9", total=True)
+    assert of.constraint.json_schema is not None
+    properties = of.constraint.json_schema["properties"]
+    assert (properties["sleep"]["maximum"], properties["score"]["maximum"]) == (3, 27)
+    assert (of.bounds[0], of.bounds[-1], of.names[-1]) == ((0, 3), (0, 27), "score")
+    assert list(json.loads(of.example)) == list(of.names)

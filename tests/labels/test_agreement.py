@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from invitro.errors import InputError
-from invitro.labels.agreement import Estimate, agreement, alpha_estimate, krippendorff_alpha, pairwise, told
+from invitro.labels.agreement import Estimate, agreement, alpha_estimate, gain, krippendorff_alpha, pairwise, told
 from invitro.metrics import measure
 
 NAN = np.nan
@@ -268,3 +268,39 @@ def test_many_distinct_scores_take_little_memory() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * table.nbytes  # coincidence matrices of 40,000 distinct scores would take terabytes
+
+
+def test_the_gain_is_the_difference_of_two_correlations_on_common_texts() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=200)
+    table = pd.DataFrame({name: truth + rng.normal(0, sd, 200) for name, sd in {"crowd": 1, "a": 2, "b": 0.5}.items()})
+    table.loc[:9, "a"] = NAN
+    table.loc[5:14, "b"] = NAN
+    common = table.dropna()
+    found = gain(table)
+    assert found.n == len(common) == 185
+    expected = common["crowd"].corr(common["b"]) - common["crowd"].corr(common["a"])
+    assert found.value == pytest.approx(expected)
+    assert 0 < found.low < found.value < found.high
+    swapped = gain(table[["crowd", "b", "a"]])
+    assert (swapped.value, swapped.high) == (pytest.approx(-expected), pytest.approx(-found.low))
+
+
+def test_prompts_that_share_their_noise_differ_more_surely_than_their_own_intervals_tell() -> None:
+    rng = np.random.default_rng(1)
+    crowd = rng.normal(size=100)
+    shared = crowd + rng.normal(0, 1.5, 100)
+    table = pd.DataFrame({"crowd": crowd, "a": shared, "b": shared + 0.5 * crowd})
+    a, b, _ = (pair.pcc for pair in pairwise(table))
+    assert b.low < a.high  # the two intervals overlap
+    assert gain(table).low > 0
+    assert not gain(table[["crowd", "a", "a"]].set_axis(["crowd", "a", "same"], axis=1)).measurable
+
+
+def test_the_gain_is_drawn_by_author() -> None:
+    rng = np.random.default_rng(2)
+    rows = pd.DataFrame(rng.normal(size=(60, 3)), columns=["crowd", "a", "b"])
+    copies = pd.concat([rows] * 4, ignore_index=True)
+    authors = pd.Series(np.tile(np.arange(60), 4), index=copies.index)
+    assert gain(copies, authors).low == pytest.approx(gain(rows).low)
+    assert gain(copies).low > gain(rows).low

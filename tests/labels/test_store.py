@@ -194,3 +194,16 @@ def test_pieces_take_no_more_than_they_give() -> None:
     source = (taken.append(n) or n for n in range(10))
     assert next(pieces(source, 4)) == [0, 1, 2, 3]
     assert taken == [0, 1, 2, 3]
+
+
+def test_attempts_of_some_texts(store: LabelStore) -> None:
+    answers = [bad("k1"), replace(ok("k1", 2.0), attempt=1), ok("k2", 3.0), ok("k3", 4.0)]
+    set_id = fill(store, answers, {("b", 0): "k1", ("a", 1): "k2", ("a", 0): "k1", ("c", 0): "k3", ("d", 0): "k4"})
+    found = [tuple(row)[:4] for row in store.attempts(set_id, ["a", "b", "d", "elsewhere"])]
+    assert found == [
+        ("a", 0, 0, "unparseable"),
+        ("a", 0, 1, "ok"),
+        ("a", 1, 0, "ok"),
+        ("b", 0, 0, "unparseable"),
+        ("b", 0, 1, "ok"),
+    ]

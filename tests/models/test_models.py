@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from invitro.errors import InputError
 from invitro.models import PLM
+from invitro.models.card import CardFacts
 from invitro.models.features import FeatureCache, check_head, head_modules
-from invitro.models.folder import CardFacts, load_model, save_model
-from invitro.models.loading import load_regressor, load_tokenizer, output_layer
+from invitro.models.folder import load_model, save_model
+from invitro.models.loading import Loaded, load_regressor, load_tokenizer, output_layer
 from invitro.models.scoring import score_texts
 from invitro.models.tokens import length_batches, pad, random_batches, tokenise
 from invitro.scales import Item, Scale
@@ -38,19 +39,25 @@ def plm(request: pytest.FixtureRequest) -> PLM:
 
 def test_a_new_regressor_predicts_about_the_mean(plm: PLM) -> None:
     torch.manual_seed(0)
-    model, tokenizer = load_regressor(plm, mean=3.7), load_tokenizer(plm)
+    model, tokenizer = load_regressor(plm, bias=3.7), load_tokenizer(plm)
     assert next(model.parameters()).dtype == torch.float32
     assert float(output_layer(model).bias.detach()[0]) == pytest.approx(3.7)
     assert score_texts(model, tokenizer, TEXTS) == pytest.approx([3.7] * 4, abs=0.5)
 
 
+def test_each_output_has_a_first_bias(plm: PLM) -> None:
+    model = load_regressor(plm, bias=[3.7, 0.5, -1.0])
+    assert output_layer(model).bias.tolist() == pytest.approx([3.7, 0.5, -1.0])
+    assert model.config.num_labels == 3
+
+
 def test_dropout_can_be_set(plm: PLM) -> None:
-    model = load_regressor(PLM(plm.name, dropout=0.0), mean=0)
+    model = load_regressor(PLM(plm.name, dropout=0.0), bias=0)
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
 
 
 def test_scores_do_not_depend_on_order_or_batch(plm: PLM) -> None:
-    model, tokenizer = load_regressor(plm, mean=3), load_tokenizer(plm)
+    model, tokenizer = load_regressor(plm, bias=3), load_tokenizer(plm)
     alone = np.concatenate([score_texts(model, tokenizer, [text]) for text in TEXTS])
     assert score_texts(model, tokenizer, TEXTS, batch_size=2) == pytest.approx(alone, abs=1e-5)
     assert score_texts(model, tokenizer, TEXTS[::-1], batch_size=3)[::-1] == pytest.approx(alone, abs=1e-5)
@@ -99,22 +106,22 @@ def test_batches_by_length_waste_little() -> None:
 
 
 def test_features_are_computed_once_and_shared(plm: PLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tokenizer = load_regressor(plm, mean=3), load_tokenizer(plm)
+    model, tokenizer = load_regressor(plm, bias=3), load_tokenizer(plm)
     first = FeatureCache(tmp_path, model, tokenizer).features(TEXTS)
-    again = FeatureCache(tmp_path, load_regressor(plm, mean=5), tokenizer)  # another head, the same encoder
+    again = FeatureCache(tmp_path, load_regressor(plm, bias=5), tokenizer)  # another head, the same encoder
     monkeypatch.setattr(again, "_compute", lambda *_: pytest.fail("computed again"))
     torch.testing.assert_close(again.features(TEXTS[::-1]).flip(0), first, rtol=0, atol=0)
     assert first.shape == (4, 32)
 
 
 def test_features_of_another_cut_are_others(plm: PLM, tmp_path: Path) -> None:
-    model = load_regressor(plm, mean=3)
+    model = load_regressor(plm, bias=3)
     folders = {FeatureCache(tmp_path, model, load_tokenizer(PLM(plm.name, max_length=n))).folder for n in (16, 32)}
     assert len(folders) == 2
 
 
 def test_a_damaged_cache_file_is_replaced(plm: PLM, tmp_path: Path) -> None:
-    cache = FeatureCache(tmp_path, load_regressor(plm, mean=3), load_tokenizer(plm))
+    cache = FeatureCache(tmp_path, load_regressor(plm, bias=3), load_tokenizer(plm))
     first = cache.features(TEXTS)
     assert cache.folder is not None
     for file in cache.folder.iterdir():
@@ -124,7 +131,7 @@ def test_a_damaged_cache_file_is_replaced(plm: PLM, tmp_path: Path) -> None:
 
 
 def test_the_head_on_features_is_the_model(plm: PLM) -> None:
-    model, tokenizer = load_regressor(plm, mean=3), load_tokenizer(plm)
+    model, tokenizer = load_regressor(plm, bias=3), load_tokenizer(plm)
     check_head(model, tokenizer)
     trained = sum(p.numel() for module in head_modules(model) for p in module.parameters())
     assert trained == 32 * 32 + 32 + 32 + 1  # a dense layer and the output
@@ -141,8 +148,8 @@ def test_an_architecture_without_such_a_head_is_refused(tmp_path: Path, plm: PLM
 def test_the_saved_folder_is_an_ordinary_model(plm: PLM, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    model, tokenizer = load_regressor(plm, mean=3.7), load_tokenizer(plm)
-    save_model(tmp_path / "model", model, tokenizer, SCALE, FACTS)
+    model, tokenizer = load_regressor(plm, bias=3.7), load_tokenizer(plm)
+    save_model(tmp_path / "model", FACTS, Loaded(model, tokenizer), SCALE)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", dtype="auto")
     batch = AutoTokenizer.from_pretrained(tmp_path / "model")(TEXTS, padding=True, return_tensors="pt", truncation=True)
     batch.pop("token_type_ids", None)
@@ -176,13 +183,13 @@ def test_a_model_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(
         InputError, match=r"PLM nobody/has-this: cannot be loaded .* name a folder that holds it by plm\.name="
     ):
-        load_regressor(PLM("nobody/has-this"), mean=0)
+        load_regressor(PLM("nobody/has-this"), bias=0)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "roberta"}))
     with pytest.raises(InputError, match="Check that this folder was saved by save_pretrained"):
-        load_regressor(PLM(str(tmp_path)), mean=0)
+        load_regressor(PLM(str(tmp_path)), bias=0)
 
 
 def test_settings_report_all_problems_at_once() -> None:

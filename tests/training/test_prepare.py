@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from support import small_corpus
@@ -107,3 +108,70 @@ def test_none_needs_no_llm_labels(corpus_csv: Path) -> None:
 def test_alpha_is_checked_before_anything_is_read(alpha: object, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="alpha: expected a number from 0 to inf"):
         prepared(tmp_path / "missing.csv", alpha=alpha)
+
+
+def test_a_quantile_instead_of_alpha(corpus_csv: Path) -> None:
+    found = prepared(corpus_csv, application=Application("correction", True, False, pool="none"), alpha_quantile=0.1)
+    assert found.labels.replaced == int(0.1 * len(found.training))
+    assert f"alpha={found.labels.facts['alpha']:g}" in found.description
+    assert found.applied["alpha"] == found.labels.facts["alpha"]
+    with pytest.raises(InputError, match="alpha_quantile: expected a share of the texts from 0 to 1"):
+        prepared(corpus_csv, alpha_quantile=5)
+
+
+def test_spreads_are_joined_by_key_and_wanted_ones_refused_where_there_are_none(
+    corpus_csv: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_csv(corpus_csv)
+    labels = frame[["id", "gpt"]].set_axis(["text_id", "llm_label"], axis=1).assign(spread=[0.1, 2.0] * 30)
+    labels.sample(frac=1, random_state=2).to_csv(tmp_path / "gpt.csv", index=False)
+    sure = Application("sure", True, False, pool="none", max_spread=1.0)
+    found = prepared(corpus_csv, source=LabelSource("gpt", labels=str(tmp_path / "gpt.csv")), application=sure, alpha=0)
+    rows = found.labels.table
+    sure_ones = rows["text_id"].isin(labels.loc[labels["spread"] < 1, "text_id"])
+    assert (rows["origin"] == "llm").equals(sure_ones & (rows["crowd_label"] != rows["llm_label"]))
+    with pytest.raises(InputError, match=r"application\.max_spread=1 needs the LLM's spread, which .* has not"):
+        prepared(corpus_csv, application=sure)
+
+
+def test_a_calibrated_pool_from_elsewhere_uses_the_corpus_s_own_labels(corpus_csv: Path, tmp_path: Path) -> None:
+    pool = small_corpus(30, seed=9)[["id", "essay", "gpt"]]
+    pool["essay"] = "pool " + pool["essay"]
+    pool.to_csv(tmp_path / "more.csv", index=False)
+    reader = Table(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
+    how = Application("augmentation", False, True, pool="more.csv", calibration="moment")
+    table = prepared(corpus_csv, application=how, pool_reader=reader).labels.table
+    added = table["origin"] == "llm"
+    assert added.sum() == 30
+    crowd, llm = table.loc[~added, "crowd_label"], table.loc[~added, "llm_label"]
+    assert llm.notna().all()
+    mapped = crowd.mean() + crowd.std() / llm.std() * (table.loc[added, "llm_label"] - llm.mean())
+    assert np.allclose(table.loc[added, "label"], mapped.clip(1, 7))
+
+
+def test_auto_is_resolved_before_training_and_told(corpus_csv: Path) -> None:
+    small_corpus(200, authors=50).to_csv(corpus_csv, index=False)
+    found = prepared(corpus_csv, application=Application("auto", True, False, pool="none", policy="auto"))
+    assert found.choice is not None
+    assert found.application == found.choice.application
+    assert found.application.policy != "auto"
+    assert "chosen by cross-validation: policy=" in found.description
+    assert found.applied["name"] == "auto"
+    assert found.applied["policy"] in {"none", "replace", "drop", "blend", "precision", "weight"}
+    plain = prepared(corpus_csv, application=Application("none", False, False, pool="none"))
+    assert found.evaluation_fingerprint == plain.evaluation_fingerprint
+    with pytest.raises(InputError, match="application=auto chooses alpha itself"):
+        prepared(corpus_csv, application=Application("auto", True, False, policy="auto"), alpha_quantile=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"policy": "drop"}, "texts dropped (alpha=1)"),
+        ({"policy": "weight"}, "weighted by agreement (alpha=1), worth"),
+        ({"policy": "blend", "blend_weight": 0.5}, "crowd labels fused (alpha=1, the LLM's mean share in all labels"),
+        ({}, "crowd labels replaced (alpha=1)"),
+    ],
+)
+def test_what_was_done_is_told(corpus_csv: Path, settings: dict[str, Any], told: str) -> None:
+    assert told in prepared(corpus_csv, application=Application("x", True, False, **settings)).description

@@ -25,6 +25,7 @@ from invitro.scales import Item, Scale
 from invitro.training import Fit, Prepared, prepare
 from invitro.training.comparison import comparison
 from invitro.training.datamodule import EvaluationBatches, Texts, TrainingBatches
+from invitro.training.jobs import jobs, write_job
 from invitro.training.loggers import NoLogger, RunInfo
 from invitro.training.module import Regressor
 from invitro.training.plan import Place, Recipe, Result
@@ -32,10 +33,8 @@ from invitro.training.record import (
     claim,
     failure_directory,
     finished_run,
-    jobs,
     settle,
     write_failure,
-    write_job,
 )
 from invitro.training.results import TrainingError, summary
 from invitro.training.run import check_resume, fingerprint_of, train

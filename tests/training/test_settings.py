@@ -1,12 +1,9 @@
-"""The course of training and its losses."""
+"""The course of training, as settings."""
 
 import pytest
-import torch
 
 from invitro.errors import InputError
-from invitro.metrics import measure
 from invitro.training import Fit
-from invitro.training.losses import ccc_loss, loss_of
 from invitro.training.settings import seed_problem
 
 
@@ -15,7 +12,14 @@ from invitro.training.settings import seed_problem
     [
         ({"epochs": 0}, "fit.epochs: expected a whole number of at least 1, found 0"),
         ({"batch_size": 2.5}, "fit.batch_size"),
-        ({"loss": "mae"}, "fit.loss: expected mse or huber or ccc, found 'mae'"),
+        ({"loss": "hinge"}, "fit.loss: expected mse or huber or mae or ccc or nll or beta_nll or ldl, found 'hinge'"),
+        ({"beta": 1.5}, "fit.beta: expected a number from 0 to 1, found 1.5"),
+        ({"bins": 2}, "fit.bins: expected a whole number of at least 3, found 2"),
+        ({"smoothing": 0}, "fit.smoothing: expected a share above 0"),
+        ({"keep": 0}, "fit.keep: expected a share above 0"),
+        ({"keep": 0.8, "select_from": 0}, "fit.select_from: .* losses are known after the first epoch"),
+        ({"keep": 0.8, "select_from": 3, "epochs": 3}, "fit.keep=0.8 begins in epoch fit.select_from=3, but the last"),
+        ({"clean": "all"}, "fit.clean: expected none or cleanlab, found 'all'"),
         ({"loss": "ccc", "batch_size": 1}, "fit.loss=ccc needs batches to correlate in"),
         ({"warmup": 1}, "fit.warmup"),
         ({"patience": 0}, "fit.patience"),
@@ -45,17 +49,19 @@ def test_what_is_no_seed(seed: object) -> None:
     assert "seed" in str(seed_problem(seed))
 
 
-def test_losses_of_a_hand_computed_batch() -> None:
-    x, y = torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1.0, 4.0, 2.0])
-    assert loss_of(Fit())(x, y).item() == pytest.approx((0 + 4 + 9) / 3)
-    assert loss_of(Fit(loss="huber"))(x, y).item() == pytest.approx((0 + 1.5 + 2.5) / 3)
-    assert loss_of(Fit(loss="ccc"))(x, y).item() == pytest.approx(1 - measure(x, y)["ccc"])
+def test_a_setting_counts_in_the_fingerprint_where_it_does_something() -> None:
+    first = Fit().decisive
+    assert not {"beta", "bins", "smoothing", "keep", "select_from", "clean"} & set(first)
+    for unused in ({"beta": 0.1}, {"bins": 9}, {"smoothing": 0.2}, {"select_from": 5}):
+        assert Fit(**unused).decisive == first
+    assert Fit(loss="beta_nll").decisive["beta"] == 0.5
+    assert {"bins", "smoothing"} <= set(Fit(loss="ldl").decisive)
+    assert Fit(keep=0.8).decisive["select_from"] == 2
+    assert Fit(clean="cleanlab").decisive["clean"] == "cleanlab"
 
 
-def test_the_ccc_loss_has_a_gradient_where_nothing_varies() -> None:
-    x = torch.full((4,), 3.0, requires_grad=True)
-    loss = ccc_loss(x, torch.full((4,), 3.0))
-    loss.backward()
-    assert loss.item() == 1
-    assert x.grad is not None
-    assert torch.isfinite(x.grad).all()
+def test_cleanlab_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("invitro.training.settings.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"fit.clean=cleanlab needs the library: pip install 'invitro\[cleanlab\]'"):
+        Fit(clean="cleanlab")
+    assert Fit(clean="none").clean == "none"

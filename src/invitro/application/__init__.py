@@ -1,6 +1,7 @@
 """What is done with LLM labels: pure functions from labels to labels."""
 
-from invitro.application.policy import Application, Corrected, alpha_problem, correct, seeded_share
+from invitro.application.fusion import Corrected, correct
+from invitro.application.policy import Application, alpha_problem, quantile_problem, seeded_share
 from invitro.application.training_labels import TrainingLabels, divide, names_own_pool, training_labels
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "correct",
     "divide",
     "names_own_pool",
+    "quantile_problem",
     "seeded_share",
     "training_labels",
 ]

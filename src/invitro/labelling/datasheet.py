@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 from invitro.files import write_text
+from invitro.labelling.reports import NOTHING_FOLLOWS, agreement_lines
+from invitro.labels.agreement import Agreement
 from invitro.labels.stored import StoredSet
 
 QUESTIONS = """# Label set {name}
@@ -22,6 +24,7 @@ Nobody checked the scores one by one. They are no judgement of a person and no d
 | sampling | `{sampling}` |
 | retry | once, at temperature {retry}, where a reply was of no use |
 | samples a text | {samples} |
+| engine | {engine} |
 | invitro | {version} |
 
 ## Came back
@@ -49,21 +52,17 @@ def datasheet_path(store: Path, stored: StoredSet) -> Path:
     return store.with_suffix("") / f"{stored.info.name.replace('/', '__')}__{stored.id}.md"
 
 
-def write_datasheet(store: Path, stored: StoredSet, retry: float, agreement: list[str]) -> Path:
+def write_datasheet(store: Path, stored: StoredSet, retry: float, agreement: Agreement | None) -> Path:
     """Write the datasheet of a label set, and return its path.
 
     Args:
         store: the label store.
         stored: the label set.
         retry: temperature of the second attempt.
-        agreement: lines on the agreement with the crowd; none where there is no crowd.
+        agreement: with the crowd; None where there is no crowd.
     """
     info, about = stored.info, stored.info.about
-    told = [
-        f"| {name.strip()} | {value.strip()} |"
-        for name, _, value in (line.strip().partition("  ") for line in agreement)
-    ]
-    rows = ["", "## Agreement with the crowd", "| | |", "| --- | --- |", *told, ""] if told else [""]
+    rows = _agreement(agreement)
     form = json.loads(info.items)
     scale = about.get("scale", {})
     items = "".join(f"- `{item['name']}`: {item['statement']}\n" for item in scale.get("items", ()))
@@ -90,6 +89,7 @@ def write_datasheet(store: Path, stored: StoredSet, retry: float, agreement: lis
         retry=retry,
         samples=stored.samples,
         version=about.get("version", "unknown"),
+        engine=", ".join(f"{name} {value}" for name, value in about.get("engine", {}).items()) or "unknown",
         answers=stored.answers,
         unusable=", ".join(f"{count} {status}" for status, count in stored.unusable.items()) or "none",
         prompt_tokens=stored.prompt_tokens,
@@ -104,3 +104,13 @@ def write_datasheet(store: Path, stored: StoredSet, retry: float, agreement: lis
     path = datasheet_path(store, stored)
     write_text(path, text)
     return path
+
+
+def _agreement(found: Agreement | None) -> list[str]:
+    """Return the lines on the agreement with the crowd."""
+    if found is None:
+        return [""]
+    cells = (line.strip().partition("  ") for line in agreement_lines(found)[1:])
+    rows = [f"| {name.strip()} | {value.strip()} |" for name, _, value in cells]
+    remark = [] if found.pcc.measurable else [f"{NOTHING_FOLLOWS[0].upper()}{NOTHING_FOLLOWS[1:]}.", ""]
+    return ["", "## Agreement with the crowd", *remark, "| | |", "| --- | --- |", *rows, ""]

@@ -1,4 +1,4 @@
-"""What a server's refusals mean: which pass by themselves, which concern one request, which concern all."""
+"""What a server says: refusals that pass by themselves, concern one request, or all; counts and log-probabilities."""
 
 import time
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
+
+from invitro.labelling.exchange import TokenChoice
 
 EVERY_REQUEST = (401, 403, 404)
 """Statuses that any other request would get too: key, permission, model or address."""
@@ -90,3 +92,13 @@ def tokens_of(usage: dict[str, Any], name: str) -> int:
     """Return a count out of a server's ``usage``; 0 where it gives none."""
     value = usage.get(name)
     return int(value) if isinstance(value, int | float) else 0
+
+
+def choices_of(choice: dict[str, Any]) -> tuple[TokenChoice, ...]:
+    """Return the decoded tokens with their alternatives, the chosen one among them."""
+    found = []
+    for token in (choice.get("logprobs") or {}).get("content") or ():
+        alternatives = {one["token"]: float(one["logprob"]) for one in token.get("top_logprobs") or ()}
+        alternatives.setdefault(token["token"], float(token["logprob"]))
+        found.append(TokenChoice(token["token"], tuple(alternatives.items())))
+    return tuple(found)

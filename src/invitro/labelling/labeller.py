@@ -1,26 +1,30 @@
 """From a corpus to its label set: what ``label.py`` does, with plain arguments."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from invitro.data import Corpus, Reader
 from invitro.errors import InputError, refuse_if_any
-from invitro.files import SUFFIXES, suffix_of, whole_or_absent
+from invitro.files import SUFFIXES
 from invitro.labelling.datasheet import write_datasheet
 from invitro.labelling.exchange import Engine, Readout, Sampling
+from invitro.labelling.exports import export, exported
 from invitro.labelling.forms import ReplyForm
 from invitro.labelling.job import RETRY_TEMPERATURE, Job, estimate, reparse, run_job, set_info
+from invitro.labelling.parts import chosen, parts
 from invitro.labelling.prompts import Prompt, Renderer
-from invitro.labelling.reports import Estimate, JobReport
+from invitro.labelling.reports import Estimate, JobReport, agreement_lines
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text
-from invitro.labels.agreement import Agreement, agreement, told
+from invitro.labels.agreement import Agreement, agreement
 from invitro.labels.averages import stored_labels
 from invitro.labels.labelset import LabelSet
+from invitro.labels.published import published_sets
 from invitro.labels.store import LabelStore
 from invitro.scales import Scale
 
@@ -28,6 +32,8 @@ log = logging.getLogger(__name__)
 
 LOGPROBS = 20
 """Alternatives asked for by the `expected` readout: as many as common servers give."""
+PROVENANCE = ("base_url", "constraint", "dtype", "quantization", "max_model_len", "tensor_parallel_size")
+"""What a datasheet tells of an engine, where the engine has it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,8 @@ class Labelling:
         samples: answers a text.
         merges_digits: whether the model's tokenizer makes one token of neighbouring digits; then `expected` asks for
             spaces between them.
-        limit: only the first so many texts.
+        limit: only so many texts.
+        limit_seed: they are drawn at random by this seed; None takes the first.
         export: a table file for the labels.
         progress: whether a bar is shown; None shows it on a terminal.
         merge: another label store, whose answers are taken in first.
@@ -71,6 +78,7 @@ class Labelling:
     samples: int = 1
     merges_digits: bool = False
     limit: int | None = None
+    limit_seed: int | None = None
     export: str | None = None
     progress: bool | None = None
     merge: str | None = None
@@ -97,6 +105,8 @@ class Labelling:
                 f"samples={self.samples} at sampling.temperature=0 would be the same answer each time; "
                 "set sampling.temperature, such as 0.7"
             )
+        if self.limit_seed is not None and (isinstance(self.limit_seed, bool) or self.limit_seed < 0):
+            yield f"limit_seed: expected 0 or more, or null for the first texts, found {self.limit_seed}"
         if self.export is not None and not self.export.lower().endswith(SUFFIXES):
             yield f"export: expected a file ending in {', '.join(SUFFIXES)}, found {self.export!r}"
 
@@ -109,27 +119,50 @@ class Labelling:
 
 @dataclass(frozen=True)
 class Labelled:
-    """One corpus, labelled: the job's report, the labels, their agreement with the crowd, where there is one."""
+    """One corpus, labelled.
+
+    Args:
+        report: the job's.
+        labels: the label set.
+        agreement: with the crowd, where there is one.
+        datasheet: the file.
+        texts: the rows of the canonical table that were to be labelled.
+        prefix: of their ids in a combination.
+    """
 
     report: JobReport
     labels: LabelSet
     agreement: Agreement | None
     datasheet: Path
+    texts: pd.DataFrame
+    prefix: str
 
     def lines(self) -> list[str]:
-        """Return the report for people."""
-        told = ["  agreement with the crowd", *agreement_lines(self.agreement)] if self.agreement else []
-        return [*self.report.lines(), *told, f"  datasheet        {self.datasheet}"]
+        """Return the report for people, the agreement with the crowd first: without it the rest means little."""
+        stored = self.report.stored
+        return [
+            f"Label set {stored.id}  {stored.info.name}",
+            *agreement_lines(self.agreement),
+            *self.report.lines(),
+            f"  datasheet        {self.datasheet}",
+        ]
 
 
-def label(what: Labelling) -> list[Labelled]:
-    """Label a corpus, or each member of a combination; see `invitro.labelling.job.run_job`."""
-    corpus = what.reader.read(what.scale)
+def label(what: Labelling, corpus: Corpus | None = None) -> list[Labelled]:
+    """Label a corpus, or each member of a combination; see `invitro.labelling.job.run_job`.
+
+    Args:
+        what: is to be labelled, and how.
+        corpus: what ``what.reader`` reads, where that has been read already.
+    """
+    corpus = corpus or what.reader.read(what.scale)
     done, tables = [], []
     with LabelStore(what.store) as store:
         if what.merge is not None:
             log.info("%s: %d new answers taken in from %s", what.store, store.merge(what.merge), what.merge)
-        for name, table, prefix in parts(corpus, what.limit):
+        for name, table, prefix in parts(corpus, chosen(corpus.table, what.limit, what.limit_seed)):
+            for line in published_already(what, name):
+                log.warning(line)
             job = _job(what, store, corpus, name)
             for stored in store.sets(id=job.info.id) if what.reparse else ():
                 changed = reparse(store, stored, what.form)
@@ -137,64 +170,37 @@ def label(what: Labelling) -> list[Labelled]:
             report = run_job(job, CorpusTexts(table))
             labels = stored_labels(store, report.stored, what.scale)
             found = _agreement(table, labels)
-            sheet = write_datasheet(
-                what.store, report.stored, RETRY_TEMPERATURE, agreement_lines(found) if found else []
-            )
-            done.append(Labelled(report, labels, found, sheet))
-            tables.append(_exported(table, labels, what.scale.construct, prefix))
+            sheet = write_datasheet(what.store, report.stored, RETRY_TEMPERATURE, found)
+            done.append(Labelled(report, labels, found, sheet, table, prefix))
+            if what.export is not None:
+                tables.append(exported(table, labels, what.scale.construct, prefix))
     if what.export is not None:
         export(pd.concat(tables, ignore_index=True), Path(what.export))
     return done
 
 
-def dry_run(what: Labelling) -> list[tuple[str, Estimate]]:
-    """Count and price what `label` would ask, by corpus; nothing is asked."""
-    corpus = what.reader.read(what.scale)
-    with LabelStore(what.store) as store:
-        return [
-            (name, estimate(_job(what, store, corpus, name), CorpusTexts(table)))
-            for name, table, _ in parts(corpus, what.limit)
-        ]
+def dry_run(what: Labelling, corpus: Corpus | None = None) -> list[tuple[str, Estimate]]:
+    """Count and price what `label` would ask, by corpus; nothing is asked, and no store is made."""
+    corpus = corpus or what.reader.read(what.scale)
+    found = []
+    with LabelStore(what.store if what.store.is_file() else ":memory:") as store:
+        for name, table, _ in parts(corpus, chosen(corpus.table, what.limit, what.limit_seed)):
+            for line in published_already(what, name):
+                log.warning(line)
+            found.append((name, estimate(_job(what, store, corpus, name), CorpusTexts(table))))
+    return found
 
 
-def parts(corpus: Corpus, limit: int | None = None) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    """Yield name, table and id prefix of each corpus whose label set is concerned; ids are the corpus's own.
-
-    A combination's members are label sets of their own, which other combinations share.
-    """
-    table = corpus.table if limit is None else corpus.table.head(limit)
-    if len(corpus.label_corpora) == 1:
-        yield corpus.label_corpora[0], table, ""
-        return
-    for name in corpus.label_corpora:
-        prefix = f"{name}:"
-        own = table.loc[table["text_id"].str.startswith(prefix)]
-        if len(own):
-            yield name, own.assign(text_id=own["text_id"].str.removeprefix(prefix)), prefix
-
-
-def agreement_lines(found: Agreement) -> list[str]:
-    """Return the agreement of LLM and crowd for people, figures with 95 % intervals."""
-    figures = {
-        "PCC": told(found.pcc),
-        "CCC": told(found.ccc),
-        "alpha": told(found.alpha),
-        "RMSE": str(found.rmse),
-        "mean bias": f"{found.bias} (positive: the LLM scores higher)",
-    }
-    return [f"    {name:<14} {figure}" for name, figure in figures.items()] + [f"    {'texts':<14} {found.n}"]
-
-
-def export(table: pd.DataFrame, path: Path) -> None:
-    """Write labels in the format of published label files; Parquet, CSV, TSV or JSONL by suffix."""
-    suffix = suffix_of(path)
-    with whole_or_absent(path) as temporary:
-        if suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
-        elif suffix == ".jsonl":
-            table.to_json(temporary, orient="records", lines=True, force_ascii=False)
-        else:
-            table.to_csv(temporary, index=False, sep="\t" if suffix == ".tsv" else ",")
+def published_already(what: Labelling, corpus: str) -> Iterator[str]:
+    """Say that labels by this model with this prompt are published, where that is so."""
+    wanted = (corpus, what.llm, what.prompt.name, what.scale.name)
+    for one in published_sets():
+        if (one.corpus, one.llm, one.prompt, one.scale) == wanted:
+            yield (
+                f"{one.name}: labels of this name are published already ({one.licence}); train.py and report=true find "
+                "them without a question to any model. What is asked now makes another set, and train.py will want to "
+                "know which: llm.set_id=published, or the id of the new one"
+            )
 
 
 def _job(what: Labelling, store: LabelStore, corpus: Corpus, name: str) -> Job:
@@ -202,19 +208,23 @@ def _job(what: Labelling, store: LabelStore, corpus: Corpus, name: str) -> Job:
     renderer = Renderer(what.prompt, what.form)
     shots = Shots(corpus, what.prompt.shots, what.prompt.shots_seed)
     empty = Text("", "")
-    about = {
+    usual = shots.of(empty)
+    answering = getattr(what.engine, "engine", what.engine)  # on a cluster, what runs in its workers
+    engine = {name: value for name in PROVENANCE if (value := getattr(answering, name, None)) is not None}
+    about: dict[str, Any] = {
         "version": version("invitro"),
         "licence": corpus.licence,
         "citation": corpus.citation,
         "scale": asdict(what.scale),
-        "messages": renderer.messages(empty, tuple(_nameless(one) for one in shots.of(empty))),
+        "messages": renderer.messages(empty, tuple(_nameless(one) for one in usual)),
         "price": vars(what.engine.price),
+        "engine": {"class": type(answering).__name__} | engine,
     }
     return Job(
         store=store,
         engine=what.engine,
         renderer=renderer,
-        info=set_info(name, what.llm, what.engine, renderer, what.sampling, about),
+        info=set_info(name, what.llm, what.engine, renderer, what.sampling, about, usual),
         sampling=what.sampling,
         examples=shots.of,
         samples=what.samples,
@@ -235,17 +245,3 @@ def _agreement(table: pd.DataFrame, labels: LabelSet) -> Agreement | None:
     if both.sum() < 2:
         return None
     return agreement(crowd[both], llm[both], table["group_id"].to_numpy()[both], ("crowd", "llm"))
-
-
-def _exported(table: pd.DataFrame, labels: LabelSet, construct: str, prefix: str) -> pd.DataFrame:
-    """Return the exported rows: ids, ``llm_<construct>``, spread, item scores; one a text, blank without a label."""
-    columns: Sequence[str] = [name for name in labels.labels.columns if name.startswith("llm_") and name != "llm_label"]
-    of_texts = labels.labels.reindex(table["text_id"])
-    out = pd.DataFrame({"text_id": (prefix + table["text_id"]).to_numpy()})
-    out[f"llm_{construct}"] = of_texts["llm_label"].to_numpy()
-    if of_texts["spread"].notna().any():
-        out["spread"] = of_texts["spread"].to_numpy()
-    for name in columns:
-        if name not in out:  # an item may be called as the construct is
-            out[name] = of_texts[name].to_numpy()
-    return out

@@ -12,11 +12,12 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from invitro.errors import InputError, refuse_if_any
-from invitro.labelling.exchange import Price, Reply, Request, TokenChoice
-from invitro.labelling.http import TransientError, failure_of, permanent, tokens_of, without
-from invitro.labelling.tokenizers import counter
+from invitro.labelling.exchange import Price, Reply, Request
+from invitro.labelling.http import TransientError, choices_of, failure_of, permanent, tokens_of, without
+from invitro.labelling.tokenizers import APPROXIMATE, counter
 
 CONSTRAINTS = ("response_format", "structured_outputs", "none")
+LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 LONGEST_WAIT = 600.0
 """Seconds; a server that asks for more is asked again after this."""
 
@@ -40,8 +41,10 @@ class OpenAICompatible:
             logged. None sends no key.
         constraint: ``response_format`` sends the standard JSON schema where the reply is JSON; ``structured_outputs``
             is vLLM's own field, for digits too; ``none`` leaves the model free.
-        tokenizer: counts tokens for dry runs: ``tiktoken``, ``server`` (vLLM's ``/tokenize``), or the folder or name of
-            a Hugging Face tokenizer.
+        tokenizer: counts tokens for dry runs: ``tiktoken``, ``server`` (vLLM's ``/tokenize``), the folder or name of
+            a Hugging Face tokenizer, or ``approximate``, which only reckons and says so.
+        limit_field: what the server calls the most tokens of a reply: ``max_tokens``, or ``max_completion_tokens`` as
+            OpenAI's newer models do.
         concurrency: most requests in flight.
         timeout: seconds for one try.
         tries: of one request, the first included.
@@ -58,6 +61,7 @@ class OpenAICompatible:
     key_env: str | None = None
     constraint: str = "response_format"
     tokenizer: str = "tiktoken"
+    limit_field: str = "max_tokens"
     concurrency: int = 16
     timeout: float = 120.0
     tries: int = 8
@@ -75,6 +79,8 @@ class OpenAICompatible:
     def _problems(self) -> Iterator[str]:
         if self.constraint not in CONSTRAINTS:
             yield f"llm.engine.constraint: expected one of {', '.join(CONSTRAINTS)}, found {self.constraint!r}"
+        if self.limit_field not in LIMIT_FIELDS:
+            yield f"llm.engine.limit_field: expected one of {', '.join(LIMIT_FIELDS)}, found {self.limit_field!r}"
         if not str(self.base_url).startswith(("http://", "https://")):
             yield f"llm.engine.base_url: expected an address such as http://localhost:8000/v1, found {self.base_url!r}"
         for name in ("concurrency", "tries", "timeout"):
@@ -111,6 +117,11 @@ class OpenAICompatible:
                     task.cancel()
                 runner.run(_gone(flying))
                 runner.run(client.aclose())
+
+    @property
+    def approximate(self) -> bool:
+        """Whether `count_tokens` reckons instead of counting."""
+        return self.tokenizer == APPROXIMATE
 
     def count_tokens(self, messages: tuple[dict[str, str], ...]) -> int:
         """Count a chat's tokens as `tokenizer` says."""
@@ -172,7 +183,7 @@ class OpenAICompatible:
         if permanent(failure):
             raise InputError(
                 f"{self.base_url} refuses model {self.model}: {failure}. Check llm.model, llm.engine.base_url and the "
-                f"key in {self.key_env or 'llm.engine.key_env'}; what was answered before is stored"
+                f"key in {self.key_env or 'llm.engine.key_env'}"
             )
         if not failure.transient:
             return Reply(request, "", "error", str(failure))
@@ -190,7 +201,7 @@ class OpenAICompatible:
             "model": self.model,
             "messages": list(request.messages),
             "temperature": sampling.temperature,
-            "max_tokens": sampling.max_tokens,
+            self.limit_field: sampling.max_tokens,
         }
         if sampling.seed is not None:
             body["seed"] = sampling.seed
@@ -217,20 +228,10 @@ class OpenAICompatible:
             request=request,
             text=text,
             finish={"content_filter": "refusal"}.get(finish, finish if finish in ("length", "refusal") else "stop"),
-            tokens=_choices(choice),
+            tokens=choices_of(choice),
             prompt_tokens=tokens_of(usage, "prompt_tokens"),
             completion_tokens=tokens_of(usage, "completion_tokens"),
         )
-
-
-def _choices(choice: dict[str, Any]) -> tuple[TokenChoice, ...]:
-    """Return the decoded tokens with their alternatives, the chosen one among them."""
-    found = []
-    for token in (choice.get("logprobs") or {}).get("content") or ():
-        alternatives = {one["token"]: float(one["logprob"]) for one in token.get("top_logprobs") or ()}
-        alternatives.setdefault(token["token"], float(token["logprob"]))
-        found.append(TokenChoice(token["token"], tuple(alternatives.items())))
-    return tuple(found)
 
 
 Tasks = set[asyncio.Task[Reply]]

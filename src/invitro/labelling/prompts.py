@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -46,22 +46,23 @@ class Prompt:
     """How an LLM is asked: two templates, the fixed part (``system``) and the part with the text (``user``).
 
     Templates see ``scale`` (``name``, ``construct``, ``instructions``), ``items`` (``name`` and ``statement``), ``low``
-    and ``high`` of what is asked for, as text, ``count`` of scores, ``digits`` (whether digits are read),
-    ``separated``, ``begin`` and ``end`` (the marks), ``language``, ``examples`` (``essay``, fenced, and ``score``), and
-    in ``user`` also ``writer`` (what is known, in words) and ``essay`` (the text, fenced). An unknown name is an error.
+    and ``high`` of each item (of the one score, where no items are asked for), ``minimum`` and ``maximum`` of the whole
+    scale, all as text, ``count`` of these items, ``digits`` (whether digits are read), ``separated``, ``begin`` and
+    ``end`` (the marks), ``language``, ``examples`` (``essay``, fenced, and ``score``), and in ``user`` also ``writer``
+    (what is known, in words) and ``essay`` (the text, fenced). An unknown name is an error.
 
     Args:
         name: the choice of the group ``prompt``.
         system: template of the fixed part: task, scale, reply format.
         user: template of the rest; it ends in ``{{ essay }}``.
         overall: one score for the whole scale instead of one an item.
+        total: one score for the whole scale after those of the items; see `ReplyForm`.
         reasoning: brief reasoning comes before the scores.
         shots: how many examples of the training split are shown.
         shots_seed: which ones.
         codes: the demographic columns that the writer is described by, each with its codes in words; values that are
             no codes are taken as they are. None tells nothing about the writer.
         languages: what ``language`` can be; the first serves texts in any other. Empty is a prompt in one language.
-        wordings: ``scale -> language -> instructions, and item -> statement``, where a scale has been translated.
 
     Raises:
         InputError: naming every fault of templates and settings.
@@ -71,12 +72,12 @@ class Prompt:
     system: str
     user: str
     overall: bool = False
+    total: bool = False
     reasoning: bool = False
     shots: int = 0
     shots_seed: int = 0
     codes: dict[str, dict[str, str]] | None = None
     languages: Sequence[str] = ()
-    wordings: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         refuse_if_any(self._problems())
@@ -106,7 +107,7 @@ class Prompt:
 
     def form(self, scale: Any, readout: Readout, separated: bool = False) -> ReplyForm:
         """Return the form of the replies that this prompt asks for."""
-        return ReplyForm(scale, readout, self.overall, self.reasoning, separated)
+        return ReplyForm(scale, readout, self.overall, self.reasoning, separated, self.total)
 
 
 class Renderer:
@@ -130,6 +131,21 @@ class Renderer:
                 self.messages(Text("check", "a text", language=language), (example,))
             except (TemplateError, TypeError, ValueError) as error:
                 raise InputError(f"prompt {prompt.name}: cannot be rendered: {error}") from error
+
+    def hash(self, examples: tuple[Example, ...] = ()) -> str:
+        """Hash of what the fixed part is made of: the prompt, the scale's words, and the `examples` commonly shown.
+
+        Labels under different hashes are different label sets; else an edited questionnaire would fill up what another
+        one began.
+        """
+        scale = self.form.scale
+        words = [scale.construct, scale.instructions, [item.statement for item in scale.items]]
+        asked = [self.prompt.hash, words, {one: dict(scale.translations[one]) for one in self._translated()}]
+        shown = [[one.text.text, one.score] for one in examples]
+        return hashlib.sha256(json.dumps([asked, shown], sort_keys=True).encode()).hexdigest()[:16]
+
+    def _translated(self) -> list[str]:
+        return [one for one in self.prompt.languages if one in self.form.scale.translations]
 
     def messages(self, text: Text, examples: tuple[Example, ...] = ()) -> Messages:
         """Return the chat that asks for the scores of `text`: the fixed part, then the text."""
@@ -170,7 +186,7 @@ class Renderer:
 
     def _make_values(self, language: str) -> Mapping[str, Any]:
         form, scale = self.form, self.form.scale
-        words = self.prompt.wordings.get(scale.name, {}).get(language, {})
+        words = scale.translations.get(language, {})
         items = [{"name": item.name, "statement": words.get(item.name, item.statement)} for item in scale.items]
         about = {"construct": scale.construct, "instructions": words.get("instructions", scale.instructions)}
         return {
@@ -178,7 +194,9 @@ class Renderer:
             "items": items,
             "low": f"{form.low:g}",
             "high": f"{form.high:g}",
-            "count": len(form.names),
+            "minimum": f"{scale.minimum:g}",
+            "maximum": f"{scale.maximum:g}",
+            "count": 1 if form.overall else len(items),
             "digits": form.readout != Readout.TEXT,
             "separated": form.separated,
             "begin": BEGIN,

@@ -1,7 +1,7 @@
-"""What raters have in common and where they part: by LLM, prompt, revision and sample, and text by text."""
+"""What raters have in common and where they part: by LLM, prompt, revision, variant and sample, and text by text."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import pandas as pd
@@ -14,10 +14,11 @@ STEP = 1.0
 SLACK = 1e-9
 """What rounding may add to a difference: 4.4 - 3.4 is not more than 1."""
 ALIKE = {
-    "llm": ("prompt", "sample"),
-    "prompt": ("llm", "revision", "sample"),
-    "revision": ("llm", "prompt", "sample"),
-    "sample": ("llm", "prompt", "revision"),
+    "llm": ("prompt", "variant", "sample"),
+    "prompt": ("llm", "revision", "variant", "sample"),
+    "revision": ("llm", "prompt", "variant", "sample"),
+    "variant": ("llm", "prompt", "revision", "sample"),
+    "sample": ("llm", "prompt", "revision", "variant"),
 }
 """What has to be the same for raters to be compared by each attribute; two LLMs cannot share a revision."""
 
@@ -30,13 +31,15 @@ class Rater:
         llm: the model, as a choice of the group ``llm``.
         prompt: as a choice of the group ``prompt``.
         revision: of the model.
-        sample: the number of the sample, where a text was scored several times.
+        sample: the number of the sample, where a text was scored several times; None is the mean of all samples.
+        variant: what else decides the scores, such as the readout.
     """
 
     llm: str | None = None
     prompt: str | None = None
     revision: str | None = None
     sample: int | None = None
+    variant: str | None = None
 
     @property
     def model(self) -> str:
@@ -57,7 +60,7 @@ class PromptShift:
     """What the choice of the prompt does to the scores of one model.
 
     Args:
-        model: the model, with its revision where one is known.
+        model: the model, with its revision and variant where such are known.
         prompts: those compared; samples of one prompt are averaged first.
         n: texts scored with each of them.
         pcc: correlation between two prompts; None for more than two.
@@ -79,21 +82,32 @@ class PromptShift:
 
 
 def facets(raters: Mapping[str, Rater]) -> list[Facet]:
-    """Return the sets of raters to compare: all, those that differ in one attribute only, and all LLM labellings."""
-    found = [Facet("all raters", tuple(raters))]
-    llms = {name: rater for name, rater in raters.items() if rater.llm is not None}
+    """Return the sets of raters to compare: all, those that differ in one attribute only, and all LLM labellings.
+
+    A mean agrees with the samples it is made of as a matter of course: where both are raters, samples are compared
+    among themselves only.
+    """
+    whole = {name: rater for name, rater in raters.items() if not _is_part(rater, raters)}
+    found = [Facet("all raters", tuple(whole))]
+    llms = {name: rater for name, rater in whole.items() if rater.llm is not None}
     for attribute, same in ALIKE.items():
         groups: dict[tuple[object, ...], list[str]] = {}
-        for name, rater in llms.items():
+        samples = {name: rater for name, rater in raters.items() if rater.sample is not None}
+        for name, rater in (samples if attribute == "sample" else llms).items():
             groups.setdefault(tuple(getattr(rater, one) for one in same), []).append(name)
         for key, names in groups.items():
-            if len({getattr(llms[name], attribute) for name in names}) > 1:
+            if len({getattr(raters[name], attribute) for name in names}) > 1:
                 fixed = ", ".join(f"{one} {value}" for one, value in zip(same, key, strict=True) if value is not None)
                 what = f"between {'LLMs' if attribute == 'llm' else attribute + 's'}{f' ({fixed})' if fixed else ''}"
                 found.append(Facet(what, tuple(names)))
     if len(llms) > 1 and tuple(llms) not in [facet.raters for facet in found]:
         found.append(Facet("all LLM labels", tuple(llms)))
     return found
+
+
+def _is_part(rater: Rater, raters: Mapping[str, Rater]) -> bool:
+    """Whether this is a sample whose mean is a rater too."""
+    return rater.sample is not None and replace(rater, sample=None) in raters.values()
 
 
 def prompt_shifts(
@@ -104,7 +118,7 @@ def prompt_shifts(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Iterator[PromptShift]:
-    """Compare every two prompts of each model, and all of them where there are more than two.
+    """Compare every two prompts of each model and variant, and all of them where there are more than two.
 
     Args:
         ratings: one row a text, one column a rater.
@@ -114,11 +128,16 @@ def prompt_shifts(
         resamples: see `pairwise`.
         seed: see `pairwise`.
     """
-    for model in dict.fromkeys(rater.model for rater in raters.values() if rater.llm is not None and rater.prompt):
+    prompted = {
+        name: rater
+        for name, rater in raters.items()
+        if rater.llm is not None and rater.prompt and not _is_part(rater, raters)
+    }
+    for model, variant in dict.fromkeys((rater.model, rater.variant) for rater in prompted.values()):
         columns: dict[str, list[str]] = {}
-        for name, rater in raters.items():
-            if rater.model == model and rater.llm is not None and rater.prompt:
-                columns.setdefault(rater.prompt, []).append(name)
+        for name, rater in prompted.items():
+            if (rater.model, rater.variant) == (model, variant):
+                columns.setdefault(str(rater.prompt), []).append(name)
         own = {name for names in columns.values() for name in names}
         with_crowd = [pair.pcc.measurable for pair in pairs if raters[pair.a].llm is None and pair.b in own]
         measurable = any(with_crowd) if with_crowd else None
@@ -129,7 +148,7 @@ def prompt_shifts(
             spread = scores.max(axis=1) - scores.min(axis=1)
             two = pairwise(scores, groups, resamples, seed)[0] if len(prompts) == 2 else None
             yield PromptShift(
-                model=model,
+                model=f"{model} ({variant})" if variant else model,
                 prompts=prompts,
                 n=len(scores),
                 pcc=two.pcc if two else None,
@@ -138,6 +157,36 @@ def prompt_shifts(
                 moved=float((spread > STEP + SLACK).mean()),
                 measurable=measurable,
             )
+
+
+def agreement_in_parts(
+    ratings: pd.DataFrame,
+    raters: Mapping[str, Rater],
+    parts: "pd.Series[str]",
+    groups: Groups = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Iterator[tuple[str, Agreement]]:
+    """Yield every LLM's agreement with the crowd in each part of the texts, such as each corpus of a combination.
+
+    Corpora differ in their mean scores, which alone makes a correlation over several of them: it belongs to none.
+
+    Args:
+        ratings: one row a text, one column a rater.
+        raters: what is known of each column.
+        parts: the part of each text by text id; with one part only there is nothing to tell.
+        groups: see `pairwise`, as the rest.
+        resamples: see `pairwise`.
+        seed: see `pairwise`.
+    """
+    of_texts = parts.reindex(ratings.index)
+    names = list(dict.fromkeys(of_texts.dropna()))
+    for part in names if len(names) > 1 else []:
+        rows = ratings[(of_texts == part).to_numpy()]
+        for crowd in (name for name, rater in raters.items() if rater.llm is None):
+            for name, rater in raters.items():
+                if rater.llm is not None and rows[[crowd, name]].notna().all(axis=1).sum() > 1:
+                    yield part, pairwise(rows[[crowd, name]], groups, resamples, seed)[0]
 
 
 def disagreements(ratings: pd.DataFrame) -> pd.DataFrame:

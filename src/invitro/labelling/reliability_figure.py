@@ -1,30 +1,23 @@
 """The reliability report's heat map: every two raters in one square, legible in one column of a two-column page."""
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from invitro.files import whole_or_absent
+from invitro import charts
 from invitro.labels.agreement import Agreement, Estimate
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    import altair as alt
 
-COLUMN, PAGE = 3.5, 7.16
-"""Widths in inches of one column, and of a page of two."""
 NARROW, ROOMY = 4, 8
 """Most raters that one column takes, and a page, with intervals in the cells."""
-STYLE: Any = {
-    "font.size": 7, "hatch.linewidth": 0.4, "hatch.color": "#c4c4c4", "pdf.fonttype": 42, "svg.fonttype": "none",
-    "svg.hashsalt": "invitro",
-}  # fmt: skip
-UNDATED: dict[str, Any] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-"""Formats, and what keeps the same figure the same file."""
-NEUTRAL = "#f2f2f2"
+NEUTRAL, HATCH, LINES = "#f2f2f2", "#c4c4c4", 5
+"""Ground and hatching of a cell that is not measurable, and the hatching's lines on either side of its diagonal."""
 
 Cells = list[list[Estimate | None]]
 
@@ -40,16 +33,7 @@ def heat_map(names: Sequence[str], pairs: Sequence[Agreement], path: Path) -> li
         pairs: agreement of every two of them, in the order of `names`.
         path: without a suffix.
     """
-    import matplotlib as mpl
-
-    with mpl.rc_context(STYLE):
-        figure = _drawn(names, _cells(names, pairs))
-        written = []
-        for suffix, metadata in UNDATED.items():
-            written.append(path.with_name(f"{path.name}.{suffix}"))
-            with whole_or_absent(written[-1]) as temporary:
-                figure.savefig(temporary, dpi=300, metadata=metadata)
-    return written
+    return charts.save(_drawn(names, _cells(names, pairs)), path)
 
 
 def _cells(names: Sequence[str], pairs: Sequence[Agreement]) -> Cells:
@@ -62,57 +46,86 @@ def _cells(names: Sequence[str], pairs: Sequence[Agreement]) -> Cells:
     return cells
 
 
-def _drawn(names: Sequence[str], cells: Cells) -> "Figure":
-    """Draw the square, its colour bar and its names."""
-    from matplotlib.figure import Figure
+def _drawn(names: Sequence[str], cells: Cells) -> "alt.TopLevelMixin":
+    """Draw the square, its colour bar and its names; a cell spans 1 on either axis."""
+    import altair as alt
 
-    size, wide = len(names), len(names) > NARROW
-    width, points = PAGE if wide else COLUMN, {2: 7.0, 3: 7.0, NARROW: 5.5}.get(len(names), 6.0)
-    figure = Figure(figsize=(width, 0.8 * width), layout="constrained")
-    axes = figure.add_subplot()
-    coloured = [[cell.value if cell and cell.measurable else np.nan for cell in row] for row in cells]
-    image = axes.imshow(np.array(coloured), cmap="cividis", vmin=0, vmax=1)
-    axes.set_facecolor(NEUTRAL)
-    for row, line in enumerate(cells):
-        for column, cell in enumerate(line):
-            if cell:
-                _write(axes, column, row, cell, points, intervals=size <= ROOMY)
-            else:
-                _fill(axes, column, row, facecolor="white")
-    labels = [_wrapped(name) for name in names]
-    axes.set_xticks(range(size), labels)
-    axes.set_yticks(range(size), labels)
-    axes.tick_params(length=0)
-    if size > 3:
-        axes.tick_params(axis="x", rotation=90)
-    axes.set_xticks(np.arange(size - 1) + 0.5, minor=True)
-    axes.set_yticks(np.arange(size - 1) + 0.5, minor=True)
-    axes.tick_params(which="minor", length=0)
-    axes.grid(which="minor", color="white", linewidth=1.5)
-    axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, aspect=30, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.set_label("PCC above the diagonal, α below")
-    return figure
+    size = len(names)
+    points = {2: 8.0, 3: 7.0, NARROW: 5.5}.get(size, 6.0)
+    rows = [
+        _cell(column, row, cell, size) for row, line in enumerate(cells) for column, cell in enumerate(line) if cell
+    ]
+    x, x2 = alt.X("column:Q", **_axis(names, turned=size > 3)), alt.X2("right:Q")
+    y, y2 = alt.Y("row:Q", **_axis(names, turned=False), sort="descending"), alt.Y2("below:Q")
+    colour = alt.Color(
+        "value:Q",
+        scale=alt.Scale(scheme="cividis", domain=[0, 1], clamp=True),
+        legend=alt.Legend(
+            title="PCC above the diagonal, α below", orient="right", titleOrient="right", gradientThickness=6,
+            gradientLength={"expr": "height"}, titleAlign="center", titleAnchor="middle",
+        ),
+    )  # fmt: skip
+    data = alt.Chart({"values": rows})
+    square: Any = {"stroke": "white", "strokeWidth": 1.5}
+    layers = [
+        data.transform_filter("datum.measurable").mark_rect(**square).encode(x, y, x2, y2, colour),
+        data.transform_filter("!datum.measurable").mark_rect(fill=NEUTRAL, **square).encode(x, y, x2, y2),
+        alt.Chart({"values": list(_hatching(rows))}).mark_rule(color=HATCH, strokeWidth=0.4).encode(x, y, x2, y2),
+        data.mark_text(fontSize=points, lineHeight=1.2 * points, baseline="middle", lineBreak="\n").encode(
+            alt.X("middle:Q"),
+            alt.Y("centre:Q"),
+            alt.Text("text:N"),
+            color=alt.condition("datum.measurable && datum.value < 0.5", alt.value("white"), alt.value("black")),
+        ),
+    ]
+    width = charts.PAGE if size > NARROW else charts.COLUMN
+    return alt.layer(*layers).properties(
+        width=width, height=round(0.8 * width), autosize=alt.AutoSizeParams(type="fit", contains="padding")
+    )
 
 
-def _write(axes: "Axes", column: int, row: int, cell: Estimate, points: float, intervals: bool) -> None:
-    """Write a figure into its cell, with its interval where there is room."""
+def _cell(column: int, row: int, cell: Estimate, size: int) -> dict[str, Any]:
+    """Return where a cell lies, its figure and, where there is room, the interval."""
     lines = ["–" if np.isnan(cell.value) else f"{cell.value:z.2f}"]
-    if intervals and not np.isnan(cell.low):
+    if size <= ROOMY and not np.isnan(cell.low):
         lines.append(f"[{cell.low:z.2f}, {cell.high:z.2f}]")
     if not cell.measurable:
         lines.append("n.m.")
-        _fill(axes, column, row, fill=False, hatch="/////")
-    colour = "white" if cell.measurable and cell.value < 0.5 else "black"
     text = "\n".join(lines).replace("-", "\N{MINUS SIGN}")
-    axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=points)
+    middle = row + 0.5 - 0.075 * (len(lines) - 1)  # several lines hang from the first
+    return {
+        "column": column, "right": column + 1, "middle": column + 0.5, "row": row, "below": row + 1, "centre": middle,
+        "value": None if np.isnan(cell.value) else cell.value, "measurable": cell.measurable, "text": text,
+    }  # fmt: skip
 
 
-def _fill(axes: "Axes", column: int, row: int, **style: Any) -> None:
-    from matplotlib.patches import Rectangle
+def _hatching(cells: Sequence[dict[str, Any]]) -> Iterator[dict[str, float]]:
+    """Yield lines at 45 degrees through the cells that are not measurable."""
+    for cell in cells:
+        if cell["measurable"]:
+            continue
+        for shift in np.linspace(-1, 1, 2 * LINES + 1)[1:-1]:  # the line y = 1 - x + shift, clipped to the unit square
+            left, right = max(0.0, float(shift)), min(1.0, 1 + float(shift))
+            yield {
+                "column": cell["column"] + left, "right": cell["column"] + right,
+                "row": cell["row"] + 1 - left + float(shift), "below": cell["row"] + 1 - right + float(shift),
+            }  # fmt: skip
 
-    axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, linewidth=0, **style))
+
+def _axis(names: Sequence[str], turned: bool) -> dict[str, Any]:
+    """Return scale and axis of one side: names in the middle of their cells, no ticks, no line."""
+    import altair as alt
+
+    lines = json.dumps({i + 0.5: _wrapped(name).splitlines() for i, name in enumerate(names)})
+    raised: Any = {"condition": {"test": f"({lines})[datum.value].length > 1", "value": -4}, "value": 0}
+    return {
+        "scale": alt.Scale(domain=[0, len(names)], nice=False, zero=False),
+        "axis": alt.Axis(
+            values=[i + 0.5 for i in range(len(names))], labelExpr=f"({lines})[datum.value]", labelAngle=-90 * turned,
+            labelOffset=raised, labelLineHeight=8,
+            title=None, ticks=False, domain=False, grid=False, labelOverlap=False, labelLimit=120,
+        ),
+    }  # fmt: skip
 
 
 def _wrapped(name: str, width: int = 12) -> str:

@@ -97,12 +97,44 @@ def pairs_section(title: str, pairs: Sequence[Agreement], paper: Published, crow
     return Section(title, table, (*notes, "paper: Hasan et al., on the texts named below, which need not be these."))
 
 
-def alpha_section(alphas: Sequence[tuple[Facet, Estimate]]) -> Section:
-    """Write alpha of several raters."""
-    rows = [
-        {"compared": facet.what, "raters": ", ".join(facet.raters), "n": str(alpha.n), "alpha": _told(alpha)}
-        for facet, alpha in alphas
-    ]
+def common_section(pairs: Sequence[Agreement], texts: int, short: Sequence[str]) -> Section:
+    """Write the pairs on common texts, and who is left out for having scored too few."""
+    section = pairs_section(f"On the {texts} texts that all scored", pairs, {}, [])
+    left = f"Left out, having scored fewer than half of the texts: {', '.join(short)}."
+    return section._replace(notes=(*section.notes, left)) if short else section
+
+
+def parts_table(parts: Sequence[tuple[str, Agreement]]) -> pd.DataFrame:
+    """Return one row a part and LLM."""
+    table = pairs_table({"pair": [pair for _, pair in parts]}, {}).drop(columns="texts")
+    table.insert(0, "part", [part for part, _ in parts])
+    return table[[name for name in table if not str(name).startswith("paper_")]]
+
+
+def parts_section(
+    parts: Sequence[tuple[str, Agreement]], raters: Mapping[str, Rater], figures: Sequence[Mapping[str, Any]]
+) -> Section:
+    """Write agreement with the crowd part by part, with the paper's figures where they are of the same part."""
+    rows = []
+    for part, pair in parts:
+        here = [figure for figure in figures if f"{figure['corpus']} {figure['split']}" == part]
+        found = of_paper(here, raters[pair.a], raters[pair.b])
+        row = {"part": part, "rater": pair.b, "n": str(pair.n)}
+        row |= {"PCC": _told(pair.pcc), "CCC": _told(pair.ccc), "alpha": _told(pair.alpha)}
+        row |= {"RMSE": _number(pair.rmse.value), "bias": f"{pair.bias.value:+.4f}"}
+        rows.append(row | {"paper": ", ".join(f"{_upper(name)} {_published(value)}" for name, value in found.items())})
+    table = pd.DataFrame(rows)
+    return Section(
+        "Agreement with the crowd, part by part", table if table["paper"].any() else table.drop(columns="paper")
+    )
+
+
+def alpha_section(alphas: Sequence[tuple[Facet, Estimate]], guessing: Sequence[str]) -> Section:
+    """Write alpha of several raters; where all of them are `guessing`, nothing is said of what they differ in."""
+    rows = []
+    for facet, alpha in alphas:
+        told = f"{NOT_MEASURABLE} with this model" if set(facet.raters) <= set(guessing) else _told(alpha)
+        rows.append({"compared": facet.what, "raters": ", ".join(facet.raters), "n": str(alpha.n), "alpha": told})
     return Section("Krippendorff's alpha of several raters", pd.DataFrame(rows), ("n: texts that two or more scored.",))
 
 
@@ -150,27 +182,33 @@ def paper_section(paper: Mapping[str, Any]) -> Section:
     return Section("The paper's figures", pd.DataFrame(rows), (str(paper["source"]),))
 
 
-def terminal(heading: str, sections: Sequence[Section], files: Sequence[Path]) -> str:
+def terminal(head: Sequence[str], sections: Sequence[Section], files: Sequence[Path]) -> str:
     """Join everything as plain text."""
-    parts = [heading]
+    parts = ["\n".join(head)]
     for section in sections:
         rows = [[str(name) for name in section.table.columns], *section.table.to_numpy().tolist()]
         widths = [max(len(row[column]) for row in rows) for column in range(section.table.shape[1])]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         parts.append("\n".join([section.title, *lines, *section.notes]))
-    parts.append("Written: " + ", ".join(str(path) for path in files))
+    parts.append("\n".join(["Written:", *(f"  {_short(path)}" for path in files)]))
     return "\n\n".join(parts)
 
 
-def markdown(heading: str, sections: Sequence[Section], figure: str) -> str:
+def markdown(head: Sequence[str], sections: Sequence[Section], figure: str) -> str:
     """Join everything as Markdown, with the heat map after the first table."""
-    parts = ["# Reliability", heading]
+    parts = ["# Reliability", *head]
     for number, section in enumerate(sections):
         lines = [list(section.table.columns), ["---"] * section.table.shape[1], *section.table.to_numpy().tolist()]
         rows = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
         parts += [f"## {section.title}", rows, "\n\n".join(section.notes)]
         parts += [f"![PCC above and alpha below the diagonal]({figure})"] if number == 0 else []
     return "\n\n".join(parts) + "\n"
+
+
+def _short(path: Path) -> Path:
+    """Return `path` as seen from the working directory, where it lies below it."""
+    whole, here = path.absolute(), Path.cwd()
+    return whole.relative_to(here) if whole.is_relative_to(here) else path
 
 
 def _columns(name: str, estimate: Estimate) -> dict[str, float]:

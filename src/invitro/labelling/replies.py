@@ -40,7 +40,7 @@ class Parsed:
 
     Args:
         status: what became of it.
-        items: one score an item in the scale's order, or the one overall score; empty unless `status` is ``ok``.
+        items: the scores asked for, in the form's order; empty unless `status` is ``ok``.
         score: the scale's score, its units; None unless `status` is ``ok``.
         spread: standard deviation of the score, its units; only `Readout.EXPECTED` has one.
         detail: what was wrong, for people.
@@ -150,14 +150,18 @@ def _from_digits(text: str, form: ReplyForm) -> list[float]:
 
 
 def _in_range(values: Sequence[float], form: ReplyForm) -> None:
-    outside = [f"{n}={v:g}" for n, v in zip(form.names, values, strict=True) if not form.low <= v <= form.high]
+    outside = [
+        f"{low:g} to {high:g}, found {name}={value:g}"
+        for name, value, (low, high) in zip(form.names, values, form.bounds, strict=True)
+        if not low <= value <= high
+    ]
     if outside:
-        raise _FaultError(Status.OUT_OF_RANGE, f"expected {form.low:g} to {form.high:g}, found {', '.join(outside)}")
+        raise _FaultError(Status.OUT_OF_RANGE, f"expected {'; '.join(outside)}")
 
 
 def _scored(values: list[float], form: ReplyForm) -> Parsed:
     _in_range(values, form)
-    return Parsed(Status.OK, tuple(values), values[0] if form.overall else float(form.scale.score(values)))
+    return Parsed(Status.OK, tuple(values), form.score(values))
 
 
 def _expected(reply: Reply, form: ReplyForm) -> Parsed:
@@ -172,6 +176,7 @@ def _expected(reply: Reply, form: ReplyForm) -> Parsed:
     if len(found) != len(form.names):
         raise _FaultError(Status.UNPARSEABLE, "the tokens do not add up to the reply's digits")
     means = [one.mean for one in found]
-    score = means[0] if form.overall else float(form.scale.score(means))
-    total = not form.overall and form.scale.aggregation == "sum"
-    return Parsed(Status.OK, tuple(means), score, spread_of(found, total))
+    # The spread of the label: of the items, or of the one overall score where nothing else is asked for.
+    behind = found[:1] if form.overall else found[: len(form.scale.items)]
+    summed = not form.overall and form.scale.aggregation == "sum"
+    return Parsed(Status.OK, tuple(means), form.score(means), spread_of(behind, summed))

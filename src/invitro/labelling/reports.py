@@ -1,9 +1,15 @@
-"""What a labelling job did, and what one would cost, for people."""
+"""What a labelling job did, how its labels agree with the crowd's, and what one would cost, for people."""
 
 from dataclasses import dataclass, field
 
 from invitro.labelling.exchange import Usage
+from invitro.labels.agreement import NOT_MEASURABLE, Agreement, told
 from invitro.labels.stored import StoredSet
+
+NOTHING_FOLLOWS = (
+    f"{NOT_MEASURABLE} with this model: the interval of its correlation with the crowd includes 0 or does not exist, "
+    "and nothing follows from these labels about prompts, languages or bias"
+)
 
 
 @dataclass
@@ -30,13 +36,31 @@ class JobReport:
         unusable = "; ".join(f"{count} {status}" for status, count in stored.unusable.items())
         speed = f", {used.completion_tokens / self.seconds:.1f} tokens/s" if self.seconds else ""
         return [
-            f"Label set {stored.id}  {stored.info.name}",
             f"  texts labelled   {stored.labelled} of {stored.texts}" + (f"; without: {unusable}" if unusable else ""),
             f"  this run         {self.labels} labels from {used.requests} requests, {self.retries} of them retries",
             f"  tokens           {used.prompt_tokens} prompt, {used.completion_tokens} completion{speed}",
             f"  cost             ${used.cost:.4f} (whole set ${stored.cost:.4f})",
             f"  wall time        {self.seconds:.1f} s",
         ]
+
+
+def agreement_lines(found: Agreement | None) -> list[str]:
+    """Return the agreement of LLM and crowd for people, figures with 95 % intervals; none where there is no crowd."""
+    if found is None:
+        return []
+    figures = {
+        "PCC": told(found.pcc),
+        "CCC": told(found.ccc),
+        "alpha": told(found.alpha),
+        "RMSE": str(found.rmse),
+        "mean bias": f"{found.bias} (positive: the LLM scores higher)",
+        "texts": str(found.n),
+    }
+    heading = "  agreement with the crowd"
+    return [
+        heading if found.pcc.measurable else f"{heading}: {NOTHING_FOLLOWS}",
+        *(f"    {name:<14} {figure}" for name, figure in figures.items()),
+    ]
 
 
 @dataclass(frozen=True)
@@ -49,6 +73,7 @@ class Estimate:
         completion_tokens: of replies of common length.
         cost: US dollars.
         at_most: US dollars if each reply ran to ``max_tokens`` and was asked for twice.
+        approximate: tokens were not counted by the model's tokenizer, but reckoned from the length of the texts.
     """
 
     requests: int
@@ -56,10 +81,13 @@ class Estimate:
     completion_tokens: int
     cost: float
     at_most: float
+    approximate: bool = False
 
     def lines(self) -> list[str]:
         """Return the estimate for people."""
+        rough = "  approximate      tokens are reckoned from the texts' length, not counted by the model's tokenizer"
         return [
+            *([rough] if self.approximate else []),
             f"  would ask        {self.requests} requests",
             f"  tokens           {self.prompt_tokens} prompt, about {self.completion_tokens} completion",
             f"  cost             about ${self.cost:.4f}, at most ${self.at_most:.4f}",

@@ -85,7 +85,12 @@ class Scripted:
             return
         path = Path(self.log)
         path.parent.mkdir(parents=True, exist_ok=True)
-        entry = {"key": request.key, "text_id": request.text_id, "temperature": request.sampling.temperature}
+        entry = {
+            "key": request.key,
+            "text_id": request.text_id,
+            "temperature": request.sampling.temperature,
+            "pid": os.getpid(),
+        }
         line = (json.dumps(entry) + "\n").encode()
         # One write in append mode: lines of several processes do not mix, and a kill leaves none half.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -26,8 +26,16 @@ from invitro.labels.bootstrap import (
 )
 
 __all__ = [
-    "NOT_MEASURABLE", "RESAMPLES", "Agreement", "Estimate", "agreement", "alpha_estimate", "krippendorff_alpha",
-    "pairwise", "told",
+    "NOT_MEASURABLE",
+    "RESAMPLES",
+    "Agreement",
+    "Estimate",
+    "agreement",
+    "alpha_estimate",
+    "gain",
+    "krippendorff_alpha",
+    "pairwise",
+    "told",
 ]  # fmt: skip
 
 ROUNDING = 1e-12
@@ -117,6 +125,26 @@ def pairwise(
     return found
 
 
+def gain(ratings: pd.DataFrame, groups: Groups = None, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """Return by how much the third column's PCC with the first exceeds the second's, on the texts that all scored.
+
+    Both correlations are taken in each draw of texts, which keeps what they share: that both rate the same texts. Two
+    intervals that overlap say nothing about the difference, and this one does.
+
+    Args:
+        ratings: three columns, such as the crowd and two prompts.
+        groups: see `pairwise`, as the rest.
+        resamples: number of draws.
+        seed: of the draws.
+    """
+    values = _matrix(ratings)
+    usable = ~np.isnan(values).any(axis=1)
+    x, y, z = values[usable].T
+    sums = np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, x * z], axis=1)
+    codes = group_codes(ratings.index, groups)[usable]
+    return estimates({"gain": _gain}, sums, codes, resamples, seed)["gain"]
+
+
 def _matrix(ratings: npt.ArrayLike | pd.DataFrame) -> Array:
     """Return ratings as (texts, raters), moved by one constant to a mean of 0, which changes no measure here."""
     if isinstance(ratings, pd.DataFrame) and ratings.columns.has_duplicates:
@@ -155,6 +183,10 @@ def _pair_alpha(sums: Array) -> Array:
 def _pcc(sums: Array) -> Array:
     _, x, y, xy = _spreads(sums)
     return np.clip(_ratio(xy, np.sqrt(x * y)), -1, 1)
+
+
+def _gain(sums: Array) -> Array:
+    return _pcc(sums[..., [0, 1, 3, 4, 6, 8]]) - _pcc(sums[..., [0, 1, 2, 4, 5, 7]])
 
 
 def _ccc(sums: Array) -> Array:

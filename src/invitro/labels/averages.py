@@ -11,10 +11,12 @@ import pandas as pd
 
 from invitro.labels.labelset import LabelSet, label_set
 from invitro.labels.store import LabelStore
-from invitro.labels.stored import OK, StoredSet
+from invitro.labels.stored import OK, StoredSet, pieces
 from invitro.scales import Scale
 
 NAN = math.nan
+PIECE = 10_000
+"""Rows that are held as Python objects at a time."""
 
 
 def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSet:
@@ -35,11 +37,18 @@ def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSe
     """
     names = json.loads(stored.info.items)["names"]
     columns = [f"llm_{name}" for name in names] if len(names) > 1 else []
-    table = pd.DataFrame(
-        _rows(store, stored.id, len(columns)),
-        columns=["text_id", "llm_label", "spread", "samples", "text_hash", *columns],
-    ).astype({"text_id": "str", "text_hash": "str"} | dict.fromkeys(["llm_label", "spread", *columns], "float64"))
+    rows = _rows(store, stored.id, len(columns))
+    # Piece by piece: all rows at once would be tuples of Python objects, many times the table's size.
+    tables = [_table(piece, columns) for piece in pieces(rows, PIECE)] or [_table([], columns)]
+    table = pd.concat(tables, ignore_index=True)
     return label_set(stored.info.name, table, scale, f"{store.path}, label set {stored.id}")
+
+
+def _table(rows: list[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
+    """Return rows as a typed table."""
+    table = pd.DataFrame(rows, columns=["text_id", "llm_label", "spread", "samples", "text_hash", *columns])
+    numbers = dict.fromkeys(["llm_label", "spread", *columns], "float64")
+    return table.astype({"text_id": "str", "text_hash": "str", "samples": "int64"} | numbers)
 
 
 def _rows(store: LabelStore, set_id: str, items: int) -> Iterator[tuple[Any, ...]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -61,8 +61,22 @@ def check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> No
         )
 
 
+def pooled(model: PreTrainedModel, batch: Mapping[str, Tensor], pooling: str) -> Tensor:
+    """Return features of a batch of tokens, (batch, hidden), float32, on the CPU.
+
+    `pooling` is ``first``, the first token's last hidden state, or ``mean``, that of all tokens but padding.
+    """
+    batch = {name: value.to(model.device) for name, value in batch.items()}
+    hidden = model.base_model(**batch).last_hidden_state
+    if pooling == "mean":
+        mask = batch["attention_mask"][..., None].to(hidden.dtype)
+        hidden = (hidden * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
+    features: Tensor = hidden[:, 0].float().cpu()
+    return features
+
+
 class FeatureCache:
-    """First-token features by text, in one folder a frozen encoder.
+    """Features by text, in one folder a frozen encoder and pooling.
 
     Every call writes what it had to compute as one new file (keys and features), so that parallel writers never touch
     each other's files: at worst a text is computed twice.
@@ -71,11 +85,15 @@ class FeatureCache:
         folder: the cache; None keeps nothing.
         model: a regressor whose encoder is frozen and whose device is used.
         tokenizer: its tokenizer.
+        pooling: ``first`` token, or ``mean`` of all.
     """
 
-    def __init__(self, folder: Path | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.folder = folder / _encoder_key(model, tokenizer) if folder is not None else None
+    def __init__(
+        self, folder: Path | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: str = "first"
+    ) -> None:
+        self.model, self.tokenizer, self.pooling = model, tokenizer, pooling
+        suffix = "" if pooling == "first" else f"-{pooling}"
+        self.folder = folder / f"{_encoder_key(model, tokenizer)}{suffix}" if folder is not None else None
 
     def features(self, texts: Sequence[str], batch_size: int = 32) -> Tensor:
         """Return features of shape (texts, hidden), float32, on the CPU."""
@@ -97,9 +115,7 @@ class FeatureCache:
         self.model.eval()
         with torch.inference_mode():
             for rows in length_batches([len(row) for row in ids], batch_size):
-                batch = pad(self.tokenizer, [ids[row] for row in rows])
-                batch = {name: value.to(self.model.device) for name, value in batch.items()}
-                features[rows] = self.model.base_model(**batch).last_hidden_state[:, 0].float().cpu()
+                features[rows] = pooled(self.model, pad(self.tokenizer, [ids[row] for row in rows]), self.pooling)
         return features
 
     def _read(self) -> dict[bytes, Tensor]:

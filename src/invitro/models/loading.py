@@ -1,7 +1,7 @@
 """Loading an encoder with a regression head, and its tokenizer, by name or folder."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -65,29 +65,28 @@ def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
         return tokenizer
 
 
-def load_regressor(plm: PLM, mean: float, outputs: int = 1) -> PreTrainedModel:
+def load_regressor(plm: PLM, bias: float | Sequence[float]) -> PreTrainedModel:
     """Load the encoder with Transformers' own head on the first token, in float32.
 
     Args:
         plm: which encoder.
-        mean: the mean training label; the bias of the first output starts there, so that training starts from the
-            prediction "everybody is average" and not from 0.
-        outputs: number of outputs.
+        bias: where the bias of each output starts, one number an output. With the mean training label, training starts
+            from the prediction "everybody is average" and not from 0.
     """
+    first = [bias] if isinstance(bias, (int, float)) else list(bias)
     with _explained(plm):
         config = check_available(plm)
-        config.num_labels, config.problem_type = outputs, "regression"
+        config.num_labels, config.problem_type = len(first), "regression"
         if plm.dropout is not None:
             for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "cls_dropout"):
                 if hasattr(config, name):
                     setattr(config, name, plm.dropout)
         model = _from_safetensors(plm, config)
     with torch.no_grad():
-        bias = output_layer(model).bias
-        if bias is None:
+        parameter = output_layer(model).bias
+        if parameter is None:
             raise InputError(f"PLM {plm.name}: {type(model).__name__} has a head without bias; choose an encoder")
-        bias.zero_()
-        bias[0] = mean
+        parameter.copy_(torch.tensor(first))
     return model
 
 

@@ -1,4 +1,4 @@
-"""Scoring a file of texts: the same rows in the same order, with one column more."""
+"""Scoring a file of texts: the same rows in the same order, with the score, and its uncertainty where there is one."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 from invitro.errors import InputError, not_boolean, refuse_if_any
 from invitro.files import SUFFIXES
-from invitro.models.folder import load_model
-from invitro.models.scoring import score_texts
+from invitro.models.scorer import load_scorer
 from invitro.streams import columns_of, read_rows, write_rows
 
 
@@ -24,7 +23,8 @@ class Prediction:
         input: a CSV, TSV, Parquet or JSONL file.
         output: the file to write, of any of these kinds.
         text: the column of the texts.
-        score: the column to add; None is the construct's name, such as ``empathy``.
+        score: the column to add; None is the construct's name, such as ``empathy``. Where the model predicts how far
+            labels scatter, that standard deviation stands in a second one, such as ``empathy_sd``.
         clip: whether scores outside the scale are moved to its bounds.
         batch_size: texts a forward pass.
         chunk: rows in memory at a time.
@@ -101,22 +101,29 @@ class Summary:
 def predict(job: Prediction) -> Summary:
     """Score `job.input` into `job.output`, piece by piece; nothing is left behind when it fails on the way."""
     device = _device(job.device)
-    (model, tokenizer), meaning = load_model(job.model, device)
+    scorer, meaning, outputs = load_scorer(job.model, device)
     score = job.score or meaning["scale"]["construct"]
-    if score in columns_of(job.input):
-        raise InputError(f"{job.input}: has a column {score} already; choose another by score=COLUMN")
+    names = [score, f"{score}_sd"] if len(outputs.names) > 1 else [score]
+    for name in names:
+        if name in columns_of(job.input):
+            raise InputError(f"{job.input}: has a column {name} already; choose another by score=COLUMN")
     low, high = meaning["minimum"], meaning["maximum"]
     summary, started = Summary(clipped=job.clip), time.perf_counter()
-    with write_rows(job.output, {score: pa.float64()}, like=job.input) as writer, tqdm(unit=" rows") as progress:
+    added = dict.fromkeys(names, pa.float64())
+    with write_rows(job.output, added, like=job.input) as writer, tqdm(unit=" rows") as progress:
         for rows in read_rows(job.input, job.chunk):
             texts = [_text(row.get(job.text), job, summary.rows + index + 1) for index, row in enumerate(rows)]
             filled = [index for index, text in enumerate(texts) if text.strip()]
-            values = score_texts(model, tokenizer, [texts[index] for index in filled], job.batch_size)
+            values, sd = scorer.score([texts[index] for index in filled], job.batch_size)
             summary.outside += int(((values < low) | (values > high)).sum())
-            scores = dict(zip(filled, (values.clip(low, high) if job.clip else values).tolist(), strict=True))
-            summary.without_text += [summary.rows + index + 1 for index in range(len(rows)) if index not in scores]
+            columns = [values.clip(low, high) if job.clip else values, *([] if sd is None else [sd])]
+            found = dict(zip(filled, zip(*(column.tolist() for column in columns), strict=True), strict=True))
+            summary.without_text += [summary.rows + index + 1 for index in range(len(rows)) if index not in found]
             summary.rows += len(rows)
-            writer.write([row | {score: scores.get(index)} for index, row in enumerate(rows)])
+            empty = (None,) * len(names)
+            for index, row in enumerate(rows):
+                row |= zip(names, found.get(index, empty), strict=True)
+            writer.write(rows)
             progress.update(len(rows))
     summary.seconds = time.perf_counter() - started
     return summary

@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from invitro.training.record import Job, read_metrics
+from invitro.training.jobs import Job
+from invitro.training.record import read_metrics
 
 
 def comparison(jobs: Sequence[Job]) -> pd.DataFrame:
@@ -20,7 +21,7 @@ def comparison(jobs: Sequence[Job]) -> pd.DataFrame:
 
 
 def _numbers(job: Job) -> dict[str, Any]:
-    if job.outcome == "failed":
+    if job.outcome in ("failed", "skipped"):
         return {"outcome": job.outcome}
     metrics = read_metrics(job.record)
     row: dict[str, Any] = {}

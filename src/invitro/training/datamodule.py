@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
@@ -15,26 +16,36 @@ from invitro.models.tokens import length_batches, random_batches
 from invitro.training.inputs import Inputs
 from invitro.training.prepare import Prepared
 from invitro.training.settings import Fit
+from invitro.training.weights import mean_one
 
 PADDING = -1
 """Row number of a text that stands in a batch only so that all processes have as many batches."""
 
+Item = tuple[Any, float, int, float]
 
-class Texts(Dataset[tuple[Any, float, int]]):
-    """Encoded texts with labels; an item is ``(row, label, row number)``.
+
+class Texts(Dataset[Item]):
+    """Encoded texts with labels and weights; an item is ``(row, label, row number, weight)``.
 
     A negative index ``~i`` gives text ``i`` with the row number `PADDING`.
     """
 
-    def __init__(self, rows: Sequence[Any], lengths: Sequence[int], labels: "pd.Series[float]") -> None:
+    def __init__(
+        self,
+        rows: Sequence[Any],
+        lengths: Sequence[int],
+        labels: "pd.Series[float]",
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> None:
         self.rows, self.lengths, self.labels = rows, lengths, labels.to_numpy(dtype=np.float32)
+        self.weights = np.ones(len(rows)) if weights is None else weights
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[Any, float, int]:
+    def __getitem__(self, index: int) -> Item:
         at = index if index >= 0 else ~index
-        return self.rows[at], float(self.labels[at]), index if index >= 0 else PADDING
+        return self.rows[at], float(self.labels[at]), index if index >= 0 else PADDING, float(self.weights[at])
 
 
 class TrainingBatches(Sampler[list[int]]):
@@ -112,14 +123,16 @@ class TextsDataModule(L.LightningDataModule):
         for split in wanted:
             if split in self._data:
                 continue
+            weights = None
             if split == "train":
                 table, labels = self.labels.table, self.labels.table["label"]
+                weights = mean_one(table)
             else:
                 table = self.prepared.evaluation(split)
                 labels = table["crowd_label"]
             encoded = self.inputs.encode(table["text"].tolist())
             self.truncated += encoded.truncated
-            self._data[split] = Texts(encoded.rows, encoded.lengths, labels)
+            self._data[split] = Texts(encoded.rows, encoded.lengths, labels, weights)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches; they change with the epoch."""
@@ -145,10 +158,14 @@ class TextsDataModule(L.LightningDataModule):
     def _loader(self, data: Texts, batches: Sampler[list[int]]) -> DataLoader[Any]:
         return DataLoader(data, batch_sampler=batches, collate_fn=self._collate)
 
-    def _collate(self, items: list[tuple[Any, float, int]]) -> dict[str, Tensor]:
-        """Return the model's inputs with ``label`` (batch,) float32 and ``row`` (batch,) int64."""
-        rows, labels, numbers = zip(*items, strict=True)
+    def _collate(self, items: list[Item]) -> dict[str, Tensor]:
+        """Return the model's inputs with ``label`` and ``weight``, (batch,) float32, and ``row``, (batch,) int64.
+
+        Weights have the mean 1 over all training texts; validation and test texts weigh 1.
+        """
+        rows, labels, numbers, weights = zip(*items, strict=True)
         return self.inputs.collate(rows) | {
             "label": torch.tensor(labels, dtype=torch.float32),
+            "weight": torch.tensor(weights, dtype=torch.float32),
             "row": torch.tensor(numbers, dtype=torch.int64),
         }

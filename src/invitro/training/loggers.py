@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from invitro.errors import InputError
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class RunInfo:
 class OpenedLogger(Protocol):
     """A logger of one run; `summarise` is called once at the end."""
 
-    logger: Logger | None
+    logger: "Logger | None"
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Keep the final numbers."""
@@ -46,7 +47,7 @@ class OpenedLogger(Protocol):
 
 @dataclass
 class _Plain:
-    logger: Logger | None
+    logger: "Logger | None"
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         if self.logger is not None:
@@ -70,6 +71,8 @@ class CSV:
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
         """Open the files."""
+        from lightning.pytorch.loggers import CSVLogger
+
         logger = CSVLogger(run.directory, name="logs", version="")
         yield _Plain(logger)
         logger.save()
@@ -84,6 +87,8 @@ class TensorBoard:
         """Open the files; refused when TensorBoard is not installed."""
         if find_spec("tensorboard") is None:
             raise InputError("logger=tensorboard needs the package tensorboard: pip install 'invitro[tensorboard]'")
+        from lightning.pytorch.loggers import TensorBoardLogger
+
         logger = TensorBoardLogger(run.directory, name="tensorboard", version="")
         yield _Plain(logger)
         logger.finalize("success")
@@ -96,7 +101,7 @@ class WandB:
     Args:
         project: the project's name.
         entity: user or team; None is the default of the login.
-        group: of runs that belong together; None is the sweep's directory in a multirun.
+        group: of runs that belong together; None is the study's name, or the sweep's directory in a multirun.
         job_type: kind of job.
         tags: words to filter by, besides those of the run.
         mode: ``auto`` is online when the user is logged in and the server answers, otherwise offline.
@@ -144,6 +149,7 @@ class WandB:
 
     def _init(self, run: RunInfo, mode: Any) -> "_WandB":
         import wandb
+        from lightning.pytorch.loggers import WandbLogger
 
         if mode == "offline":
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would look a host up, offline or not
@@ -168,7 +174,7 @@ class WandB:
 
 @dataclass
 class _WandB:
-    logger: Logger | None
+    logger: "Logger | None"
     run: Any
     offline: bool
 

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
-import numpy as np
-import numpy.typing as npt
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -17,6 +15,7 @@ from transformers import PreTrainedModel
 from invitro.errors import InputError
 from invitro.metrics import metrics
 from invitro.models.features import head, head_modules
+from invitro.models.outputs import Outputs, Score, Scored
 from invitro.training.losses import loss_of
 from invitro.training.settings import Fit
 
@@ -27,10 +26,15 @@ class Regressor(L.LightningModule):
     """Fine-tunes a Hugging Face regressor, all of it or its head.
 
     Args:
-        model: a sequence classifier with one output.
+        model: a sequence classifier with the outputs that the loss needs.
         fit: loss and schedule.
         optimizer: makes the optimiser from the trained parameters, such as a partial `torch.optim.AdamW`.
         head_only: whether batches hold features of the frozen encoder and only the head is trained.
+        outputs: what the model's outputs mean; None is one output, the score.
+
+    Attributes:
+        predicted: what the test loop predicted, one `Scored` a split.
+        factor: by what the loss of each training text is multiplied besides its weight, (training texts,); None is 1.
     """
 
     def __init__(
@@ -39,12 +43,15 @@ class Regressor(L.LightningModule):
         fit: Fit,
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         head_only: bool = False,
+        outputs: Outputs | None = None,
     ) -> None:
         super().__init__()
         self.model, self.fit, self.make_optimizer, self.head_only = model, fit, optimizer, head_only
-        self.loss = loss_of(fit)
+        self.outputs: Outputs = outputs or Score()
+        self.loss = loss_of(fit, self.outputs)
         self.val_metrics = metrics("val_")
-        self.predicted: list[npt.NDArray[np.float64]] = []
+        self.factor: Tensor | None = None
+        self.predicted: list[Scored] = []
         self._scores: list[Tensor] = []
         if head_only:
             model.requires_grad_(False)
@@ -54,12 +61,12 @@ class Regressor(L.LightningModule):
             self.strict_loading = False
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return scores of shape (batch,) in the scale's units."""
+        """Return the model's raw outputs, (batch, outputs), float32."""
         if self.head_only:
             logits = head(self.model, batch["features"])
         else:
             logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        return logits[:, 0]
+        return logits.float()
 
     def on_train_start(self) -> None:
         """Switch dropout on: Transformers loads models in evaluation mode, and Lightning leaves the mode as it is."""
@@ -67,21 +74,24 @@ class Regressor(L.LightningModule):
         for module in head_modules(self.model):
             module.train()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
-        loss = self.loss(self(batch), batch["label"])
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Return the ``loss`` of one batch, and its ``outputs`` for whoever looks at single texts."""
+        raw, weights = self(batch), batch["weight"]
+        if self.factor is not None:
+            weights = weights * self.factor[batch["row"]]
+        loss = self.loss(raw, batch["label"], weights)
         size = len(batch["label"])
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
-        return loss
+        return {"loss": loss, "outputs": raw.detach()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Take one batch into the validation metrics and loss."""
         real = batch["row"] >= 0
-        scores, labels = self(batch)[real], batch["label"][real]
-        self.val_metrics.update(scores, labels)
+        raw, labels = self(batch)[real], batch["label"][real]
+        self.val_metrics.update(self.outputs.read(raw).score, labels)
         if self.fit.loss != "ccc":  # CCC of batches sorted by length says nothing about the split's
-            loss = self.loss(scores, labels) if len(scores) else scores.sum()
-            self.log("val_loss", loss, batch_size=len(scores), sync_dist=True)
+            loss = self.loss(raw, labels) if len(raw) else raw.sum()
+            self.log("val_loss", loss, batch_size=len(raw), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Log PCC, CCC and RMSE of the whole validation split."""
@@ -95,21 +105,25 @@ class Regressor(L.LightningModule):
         """Make room for the scores of every split that is predicted."""
         loaders = self.trainer.test_dataloaders
         sizes = [len(loader.dataset) for loader in loaders] if isinstance(loaders, list) else []
-        self._scores = [torch.zeros(size, dtype=torch.float64, device=self.device) for size in sizes]
+        self._scores = [torch.zeros(2, size, dtype=torch.float64, device=self.device) for size in sizes]
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Keep the scores of one batch."""
+        """Keep the scores of one batch, and their standard deviations where there are any."""
         real = batch["row"] >= 0
-        self._scores[dataloader_idx][batch["row"][real]] = self(batch)[real].double()
+        read, kept, rows = self.outputs.read(self(batch)[real]), self._scores[dataloader_idx], batch["row"][real]
+        kept[0, rows] = read.score.double()
+        if read.sd is not None:
+            kept[1, rows] = read.sd.double()
 
     def on_test_epoch_end(self) -> None:
         """Bring the processes' scores together: each row was scored by one process and is 0 in the others."""
-        shape = (self.trainer.world_size, -1)
-        gathered = [
-            torch.as_tensor(self.all_gather(scores)).reshape(shape) if len(scores) else scores[None]
-            for scores in self._scores
-        ]
-        self.predicted = [scores.sum(dim=0).cpu().numpy() for scores in gathered]
+        self.predicted = []
+        for kept in self._scores:
+            if kept.numel():
+                processes = torch.as_tensor(self.all_gather(kept)).reshape(self.trainer.world_size, *kept.shape)
+                kept = processes.sum(dim=0)
+            score, sd = kept.cpu().numpy()
+            self.predicted.append(Scored(score, sd if len(self.outputs.names) > 1 else None))
         self._scores = []
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -134,9 +148,12 @@ class Regressor(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another kind of run, which head mode's lenient loading would take."""
-        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        if trained - set(checkpoint["state_dict"]):
+        trained = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        state = checkpoint["state_dict"]
+        if trained.keys() - state.keys():
             raise InputError("resume=: the checkpoint is of another encoder, or of another plm.train")
+        if any(state[name].shape != parameter.shape for name, parameter in trained.items()):
+            raise InputError("resume=: the checkpoint is of another fit.loss or fit.bins, or of another encoder")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen weights out of checkpoints."""

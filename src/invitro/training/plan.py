@@ -1,13 +1,13 @@
 """What a run is asked to do, and where; what it comes to."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from invitro.models import PLM
+from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
 from invitro.training.settings import Fit
 
 if TYPE_CHECKING:
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
+    from invitro.models.card import CardFacts
+    from invitro.models.outputs import Scored
+
 
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained, whatever the data.
 
     Args:
-        plm: the encoder.
+        plm: the encoder, or a floor: ridge regression, to which the optimiser and most of `fit` mean nothing.
         fit: the course of training.
         optimizer: makes the optimiser from the trained parameters.
         trainer: makes the Lightning trainer; precision, accelerator and strategy are its.
@@ -29,7 +32,7 @@ class Recipe:
         seed: of weights, dropout and batches.
     """
 
-    plm: PLM
+    plm: PLM | TfIdfRidge | EmbeddingRidge
     fit: Fit
     optimizer: "Callable[[Iterable[Tensor]], Optimizer]"
     trainer: "Callable[..., L.Trainer]"
@@ -54,6 +57,23 @@ class Place:
     save_model: bool = True
     resume: Path | None = None
     keep_checkpoints: bool = False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model of any kind.
+
+    Args:
+        predicted: what it predicts for val and test.
+        save: writes its folder, with the facts that the model card tells.
+        counts: numbers for the record, such as ``epochs``.
+        records: whether this process is the one that writes the record.
+    """
+
+    predicted: "Sequence[Scored]"
+    save: "Callable[[Path, CardFacts], None]"
+    counts: Mapping[str, int]
+    records: bool = True
 
 
 @dataclass(frozen=True)

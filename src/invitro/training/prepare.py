@@ -3,7 +3,9 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from invitro.application import (
@@ -12,12 +14,15 @@ from invitro.application import (
     alpha_problem,
     divide,
     names_own_pool,
+    quantile_problem,
     training_labels,
 )
 from invitro.data import Corpus, DataFolder, Reader, refuse_shared_texts
 from invitro.errors import InputError, refuse_if_any
+from invitro.files import numbers
 from invitro.labels import LabelSet, LabelSource
 from invitro.scales import Scale
+from invitro.training.auto import Choice, Material, choose, described
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,11 @@ class Prepared:
         llm_label: LLM labels indexed by ``text_id``, NaN where there is none; None when none are needed.
         label_sets: the label sets that they come from.
         scale: the scale of all labels.
-        application: what is done with LLM labels.
+        application: what is done with LLM labels; its policy is never ``auto``.
         alpha: correction's threshold, the scale's units.
+        alpha_quantile: sets the threshold by the share of texts beyond it, instead of `alpha`.
+        llm_spread: the LLM's spread indexed as its labels, where the label sets have one.
+        choice: how application and alpha were chosen, where ``application=auto`` chose them.
     """
 
     corpus: Corpus
@@ -43,11 +51,29 @@ class Prepared:
     scale: Scale
     application: Application
     alpha: float
+    alpha_quantile: float | None = None
+    llm_spread: "pd.Series[float] | None" = None
+    choice: Choice | None = None
 
     @cached_property
     def labels(self) -> TrainingLabels:
         """The training labels: the application, applied."""
-        return training_labels(self.training, self.pool, self.llm_label, self.application, self.alpha)
+        return training_labels(
+            self.training,
+            self.pool,
+            self.llm_label,
+            self.application,
+            self.alpha,
+            alpha_quantile=self.alpha_quantile,
+            llm_spread=self.llm_spread,
+            bounds=(self.scale.minimum, self.scale.maximum),
+        )
+
+    @property
+    def applied(self) -> dict[str, Any]:
+        """What was done with LLM labels, in plain values for the record: name, policy, calibration, what was found."""
+        found = {"name": self.application.name} | dict(described(self.application, self.alpha))
+        return {key: value for key, value in (found | dict(self.labels.facts)).items() if value is not None}
 
     @property
     def evaluation_fingerprint(self) -> str:
@@ -60,8 +86,12 @@ class Prepared:
         """One line on the training labels, for people."""
         labels, told = self.labels, []
         told.append(f"{len(labels.table)} training texts")
+        if self.choice is not None:
+            settings = described(self.application, self.alpha).items()
+            chosen = ", ".join(f"{key}={value}" for key, value in settings if value is not None)
+            told.append(f"chosen by cross-validation: {chosen}")
         if self.application.correction:
-            told.append(f"{labels.replaced} crowd labels replaced (alpha={self.alpha:g})")
+            told.append(self._correction())
         if labels.augmented:
             told.append(f"{labels.augmented} texts added from the pool with {self.application.pool_labels} labels")
         if self.label_sets:
@@ -76,6 +106,18 @@ class Prepared:
         if labels.left_out:
             told.append(f"{labels.left_out} texts without any label left out")
         return "; ".join(told) + "."
+
+    def _correction(self) -> str:
+        """Say what correction did, and from which distance on."""
+        labels, policy = self.labels, self.application.policy
+        alpha = f"alpha={labels.facts['alpha']:g}"
+        if policy == "weight":
+            size = labels.facts.get("effective_size", len(labels.table))
+            return f"weighted by agreement ({alpha}), worth {size:.0f} texts of one weight"
+        if policy == "drop":
+            return f"{labels.dropped} texts dropped ({alpha})"
+        share = f", the LLM's mean share in all labels {labels.facts['llm_share']:.2f}" if labels.fused else ""
+        return f"{labels.replaced} crowd labels {'fused' if labels.fused else 'replaced'} ({alpha}{share})"
 
     def evaluation(self, split: str) -> pd.DataFrame:
         """Return the rows of ``val`` or ``test``, exactly as the corpus has them."""
@@ -92,6 +134,7 @@ def prepare(
     folder: DataFolder,
     pool_reader: Reader | None = None,
     allow_shared_texts: bool = False,
+    alpha_quantile: float | None = None,
 ) -> Prepared:
     """Read and join what a run needs; loads no model.
 
@@ -105,18 +148,24 @@ def prepare(
         folder: where data files lie.
         pool_reader: of the corpus or table that the pool comes from, when it is not the corpus itself.
         allow_shared_texts: whether a text may stand in training or pool and again in validation or test.
+        alpha_quantile: instead of `alpha`, the share of texts that lie beyond it.
 
     Raises:
         InputError: whatever is wrong with alpha, files, ids, labels, splits.
     """
-    problem = alpha_problem(alpha)
-    if problem:
-        raise InputError(problem)
+    refuse_if_any(problem for problem in (alpha_problem(alpha), quantile_problem(alpha_quantile)) if problem)
+    if alpha_quantile is not None and application.policy == "auto":
+        raise InputError("application=auto chooses alpha itself; set alpha_quantile=null")
     corpus = reader.read(scale)
     training, pool = divide(corpus.table, application)
-    found: list[tuple[LabelSet, pd.Series[float]]] = []
-    if application.needs_llm_labels and (application.correction or names_own_pool(application)):
-        found.append(_look_up(source, corpus, scale, prompt, folder))
+    found: list[tuple[LabelSet, pd.DataFrame]] = []
+
+    def look_up(of: Corpus) -> tuple[LabelSet, pd.DataFrame]:
+        labels = source.find(of.label_corpora, of.table, scale, prompt, folder)
+        return labels, _by_id(labels, of.table["text_id"], with_spread=application.spread_setting is not None)
+
+    if application.needs_llm_labels and (application.compares or names_own_pool(application)):
+        found.append(look_up(corpus))
     if pool_reader is not None:
         other = pool_reader.read(scale)
         pool = other.table.assign(
@@ -129,25 +178,36 @@ def prepare(
                     f"{source.labels}: labels both {corpus.name} and {other.name}, which have ids in common such as "
                     f"{min(same)!r}; give the pool's texts ids of their own"
                 )
-            labels, by_id = _look_up(source, other, scale, prompt, folder)
-            found.append((labels, by_id.rename(index=lambda text_id: f"{other.name}:{text_id}")))
-    _check_usable(corpus, pool, application, [by_id for _, by_id in found])
+            labels, theirs = look_up(other)
+            found.append((labels, theirs.rename(index=lambda text_id: f"{other.name}:{text_id}")))
+    _check_usable(corpus, pool, application, found)
     if not allow_shared_texts:
         refuse_shared_texts(pd.concat([training, pool]), corpus.of_split("val", "test"), corpus.name)
+    by_id = pd.concat([one for _, one in found]) if found else None
+    llm_label = None if by_id is None else by_id["llm_label"]
+    llm_spread = None if by_id is None or not application.spread_setting else by_id["spread"]
+    choice = None
+    if application.policy == "auto" and llm_label is not None:
+        added = pool if application.augmentation else pool.iloc[:0]
+        choice = choose(Material(training, added, llm_label, llm_spread, (scale.minimum, scale.maximum)), application)
+        application, alpha = choice.application, choice.alpha
     return Prepared(
         corpus=corpus,
         training=training,
         pool=pool,
-        llm_label=pd.concat([by_id for _, by_id in found]) if found else None,
+        llm_label=llm_label,
         label_sets=tuple(labels for labels, _ in found),
         scale=scale,
         application=application,
         alpha=float(alpha),
+        alpha_quantile=alpha_quantile,
+        llm_spread=llm_spread,
+        choice=choice,
     )
 
 
 def _check_usable(
-    corpus: Corpus, pool: pd.DataFrame, application: Application, llm_labels: "list[pd.Series[float]]"
+    corpus: Corpus, pool: pd.DataFrame, application: Application, found: list[tuple[LabelSet, pd.DataFrame]]
 ) -> None:
     """Refuse material that would train on something else than was asked for, or could not be validated."""
     problems = []
@@ -158,15 +218,25 @@ def _check_usable(
         )
     if application.augmentation and pool.empty:
         problems.append(f"application.pool={application.pool}: the pool is empty, so that nothing can be added")
-    if llm_labels and not any(labels.notna().any() for labels in llm_labels):
+    if found and not any(by_id["llm_label"].notna().any() for _, by_id in found):
         problems.append(f"{corpus.name}: the LLM labels are all missing; check the label column")
+    elif application.spread_setting and not any(by_id["spread"].notna().any() for _, by_id in found):
+        names = ", ".join(labels.name for labels, _ in found)
+        problems.append(
+            f"{application.spread_setting} needs the LLM's spread, which {names} has not; choose llm=ensemble, or "
+            "labels of several samples or of readout=expected"
+        )
     refuse_if_any(problems)
 
 
-def _look_up(
-    source: LabelSource, corpus: Corpus, scale: Scale, prompt: str, folder: DataFolder
-) -> tuple[LabelSet, "pd.Series[float]"]:
-    """Find the label set of a corpus, and its labels for the corpus's texts, indexed by ``text_id``."""
-    labels = source.find(corpus.label_corpora, corpus.table, scale, prompt, folder)
-    text_ids = corpus.table["text_id"]
-    return labels, pd.Series(labels.of(text_ids).to_numpy(), index=pd.Index(text_ids), name="llm_label")
+def _by_id(labels: LabelSet, text_ids: "pd.Series[str]", with_spread: bool) -> pd.DataFrame:
+    """Return ``llm_label`` and, where wanted, ``spread`` of texts, indexed by ``text_id``, NaN where there is none."""
+    columns = {"llm_label": labels.of(text_ids)}
+    if with_spread:
+        there = "spread" in labels.labels
+        columns["spread"] = (
+            text_ids.map(numbers(labels.labels["spread"], labels.source))
+            if there
+            else pd.Series(np.nan, index=text_ids.index)
+        )
+    return pd.DataFrame(columns).astype("float64").set_axis(pd.Index(text_ids), axis=0)

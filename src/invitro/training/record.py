@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -30,7 +30,7 @@ PACKAGES = (
     "numpy",
     "pandas",
 )
-METRICS, JOB, REPLACED = "metrics.json", "job.json", ".replaced"
+METRICS, REPLACED = "metrics.json", ".replaced"
 FILES = (
     METRICS,
     "predictions.csv",
@@ -120,36 +120,6 @@ def _remove(path: Path) -> None:
         rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-class Job(NamedTuple):
-    """What became of one job of a multirun: its record, ``finished``, ``finished before`` or ``failed``, overrides."""
-
-    record: Path
-    outcome: str
-    overrides: dict[str, str]
-
-
-def write_job(directory: Path, record: Path, outcome: str, overrides: Iterable[str], launch: str) -> None:
-    """Write ``job.json`` of one job of the multirun `launch`; its record may be that of an earlier run elsewhere."""
-    values = {
-        "record": os.path.relpath(record, directory),
-        "outcome": outcome,
-        "overrides": dict(one.lstrip("+").split("=", 1) for one in overrides if "=" in one),
-        "launch": launch,
-    }
-    write_json(directory / JOB, values)
-
-
-def jobs(sweep: Path, launch: str | None = None) -> list[Job]:
-    """Return the jobs below `sweep` in their order, all or those of one `launch`."""
-    found = []
-    for path in sorted(sweep.glob(f"*/{JOB}"), key=lambda path: (len(path.parent.name), path.parent.name)):
-        job = json.loads(path.read_text("utf-8"))
-        if launch is None or job["launch"] == launch:
-            record = Path(os.path.normpath(path.parent / job["record"]))
-            found.append(Job(record, job["outcome"], job["overrides"]))
-    return found
 
 
 def records(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

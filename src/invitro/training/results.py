@@ -1,20 +1,22 @@
 """From a model's scores to the numbers of a run, and to its record on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from invitro.data import DEMOGRAPHICS
 from invitro.files import write_json
 from invitro.metrics import measure
-from invitro.models.folder import CardFacts, save_model
-from invitro.models.loading import Loaded
+from invitro.models import PLM
+from invitro.models.card import CardFacts
+from invitro.models.outputs import Scored
 from invitro.training import record
-from invitro.training.plan import Place, Recipe
+from invitro.training.plan import Place, Recipe, Result
 from invitro.training.prepare import Prepared
 
 Scores = Mapping[str, float]
@@ -24,19 +26,54 @@ class TrainingError(RuntimeError):
     """Training went wrong in a way that the numbers show, such as divergence."""
 
 
-def predictions_of(prepared: Prepared, scores: list[npt.NDArray[np.float64]]) -> pd.DataFrame:
-    """Return the rows of ``predictions.csv``, each score in the scale's units, not clipped."""
+def result_of(prepared: Prepared, predicted: Sequence[Scored], run: str, seconds: float, **train: int) -> Result:
+    """Return what a run came to.
+
+    Args:
+        prepared: its material.
+        predicted: what it predicts for val and test.
+        run: its fingerprint.
+        seconds: how long it took.
+        train: further numbers for ``metrics.json``'s ``train``.
+    """
+    predictions, labels = predictions_of(prepared, predicted), prepared.labels
+    found = {
+        "train": {
+            "size": len(labels.table),
+            "replaced": labels.replaced,
+            "augmented": labels.augmented,
+            "fused": labels.fused,
+            "dropped": labels.dropped,
+            "without_llm_label": labels.without_llm_label,
+            **train,
+            "seconds": round(seconds, 3),
+        },
+        # JSON has no infinity: an alpha that is not there corrects nothing.
+        "application": {key: value for key, value in prepared.applied.items() if value not in (inf, -inf)},
+        "fingerprint": run,
+        "status": "finished",
+    }
+    return Result(metrics_of(prepared, predictions) | found, predictions)
+
+
+def predictions_of(prepared: Prepared, predicted: Sequence[Scored]) -> pd.DataFrame:
+    """Return the rows of ``predictions.csv``, each score in the scale's units, not clipped.
+
+    Where the model predicts how far labels scatter, ``uncertainty`` is that standard deviation.
+    """
     tables = []
-    for split, values in zip(("val", "test"), scores, strict=True):
+    for split, (scores, sd) in zip(("val", "test"), predicted, strict=True):
         table = prepared.evaluation(split)
-        if not np.isfinite(values).all():
+        finite = np.isfinite(scores) & (True if sd is None else np.isfinite(sd))
+        if not finite.all():
             raise TrainingError(
-                f"{int((~np.isfinite(values)).sum())} of {len(values)} predictions on {split} are not finite: training "
+                f"{int((~finite).sum())} of {len(scores)} predictions on {split} are not finite: training "
                 "diverged; lower plm.lr, or set fit.clip=1.0"
             )
         truth = ("truth",) if prepared.corpus.has_truth else ()
         carried = [name for name in ("group_id", *DEMOGRAPHICS, *truth) if name in table]
-        tables.append(table[["text_id", "split", "crowd_label"]].assign(prediction=values).join(table[carried]))
+        found = {"prediction": scores} | ({} if sd is None else {"uncertainty": sd})
+        tables.append(table[["text_id", "split", "crowd_label"]].assign(**found).join(table[carried]))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -57,29 +94,29 @@ def write_record(
     prepared: Prepared,
     recipe: Recipe,
     place: Place,
-    loaded: Loaded,
-    metrics: dict[str, Any],
-    predictions: pd.DataFrame,
+    result: Result,
+    save: Callable[[Path, CardFacts], None],
     config: Mapping[str, Any],
 ) -> None:
-    """Write the record, ``metrics.json`` last."""
-    directory = place.directory
+    """Write the record, ``metrics.json`` last; `save` writes the folder of the trained model."""
+    directory, metrics = place.directory, result.metrics
     record.write_config(directory, config)
-    record.write_table(directory / "predictions.csv", predictions)
+    record.write_table(directory / "predictions.csv", result.predictions)
     record.write_table(directory / "labels.csv", prepared.labels.record())
     hashes = {"corpus": prepared.corpus.fingerprint} | {one.name: one.fingerprint for one in prepared.label_sets}
     write_json(directory / "environment.json", record.environment(recipe.seed, metrics["train"]["seconds"], hashes))
     if place.save_model:
         facts = CardFacts(
-            base=recipe.plm.name,
+            base=recipe.plm.name if recipe.plm.licence else "",
             base_licence=recipe.plm.licence,
             corpus=prepared.corpus.name,
             corpus_licence=prepared.corpus.licence,
             citation=prepared.corpus.citation,
             labels=prepared.description,
             metrics={split: metrics[split] for split in ("val", "test")},
+            library="transformers" if isinstance(recipe.plm, PLM) else "invitro",
         )
-        save_model(directory / "model", loaded.model, loaded.tokenizer, prepared.scale, facts)
+        save(directory / "model", facts)
     if not place.keep_checkpoints:
         rmtree(directory / "checkpoints", ignore_errors=True)
     write_json(directory / record.METRICS, metrics)

@@ -5,6 +5,7 @@ import pickle
 import time
 import warnings
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,25 @@ import transformers
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from invitro.errors import InputError
+from invitro.models import PLM
 from invitro.models.features import FeatureCache, check_head
+from invitro.models.folder import save_model
 from invitro.models.loading import Loaded, check_available, load_regressor, load_tokenizer
 from invitro.training import record
 from invitro.training.callbacks import History, PatientStopping
+from invitro.training.cleaning import cleaned
 from invitro.training.datamodule import TextsDataModule
+from invitro.training.floor import fitted
 from invitro.training.inputs import FeatureInputs, TokenInputs
 from invitro.training.loggers import LoggerChoice, RunInfo
+from invitro.training.losses import first_bias, outputs_of
 from invitro.training.module import Regressor
-from invitro.training.plan import Place, Recipe, Result
+from invitro.training.plan import Place, Recipe, Result, Trained
 from invitro.training.prepare import Prepared
-from invitro.training.results import flattened, metrics_of, predictions_of, write_record
+from invitro.training.results import flattened, result_of, write_record
+from invitro.training.selection import SmallLossSelection, kept_of
 from invitro.training.settings import Fit
+from invitro.training.weights import mean_one
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +42,15 @@ def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
     """Hash what decides a run's result: training labels, evaluation rows, encoder, recipe, seed, version.
 
     The training labels stand for corpus, label set, application and alpha: what leads to the same labels is the same
-    run (alpha beyond the largest difference is no correction).
+    run (alpha beyond the largest difference is no correction). A floor knows no epochs, optimiser or trainer.
     """
+    floor = not isinstance(recipe.plm, PLM)
     return record.fingerprint(
         labels=prepared.labels.fingerprint,
         evaluation=prepared.evaluation_fingerprint,
         scale=asdict(prepared.scale),
         plm=asdict(recipe.plm) | {"name": recipe.plm.fingerprint},
-        fit=asdict(recipe.fit),
+        fit={"clean": recipe.fit.clean} if floor else recipe.fit.decisive,
         settings=dict(recipe.settings),
         seed=recipe.seed,
     )
@@ -59,32 +68,23 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
     """
     started = time.perf_counter()
     quiet()
+    run, before = fingerprint_of(prepared, recipe), len(prepared.labels.table)
+    prepared = cleaned(prepared, recipe.fit.clean, recipe.seed)
+    counts = {"cleaned": before - len(prepared.labels.table)} if recipe.fit.clean != "none" else {}
     L.seed_everything(recipe.seed, workers=True, verbose=False)
-    loaded = _load(prepared, recipe)
+    floor = None if isinstance(recipe.plm, PLM) else recipe.plm
+    loaded = _load(prepared, recipe) if floor is None else None
     with logger.open(info) as opened:
-        module, data, trainer, history = _assemble(prepared, recipe, place, loaded, opened.logger)
-        trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
-        _take_best(recipe, trainer, module)
-        trainer.test(module, data, verbose=False)
+        if loaded is not None:
+            trained = _fine_tuned(prepared, recipe, place, loaded, opened.logger)
+        elif floor is not None:
+            trained = fitted(prepared, floor, recipe, place)
         seconds = time.perf_counter() - started
-        predictions = predictions_of(prepared, module.predicted)
-        metrics = metrics_of(prepared, predictions) | {
-            "train": {
-                "size": len(prepared.labels.table),
-                "replaced": prepared.labels.replaced,
-                "augmented": prepared.labels.augmented,
-                "without_llm_label": prepared.labels.without_llm_label,
-                "truncated": data.truncated,
-                "epochs": len(history.rows),
-                "seconds": round(seconds, 3),
-            },
-            "fingerprint": fingerprint_of(prepared, recipe),
-            "status": "finished",
-        }
-        if trainer.is_global_zero:
-            write_record(prepared, recipe, place, loaded, metrics, predictions, info.config)
-            opened.summarise(flattened(metrics))
-    return Result(metrics, predictions)
+        result = result_of(prepared, trained.predicted, run, seconds, **counts, **trained.counts)
+        if trained.records:
+            write_record(prepared, recipe, place, result, trained.save, info.config)
+            opened.summarise(flattened(result.metrics))
+    return result
 
 
 def quiet() -> None:
@@ -113,16 +113,31 @@ def check_resume(checkpoint: Path, fit: Fit) -> None:
 
 
 def _load(prepared: Prepared, recipe: Recipe) -> Loaded:
+    assert isinstance(recipe.plm, PLM)
     check_available(recipe.plm)
-    mean = float(prepared.labels.table["label"].mean())
-    return Loaded(load_regressor(recipe.plm, mean), load_tokenizer(recipe.plm))
+    table, outputs = prepared.labels.table, outputs_of(recipe.fit, prepared.scale)
+    bias = first_bias(recipe.fit, outputs, table["label"].to_numpy(dtype="float64"), mean_one(table))
+    return Loaded(load_regressor(recipe.plm, bias), load_tokenizer(recipe.plm))
+
+
+def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, logger: Any) -> Trained:
+    """Fine-tune an encoder, all of it or its head."""
+    module, data, trainer, history = _assemble(prepared, recipe, place, loaded, logger)
+    trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
+    _take_best(recipe, trainer, module)
+    trainer.test(module, data, verbose=False)
+    counts = {"truncated": data.truncated, "epochs": len(history.rows)}
+    if recipe.fit.keep < 1:
+        counts["kept"] = kept_of(recipe.fit, len(prepared.labels.table))
+    save = partial(save_model, loaded=loaded, scale=prepared.scale, outputs=module.outputs)
+    return Trained(module.predicted, save, counts, trainer.is_global_zero)
 
 
 def _assemble(
     prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, logger: Any
 ) -> tuple[Regressor, TextsDataModule, L.Trainer, History]:
     """Put module, data and trainer together."""
-    fit, head_only = recipe.fit, recipe.plm.train == "head"
+    fit, head_only = recipe.fit, isinstance(recipe.plm, PLM) and recipe.plm.train == "head"
     history = History(place.directory / "history.csv")
     folder = place.directory / "checkpoints"
     callbacks: list[Callback] = [
@@ -138,6 +153,8 @@ def _assemble(
         callbacks.append(best)
     if fit.patience is not None:
         callbacks.append(PatientStopping(fit.start_epoch, fit.patience))
+    if fit.keep < 1:
+        callbacks.append(SmallLossSelection(fit, len(prepared.labels.table)))
     trainer = recipe.trainer(
         max_epochs=fit.epochs,
         gradient_clip_val=fit.clip,
@@ -153,7 +170,8 @@ def _assemble(
         inputs: Any = FeatureInputs(FeatureCache(place.cache, *loaded))
     else:
         inputs = TokenInputs(loaded.tokenizer)
-    module = Regressor(loaded.model, fit, recipe.optimizer, head_only)
+    outputs = outputs_of(fit, prepared.scale)
+    module = Regressor(loaded.model, fit, recipe.optimizer, head_only, outputs)
     return module, TextsDataModule(prepared, inputs, fit, recipe.seed), trainer, history
 
 

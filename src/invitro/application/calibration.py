@@ -1,0 +1,128 @@
+"""LLM labels brought to the crowd's scale, by a mapping that is fitted on texts which both labelled.
+
+Arrays have the shape (n,), one entry a text, and the scale's units. With crowd labels C and LLM labels L:
+
+- ``moment``: ``mean(C) + sd(C) / sd(L) * (L - mean(L))``: the mapped labels have the crowd's mean and SD. Linear
+  equating of test scores (Kolen & Brennan, "Test Equating, Scaling, and Linking"). The labels keep their spread, so
+  that a model trained on them uses the scale as the crowd does; noise in C goes into the SD that is matched.
+- ``linear``: least squares of C on L, shrunk towards the identity::
+
+      a, b = argmin  sum_i (C_i - L_i - a - b (L_i - mean(L)))^2  +  m (a^2 + b^2 var(L))
+           = n / (n + m) * (mean(C) - mean(L)),   n / (n + m) * (cov(C, L) / var(L) - 1)
+
+  and L becomes ``L + a + b (L - mean(L))``: ridge regression (Hoerl & Kennard 1970, Technometrics 12) of the difference
+  on L, as if m further texts had said that the LLM is right as it is. It predicts C best, and that narrows the labels.
+- ``isotonic``: the non-decreasing step function nearest to C in squared error, by pooling adjacent violators, linear in
+  between and constant outside; a common calibrator of scores (Zadrozny & Elkan 2002, "Transforming Classifier Scores
+  into Accurate Multiclass Probability Estimates", KDD). It bends where the LLM uses the ends of the scale otherwise
+  than people do, and narrows labels as ``linear`` does.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.isotonic import IsotonicRegression
+
+from invitro.application.third_rater import folds
+from invitro.errors import InputError
+
+Floats = npt.NDArray[np.float64]
+Mapping = Callable[[Floats], Floats]
+
+SHRINKAGE = 20.0
+LEAST = 10
+"""Texts below which nothing is fitted."""
+
+
+def fitted_mapping(
+    method: str,
+    crowd: Floats,
+    llm: Floats,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+    shrinkage: float = SHRINKAGE,
+) -> Mapping:
+    """Fit a mapping from LLM labels to the crowd's scale.
+
+    Args:
+        method: ``moment``, ``linear`` or ``isotonic``.
+        crowd: crowd labels of shape (n,), n at least `LEAST`, no NaN.
+        llm: LLM labels of shape (n,), no NaN.
+        bounds: lowest and highest label; mapped labels are clipped to them.
+        shrinkage: the m of ``linear``, 0 or more, in texts.
+
+    Returns:
+        A function from LLM labels of any number to as many mapped ones; a missing one (NaN) stays missing. LLM labels
+        that do not vary are only shifted.
+
+    Raises:
+        InputError: there are too few texts.
+    """
+    if len(crowd) < LEAST:
+        raise InputError(
+            f"application.calibration={method}: expected at least {LEAST} training texts with a crowd and an LLM label "
+            f"to fit on, found {len(crowd)}; use application.calibration=none"
+        )
+    if method == "isotonic":
+        return _isotonic(crowd, llm, bounds)
+    shift, centre = float(crowd.mean() - llm.mean()), float(llm.mean())
+    varies = float(llm.std()) > 0
+    if method == "moment":
+        slope = float(crowd.std() / llm.std()) if varies else 1.0
+    elif method == "linear":
+        share = len(crowd) / (len(crowd) + shrinkage)
+        least_squares = float(np.mean((crowd - crowd.mean()) * (llm - centre)) / llm.var()) if varies else 1.0
+        shift, slope = share * shift, 1 + share * (least_squares - 1)
+    else:
+        raise ValueError(f"expected moment, linear or isotonic, found {method!r}")
+    return lambda labels: np.clip(centre + shift + slope * (labels - centre), *bounds)
+
+
+def calibrated(
+    method: str,
+    crowd: Floats,
+    llm: Floats,
+    groups: npt.NDArray[np.str_],
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+    shrinkage: float = SHRINKAGE,
+) -> Floats:
+    """Return LLM labels on the crowd's scale, each mapped without its author's crowd labels.
+
+    Texts with a crowd label are mapped out of fold, by a mapping that is fitted on other authors' texts: a text's own
+    crowd label does not shape the LLM label that it is compared with. Texts without one, such as the pool's, are mapped
+    by the fit on all.
+
+    Args:
+        method: ``none`` returns `llm` as it is.
+        crowd: crowd labels of shape (n,), NaN where there is none.
+        llm: LLM labels of shape (n,), NaN where there is none.
+        groups: authors of shape (n,).
+        bounds: see `fitted_mapping`, as the next.
+        shrinkage: likewise.
+
+    Raises:
+        InputError: too few texts or authors have both labels.
+    """
+    if method == "none":
+        return llm
+    both = np.flatnonzero(~np.isnan(crowd) & ~np.isnan(llm))
+    everything = fitted_mapping(method, crowd[both], llm[both], bounds, shrinkage)
+    found = np.where(np.isnan(crowd), everything(llm), np.nan)
+    for rest, left_out in folds(groups[both], f"application.calibration={method}"):
+        one = fitted_mapping(method, crowd[both[rest]], llm[both[rest]], bounds, shrinkage)
+        found[both[left_out]] = one(llm[both[left_out]])
+    return found
+
+
+def _isotonic(crowd: Floats, llm: Floats, bounds: tuple[float, float]) -> Mapping:
+    low, high = (bound if np.isfinite(bound) else None for bound in bounds)
+    model = IsotonicRegression(y_min=low, y_max=high, out_of_bounds="clip").fit(llm, crowd)
+
+    def mapped(labels: Floats) -> Floats:
+        known = ~np.isnan(labels)
+        found = np.full(len(labels), np.nan)
+        if known.any():
+            found[known] = model.predict(labels[known])
+        return found
+
+    return mapped

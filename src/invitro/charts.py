@@ -1,0 +1,149 @@
+"""Charts: one look for all of them, and their files. One specification (Vega-Lite) serves a page and a paper.
+
+Sizes are in points, 72 an inch: in a PDF they are what they say, and a page scales the whole drawing.
+"""
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invitro.errors import InputError
+from invitro.files import whole_or_absent
+
+if TYPE_CHECKING:
+    import altair as alt
+
+COLUMN, PAGE = 245, 516
+"""Widths of one column and of a page of two, in points (3.4 and 7.16 inches)."""
+FONT = "Arial, Liberation Sans, Helvetica, sans-serif"
+"""These are equally wide, so that text takes the same room wherever it is set."""
+INK, SOFT, FAINT = "#222222", "#666666", "#dcdcdc"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's: told apart with any colour vision; shape and dash tell the same in grey."""
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+DASHES = ([1, 0], [4, 2], [1, 1.5], [6, 2, 1, 2], [3, 1], [2, 3], [8, 3])
+DPI = 300
+FORMATS = ("png", "svg", "pdf")
+
+_TEXT = {"labelFont": FONT, "titleFont": FONT, "labelColor": INK, "titleColor": INK, "titleFontWeight": "normal"}
+STYLE: dict[str, Any] = {
+    "background": "white",
+    "font": FONT,
+    "view": {"stroke": None, "continuousWidth": 200, "continuousHeight": 80},
+    "axis": _TEXT
+    | {
+        "labelFontSize": 7, "titleFontSize": 7.5, "titlePadding": 4, "labelPadding": 2, "tickSize": 3,
+        "domainColor": SOFT, "tickColor": SOFT, "domainWidth": 0.6, "tickWidth": 0.6, "gridColor": FAINT,
+        "gridWidth": 0.4, "labelLimit": 220, "titleLimit": 300,
+    },
+    "axisX": {"grid": False},
+    "legend": _TEXT
+    | {
+        "labelFontSize": 7, "titleFontSize": 7, "symbolSize": 32, "symbolStrokeWidth": 1.2, "labelLimit": 220,
+        "rowPadding": 1, "columnPadding": 8, "padding": 0, "offset": 4, "titlePadding": 3,
+    },
+    "header": _TEXT | {"labelFontSize": 7, "titleFontSize": 7.5, "labelPadding": 3},
+    "title": {
+        "font": FONT, "fontSize": 7.5, "fontWeight": "normal", "color": INK, "anchor": "start", "offset": 4,
+        "subtitleFont": FONT, "subtitleFontSize": 6.5, "subtitleColor": SOFT, "subtitlePadding": 2,
+    },
+    "text": {"font": FONT, "fontSize": 6.5, "color": INK},
+    "line": {"strokeWidth": 1.2},
+    "rule": {"strokeWidth": 0.8},
+    "concat": {"spacing": 6},
+}  # fmt: skip
+
+
+def problem() -> str | None:
+    """Return what keeps charts from being drawn here, with the mend, or None."""
+    missing = [name for name in ("altair", "vl_convert") if importlib.util.find_spec(name) is None]
+    if not missing:
+        return None
+    return f"Charts need {' and '.join(missing)}; install what is missing by: pip install 'invitro[report]'"
+
+
+def specification(chart: "alt.TopLevelMixin") -> dict[str, Any]:
+    """Return a chart's Vega-Lite specification in the common style; what the chart itself says stays."""
+    spec: dict[str, Any] = chart.to_dict()
+    spec["config"] = _merged(STYLE, spec.get("config", {}), without=("view",))
+    return spec
+
+
+def script() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script (0.9 MB) that fetches nothing."""
+    import vl_convert
+
+    bundle: Any = vl_convert.javascript_bundle  # its first argument, of no use here, has a default
+    return str(bundle(vl_version=_version()))
+
+
+def save(chart: "alt.TopLevelMixin", path: Path) -> list[Path]:
+    """Write ``path.png`` (300 dpi), ``path.svg`` and ``path.pdf``, each whole or not at all; return their paths.
+
+    The same chart gives the same bytes. No network is used.
+
+    Args:
+        chart: without data from elsewhere.
+        path: without a suffix.
+
+    Raises:
+        InputError: a library is missing.
+    """
+    missing = problem()
+    if missing:
+        raise InputError(missing)
+    import vl_convert
+
+    svg = _renumbered(vl_convert.vegalite_to_svg(specification(chart), vl_version=_version(), allowed_base_urls=[]))
+    files = {
+        "png": vl_convert.svg_to_png(svg, ppi=DPI),
+        "svg": b'<?xml version="1.0" encoding="UTF-8"?>\n' + _in_points(svg).encode(),
+        "pdf": _ordered(vl_convert.svg_to_pdf(svg)),
+    }
+    written = []
+    for suffix, content in files.items():
+        written.append(path.with_name(f"{path.name}.{suffix}"))
+        with whole_or_absent(written[-1]) as temporary:
+            temporary.write_bytes(content)
+    return written
+
+
+def _renumbered(svg: str) -> str:
+    """Number clips and gradients from 0: Vega counts on from drawing to drawing."""
+    found = dict.fromkeys(re.findall(r'id="((?:clip|gradient_)\d+)"', svg))
+    names = {name: f"{name.rstrip('0123456789')}{number}" for number, name in enumerate(found)}
+    return re.sub(r'(id="|#)((?:clip|gradient_)\d+)\b', lambda match: match[1] + names.get(match[2], match[2]), svg)
+
+
+def _ordered(pdf: bytes) -> bytes:
+    """Sort the entries of a PDF's resources, whose order changes from time to time; every object stays in its place."""
+    entries = rb"(?m)(?:^ +/[a-z]+\d+ (?:\d+ 0 R|\[[^\]\n]*\])\n){2,}"
+    return re.sub(entries, lambda match: b"".join(sorted(match[0].splitlines(keepends=True))), pdf)
+
+
+def _in_points(svg: str) -> str:
+    """Give the drawing its size in points, as in the PDF; without a unit, pixels would make it a quarter smaller."""
+    head, rest = svg.split(">", 1)
+    for name in ("width", "height"):
+        before, value, after = head.partition(f' {name}="')[0], *head.partition(f' {name}="')[2].split('"', 1)
+        head = f'{before} {name}="{value}pt"{after}'
+    return f"{head}>{rest}"
+
+
+def _version() -> str:
+    """Return the Vega-Lite version that the specifications are written for, such as ``6.4``."""
+    import altair as alt
+
+    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+
+def _merged(style: Mapping[str, Any], own: Mapping[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return `style` overlaid by `own`, one level deep; entries `without` are Altair's defaults and do not count."""
+    merged = dict(style)
+    for name, value in own.items():
+        if name not in without:
+            known = merged.get(name)
+            merged[name] = known | value if isinstance(known, dict) and isinstance(value, dict) else value
+    return merged

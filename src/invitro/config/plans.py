@@ -1,0 +1,275 @@
+"""From ``sweep.py``'s command line to a study and the plan of its jobs, checked before anything starts."""
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from invitro.config.common import instantiated
+from invitro.errors import InputError, not_boolean, refuse_if_any
+from invitro.studies import Study
+from invitro.studies.found import is_incidental
+from invitro.studies.launch import Plan, quoted
+from invitro.training.jobs import STUDY
+
+GRID = "grid"
+"""The study of whatever jobs there are."""
+
+LONGEST_NAME = 70
+"""Characters of a study's folder; what does not fit stands in a hash."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``sweep.py`` is asked for.
+
+    Args:
+        study: how the results are read.
+        root: the folder with the runs.
+        report: the folder of the report.
+        plan: the jobs to start; None starts nothing.
+        resamples: of the bootstrap.
+        dry_run: show the plan only.
+    """
+
+    study: Study
+    root: Path
+    report: Path
+    plan: Plan | None
+    resamples: int
+    dry_run: bool
+
+
+def request(arguments: Sequence[str], home: Path) -> Request:
+    """Read the command line; `home` is the folder of the entry points.
+
+    Keys of ``sweep.yaml`` are its own, all others are the jobs', and go before what the study says itself.
+
+    Raises:
+        InputError: whatever Hydra, the study or its jobs would refuse.
+    """
+    conf = home / "conf"
+    flags = [one for one in arguments if one.startswith("-")]
+    refuse_if_any(f"{flag}: expected key=value; sweep.py has no options but --help" for flag in flags)
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3", job_name="sweep"):
+            keys = set(yaml.safe_load((conf / "sweep.yaml").read_text("utf-8"))) - {"defaults"} | {"study"}
+            lines = _parsed(arguments)
+            own = [one for one in lines if re.split(r"[./@]", one.key_or_group)[0] in keys]
+            passed = [one for one in lines if one not in own]
+            named = "study" in {one.key_or_group for one in own}
+            settings = any(one.key_or_group.startswith("study.") for one in own)
+            grid = [f"study={GRID}"] if settings and not named else []
+            cfg = compose("sweep", overrides=[*grid, *map(_own_line, own)])
+            refuse_if_any(not_boolean(**{name: cfg[name] for name in ("report_only", "fail_fast", "dry_run")}))
+            if cfg.report_only:
+                at = next((Path(cfg.runs) for one in own if one.key_or_group == "runs"), None)
+                return _report_only(cfg, at, named or settings, passed)
+            if not named:
+                raise InputError(f"study: expected one of {', '.join(choices(conf))}; found none")
+            study = instantiated(cfg.study)
+            runs = [f"runs={quoted(cfg.runs)}"] if "runs" in {one.key_or_group for one in own} else []
+            asked = shlex.join(["python", "sweep.py", *arguments])
+            return _launching(cfg, study, passed, runs, asked, home)
+    except HydraException as error:
+        raise InputError(_readable(error)) from error
+
+
+def choices(conf: Path) -> dict[str, str]:
+    """Return the studies and what they are, from the first lines of their files."""
+    files = sorted((conf / "study").glob("*.yaml"))
+    return {file.stem: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for file in files}
+
+
+def _report_only(cfg: DictConfig, at: Path | None, named: bool, passed: Sequence[Override]) -> Request:
+    """Return the request for a report of what is there: `at` a folder, or where the study would be."""
+    if at is None and not named:
+        raise InputError("report_only=true: expected runs=FOLDER, or study=NAME with the settings it was started with")
+    if at is not None and passed:
+        given = " ".join(str(one.input_line) for one in passed)
+        raise InputError(f"{given}: nothing is started, so that this has no effect; leave it out")
+    if at is None:
+        study = instantiated(cfg.study)
+        at = _directory(cfg, study, _merged(study, passed))
+    elif named:
+        study = instantiated(cfg.study)
+    elif (at / STUDY).is_file():
+        study = Study(**yaml.safe_load((at / STUDY).read_text("utf-8")))
+    else:
+        study = instantiated(compose("sweep", overrides=[f"study={GRID}"]).study)
+        study = replace(study, title=f"{study.title}: {at}")
+    if not at.is_dir():
+        raise InputError(f"{at}: no such folder of runs (looked in {Path.cwd()})")
+    report = Path(cfg.directory) if cfg.directory else at / "report"
+    return Request(study, at, report, None, cfg.resamples, cfg.dry_run)
+
+
+def _launching(
+    cfg: DictConfig, study: Study, passed: Sequence[Override], runs: Sequence[str], asked: str, home: Path
+) -> Request:
+    """Return the request to launch a study, after its jobs' settings were looked at."""
+    hydra = [one for one in passed if _is_hydra(one)]
+    merged = _merged(study, passed)
+    directory = _directory(cfg, study, merged)
+    stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:6]}"
+    ours = study.job == "train"
+    if ours:
+        told = [*runs, f"launch={stamp}", f"group={quoted(directory.name)}"]
+        told += ["fail_fast=true"] if cfg.fail_fast else []
+        merged |= {_key(one): one for one in _parsed(told)}
+    swept = [key for key, one in merged.items() if key in study.params or one.is_sweep_override()]
+    sweeper, trials, seed = _sweeper(study, hydra, directory)
+    launcher = [str(one.input_line) for one in hydra if not _is_sweeper(one)]
+    jobs = None
+    if not study.sweeper:
+        jobs = tuple(map(tuple, BasicSweeper.split_arguments(list(merged.values()), None)[0]))
+    not_run: Mapping[int, str] = {}
+    if ours:
+        from invitro.config.trials import not_to_run
+
+        not_run = not_to_run(jobs or (tuple(map(_first, merged.values())),), [*launcher, *sweeper], study)
+    factors = (*(study.factors or ()), *(key for key in swept if key not in (*study.factors, *study.replicates)))
+    study = replace(
+        study,
+        factors=factors,
+        params={key: _expression(one) for key, one in merged.items() if key in swept},
+        overrides=tuple(str(one.input_line) for key, one in merged.items() if key not in (*swept, "launch", "group")),
+    )
+    script = Path(study.job) if study.job.endswith(".py") else home / f"{study.job}.py"
+    if not script.is_file():
+        raise InputError(f"study.job={study.job}: expected an entry point or a script; there is no {script}")
+    plan = Plan(
+        directory=directory,
+        stamp=stamp,
+        asked=asked,
+        command=(sys.executable, str(script)),
+        overrides=tuple(str(one.input_line) for one in merged.values()),
+        hydra=(*launcher, *sweeper),
+        jobs=jobs,
+        not_run=not_run,
+        trials=trials,
+        sampler_seed=seed,
+        fail_fast=cfg.fail_fast,
+        repeat=ours or study.job.endswith(".py"),
+    )
+    return Request(study, directory, directory / "report", plan, cfg.resamples, cfg.dry_run)
+
+
+def _parsed(lines: Sequence[str]) -> list[Override]:
+    return list(OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(lines)))
+
+
+def _key(one: Override) -> str:
+    return f"{one.key_or_group}@{one.package}" if one.package else one.key_or_group
+
+
+def _own_line(one: Override) -> str:
+    """Return an override of ``sweep.yaml``; a field that the study's file leaves to its default can be set too."""
+    group, _, name = one.key_or_group.partition(".")
+    if group != "study" or not name:
+        return str(one.input_line)
+    known = [field.name for field in fields(Study)]
+    if name.partition(".")[0] not in known:
+        raise InputError(f"study.{name}: expected one of {', '.join(known)} after the point")
+    return f"++study.{name}={_expression(one)}"
+
+
+def _is_hydra(one: Override) -> bool:
+    return one.key_or_group.startswith(("hydra.", "hydra/"))
+
+
+def _is_sweeper(one: Override) -> bool:
+    return one.key_or_group.startswith(("hydra.sweeper.", "hydra/sweeper"))
+
+
+def _merged(study: Study, passed: Sequence[Override]) -> dict[str, Override]:
+    """Return the jobs' overrides by key: the study's, and over them those of the command line."""
+    own = _parsed([*study.overrides, *(f"{key}={value}" for key, value in study.params.items())])
+    return {_key(one): one for one in [*own, *(one for one in passed if not _is_hydra(one))]}
+
+
+def _expression(one: Override) -> str:
+    return str(one.input_line).partition("=")[2]
+
+
+def _first(one: Override) -> str:
+    """Return an override with the first value that it is swept over."""
+    if not one.is_sweep_override():
+        return str(one.input_line)
+    if one.is_discrete_sweep():
+        return f"{one.get_key_element()}={next(iter(one.sweep_string_iterator()))}"
+    interval = one.value()
+    assert isinstance(interval, IntervalSweep)
+    return f"{one.get_key_element()}={interval.start}"
+
+
+def _directory(cfg: DictConfig, study: Study, merged: Mapping[str, Override]) -> Path:
+    """Return the study's folder: named, or by the study and what the command line fixes otherwise than it."""
+    if cfg.directory:
+        return Path(cfg.directory)
+    own = [one.input_line for one in _parsed(study.overrides)]
+    groups = GlobalHydra.instance().config_loader().list_groups("")
+    chosen, set_, hidden = [study.name], [], []
+    for key, one in merged.items():
+        if one.input_line in own or key in study.params or is_incidental(key) or one.is_sweep_override():
+            continue
+        value = _expression(one).strip("'\"")
+        readable = re.sub(r"[^\w.+-]+", "_", Path(value).stem if "/" in value else value).strip("_")
+        hidden += [f"{key}={value}"] * (readable != value)
+        if key.partition("/")[0] in groups:
+            chosen.append(readable)
+        elif not value.startswith(("{", "[")):
+            set_.append(f"{key}_{readable}")
+    name = "-".join([*chosen, *set_])
+    if hidden or len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}-{sha256(' '.join([name, *hidden]).encode()).hexdigest()[:6]}"
+    return Path(cfg.runs) / "study" / name
+
+
+def _sweeper(study: Study, hydra: Sequence[Override], directory: Path) -> tuple[list[str], int, int | None]:
+    """Return a study's own sweeper as overrides, how many trials it makes, and its seed."""
+    given = {one.key_or_group.removeprefix("hydra.sweeper."): one for one in hydra if _is_sweeper(one)}
+    if not study.sweeper:
+        refuse_if_any(
+            f"{one.input_line}: this study's jobs are a grid; a search is study=hparams" for one in given.values()
+        )
+        return [], 0, None
+    settings: dict[str, Any] = dict(study.sweeper) | {key: _expression(one) for key, one in given.items()}
+    name, trials, seed = settings.pop("name"), settings.pop("n_trials", None), settings.pop("sampler.seed", None)
+    if not str(trials).isdigit() or not (seed is None or str(seed).isdigit()):
+        raise InputError(f"hydra.sweeper: expected whole numbers for n_trials and sampler.seed, found {trials}, {seed}")
+    if settings.get("storage") == "journal":
+        file = quoted((directory / "trials.log").absolute())
+        settings["storage"] = (
+            "{_target_:optuna.storages.JournalStorage,log_storage:"
+            f"{{_target_:optuna.storages.journal.JournalFileBackend,file_path:{file}}}}}"
+        )
+    lines = [f"hydra/sweeper={name}", *(f"hydra.sweeper.{key}={value}" for key, value in settings.items())]
+    return lines, int(trials), None if seed is None else int(seed)
+
+
+def _readable(error: HydraException) -> str:
+    """Return Hydra's message, with the mend where a plugin is not installed."""
+    text = str(error).partition("Config search path:")[0].strip()
+    for kind, mend in {
+        "hydra/launcher": "pip install 'invitro[joblib]', [slurm] or [ray]",
+        "hydra/sweeper": "pip install 'invitro[optuna]' and pip install --no-deps hydra-optuna-sweeper==1.3.0",
+    }.items():
+        if f"Could not find '{kind}" in text:
+            return f"{text}\nMore of them: {mend}"
+    return text

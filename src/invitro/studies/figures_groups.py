@@ -1,0 +1,124 @@
+"""The figure of residuals by group of people: whom a model scores too high or too low."""
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from invitro.charts import COLUMN
+from invitro.data import DEMOGRAPHICS
+from invitro.studies.figures import Figure
+from invitro.studies.figures_parts import POINT, Row, chart, colour, layered, padded, rule, shape, tooltip
+from invitro.studies.figures_predictions import mean_predictions
+from invitro.studies.wording import configuration, leading, rows_of
+
+if TYPE_CHECKING:
+    from invitro.studies.runs import Runs
+    from invitro.studies.study import Study
+    from invitro.studies.summary import Summary
+
+LEAST = 20
+"""Groups with fewer texts are not drawn: their means say little, and might tell of a person."""
+AGES = (0, 30, 40, 50, 60, 200)
+ROOM, STEP = 78, 13
+
+
+def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+    """Draw the mean residual by demographic group for the two leading configurations, on test."""
+    rows: list[Row] = []
+    series: list[str] = []
+    small: set[str] = set()
+    for group in leading(study, summary):
+        numbers = rows_of(runs, group)
+        table = mean_predictions(runs, numbers) if numbers else pd.DataFrame()
+        if table.empty:
+            continue
+        series.append(configuration(group, runs.factors))
+        for attribute in (name for name in DEMOGRAPHICS if name in table and table[name].notna().any()):
+            for name, part in table.groupby(banded(table[attribute], attribute), observed=True, sort=True):
+                if len(part) < LEAST:
+                    small.add(f"{attribute} {name}")
+                    continue
+                mean, low, high = mean_with_interval(part["prediction"] - part["crowd_label"], part.get("group_id"))
+                own = {"attribute": attribute, "group": f"{attribute} {name} ({len(part)})", "n": len(part)}
+                rows.append(own | {"series": series[-1], "value": mean, "low": low, "high": high})
+    if not rows:
+        return []
+    left_out = f" ({len(small)})" if small else ""
+    caption = (
+        "Mean residual (predicted less crowd label) on the test texts by group, with the 95 % interval of the mean, "
+        "authors counted whole; predictions are means over runs; in brackets: texts. Right of 0 the model scores "
+        "too high. Codes are the corpus's own; incomes are in thirds of the texts. "
+        f"Groups with fewer than {LEAST} texts are left out{left_out}."
+    )
+    return [Figure("residuals_by_group", "Residuals by group", caption, _drawn(rows, series))]
+
+
+def banded(values: "pd.Series[Any]", attribute: str) -> "pd.Series[Any]":
+    """Return the groups of an attribute: ages by decade, incomes in thirds of the texts, codes as they are."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    if attribute == "age":
+        names = [
+            f"under {AGES[1]}",
+            *(f"{low}–{high - 1}" for low, high in pairwise(AGES[1:-1])),
+            f"{AGES[-2]} and over",
+        ]
+        return pd.Series(pd.cut(numbers, AGES, right=False, labels=names), index=values.index)
+    if attribute == "income" and numbers.nunique() > 10:
+        places = numbers.rank(pct=True)  # equal incomes stay together
+        return pd.Series(pd.cut(places, [0, 1 / 3, 2 / 3, 1], labels=["low", "middle", "high"]), index=values.index)
+    text = values.astype("str").str.removesuffix(".0")
+    return text.where(values.notna())
+
+
+def mean_with_interval(values: "pd.Series[float]", groups: "pd.Series[Any] | None") -> tuple[float, float, float]:
+    """Return a mean and its 95 % interval, texts of one author counted whole; NaN bounds for fewer than two authors.
+
+    The standard error is robust to clusters: ``sqrt(G / (G - 1) * sum_g (sum_{i in g} (x_i - mean))^2) / n``, and the
+    interval is Student's with G - 1 degrees of freedom, for G authors.
+    """
+    from scipy import stats
+
+    array = values.to_numpy(dtype="float64")
+    mean = float(array.mean())
+    codes = np.asarray(range(len(array)) if groups is None else pd.factorize(groups)[0])
+    sums = np.asarray(np.bincount(codes, weights=array - mean))
+    if len(sums) < 2:
+        return mean, float("nan"), float("nan")
+    error = float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum())) / len(array)
+    half = float(stats.t.ppf(0.975, len(sums) - 1) * error)
+    return mean, mean - half, mean + half
+
+
+def _drawn(rows: list[Row], series: list[str]) -> alt.VConcatChart:
+    """Draw one panel an attribute, with one scale of residuals."""
+    domain = padded([0.0, *(row[key] for row in rows for key in ("value", "low", "high"))])
+    attributes = list(dict.fromkeys(row["attribute"] for row in rows))
+    panels = []
+    for attribute in attributes:
+        part = [row for row in rows if row["attribute"] == attribute]
+        names = list(dict.fromkeys(row["group"] for row in part))
+        last = attribute == attributes[-1]
+        x_axis = alt.Axis(
+            title="mean residual (points)" if last else None, labels=last, ticks=last, domain=last, tickCount=6,
+            labelSeparation=4,
+        )  # fmt: skip
+        x = alt.X("value:Q", scale=alt.Scale(domain=domain, nice=False, zero=False), axis=x_axis)
+        y_axis = alt.Axis(
+            title=None, ticks=False, domain=False, grid=False, minExtent=ROOM, maxExtent=ROOM, labelLimit=ROOM
+        )
+        y = alt.Y("group:N", sort=names, axis=y_axis, scale=alt.Scale(paddingInner=0.1, paddingOuter=0.1))
+        offset = alt.YOffset("series:N", sort=series, scale=alt.Scale(domain=series, paddingOuter=0.3))
+        told = tooltip(
+            ("group:N", "group", ""), ("series:N", "configuration", ""), ("value:Q", "mean residual", "+.3f"),
+            ("low:Q", "95 % from", "+.3f"), ("high:Q", "95 % to", "+.3f"), ("n:Q", "texts", "d"),
+        )  # fmt: skip
+        data = chart(part)
+        lines = data.mark_rule(strokeWidth=1.2).encode(alt.X("low:Q"), alt.X2("high:Q"), y, offset, colour(series))
+        points = data.mark_point(filled=True, size=POINT - 8, opacity=1)
+        points = points.encode(x, y, offset, colour(series), shape(series), tooltip=told)
+        panels.append(layered(rule(0.0, "x"), lines, points, width=COLUMN - ROOM - 16, height=STEP * len(names)))
+    description = "Mean residuals by demographic group, with intervals"
+    return alt.vconcat(*panels, spacing=5).properties(description=description)

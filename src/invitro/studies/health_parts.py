@@ -1,0 +1,54 @@
+"""What health checks share: what a finding is, and how configurations are named in one."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from invitro.studies.wording import configuration, rows_of
+
+if TYPE_CHECKING:
+    from invitro.studies.runs import Runs
+    from invitro.studies.summary import Summary
+
+SHOWN = 3
+"""Configurations that are named; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Args:
+        check: its name.
+        level: ``warning`` where a result may mislead, ``note`` where one should know, ``good`` where all is well.
+        what: what was found, with numbers.
+        do: what to do about it; empty where nothing is.
+    """
+
+    check: str
+    level: Literal["warning", "note", "good"]
+    what: str
+    do: str = ""
+
+
+def named(row: "pd.Series[Any]", factors: Sequence[str]) -> str:
+    """Name the configuration that a row of a table is of."""
+    return configuration({str(name): row[name] for name in factors}, factors)
+
+
+def few(names: Iterable[str]) -> str:
+    """List names, `SHOWN` at most."""
+    names = list(names)
+    more = [f"{len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return "; ".join([*names[:SHOWN], *more])
+
+
+def named_rows(runs: "Runs", summary: "Summary") -> Iterator[tuple[str, list[int]]]:
+    """Yield every configuration with a result: its name and its jobs."""
+    for row in summary.groups.to_dict("records"):
+        values = {str(name): value for name, value in row.items()}
+        jobs = rows_of(runs, values)
+        if jobs:
+            yield configuration(values, runs.factors), jobs

@@ -1,0 +1,34 @@
+"use strict";
+// Tables sort by a column's values: numbers as numbers, text by the reader's alphabet, what is missing always last.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+  heads.forEach((head, place) => {
+    head.querySelector("button").addEventListener("click", () => {
+      const descending = head.getAttribute("aria-sort") === "ascending";
+      const value = (row) => row.cells[place].dataset.value;
+      const rows = [...body.rows];
+      const numeric = rows.every((row) => value(row) === undefined || row.cells[place].classList.contains("number"));
+      const compare = (a, b) => (numeric ? Number(a) - Number(b) : a.localeCompare(b));
+      rows.sort((first, second) => {
+        const a = value(first), b = value(second);
+        if (a === undefined || b === undefined) return (a === undefined) - (b === undefined);
+        return descending ? compare(b, a) : compare(a, b);
+      });
+      body.append(...rows);
+      heads.forEach((other) => other.setAttribute("aria-sort", "none"));
+      head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    });
+  });
+}
+// Charts: `ast` interprets their expressions instead of compiling them, which the page's security policy forbids.
+for (const place of document.querySelectorAll(".chart")) {
+  const text = document.getElementById(place.dataset.specification).textContent;
+  vegaEmbed(place, JSON.parse(text), {
+    actions: false, ast: true, defaultStyle: false, mode: "vega-lite", renderer: "svg",
+    tooltip: { disableDefaultStyle: true },
+  }).catch((error) => {
+    place.textContent = `This chart could not be drawn: ${error.message}`;
+    console.error(error);
+  });
+}

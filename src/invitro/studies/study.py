@@ -1,0 +1,113 @@
+"""A study: the jobs it consists of, and how their results are read."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from invitro.errors import not_boolean, refuse_if_any
+
+Value = int | float | str
+METRICS = ("pcc", "ccc", "rmse")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study asks, which jobs answer it, and how the report reads them.
+
+    Args:
+        name: the choice in the group ``study``.
+        title: the report's heading.
+        question: what the study asks and how its answer is read, in a sentence or two.
+        overrides: Hydra overrides of every job, such as ``application=both``.
+        params: what is swept: key to Hydra's sweep expression, such as ``0.0,0.5,1.0`` or ``range(0,10)``.
+        job: the entry point whose jobs these are, ``train`` for ``train.py``; or a script of one's own, a path, whose
+            jobs leave the same files.
+        sweeper: for another sweeper than Hydra's grid: its ``name``, and its settings by key.
+        factors: the keys that make a configuration, a row of the tables; () is all swept keys but the replicates.
+        replicates: the keys whose values are repetitions of a configuration.
+        baseline: the values of factors that pick the configuration that the others are compared with; {} for none.
+        choose: a factor whose value is chosen by the mean validation CCC, before anyone looks at test.
+        axis: a numeric factor that figures are drawn over.
+        plateau: the value of `axis` from which no further gain is expected, which is tested.
+        paper: the table of published numbers that stands beside.
+        metrics: what is measured, any of ``pcc, ccc, rmse``.
+        partial: whether jobs whose data are not there are no mistake: they are reported as not run, and the others run.
+
+    Raises:
+        InputError: naming every setting that contradicts another.
+    """
+
+    name: str
+    title: str
+    question: str
+    overrides: tuple[str, ...] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+    job: str = "train"
+    sweeper: Mapping[str, Any] = field(default_factory=dict)
+    factors: tuple[str, ...] = ()
+    replicates: tuple[str, ...] = ("seed",)
+    baseline: Mapping[str, str] = field(default_factory=dict)
+    choose: str | None = None
+    axis: str | None = None
+    plateau: float | None = None
+    paper: str | None = None
+    metrics: tuple[str, ...] = METRICS
+    partial: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("overrides", "factors", "replicates", "metrics"):
+            values: Iterable[str] = vars(self)[name]
+            object.__setattr__(self, name, tuple(values))  # configurations have lists
+        for name, mapping in {"params": self.params, "baseline": self.baseline}.items():
+            object.__setattr__(self, name, {str(key): str(value) for key, value in mapping.items()})
+        problems = not_boolean(study__partial=self.partial)
+        problems += [
+            f"study.metrics: expected any of {', '.join(METRICS)}, found {name!r}"
+            for name in self.metrics
+            if name not in METRICS
+        ]
+        if self.factors:
+            named: dict[str, list[str | None]] = {
+                "baseline": list(self.baseline),
+                "choose": [self.choose],
+                "axis": [self.axis],
+            }
+            problems += [
+                f"study.{name}: expected one of the factors {', '.join(self.factors)}, found {key!r}"
+                for name, keys in named.items()
+                for key in keys
+                if key is not None and key not in self.factors
+            ]
+        if self.plateau is not None and self.axis is None:
+            problems.append("study.plateau is a value on study.axis, which is null")
+        if self.sweeper and "name" not in self.sweeper:
+            problems.append("study.sweeper: expected the sweeper's name, such as name: optuna")
+        refuse_if_any(problems)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, which `Study` takes again."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: _plain(value) for name, value in plain.items()}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
+
+
+def canonical(value: object) -> Value:
+    """Return an override's value so that equal ones are equal: ``4.0``, ``"4"`` and ``4`` are the number 4.
+
+    Whatever is no number is text, without quotes around it.
+    """
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    text = str(value).strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    if number != number:
+        return text
+    return int(number) if number.is_integer() else number

@@ -1,0 +1,198 @@
+"""How studies are told: names of factors and configurations, numbers, and which row is the baseline or the choice."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from invitro.studies.runs import Runs
+    from invitro.studies.study import Study
+    from invitro.studies.summary import Summary
+
+METRICS = {"pcc": "PCC", "ccc": "CCC", "rmse": "RMSE"}
+SPLITS = {
+    "val": "validation",
+    "test": "test",
+    "truth_val": "validation, against the truth",
+    "truth_test": "test, against the truth",
+}
+"""Whose labels predictions are compared to; the truth is known to simulated corpora only."""
+LOWER_IS_BETTER = ("rmse",)
+AXES = {"alpha": "alpha (scale points)", "application.portion": "portion of the pool (%)"}
+PUBLISHED = ("label", "metric", "median", "peak")
+"""Columns of published numbers that are no factors."""
+MINUS, NONE = "\N{MINUS SIGN}", "–"
+
+
+def number(value: Any, digits: int = 3, sign: bool = False) -> str:
+    """Write a number with `digits` decimals and a true minus sign; a missing one as a dash."""
+    if value is None or pd.isna(value):
+        return NONE
+    return f"{float(value):{'+' if sign else ''}z.{digits}f}".replace("-", MINUS)
+
+
+def plain(value: Any) -> str:
+    """Write a factor's value as short as it is: 4.0 as ``4``, infinity as ``∞``, a missing one as a dash."""
+    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
+        return NONE
+    if is_number(value):
+        return f"{float(value):g}".replace("-", MINUS).replace("inf", "∞")
+    return str(value)
+
+
+def p_value(value: Any) -> str:
+    """Write p with three decimals, small ones as ``< 0.001``."""
+    if value is None or pd.isna(value):
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def interval(low: Any, high: Any, digits: int = 3, sign: bool = False) -> str:
+    """Write an interval as ``[0.401, 0.512]``; nothing where there is none."""
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    return f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
+
+
+def share(value: Any) -> str:
+    """Write a share in [0, 1] as a percentage with one decimal."""
+    return NONE if value is None or pd.isna(value) else f"{100 * float(value):.1f}\N{NO-BREAK SPACE}%"
+
+
+def count(number_of: int, one: str, many: str = "") -> str:
+    """Write ``1 run`` or ``5 runs``."""
+    return f"{number_of:,} {one if number_of == 1 else many or one + 's'}"
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Join parts as ``a``, ``a and b`` or ``a, b and c``."""
+    *first, last = [*parts] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def unbroken(text: str) -> str:
+    """Keep a number and its per cent sign, and p and its value, on one line of a page."""
+    text = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
+    return re.sub(r"p ([<=]) (?=\d)", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, written as one or as text; true and false are not."""
+    if isinstance(value, bool):
+        return False
+    try:
+        return not math.isnan(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values of a factor are one: ``4``, 4 and 4.0 are, and so are two missing ones."""
+    if is_number(a) and is_number(b):
+        return float(a) == float(b)
+    missing = [value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value))) for value in (a, b)]
+    return all(missing) if any(missing) else str(a) == str(b)
+
+
+def matches(row: Mapping[str, Any], wanted: Mapping[str, Any] | None) -> bool:
+    """Whether a configuration has all the values `wanted`; none has those of None or of an empty mapping."""
+    return bool(wanted) and all(name in row and same(row[name], value) for name, value in (wanted or {}).items())
+
+
+def factor(name: str) -> str:
+    """Return a factor's short name: the last part of its key."""
+    return name.rsplit(".", 1)[-1].rsplit("/", 1)[-1]
+
+
+def configuration(values: Mapping[str, Any], factors: Iterable[str], full: bool = False) -> str:
+    """Name a configuration by its values: ``both, alpha 4``; a choice speaks for itself, a number needs its name.
+
+    In sentences (`full`) all do: ``application both, alpha 4``.
+    """
+    parts = []
+    for name in factors:
+        value = values.get(name)
+        text = plain(value).rsplit("/", 1)[-1] if name == "experiment" else plain(value)
+        if text == NONE:
+            continue
+        own = not full and not is_number(value) and text not in ("True", "False", "true", "false")
+        parts.append(text if own else f"{factor(name)} {text}")
+    return ", ".join(parts) or "all runs"
+
+
+def position(value: Any) -> float | None:
+    """Return where a value lies on an axis; None for text, a missing value and infinity (alpha without correction)."""
+    return float(value) if is_number(value) and math.isfinite(float(value)) else None
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table's rows by column name."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def mark(summary: "Summary", row: Mapping[str, Any]) -> str:
+    """Return ``baseline`` or ``chosen`` for these configurations, and an empty string for the others."""
+    if matches(row, summary.baseline):
+        return "baseline"
+    return "chosen" if matches(row, summary.chosen) else ""
+
+
+def measured(summary: "Summary", study: "Study", split: str) -> bool:
+    """Whether there are numbers of `split` in any configuration."""
+    names = [f"{split}_{metric}_mean" for metric in study.metrics]
+    return any(name in summary.groups and summary.groups[name].notna().any() for name in names)
+
+
+def rows_of(runs: "Runs", values: Mapping[str, Any]) -> list[int]:
+    """Return the numbers of the jobs of one configuration that have a result."""
+    wanted = {name: values[name] for name in runs.factors}
+    finished = runs.finished()
+    rows: list[Any] = records(finished)
+    return [int(index) for index, row in zip(finished.index, rows, strict=True) if matches(row, wanted)]
+
+
+def leading(study: "Study", summary: "Summary", most: int = 2) -> list[dict[str, Any]]:
+    """Return the configurations that matter most, as rows of ``summary.groups``: at most so many.
+
+    The baseline comes first, then what was chosen, then the rest by mean validation CCC, the best first (by the
+    study's first metric where CCC is not among them).
+    """
+    metric = "ccc" if "ccc" in study.metrics else study.metrics[0]
+    sign = 1 if metric in LOWER_IS_BETTER else -1
+    column = f"val_{metric}_mean"
+    rank = {"baseline": 0, "chosen": 1, "": 2}
+
+    def order(row: Mapping[str, Any]) -> tuple[int, float]:
+        value = row.get(column, float("nan"))
+        return rank[mark(summary, row)], math.inf if pd.isna(value) else sign * float(value)
+
+    rows = sorted((row for row in records(summary.groups) if row.get("seeds", 1)), key=order)
+    baselines = sum(mark(summary, row) == "baseline" for row in rows)
+    return rows[max(baselines - 1, 0) :][:most]
+
+
+def published_for(summary: "Summary", row: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
+    """Return the paper's ``median`` and ``peak`` of a metric for one configuration; None where the paper has none.
+
+    A published row belongs to a configuration that names the same ``experiment``, or else to one that has the values of
+    all factors that the row names; one whose factors are not all known here belongs to none.
+    """
+    if summary.published is None:
+        return None
+    for published in records(summary.published):
+        if published["metric"] != metric:
+            continue
+        named = {name: value for name, value in published.items() if name not in PUBLISHED and not pd.isna(value)}
+        experiment = named.pop("experiment", None)
+        if matches(row, {"experiment": experiment} if "experiment" in row else named):
+            return published
+    return None
+
+
+def reference(summary: "Summary", row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the baseline's row of ``summary.groups`` that a configuration is compared with: the one most like it."""
+    rows: list[Any] = [one for one in records(summary.groups) if matches(one, summary.baseline)]
+    return max(rows, key=lambda one: sum(name in row and same(one[name], row[name]) for name in one), default=None)

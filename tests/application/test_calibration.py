@@ -1,0 +1,128 @@
+"""Mappings to the crowd's scale: by hand, by property, and out of fold."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from invitro.application.calibration import calibrated, fitted_mapping
+from invitro.application.third_rater import folds
+from invitro.errors import InputError
+
+METHODS = ("moment", "linear", "isotonic")
+NAN = float("nan")
+labels = st.floats(1, 7, width=32)
+pairs = st.integers(10, 30).flatmap(
+    lambda n: st.tuples(arrays(np.float64, n, elements=labels), arrays(np.float64, n, elements=labels))
+)
+
+
+def sample(n: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return crowd labels, LLM labels that are shifted and squeezed, and authors."""
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(1, 7, n)
+    crowd = np.clip(truth + rng.normal(0, 1, n), 1, 7)
+    return crowd, np.clip(2 + 0.5 * truth + rng.normal(0, 0.5, n), 1, 7), np.array([f"a{i % 60}" for i in range(n)])
+
+
+def test_moments_by_hand() -> None:
+    llm, crowd = np.tile([1.0, 3.0], 5), np.tile([2.0, 6.0], 5)  # means 2 and 4, SDs 1 and 2
+    np.testing.assert_allclose(fitted_mapping("moment", crowd, llm)(np.array([1, 2, 3, 2.5, NAN])), [2, 4, 6, 5, NAN])
+
+
+def test_linear_by_hand_and_its_shrinkage() -> None:
+    llm, crowd = np.tile([1.0, 3.0], 10), np.tile([2.0, 3.0], 10)  # slope 1/2, means 2 and 2.5
+    at = np.array([1.0, 2, 3])
+    np.testing.assert_allclose(fitted_mapping("linear", crowd, llm, shrinkage=0)(at), [2, 2.5, 3])
+    # 20 texts' worth of belief beside 20 texts: half the shift, half the way of the slope from 1.
+    np.testing.assert_allclose(fitted_mapping("linear", crowd, llm, shrinkage=20)(at), [1.5, 2.25, 3])
+    np.testing.assert_allclose(fitted_mapping("linear", crowd, llm, shrinkage=1e9)(at), at, atol=1e-6)
+
+
+def test_linear_is_ridge_regression_of_the_difference() -> None:
+    from sklearn.linear_model import Ridge
+
+    crowd, llm, _ = sample()
+    centred = (llm - llm.mean()) / llm.std()
+    design = np.column_stack([np.ones_like(llm), centred])
+    penalised = Ridge(alpha=20.0, fit_intercept=False).fit(design, crowd - llm)
+    expected = llm + penalised.predict(design)
+    np.testing.assert_allclose(fitted_mapping("linear", crowd, llm)(llm), expected)
+
+
+def test_isotonic_by_hand() -> None:
+    llm = np.repeat([1.0, 2, 3, 4], 3)
+    crowd = np.repeat([1.0, 4, 2, 5], 3)  # the middle two violate the order and become 3
+    at = np.array([0.0, 1, 1.5, 2, 3, 3.5, 9, NAN])
+    np.testing.assert_allclose(fitted_mapping("isotonic", crowd, llm)(at), [1, 1, 2, 3, 3, 4, 5, NAN])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(pairs)
+def test_mapped_labels_stay_in_bounds_and_missing_ones_missing(method: str, pair: tuple) -> None:
+    mapping = fitted_mapping(method, *pair, bounds=(1, 7))
+    found = mapping(np.array([1.0, 4.0, 7.0, NAN]))
+    assert ((found[:3] >= 1) & (found[:3] <= 7)).all()
+    assert np.isnan(found[3])
+    if method != "linear":  # a negative slope is possible where crowd and LLM contradict each other
+        assert (np.diff(found[:3]) >= -1e-9).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_mapping_brings_labels_nearer_to_the_crowds(method: str) -> None:
+    crowd, llm, authors = sample()
+    found = calibrated(method, crowd, llm, authors, (1, 7))
+    assert np.mean((found - crowd) ** 2) < np.mean((llm - crowd) ** 2)
+    assert found.mean() == pytest.approx(crowd.mean(), abs=0.1)
+    if method == "moment":
+        assert found.std() == pytest.approx(crowd.std(), rel=0.1)  # the bounds cut the ends
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_texts_own_author_does_not_shape_its_label(method: str) -> None:
+    crowd, llm, authors = sample()
+    before = calibrated(method, crowd, llm, authors, (1, 7))
+    own = authors == "a7"
+    after = calibrated(method, np.where(own, 8 - crowd, crowd), llm, authors, (1, 7))
+    assert (after[own] == before[own]).all()
+    fold = next(left_out for _, left_out in folds(authors, "test") if own[left_out].any())
+    elsewhere = np.setdiff1d(np.arange(len(crowd)), fold)
+    assert (after[elsewhere] != before[elsewhere]).any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_texts_without_crowd_label_have_the_fit_on_all(method: str) -> None:
+    crowd, llm, authors = sample()
+    pool = np.array([1.5, 4.0, NAN])
+    found = calibrated(
+        method, np.append(crowd, [NAN] * 3), np.append(llm, pool), np.append(authors, ["a1", "p", "p"]), (1, 7)
+    )
+    np.testing.assert_array_equal(found[-3:], fitted_mapping(method, crowd, llm, (1, 7))(pool))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_of_the_rows_does_not_matter(method: str) -> None:
+    crowd, llm, authors = sample()
+    crowd[3], llm[5] = NAN, NAN
+    order = np.random.default_rng(1).permutation(len(crowd))
+    found = calibrated(method, crowd, llm, authors, (1, 7))
+    assert np.isnan(found[5])
+    permuted = calibrated(method, crowd[order], llm[order], authors[order], (1, 7))
+    np.testing.assert_allclose(permuted, found[order], rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_constant_llm_labels_are_only_shifted(method: str) -> None:
+    crowd = np.tile([2.0, 4.0], 10)
+    mapping = fitted_mapping(method, crowd, np.full(20, 5.0), shrinkage=0)
+    assert mapping(np.array([5.0])) == pytest.approx(3)
+
+
+def test_none_is_the_label_itself_and_too_few_are_refused() -> None:
+    crowd, llm, authors = sample()
+    assert calibrated("none", crowd, llm, authors) is llm
+    with pytest.raises(InputError, match=r"application\.calibration=moment: expected at least 10 training texts"):
+        calibrated("moment", crowd[:9], llm[:9], authors[:9])
+    with pytest.raises(InputError, match="expected two or more, found 1"):
+        calibrated("moment", crowd, llm, np.full(len(crowd), "a"))

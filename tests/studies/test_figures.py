@@ -1,0 +1,277 @@
+"""Figures: those whose data exist, with the data that the tables have, no wider than a column, the same every time."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from studies.records import Arm, Texts
+from studies.reported import Reported, reported
+
+from invitro import charts
+from invitro.errors import InputError
+from invitro.studies.figures import figures
+from invitro.studies.figures_groups import LEAST, banded, mean_with_interval
+from invitro.studies.figures_parts import thinned, wrapped
+from invitro.studies.figures_predictions import MOST, mean_predictions
+from invitro.studies.runs import read_runs
+
+METRICS = ("pcc", "ccc", "rmse")
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reported]:
+    """Return a function that gives a study by name, made once."""
+    return cache(lambda name: reported(name, tmp_path_factory.mktemp(name)))
+
+
+@pytest.fixture
+def alpha(known: Callable[[str], Reported]) -> Reported:
+    return known("alpha")
+
+
+@pytest.fixture(params=["alpha", "applications", "portion", "table_v"])
+def study(request: pytest.FixtureRequest, known: Callable[[str], Reported]) -> Reported:
+    return known(request.param)
+
+
+def specification(found: Reported, name: str) -> dict[str, Any]:
+    return charts.specification(next(one for one in found.figures if one.name == name).chart)
+
+
+def rows(specification: dict[str, Any], *having: str) -> list[dict[str, Any]]:
+    """Return the data rows of a specification that have these fields."""
+    data = [row for values in specification["datasets"].values() for row in values]
+    return [row for row in data if set(having) <= set(row)]
+
+
+def test_only_figures_whose_data_exist(study: Reported) -> None:
+    expected = {
+        "alpha": ["metrics_over_alpha_val", "metrics_over_alpha_test", "metrics_over_alpha_truth_test"],
+        "portion": ["metrics_over_portion_test", "metrics_over_portion_truth_test"],
+    }.get(study.study.name, ["metrics_test", "metrics_truth_test"])
+    expected += ["label_distributions", *(["alignment_over_alpha"] if study.study.name == "alpha" else [])]
+    expected += ["predicted_against_labelled", "residuals_by_group", "learning_curves"]
+    assert [one.name for one in study.figures] == expected
+
+
+@pytest.mark.parametrize("name", ["alpha", "table_v"])
+def test_files_fit_a_column_and_are_the_same_every_time(
+    known: Callable[[str], Reported], name: str, tmp_path: Path
+) -> None:
+    starts = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+    for one in known(name).figures:
+        paths = charts.save(one.chart, tmp_path / one.name)
+        content = {path.suffix: path.read_bytes() for path in paths}
+        assert {suffix: data[: len(starts[suffix])] for suffix, data in content.items()} == starts
+        width = float(re.search(rb'<svg[^>]* width="([\d.]+)pt"', content[".svg"])[1])  # type: ignore[index]
+        assert 150 < width <= charts.COLUMN, one.name
+        box = re.search(rb"/MediaBox \[0 0 ([\d.]+) ", content[".pdf"])
+        assert box is not None
+        assert float(box[1]) == pytest.approx(width, abs=1)
+        pixels = int.from_bytes(content[".png"][16:20], "big")
+        assert pixels == pytest.approx(width / 72 * 300, abs=2)
+        assert b"aria-roledescription" in content[".svg"]
+        again = charts.save(one.chart, tmp_path / "again")
+        assert {path.suffix: path.read_bytes() == content[path.suffix] for path in again} == dict.fromkeys(starts, True)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_every_figure_says_what_it_is(study: Reported) -> None:
+    for one in study.figures:
+        assert one.title
+        assert one.caption.endswith(".")
+        assert charts.specification(one.chart)["description"]
+        assert "essay" not in json.dumps(charts.specification(one.chart))  # ids, never texts
+
+
+def test_points_over_alpha_are_those_of_the_table(alpha: Reported) -> None:
+    groups = alpha.summary.groups
+    finite = groups.loc[np.isfinite(groups["alpha"])]
+    for split in ("val", "test", "truth_test"):
+        spec = specification(alpha, f"metrics_over_alpha_{split}")
+        drawn = rows(spec, "x", "value", "low", "seeds")
+        for metric in METRICS:
+            columns = [f"{split}_{metric}_{part}" for part in ("mean", "low", "high")]
+            expected = {tuple(row) for row in finite[["alpha", *columns, "seeds"]].itertuples(index=False)}
+            found = {(row["x"], row["value"], row["low"], row["high"], row["seeds"]) for row in drawn}
+            assert expected <= found, (split, metric)
+        baseline = groups.loc[np.isinf(groups["alpha"]), f"{split}_ccc_mean"].item()
+        assert baseline in [row["at"] for row in rows(spec, "at")]  # a line: infinity has no place on the axis
+        assert alpha.summary.chosen == {"alpha": 4.0}
+        assert {"at": 4.0, "text": "chosen"} in rows(spec, "text", "at")
+    shares = [row["value"] for row in rows(specification(alpha, "metrics_over_alpha_val"), "x", "value")]
+    assert set(100 * finite["replaced_share"]) <= set(shares)
+
+
+def test_the_choice_is_drawn_on_validation_first(alpha: Reported) -> None:
+    captions = {one.name: one.caption for one in alpha.figures}
+    assert "alpha = 4 was chosen by mean validation CCC." in captions["metrics_over_alpha_val"]
+    assert "before these numbers were looked at" in captions["metrics_over_alpha_test"]
+    assert "Dashed: the baseline (alpha ∞)." in captions["metrics_over_alpha_val"]
+
+
+def test_several_series_differ_in_colour_shape_and_dash(tmp_path: Path) -> None:
+    arms = [
+        Arm({"application": name, "alpha": alpha}) for name in ("correction", "both") for alpha in ("2.0", "4.0", "6.0")
+    ]
+    found = reported("alpha", tmp_path, arms)
+    spec = json.dumps(specification(found, "metrics_over_alpha_test"))
+    for channel, values in (("color", charts.COLOURS), ("shape", charts.SHAPES), ("strokeDash", charts.DASHES)):
+        scale = json.dumps({"domain": ["both", "correction"], "range": [*values[:2]]})
+        assert f'"{channel}": ' in spec
+        assert scale in spec, channel
+
+
+def test_the_papers_numbers_are_diamonds(known: Callable[[str], Reported]) -> None:
+    found = known("table_v")
+    spec = specification(found, "metrics_test")
+    paper = [row for row in rows(spec, "name", "value") if set(row) == {"name", "metric", "value"}]
+    assert {(row["name"], row["value"]) for row in paper if row["metric"] == "ccc"} == {
+        ("24_roberta_crowd", 0.307),
+        ("24_roberta_llama", 0.435),
+        ("24_roberta_gpt", 0.431),  # its runs failed: the paper's number stands alone
+    }
+    means = {row["name"] for row in rows(spec, "name", "mean")}
+    assert means == {"24_roberta_crowd", "24_roberta_llama"}
+    assert "diamond" in json.dumps(spec)
+    assert "Open diamonds" in next(one.caption for one in found.figures if one.name == "metrics_test")
+    assert [row for row in rows(specification(found, "metrics_truth_test"), "name", "value") if len(row) == 3] == []
+
+
+def test_scatter_has_the_mean_over_runs_of_every_text(alpha: Reported) -> None:
+    drawn = rows(specification(alpha, "predicted_against_labelled"), "text_id")
+    chosen = alpha.runs.table.query("alpha == 4").index
+    tables = [alpha.runs.predictions(row).query("split == 'test'").set_index("text_id") for row in chosen]
+    mean = sum(table["prediction"] for table in tables) / len(tables)
+    found = {row["text_id"]: row for row in drawn if row["prediction"] == pytest.approx(mean[row["text_id"]])}
+    assert set(found) == set(mean.index)
+    assert all(text_id.startswith("0") and len(text_id) == 4 for text_id in found)
+    first = tables[0].index[0]
+    assert found[first]["crowd_label"] == tables[0].loc[first, "crowd_label"]
+    assert found[first]["truth"] == tables[0].loc[first, "truth"]
+    assert "drawn, evenly" not in next(one.caption for one in alpha.figures if one.name == "predicted_against_labelled")
+
+
+def test_many_texts_are_thinned_and_the_caption_says_so(tmp_path: Path) -> None:
+    found = reported("applications", tmp_path, [Arm({"application": "none"})], Texts(test=MOST + 100, each=1))
+    one = next(one for one in found.figures if one.name == "predicted_against_labelled")
+    assert f"{MOST} of {MOST + 100:,} texts are drawn" in one.caption
+    assert len(rows(charts.specification(one.chart), "text_id")) == MOST
+    assert len(mean_predictions(found.runs, [0, 1, 2])) == MOST + 100
+
+
+def test_thinning_keeps_the_ends_and_the_shape() -> None:
+    table = pd.DataFrame({"text_id": [str(i) for i in range(1000)], "y": np.arange(1000) ** 2})
+    kept = thinned(table.sample(frac=1, random_state=0), 100, "y")
+    assert len(kept) == 100
+    assert (kept["y"].min(), kept["y"].max()) == (0, 999**2)
+    assert kept["y"].median() == pytest.approx(table["y"].median(), rel=0.02)
+    assert thinned(table, 1000, "y") is table
+
+
+def test_mean_residuals_count_authors_whole() -> None:
+    values = pd.Series(np.random.default_rng(0).normal(0.3, 1, 40))
+    mean, low, high = mean_with_interval(values, None)
+    expected = stats.t.interval(0.95, 39, values.mean(), stats.sem(values))
+    assert (mean, low, high) == pytest.approx((values.mean(), *expected))
+    twice = pd.concat([values, values], ignore_index=True)
+    authors = pd.Series([*range(40), *range(40)])
+    assert mean_with_interval(twice, authors) == pytest.approx((mean, low, high))  # repeating oneself is no evidence
+    assert np.isnan(mean_with_interval(values[:2], pd.Series(["a", "a"]))[1:]).all()
+
+
+def test_groups_of_people() -> None:
+    ages = pd.Series(["18", "29", "30", "59", "60", "85", None])
+    assert banded(ages, "age").tolist()[:6] == ["under 30", "under 30", "30–39", "50–59", "60 and over", "60 and over"]
+    assert banded(ages, "age").isna().tolist() == [False] * 6 + [True]
+    incomes = pd.Series([str(1000 * i) for i in range(12)] + ["0"] * 6)
+    assert banded(incomes, "income").value_counts().to_dict() == {"low": 7, "middle": 5, "high": 6}
+    assert banded(pd.Series(["1", "2.0", None]), "gender").tolist()[:2] == ["1", "2"]
+
+
+def test_small_groups_are_not_drawn(alpha: Reported) -> None:
+    drawn = rows(specification(alpha, "residuals_by_group"), "group")
+    assert {row["attribute"] for row in drawn} == {"gender", "education", "race", "age", "income"}
+    assert min(row["n"] for row in drawn) >= LEAST
+    counts = alpha.runs.predictions(0).query("split == 'test'")["race"].value_counts()
+    assert counts.min() < LEAST  # there was a group to leave out
+    assert {row["group"] for row in drawn if row["attribute"] == "race"} == {
+        f"race {code} ({count})" for code, count in counts.items() if count >= LEAST
+    }
+    caption = next(one.caption for one in alpha.figures if one.name == "residuals_by_group")
+    assert "are left out (" in caption
+
+
+def test_learning_curves_are_means_of_the_runs_that_went_on(alpha: Reported) -> None:
+    drawn = rows(specification(alpha, "learning_curves"), "epoch")
+    chosen = alpha.runs.table.query("alpha == 4").index
+    histories = [alpha.runs.history(row) for row in chosen]
+    for epoch in (0, 9):
+        there = [table.loc[table["epoch"] == epoch, "val_ccc"].item() for table in histories if epoch < len(table)]
+        row = next(
+            one
+            for one in drawn
+            if one["epoch"] == epoch + 1 and one["curve"] == "val_ccc" and one["series"] == "alpha 4"
+        )
+        assert (row["value"], row["runs"]) == (pytest.approx(np.mean(there)), len(there))
+        assert (row["low"], row["high"]) == (min(there), max(there))
+    others = alpha.summary.groups.query("alpha not in [4, inf]")
+    best = others.loc[others["val_ccc_mean"].idxmax(), "alpha"]
+    assert {row["series"] for row in drawn} == {"alpha ∞", "alpha 4", f"alpha {best:g}"}
+
+
+def test_label_distributions_are_shares(alpha: Reported) -> None:
+    bars = rows(specification(alpha, "label_distributions"), "validation")
+    for name in ("validation", "before correction", "after correction"):
+        total = sum(row[name] for row in bars)
+        assert total % 100 == pytest.approx(0, abs=1e-6) or total % 100 == pytest.approx(100, abs=1e-6)
+    titles = json.dumps(specification(alpha, "label_distributions"), ensure_ascii=False)
+    assert "alpha 4" in titles  # what was chosen is drawn
+    assert "alpha 6" not in titles  # nothing was replaced there
+    assert re.search(r"W 0\.\d\d → 0\.\d\d, D 0\.\d\d → 0\.\d\d", titles)
+
+
+def test_without_results_there_is_no_figure(tmp_path: Path) -> None:
+    arm = Arm({"application": "none"}, failed=(0, 42, 100))
+    assert reported("applications", tmp_path, [arm]).figures == []
+
+
+def test_without_demographics_or_truth_the_rest_is_drawn(tmp_path: Path) -> None:
+    found = reported("applications", tmp_path, [Arm({"application": "none"})], Texts(truth=False))
+    for path in tmp_path.glob("*/predictions.csv"):
+        table = pd.read_csv(path, dtype=str)
+        table.drop(columns=["gender", "education", "race", "age", "income"]).to_csv(path, index=False)
+    again = Reported(found.study, read_runs(tmp_path, ("application",)))
+    assert [one.name for one in figures(again.study, again.runs, again.summary)] == [
+        "metrics_test",
+        "predicted_against_labelled",
+        "learning_curves",
+    ]
+
+
+def test_missing_libraries_are_named(alpha: Reported, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "vl_convert" else known(name, *a))
+    with pytest.raises(InputError, match=r"Charts need vl_convert.*invitro\[report\]"):
+        figures(alpha.study, alpha.runs, alpha.summary)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("both, alpha 4", ["both, alpha 4"]),
+        ("roberta, correction, alpha 4", ["roberta,", "correction, alpha 4"]),
+        ("24_23_22_roberta_crowd", ["24_23_22_", "roberta_crowd"]),
+        ("averyveryverylongnameindeed", ["averyveryverylongnameindeed"]),
+    ],
+)
+def test_long_names_take_two_lines(name: str, lines: list[str]) -> None:
+    assert wrapped(name, 18) == lines

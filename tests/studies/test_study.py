@@ -1,0 +1,65 @@
+"""A study as a value: what it refuses, and when two values of an override are one."""
+
+from typing import Any
+
+import pytest
+
+from invitro.errors import InputError
+from invitro.studies import Study
+from invitro.studies.study import canonical
+
+PLAIN: dict[str, Any] = {"name": "x", "title": "X", "question": "What?"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"metrics": ["pcc", "mae"]}, "study.metrics: expected any of pcc, ccc, rmse, found 'mae'"),
+        (
+            {"factors": ["alpha"], "baseline": {"application": "none"}},
+            "study.baseline: expected one of the factors alpha",
+        ),
+        ({"factors": ["alpha"], "choose": "plm"}, "study.choose: expected one of the factors alpha, found 'plm'"),
+        ({"factors": ["plm"], "axis": "alpha"}, "study.axis: expected one of the factors plm, found 'alpha'"),
+        ({"plateau": 0.3}, "study.plateau is a value on study.axis, which is null"),
+        ({"sweeper": {"n_trials": 3}}, "study.sweeper: expected the sweeper's name"),
+        ({"partial": "yes"}, "study.partial: expected true or false, found 'yes'"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError, match="study") as caught:
+        Study(**PLAIN, **settings)
+    assert problem in str(caught.value)
+
+
+def test_all_problems_are_told_together() -> None:
+    with pytest.raises(InputError) as caught:
+        Study(**PLAIN, metrics=("mae",), plateau=0.3)
+    assert len(caught.value.problems) == 2
+
+
+def test_it_survives_json() -> None:
+    study = Study(**PLAIN, params={"alpha": 4.0}, baseline={"alpha": float("inf")}, factors=["alpha"], axis="alpha")  # type: ignore[dict-item, arg-type]
+    assert study.params == {"alpha": "4.0"}
+    assert study.baseline == {"alpha": "inf"}
+    assert study.factors == ("alpha",)
+    assert Study(**study.as_dict()) == study
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("4", 4.0, True),
+        ("4.0", "4", True),
+        ("1e-3", 0.001, True),
+        ("inf", float("inf"), True),
+        ("'a'", "a", True),
+        (True, "true", True),
+        (None, "null", True),
+        ("3.5", "3.50001", False),
+        ("none", None, False),
+        ("'4'", "4", False),  # quoted: a text
+    ],
+)
+def test_equal_values_are_one(one: object, other: object, same: bool) -> None:
+    assert (canonical(one) == canonical(other)) is same

@@ -1,0 +1,315 @@
+"""A study's records in numbers: groups, differences and their families, the choice, the plateau."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from studies.records import SEEDS, Arm, Texts, alpha_arms, write_records
+
+from invitro.studies.runs import Runs, read_runs
+from invitro.studies.statistics import METRICS, holm, paired_difference
+from invitro.studies.study import Study
+from invitro.studies.summary import Summary, summarise
+
+RESAMPLES = 300
+
+
+def study(**settings: Any) -> Study:
+    return Study("study", "A study", "What?", **settings)
+
+
+APPLICATION = study(factors=("application",), baseline={"application": "none"})
+ALPHA = study(factors=("alpha",), baseline={"alpha": "inf"}, choose="alpha", axis="alpha")
+
+
+def summarised(folder: Path, study: Study, arms: Sequence[Arm] | None = None, **records: Any) -> tuple[Runs, Summary]:
+    """Write records and return them with their summary."""
+    write_records(folder, arms, **records)
+    runs = read_runs(folder, study.factors or None, study.replicates)
+    return runs, summarise(study, runs, RESAMPLES)
+
+
+@pytest.fixture(scope="module")
+def applications(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runs, Summary]:
+    return summarised(tmp_path_factory.mktemp("applications"), APPLICATION)
+
+
+def row_of(frame: pd.DataFrame, **values: Any) -> pd.Series:
+    rows = frame
+    for name, value in values.items():
+        rows = rows.loc[rows[name] == value]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_groups_are_what_the_records_say(applications: tuple[Runs, Summary]) -> None:
+    runs, summary = applications
+    assert summary.groups["application"].tolist() == ["none", "correction", "augmentation", "both"]
+    for name, row in summary.groups.set_index("application").iterrows():
+        jobs = runs.table.loc[runs.table["application"] == name]
+        metrics = [json.loads(Path(record, "metrics.json").read_text("utf-8")) for record in jobs["record"]]
+        assert (row["seeds"], row["failed"]) == (5, 0)
+        for metric in METRICS:
+            values = [one["test"][metric] for one in metrics]
+            assert row[f"test_{metric}_median"] == pytest.approx(np.median(values))
+            assert row[f"test_{metric}_peak"] == pytest.approx(min(values) if metric == "rmse" else max(values))
+            assert row[f"test_{metric}_mean"] == pytest.approx(np.mean(values))
+            assert row[f"test_{metric}_sd"] == pytest.approx(np.std(values, ddof=1))
+            assert row[f"test_{metric}_low"] < np.mean(values) < row[f"test_{metric}_high"]
+            truths = [one["truth"]["val"][metric] for one in metrics]
+            assert row[f"truth_val_{metric}_mean"] == pytest.approx(np.mean(truths))
+        train = [one["train"] for one in metrics]
+        assert row["size"] == np.mean([one["size"] for one in train])
+        shares = [one["replaced"] / (one["size"] - one["augmented"]) for one in train]
+        assert row["replaced_share"] == pytest.approx(np.mean(shares))
+
+
+def test_planted_differences_are_found_and_others_are_not(applications: tuple[Runs, Summary]) -> None:
+    _, summary = applications
+    found = summary.differences
+    assert set(found["application"]) == {"correction", "augmentation", "both"}
+    assert set(found["split"]) == {"test", "truth_test"}
+    assert len(found) == 3 * 2 * 3
+    both = row_of(found, application="both", split="test", metric="ccc")
+    assert both["difference"] > 0.1
+    assert both["low"] > 0
+    assert both["p_holm"] < 0.05
+    assert row_of(found, application="both", split="test", metric="rmse")["difference"] < 0
+    assert row_of(found, application="augmentation", split="test", metric="ccc")["p_holm"] > 0.05
+    assert (found["seeds"] == 5).all()
+    assert (found["texts"] == 240).all()
+    assert summary.baseline == {"application": "none"}
+    assert (summary.chosen, summary.plateau, summary.published, summary.unpaired) == (None, None, None, ())
+
+
+def test_differences_are_those_of_the_arrays(applications: tuple[Runs, Summary]) -> None:
+    runs, summary = applications
+    jobs = {name: rows.index for name, rows in runs.table.groupby("application")}
+    tables = {name: [runs.predictions(job) for job in rows] for name, rows in jobs.items()}
+    test = {name: [one.loc[one["split"] == "test"] for one in parts] for name, parts in tables.items()}
+    arms = [np.stack([one["prediction"] for one in test[name]]) for name in ("both", "none")]
+    first = test["both"][0]
+    expected = paired_difference(first["crowd_label"], *arms, first["group_id"], "pcc", RESAMPLES)
+    found = row_of(summary.differences, application="both", split="test", metric="pcc")
+    for name in ("difference", "low", "high", "p", "effect"):
+        assert found[name] == pytest.approx(getattr(expected, name), rel=1e-6), name
+
+
+def test_a_family_is_all_comparisons_and_metrics_of_a_split(applications: tuple[Runs, Summary]) -> None:
+    _, summary = applications
+    for split in ("test", "truth_test"):
+        rows = summary.differences.loc[summary.differences["split"] == split]
+        assert len(rows) == 9
+        assert rows["p_holm"].to_numpy() == pytest.approx(holm(rows["p"]))
+
+
+def test_the_same_records_give_the_same_summary(applications: tuple[Runs, Summary]) -> None:
+    runs, summary = applications
+    again = summarise(APPLICATION, runs, RESAMPLES)
+    pd.testing.assert_frame_equal(again.groups, summary.groups)
+    pd.testing.assert_frame_equal(again.differences, summary.differences)
+
+
+def test_what_the_jobs_order_is_does_not_matter(applications: tuple[Runs, Summary]) -> None:
+    runs, summary = applications
+    turned = Runs(runs.root, runs.factors, runs.replicates, runs.table.iloc[::-1], runs.commands)
+    again = summarise(APPLICATION, turned, RESAMPLES)
+    keys = ["application", "split", "metric"]
+    pd.testing.assert_frame_equal(
+        again.differences.sort_values(keys, ignore_index=True),
+        summary.differences.sort_values(keys, ignore_index=True),
+        rtol=1e-6,
+    )
+
+
+def test_alpha_is_chosen_on_validation_and_its_tests_come_first(tmp_path: Path) -> None:
+    arms = [Arm({"application": "correction", "alpha": "inf"}, skill=0.45), *alpha_arms()]
+    runs, summary = summarised(tmp_path / "runs", ALPHA, arms)
+    means = runs.table.loc[runs.table["alpha"] != np.inf].groupby("alpha")["val_ccc"].mean()
+    assert summary.chosen == {"alpha": means.idxmax()}
+    rows = summary.differences.loc[summary.differences["split"] == "test"]
+    own, others = rows.loc[rows["alpha"] == means.idxmax()], rows.loc[rows["alpha"] != means.idxmax()]
+    assert own["p_holm"].to_numpy() == pytest.approx(holm(own["p"]))
+    assert others["p_holm"].to_numpy() == pytest.approx(np.maximum(holm(others["p"]), own["p_holm"].max()))
+
+
+def test_others_count_only_once_all_tests_of_the_chosen_one_have_been_rejected(tmp_path: Path) -> None:
+    arms = [
+        Arm({"application": "correction", "alpha": "inf"}, skill=0.4),
+        Arm({"application": "correction", "alpha": "5.0"}, skill=0.4),
+        Arm({"application": "correction", "alpha": "4.0"}, skill=0.8, seed_sd=0.0),
+    ]
+    write_records(tmp_path, arms)
+    runs = read_runs(tmp_path, ("alpha",))
+    runs.table.loc[runs.table["alpha"] == 5, "val_ccc"] = 0.99  # validation was misleading
+    summary = summarise(ALPHA, runs, RESAMPLES)
+    assert summary.chosen == {"alpha": 5}
+    rows = summary.differences.loc[summary.differences["split"] == "test"].set_index("alpha")
+    assert (rows.loc[4.0, "p"] < 0.001).all()
+    assert rows.loc[5.0, "p_holm"].min() > 0.05
+    assert (rows.loc[4.0, "p_holm"] == rows.loc[5.0, "p_holm"].max()).all()
+
+
+def test_test_labels_do_not_decide_the_choice(tmp_path: Path) -> None:
+    runs, summary = summarised(tmp_path / "runs", ALPHA, alpha_arms())
+    for column in [name for name in runs.table if "test_" in name]:
+        runs.table[column] = -runs.table[column]
+    assert summarise(ALPHA, runs, RESAMPLES).chosen == summary.chosen
+
+
+def test_of_equal_alphas_the_larger_is_chosen(tmp_path: Path) -> None:
+    # 4.5 and 5.0 replace the same labels: the same results.
+    arms = [
+        Arm({"application": "correction", "alpha": "inf"}, skill=0.4),
+        Arm({"application": "correction", "alpha": "4.5"}, skill=0.7),
+        Arm({"application": "correction", "alpha": "5.0"}, shared_with=1),
+        Arm({"application": "correction", "alpha": "1.0"}, skill=0.3),
+    ]
+    assert summarised(tmp_path / "runs", ALPHA, arms)[1].chosen == {"alpha": 5.0}
+
+
+def test_the_baseline_is_never_chosen(tmp_path: Path) -> None:
+    arms = [
+        Arm({"application": "correction", "alpha": "inf"}, skill=0.9),
+        Arm({"application": "correction", "alpha": "4.0"}, skill=0.5),
+    ]
+    assert summarised(tmp_path / "runs", ALPHA, arms)[1].chosen == {"alpha": 4.0}
+
+
+def test_shared_results_differ_by_0_and_are_not_tested(tmp_path: Path) -> None:
+    arms = [
+        Arm({"application": "correction", "alpha": "inf"}, skill=0.4),
+        Arm({"application": "correction", "alpha": "6.0"}, shared_with=0),
+        Arm({"application": "correction", "alpha": "4.0"}, skill=0.7),
+    ]
+    plain = study(factors=("alpha",), baseline={"alpha": "inf"})
+    _, summary = summarised(tmp_path / "runs", plain, arms)
+    rows = summary.differences.loc[summary.differences["split"] == "test"].set_index("alpha")
+    assert (rows.loc[6.0, ["difference", "low", "high"]] == 0).all(axis=None)
+    assert rows.loc[6.0, ["p", "p_holm"]].isna().all(axis=None)
+    assert rows.loc[4.0, "p_holm"].to_numpy() == pytest.approx(holm(rows.loc[4.0, "p"]))  # a family of three
+
+
+def test_seeds_are_paired_and_failures_counted(tmp_path: Path) -> None:
+    arms = [
+        Arm({"application": "none"}, skill=0.4, failed=(42,)),
+        Arm({"application": "both"}, skill=0.7, seeds=(0, 42, 100, 7)),
+    ]
+    runs, summary = summarised(tmp_path / "runs", APPLICATION, arms)
+    assert summary.groups[["seeds", "failed"]].to_numpy().tolist() == [[4, 1], [4, 0]]
+    assert (summary.differences["seeds"] == 2).all()  # 0 and 100
+    table = runs.table.set_index(["application", "seed"])
+    paired = [table.loc[("both", seed), "test_ccc"] - table.loc[("none", seed), "test_ccc"] for seed in (0, 100)]
+    found = row_of(summary.differences, split="test", metric="ccc")
+    assert found["difference"] == pytest.approx(np.mean(paired))
+
+
+def test_without_common_seeds_nothing_is_compared(tmp_path: Path) -> None:
+    arms = [Arm({"application": "none"}, seeds=(0, 1)), Arm({"application": "both"}, seeds=(2, 3))]
+    _, summary = summarised(tmp_path / "runs", APPLICATION, arms)
+    assert summary.differences.empty
+    assert summary.unpaired == ("application=both and the baseline have no seed in common.",)
+
+
+def test_other_texts_are_not_compared(tmp_path: Path) -> None:
+    write_records(tmp_path / "one", [Arm({"application": "none"})])
+    write_records(tmp_path / "two", [Arm({"application": "both"})], texts=Texts(seed=1))
+    runs = read_runs(tmp_path, ("application",))
+    summary = summarise(APPLICATION, runs, RESAMPLES)
+    assert summary.differences.empty
+    assert summary.unpaired[0] == "application=both and the baseline have no texts in common on test."
+
+
+def test_one_seed_has_no_spread_but_an_interval_over_texts(tmp_path: Path) -> None:
+    _, summary = summarised(tmp_path / "runs", APPLICATION, seeds=(0,))
+    row = summary.groups.iloc[0]
+    assert row["seeds"] == 1
+    assert np.isnan(row["test_ccc_sd"])
+    assert row["test_ccc_low"] < row["test_ccc_mean"] < row["test_ccc_high"]
+    assert (summary.differences["seeds"] == 1).all()
+    assert summary.differences["p"].notna().all()
+
+
+def test_a_configuration_without_a_result_stays_a_row(tmp_path: Path) -> None:
+    arms = [Arm({"application": "none"}), Arm({"application": "both"}, failed=SEEDS)]
+    _, summary = summarised(tmp_path / "runs", APPLICATION, arms)
+    row = row_of(summary.groups, application="both")
+    assert (row["seeds"], row["failed"]) == (0, 5)
+    assert np.isnan(row["test_ccc_mean"])
+    assert summary.differences.empty
+
+
+def test_all_failed(tmp_path: Path) -> None:
+    arms = [Arm({"application": name}, failed=SEEDS) for name in ("none", "both")]
+    _, summary = summarised(tmp_path / "runs", APPLICATION, arms)
+    assert summary.groups["seeds"].tolist() == [0, 0]
+    assert (summary.baseline, len(summary.differences)) == (None, 0)
+
+
+def test_a_study_without_factors_has_one_row(tmp_path: Path) -> None:
+    runs, summary = summarised(tmp_path / "runs", study(), [Arm({"application": "none"})])
+    assert runs.factors == ()
+    assert summary.groups["seeds"].tolist() == [5]
+    assert summary.differences.empty
+
+
+def test_a_corpus_without_truth_has_no_truth_columns(tmp_path: Path) -> None:
+    _, summary = summarised(tmp_path / "runs", APPLICATION, texts=Texts(truth=False, groups=False))
+    assert not [name for name in summary.groups if name.startswith("truth")]
+    assert set(summary.differences["split"]) == {"test"}
+
+
+def test_only_the_studys_metrics_are_tested(tmp_path: Path) -> None:
+    one = study(factors=("application",), baseline={"application": "none"}, metrics=("ccc",))
+    _, summary = summarised(tmp_path / "runs", one)
+    assert set(summary.differences["metric"]) == {"ccc"}
+    rows = summary.differences.loc[summary.differences["split"] == "test"]
+    assert rows["p_holm"].to_numpy() == pytest.approx(holm(rows["p"]))
+
+
+def test_a_baseline_that_picks_several_is_the_one_alike_in_the_rest(tmp_path: Path) -> None:
+    arms = [
+        Arm({"plm": plm, "application": application}, skill=skill)
+        for plm, application, skill in (
+            ("minilm", "none", 0.3), ("roberta", "none", 0.6), ("minilm", "both", 0.5), ("roberta", "both", 0.6),
+        )
+    ]  # fmt: skip
+    wanted = study(factors=("plm", "application"), baseline={"application": "none"})
+    _, summary = summarised(tmp_path / "runs", wanted, arms)
+    assert len(summary.differences) == 2 * 2 * 3
+    means = summary.groups.set_index(["plm", "application"])["test_ccc_mean"]
+    for plm in ("minilm", "roberta"):
+        found = row_of(summary.differences, plm=plm, application="both", split="test", metric="ccc")
+        assert found["difference"] == pytest.approx(means[plm, "both"] - means[plm, "none"])
+
+
+def test_the_plateau_of_a_portion(tmp_path: Path) -> None:
+    skill = {0.0: 0.4, 0.1: 0.5, 0.3: 0.7, 0.6: 0.7, 0.8: 0.7, 1.0: 0.7}
+    arms = [
+        Arm({"application": "augmentation", "application.portion": f"{portion}"}, skill=value, seed_sd=0.005)
+        for portion, value in skill.items()
+    ]
+    wanted = study(
+        factors=("application.portion",), baseline={"application.portion": "0.0"}, axis="application.portion",
+        plateau=0.3,
+    )  # fmt: skip
+    _, summary = summarised(tmp_path / "runs", wanted, arms, texts=Texts(test=900))
+    assert summary.plateau is not None
+    found = {one.metric: one for one in summary.plateau}
+    assert set(found) == set(METRICS)
+    assert found["ccc"].before.low > 0
+    assert found["ccc"].p > 0.05
+    assert found["ccc"].verdict in ("plateau", "undecided")
+    assert (found["ccc"].start, found["ccc"].end, found["ccc"].seeds) == (0.3, 1.0, 5)
+
+
+def test_published_numbers_stand_beside(tmp_path: Path) -> None:
+    arms = [Arm({"experiment": "table_v/24_roberta_crowd"})]
+    wanted = study(factors=("experiment",), paper="table_v")
+    _, summary = summarised(tmp_path / "runs", wanted, arms)
+    assert summary.published is not None
+    assert set(summary.groups["experiment"]) < set(summary.published["experiment"])

@@ -1,0 +1,264 @@
+"""Runs that know about noise, in this process: every loss with its outputs, weights, selection, cleaning, floors."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from support import small_corpus
+
+from invitro.application import Application
+from invitro.data import DataFolder, Holdout, Published, Table
+from invitro.errors import InputError
+from invitro.labels import LabelSource
+from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
+from invitro.models.scorer import load_scorer
+from invitro.scales import Item, Scale
+from invitro.training import Fit, Prepared, prepare
+from invitro.training.floor import ridge
+from invitro.training.loggers import NoLogger, RunInfo
+from invitro.training.module import Regressor
+from invitro.training.plan import Place, Recipe, Result
+from invitro.training.run import fingerprint_of, train
+
+SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
+COLUMNS: dict[str, str | None] = {"text_id": "id", "text": "essay", "group_id": "author", "crowd_label": "empathy"}
+
+
+def material(csv: Path, **columns: str) -> Prepared:
+    division = Published() if columns else Holdout(val=0.2, test=0.2)
+    reader = Table(path=str(csv), columns=COLUMNS | columns, split=division)
+    source = LabelSource("gpt", column="gpt")
+    return prepare(reader, SCALE, Application("both", True, True), 1.0, source, "scale_aware", DataFolder())
+
+
+@pytest.fixture
+def prepared(corpus_csv: Path) -> Prepared:
+    return material(corpus_csv)
+
+
+def recipe(plm: Any, seed: int = 0, train: str = "full", lr: float = 1e-3, **fit: Any) -> Recipe:
+    course = {"epochs": 2, "start_epoch": 0, "patience": None} | fit
+    trainer = partial(L.Trainer, accelerator="cpu", devices=1, enable_progress_bar=False, enable_model_summary=False)
+    if isinstance(plm, Path):
+        plm = PLM(str(plm), max_length=64, train=train)  # type: ignore[arg-type]
+    return Recipe(plm, Fit(**course), partial(torch.optim.AdamW, lr=lr), trainer, {}, seed)
+
+
+def trained(prepared: Prepared, recipe: Recipe, directory: Path, **place: Any) -> Result:
+    info = RunInfo(directory, "a run", {"seed": recipe.seed}, None, ())
+    return train(prepared, recipe, Place(directory, **place), NoLogger(), info)
+
+
+def weighted(prepared: Prepared, weights: Any) -> Prepared:
+    """Give the training labels weights, as an application may."""
+    prepared.labels.table["weight"] = weights
+    return prepared
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any]]:
+    """Return a list to which every training step adds its epoch and its batch with the factors."""
+    seen: list[tuple[int, Any]] = []
+    original = Regressor.training_step
+
+    def step(self: Regressor, batch: Any, batch_idx: int) -> Any:
+        factor = None if self.factor is None else self.factor[batch["row"]].tolist()
+        seen.append((self.current_epoch, {"row": batch["row"].tolist(), "factor": factor, "weight": batch["weight"]}))
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(Regressor, "training_step", step)
+    return seen
+
+
+@pytest.mark.parametrize("mode", ["full", "head"])
+@pytest.mark.parametrize("loss", ["mae", "nll", "beta_nll", "ldl"])
+def test_a_run_with_each_loss(prepared: Prepared, tiny_deberta: Path, tmp_path: Path, loss: str, mode: str) -> None:
+    result = trained(prepared, recipe(tiny_deberta, train=mode, loss=loss), tmp_path / "run")
+    predictions = pd.read_csv(tmp_path / "run" / "predictions.csv")
+    assert ("uncertainty" in predictions) == (loss != "mae")
+    scorer, meaning, outputs = load_scorer(tmp_path / "run" / "model")
+    texts = prepared.corpus.table.set_index("text_id")["text"][result.predictions["text_id"]].tolist()
+    found = scorer.score(texts)
+    assert found.score == pytest.approx(predictions["prediction"], abs=1e-4)
+    card = (tmp_path / "run" / "model" / "README.md").read_text("utf-8")
+    assert outputs.told() in card
+    if loss != "mae":
+        assert found.sd == pytest.approx(predictions["uncertainty"], abs=1e-4)
+        assert list(predictions.columns)[:5] == ["text_id", "split", "crowd_label", "prediction", "uncertainty"]
+        labels = prepared.labels.table["label"]
+        assert predictions["uncertainty"].mean() == pytest.approx(labels.std(), rel=0.4)  # that is where it starts
+        assert predictions["prediction"].mean() == pytest.approx(labels.mean(), abs=0.6)
+    assert {"nll": "mean", "beta_nll": "mean", "ldl": "distribution"}.get(loss, "score") == meaning["outputs"][0]
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert np.isfinite(history[["train_loss", "val_loss", "val_ccc"]]).all(axis=None)
+
+
+@pytest.mark.parametrize("loss", ["nll", "ldl"])
+def test_an_ordinary_library_loads_the_model(prepared: Prepared, tiny_roberta: Path, tmp_path: Path, loss: str) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    trained(prepared, recipe(tiny_roberta, loss=loss, bins=7), tmp_path)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    names = list(model.config.id2label.values())
+    assert names[0] == {"nll": "empathy mean", "ldl": "empathy bin 1"}[loss]
+    assert len(names) == model.num_labels == {"nll": 2, "ldl": 7}[loss]
+
+
+@pytest.mark.parametrize("fit", [{"loss": "nll"}, {"loss": "ldl"}, {"keep": 0.6, "select_from": 1}], ids=str)
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(
+    prepared: Prepared, tiny_deberta: Path, tmp_path: Path, fit: dict[str, Any]
+) -> None:
+    plm = PLM(str(tiny_deberta), max_length=64, dropout=0.0)
+    how = {"schedule": "constant", "warmup": 0.0, "checkpoint": "last"} | fit
+    whole = trained(prepared, recipe(plm, epochs=4, **how), tmp_path / "whole", save_model=False)
+    trained(prepared, recipe(plm, epochs=2, **how), tmp_path / "half", keep_checkpoints=True, save_model=False)
+    last = tmp_path / "half" / "checkpoints" / "last.ckpt"
+    resumed = trained(prepared, recipe(plm, epochs=4, **how), tmp_path / "rest", resume=last, save_model=False)
+    assert resumed.predictions["prediction"].tolist() == pytest.approx(whole.predictions["prediction"], abs=1e-5)
+
+
+def test_a_checkpoint_of_other_outputs_is_refused(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> None:
+    trained(prepared, recipe(tiny_deberta), tmp_path / "a", keep_checkpoints=True, save_model=False)
+    last = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    with pytest.raises(InputError, match=r"resume=: the checkpoint is of another fit\.loss"):
+        trained(prepared, recipe(tiny_deberta, loss="nll", epochs=3), tmp_path / "b", resume=last, save_model=False)
+
+
+def test_weights_reach_the_batches_and_change_what_is_learnt(
+    corpus_csv: Path, tiny_deberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watch(monkeypatch)
+    how = recipe(tiny_deberta, lr=1e-2)
+    plain = trained(material(corpus_csv), how, tmp_path / "plain", save_model=False)
+    assert all((batch["weight"] == 1).all() for _, batch in seen)
+    same = trained(weighted(material(corpus_csv), 0.3), how, tmp_path / "same", save_model=False)
+    assert same.predictions["prediction"].tolist() == plain.predictions["prediction"].tolist()
+    seen.clear()
+    table = material(corpus_csv).labels.table
+    weights = np.where(table["label"] > 4, 1.0, 0.1)
+    other = trained(weighted(material(corpus_csv), weights), how, tmp_path / "other", save_model=False)
+    rows = [row for epoch, batch in seen if epoch == 0 for row in batch["row"]]
+    found = torch.cat([batch["weight"] for epoch, batch in seen if epoch == 0]).numpy()
+    assert found == pytest.approx((weights / weights.mean())[rows], rel=1e-6)
+    assert other.predictions["prediction"].mean() > plain.predictions["prediction"].mean() + 0.2
+
+
+def test_selection_learns_from_the_texts_of_smallest_loss(
+    prepared: Prepared, tiny_deberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watch(monkeypatch)
+    how = recipe(tiny_deberta, epochs=3, lr=1e-5, keep=0.5, select_from=1)
+    result = trained(prepared, how, tmp_path, save_model=False)
+    labels = prepared.labels.table["label"]
+    n = len(labels)
+    assert result.metrics["train"]["kept"] == round(n / 2)
+    for epoch in (0, 1, 2):
+        factor = np.empty(n)
+        for number, batch in seen:
+            if number == epoch:
+                factor[batch["row"]] = batch["factor"]
+        if epoch == 0:
+            assert (factor == 1).all()
+            continue
+        kept = factor > 0
+        assert kept.sum() == round(n / 2)
+        assert factor[kept] == pytest.approx(n / kept.sum())
+        # So far the model predicts about the mean: what is kept lies near it.
+        distance = (labels - labels.mean()).abs().to_numpy()
+        assert distance[kept].mean() < 0.6 * distance[~kept].mean()
+
+
+def test_cleaning_is_counted_and_recorded(prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cleanlab", reason="the extra cleanlab is not installed")
+    wrong = np.arange(len(prepared.labels.table)) % 5 == 0
+    monkeypatch.setattr("invitro.training.cleaning.label_issues", lambda *_: wrong)
+    result = trained(prepared, recipe(TfIdfRidge(), clean="cleanlab"), tmp_path)
+    assert result.metrics["train"]["cleaned"] == wrong.sum()
+    assert result.metrics["train"]["size"] == (~wrong).sum() == len(pd.read_csv(tmp_path / "labels.csv"))
+    assert result.metrics["fingerprint"] == fingerprint_of(prepared, recipe(TfIdfRidge(), clean="cleanlab"))
+    assert result.metrics["fingerprint"] != fingerprint_of(prepared, recipe(TfIdfRidge()))
+
+
+@pytest.mark.parametrize("floor", ["tfidf", "mean", "first"])
+def test_a_floor_leaves_the_record_of_every_run(tiny_roberta: Path, tmp_path: Path, floor: str) -> None:
+    small_corpus(200, 50).to_csv(tmp_path / "essays.csv", index=False)
+    prepared = material(tmp_path / "essays.csv")
+    plm = TfIdfRidge() if floor == "tfidf" else EmbeddingRidge(str(tiny_roberta), max_length=64, pooling=floor)  # type: ignore[arg-type]
+    result = trained(prepared, recipe(plm), tmp_path / "run", cache=tmp_path / "cache")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "config.yaml", "metrics.json", "history.csv", "predictions.csv", "labels.csv", "model", "environment.json"
+    }  # fmt: skip
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics == result.metrics
+    assert {"size", "replaced", "augmented", "without_llm_label", "truncated", "epochs", "seconds"} <= set(
+        metrics["train"]
+    )
+    assert metrics["test"]["pcc"] > (0.5 if floor == "tfidf" else 0.1)
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert history["val_ccc"].tolist() == pytest.approx([metrics["val"]["ccc"]])
+    scorer, meaning, _ = load_scorer(tmp_path / "run" / "model")
+    texts = prepared.corpus.table.set_index("text_id")["text"][result.predictions["text_id"]].tolist()
+    assert scorer.score(texts).score == pytest.approx(result.predictions["prediction"], abs=1e-4)
+    assert meaning["scale"]["construct"] == "empathy"
+    card = (tmp_path / "run" / "model" / "README.md").read_text("utf-8")
+    assert "Ridge regression on" in card
+    assert ("base_model" in card) == (floor != "tfidf")
+    again = trained(prepared, recipe(plm), tmp_path / "again", cache=tmp_path / "cache")
+    assert again.predictions["prediction"].tolist() == result.predictions["prediction"].tolist()
+
+
+def test_a_floor_s_fingerprint_knows_no_epochs(prepared: Prepared) -> None:
+    first = fingerprint_of(prepared, recipe(TfIdfRidge()))
+    assert first == fingerprint_of(prepared, recipe(TfIdfRidge(), epochs=9, huber_delta=2.0))
+    others = [recipe(TfIdfRidge(ngrams=1)), recipe(TfIdfRidge(), seed=1), recipe(TfIdfRidge(penalties=[1.0]))]
+    found = {fingerprint_of(prepared, other) for other in others}
+    assert len(found | {first}) == 4
+
+
+def test_a_floor_without_test_texts(corpus_csv: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(corpus_csv)
+    frame["where"] = ["train"] * 45 + ["val"] * 15
+    frame.to_csv(corpus_csv, index=False)
+    result = trained(material(corpus_csv, split="where"), recipe(TfIdfRidge()), tmp_path / "run")
+    assert result.metrics["test"] is None
+    assert set(result.predictions["split"]) == {"val"}
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_ridge_is_the_normal_equation_s_with_weights(dense: bool) -> None:
+    from scipy.sparse import csr_matrix
+
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(60, 4)) * [1, 2, 3, 4], rng.uniform(0.2, 2, 60)
+    y = x @ [1, 0, -1, 0.5] + 3 + rng.normal(size=60)
+    floor = TfIdfRidge(penalties=[0.5, 500.0], folds=3)
+    found = ridge(x if dense else csr_matrix(x), y, weights, np.arange(60) // 2, floor, 0, dense)
+    mean = np.average(x, axis=0, weights=weights)
+    sd = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights)) if dense else np.ones(4)
+    z = (x - mean) / sd
+    right = z.T @ (weights * (y - np.average(y, weights=weights)))
+    expected = np.linalg.solve(z.T @ (weights[:, None] * z) + 0.5 * np.eye(4), right) / sd
+    assert found.coefficients == pytest.approx(expected, rel=1e-4)
+    assert found.intercept == pytest.approx(np.average(y, weights=weights) - mean @ expected, rel=1e-4)
+
+
+def test_a_text_without_weight_is_not_there_for_ridge() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(40, 3)), rng.normal(size=40)
+    weights = np.where(np.arange(40) < 30, 1.0, 0.0)
+    floor = TfIdfRidge(penalties=[1.0], folds=2)
+    whole = ridge(x, np.where(weights > 0, y, 99.0), weights, np.arange(40), floor, 0, dense=True)
+    part = ridge(x[:30], y[:30], np.ones(30), np.arange(30), floor, 0, dense=True)
+    assert whole.coefficients == pytest.approx(part.coefficients)
+
+
+def test_one_author_is_no_obstacle_for_ridge() -> None:
+    x = np.arange(12.0).reshape(6, 2)
+    found = ridge(x, x[:, 0], np.ones(6), ["me"] * 6, TfIdfRidge(penalties=[1e-6], folds=2), 0, dense=True)
+    assert x @ found.coefficients + found.intercept == pytest.approx(x[:, 0], abs=1e-3)
