@@ -25,8 +25,8 @@ def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
         "Mean ± standard deviation (n - 1) is over runs.",
         "Intervals are 95 % intervals of the mean that count both runs and texts as samples: the variance between "
         "runs, and what runs have in common on draws of the texts (a bootstrap over authors, since texts by one author "
-        "are no independent evidence), with Student's t (Obuchowski and Rockette 1995; Hillis 2007). With one run the "
-        "interval is over texts alone. Each interval is for itself; only p is corrected for their number.",
+        "are no independent evidence), with the Behrens-Fisher distribution (Obuchowski and Rockette 1995). With one "
+        "run the interval is over texts alone. Each interval is for itself; only p is corrected for their number.",
         "Differences are paired by run and by text. Effect sizes are Cohen's q for PCC and CCC (0.1 small, 0.3 medium, "
         "0.5 large) and the logarithm of the ratio for RMSE. p is two-sided, and corrected by Holm's method over all "
         "comparisons of one split" + (gated if summary.chosen else "."),

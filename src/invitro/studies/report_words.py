@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05
 """What Holm-corrected p has to fall below for a difference to be called one."""
-UNTESTED = "from the baseline's own runs, which leaves nothing to test"
+SAME = "from the baseline's own runs, which leaves nothing to test"
+UNTESTABLE = "which could not be tested: too few authors or runs, or predictions that do not vary"
 TRUTH = "Against the truth, which only a simulated corpus knows"
 
 
@@ -117,7 +118,7 @@ def _one(row: Mapping[str, Any], summary: "Summary", runs: "Runs", split: str) -
     )
     means = f"{number(own)} against {number(base)}"
     if pd.isna(row["p_holm"]):
-        return f"{name} is {means}, {UNTESTED}"
+        return f"{name} is {means}, {_untested(row)}"
     if row["p_holm"] >= LEVEL:
         return f"there is no evidence of a difference in {name} from the baseline{_alone(row)}: {means} ({figures})"
     better = (row["difference"] > 0) != (metric in LOWER_IS_BETTER)
@@ -131,11 +132,16 @@ def _other(row: Mapping[str, Any]) -> str:
         f"{number(row['difference'], sign=True)} {interval(row['low'], row['high'], sign=True)}, p {_p(row['p_holm'])}"
     )
     if pd.isna(row["p_holm"]):
-        return f"{name} differs by {number(row['difference'], sign=True)}, {UNTESTED}"
+        return f"{name} differs by {number(row['difference'], sign=True)}, {_untested(row)}"
     if row["p_holm"] >= LEVEL:
         return f"For {name} there is no evidence of a difference{_alone(row)} ({figures})"
     better = (row["difference"] > 0) != (metric in LOWER_IS_BETTER)
     return f"{name} is {'better' if better else 'worse'} ({figures})"
+
+
+def _untested(row: Mapping[str, Any]) -> str:
+    """Say why a comparison has no p."""
+    return SAME if row["difference"] == 0 else UNTESTABLE
 
 
 def _alone(row: Mapping[str, Any]) -> str:

@@ -161,7 +161,10 @@ def differences_table(study: "Study", runs: "Runs", summary: "Summary") -> Table
     if summary.chosen:
         caption += " Those of the chosen configuration are tested first, and gate the others."
     if summary.differences["p"].isna().any():
-        caption += " No p: the runs are the baseline's own, trained once and shared."
+        caption += (
+            " No p: the runs are the baseline's own, trained once and shared (difference 0), or there are too few "
+            "authors or runs, or predictions that do not vary."
+        )
     return table_of("differences", caption, columns, rows)
 
 
