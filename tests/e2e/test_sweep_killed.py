@@ -48,7 +48,7 @@ def test_killed_while_training(corpus_csv: Path, tiny_roberta: Path, tmp_path: P
     ]  # fmt: skip
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     rng, before, study = random.Random(7 + len(launcher)), dict[Path, tuple[int, int, str]](), tmp_path / "study"
-    for number in range(3):
+    for number in range(2):
         with subprocess.Popen(
             command, cwd=tmp_path, env=environment, start_new_session=True, stdout=subprocess.DEVNULL
         ) as process:

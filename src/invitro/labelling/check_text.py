@@ -58,8 +58,8 @@ def _of_prompts(found: Check) -> Iterator[str]:
         return
     if not any(pcc.measurable for _, pcc in pccs):
         yield (
-            f"{NOT_MEASURABLE.capitalize()} with this model: on these texts neither {overall.name}'s nor {items.name}'s PCC "
-            "with the crowd has an interval without 0. Nothing is concluded about prompts, and nothing speaks for "
+            f"{NOT_MEASURABLE.capitalize()} with this model: here neither {overall.name}'s nor {items.name}'s "
+            "PCC with the crowd has an interval without 0. Nothing is concluded about prompts, and nothing speaks for "
             f"labelling the corpus with llm={found.llm}. Take another model, or more texts, such as limit=300."
         )
         return
