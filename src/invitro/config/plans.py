@@ -45,6 +45,7 @@ class Request:
         plan: the jobs to start; None starts nothing.
         resamples: of the bootstrap.
         dry_run: show the plan only.
+        dashboard: save a W&B workspace for the study.
     """
 
     study: Study
@@ -53,6 +54,7 @@ class Request:
     plan: Plan | None
     resamples: int
     dry_run: bool
+    dashboard: bool = False
 
 
 def request(arguments: Sequence[str], home: Path) -> Request:
@@ -76,7 +78,9 @@ def request(arguments: Sequence[str], home: Path) -> Request:
             settings = any(one.key_or_group.startswith("study.") for one in own)
             grid = [f"study={GRID}"] if settings and not named else []
             cfg = compose("sweep", overrides=[*grid, *map(_own_line, own)])
-            refuse_if_any(not_boolean(**{name: cfg[name] for name in ("report_only", "fail_fast", "dry_run")}))
+            refuse_if_any(
+                not_boolean(**{name: cfg[name] for name in ("report_only", "fail_fast", "dry_run", "dashboard")})
+            )
             if cfg.report_only:
                 at = next((Path(cfg.runs) for one in own if one.key_or_group == "runs"), None)
                 return _report_only(cfg, at, named or settings, passed)
@@ -116,7 +120,7 @@ def _report_only(cfg: DictConfig, at: Path | None, named: bool, passed: Sequence
     if not at.is_dir():
         raise InputError(f"{at}: no such folder of runs (looked in {Path.cwd()})")
     report = Path(cfg.directory) if cfg.directory else at / "report"
-    return Request(study, at, report, None, cfg.resamples, cfg.dry_run)
+    return Request(study, at, report, None, cfg.resamples, cfg.dry_run, cfg.dashboard)
 
 
 def _launching(
@@ -167,7 +171,7 @@ def _launching(
         fail_fast=cfg.fail_fast,
         repeat=ours or study.job.endswith(".py"),
     )
-    return Request(study, directory, directory / "report", plan, cfg.resamples, cfg.dry_run)
+    return Request(study, directory, directory / "report", plan, cfg.resamples, cfg.dry_run, cfg.dashboard)
 
 
 def _parsed(lines: Sequence[str]) -> list[Override]:

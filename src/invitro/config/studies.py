@@ -98,6 +98,7 @@ def _runs(asked: "Request") -> "Runs":
 
 def _report(asked: "Request", runs: "Runs") -> Path:
     """Make the report, and return its path."""
+    from invitro.studies.dashboard import publish, save_workspace
     from invitro.studies.figures import figures
     from invitro.studies.health import findings
     from invitro.studies.report import write_report
@@ -106,7 +107,15 @@ def _report(asked: "Request", runs: "Runs") -> Path:
     study = replace(asked.study, factors=runs.factors)
     summary = summarise(study, runs, resamples=asked.resamples)
     found, drawn = findings(study, runs, summary), figures(study, runs, summary)
-    return write_report(study, runs, summary, found, drawn, asked.report)
+    report = write_report(study, runs, summary, found, drawn, asked.report)
+    # Whatever W&B does, the report is there.
+    try:
+        publish(study, runs, summary, drawn, report)
+        if asked.dashboard:
+            print(f"Workspace: {save_workspace(study, runs, asked.report)}", file=sys.stderr)
+    except InputError as error:
+        print(error, file=sys.stderr)
+    return report
 
 
 def _tell_of_failures(runs: "Runs") -> bool:

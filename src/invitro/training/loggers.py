@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from invitro.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from lightning.pytorch.loggers import Logger
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class WandB:
             raise InputError(f"logger.mode: expected auto, online or offline, found {self.mode!r}")
 
     @contextmanager
-    def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
+    def open(self, run: RunInfo) -> "Iterator[_WandB]":
         """Start a run of its own, and close it: as failed when an exception passes."""
         opened = self._start(run)
         try:
@@ -180,6 +181,30 @@ class _WandB:
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         self.run.summary.update(dict(values))
+
+    def attach(self, tables: "Mapping[str, pd.DataFrame]", images: Mapping[str, Path], files: Sequence[Path]) -> None:
+        """Log tables and images under their names, and files as one artifact of the run's name."""
+        import wandb
+
+        self.run.log(
+            {name: wandb.Table(dataframe=table) for name, table in tables.items()}
+            | {name: wandb.Image(str(path)) for name, path in images.items()}
+        )
+        artifact = wandb.Artifact("".join(sign if sign.isalnum() else "-" for sign in self.run.name), type="report")
+        for path in files:
+            artifact.add_file(str(path))
+        self.run.log_artifact(artifact)
+
+
+def default_entity() -> str | None:
+    """Return the user or team that W&B's login stands for; None without a login."""
+    import wandb
+
+    try:
+        return str(wandb.Api().default_entity) if wandb.login(prompt=False) else None
+    except (wandb.Error, OSError, ValueError) as error:
+        log.warning("W&B did not answer (%s)", error)
+        return None
 
 
 LoggerChoice = NoLogger | CSV | TensorBoard | WandB
