@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from support import ROOT, table_overrides
 
-from invitro.config.plans import Request, choices, request
+from invitro.config.common import first_lines
+from invitro.config.plans import Request, request
 from invitro.errors import InputError
 from invitro.files import write_json
 from invitro.studies import Study
@@ -188,8 +189,16 @@ def test_a_script_of_one_s_own_gets_its_own_settings_only(given: list[str], tmp_
     assert one.plan.command[1] == "mine.py"
 
 
+def test_a_study_s_own_hydra_settings_are_the_launcher_s(given: list[str]) -> None:
+    one = asked("study=demo", "seed=0", "alpha=4.0", "hydra/launcher=joblib")
+    assert one.plan is not None
+    assert one.plan.hydra == ("+hydra.job.env_set.OMP_NUM_THREADS=1", "hydra/launcher=joblib")
+    assert not any("hydra" in key for key in jobs(one)[0])
+    assert "+hydra.job.env_set.OMP_NUM_THREADS=1" in one.study.overrides
+
+
 def test_every_study_says_what_it_is() -> None:
-    found = choices(ROOT / "conf")
+    found = first_lines(ROOT / "conf" / "study")
     assert {"demo", "baseline", "alpha", "alpha_quick", "applications", "portion", "plms", "llms", "prompts"} < set(
         found
     )

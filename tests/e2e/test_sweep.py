@@ -93,6 +93,23 @@ def test_a_multirun_of_train_is_reported(run, tiny: list[str], tmp_path: Path) -
     assert "train.py -m" in page
 
 
+def test_rows_of_the_paper_s_table_without_data_are_reported_as_not_run(run, tmp_path: Path) -> None:
+    empty = tmp_path / "data"
+    empty.mkdir()
+    done = run("sweep.py", "study=table_v", "seed=0", "directory=study", env={"INVITRO_DATA_DIR": str(empty)})
+    assert done.returncode == 0, done.stderr
+    assert "train.py -m" not in done.stdout
+    assert last(done.stdout) == "study/report/report.html"
+    row = "skipped: experiment=table_v/24_deberta_gpt seed=0: newsemp24: the file trac3_EMP_train.csv is neither in"
+    assert row in done.stderr
+    table = read_runs(tmp_path / "study", ("experiment",)).table
+    assert table["outcome"].tolist() == ["skipped"] * 10
+    assert table["test_pcc"].isna().all()
+    page = (tmp_path / "study" / "report" / "report.html").read_text("utf-8")
+    assert "python sweep.py study=table_v" in page
+    assert "0.558" in page  # the paper's, in its own column
+
+
 def test_what_cannot_be_meant_is_refused_and_nothing_is_left_behind(run, tiny: list[str], tmp_path: Path) -> None:
     done = run("sweep.py", "study=alpha", *tiny, "alpha=-1", "seed=0", "fit.epochs=0")
     assert done.returncode == 2

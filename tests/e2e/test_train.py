@@ -186,7 +186,7 @@ def test_help_lists_groups_and_examples_and_is_quick(run) -> None:
     assert done.stdout.count("python train.py ") == 3
 
 
-@pytest.mark.parametrize("script", ["train.py", "predict.py"])
+@pytest.mark.parametrize("script", ["train.py", "predict.py", "sweep.py"])
 def test_entry_points_import_nothing_heavy(script: str) -> None:
     import subprocess
     import sys

@@ -49,6 +49,11 @@ def missing(cfg: DictConfig) -> list[str]:
     return [f"{key}: expected a value, as in {key}=..., found none" for key in sorted(OmegaConf.missing_keys(cfg))]
 
 
+def first_lines(group: Path) -> dict[str, str]:
+    """Return the choices of the group in the folder `group` and what they are, from the first lines of their files."""
+    return {file.stem: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for file in sorted(group.glob("*.yaml"))}
+
+
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Return a configuration as plain values, resolved."""
     plain = OmegaConf.to_container(cfg, resolve=True)

@@ -20,7 +20,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from invitro.config.common import instantiated
+from invitro.config.common import first_lines, instantiated
 from invitro.errors import InputError, not_boolean, refuse_if_any
 from invitro.studies import Study
 from invitro.studies.found import is_incidental
@@ -85,19 +85,13 @@ def request(arguments: Sequence[str], home: Path) -> Request:
                 at = next((Path(cfg.runs) for one in own if one.key_or_group == "runs"), None)
                 return _report_only(cfg, at, named or settings, passed)
             if not named:
-                raise InputError(f"study: expected one of {', '.join(choices(conf))}; found none")
+                raise InputError(f"study: expected one of {', '.join(first_lines(conf / 'study'))}; found none")
             study = instantiated(cfg.study)
             runs = [f"runs={quoted(cfg.runs)}"] if "runs" in {one.key_or_group for one in own} else []
             asked = shlex.join(["python", "sweep.py", *arguments])
             return _launching(cfg, study, passed, runs, asked, home)
     except HydraException as error:
         raise InputError(_readable(error)) from error
-
-
-def choices(conf: Path) -> dict[str, str]:
-    """Return the studies and what they are, from the first lines of their files."""
-    files = sorted((conf / "study").glob("*.yaml"))
-    return {file.stem: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for file in files}
 
 
 def _report_only(cfg: DictConfig, at: Path | None, named: bool, passed: Sequence[Override]) -> Request:
@@ -127,7 +121,7 @@ def _launching(
     cfg: DictConfig, study: Study, passed: Sequence[Override], runs: Sequence[str], asked: str, home: Path
 ) -> Request:
     """Return the request to launch a study, after its jobs' settings were looked at."""
-    hydra = [one for one in passed if _is_hydra(one)]
+    hydra = list({_key(one): one for one in [*_parsed(study.overrides), *passed] if _is_hydra(one)}.values())
     merged = _merged(study, passed)
     directory = _directory(cfg, study, merged)
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:6]}"
@@ -152,7 +146,10 @@ def _launching(
         study,
         factors=factors,
         params={key: _expression(one) for key, one in merged.items() if key in swept},
-        overrides=tuple(str(one.input_line) for key, one in merged.items() if key not in (*swept, "launch", "group")),
+        overrides=(
+            *(line for line in study.overrides if line.lstrip("+").startswith("hydra")),
+            *(str(one.input_line) for key, one in merged.items() if key not in (*swept, "launch", "group")),
+        ),
     )
     script = Path(study.job) if study.job.endswith(".py") else home / f"{study.job}.py"
     if not script.is_file():
@@ -204,7 +201,7 @@ def _is_sweeper(one: Override) -> bool:
 def _merged(study: Study, passed: Sequence[Override]) -> dict[str, Override]:
     """Return the jobs' overrides by key: the study's, and over them those of the command line."""
     own = _parsed([*study.overrides, *(f"{key}={value}" for key, value in study.params.items())])
-    return {_key(one): one for one in [*own, *(one for one in passed if not _is_hydra(one))]}
+    return {_key(one): one for one in [*own, *passed] if not _is_hydra(one)}
 
 
 def _expression(one: Override) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invitro.config.common import REFUSED
+from invitro.config.common import REFUSED, first_lines
 from invitro.errors import InputError
 
 if TYPE_CHECKING:
@@ -142,9 +142,7 @@ def _show(asked: "Request") -> None:
 
 def _help(conf: Path) -> str:
     """Return the help text."""
-    from invitro.config.plans import choices
-
-    studies = choices(conf)
+    studies = first_lines(conf / "study")
     width = max(map(len, studies))
     lines = (conf / "sweep.yaml").read_text("utf-8").splitlines()
     settings = [line for line in lines if line and not line.startswith(("#", "defaults", " "))]
