@@ -83,8 +83,11 @@ def test_all_launches_of_a_study_are_one_group(run, corpus_csv: Path, tiny_rober
     for seeds in ("0", "0,1"):
         done = run("sweep.py", *settings, f"seed={seeds}", "directory=a study", "fit.epochs=1")
         assert done.returncode == 0, done.stderr
-    runs = offline_runs(tmp_path)
-    assert [one["run_group"] for one in runs] == ["a study"] * 4
+    found = offline_runs(tmp_path)
+    assert {one["run_group"] for one in found} == {"a study"}
+    assert [one["job_type"] for one in found].count("study") == 2  # each launch sums up what there is
+    runs = [one for one in found if one["job_type"] == "train"]
+    assert len(runs) == 4
     assert len({(one["config"]["update"]["application"]["name"], one["config"]["update"]["seed"]) for one in runs}) == 4
 
 
