@@ -107,7 +107,7 @@ def test_rows_of_the_paper_s_table_without_data_are_reported_as_not_run(run, tmp
     assert table["test_pcc"].isna().all()
     page = (tmp_path / "study" / "report" / "report.html").read_text("utf-8")
     assert "python sweep.py study=table_v" in page
-    assert "0.558" in page  # the paper's, in its own column
+    assert "0.558" in page  # the paper's stand there all the same
 
 
 def test_what_cannot_be_meant_is_refused_and_nothing_is_left_behind(run, tiny: list[str], tmp_path: Path) -> None:

@@ -180,8 +180,8 @@ def test_help_lists_groups_and_examples_and_is_quick(run) -> None:
 
     started = time.perf_counter()
     done = run("train.py", "--help")
-    assert time.perf_counter() - started < 4  # well under a second on an idle machine
-    for said in ("application: augmentation, both, correction, none", "logger: csv, none, tensorboard, wandb"):
+    assert time.perf_counter() - started < 8  # well under a second on an idle machine
+    for said in ("application: augmentation, auto, blend, both", "logger: csv, none, tensorboard, wandb"):
         assert said in done.stdout
     assert done.stdout.count("python train.py ") == 3
 

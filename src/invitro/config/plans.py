@@ -4,7 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -15,12 +15,21 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from invitro.config.common import first_lines, instantiated
+from invitro.config.overrides import (
+    expression,
+    first_value,
+    is_hydra,
+    is_sweeper,
+    key_of,
+    message_of,
+    own_line,
+    parsed,
+)
 from invitro.errors import InputError, not_boolean, refuse_if_any
 from invitro.studies import Study
 from invitro.studies.found import is_incidental
@@ -71,13 +80,13 @@ def request(arguments: Sequence[str], home: Path) -> Request:
     try:
         with initialize_config_dir(str(conf), version_base="1.3", job_name="sweep"):
             keys = set(yaml.safe_load((conf / "sweep.yaml").read_text("utf-8"))) - {"defaults"} | {"study"}
-            lines = _parsed(arguments)
+            lines = parsed(arguments)
             own = [one for one in lines if re.split(r"[./@]", one.key_or_group)[0] in keys]
             passed = [one for one in lines if one not in own]
             named = "study" in {one.key_or_group for one in own}
             settings = any(one.key_or_group.startswith("study.") for one in own)
             grid = [f"study={GRID}"] if settings and not named else []
-            cfg = compose("sweep", overrides=[*grid, *map(_own_line, own)])
+            cfg = compose("sweep", overrides=[*grid, *map(own_line, own)])
             refuse_if_any(
                 not_boolean(**{name: cfg[name] for name in ("report_only", "fail_fast", "dry_run", "dashboard")})
             )
@@ -91,7 +100,7 @@ def request(arguments: Sequence[str], home: Path) -> Request:
             asked = shlex.join(["python", "sweep.py", *arguments])
             return _launching(cfg, study, passed, runs, asked, home)
     except HydraException as error:
-        raise InputError(_readable(error)) from error
+        raise InputError(message_of(error)) from error
 
 
 def _report_only(cfg: DictConfig, at: Path | None, named: bool, passed: Sequence[Override]) -> Request:
@@ -121,7 +130,7 @@ def _launching(
     cfg: DictConfig, study: Study, passed: Sequence[Override], runs: Sequence[str], asked: str, home: Path
 ) -> Request:
     """Return the request to launch a study, after its jobs' settings were looked at."""
-    hydra = list({_key(one): one for one in [*_parsed(study.overrides), *passed] if _is_hydra(one)}.values())
+    hydra = list({key_of(one): one for one in [*parsed(study.overrides), *passed] if is_hydra(one)}.values())
     merged = _merged(study, passed)
     directory = _directory(cfg, study, merged)
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:6]}"
@@ -129,10 +138,10 @@ def _launching(
     if ours:
         told = [*runs, f"launch={stamp}", f"group={quoted(directory.name)}"]
         told += ["fail_fast=true"] if cfg.fail_fast else []
-        merged |= {_key(one): one for one in _parsed(told)}
+        merged |= {key_of(one): one for one in parsed(told)}
     swept = [key for key, one in merged.items() if key in study.params or one.is_sweep_override()]
     sweeper, trials, seed = _sweeper(study, hydra, directory)
-    launcher = [str(one.input_line) for one in hydra if not _is_sweeper(one)]
+    launcher = [str(one.input_line) for one in hydra if not is_sweeper(one)]
     jobs = None
     if not study.sweeper:
         jobs = tuple(map(tuple, BasicSweeper.split_arguments(list(merged.values()), None)[0]))
@@ -140,12 +149,12 @@ def _launching(
     if ours:
         from invitro.config.trials import not_to_run
 
-        not_run = not_to_run(jobs or (tuple(map(_first, merged.values())),), [*launcher, *sweeper], study)
+        not_run = not_to_run(jobs or (tuple(map(first_value, merged.values())),), [*launcher, *sweeper], study)
     factors = (*(study.factors or ()), *(key for key in swept if key not in (*study.factors, *study.replicates)))
     study = replace(
         study,
         factors=factors,
-        params={key: _expression(one) for key, one in merged.items() if key in swept},
+        params={key: expression(one) for key, one in merged.items() if key in swept},
         overrides=(
             *(line for line in study.overrides if line.lstrip("+").startswith("hydra")),
             *(str(one.input_line) for key, one in merged.items() if key not in (*swept, "launch", "group")),
@@ -171,65 +180,23 @@ def _launching(
     return Request(study, directory, directory / "report", plan, cfg.resamples, cfg.dry_run, cfg.dashboard)
 
 
-def _parsed(lines: Sequence[str]) -> list[Override]:
-    return list(OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(lines)))
-
-
-def _key(one: Override) -> str:
-    return f"{one.key_or_group}@{one.package}" if one.package else one.key_or_group
-
-
-def _own_line(one: Override) -> str:
-    """Return an override of ``sweep.yaml``; a field that the study's file leaves to its default can be set too."""
-    group, _, name = one.key_or_group.partition(".")
-    if group != "study" or not name:
-        return str(one.input_line)
-    known = [field.name for field in fields(Study)]
-    if name.partition(".")[0] not in known:
-        raise InputError(f"study.{name}: expected one of {', '.join(known)} after the point")
-    return f"++study.{name}={_expression(one)}"
-
-
-def _is_hydra(one: Override) -> bool:
-    return one.key_or_group.startswith(("hydra.", "hydra/"))
-
-
-def _is_sweeper(one: Override) -> bool:
-    return one.key_or_group.startswith(("hydra.sweeper.", "hydra/sweeper"))
-
-
 def _merged(study: Study, passed: Sequence[Override]) -> dict[str, Override]:
     """Return the jobs' overrides by key: the study's, and over them those of the command line."""
-    own = _parsed([*study.overrides, *(f"{key}={value}" for key, value in study.params.items())])
-    return {_key(one): one for one in [*own, *passed] if not _is_hydra(one)}
-
-
-def _expression(one: Override) -> str:
-    return str(one.input_line).partition("=")[2]
-
-
-def _first(one: Override) -> str:
-    """Return an override with the first value that it is swept over."""
-    if not one.is_sweep_override():
-        return str(one.input_line)
-    if one.is_discrete_sweep():
-        return f"{one.get_key_element()}={next(iter(one.sweep_string_iterator()))}"
-    interval = one.value()
-    assert isinstance(interval, IntervalSweep)
-    return f"{one.get_key_element()}={interval.start}"
+    own = parsed([*study.overrides, *(f"{key}={value}" for key, value in study.params.items())])
+    return {key_of(one): one for one in [*own, *passed] if not is_hydra(one)}
 
 
 def _directory(cfg: DictConfig, study: Study, merged: Mapping[str, Override]) -> Path:
     """Return the study's folder: named, or by the study and what the command line fixes otherwise than it."""
     if cfg.directory:
         return Path(cfg.directory)
-    own = [one.input_line for one in _parsed(study.overrides)]
+    own = [one.input_line for one in parsed(study.overrides)]
     groups = GlobalHydra.instance().config_loader().list_groups("")
     chosen, set_, hidden = [study.name], [], []
     for key, one in merged.items():
         if one.input_line in own or key in study.params or is_incidental(key) or one.is_sweep_override():
             continue
-        value = _expression(one).strip("'\"")
+        value = expression(one).strip("'\"")
         readable = re.sub(r"[^\w.+-]+", "_", Path(value).stem if "/" in value else value).strip("_")
         hidden += [f"{key}={value}"] * (readable != value)
         if key.partition("/")[0] in groups:
@@ -244,13 +211,13 @@ def _directory(cfg: DictConfig, study: Study, merged: Mapping[str, Override]) ->
 
 def _sweeper(study: Study, hydra: Sequence[Override], directory: Path) -> tuple[list[str], int, int | None]:
     """Return a study's own sweeper as overrides, how many trials it makes, and its seed."""
-    given = {one.key_or_group.removeprefix("hydra.sweeper."): one for one in hydra if _is_sweeper(one)}
+    given = {one.key_or_group.removeprefix("hydra.sweeper."): one for one in hydra if is_sweeper(one)}
     if not study.sweeper:
         refuse_if_any(
             f"{one.input_line}: this study's jobs are a grid; a search is study=hparams" for one in given.values()
         )
         return [], 0, None
-    settings: dict[str, Any] = dict(study.sweeper) | {key: _expression(one) for key, one in given.items()}
+    settings: dict[str, Any] = dict(study.sweeper) | {key: expression(one) for key, one in given.items()}
     name, trials, seed = settings.pop("name"), settings.pop("n_trials", None), settings.pop("sampler.seed", None)
     if not str(trials).isdigit() or not (seed is None or str(seed).isdigit()):
         raise InputError(f"hydra.sweeper: expected whole numbers for n_trials and sampler.seed, found {trials}, {seed}")
@@ -262,15 +229,3 @@ def _sweeper(study: Study, hydra: Sequence[Override], directory: Path) -> tuple[
         )
     lines = [f"hydra/sweeper={name}", *(f"hydra.sweeper.{key}={value}" for key, value in settings.items())]
     return lines, int(trials), None if seed is None else int(seed)
-
-
-def _readable(error: HydraException) -> str:
-    """Return Hydra's message, with the mend where a plugin is not installed."""
-    text = str(error).partition("Config search path:")[0].strip()
-    for kind, mend in {
-        "hydra/launcher": "pip install 'invitro[joblib]', [slurm] or [ray]",
-        "hydra/sweeper": "pip install 'invitro[optuna]' and pip install --no-deps hydra-optuna-sweeper==1.3.0",
-    }.items():
-        if f"Could not find '{kind}" in text:
-            return f"{text}\nMore of them: {mend}"
-    return text

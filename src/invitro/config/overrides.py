@@ -1,0 +1,71 @@
+"""Hydra's overrides, taken apart: whose they are, what they set, and to what."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException
+
+from invitro.errors import InputError
+from invitro.studies import Study
+
+
+def parsed(lines: Sequence[str]) -> list[Override]:
+    """Parse overrides; Hydra has to be initialised."""
+    return list(OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(lines)))
+
+
+def key_of(one: Override) -> str:
+    """Return what an override sets, with or without ``+``."""
+    return f"{one.key_or_group}@{one.package}" if one.package else one.key_or_group
+
+
+def own_line(one: Override) -> str:
+    """Return an override of ``sweep.yaml``; a field that the study's file leaves to its default can be set too."""
+    group, _, name = one.key_or_group.partition(".")
+    if group != "study" or not name:
+        return str(one.input_line)
+    known = [field.name for field in fields(Study)]
+    if name.partition(".")[0] not in known:
+        raise InputError(f"study.{name}: expected one of {', '.join(known)} after the point")
+    return f"++study.{name}={expression(one)}"
+
+
+def is_hydra(one: Override) -> bool:
+    """Whether an override is about how jobs are run, and no setting of theirs."""
+    return one.key_or_group.startswith(("hydra.", "hydra/"))
+
+
+def is_sweeper(one: Override) -> bool:
+    """Whether an override is about what makes up the jobs."""
+    return one.key_or_group.startswith(("hydra.sweeper.", "hydra/sweeper"))
+
+
+def expression(one: Override) -> str:
+    """Return an override's value as it was written."""
+    return str(one.input_line).partition("=")[2]
+
+
+def first_value(one: Override) -> str:
+    """Return an override with the first value that it is swept over."""
+    if not one.is_sweep_override():
+        return str(one.input_line)
+    if one.is_discrete_sweep():
+        return f"{one.get_key_element()}={next(iter(one.sweep_string_iterator()))}"
+    interval = one.value()
+    assert isinstance(interval, IntervalSweep)
+    return f"{one.get_key_element()}={interval.start}"
+
+
+def message_of(error: HydraException) -> str:
+    """Return Hydra's message, with the mend where a plugin is not installed."""
+    text = str(error).partition("Config search path:")[0].strip()
+    for kind, mend in {
+        "hydra/launcher": "pip install 'invitro[joblib]', [slurm] or [ray]",
+        "hydra/sweeper": "pip install 'invitro[optuna]' and pip install --no-deps hydra-optuna-sweeper==1.3.0",
+    }.items():
+        if f"Could not find '{kind}" in text:
+            return f"{text}\nMore of them: {mend}"
+    return text
