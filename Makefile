@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 UNPINNED := hydra-optuna-sweeper==1.3.0 hydra-ray-launcher==1.2.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo study-demo test vllm test-vllm bench-vllm lint clean
+.PHONY: help install demo study-demo test vllm test-vllm bench-vllm bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test-vllm: $(VLLM)/.ready ## label with a real model in vLLM, in-process and thr
 
 bench-vllm: $(VLLM)/.ready ## measure how fast a language model labels, against the usual ways of asking
 	$(VLLM)/bin/python benchmarks/labelling.py
+
+bench: $(VENV)/.dev ## measure speed and memory of training, scoring, sweeps and commands (an idle machine, half an hour)
+	$(BIN)/python benchmarks/speed.py
 
 lint: $(VENV)/.dev ## check style and types
 	$(BIN)/ruff check .

@@ -1,5 +1,8 @@
 """Let an LLM score a corpus: ``python label.py llm=llama prompt=scale_aware data=newsemp18``; ``--help`` lists all."""
 
+import sys
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
@@ -12,5 +15,5 @@ def main(cfg: DictConfig) -> None:
     config.run_label(cfg)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and not config.show_help("label", sys.argv[1:], Path(__file__).resolve().parent):
     config.label_command(main)

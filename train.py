@@ -1,5 +1,8 @@
 """Train one model: ``python train.py plm=deberta application=both alpha=4.0``; ``--help`` lists every choice."""
 
+import sys
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
@@ -12,5 +15,5 @@ def main(cfg: DictConfig) -> float | None:
     return config.run_train(cfg)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and not config.show_help("train", sys.argv[1:], Path(__file__).resolve().parent):
     config.train_command(main)

@@ -17,7 +17,10 @@ FLOORS = [
 ]
 RANK = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
 GROUND = FLOORS[0]
-CONFIG = ("common", "labelling", "overrides", "plans", "predicting", "settings", "studies", "training", "trials")
+CONFIG = (
+    "common", "help", "inference", "labelling", "overrides", "plans", "predicting", "settings", "studies", "training",
+    "trials",
+)  # fmt: skip
 ONLY_IN = {
     "wandb": {"training/loggers.py"},
     "vllm": {"labelling/vllm.py"},

@@ -14,6 +14,7 @@ from support import ROOT
 
 CONF = ROOT / "conf"
 GROUPS = ("application", "data", "data/split", "experiment", "llm", "logger", "plm", "prompt", "scale", "trainer")
+ROWS = ("row/fusion", "row/noise_robust")
 CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 
 
@@ -30,7 +31,7 @@ def instantiated(node: Any) -> Any:
 
 def test_every_group_is_known() -> None:
     folders = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
-    assert folders == set(GROUPS) | {"cluster", "study", "experiment/table_v"}  # label.py's, sweep.py's, and a folder
+    assert folders == set(GROUPS) | {"cluster", "study", "experiment/table_v", *ROWS}  # label.py's, sweep.py's, folders
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())
@@ -48,6 +49,18 @@ def test_every_choice_composes_and_instantiates(group: str, choice: str) -> None
     OmegaConf.to_container(cfg, resolve=False)
     for node in ("data", "scale", "llm", "application", "plm", "fit", "optimizer", "trainer", "logger"):
         assert instantiated(cfg[node]) is not None
+
+
+@pytest.mark.parametrize("row", [path for group in ROWS for path in sorted((CONF / group).glob("*.yaml"))], ids=str)
+def test_every_row_composes_whatever_encoder_the_command_line_names(row: Path) -> None:
+    name = row.relative_to(CONF / "row").with_suffix("")
+    cfg = composed("experiment=demo", "plm=minilm", "plm.train=head", f"row={name.as_posix()}")
+    for node in ("llm", "application", "plm", "fit"):
+        assert instantiated(cfg[node]) is not None
+    assert cfg.application.pool == "set_aside"  # all rows of a study see the same crowd labels
+    assert cfg.llm.name == ("ensemble" if row.stem == "ensemble" else "simulated")
+    rows = composed(f"study={row.parent.name}", name="sweep").study.params.row.split(",")
+    assert name.as_posix() in [one.strip() for one in rows]
 
 
 STUDIES = [file.stem for file in sorted((CONF / "study").glob("*.yaml"))]
@@ -69,10 +82,12 @@ def test_every_study_s_jobs_compose_and_instantiate(name: str) -> None:
     first = {key: value[0] for key, value in values.items()}
     for key, alternatives in values.items():
         for value in alternatives[:4]:
-            job = composed(*study.overrides, *(f"{key}={value}" for key, value in (first | {key: value}).items()))
-            for node in ("data", "scale", "llm", "application", "plm", "fit"):
+            ours = (f"{key}={value}" for key, value in (first | {key: value}).items())
+            job = composed(*study.overrides, *ours, name=study.job)
+            nodes = ("data", "scale", "llm") + (("application", "plm", "fit") if study.job == "train" else ())
+            for node in nodes:
                 assert instantiated(job[node]) is not None
-            assert job.save_model is (name == "grid")
+            assert study.job != "train" or job.save_model is (name == "grid")
 
 
 def test_table_v_s_rows_are_pairs_with_the_paper_s_recipe() -> None:

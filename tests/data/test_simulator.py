@@ -326,3 +326,48 @@ class TestSettings:
         with pytest.raises(InstantiationException) as caught:
             self.made("data.crowd.inattention=2")
         assert isinstance(caught.value.__cause__, InputError)
+
+
+class TestPrompts:
+    def test_a_prompt_adds_a_column_and_changes_nothing_else(self) -> None:
+        plain = simulated(texts=200)
+        more = simulated(texts=200, prompts={"reasoned": {"text_noise": 0.0}, "plain": {}})
+        pd.testing.assert_frame_equal(more[plain.columns], plain)
+        assert set(more.columns) - set(plain.columns) == {"llm_label_reasoned", "llm_label_plain"}
+        alone = simulated(texts=200, prompts={"plain": {}})
+        assert alone["llm_label_plain"].equals(more["llm_label_plain"])  # whichever other prompts there are
+
+    def test_the_planted_difference_is_in_the_labels_and_noise_is_each_prompt_s_own(self) -> None:
+        planted = {"reasoned": {"text_noise": 0.05}, "plain": {}, "biased": {"bias": 0.1}}
+        table = simulated(texts=3000, prompts=planted).dropna()
+        error = {name: table[f"llm_label{name}"] - table["truth"] for name in ("", "_reasoned", "_plain", "_biased")}
+        assert error["_reasoned"].std() < error[""].std() - 0.15
+        assert error["_plain"].std() == pytest.approx(error[""].std(), rel=0.05)
+        assert error["_biased"].mean() - error[""].mean() == pytest.approx(0.6, abs=0.15)  # clipped at the ends
+        # What texts say beside what was felt misleads every prompt alike; the rest is drawn anew.
+        assert 0.2 < np.corrcoef(error[""], error["_plain"])[0, 1] < 0.8
+
+    def test_a_bias_towards_a_group_is_that_group_s_alone(self) -> None:
+        table = simulated(texts=3000, prompts={"unaware": {"by_group": {"gender": {2: -0.1}}}, "aware": {}}).dropna()
+        moved = (table["llm_label_unaware"] - table["llm_label_aware"]).groupby(table["gender"]).mean()
+        assert moved["2"] == pytest.approx(-0.6, abs=0.15)
+        assert moved["1"] == pytest.approx(0, abs=0.12)
+
+    @pytest.mark.parametrize(
+        ("prompts", "message"),
+        [
+            (["reasoned"], "data.prompts: expected prompts, such as {reasoned: {text_noise: 0.1}}, found ['reasoned']"),
+            ({"reasoned": 0.1}, "data.prompts.reasoned: expected what is other than under data.llm"),
+            ({"reasoned": {"noise": 1}}, "data.prompts.reasoned: expected any of bias, gain, text_noise"),
+            ({"reasoned": {"gain": -1}}, "data.prompts.reasoned.gain: expected a number of at least 0, found -1"),
+        ],
+    )
+    def test_wrong_prompts_are_named(self, prompts: Any, message: str) -> None:
+        with pytest.raises(InputError) as caught:
+            simulated(prompts=prompts)
+        assert message in str(caught.value)
+
+    def test_an_item_must_not_take_a_prompt_s_column(self) -> None:
+        scale = Scale("own", "own", (Item("label_plain", "x"),), 1, 7)
+        with pytest.raises(InputError, match="calls an item 'label_plain', whose column would be llm_label_plain"):
+            simulated(scale, prompts={"plain": {}})

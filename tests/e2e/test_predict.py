@@ -18,6 +18,7 @@ from invitro.models.outputs import Distribution, Gaussian
 from invitro.models.predict import Prediction, predict
 from invitro.models.scorer import load_scorer
 from invitro.models.scoring import score_texts
+from invitro.models.submission_file import read_submission
 from invitro.scales import Item, Scale
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
@@ -173,6 +174,46 @@ def test_bad_input_is_reported_together(run, model: Path, tmp_path: Path) -> Non
     assert "model: expected a value" in missing.stderr
     assert "output: expected a value" in missing.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_submission(run, model: Path, tiny_roberta: Path, tmp_path: Path) -> None:
+    distress = Scale("batson_distress", "distress", (Item("upset", "upset"),), 1, 7)
+    facts = CardFacts("base", "MIT", "corpus", "terms", "", "", {"val": None, "test": None})
+    plm = PLM(str(tiny_roberta), max_length=128)
+    other = tmp_path / "run" / "model"
+    save_model(other, facts, Loaded(load_regressor(plm, 2.5), load_tokenizer(plm)), distress)
+    texts = [f"story {n} {'sad ' * (n % 4)}".strip() for n in range(9)]
+    (tmp_path / "newsemp22").mkdir()
+    rows = pd.DataFrame({"message_id": [f"R_{9 - n}" for n in range(9)], "essay": texts})
+    rows.to_csv(tmp_path / "newsemp22" / "messages_test_features_ready_for_WS_2022.tsv", sep="\t", index=False)
+    command = ["predict.py", "submission=predictions.zip", "data=newsemp22", f"data.folder={tmp_path}"]
+    alone = run(*command, f"model={model}")
+    assert alone.returncode == 2
+    assert "distress_model: expected a model of distress, found none" in alone.stderr
+    assert not (tmp_path / "predictions.zip").exists()
+
+    done = run(*command, f"model={model}", f"distress_model={other}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == "Submission: predictions.zip"
+    assert "WARNING" not in done.stderr
+    found = read_submission(tmp_path / "predictions.zip", 9)
+    for column, folder in enumerate((model, other)):
+        assert found[:, column] == pytest.approx(load_scorer(folder)[0].score(texts).score, abs=1e-5)
+
+    command.append("force=true")
+    flagged = run(*command, f"distress_model={other}", "missing=constant", env={"INVITRO_DATA_DIR": str(tmp_path)})
+    assert flagged.returncode == 0, flagged.stderr
+    assert "WARNING: The column empathy holds 4 in all 9 rows. It is NO PREDICTION" in flagged.stderr
+    assert read_submission(tmp_path / "predictions.zip", 9)[:, 0].tolist() == [4.0] * 9
+
+
+def test_settings_of_files_and_of_submissions_do_not_mix(run, model: Path) -> None:
+    done = run("predict.py", f"model={model}", "submission=p.zip", "data=newsemp22", "input=in.csv")
+    assert done.returncode == 2
+    assert "input: is for files; a submission scores the test set of data=" in done.stderr
+    done = run("predict.py", f"model={model}", "input=in.csv", "output=out.csv", f"distress_model={model}")
+    assert done.returncode == 2
+    assert "distress_model: is for submissions alone" in done.stderr
 
 
 def test_a_fault_in_a_late_row_leaves_no_output(run, model: Path, tmp_path: Path) -> None:

@@ -139,6 +139,16 @@ def test_text_sorts_as_text(opened: Opened, study: Reported) -> None:
     )
 
 
+def test_groups_of_people_sort_by_what_was_measured(opened: Opened) -> None:
+    opened.head("groups_test", "ccc").locator("button").click()
+    shown = [cell.split(" ")[0].replace("\N{MINUS SIGN}", "-") for cell in opened.column("groups_test", "ccc")]
+    assert len(shown) > 20
+    assert shown == sorted(shown, key=float)
+    assert "race 3" in opened.page.locator("#groups").inner_text()
+    assert {f"{by} {group}" for by, group in zip(opened.column("groups_test", "attribute"),
+            opened.column("groups_test", "group"), strict=True)} >= {"gender 1", "race 1", "age 30–39"}  # fmt: skip
+
+
 def test_pointing_at_a_mark_shows_its_values(opened: Opened, study: Reported) -> None:
     row = study.summary.groups.query("alpha == 4").iloc[0]
     shown = opened.tooltip("metrics_over_alpha_val", f"CCC: {row['val_ccc_mean']:.3f}")

@@ -114,3 +114,17 @@ def test_an_ensemble_is_the_mean_where_all_members_have_a_label(tmp_path: Path) 
     assert found.labels.loc["a", "spread"] == 1
     with pytest.raises(InputError, match="llm=qwen"):
         find(source(path, name="ensemble", members=("gpt", "qwen")), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("by_prompt", "prompt", "expected"),
+    [(True, "plain", [5, 6]), (True, "reasoned", [1, 2]), (False, "plain", [1, 2])],
+)
+def test_a_prompt_s_own_column_goes_before_where_there_is_one(
+    tmp_path: Path, by_prompt: bool, prompt: str, expected: list[float]
+) -> None:
+    table = TABLE.assign(theirs=[1.0, 2.0], theirs_plain=[5.0, 6.0])
+    one = LabelSource("mine", column="theirs", by_prompt=by_prompt)
+    found = one.find(["essays"], table, SCALE, prompt, DataFolder(tmp_path))
+    assert found.of(table["text_id"]).tolist() == expected
+    assert found.name == f"essays/mine:theirs{'_plain' if expected == [5, 6] else ''}"

@@ -56,6 +56,14 @@ def test_dropout_can_be_set(plm: PLM) -> None:
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
 
 
+def test_attention_dropout_can_be_set_alone(plm: PLM) -> None:
+    model = load_regressor(PLM(plm.name, attention_dropout=0.0), bias=0)
+    assert model.config.attention_probs_dropout_prob == 0.0
+    assert model.config.hidden_dropout_prob > 0
+    both = load_regressor(PLM(plm.name, dropout=0.2, attention_dropout=0.0), bias=0)
+    assert (both.config.hidden_dropout_prob, both.config.attention_probs_dropout_prob) == (0.2, 0.0)
+
+
 def test_scores_do_not_depend_on_order_or_batch(plm: PLM) -> None:
     model, tokenizer = load_regressor(plm, bias=3), load_tokenizer(plm)
     alone = np.concatenate([score_texts(model, tokenizer, [text]) for text in TEXTS])

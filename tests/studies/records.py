@@ -168,7 +168,10 @@ def _write_run(directory: Path, arm: Arm, number: int, seed: int, position: int,
     rows.to_csv(directory / "predictions.csv", index=False)
     application = _application(arm.overrides)
     labels = _labels(table, application, float(arm.overrides.get("alpha", 4.0)), arm.train_shift)
-    labels.record().to_csv(directory / "labels.csv", index=False)
+    people = table.set_index("text_id")[["group_id", *carried[:5]]]
+    labels.record().join(people if texts.groups else people.drop(columns="group_id"), on="text_id").to_csv(
+        directory / "labels.csv", index=False
+    )
     epochs = arm.epochs[position % len(arm.epochs)]
     seconds = round(12.0 * epochs + float(rng.uniform(0, 3)), 3)
     config = _config(arm, seed, application)

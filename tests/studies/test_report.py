@@ -132,6 +132,9 @@ def test_what_a_reader_looks_for_is_there(page: Page, alpha: Reported) -> None:
     assert runs.environment(0)["packages"]["torch"] in page.text
     assert "0" * 40 in page.text  # the commit
     assert "Obuchowski and Rockette" in page.text
+    assert "No group differs from the rest" in page.text or "Different from the rest" in page.text
+    assert "Not shown, since so few say little and might be recognised: race 3 (fewer than 30 texts)." in page.text
+    assert {"groups", "table-groups_labels", "table-groups_test", "table-groups_truth_test"} <= set(page.ids)
     for table in ("metrics_test", "metrics_val", "differences", "runs"):
         assert f"table-{table}" in page.ids
 
@@ -158,7 +161,7 @@ def test_what_failed_is_a_report_too(tmp_path: Path) -> None:
     page = Page(write(study, tmp_path / "report").read_text("utf-8"))
     assert "0 of 3 jobs finished (3 failed)" in page.text.replace("\N{NO-BREAK SPACE}", " ")
     assert page.text.count("TrainingError: 3 of 340 predictions") >= 3
-    assert "figures" not in page.ids
+    assert not {"figures", "groups"} & set(page.ids)
     assert len(page.blocks["script"]) == 1  # no chart, no chart library
     assert not (tmp_path / "report" / "figures").exists()
 

@@ -4,9 +4,19 @@ Nothing heavy is imported at the top: ``--help``, ``--cfg job`` and tab completi
 """
 
 from invitro.config.common import RememberPlace
+from invitro.config.help import show_help
 from invitro.config.labelling import label_command, run_label
 from invitro.config.predicting import run_predict
 from invitro.config.studies import sweep_command
 from invitro.config.training import run_train, train_command
 
-__all__ = ["RememberPlace", "label_command", "run_label", "run_predict", "run_train", "sweep_command", "train_command"]
+__all__ = [
+    "RememberPlace",
+    "label_command",
+    "run_label",
+    "run_predict",
+    "run_train",
+    "show_help",
+    "sweep_command",
+    "train_command",
+]

@@ -1,8 +1,11 @@
 """Hydra's overrides, taken apart: whose they are, what they set, and to what."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
@@ -57,6 +60,39 @@ def first_value(one: Override) -> str:
     interval = one.value()
     assert isinstance(interval, IntervalSweep)
     return f"{one.get_key_element()}={interval.start}"
+
+
+def decided_by_rows(swept: Mapping[str, Override], passed: Sequence[Override], conf: Path) -> Iterator[str]:
+    """Yield what the command line would set alike in all rows of the group ``row``, though it tells rows apart."""
+    if "row" not in swept:
+        return
+    deciders: dict[str, str] = {}
+    for row in _values(swept["row"]):
+        file = conf / "row" / f"{row}.yaml"
+        config = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else {}
+        groups = [one for one in config.pop("defaults", []) if isinstance(one, dict)]
+        names = [name.removeprefix("override /") for one in groups for name in one]
+        deciders |= dict.fromkeys([*names, *_dotted(config)], row)
+    for one in passed:
+        key = one.key_or_group
+        if key in deciders:
+            yield (
+                f"{one.input_line}: the rows of this study differ in {key}, which {deciders[key]} sets; leave it out, "
+                "or choose rows by row=..."
+            )
+
+
+def _values(one: Override) -> list[str]:
+    values = one.sweep_string_iterator() if one.is_sweep_override() else [str(one.value())]
+    return list(values)
+
+
+def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def message_of(error: HydraException) -> str:

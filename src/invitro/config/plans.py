@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from invitro.config.common import first_lines, instantiated
 from invitro.config.overrides import (
+    decided_by_rows,
     expression,
     first_value,
     is_hydra,
@@ -38,6 +39,9 @@ from invitro.training.jobs import STUDY
 
 GRID = "grid"
 """The study of whatever jobs there are."""
+
+INFERENCE = "inference"
+"""The job that ``sweep.py`` does itself, in seconds: estimates instead of runs."""
 
 LONGEST_NAME = 70
 """Characters of a study's folder; what does not fit stands in a hash."""
@@ -135,11 +139,13 @@ def _launching(
     directory = _directory(cfg, study, merged)
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:6]}"
     ours = study.job == "train"
+    told = [*runs] if ours or study.job == INFERENCE else []
     if ours:
-        told = [*runs, f"launch={stamp}", f"group={quoted(directory.name)}"]
+        told += [f"launch={stamp}", f"group={quoted(directory.name)}"]
         told += ["fail_fast=true"] if cfg.fail_fast else []
-        merged |= {key_of(one): one for one in parsed(told)}
+    merged |= {key_of(one): one for one in parsed(told)}
     swept = [key for key, one in merged.items() if key in study.params or one.is_sweep_override()]
+    refuse_if_any(decided_by_rows(merged, passed, home / "conf"))
     sweeper, trials, seed = _sweeper(study, hydra, directory)
     launcher = [str(one.input_line) for one in hydra if not is_sweeper(one)]
     jobs = None
@@ -161,7 +167,7 @@ def _launching(
         ),
     )
     script = Path(study.job) if study.job.endswith(".py") else home / f"{study.job}.py"
-    if not script.is_file():
+    if not script.is_file() and study.job != INFERENCE:
         raise InputError(f"study.job={study.job}: expected an entry point or a script; there is no {script}")
     plan = Plan(
         directory=directory,

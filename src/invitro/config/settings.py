@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from invitro.config.common import instantiated, missing
 from invitro.errors import InputError, not_boolean, refuse_if_any
@@ -42,8 +42,40 @@ def checked(cfg: DictConfig, multirun: bool) -> dict[str, Any]:
     return settings
 
 
+def with_floor(cfg: DictConfig) -> DictConfig:
+    """Return a copy of the configuration with the floor that ``floor=`` names in the place of ``plm``.
+
+    A row of a study can so be a floor whatever encoder, and settings of it, the command line gives to all rows.
+
+    Raises:
+        InputError: there is no such floor.
+    """
+    cfg = cfg.copy()
+    if cfg.floor is None:
+        if "train" not in cfg.plm:
+            with open_dict(cfg):
+                cfg.plm.pop("lr", None)  # an experiment's, for encoders: a floor takes no steps
+        return cfg
+    folder = _conf_folder() / "plm"
+    floors = [file.stem for file in sorted(folder.glob("*.yaml")) if "train" not in OmegaConf.load(file)]
+    if cfg.floor not in floors:
+        raise InputError(f"floor: expected one of {', '.join(floors)} or null, found {cfg.floor!r}")
+    cfg.plm = OmegaConf.load(folder / f"{cfg.floor}.yaml")
+    return cfg
+
+
+def _conf_folder() -> Path:
+    """Return the folder of the entry points' configuration."""
+    return Path(next(source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "main"))
+
+
 def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
     """Yield every pair of settings that cannot both be meant."""
+    if "check" in cfg:
+        yield (
+            "check: prompts are compared by label.py, before a corpus is labelled: python label.py "
+            "experiment=prompt_check; train.py learns from labels that are there"
+        )
     managed = {"max_epochs": "fit.epochs", "gradient_clip_val": "fit.clip", "logger": "logger", "callbacks": "fit.*"}
     for key in sorted(managed.keys() & cfg.trainer.keys()):
         yield f"trainer.{key} is decided by {managed[key]}; set that instead"
@@ -122,15 +154,14 @@ def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None"
     pool = application.pool
     if pool.endswith(SUFFIXES):
         return Table(path=pool, columns=dict(application.pool_columns or {}), split=Undivided(), name=Path(pool).stem)
-    main = next(source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "main")
-    choices = sorted(file.stem for file in Path(main, "data").glob("*.yaml") if file.stem != "table")
+    choices = sorted(file.stem for file in (_conf_folder() / "data").glob("*.yaml") if file.stem != "table")
     if pool not in choices:
         own = "set_aside, unlabelled, none"
         raise InputError(
             f"application.pool: expected {own}, a corpus ({', '.join(choices)}) or a table file "
             f"({', '.join(SUFFIXES)}), found {pool!r}"
         )
-    corpus = OmegaConf.load(Path(main, "data", f"{pool}.yaml"))
+    corpus = OmegaConf.load(_conf_folder() / "data" / f"{pool}.yaml")
     assert isinstance(corpus, DictConfig)
     corpus.pop("defaults")
     corpus.split = {"_target_": "invitro.data.Undivided"}

@@ -44,7 +44,7 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
     if {"-h", "--help"} & set(arguments):
         print(_help(home / "conf"))
         return
-    from invitro.config.plans import request
+    from invitro.config.plans import INFERENCE, request
 
     try:
         asked = request(arguments, home)
@@ -53,6 +53,9 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
         sys.exit(REFUSED)
     if asked.dry_run:
         _show(asked)
+        return
+    if asked.study.job == INFERENCE:
+        _estimate(asked, home)
         return
     status, problem = _launch(asked)
     try:
@@ -67,6 +70,17 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
     print(_report(asked, runs), flush=True)
     if status:
         sys.exit(status)
+
+
+def _estimate(asked: "Request", home: Path) -> None:
+    """Make the estimates and the report of ``study=inference``, and print the report's path."""
+    from invitro.config.inference import infer_command
+
+    try:
+        print(infer_command(asked, home), flush=True)
+    except InputError as error:
+        print(f"{error}\nNothing was estimated.", file=sys.stderr)
+        sys.exit(REFUSED)
 
 
 def _launch(asked: "Request") -> tuple[int, str | None]:

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from invitro.config.common import REFUSED, RememberPlace, is_first_process, plain, remove_if_fresh
-from invitro.config.settings import checked, prepared_for
+from invitro.config.settings import checked, prepared_for, with_floor
 from invitro.errors import InputError
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def _train(cfg: DictConfig, directory: Path, sweep: Path | None) -> tuple[Path, 
 
     In a multirun, what has finished already is not trained again, and what another process is training is waited for.
     """
+    cfg = with_floor(cfg)
     settings = checked(cfg, sweep is not None)
     prepared = prepared_for(cfg, settings)
     log.info("%s: %s", prepared.corpus.name, prepared.description)

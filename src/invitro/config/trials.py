@@ -7,7 +7,7 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from invitro.config.settings import checked, prepared_for
+from invitro.config.settings import checked, prepared_for, with_floor
 from invitro.errors import InputError, refuse_if_any
 from invitro.training.jobs import as_mapping
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Job = tuple[str, ...]
 
-ELSEWHERE = ("seed", "alpha", "plm", "fit", "optimizer", "trainer", "logger")
+ELSEWHERE = ("seed", "alpha", "plm", "floor", "fit", "optimizer", "trainer", "logger")
 """Keys that say nothing about which texts and labels are read."""
 
 
@@ -86,4 +86,4 @@ def _composed(job: Job, hydra: Sequence[str]) -> DictConfig:
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
-    return cfg
+    return with_floor(cfg)

@@ -104,8 +104,7 @@ class CrowdRaters:
         rates = np.tile([float(getattr(self, name)) for name in FAULTS], (len(people), 1))
         for column, groups in (self.by_group or {}).items():
             for group, changed in groups.items():
-                low, high = _bounds(group) or (np.nan, np.nan)
-                member = pd.to_numeric(people[column]).between(low, high).to_numpy()
+                member = _members(people[column], group)
                 for fault, rate in changed.items():
                     rates[member, FAULTS.index(fault)] = rate
         total = float(rates.sum(axis=1).max(initial=0.0))
@@ -186,9 +185,10 @@ def compressed(honest: Floats, squeeze: float, scale: Scale) -> Floats:
 class LLMRater:
     """A language model that scores what a text says, s, item by item::
 
-        l_ij = round(clip(mid + gain * (s_ij - mid) + (high - low) * (bias_j + n_i + e_ij)), decimals)
+        l_ij = round(clip(mid + gain * (s_ij - mid) + (high - low) * (bias_j + g_i + n_i + e_ij)), decimals)
 
-    with mid = (low + high) / 2 and normal n and e of mean 0. A reply that fails leaves all items of its text missing.
+    with mid = (low + high) / 2, normal n and e of mean 0, and g_i the sum of the biases of the author's groups. A
+    reply that fails leaves all items of its text missing.
 
     Args:
         bias: shift of every item, or of items by name (others 0); 0.1 is 0.6 points on a scale from 1 to 7.
@@ -197,6 +197,8 @@ class LLMRater:
         item_noise: SD of e.
         missing: share of replies that fail, 0 to 1.
         decimals: digits after the point in its answers.
+        by_group: a further bias towards people of a group, ``{gender: {2: -0.1}, age: {60-85: 0.05}}``; a group is a
+            number or a range with both ends included.
     """
 
     bias: float | Mapping[str, float] = 0.0
@@ -205,6 +207,7 @@ class LLMRater:
     item_noise: float = 0.06
     missing: float = 0.0025
     decimals: int = 1
+    by_group: Mapping[str, Mapping[str | int, float]] | None = None
 
     def problems(self) -> Iterator[str]:
         """Say what is wrong with the settings, one line each."""
@@ -214,9 +217,27 @@ class LLMRater:
         for name, high in (("gain", np.inf), ("text_noise", np.inf), ("item_noise", np.inf), ("missing", 1)):
             yield from out_of_range(f"data.llm.{name}", getattr(self, name), 0, high)
         yield from not_whole("data.llm.decimals", self.decimals, 0)
+        if not isinstance(self.by_group or {}, Mapping) or not all(
+            isinstance(groups, Mapping) for groups in (self.by_group or {}).values()
+        ):
+            yield f"data.llm.by_group: expected groups such as {{gender: {{2: -0.1}}}}, found {self.by_group!r}"
+            return
+        for column, groups in (self.by_group or {}).items():
+            if column not in DEMOGRAPHICS:
+                yield f"data.llm.by_group: expected one of {', '.join(DEMOGRAPHICS)}, found {column!r}"
+            for group, bias in groups.items():
+                if _bounds(group) is None:
+                    yield f"data.llm.by_group.{column}: expected a number or a range such as 18-29, found {group!r}"
+                yield from out_of_range(f"data.llm.by_group.{column}.{group}", bias, -1, 1)
 
-    def score(self, said: Floats, scale: Scale, rng: np.random.Generator) -> Floats:
+    def score(self, said: Floats, scale: Scale, rng: np.random.Generator, people: pd.DataFrame | None = None) -> Floats:
         """Score every item of every text; `said` and the answer have shape (texts, items), failed replies are NaN.
+
+        Args:
+            said: what the texts say.
+            scale: the bounds of the answers.
+            rng: every draw is made whatever the settings are.
+            people: the texts' demographics, one row a text, with the columns of `by_group`; None where it has none.
 
         Raises:
             InputError: the settings are wrong, or a bias names an item that the scale does not have.
@@ -229,6 +250,10 @@ class LLMRater:
         refuse_if_any([*self.problems(), *([foreign] if unknown else [])])
         bias = [self.bias.get(name, 0.0) if isinstance(self.bias, Mapping) else self.bias for name in names]
         noise = self.text_noise * rng.normal(size=(len(said), 1)) + self.item_noise * rng.normal(size=said.shape)
+        for column, groups in (self.by_group or {}).items():
+            assert people is not None
+            for group, further in groups.items():
+                noise = noise + further * _members(people[column], group)[:, None]
         middle = (scale.low + scale.high) / 2
         scores = middle + self.gain * (said - middle) + (scale.high - scale.low) * (np.asarray(bias) + noise)
         scores = np.round(np.clip(scores, scale.low, scale.high), self.decimals).clip(scale.low, scale.high)
@@ -263,6 +288,12 @@ def _nested(by_group: Any) -> bool:
     return by_group is None or all(
         isinstance(group, Mapping) and all(isinstance(rates, Mapping) for rates in group.values()) for group in groups
     )
+
+
+def _members(codes: "pd.Series", group: Any) -> npt.NDArray[np.bool_]:
+    """Return whose code lies in a group, shape (texts,)."""
+    low, high = _bounds(group) or (np.nan, np.nan)
+    return np.asarray(pd.to_numeric(codes).between(low, high), dtype=bool)
 
 
 def _bounds(group: Any) -> tuple[float, float] | None:

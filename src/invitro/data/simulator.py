@@ -1,8 +1,8 @@
 """The simulator: texts whose truth is known, rated by a crowd that errs and an LLM that errs otherwise."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from invitro.data.composer import Composer, languages
 from invitro.data.corpus import DEMOGRAPHICS, Corpus, checked
 from invitro.data.raters import CrowdRaters, Floats, LLMRater, not_whole, out_of_range
 from invitro.data.reader import Split
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import refuse_if_any
 from invitro.scales import Scale
 
 LICENCE = "simulated: no person wrote or rated it, and no rights are reserved"
@@ -55,6 +55,9 @@ class Simulator:
         signal: share of a text's sentences that say anything about the construct.
         crowd: who gives ``crowd_label``.
         llm: who gives ``llm_label``.
+        prompts: by the name of a prompt, the fields in which the LLM differs when it is asked so,
+            ``{reasoned: {text_noise: 0.1}}``: it then gives ``llm_label_reasoned`` too. Each prompt's noise is drawn
+            anew, as an LLM that is asked otherwise errs elsewhere; ``{}`` is the same rater once more.
 
     Raises:
         InputError: naming every setting that is wrong.
@@ -75,6 +78,7 @@ class Simulator:
     signal: float = 0.42
     crowd: CrowdRaters = field(default_factory=CrowdRaters)
     llm: LLMRater = field(default_factory=LLMRater)
+    prompts: Mapping[str, Mapping[str, Any]] | None = None
     name: str = "simulated"
 
     def __post_init__(self) -> None:
@@ -100,26 +104,48 @@ class Simulator:
             yield f"data.author_share and data.story_share: expected at most 1 together, found {sum(shares):g}"
         yield from self.crowd.problems()
         yield from self.llm.problems()
+        yield from self._prompt_problems()
+
+    def _prompt_problems(self) -> Iterator[str]:
+        """Say what is wrong with the prompts, one line each."""
+        known = [one.name for one in fields(LLMRater)]
+        if not isinstance(self.prompts or {}, Mapping):
+            yield f"data.prompts: expected prompts, such as {{reasoned: {{text_noise: 0.1}}}}, found {self.prompts!r}"
+            return
+        for name, changed in (self.prompts or {}).items():
+            where = f"data.prompts.{name}"
+            if not isinstance(changed, Mapping):
+                yield f"{where}: expected what is other than under data.llm, such as {{bias: 0.1}}, found {changed!r}"
+            elif unknown := [key for key in changed if key not in known]:
+                yield f"{where}: expected any of {', '.join(known)}, found {', '.join(map(str, unknown))}"
+            else:
+                for problem in replace(self.llm, **changed).problems():
+                    yield problem.replace("data.llm", where, 1)
 
     def read(self, scale: Scale) -> Corpus:
         """Simulate the corpus for `scale`.
 
         Besides the canonical columns and the demographics (text), the table has ``article_id`` (the story's number),
         ``truth`` (float64 in the scale's units, as the next), ``llm_label`` and ``llm_<item>`` (NaN where the reply
-        failed) and ``fault`` (``none`` or one of `raters.FAULTS`).
+        failed), ``llm_label_<prompt>`` for each of `prompts`, and ``fault`` (``none`` or one of `raters.FAULTS`).
 
         Raises:
             InputError: the raters' settings do not suit the scale, or an item is called ``label``.
         """
-        if "label" in (item.name for item in scale.items):
-            raise InputError(f"{self.name}: scale {scale.name} calls an item 'label', whose column would be llm_label")
+        taken = {"label", *(f"label_{prompt}" for prompt in self.prompts or {})}
+        refuse_if_any(
+            f"{self.name}: scale {scale.name} calls an item '{item.name}', whose column would be llm_{item.name}"
+            for item in scale.items
+            if item.name in taken
+        )
         author, story = self._authorship()
         truth = self._latent(author, story, scale)
         people = demographics(int(author.max()) + 1, self._stream("people")).iloc[author].reset_index(drop=True)
         drift = self.wording * self._stream("wording").normal(size=(len(truth), 1))
         said = np.clip((truth - scale.low) / (scale.high - scale.low) + drift, 0.0, 1.0)
         answers = self.crowd.rate(truth, author, people, scale, self._stream("crowd"))
-        llm = self.llm.score(scale.low + (scale.high - scale.low) * said, scale, self._stream("llm"))
+        read = scale.low + (scale.high - scale.low) * said
+        llm = self.llm.score(read, scale, self._stream("llm"), people)
         words = int(self._stream("text").integers(2**63))
 
         digits = len(str(self.texts))
@@ -135,14 +161,20 @@ class Simulator:
             "fault": answers.fault,
             "llm_label": scale.score(llm),
             **{f"llm_{item.name}": llm[:, position] for position, item in enumerate(scale.items)},
+            **{
+                f"llm_label_{prompt}": scale.score(
+                    replace(self.llm, **changed).score(read, scale, self._stream("llm", prompt), people)
+                )
+                for prompt, changed in (self.prompts or {}).items()
+            },
         }
         table = checked(pd.DataFrame(columns), scale, self.name, published_splits=False)
         table["split"] = self.split.assign(table)
         return Corpus(self.name, table, LICENCE, CITATION, has_truth=True)
 
-    def _stream(self, step: str) -> np.random.Generator:
-        """Return the random numbers of one step."""
-        return np.random.default_rng([self.seed, STREAMS.index(step)])
+    def _stream(self, step: str, prompt: str = "") -> np.random.Generator:
+        """Return the random numbers of one step, and of one prompt whichever others there are."""
+        return np.random.default_rng([self.seed, STREAMS.index(step), *prompt.encode()])
 
     def _authorship(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return each text's author and story: authors in blocks of equal size, stories shuffled over the texts."""

@@ -15,6 +15,7 @@ from invitro.labels.stored import OK, StoredSet, pieces
 from invitro.scales import Scale
 
 NAN = math.nan
+SPENT = ("prompt_tokens", "completion_tokens", "dollars")
 PIECE = 10_000
 """Rows that are held as Python objects at a time."""
 
@@ -29,8 +30,9 @@ def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSe
     which is the standard deviation of an answer that is drawn at random. One sample without a spread of its own has
     none (NaN). A text without a usable answer keeps its row, with NaN.
 
-    Columns: ``llm_label``, ``spread``, ``samples`` (usable ones), ``text_hash``, and ``llm_<item>`` (item scores,
-    averaged too) where items were scored.
+    Columns: ``llm_label``, ``spread``, ``samples`` (usable ones), ``text_hash``, ``llm_<item>`` (item scores,
+    averaged too) where items were scored, and `SPENT`: what a text's answers cost, retries included, as the engine
+    told it (0 where it counts no tokens or has no price).
 
     Raises:
         InputError: a label lies outside `scale`.
@@ -40,7 +42,10 @@ def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSe
     rows = _rows(store, stored.id, len(columns))
     # Piece by piece: all rows at once would be tuples of Python objects, many times the table's size.
     tables = [_table(piece, columns) for piece in pieces(rows, PIECE)] or [_table([], columns)]
+    spent = pd.DataFrame(map(tuple, store.spent(stored.id)), columns=["text_id", *SPENT])
     table = pd.concat(tables, ignore_index=True)
+    for name in SPENT:
+        table[name] = table["text_id"].map(spent.set_index("text_id")[name]).astype("float64")
     return label_set(stored.info.name, table, scale, f"{store.path}, label set {stored.id}")
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from invitro.errors import InputError, refuse_if_any
 from invitro.files import numbers, require_columns
-from invitro.labels.averages import stored_labels
+from invitro.labels.averages import SPENT, stored_labels
 from invitro.labels.labelset import LabelSet, joined, label_set
 from invitro.labels.published import Folder, PublishedSet, published, published_sets, read_labels
 from invitro.labels.store import LabelStore
@@ -30,6 +30,7 @@ class LabelSource:
         revision: likewise, where one is named.
         labels: a label file of the user's, instead of stored or published ones.
         column: a column of the corpus's own table that holds the LLM labels; excludes `labels`.
+        by_prompt: for `column`: whether the prompt's own column ``<column>_<prompt>`` goes before, where there is one.
         columns: for `labels`: ``text_id`` and ``llm_label`` name the file's columns.
         store: the label store, a file; None looks at published labels only.
         set_id: the id of a stored set, or its beginning, or ``published``, where several would do.
@@ -46,6 +47,7 @@ class LabelSource:
     revision: str | None = None
     labels: str | None = None
     column: str | None = None
+    by_prompt: bool = False
     columns: dict[str, str] = field(default_factory=lambda: {"text_id": "text_id", "llm_label": "llm_label"})
     store: str | None = None
     set_id: str | None = None
@@ -80,9 +82,11 @@ class LabelSource:
         """
         whole = "+".join(corpora)
         if self.column:
-            require_columns(table, [self.column], f"corpus {whole}", "llm.column names a column of the corpus's table")
-            table = table.assign(llm_label=numbers(table[self.column], whole))[["text_id", "llm_label"]]
-            return label_set(f"{whole}/{self.name}:{self.column}", table, scale, f"column {self.column} of {whole}")
+            own = f"{self.column}_{prompt}"
+            column = own if self.by_prompt and own in table else self.column
+            require_columns(table, [column], f"corpus {whole}", "llm.column names a column of the corpus's table")
+            table = table.assign(llm_label=numbers(table[column], whole))[["text_id", "llm_label"]]
+            return label_set(f"{whole}/{self.name}:{column}", table, scale, f"column {column} of {whole}")
         if self.labels:
             read = read_labels(self.labels, [self.columns["text_id"]], self.columns["llm_label"])
             return label_set(f"{whole}/{self.labels}", read, scale, self.labels)
@@ -160,6 +164,9 @@ def averaged(name: str, sets: Sequence[LabelSet]) -> LabelSet:
     table = pd.DataFrame(
         {"llm_label": each.mean(axis=1, skipna=False), "spread": each.std(axis=1, ddof=0, skipna=False)}
     ).rename_axis("text_id")
+    for column in SPENT:  # what all members cost together
+        if all(column in one.labels for one in sets):
+            table[column] = pd.concat([one.labels[column] for one in sets], axis=1).sum(axis=1, skipna=False)
     return LabelSet(
         name=f"{name}({', '.join(one.name for one in sets)})",
         labels=table,

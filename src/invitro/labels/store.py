@@ -102,6 +102,18 @@ class LabelStore(Database):
             )
             yield from self._db.execute(query, (set_id, *some)).fetchall()
 
+    def spent(self, set_id: str) -> Iterator[sqlite3.Row]:
+        """Yield what each text of a set cost, all attempts at its questions together: a row for each answered text.
+
+        Columns: ``text_id, prompt_tokens, completion_tokens, dollars``. An answer that serves several texts counts for
+        each of them.
+        """
+        query = (
+            "SELECT text_id, sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens, "
+            "sum(cost) AS dollars FROM uses JOIN answers USING (key) WHERE set_id = ? GROUP BY text_id"
+        )
+        yield from self._db.execute(query, (set_id,))
+
     def answers(self, set_id: str | None = None, status: str | None = None) -> Iterator[Answer]:
         """Yield answers in the order in which they were stored, a page at a time.
 

@@ -77,10 +77,7 @@ def load_regressor(plm: PLM, bias: float | Sequence[float]) -> PreTrainedModel:
     with _explained(plm):
         config = check_available(plm)
         config.num_labels, config.problem_type = len(first), "regression"
-        if plm.dropout is not None:
-            for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "cls_dropout"):
-                if hasattr(config, name):
-                    setattr(config, name, plm.dropout)
+        _set_dropout(config, plm)
         model = _from_safetensors(plm, config)
     with torch.no_grad():
         parameter = output_layer(model).bias
@@ -88,6 +85,16 @@ def load_regressor(plm: PLM, bias: float | Sequence[float]) -> PreTrainedModel:
             raise InputError(f"PLM {plm.name}: {type(model).__name__} has a head without bias; choose an encoder")
         parameter.copy_(torch.tensor(first))
     return model
+
+
+def _set_dropout(config: PreTrainedConfig, plm: PLM) -> None:
+    """Set the dropout rates that `plm` names, under the names that the architecture has for them."""
+    attention = plm.dropout if plm.attention_dropout is None else plm.attention_dropout
+    rates = dict.fromkeys(("hidden_dropout_prob", "classifier_dropout", "cls_dropout"), plm.dropout)
+    rates |= dict.fromkeys(("attention_probs_dropout_prob", "attention_dropout"), attention)
+    for name, rate in rates.items():
+        if rate is not None and hasattr(config, name):
+            setattr(config, name, rate)
 
 
 def load_trained(plm: PLM) -> PreTrainedModel:

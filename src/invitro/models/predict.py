@@ -100,7 +100,7 @@ class Summary:
 
 def predict(job: Prediction) -> Summary:
     """Score `job.input` into `job.output`, piece by piece; nothing is left behind when it fails on the way."""
-    device = _device(job.device)
+    device = device_of(job.device)
     scorer, meaning, outputs = load_scorer(job.model, device)
     score = job.score or meaning["scale"]["construct"]
     names = [score, f"{score}_sd"] if len(outputs.names) > 1 else [score]
@@ -141,7 +141,7 @@ def _text(value: object, job: Prediction, row: int) -> str:
     )
 
 
-def _device(wanted: str) -> torch.device:
+def device_of(wanted: str) -> torch.device:
     """Return the device to score on; one that is not there is refused."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -30,6 +30,8 @@ class PLM:
             the frozen encoder that are computed once.
         max_length: longest text in tokens; what is longer is cut.
         dropout: dropout of encoder and head while training, in [0, 1); None keeps the encoder's own.
+        attention_dropout: that of attention weights alone; None is `dropout`. At 0 attention is one fused operation on
+            a CPU too, which saves a third of a training step.
         lr: learning rate that suits this encoder.
 
     Raises:
@@ -41,6 +43,7 @@ class PLM:
     train: Literal["full", "head"] = "full"
     max_length: int = 512
     dropout: float | None = None
+    attention_dropout: float | None = None
     lr: float = 3e-5
 
     def __post_init__(self) -> None:
@@ -55,8 +58,10 @@ class PLM:
             problems.append(f"plm.train: expected full or head, found {self.train!r}")
         if not isinstance(self.max_length, int) or self.max_length < 3:
             problems.append(f"plm.max_length: expected a number of tokens of at least 3, found {self.max_length!r}")
-        if self.dropout is not None and not (isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1):
-            problems.append(f"plm.dropout: expected null or a share from 0 to below 1, found {self.dropout!r}")
+        for name in ("dropout", "attention_dropout"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, (int, float)) and 0 <= value < 1):
+                problems.append(f"plm.{name}: expected null or a share from 0 to below 1, found {value!r}")
         if not (isinstance(self.lr, (int, float)) and self.lr > 0):
             problems.append(f"plm.lr: expected a positive learning rate, found {self.lr!r}")
         refuse_if_any(problems)

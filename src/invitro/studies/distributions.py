@@ -55,12 +55,19 @@ def after(labels: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 def validation(predictions: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Return validation's crowd labels from a ``predictions.csv``."""
-    rows = predictions.loc[predictions["split"] == "val", "crowd_label"]
-    return rows.dropna().to_numpy(dtype="float64")
+    return labels_of(predictions, "val")
 
 
-def alignment(runs: "Runs", summary: "Summary") -> pd.DataFrame:
-    """Return the distances of training labels from validation's, one row a configuration.
+def labels_of(predictions: pd.DataFrame, split: str) -> npt.NDArray[np.float64]:
+    """Return the labels of ``val`` or ``test``, or the truth of ``truth_val`` or ``truth_test``, where there is one."""
+    column, name = ("truth", split.removeprefix("truth_")) if split.startswith("truth_") else ("crowd_label", split)
+    if column not in predictions:
+        return np.empty(0)
+    return predictions.loc[predictions["split"] == name, column].dropna().to_numpy(dtype="float64")
+
+
+def alignment(runs: "Runs", summary: "Summary", split: str = "val") -> pd.DataFrame:
+    """Return the distances of training labels from those of `split`, see `labels_of`, one row a configuration.
 
     Columns: the factors, and for ``before`` and ``after`` correction ``_wasserstein`` (scale points), ``_ks`` and
     ``_p``: means over runs (the median for p). Labels seldom differ between seeds, but do between folds.
@@ -77,7 +84,7 @@ def alignment(runs: "Runs", summary: "Summary") -> pd.DataFrame:
     for group in records(summary.groups):
         found: dict[str, list[Distance]] = {"before": [], "after": []}
         for number in rows_of(runs, group):
-            labels, reference = runs.labels(number), validation(runs.predictions(number))
+            labels, reference = runs.labels(number), labels_of(runs.predictions(number), split)
             found["before"].append(cached(before(labels), reference))
             found["after"].append(cached(after(labels), reference))
         if found["after"]:

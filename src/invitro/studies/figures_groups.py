@@ -1,6 +1,5 @@
 """The figure of residuals by group of people: whom a model scores too high or too low."""
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from invitro.charts import COLUMN
-from invitro.data import DEMOGRAPHICS
+from invitro.studies.bands import LEAST, banded, known_attributes
 from invitro.studies.figures import Figure
 from invitro.studies.figures_parts import POINT, Row, chart, colour, layered, padded, rule, shape, tooltip
 from invitro.studies.figures_predictions import mean_predictions
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
 
-LEAST = 20
-"""Groups with fewer texts are not drawn: their means say little, and might tell of a person."""
-AGES = (0, 30, 40, 50, 60, 200)
 ROOM, STEP = 78, 13
 
 
@@ -36,7 +32,7 @@ def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list
         if table.empty:
             continue
         series.append(configuration(group, runs.factors))
-        for attribute in (name for name in DEMOGRAPHICS if name in table and table[name].notna().any()):
+        for attribute in known_attributes(table):
             for name, part in table.groupby(banded(table[attribute], attribute), observed=True, sort=True):
                 if len(part) < LEAST:
                     small.add(f"{attribute} {name}")
@@ -54,23 +50,6 @@ def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list
         f"Groups with fewer than {LEAST} texts are left out{left_out}."
     )
     return [Figure("residuals_by_group", "Residuals by group", caption, _drawn(rows, series))]
-
-
-def banded(values: "pd.Series[Any]", attribute: str) -> "pd.Series[Any]":
-    """Return the groups of an attribute: ages by decade, incomes in thirds of the texts, codes as they are."""
-    numbers = pd.to_numeric(values, errors="coerce")
-    if attribute == "age":
-        names = [
-            f"under {AGES[1]}",
-            *(f"{low}–{high - 1}" for low, high in pairwise(AGES[1:-1])),
-            f"{AGES[-2]} and over",
-        ]
-        return pd.Series(pd.cut(numbers, AGES, right=False, labels=names), index=values.index)
-    if attribute == "income" and numbers.nunique() > 10:
-        places = numbers.rank(pct=True)  # equal incomes stay together
-        return pd.Series(pd.cut(places, [0, 1 / 3, 2 / 3, 1], labels=["low", "middle", "high"]), index=values.index)
-    text = values.astype("str").str.removesuffix(".0")
-    return text.where(values.notna())
 
 
 def mean_with_interval(values: "pd.Series[float]", groups: "pd.Series[Any] | None") -> tuple[float, float, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from invitro.data import DEMOGRAPHICS
+from invitro.studies.bands import LEAST, banded, known_attributes
 from invitro.studies.distributions import Distance, after, distance
 from invitro.studies.health_parts import Finding, few, named_rows
 from invitro.studies.resampling import resampled
@@ -24,8 +24,6 @@ CONSTANT = 0.05
 """Predictions that spread by less than this share of the labels' SD are all but one number."""
 APART = 0.3
 """Wasserstein distance of training labels from test's, in SDs of the latter, from which they are far apart."""
-LEAST = 20
-"""Groups with fewer texts are not looked at."""
 
 
 def prediction_checks(runs: "Runs", summary: "Summary") -> Iterator[Finding | None]:
@@ -215,15 +213,13 @@ def _flatness(name: str, parts: Sequence[pd.DataFrame]) -> Flatness:
 
 def _by_group(pooled: dict[str, list[pd.DataFrame]]) -> list[GroupScore]:
     """Return CCC by demographic group for every configuration whose runs predicted the same texts."""
-    from invitro.studies.figures_groups import banded
-
     found = []
     for name, parts in pooled.items():
         if not parts or any(not part["text_id"].equals(parts[0]["text_id"]) for part in parts):
             continue
         first, predictions = parts[0], np.stack([part["prediction"].to_numpy() for part in parts])
         authors = first["group_id"] if "group_id" in first else first["text_id"]
-        for attribute in (one for one in DEMOGRAPHICS if one in first and first[one].notna().any()):
+        for attribute in known_attributes(first):
             for value, rows in first.groupby(banded(first[attribute], attribute), observed=True).groups.items():
                 if len(rows) >= LEAST:
                     found.append(_group_score(name, f"{attribute} {value}", first, predictions, authors, rows))

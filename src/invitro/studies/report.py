@@ -6,17 +6,21 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from invitro import charts
 from invitro.errors import InputError
 from invitro.files import write_text
+from invitro.studies.fairness_records import group_tables
 from invitro.studies.report_facts import data_facts, environment_facts, failures
 from invitro.studies.report_method import method
 from invitro.studies.report_words import found
 from invitro.studies.tables import differences_table, metrics_table, plateau_table, published_table, runs_table
+from invitro.studies.tables_costs import costs_table
+from invitro.studies.tables_distances import distances_table
+from invitro.studies.tables_fairness import GroupSection, group_section
 from invitro.studies.tables_text import write_tables
 from invitro.studies.wording import SPLITS, count, listed, measured, unbroken
 
@@ -29,6 +33,11 @@ if TYPE_CHECKING:
 
 PAGE, FIGURES = "report.html", "figures"
 PARTS = files("invitro.studies")
+ABSENT = (
+    "findings", "tables", "further", "extra", "differences", "unpaired", "plateau", "published", "failures", "shared",
+    "runs", "distances", "groups",
+)  # fmt: skip
+"""Parts of a page that it may be without."""
 
 
 def write_report(
@@ -53,8 +62,9 @@ def write_report(
         raise InputError(missing)
     directory = Path(directory)
     written = [path for figure in figures for path in charts.save(figure.chart, directory / FIGURES / figure.name)]
-    write_tables(study, runs, summary, directory)
-    write_text(directory / PAGE, page(study, runs, summary, findings, figures, directory))
+    groups = [group_section(one) for one in group_tables(study, runs, summary)]
+    write_tables(study, runs, summary, directory, groups)
+    write_text(directory / PAGE, page(study, runs, summary, findings, figures, directory, groups))
     for path in (directory / FIGURES).glob("*.*") if (directory / FIGURES).is_dir() else ():
         if path not in written and path.suffix.removeprefix(".") in charts.FORMATS:
             path.unlink()
@@ -68,11 +78,41 @@ def page(
     findings: "Sequence[Finding]",
     figures: "Sequence[Figure]",
     directory: Path,
+    groups: "Sequence[GroupSection]" = (),
 ) -> str:
-    """Return the page; links lead from `directory`."""
+    """Return the page; links lead from `directory`, and `groups` are the tables by group of people."""
+    splits = [split for split in ("test", "truth_test", "val", "truth_val") if measured(summary, study, split)]
+    return rendered(
+        figures=figures,
+        study=study,
+        found=found(study, runs, summary),
+        findings=sorted(findings, key=lambda one: ("warning", "note", "good").index(one.level)),
+        tables=[(SPLITS[split], metrics_table(study, runs, summary, split)) for split in splits if "test" in split],
+        further=[(SPLITS[split], metrics_table(study, runs, summary, split)) for split in splits if "val" in split],
+        differences=differences_table(study, runs, summary),
+        unpaired=summary.unpaired,
+        plateau=plateau_table(summary, study),
+        distances=distances_table(study, runs, summary),
+        published=published_table(summary, study),
+        extra=[("Gains and costs", costs_table(study, runs, summary))] if study.costs else [],
+        groups=groups,
+        failures=failures(runs, directory),
+        shared=_shared(runs),
+        runs=runs_table(study, runs),
+        commands=runs.commands,
+        environment=environment_facts(runs),
+        data=data_facts(runs),
+        method=method(study, runs, summary),
+    )
+
+
+def rendered(figures: "Sequence[Figure]", **parts: Any) -> str:
+    """Return the page that has these `figures` and `parts`, the template's variables; `ABSENT` are left out.
+
+    ``extra`` are further tables with their headings.
+    """
     from jinja2 import Environment, StrictUndefined
 
-    splits = [split for split in ("test", "truth_test", "val", "truth_val") if measured(summary, study, split)]
     style = _part("report.css")
     scripts = [charts.script(), _part("report.js")] if figures else [_part("report.js")]
     scripts = [script.replace("</script", "<\\/script") for script in scripts]
@@ -83,23 +123,8 @@ def page(
         policy=_policy([style], scripts),
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
-        study=study,
-        found=found(study, runs, summary),
-        findings=sorted(findings, key=lambda one: ("warning", "note", "good").index(one.level)),
-        tables=[(SPLITS[split], metrics_table(study, runs, summary, split)) for split in splits if "test" in split],
-        further=[(SPLITS[split], metrics_table(study, runs, summary, split)) for split in splits if "val" in split],
-        differences=differences_table(study, runs, summary),
-        unpaired=summary.unpaired,
-        plateau=plateau_table(summary, study),
-        published=published_table(summary, study),
         figures=[(figure, Markup(_json(figure)), charts.FORMATS) for figure in figures],
-        failures=failures(runs, directory),
-        shared=_shared(runs),
-        runs=runs_table(study, runs),
-        commands=runs.commands,
-        environment=environment_facts(runs),
-        data=data_facts(runs),
-        method=method(study, runs, summary),
+        **dict.fromkeys(ABSENT) | parts,
     )
 
 

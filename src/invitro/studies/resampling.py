@@ -4,7 +4,7 @@ Each of the three is a function of six sums over texts. A draw of whole authors 
 all draws are one product of the matrix of counts with the matrix of the authors' sums.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -61,6 +61,7 @@ def resampled(
     groups: npt.ArrayLike | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    with_bias: bool = False,
 ) -> dict[str, Scores]:
     """Measure runs on all texts and on draws of whole authors.
 
@@ -74,6 +75,7 @@ def resampled(
         groups: of each text its author, shape (texts,), of any type; None where every text is its own.
         resamples: number of draws.
         seed: of the draws.
+        with_bias: whether ``bias`` is measured too, the mean prediction less the mean label.
 
     Returns:
         `Scores` by metric: PCC and CCC are 0 for constant values, as in `invitro.metrics`; a seed without any text is
@@ -98,7 +100,8 @@ def resampled(
     shape = (len(x), 6)
     whole = sums.sum(axis=0).reshape(shape)
     drawn = _draws(by_author, resamples, seed).reshape(resamples, *shape)
-    return {name: Scores(measure(whole), measure(drawn), authors, texts) for name, measure in MEASURES.items()}
+    measures = MEASURES | {"bias": _bias} if with_bias else MEASURES
+    return {name: Scores(measure(whole), measure(drawn), authors, texts) for name, measure in measures.items()}
 
 
 def _numbered(names: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
@@ -164,4 +167,8 @@ def _rmse(sums: Array) -> Array:
         return np.asarray(np.sqrt(np.maximum((xx - 2 * xy + yy) / n, 0.0)))
 
 
-MEASURES: Mapping[str, Callable[[Array], Array]] = {"pcc": _pcc, "ccc": _ccc, "rmse": _rmse}
+def _bias(sums: Array) -> Array:
+    return _moments(sums)[0]
+
+
+MEASURES: dict[str, Callable[[Array], Array]] = {"pcc": _pcc, "ccc": _ccc, "rmse": _rmse}

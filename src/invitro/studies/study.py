@@ -31,6 +31,7 @@ class Study:
         plateau: the value of `axis` from which no further gain is expected, which is tested.
         paper: the table of published numbers that stands beside.
         metrics: what is measured, any of ``pcc, ccc, rmse``.
+        costs: whether the report sets gains beside what they cost.
         partial: whether jobs whose data are not there are no mistake: they are reported as not run, and the others run.
 
     Raises:
@@ -53,6 +54,7 @@ class Study:
     paper: str | None = None
     metrics: tuple[str, ...] = METRICS
     partial: bool = False
+    costs: bool = False
 
     def __post_init__(self) -> None:
         for name in ("overrides", "factors", "replicates", "metrics"):
@@ -60,7 +62,7 @@ class Study:
             object.__setattr__(self, name, tuple(values))  # configurations have lists
         for name, mapping in {"params": self.params, "baseline": self.baseline}.items():
             object.__setattr__(self, name, {str(key): str(value) for key, value in mapping.items()})
-        problems = not_boolean(study__partial=self.partial)
+        problems = not_boolean(study__partial=self.partial, study__costs=self.costs)
         problems += [
             f"study.metrics: expected any of {', '.join(METRICS)}, found {name!r}"
             for name in self.metrics

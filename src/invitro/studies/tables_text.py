@@ -1,11 +1,13 @@
 """Tables as files: LaTeX with booktabs, Markdown, and every run as CSV."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invitro.files import whole_or_absent, write_text
 from invitro.studies.tables import differences_table, metrics_table, plateau_table
+from invitro.studies.tables_costs import costs_table
 from invitro.studies.tables_parts import Cell, Table
 from invitro.studies.wording import SPLITS, measured
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from invitro.studies.runs import Runs
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
+    from invitro.studies.tables_fairness import GroupSection
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -22,10 +25,13 @@ LATEX = {
 }  # fmt: skip
 
 
-def write_tables(study: "Study", runs: "Runs", summary: "Summary", directory: Path) -> list[Path]:
+def write_tables(
+    study: "Study", runs: "Runs", summary: "Summary", directory: Path, groups: "Sequence[GroupSection]" = ()
+) -> list[Path]:
     """Write ``table.tex`` (what was measured on test), ``table.md`` (all tables) and ``runs.csv`` (every job).
 
-    Each is written whole or not at all; those of an earlier report are replaced.
+    Each is written whole or not at all; those of an earlier report are replaced. ``table.md`` has the tables by group
+    of people, `groups`, too.
     """
     splits = [split for split in ("test", "truth_test", "val", "truth_val") if measured(summary, study, split)]
     tables = [metrics_table(study, runs, summary, split) for split in splits]
@@ -41,6 +47,12 @@ def write_tables(study: "Study", runs: "Runs", summary: "Summary", directory: Pa
         parts += ["## Differences from the baseline", markdown(compared), compared.caption]
     if levelled is not None:
         parts += ["## Is there a plateau?", markdown(levelled), levelled.caption]
+    if study.costs:
+        spent = costs_table(study, runs, summary)
+        parts += ["## Gains and costs", markdown(spent), spent.caption]
+    for one in groups:
+        parts += [f"## {one.heading}", one.verdict, markdown(one.table), one.table.caption]
+        parts += [one.left_out] if one.left_out else []
     write_text(paths[1], "\n\n".join(parts) + "\n")
     with whole_or_absent(paths[2]) as temporary:
         runs.table.to_csv(temporary, index=False)

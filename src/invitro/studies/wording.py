@@ -115,7 +115,7 @@ def configuration(values: Mapping[str, Any], factors: Iterable[str], full: bool 
     parts = []
     for name in factors:
         value = values.get(name)
-        text = plain(value).rsplit("/", 1)[-1] if name == "experiment" else plain(value)
+        text = plain(value).rsplit("/", 1)[-1] if name in ("experiment", "row") else plain(value)
         if text == NONE:
             continue
         own = not full and not is_number(value) and text not in ("True", "False", "true", "false")

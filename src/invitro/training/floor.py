@@ -22,17 +22,19 @@ from invitro.models.outputs import Floats, Scored
 from invitro.models.tokens import tokenise
 from invitro.scales import Scale
 from invitro.training.callbacks import COLUMNS
+from invitro.training.costs import device_name
 from invitro.training.plan import Place, Recipe, Trained
 from invitro.training.prepare import Prepared
 from invitro.training.weights import mean_one
 
 
 class Start(NamedTuple):
-    """A model without coefficients, the features of each split's texts, and how many texts were cut."""
+    """A model without coefficients, the features of each split's texts, how many texts were cut, the device."""
 
     model: Linear
     features: list[Any]
     truncated: int
+    device: str = "cpu"
 
 
 class Solution(NamedTuple):
@@ -67,8 +69,8 @@ def fitted(prepared: Prepared, floor: Floor, recipe: Recipe, place: Place) -> Tr
     loss = float((np.square(scores[0] - labels) * weights).mean())
     _write_history(place.directory / "history.csv", loss, scores[1], val, time.perf_counter() - started)
     model = start.model.with_coefficients(solution.coefficients, solution.intercept)
-    save = partial(_save, model=model, scale=prepared.scale)
-    return Trained([Scored(one) for one in scores[1:]], save, {"truncated": start.truncated, "epochs": 1})
+    save, counts = partial(_save, model=model, scale=prepared.scale), {"truncated": start.truncated, "epochs": 1}
+    return Trained([Scored(one) for one in scores[1:]], save, counts, device=start.device)
 
 
 def ridge(
@@ -131,7 +133,8 @@ def _start(floor: Floor, recipe: Recipe, place: Place, texts: list[list[str]]) -
     cache = FeatureCache(place.cache, model, tokenizer, floor.pooling)
     features = [cache.features(part).double().numpy() for part in texts]
     embedding = EmbeddingModel(model, tokenizer, floor.pooling, np.zeros(features[0].shape[1]))
-    return Start(embedding, features, sum(tokenise(tokenizer, part).truncated for part in texts))
+    truncated = sum(tokenise(tokenizer, part).truncated for part in texts)
+    return Start(embedding, features, truncated, device_name(device))
 
 
 def _authors(prepared: Prepared) -> "pd.Series[str]":

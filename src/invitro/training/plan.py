@@ -68,12 +68,14 @@ class Trained:
         save: writes its folder, with the facts that the model card tells.
         counts: numbers for the record, such as ``epochs``.
         records: whether this process is the one that writes the record.
+        device: what it was trained on: ``cpu``, or a GPU's name.
     """
 
     predicted: "Sequence[Scored]"
     save: "Callable[[Path, CardFacts], None]"
     counts: Mapping[str, int]
     records: bool = True
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,14 @@ class TrainingError(RuntimeError):
     """Training went wrong in a way that the numbers show, such as divergence."""
 
 
-def result_of(prepared: Prepared, predicted: Sequence[Scored], run: str, seconds: float, **train: int) -> Result:
+def result_of(
+    prepared: Prepared,
+    predicted: Sequence[Scored],
+    run: str,
+    seconds: float,
+    cost: Mapping[str, Any] | None = None,
+    **train: int,
+) -> Result:
     """Return what a run came to.
 
     Args:
@@ -34,6 +41,7 @@ def result_of(prepared: Prepared, predicted: Sequence[Scored], run: str, seconds
         predicted: what it predicts for val and test.
         run: its fingerprint.
         seconds: how long it took.
+        cost: what it cost besides, for ``metrics.json``'s ``cost``.
         train: further numbers for ``metrics.json``'s ``train``.
     """
     predictions, labels = predictions_of(prepared, predicted), prepared.labels
@@ -50,6 +58,7 @@ def result_of(prepared: Prepared, predicted: Sequence[Scored], run: str, seconds
         },
         # JSON has no infinity: an alpha that is not there corrects nothing.
         "application": {key: value for key, value in prepared.applied.items() if value not in (inf, -inf)},
+        "cost": dict(cost or {}),
         "fingerprint": run,
         "status": "finished",
     }
@@ -77,6 +86,13 @@ def predictions_of(prepared: Prepared, predicted: Sequence[Scored]) -> pd.DataFr
     return pd.concat(tables, ignore_index=True)
 
 
+def labels_of(prepared: Prepared) -> pd.DataFrame:
+    """Return the rows of ``labels.csv``; where the corpus tells of its authors, each text's author and demographics."""
+    rows, texts = prepared.labels.record(), pd.concat([prepared.training, prepared.pool])
+    carried = [name for name in DEMOGRAPHICS if name in texts and texts[name].notna().any()]
+    return rows.join(texts.set_index("text_id")[["group_id", *carried]], on="text_id") if carried else rows
+
+
 def metrics_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any]:
     """Return PCC, CCC and RMSE by split: against crowd labels and, where it is known, against the truth."""
 
@@ -102,7 +118,7 @@ def write_record(
     directory, metrics = place.directory, result.metrics
     record.write_config(directory, config)
     record.write_table(directory / "predictions.csv", result.predictions)
-    record.write_table(directory / "labels.csv", prepared.labels.record())
+    record.write_table(directory / "labels.csv", labels_of(prepared))
     hashes = {"corpus": prepared.corpus.fingerprint} | {one.name: one.fingerprint for one in prepared.label_sets}
     write_json(directory / "environment.json", record.environment(recipe.seed, metrics["train"]["seconds"], hashes))
     if place.save_model:

@@ -22,6 +22,7 @@ from invitro.models.loading import Loaded, check_available, load_regressor, load
 from invitro.training import record
 from invitro.training.callbacks import History, PatientStopping
 from invitro.training.cleaning import cleaned
+from invitro.training.costs import device_name, llm_use, processor_seconds
 from invitro.training.datamodule import TextsDataModule
 from invitro.training.floor import fitted
 from invitro.training.inputs import FeatureInputs, TokenInputs
@@ -66,7 +67,7 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
         InputError: the encoder cannot be loaded, or does not fit ``plm.train``.
         TrainingError: predictions are not finite.
     """
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), processor_seconds()
     quiet()
     run, before = fingerprint_of(prepared, recipe), len(prepared.labels.table)
     prepared = cleaned(prepared, recipe.fit.clean, recipe.seed)
@@ -80,7 +81,12 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
         elif floor is not None:
             trained = fitted(prepared, floor, recipe, place)
         seconds = time.perf_counter() - started
-        result = result_of(prepared, trained.predicted, run, seconds, **counts, **trained.counts)
+        cost = {
+            "processor_seconds": round(processor_seconds() - worked, 3),
+            "device": trained.device,
+            "llm": llm_use(prepared),
+        }
+        result = result_of(prepared, trained.predicted, run, seconds, cost, **counts, **trained.counts)
         if trained.records:
             write_record(prepared, recipe, place, result, trained.save, info.config)
             opened.summarise(flattened(result.metrics))
@@ -130,7 +136,8 @@ def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded
     if recipe.fit.keep < 1:
         counts["kept"] = kept_of(recipe.fit, len(prepared.labels.table))
     save = partial(save_model, loaded=loaded, scale=prepared.scale, outputs=module.outputs)
-    return Trained(module.predicted, save, counts, trainer.is_global_zero)
+    device = device_name(trainer.strategy.root_device)
+    return Trained(module.predicted, save, counts, trainer.is_global_zero, device)
 
 
 def _assemble(

@@ -1,0 +1,41 @@
+"""A sweep in head mode: 65 runs that share the frozen encoder's features, against 65 that embed their own texts.
+
+The 65 runs are 13 alphas and five seeds in one process, records included. Of those that embed their own texts one is
+measured a repeat, and counted 65 times.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+from speed_parts.material import ROOT
+
+ALPHAS = ",".join(f"{step / 2}" for step in range(13))
+SEEDS = "0,42,100,999,1234"
+RUNS = 65
+
+
+def train(folder: str, *overrides: str) -> float:
+    """Return the seconds of one start of ``train.py``."""
+    data = ["data=newsemp18"] if os.environ.get("INVITRO_DATA_DIR") else ["experiment=demo", "data.texts=1860"]
+    common = ["plm=minilm", "plm.train=head", "plm.lr=3e-3", "application=correction", "application.pool=none"]
+    common += ["logger=none", "trainer=cpu", "trainer.enable_progress_bar=false", "save_model=false", "force=true"]
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *data, *common, *overrides], cwd=folder, check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return time.perf_counter() - started
+
+
+def measure(repeats: int) -> dict[str, list[float]]:
+    """Return seconds of all 65 runs, one number a repeat: shared features, and each its own."""
+    found: dict[str, list[float]] = {"shared features": [], "each its own": []}
+    with tempfile.TemporaryDirectory() as folder:
+        train(folder, "alpha=4.0")  # fills the cache of features
+        for _ in range(repeats):
+            found["shared features"].append(train(folder, "-m", f"alpha={ALPHAS}", f"seed={SEEDS}"))
+            found["each its own"].append(RUNS * train(folder, "alpha=4.0", "cache=null"))
+    return found

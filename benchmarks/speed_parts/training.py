@@ -1,0 +1,107 @@
+"""Full fine-tuning, essays a second: a run of invitro's against ``transformers.Trainer`` with its defaults.
+
+Both train MiniLM on the same essays, 16 a step, in float32, and pay for reading batches, the step, clipping and the
+optimiser. The first steps, in which memory is found, do not count; validation and checkpoints do not either.
+"""
+
+import logging
+import tempfile
+import time
+from functools import partial
+from typing import Any
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+from speed_parts.material import adamw, forward_flops, peak, plm, prepared
+
+from invitro.models.loading import Loaded, load_regressor, load_tokenizer
+from invitro.models.tokens import tokenise
+from invitro.training import Fit
+from invitro.training.datamodule import TextsDataModule
+from invitro.training.inputs import TokenInputs
+from invitro.training.module import Regressor
+from invitro.training.run import quiet
+
+WARM = 3
+
+
+class Clock(Callback):
+    """Notes when each step ended, and how many essays it had."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+        self.sizes: list[int] = []
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Note the end of a step."""
+        self.at.append(time.perf_counter())
+        self.sizes.append(len(batch["label"]))
+
+    @property
+    def rate(self) -> float:
+        """Essays a second after the first steps."""
+        return sum(self.sizes[WARM:]) / (self.at[-1] - self.at[WARM - 1])
+
+
+def ours(steps: int, batching: str = "length", **settings: Any) -> float:
+    """Return essays a second of invitro's own training loop."""
+    quiet()
+    clock, material = Clock(), prepared()
+    loaded = Loaded(load_regressor(plm(**settings), 4.0), load_tokenizer(plm()))
+    fit = Fit(epochs=1, batching=batching)  # type: ignore[arg-type]
+    module = Regressor(loaded.model, fit, adamw())
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, max_epochs=1, max_steps=steps, gradient_clip_val=1.0, callbacks=[clock],
+        limit_val_batches=0, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(module, TextsDataModule(material, TokenInputs(loaded.tokenizer), fit, 0))
+    return clock.rate
+
+
+def theirs(steps: int) -> float:
+    """Return essays a second of ``transformers.Trainer``: random batches, padded to their longest."""
+    from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+
+    table = prepared().labels.table
+    tokenizer = load_tokenizer(plm())
+    model = load_regressor(plm(attention_dropout=None), 4.0)
+    ids = tokenise(tokenizer, table["text"].tolist()).ids
+    data = [{"input_ids": row.tolist(), "labels": float(y)} for row, y in zip(ids, table["label"], strict=True)]
+    times: list[float] = []
+
+    class Steps(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            times.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder, per_device_train_batch_size=16, max_steps=steps, report_to=[], save_strategy="no", use_cpu=True,
+            disable_tqdm=True, logging_strategy="no",
+        )  # fmt: skip
+        collate = DataCollatorWithPadding(tokenizer)
+        Trainer(model, arguments, collate, train_dataset=data, callbacks=[Steps()]).train()
+    return 16 * (len(times) - WARM) / (times[-1] - times[WARM - 1])
+
+
+def measure(repeats: int, steps: int) -> dict[str, list[float]]:
+    """Return essays a second of each way, and the share of the peak that useful tokens get, one number a repeat."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    ways = {
+        "invitro": partial(ours, steps),
+        "invitro, the encoder's own dropout": partial(ours, steps, attention_dropout=None),
+        "invitro, random batches": partial(ours, steps, batching="random"),
+        "transformers.Trainer": partial(theirs, steps),
+    }
+    found: dict[str, list[float]] = {name: [] for name in [*ways, "peak, GFLOP/s", "share of the peak"]}
+    texts = prepared().labels.table["text"].tolist()
+    lengths = np.array([len(row) for row in tokenise(load_tokenizer(plm()), texts).ids])
+    an_essay = 3 * forward_flops(load_regressor(plm(), 4.0), lengths) / len(lengths)
+    for _ in range(repeats):
+        for name, way in ways.items():
+            found[name].append(way())
+        top = peak()
+        found["peak, GFLOP/s"].append(top / 1e9)
+        found["share of the peak"].append(found["invitro"][-1] * an_essay / top)
+    return found

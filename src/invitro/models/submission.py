@@ -1,0 +1,189 @@
+"""A submission to a WASSA shared task: empathy and distress of every test text, in one ZIP file that is read back.
+
+The task's scorer reads ``predictions_EMP.tsv`` from the archive: no header, one row a text in the order of the
+published test file, tab-separated, empathy first and distress second. Its score is the mean of both Pearson
+correlations.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from invitro.data.wassa_tasks import task_texts
+from invitro.errors import InputError, not_boolean, refuse_if_any
+from invitro.files import whole_or_absent
+from invitro.models.folder import read_meaning
+from invitro.models.submission_file import COLUMNS, SHOWN, Floats, read_submission, write_archive
+
+KEYS = {"empathy": "model", "distress": "distress_model"}
+REFUSE, CONSTANT = "refuse", "constant"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is submitted.
+
+    Args:
+        submission: the ZIP file to write.
+        corpus: a key of `invitro.data.wassa_tasks.TASKS`.
+        folder: the data folder.
+        model: the folder ``model/`` of a run that was trained on empathy; None where there is none.
+        distress_model: that of one trained on distress.
+        missing: what to do about a column without a model, or a text without words: ``refuse`` them, or fill in a
+            ``constant``.
+        clip: whether scores outside the scale are moved to its bounds.
+        batch_size: texts a forward pass.
+        device: ``auto``, or a torch device.
+        force: whether the file may be replaced.
+
+    Raises:
+        InputError: naming everything that is wrong, before a model loads.
+    """
+
+    submission: str
+    corpus: str | None
+    folder: str | Path | None = None
+    model: str | None = None
+    distress_model: str | None = None
+    missing: str = REFUSE
+    clip: bool = False
+    batch_size: int = 32
+    device: str = "auto"
+    force: bool = False
+    models: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        given = {"empathy": self.model, "distress": self.distress_model}
+        object.__setattr__(self, "models", {name: str(path) for name, path in given.items() if path is not None})
+        path = Path(self.submission)
+        problems = not_boolean(clip=self.clip, force=self.force)
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            problems.append(f"batch_size: expected a whole number of at least 1, found {self.batch_size!r}")
+        if path.suffix.lower() != ".zip":
+            problems.append(f"submission={path}: expected a file ending in .zip, such as predictions.zip")
+        elif path.exists() and not self.force:
+            problems.append(f"submission={path}: exists already; choose another name, or replace it by force=true")
+        if self.corpus is None:
+            problems.append("data: expected the corpus whose test set is scored, as in data=newsemp22, found none")
+        if self.missing not in (REFUSE, CONSTANT):
+            problems.append(f"missing: expected {REFUSE} or {CONSTANT}, found {self.missing!r}")
+        if not self.models:
+            problems.append("model and distress_model: expected at least one of them, found none")
+        elif self.missing == REFUSE:
+            problems += [
+                f"{KEYS[name]}: expected a model of {name}, found none; the column would hold no prediction. To submit "
+                f"all the same, with a constant that counts as a correlation of 0, set missing={CONSTANT}"
+                for name in COLUMNS
+                if name not in self.models
+            ]
+        for name, folder in self.models.items():
+            problems += _model_problems(name, folder)
+        refuse_if_any(problems)
+
+
+def _model_problems(name: str, folder: str) -> list[str]:
+    """Say what is wrong with the model of a column: that it is none, or one of another construct."""
+    try:
+        found = read_meaning(folder)["scale"]["construct"]
+    except InputError as error:
+        return [problem.replace("model=", f"{KEYS[name]}=") for problem in error.problems]
+    if found == name:
+        return []
+    mend = f"; it belongs to {KEYS[found]}=" if found in KEYS else ""
+    return [f"{KEYS[name]}={folder}: expected a model of {name}, found one of {found}{mend}"]
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What was written: rows, the file whose order they have, and what in it is no prediction, a sentence each."""
+
+    path: Path
+    rows: int
+    order: Path
+    outside: int
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the summary for the terminal."""
+        lines = [f"{self.rows} rows of {' and '.join(COLUMNS)}, in the order of {self.order}"]
+        if self.outside:
+            lines.append(f"{self.outside} scores lie outside the scale (clip=true moves them to its bounds)")
+        return "\n".join(lines)
+
+
+def submit(job: Submission) -> Submitted:
+    """Score the test set and write the archive, whole or not at all.
+
+    Raises:
+        InputError: the test file is missing, a text is blank and `missing` refuses it, or a score is not finite.
+    """
+    assert job.corpus is not None
+    tests = task_texts(job.corpus, job.folder)
+    blank = [row for row, text in enumerate(tests.texts) if not text]
+    if blank and job.missing == REFUSE:
+        raise InputError(
+            f"{tests.path}: {_rows(blank)} without a text, for which there is no prediction; to fill in the mean of "
+            f"the other scores, set missing={CONSTANT}"
+        )
+    columns = [
+        _predicted(name, job, tests.texts, blank) if name in job.models else _constant(name, job, len(tests.texts))
+        for name in COLUMNS
+    ]
+    with whole_or_absent(job.submission) as temporary:
+        write_archive(temporary, np.stack([one.values for one in columns], axis=1))
+        read_submission(temporary, len(tests.texts))
+    outside = sum(one.outside for one in columns)
+    warnings = tuple(warning for one in columns for warning in one.warnings)
+    return Submitted(Path(job.submission), len(tests.texts), tests.path, outside, warnings)
+
+
+class _Column(NamedTuple):
+    """A column, what in it is no prediction, and how many scores lie outside the scale and stay there."""
+
+    values: Floats
+    warnings: Sequence[str] = ()
+    outside: int = 0
+
+
+def _constant(name: str, job: Submission, rows: int) -> _Column:
+    """Fill a column that has no model with the middle of the other's scale."""
+    (other,) = job.models.values()
+    scale = read_meaning(other)
+    value = (scale["minimum"] + scale["maximum"]) / 2
+    told = (
+        f"The column {name} holds {value:g} in all {rows} rows. It is NO PREDICTION: no model of {name} was given "
+        f"({KEYS[name]}=), and its correlation counts as 0."
+    )
+    return _Column(np.full(rows, value), [told])
+
+
+def _predicted(name: str, job: Submission, texts: Sequence[str], blank: Sequence[int]) -> _Column:
+    """Score the texts in their order; blank ones have the mean of the others."""
+    from invitro.models.predict import device_of
+    from invitro.models.scorer import load_scorer
+
+    scorer, meaning, _ = load_scorer(job.models[name], device_of(job.device))
+    filled = [row for row, text in enumerate(texts) if text]
+    scores = np.asarray(scorer.score([texts[row] for row in filled], job.batch_size).score, dtype=np.float64)
+    if not np.isfinite(scores).all():
+        wrong = [filled[row] for row in np.flatnonzero(~np.isfinite(scores))]
+        raise InputError(f"{KEYS[name]}={job.models[name]}: its scores of {_rows(wrong)} are not finite numbers")
+    low, high = meaning["minimum"], meaning["maximum"]
+    scores = scores.clip(low, high) if job.clip else scores
+    middle = float(scores.mean()) if len(scores) else (low + high) / 2
+    values = np.full(len(texts), middle)
+    values[filled] = scores
+    told = [f"The column {name} holds {middle:.3f} for {_rows(blank)} without a text: it is NO PREDICTION of them."]
+    told = told if blank else []
+    if len(scores) > 1 and np.ptp(scores) == 0:
+        told.append(f"The column {name} holds one number in all rows: {KEYS[name]} tells no text from another.")
+    return _Column(values, told, int(((scores < low) | (scores > high)).sum()))
+
+
+def _rows(rows: Sequence[int]) -> str:
+    """Name data rows, counted from 1, the first few."""
+    shown = ", ".join(str(row + 1) for row in rows[:SHOWN]) + (", ..." if len(rows) > SHOWN else "")
+    return f"{len(rows)} row{'s' * (len(rows) > 1)} ({shown})"

@@ -1,0 +1,163 @@
+"""The mean of a construct over a corpus, and its regression on a covariate, from few crowd and many LLM labels."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from invitro.data import Corpus, DataFolder, Reader
+from invitro.errors import InputError, refuse_if_any
+from invitro.labels import LabelSet, LabelSource
+from invitro.scales import Scale
+from invitro.studies.powered import LEAST, Estimate, estimates, of_all, problem
+
+WORDS = "words"
+ALL_CROWD, TRUTH = "crowd labels of all texts", "the truth, all texts"
+COLUMNS = ("estimand", *Estimate.__dataclass_fields__, "authors")
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What is estimated, and from how many crowd labels.
+
+    Args:
+        gold: crowd labels that are used, of texts drawn at random; None uses all that there are, for corpora in which
+            only some texts have one. They have to be a random sample of the texts then.
+        covariate: what the construct is regressed on: ``words``, the text's length, or a column of the corpus that
+            holds numbers, such as ``age``. It is standardised: the coefficient is per standard deviation.
+
+    Raises:
+        InputError: naming every setting that is wrong.
+    """
+
+    gold: int | None = 200
+    covariate: str = WORDS
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.gold is not None and (
+            not isinstance(self.gold, int) or isinstance(self.gold, bool) or self.gold < LEAST
+        ):
+            problems.append(f"inference.gold: expected a whole number of at least {LEAST} or null, found {self.gold!r}")
+        if not isinstance(self.covariate, str) or not self.covariate:
+            problems.append(f"inference.covariate: expected {WORDS} or a column's name, found {self.covariate!r}")
+        lacking = problem()
+        refuse_if_any([*problems, *([lacking] if lacking else [])])
+
+
+@dataclass(frozen=True)
+class Material:
+    """What estimates are made from.
+
+    Args:
+        corpus: the texts.
+        labels: the LLM's label set.
+        scale: of all labels.
+        table: one row a text with an LLM label: ``text_id``, ``group_id``, ``crowd_label`` (NaN where there is none),
+            ``llm_label``, ``covariate`` (NaN where it is unknown) and, where it is known, ``truth``.
+        covariate: its name.
+        without_llm: texts that were left out for want of an LLM label.
+    """
+
+    corpus: Corpus
+    labels: LabelSet
+    scale: Scale
+    table: pd.DataFrame
+    covariate: str
+    without_llm: int
+
+
+def material(
+    reader: Reader, scale: Scale, source: LabelSource, prompt: str, folder: DataFolder, covariate: str
+) -> Material:
+    """Read a corpus and its LLM labels, as a training does; splits do not matter.
+
+    Raises:
+        InputError: whatever is wrong with files, ids and labels, or the covariate is no column of numbers.
+    """
+    corpus = reader.read(scale)
+    labels = source.find(corpus.label_corpora, corpus.table, scale, prompt, folder)
+    kept = ["text_id", "group_id", "crowd_label", *(["truth"] if corpus.has_truth else [])]
+    table = corpus.table[kept].assign(
+        llm_label=labels.of(corpus.table["text_id"]), covariate=_covariate(corpus, covariate)
+    )
+    known = table["llm_label"].notna()
+    return Material(corpus, labels, scale, table.loc[known].reset_index(drop=True), covariate, int((~known).sum()))
+
+
+def _covariate(corpus: Corpus, name: str) -> "pd.Series[float]":
+    if name == WORDS:
+        return corpus.table["text"].map(lambda text: float(len(text.split())))
+    numeric = {
+        str(column): values
+        for column in corpus.table
+        if column not in ("text", "text_id", "group_id", "crowd_label", "llm_label", "truth")
+        and (values := pd.to_numeric(corpus.table[column], errors="coerce")).notna().any()
+    }
+    if name not in numeric:
+        raise InputError(
+            f"inference.covariate={name}: expected {WORDS} or a column of {corpus.name} that holds numbers "
+            f"({', '.join(numeric) or 'there is none'})"
+        )
+    return numeric[name].astype("float64")
+
+
+def drawn(table: pd.DataFrame, gold: int | None, seed: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    """Return which texts' crowd labels are used: `gold` of those that have one, all equally likely.
+
+    Raises:
+        InputError: there are not so many.
+    """
+    rated = np.flatnonzero(table["crowd_label"].notna())
+    if gold is not None and gold > len(rated):
+        raise InputError(f"inference.gold={gold}: only {len(rated)} texts have a crowd label and an LLM label")
+    chosen = rated if gold is None else np.random.default_rng(seed).choice(rated, gold, replace=False)
+    used = np.zeros(len(table), dtype=bool)
+    used[chosen] = True
+    return used
+
+
+def infer(found: Material, settings: Inference, seed: int) -> pd.DataFrame:
+    """Return the estimates, a row each, with the columns of `powered.Estimate`, ``estimand`` and ``authors``.
+
+    Beside the three estimates stand, as a check, that from the crowd labels of all texts where more have one than were
+    drawn, and the truth where it is known. What is estimated is what the crowd would say on average, in the population
+    that the corpus is a sample of: where the crowd is biased, that is not the truth.
+
+    Raises:
+        InputError: too few labels, or labels or a covariate that do not vary.
+    """
+    gold = drawn(found.table, settings.gold, seed)
+    known = found.table["covariate"].notna().to_numpy()
+    ones = np.ones(len(found.table))
+    parts = {
+        "mean": (np.ones(len(found.table), dtype=bool), ones[:, None]),
+        f"coefficient of {found.covariate}": (
+            known,
+            np.column_stack([ones, _standardised(found.table["covariate"].to_numpy(dtype="float64"))]),
+        ),
+    }
+    rows: list[Mapping[str, Any]] = []
+    for name, (used, design) in parts.items():
+        table, x = found.table.loc[used], design[used]
+        crowd, llm = (table[column].to_numpy(dtype="float64") for column in ("crowd_label", "llm_label"))
+        authors = table["group_id"].to_numpy()
+        every = list(estimates(x, crowd, llm, gold[used], authors))
+        rated = ~np.isnan(crowd)
+        if rated.sum() > gold[used].sum():
+            every.append(of_all(x[rated], crowd[rated], authors[rated], ALL_CROWD))
+        common = {"estimand": name, "authors": len(np.unique(authors))}
+        rows += [common | asdict(one) for one in every]
+        if "truth" in table:
+            value = np.linalg.lstsq(x, table["truth"].to_numpy(dtype="float64"), rcond=None)[0][-1]
+            rows.append(common | {"method": TRUTH, "value": float(value), "crowd": 0, "llm": 0})
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _standardised(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
+    spread = float(np.nanstd(values))
+    if not spread > 0:
+        raise InputError("inference.covariate: is the same for all texts; choose one that varies")
+    return np.asarray((values - np.nanmean(values)) / spread, dtype=np.float64)
