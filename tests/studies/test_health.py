@@ -16,7 +16,7 @@ from invitro.studies.study import Study
 from invitro.studies.summary import summarise
 
 CLEAN = {
-    "runs", "number of seeds", "comparison", "labels replaced", "spread over seeds", "early stopping", "CCC and PCC",
+    "runs", "number of seeds", "comparison", "labels changed", "spread over seeds", "early stopping", "CCC and PCC",
     "constant predictions", "groups", "label distributions",
 }  # fmt: skip
 
@@ -103,7 +103,7 @@ def test_few_seeds(tmp_path: Path, seeds: tuple[int, ...], level: str, told: str
 def test_results_that_fall_below_alpha_3(tmp_path: Path) -> None:
     low = Arm({"application": "correction", "alpha": "0.0"}, skill=0.2)
     arms = [low, *alpha_arms((3.0, 4.0, 4.5, 6.0))]
-    found = checked(tmp_path / "runs", arms, baseline={"alpha": "6.0"})["labels replaced"]
+    found = checked(tmp_path / "runs", arms, baseline={"alpha": "6.0"})["labels changed"]
     assert found.level == "warning"
     assert "Results fall below alpha 3" in found.what
     assert "where 99.5 %" in plain(found.what)  # share replaced at alpha 0

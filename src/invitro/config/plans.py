@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+from shutil import which
 from typing import Any
 from uuid import uuid4
 
@@ -148,6 +149,11 @@ def _launching(
     refuse_if_any(decided_by_rows(merged, passed, home / "conf"))
     sweeper, trials, seed = _sweeper(study, hydra, directory)
     launcher = [str(one.input_line) for one in hydra if not is_sweeper(one)]
+    if "hydra/launcher=submitit_slurm" in launcher and which("srun") is None:
+        raise InputError(
+            "hydra/launcher=submitit_slurm: there is no srun on this machine; start the study on a SLURM cluster's "
+            "login node, or use hydra/launcher=joblib hydra.launcher.n_jobs=2"
+        )
     jobs = None
     if not study.sweeper:
         jobs = tuple(map(tuple, BasicSweeper.split_arguments(list(merged.values()), None)[0]))

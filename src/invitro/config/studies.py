@@ -1,7 +1,7 @@
 """``sweep.py``: a study from its launch to its report."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,14 +133,29 @@ def _report(asked: "Request", runs: "Runs") -> Path:
 
 
 def _tell_of_failures(runs: "Runs") -> bool:
-    """Name the jobs that failed or were not run, on stderr; return whether any failed."""
+    """Name the jobs that failed or were not run, on stderr; return whether any failed.
+
+    Jobs that were not run for one reason share a line.
+    """
     names = [*runs.factors, *runs.replicates]
+    skipped: dict[str, list[dict[str, str]]] = {}
     for _, row in runs.table.iterrows():
-        if row["outcome"] in ("failed", "skipped"):
-            what = " ".join(f"{name}={row[name]}" for name in names) or "the only job"
-            where = f" ({Path(row['record']) / 'error.txt'})" if row["outcome"] == "failed" else ""
-            print(f"{row['outcome']}: {what}: {row['error']}{where}", file=sys.stderr)
+        values = {name: str(row[name]) for name in names}
+        if row["outcome"] == "failed":
+            told = f"{_told(values)}: {row['error']} ({Path(row['record']) / 'error.txt'})"
+            print(f"failed: {told}", file=sys.stderr)
+        elif row["outcome"] == "skipped":
+            skipped.setdefault(str(row["error"]), []).append(values)
+    for reason, jobs in skipped.items():
+        differing = {name: ",".join(dict.fromkeys(job[name] for job in jobs)) for name in names}
+        several = f"{len(jobs)} jobs: " if len(jobs) > 1 else ""
+        print(f"skipped: {several}{_told(differing)}: {reason}", file=sys.stderr)
     return bool((runs.table["outcome"] == "failed").any())
+
+
+def _told(values: Mapping[str, str]) -> str:
+    """Write what tells a job from others, or some jobs with equal fate."""
+    return " ".join(f"{name}={value}" for name, value in values.items()) or "the only job"
 
 
 def _show(asked: "Request") -> None:

@@ -155,7 +155,7 @@ def _train_now(
         resume=Path(cfg.resume) if cfg.resume else None,
         keep_checkpoints=cfg.keep_checkpoints,
     )
-    name = f"{cfg.plm.name.rpartition('/')[2]} {cfg.application.name} alpha={cfg.alpha} seed={cfg.seed}"
+    name = " ".join([cfg.plm.name.rpartition("/")[2], cfg.application.name, *_threshold(cfg), f"seed={cfg.seed}"])
     tags = (settings["data"].name, cfg.application.name, cfg.llm.name, settings["scale"].name)
     group = cfg.group or (sweep.name if sweep else None)
     info = RunInfo(place.directory, name, plain(cfg), group, tags)
@@ -167,6 +167,13 @@ def _train_now(
         print(summary(result.metrics))
         print(f"Record: {place.directory}")
     return place.directory, "finished", result.metrics
+
+
+def _threshold(cfg: DictConfig) -> list[str]:
+    """Return correction's threshold for a run's name, as it was given; nothing where it is not used, or is chosen."""
+    if not cfg.application.correction or cfg.application.policy == "auto":
+        return []
+    return [f"alpha={cfg.alpha}" if cfg.alpha_quantile is None else f"alpha_quantile={cfg.alpha_quantile}"]
 
 
 def _take_gpu() -> None:

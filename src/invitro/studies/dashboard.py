@@ -113,7 +113,7 @@ def workspace_of(study: Study, runs: Runs, entity: str, project: str, group: str
     ]
     labels = [
         panels.BarPlot(title=title, metrics=[panels.SummaryMetric(f"train/{key}")])
-        for key, title in (("replaced", "Labels replaced"), ("augmented", "Texts added"))
+        for key, title in (("replaced", "Labels changed"), ("augmented", "Texts added"))
     ]
     sections += [ws.Section(name="Learning curves", panels=curves), ws.Section(name="Training labels", panels=labels)]
     chosen = [ws.Metric("Group") == group] if group else []

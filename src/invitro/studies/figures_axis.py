@@ -47,7 +47,7 @@ def metrics_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> list[
         ]
         replaced = [_row(point, 100 * point["replaced_share"]) for point in points]
         if not figures and any(row["value"] for row in replaced):
-            panels.append(Panel("Replaced (%)", replaced, None, 30, ".1f", 3, zero=True))
+            panels.append(Panel("Changed (%)", replaced, None, 30, ".1f", 3, zero=True))
         name = factor(str(study.axis))
         figures.append(
             Figure(
@@ -140,5 +140,5 @@ def _caption(study: "Study", summary: "Summary", split: str, replaced: bool) -> 
     if study.plateau is not None:
         parts.append("Dotted: where the test of no further gain begins.")
     if replaced:
-        parts.append("Below: the share of training texts whose crowd label was replaced.")
+        parts.append("Below: the share of crowd labels in training that were replaced by the LLM's or fused with them.")
     return " ".join(parts)

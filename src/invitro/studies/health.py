@@ -32,7 +32,7 @@ def findings(study: "Study", runs: "Runs", summary: "Summary") -> list[Finding]:
     ]
     if not runs.finished().empty:
         found += [
-            replaced_too_much(groups, half_scale(_scale(runs))),
+            replaced_too_much(groups, half_scale(_scale(runs)), runs.factors),
             spread_over_seeds(table, groups, runs.factors),
             early_stopping(courses(runs)),
             *prediction_checks(runs, summary),

@@ -1,4 +1,4 @@
-"""Health checks on training: how much was replaced, how far seeds scatter, when runs stopped."""
+"""Health checks on training: how much was changed, how far seeds scatter, when runs stopped."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SPREAD = 0.05
 """SD of CCC over seeds from which single runs say little: several of the paper's gains are that large."""
 
 
-def replaced_too_much(groups: pd.DataFrame, half: float) -> Finding | None:
+def replaced_too_much(groups: pd.DataFrame, half: float, factors: Sequence[str] = ()) -> Finding | None:
     """Tell whether results fall where alpha is below `half` the scale's width (3 on a scale of 1 to 7).
 
     Compared are mean validation CCC below it and from it on, as far as anything is replaced there.
@@ -36,7 +36,7 @@ def replaced_too_much(groups: pd.DataFrame, half: float) -> Finding | None:
             means = float(low["val_ccc_mean"].mean()), float(high["val_ccc_mean"].mean())
             what = (
                 f"Mean validation CCC is {number(means[0])} below alpha {plain(half)}, where "
-                f"{_range(low['replaced_share'])} of the crowd labels are replaced, and {number(means[1])} from there "
+                f"{_range(low['replaced_share'])} of the crowd labels are changed, and {number(means[1])} from there "
                 f"on ({_range(high['replaced_share'])})."
             )
             if means[0] < means[1] - FALL:
@@ -44,14 +44,21 @@ def replaced_too_much(groups: pd.DataFrame, half: float) -> Finding | None:
                     f"Keep alpha at {plain(half)} or above: below it correction replaces labels that were merely "
                     "different, and the model learns the LLM's scores."
                 )
-                return Finding("labels replaced", "warning", f"Results fall below alpha {plain(half)}. {what}", do)
-            return Finding("labels replaced", "good", what)
+                return Finding("labels changed", "warning", f"Results fall below alpha {plain(half)}. {what}", do)
+            return Finding("labels changed", "good", what)
     if replaced.isna().all():
         return None
     if replaced.max() > MOSTLY:
-        what = f"Correction replaces up to {share(replaced.max())} of the crowd labels: the model learns the LLM's."
-        return Finding("labels replaced", "note", what, "Sweep alpha (study=alpha) before you rely on this one.")
-    return Finding("labels replaced", "good", f"Correction replaces {_range(replaced)} of the crowd labels.")
+        what = (
+            f"Up to {share(replaced.max())} of the crowd labels are replaced by the LLM's or fused with them "
+            f"({named(groups.iloc[int(replaced.argmax())], factors)}): the model learns what the LLM thinks."
+        )
+        return Finding("labels changed", "note", what, "Sweep alpha (study=alpha) before you rely on this one.")
+    return Finding(
+        "labels changed",
+        "good",
+        f"{_range(replaced)} of the crowd labels are replaced by the LLM's or fused with them.",
+    )
 
 
 def spread_over_seeds(table: pd.DataFrame, groups: pd.DataFrame, factors: Sequence[str]) -> Finding | None:

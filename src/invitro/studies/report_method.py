@@ -2,12 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-from invitro.studies.wording import factor, listed, measured, number
+from invitro.studies.wording import LOWER_IS_BETTER, METRICS, factor, listed, measured, number
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
+
+DEFINED = {
+    "pcc": "PCC is Pearson's correlation",
+    "ccc": "CCC is Lin's concordance with population variances",
+    "rmse": "RMSE is the root of the mean squared error in scale points",
+}
 
 
 def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
@@ -18,8 +24,8 @@ def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
         "the others is at least the largest of these."
     )
     told = [
-        "PCC is Pearson's correlation, CCC Lin's concordance with population variances, RMSE the root of the mean "
-        "squared error in scale points; each on a whole split, in float64, predictions not clipped.",
+        f"{listed(DEFINED[metric] for metric in study.metrics)}; each on a whole split, in float64, predictions not "
+        "clipped.",
         f"A configuration's runs differ in nothing but {differ}. Median (peak) is over runs, the peak being the best "
         "run, as in the paper; a peak grows with the number of runs and is no estimate of what one run gives. "
         "Mean ± standard deviation (n - 1) is over runs.",
@@ -27,9 +33,8 @@ def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
         "runs, and what runs have in common on draws of the texts (a bootstrap over authors, since texts by one author "
         "are no independent evidence), with the Behrens-Fisher distribution (Obuchowski and Rockette 1995). With one "
         "run the interval is over texts alone. Each interval is for itself; only p is corrected for their number.",
-        "Differences are paired by run and by text. Effect sizes are Cohen's q for PCC and CCC (0.1 small, 0.3 medium, "
-        "0.5 large) and the logarithm of the ratio for RMSE. p is two-sided, and corrected by Holm's method over all "
-        "comparisons of one split" + (gated if summary.chosen else "."),
+        f"Differences are paired by run and by text. Effect sizes are {_effects(study)}. p is two-sided, and corrected "
+        "by Holm's method over all comparisons of one split" + (gated if summary.chosen else "."),
     ]
     if summary.chosen:
         told.append(
@@ -47,3 +52,11 @@ def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
             "crowd labels hides. They say nothing about people."
         )
     return told
+
+
+def _effects(study: "Study") -> str:
+    """Say what effect sizes are, of the metrics that the study has."""
+    correlations = listed(METRICS[metric] for metric in study.metrics if metric not in LOWER_IS_BETTER)
+    told = [f"Cohen's q for {correlations} (0.1 small, 0.3 medium, 0.5 large)"] if correlations else []
+    errors = [METRICS[metric] for metric in study.metrics if metric in LOWER_IS_BETTER]
+    return listed([*told, *(f"the logarithm of the ratio for {name}" for name in errors)])

@@ -166,8 +166,9 @@ def _many(study: "Study", runs: "Runs", summary: "Summary", rows: list[Any], whe
     if not sure:
         closest = min(rows, key=lambda row: row["p_holm"])
         return [
-            f"{where}, there is no evidence that {name} differs from the baseline's in any of "
-            f"{count(len(rows), 'configuration')}; the smallest Holm-corrected p is {p_value(closest['p_holm'])} "
+            f"{where}, there is no evidence that {name} differs from the baseline's"
+            + (f" in any of {len(rows)} configurations; the smallest" if len(rows) > 1 else ";")
+            + f" Holm-corrected p is {p_value(closest['p_holm'])} "
             f"({configuration(closest, runs.factors, full=True)}, {number(closest['difference'], sign=True)} "
             f"{interval(closest['low'], closest['high'], sign=True)})."
         ]

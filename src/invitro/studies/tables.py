@@ -8,6 +8,7 @@ import pandas as pd
 
 from invitro.studies.tables_parts import Cell, Column, Table, cell_of, table_of
 from invitro.studies.wording import (
+    CHANGED,
     LOWER_IS_BETTER,
     METRICS,
     SPLITS,
@@ -49,7 +50,7 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
         Column("seeds", "runs"),
         *([Column("failed", "failed", printed=False)] if shown["failed"] else []),
         Column("size", "texts", "training", printed=False),
-        *([Column("replaced", "replaced", "training")] if shown["replaced"] else []),
+        *([Column("replaced", "changed", "training")] if shown["replaced"] else []),
         *([Column("augmented", "added", "training")] if shown["augmented"] else []),
     ]
     for metric in study.metrics:
@@ -66,8 +67,10 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
             _mark_best(rows, f"{metric}_{part}", metric)
     caption = (
         f"Metrics on {SPLITS[split]}. Median (peak) over runs, where the peak is the best run; mean ± standard "
-        "deviation over runs, and the 95 % interval of the mean over runs and texts. RMSE is in scale points. Best in "
-        "bold."
+        "deviation over runs, and the 95 % interval of the mean over runs and texts."
+        + (" RMSE is in scale points." if "rmse" in study.metrics else "")
+        + (f" {CHANGED}" if shown["replaced"] else "")
+        + " Best in bold."
     )
     if beside:
         on = summary.published.attrs.get("test_set", "its own data") if summary.published is not None else ""
@@ -155,8 +158,9 @@ def differences_table(study: "Study", runs: "Runs", summary: "Summary") -> Table
         }
         rows.append(cells)
     caption = (
-        "Differences from the baseline (the configuration less the baseline; for RMSE, below 0 is better), paired by "
-        "run and by text; p is two-sided, and Holm's correction is over all comparisons of one split."
+        "Differences from the baseline (the configuration less the baseline"
+        + ("; for RMSE, below 0 is better" if "rmse" in study.metrics else "")
+        + "), paired by run and by text; p is two-sided, and Holm's correction is over all comparisons of one split."
     )
     if summary.chosen:
         caption += " Those of the chosen configuration are tested first, and gate the others."

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 UNKNOWN = Cell("unknown")
 GAINS = ("ccc", "rmse")
 CAPTION = (
-    "Gains on test over the baseline, with 95 % intervals; above 0 is better, for RMSE too. What one run cost, on "
+    "Gains on test over the baseline, with 95 % intervals; above 0 is better{rmse}. What one run cost, on "
     "average: the LLM's labels that it used or looked at, their tokens and bill (unknown for published label files, "
     "for labels of a column or a file, and for engines without a price), hours from start to end on the device, and "
     "hours of all processor cores together. Labels are paid once for all seeds. A run that was trained once and is "
@@ -53,7 +53,7 @@ def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> Table:
         cells["per_hour"] = _ratio(ccc, cost.hours)
         cells["per_dollar"] = _ratio(ccc, cost.dollars)
         rows.append(cells)
-    return table_of("costs", CAPTION, columns, rows)
+    return table_of("costs", CAPTION.format(rmse=", for RMSE too" if "rmse" in shown else ""), columns, rows)
 
 
 def _gain(summary: "Summary", runs: "Runs", row: Any, metric: str) -> tuple[float, float, float] | None:

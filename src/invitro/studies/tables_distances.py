@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from invitro.studies.distributions import alignment
 from invitro.studies.tables_parts import Cell, Column, Table, cell_of, table_of
-from invitro.studies.wording import METRICS, SPLITS, factor, listed, matches, measured, number, records, share
+from invitro.studies.wording import CHANGED, METRICS, SPLITS, factor, listed, matches, measured, number, records, share
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs
@@ -28,7 +28,7 @@ def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> Table |
     after = "truth_test" if "truth_test" in splits else "test"
     columns = [
         *(Column(name, factor(name)) for name in runs.factors),
-        Column("replaced", "replaced"),
+        Column("replaced", "changed"),
         *(
             Column(f"{split}_{measure}", sign, f"from {SPLITS[split]}")
             for split in splits
@@ -64,6 +64,6 @@ def _caption(distances: dict[str, list[Any]]) -> str:
     return (
         "Distance of the labels as trained on from those that are predicted: W, Wasserstein-1, in scale points; D, "
         f"Kolmogorov-Smirnov, from 0 to 1; means over runs. Before correction the crowd labels lay {before}. Beside "
-        "them, the means of the metrics. Test labels of real corpora are as noisy as the crowd's labels in training: "
-        "labels that lost their noise lie further from them too."
+        f"them, the means of the metrics. {CHANGED} Test labels of real corpora are as noisy as the crowd's "
+        "labels in training: labels that lost their noise lie further from them too."
     )

@@ -21,6 +21,7 @@ SPLITS = {
 }
 """Whose labels predictions are compared to; the truth is known to simulated corpora only."""
 LOWER_IS_BETTER = ("rmse",)
+CHANGED = "Changed: crowd labels that training does not use as they were, but the LLM's or some of both."
 AXES = {"alpha": "alpha (scale points)", "application.portion": "portion of the pool (%)"}
 PUBLISHED = ("label", "metric", "median", "peak")
 """Columns of published numbers that are no factors."""
