@@ -1,8 +1,8 @@
 """The map of `fusion.py`: which way to use LLM labels wins where, drawn and as Markdown, from its results.
 
 A cell is a crowd (one fault of the simulator's, or none) and an LLM. Its colour is the CCC against the truth that the
-best policy's model gains over one trained on the crowd's labels alone; that policy and its alpha are written in it, and a
-star where it is better than the paper's correction at its best alpha (paired 95 % interval above 0). Both are chosen on
+best policy's model gains over one trained on the crowd's labels alone; that policy and its alpha are written in it, and
+a star where it is better than the paper's correction at its best alpha (paired 95 % interval above 0). Both are chosen on
 the first half of the seeds and measured on the second.
 
     python benchmarks/fusion_map.py docs/fusion_map      # writes docs/fusion_map.png, .svg and .pdf, prints the table
@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from invitro.charts import PAGE, save
+from invitro.charts import INK, PAGE, save
 
 RESULTS = Path(__file__).parent / "results" / "fusion.csv.gz"
 SETTING = ["policy", "alpha"]
 NOT_CHOSEN = ("none", "truth", "auto")
-SHORT = {"moment": "mom", "moment, precision": "mom+prec", "moment, weight": "mom+weight"}
+SHORT = {"moment": "mom", "moment, precision": "mom+p", "moment, weight": "mom+w"}
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def _cell(cell: pd.DataFrame) -> dict[str, Any]:
         "paper_gain": float((of.loc[paper] - crowd).mean()),
         "over_paper": float(over_paper.mean()),
         "half": half,
-        "better": "★" if over_paper.mean() - half > 0 else "",
+        "better": "*" if over_paper.mean() - half > 0 else "",
     }
 
 
@@ -80,9 +80,12 @@ def _map(cells: list[dict[str, Any]]) -> alt.LayerChart:
         scale=alt.Scale(scheme="blueorange", domain=[-most, most], reverse=True),
         legend=alt.Legend(orient="bottom", format="+.2f", gradientLength=180, gradientThickness=7),
     )
-    text = base.transform_calculate(words="datum.policy + ' ' + datum.better + '  ' + format(datum.gain, '+.3f')")
+    text = base.transform_calculate(words="datum.policy + datum.better + '  ' + format(datum.gain, '+.3f')")
     chart: alt.LayerChart = alt.layer(
-        base.mark_rect(stroke="white").encode(color=colour), text.mark_text(fontSize=6.5).encode(text="words:N")
+        base.mark_rect(stroke="white").encode(color=colour),
+        text.mark_text(fontSize=6.5).encode(
+            text="words:N", color=alt.condition("datum.gain > 0.13", alt.value("white"), alt.value(INK))
+        ),
     ).properties(width=PAGE - 80, height=15 * len(crowds))
     return chart
 
