@@ -37,7 +37,8 @@ from scipy import stats
 from invitro.application import Application, training_labels
 from invitro.application.third_rater import fitted, word_counts
 from invitro.data import Holdout, Simulator
-from invitro.data.raters import FAULTS, CrowdRaters, LLMRater
+from invitro.data.llm_rater import LLMRater
+from invitro.data.raters import FAULTS, CrowdRaters
 from invitro.files import whole_or_absent, write_json
 from invitro.scales import Item, Scale
 from invitro.training.auto import Material, choose

@@ -1,6 +1,7 @@
 """Tiny encoders with the real architectures, and the entry points as a user runs them."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from support import ROOT, WORDS, small_corpus
 # A machine that does other things too is slow for moments; that is no fault of what is tested.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+# A shell has its background processes ignore SIGINT, and what they start inherits that; here some are interrupted.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -57,9 +57,13 @@ def test_answers_within_bounds_give_scores_within_bounds(answers: list[float], a
     ("change", "message"),
     [
         ({"items": ()}, "needs at least one item"),
+        ({"items": None}, "needs at least one item"),
+        ({"items": ({"name": "a"},)}, "items: expected _target_: invitro.scales.Item with name and statement"),
+        ({"high": "seven"}, "high: expected a number, found 'seven'"),
+        ({"instructions": None}, "instructions: expected text, found None"),
         ({"items": (Item("a", "x"), Item("a", "y"))}, r"item names must differ, found \['a', 'a'\]"),
         ({"low": 7, "high": 7}, "low must lie below high, found low=7, high=7"),
-        ({"low": float("nan")}, "low must lie below high"),
+        ({"low": float("nan")}, "low: expected a number, found nan"),
         ({"aggregation": "median"}, "aggregation must be 'mean' or 'sum', found 'median'"),
     ],
 )

@@ -1,6 +1,8 @@
 """The one exception that is meant for people: bad input, told so that it can be mended."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 
 class InputError(ValueError):
@@ -23,6 +25,20 @@ def not_boolean(**settings: object) -> list[str]:
         for name, value in settings.items()
         if not isinstance(value, bool)
     ]
+
+
+def out_of_range(where: str, value: Any, low: float, high: float) -> Iterator[str]:
+    """Say so when `value` is no finite number from `low` to `high`."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and low <= value <= high and math.isfinite(value)):
+        bounds = f" from {low:g} to {high:g}" if math.isfinite(high) else f" of at least {low:g}"
+        yield f"{where}: expected a number{bounds if math.isfinite(low) else ''}, found {value!r}"
+
+
+def not_whole(where: str, value: Any, low: int) -> Iterator[str]:
+    """Say so when `value` is no whole number of at least `low`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        yield f"{where}: expected a whole number of at least {low}, found {value!r}"
 
 
 def refuse_if_any(problems: Iterable[str]) -> None:

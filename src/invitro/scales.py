@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from invitro.errors import refuse_if_any
+from invitro.errors import out_of_range, refuse_if_any
 
 Aggregation = Literal["mean", "sum"]
 
@@ -51,8 +52,20 @@ class Scale:
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "items", tuple(self.items))
+        object.__setattr__(self, "items", tuple(self.items or ()))
+        refuse_if_any(self._kinds())
         refuse_if_any(self._problems())
+
+    def _kinds(self) -> Iterator[str]:
+        """Say which parts of the definition are not even of the right kind."""
+        where = f"scale {self.name!r}:"
+        for item in self.items:
+            if not isinstance(item, Item):
+                yield f"{where} items: expected _target_: invitro.scales.Item with name and statement, found {item!r}"
+        if not isinstance(self.instructions, str):
+            yield f"{where} instructions: expected text, found {self.instructions!r}"
+        yield from out_of_range(f"{where} low", self.low, -inf, inf)
+        yield from out_of_range(f"{where} high", self.high, -inf, inf)
 
     def _problems(self) -> Iterator[str]:
         names = [item.name for item in self.items]

@@ -24,7 +24,8 @@ from sklearn.pipeline import make_pipeline
 
 from invitro.data import COLUMNS, DEMOGRAPHICS, Holdout, Simulator
 from invitro.data.composer import Composer, languages, phrases
-from invitro.data.raters import FAULTS, CrowdRaters, LLMRater
+from invitro.data.llm_rater import LLMRater
+from invitro.data.raters import FAULTS, CrowdRaters
 from invitro.data.reader import Reader
 from invitro.errors import InputError
 from invitro.scales import Item, Scale

@@ -177,6 +177,9 @@ def test_a_server_and_its_key(run, tmp_path: Path) -> None:
         dry = run(*base, "dry_run=true")
         assert "would ask        3 requests" in dry.stdout, dry.stderr
         assert not server.calls
+        gone = run(*base, "llm.engine.base_url=http://127.0.0.1:9/v1", "llm.engine.tries=1", env={"LAB_KEY": secret})
+        assert gone.returncode == 1
+        assert "not one of 3 texts got an answer, the last error: ConnectError" in gone.stderr
         done = run(*base, env={"LAB_KEY": secret})
         assert done.returncode == 0, done.stderr
         assert len(server.calls) == 3
@@ -192,6 +195,13 @@ def test_a_server_and_its_key(run, tmp_path: Path) -> None:
         (["llm=scripted", "readout=guess", "llm.engine.concurrency=0"], ["readout: expected one of", "concurrency"]),
         (["llm=scripted", "samples=3", "limit=0", "export=a.xlsx"], ["samples=3", "limit", "export"]),
         (["llm=scripted", "data=table"], ["data.path: expected a value"]),
+        (["llm=scripted", "~scale.items"], ["scale: expected a value for 'items'"]),
+        (
+            ["llm=scripted", "scale.items=[{_target_: invitro.scales.Item, name: x}]"],
+            ["value for 'statement'"],
+        ),
+        (["llm=scripted", "+scale.lowest=1"], ["scale: there is no setting 'lowest'"]),
+        (["llm=scripted", "limit=ten", "sampling.seed=abc"], ["limit: expected a whole number", "sampling.seed"]),
         (["llm=scripted", "dry_run=maybe", "reparse=yep"], ["dry_run: expected true or false", "reparse"]),
         (["llm=scripted", "experiment=prompt_check", "prompt=reasoned"], ["say prompt@check.items=reasoned"]),
         (["llm=scripted", "experiment=prompt_check", "export=a.csv"], ["export: the check makes several label sets"]),

@@ -143,6 +143,20 @@ def test_an_engine_that_only_fails_stops_the_job(store: LabelStore) -> None:
         run_job(a_job(store, Scripted(faults={"error": 1.0})), texts(60))
 
 
+def test_a_job_without_any_answer_ends_in_the_reason(store: LabelStore) -> None:
+    failing = a_job(store, Scripted(faults={"error": 1.0}))
+    for _ in range(2):
+        with pytest.raises(EngineError, match="not one of 3 texts got an answer, the last error: scripted error"):
+            run_job(failing, texts(3))
+    assert run_job(a_job(store, Scripted()), texts(3)).stored.labelled == 3
+
+
+def test_the_report_tells_the_last_error(store: LabelStore) -> None:
+    report = run_job(a_job(store, Scripted(faults={"error": 0.2})), texts(60))
+    assert "  last error       scripted error" in report.lines()
+    assert "last error" not in "".join(run_job(a_job(store, Scripted()), texts(60)).lines())
+
+
 def test_the_same_text_under_two_ids_is_asked_once(store: LabelStore, tmp_path: Path) -> None:
     engine, log = engine_with_log(tmp_path)
     copies = [Text(f"t{i}", "the same story") for i in range(300)]
@@ -359,7 +373,7 @@ def test_a_random_draw_is_part_of_the_whole(tmp_path: Path) -> None:
     assert some.labels.labels.index.tolist() != [f"t{i:02d}" for i in range(7)]
     (whole,) = label(labelling(tmp_path))
     assert (some.report.usage.requests, whole.report.usage.requests) == (7, 33)
-    with pytest.raises(InputError, match="limit_seed: expected 0 or more"):
+    with pytest.raises(InputError, match="limit_seed: expected a whole number of at least 0"):
         labelling(tmp_path, limit=7, limit_seed=-1)
 
 
@@ -377,6 +391,34 @@ def test_settings_are_checked_together(tmp_path: Path) -> None:
         assert part in str(refused.value)
     with pytest.raises(InputError, match="samples=3"):
         labelling(tmp_path, samples=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"limit": "ten"}, "limit: expected a whole number of at least 1, found 'ten'"),
+        ({"samples": 1.5}, "samples: expected a whole number of at least 1, found 1.5"),
+        ({"limit_seed": "abc"}, "limit_seed: expected a whole number of at least 0, found 'abc'"),
+        ({"temperature": "hot"}, r"sampling\.temperature: expected a number from 0 to 2, found 'hot'"),
+        ({"max_tokens": 2.5}, r"sampling\.max_tokens: expected a whole number of at least 1, found 2\.5"),
+        ({"seed": "abc"}, r"sampling\.seed: expected a whole number of at least 0, found 'abc'"),
+        ({"progress": "maybe"}, "progress: expected true, false, or null for a bar on a terminal, found 'maybe'"),
+        ({"export": 5}, "export: expected a file ending in .*, found 5"),
+        ({"engine": Scripted(None)}, r"llm\.model: expected a model's name, found None"),  # type: ignore[arg-type]
+    ],
+)
+def test_settings_of_the_wrong_kind_are_named(tmp_path: Path, settings: dict, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        labelling(tmp_path, **settings)
+
+
+@pytest.mark.parametrize(("of", "told"), [("batson_empathy", 0), ("gad7", 1), ("phq9", 1)])
+def test_a_scale_without_translations_is_told_of_before_it_is_asked(tmp_path: Path, of: str, told: int, caplog) -> None:
+    dry_run(labelling(tmp_path, scale=scale(of), prompt=prompt("multilingual")))
+    assert caplog.text.count(f"scale={of} has no words in de, es, bn: prompt=multilingual gives its task") == told
+    caplog.clear()
+    dry_run(labelling(tmp_path, scale=scale(of), prompt=prompt("scale_aware")))
+    assert "has no words in" not in caplog.text
 
 
 def test_examples_come_from_training_and_are_never_the_text_s_own() -> None:
@@ -408,7 +450,7 @@ def test_texts_carry_what_is_known_of_the_writer() -> None:
     one, other = list(CorpusTexts(a_corpus().table))[:2]
     assert (one.demographics, other.demographics) == ({}, {"gender": "2"})
     table = a_corpus().table.assign(language=["de"] + [None] * 39)
-    assert [one.language for one in CorpusTexts(table, 2)] == ["de", None]
+    assert [one.language for one in CorpusTexts(table.head(2))] == ["de", None]
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "error"])
@@ -433,6 +475,12 @@ def test_faulty_scripts_are_refused(faults: dict) -> None:
     with pytest.raises(InputError, match=r"llm\.engine\.faults"):
         Scripted(faults=faults)
     assert math.isclose(Price(1, 2).of(1_000_000, 500_000), 2)
+
+
+@pytest.mark.parametrize("setting", ["concurrency", "delay"])
+def test_scripts_of_the_wrong_kind_are_refused(setting: str) -> None:
+    with pytest.raises(InputError, match=rf"llm\.engine\.{setting}: expected a .*, found 'abc'"):
+        Scripted(**{setting: "abc"})
 
 
 def test_estimate_needs_no_set(store: LabelStore) -> None:

@@ -62,7 +62,6 @@ def test_all_labels_arrive_whatever_the_server_does(store: LabelStore) -> None:
         report = run_job(a_job(store, chosen), texts(40))
         expected = {f"word{i}": 1 + len(SCHEDULE.get(f"word{i}", [])) for i in range(40)}
         assert dict(server.calls) == expected
-        assert chosen.calls == sum(expected.values())
         assert (report.stored.labelled, report.stored.unusable, report.retries) == (40, {}, 5)
         assert report.usage.requests == 45
         assert server.most_at_once <= 4
@@ -276,6 +275,8 @@ def test_a_tokenizer_s_own_chat_template_counts(tmp_path: Path, tiny_roberta: Pa
 
 def test_faulty_settings_are_refused_together() -> None:
     with pytest.raises(InputError) as refused:
-        OpenAICompatible("m", "localhost:8000", constraint="guided", concurrency=0, tries=0)
-    for part in ("base_url", "constraint", "concurrency", "tries"):
+        OpenAICompatible(
+            "m", "localhost:8000", constraint="guided", concurrency=0, tries="many", timeout=0, patience=-1
+        )
+    for part in ("base_url", "constraint", "concurrency", "tries", "timeout: expected more than 0", "patience"):
         assert part in str(refused.value)

@@ -199,7 +199,7 @@ def test_a_cluster_that_is_too_small_is_refused(cluster: None, settings: dict, p
     [
         ({"workers": 0, "batch": 2.5}, ["cluster.workers: expected 1 or more, found 0", "cluster.batch"]),
         ({"tries": True, "store_mb": 5}, ["cluster.tries", "cluster.store_mb: expected 80 or more, found 5"]),
-        ({"cpus": -1, "gpus": -0.5}, ["cluster.cpus", "cluster.gpus: expected 0 or more, found -0.5"]),
+        ({"cpus": -1, "gpus": -0.5}, ["cluster.cpus", "cluster.gpus: expected a number of at least 0, found -0.5"]),
         ({"address": "ray://head:10001"}, ["expected host:port of the cluster's head node"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -34,6 +35,12 @@ class RememberPlace(Callback):
         RememberPlace.launch = config.get("launch")
 
 
+ARGUMENTS = re.compile(
+    r"missing \d+ required [\w-]+ arguments?: (?P<lacking>.+)|unexpected keyword argument (?P<unknown>'\w+')"
+)
+"""What Python says of a call whose arguments are not those of the function."""
+
+
 def instantiated(node: DictConfig) -> Any:
     """Instantiate a node; what its class refuses is raised as the `InputError` that it is."""
     try:
@@ -41,7 +48,12 @@ def instantiated(node: DictConfig) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
-        raise
+        arguments = ARGUMENTS.search(str(error.__cause__)) if isinstance(error.__cause__, TypeError) else None
+        if arguments is None:
+            raise
+        where = str(error).rpartition("full_key: ")[2].strip()
+        found = "expected a value for" if arguments["lacking"] else "there is no setting"
+        raise InputError(f"{where}: {found} {arguments['lacking'] or arguments['unknown']}") from None
 
 
 def missing(cfg: DictConfig) -> list[str]:

@@ -12,9 +12,10 @@ from scipy.special import ndtr
 
 from invitro.data.composer import Composer, languages
 from invitro.data.corpus import DEMOGRAPHICS, Corpus, checked
-from invitro.data.raters import CrowdRaters, Floats, LLMRater, not_whole, out_of_range
+from invitro.data.llm_rater import LLMRater
+from invitro.data.raters import CrowdRaters, Floats
 from invitro.data.reader import Split
-from invitro.errors import refuse_if_any
+from invitro.errors import not_whole, out_of_range, refuse_if_any
 from invitro.scales import Scale
 
 LICENCE = "simulated: no person wrote or rated it, and no rights are reserved"

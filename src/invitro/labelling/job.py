@@ -48,7 +48,8 @@ def run_job(job: Job, texts: Iterable[Text]) -> JobReport:
 
     Raises:
         InputError: the engine refuses the very first question, as a server does that has no such model.
-        EngineError: so many errors in a row that it is not the texts', or a refusal after there were answers.
+        EngineError: so many errors in a row that it is not the texts', no answer to any text, or a refusal after there
+            were answers.
     """
     started = time.perf_counter()
     set_id = job.store.open_set(job.info)
@@ -59,6 +60,11 @@ def run_job(job: Job, texts: Iterable[Text]) -> JobReport:
                 _ask(job, set_id, texts, attempt, report, progress)
     report.seconds = time.perf_counter() - started
     report.stored = job.store.sets(id=set_id)[0]
+    if report.error and set(report.stored.unusable) == {Status.ERROR.value} and not report.stored.labelled:
+        raise EngineError(
+            f"{job.info.llm}: not one of {report.stored.texts} texts got an answer, the last error: {report.error}. "
+            "Mend the cause and run the same line"
+        )
     return report
 
 
@@ -107,6 +113,7 @@ def _ask(job: Job, set_id: str, texts: Iterable[Text], attempt: int, report: Job
         asked = in_flight.pop(reply.request.key)
         report.usage.add(reply, job.engine.price)
         report.retries += attempt
+        report.error = parsed.detail if parsed.status == Status.ERROR else report.error
         usable = parsed.status == Status.OK
         report.labels += usable
         # What an earlier run could not get answered either says nothing about the engine of today.

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from invitro.data import Corpus, Reader
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError, not_whole, out_of_range, refuse_if_any
 from invitro.files import SUFFIXES
 from invitro.labelling.datasheet import write_datasheet
 from invitro.labelling.exchange import Engine, Readout, Sampling
@@ -19,12 +19,12 @@ from invitro.labelling.forms import ReplyForm
 from invitro.labelling.job import RETRY_TEMPERATURE, Job, estimate, reparse, run_job, set_info
 from invitro.labelling.parts import chosen, parts
 from invitro.labelling.prompts import Prompt, Renderer
+from invitro.labelling.remarks import published_already, untranslated
 from invitro.labelling.reports import Estimate, JobReport, agreement_lines
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text
 from invitro.labels.agreement import Agreement, agreement
 from invitro.labels.averages import stored_labels
 from invitro.labels.labelset import LabelSet
-from invitro.labels.published import published_sets
 from invitro.labels.store import LabelStore
 from invitro.scales import Scale
 
@@ -95,19 +95,22 @@ class Labelling:
         refuse_if_any(problems)
 
     def _problems(self) -> Iterator[str]:
-        for name, value in (("limit", self.limit), ("samples", self.samples), ("sampling.max_tokens", self.max_tokens)):
-            if value is not None and (isinstance(value, bool) or value < 1):
-                yield f"{name}: expected 1 or more, found {value}"
-        if not 0 <= self.temperature <= 2:
-            yield f"sampling.temperature: expected 0 to 2, found {self.temperature}"
-        elif self.samples > 1 and self.temperature == 0:
+        yield from not_whole("samples", self.samples, 1)
+        least = {"limit": 1, "limit_seed": 0, "sampling.max_tokens": 1, "sampling.seed": 0}
+        for name, low in least.items():
+            value = getattr(self, name.rpartition(".")[2])
+            yield from () if value is None else not_whole(name, value, low)
+        yield from out_of_range("sampling.temperature", self.temperature, 0, 2)
+        if self.temperature == 0 and isinstance(self.samples, int) and self.samples > 1:
             yield (
                 f"samples={self.samples} at sampling.temperature=0 would be the same answer each time; "
                 "set sampling.temperature, such as 0.7"
             )
-        if self.limit_seed is not None and (isinstance(self.limit_seed, bool) or self.limit_seed < 0):
-            yield f"limit_seed: expected 0 or more, or null for the first texts, found {self.limit_seed}"
-        if self.export is not None and not self.export.lower().endswith(SUFFIXES):
+        if not self.engine.model or not isinstance(self.engine.model, str):
+            yield f"llm.model: expected a model's name, found {self.engine.model!r}"
+        if self.progress not in (None, True, False):
+            yield f"progress: expected true, false, or null for a bar on a terminal, found {self.progress!r}"
+        if self.export is not None and not str(self.export).lower().endswith(SUFFIXES):
             yield f"export: expected a file ending in {', '.join(SUFFIXES)}, found {self.export!r}"
 
     @property
@@ -156,6 +159,8 @@ def label(what: Labelling, corpus: Corpus | None = None) -> list[Labelled]:
         corpus: what ``what.reader`` reads, where that has been read already.
     """
     corpus = corpus or what.reader.read(what.scale)
+    for line in untranslated(what):
+        log.warning(line)
     done, tables = [], []
     with LabelStore(what.store) as store:
         if what.merge is not None:
@@ -182,6 +187,8 @@ def label(what: Labelling, corpus: Corpus | None = None) -> list[Labelled]:
 def dry_run(what: Labelling, corpus: Corpus | None = None) -> list[tuple[str, Estimate]]:
     """Count and price what `label` would ask, by corpus; nothing is asked, and no store is made."""
     corpus = corpus or what.reader.read(what.scale)
+    for line in untranslated(what):
+        log.warning(line)
     found = []
     with LabelStore(what.store if what.store.is_file() else ":memory:") as store:
         for name, table, _ in parts(corpus, chosen(corpus.table, what.limit, what.limit_seed)):
@@ -189,18 +196,6 @@ def dry_run(what: Labelling, corpus: Corpus | None = None) -> list[tuple[str, Es
                 log.warning(line)
             found.append((name, estimate(_job(what, store, corpus, name), CorpusTexts(table))))
     return found
-
-
-def published_already(what: Labelling, corpus: str) -> Iterator[str]:
-    """Say that labels by this model with this prompt are published, where that is so."""
-    wanted = (corpus, what.llm, what.prompt.name, what.scale.name)
-    for one in published_sets():
-        if (one.corpus, one.llm, one.prompt, one.scale) == wanted:
-            yield (
-                f"{one.name}: labels of this name are published already ({one.licence}); train.py and report=true find "
-                "them without a question to any model. What is asked now makes another set, and train.py will want to "
-                "know which: llm.set_id=published, or the id of the new one"
-            )
 
 
 def _job(what: Labelling, store: LabelStore, corpus: Corpus, name: str) -> Job:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError, not_whole, out_of_range, refuse_if_any
 from invitro.labelling.exchange import Price, Reply, Request
 from invitro.labelling.http import TransientError, choices_of, failure_of, permanent, tokens_of, without
 from invitro.labelling.tokenizers import APPROXIMATE, counter
@@ -71,7 +72,6 @@ class OpenAICompatible:
     def __post_init__(self) -> None:
         refuse_if_any(self._problems())
         self._not_before = 0.0
-        self.calls = 0
         self._count = counter(self.tokenizer, self.model, self.base_url)
         # It logs each request's address; at thousands of requests nobody reads that.
         logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -83,9 +83,12 @@ class OpenAICompatible:
             yield f"llm.engine.limit_field: expected one of {', '.join(LIMIT_FIELDS)}, found {self.limit_field!r}"
         if not str(self.base_url).startswith(("http://", "https://")):
             yield f"llm.engine.base_url: expected an address such as http://localhost:8000/v1, found {self.base_url!r}"
-        for name in ("concurrency", "tries", "timeout"):
-            if getattr(self, name) <= 0:
-                yield f"llm.engine.{name}: expected more than 0, found {getattr(self, name)}"
+        for name in ("concurrency", "tries"):
+            yield from not_whole(f"llm.engine.{name}", getattr(self, name), 1)
+        yield from out_of_range("llm.engine.patience", self.patience, 0, math.inf)
+        yield from out_of_range("llm.engine.timeout", self.timeout, 0, math.inf)
+        if self.timeout == 0:
+            yield "llm.engine.timeout: expected more than 0 seconds, found 0"
 
     def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Answer requests in the order in which answers come.
@@ -164,7 +167,6 @@ class OpenAICompatible:
         """Send one request once."""
         while (left := self._not_before - time.monotonic()) > 0:
             await asyncio.sleep(left)
-        self.calls += 1
         try:
             response = await client.post(f"{self.base_url.rstrip('/')}/chat/completions", json=self._body(request))
         except httpx.TransportError as error:  # no connection, dropped connection, time-out

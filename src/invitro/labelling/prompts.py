@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError, not_boolean, not_whole, refuse_if_any
 from invitro.labelling.exchange import Readout
 from invitro.labelling.forms import ReplyForm
 from invitro.labelling.languages import LANGUAGES, language_of
@@ -85,6 +85,11 @@ class Prompt:
     def _problems(self) -> Iterator[str]:
         where = f"prompt {self.name}:"
         for part in ("system", "user"):
+            if not isinstance(getattr(self, part), str):
+                yield f"{where} {part}: expected a Jinja template, found {getattr(self, part)!r}"
+        if not (isinstance(self.system, str) and isinstance(self.user, str)):
+            return
+        for part in ("system", "user"):
             try:
                 _template(getattr(self, part))
             except TemplateError as error:
@@ -93,8 +98,10 @@ class Prompt:
             yield f"{where} user must end in {{{{ essay }}}}, so that what is fixed comes first and the text last"
         if "essay" in re.findall(r"\{\{-?\s*(\w+)\s*-?\}\}", self.system):
             yield f"{where} system is the same for all texts and cannot hold {{{{ essay }}}}; put it into user"
-        if self.shots < 0 or isinstance(self.shots, bool):
-            yield f"{where} shots must be 0 or more, found {self.shots!r}"
+        yield from not_whole(f"{where} shots", self.shots, 0)
+        yield from not_whole(f"{where} shots_seed", self.shots_seed, 0)
+        for name in not_boolean(overall=self.overall, total=self.total, reasoning=self.reasoning):
+            yield f"{where} {name}"
         for language in self.languages:
             if language not in LANGUAGES:
                 yield f"{where} languages: expected any of {', '.join(LANGUAGES)}, found {language!r}"

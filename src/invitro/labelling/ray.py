@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError, out_of_range, refuse_if_any
 from invitro.labelling.batches import Feeder, Outcome, answer
 from invitro.labelling.cluster import check_address, check_size, quiet_stderr, set_environment
 from invitro.labelling.exchange import Engine, Price, Reply, Request
@@ -80,8 +80,7 @@ class RayData:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 yield f"cluster.{name}: expected {least} or more, found {value!r}"
         for name in ("cpus", "gpus"):
-            if getattr(self, name) < 0:
-                yield f"cluster.{name}: expected 0 or more, found {getattr(self, name)}"
+            yield from out_of_range(f"cluster.{name}", getattr(self, name), 0, math.inf)
         if self.address is not None and self.address.startswith("ray://"):
             yield (
                 f"cluster.address: expected host:port of the cluster's head node (port 6379 as a rule), found the "

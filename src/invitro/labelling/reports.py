@@ -22,6 +22,7 @@ class JobReport:
         labels: labels that this job added.
         retries: requests that were the second attempt.
         seconds: wall time.
+        error: the last one of this job, where a question got no answer.
     """
 
     stored: StoredSet
@@ -29,6 +30,7 @@ class JobReport:
     labels: int = 0
     retries: int = 0
     seconds: float = 0.0
+    error: str = ""
 
     def lines(self) -> list[str]:
         """Return the report for people."""
@@ -37,6 +39,7 @@ class JobReport:
         speed = f", {used.completion_tokens / self.seconds:.1f} tokens/s" if self.seconds else ""
         return [
             f"  texts labelled   {stored.labelled} of {stored.texts}" + (f"; without: {unusable}" if unusable else ""),
+            *([f"  last error       {self.error}"] if self.error else []),
             f"  this run         {self.labels} labels from {used.requests} requests, {self.retries} of them retries",
             f"  tokens           {used.prompt_tokens} prompt, {used.completion_tokens} completion{speed}",
             f"  cost             ${used.cost:.4f} (whole set ${stored.cost:.4f})",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from invitro.errors import refuse_if_any
+from invitro.errors import not_whole, out_of_range, refuse_if_any
 from invitro.labelling.exchange import Price, Reply, Request, TokenChoice
 from invitro.labelling.replies import Status
 from invitro.labels.stored import pieces
@@ -53,16 +53,16 @@ class Scripted:
         refuse_if_any(self._problems())
 
     def _problems(self) -> Iterator[str]:
+        where = "llm.engine.faults"
+        unknown = [name for name in self.faults if name not in FAULTS]
+        wrong = [f"{where}: expected any of {', '.join(FAULTS)}, found {name}" for name in unknown]
         for name, share in self.faults.items():
-            if name not in FAULTS or not 0 <= share <= 1:
-                yield f"llm.engine.faults: expected shares from 0 to 1 of {', '.join(FAULTS)}, found {name}: {share}"
-        if sum(self.faults.values()) > 1:
-            yield f"llm.engine.faults: expected shares of at most 1 together, found {sum(self.faults.values()):g}"
-        if self.concurrency < 1 or self.delay < 0:
-            yield (
-                "llm.engine: expected concurrency of at least 1 and delay of at least 0, found "
-                f"{self.concurrency} and {self.delay}"
-            )
+            wrong += out_of_range(f"{where}.{name}", share, 0, 1)
+        yield from wrong
+        if not wrong and sum(self.faults.values()) > 1:
+            yield f"{where}: expected shares of at most 1 together, found {sum(self.faults.values()):g}"
+        yield from not_whole("llm.engine.concurrency", self.concurrency, 1)
+        yield from out_of_range("llm.engine.delay", self.delay, 0, math.inf)
 
     def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Answer requests, `concurrency` at a time."""

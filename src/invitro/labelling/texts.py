@@ -46,11 +46,10 @@ class CorpusTexts:
 
     Args:
         table: of one corpus; all splits are labelled.
-        limit: only the first so many.
     """
 
-    def __init__(self, table: pd.DataFrame, limit: int | None = None) -> None:
-        self._table = table if limit is None else table.head(limit)
+    def __init__(self, table: pd.DataFrame) -> None:
+        self._table = table
 
     def __len__(self) -> int:
         return len(self._table)
