@@ -155,9 +155,13 @@ def _value(of: pd.DataFrame, policy: str, alpha: float, seed: int, metric: str) 
 
 def _interval(differences: Floats) -> str:
     """Return the mean and its t interval."""
-    half = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
-    mean = differences.mean()
+    half, mean = half_width(differences), differences.mean()
     return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
+
+
+def half_width(differences: Floats) -> float:
+    """Return half the width of the 95 % t interval of the mean of paired differences, shape (seeds,)."""
+    return float(stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences)))
 
 
 def _cell(seed: int, fault: str, rate: float, llm: str, texts: int, auto: bool) -> list[dict[str, Any]]:

@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
-import numpy as np
 import pandas as pd
-from scipy import stats
+from fusion import RESULTS, SETTING, half_width
 
 from invitro.charts import INK, PAGE, save
 
-RESULTS = Path(__file__).parent / "results" / "fusion.csv.gz"
-SETTING = ["policy", "alpha"]
 NOT_CHOSEN = ("none", "truth", "auto")
 SHORT = {"moment": "mom", "moment, precision": "mom+p", "moment, weight": "mom+w"}
 
@@ -29,7 +26,7 @@ def main() -> None:
     """Draw the map and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="path of the figure, without suffix")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS / "fusion.csv.gz")
     args = parser.parse_args()
     found = pd.read_csv(args.results)
     cells = [_cell(cell) for _, cell in found.groupby(["fault", "rate", "llm"], sort=False)]
@@ -48,7 +45,7 @@ def _cell(cell: pd.DataFrame) -> dict[str, Any]:
     paper = mean[mean.index.get_level_values("policy") == "replace"].idxmax()
     crowd = of.xs("none", level="policy").droplevel("alpha")
     over_paper = (of.loc[best] - of.loc[paper]).to_numpy()
-    half = float(stats.t.ppf(0.975, len(over_paper) - 1) * over_paper.std(ddof=1) / np.sqrt(len(over_paper)))
+    half = half_width(over_paper)
     fault, rate = cell["fault"].iloc[0], cell["rate"].iloc[0]
     return {
         "crowd": "no fault" if fault == "none" else f"{fault.replace('_', '-')} {100 * rate:.0f} %",
