@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -124,13 +125,11 @@ class FeatureCache:
             return known
         for file in sorted(self.folder.glob("*.safetensors")):
             try:
-                with safe_open(file, framework="pt") as part:
-                    keys, features = part.get_tensor("keys").numpy(), part.get_tensor("features")
+                known |= _part(file)
             except SafetensorError:
                 log.warning("%s is damaged and was removed; its features are computed anew", file)
                 file.unlink(missing_ok=True)
                 continue
-            known |= dict(zip((key.tobytes() for key in keys), features, strict=True))
         return known
 
     def _write(self, keys: list[bytes], features: Tensor) -> None:
@@ -139,6 +138,14 @@ class FeatureCache:
         stacked = torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY_BYTES).copy())
         with whole_or_absent(self.folder / f"{uuid4().hex}.safetensors") as temporary:
             save_file({"keys": stacked, "features": features}, temporary)
+
+
+@lru_cache(maxsize=64)
+def _part(file: Path) -> dict[bytes, Tensor]:
+    """Read one file of the cache, once a process: none is ever changed."""
+    with safe_open(file, framework="pt") as part:
+        keys, features = part.get_tensor("keys").numpy(), part.get_tensor("features")
+    return dict(zip((key.tobytes() for key in keys), features, strict=True))
 
 
 def _text_key(text: str) -> bytes:

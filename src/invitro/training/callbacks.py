@@ -1,6 +1,7 @@
 """Early stopping with a start epoch, and the history of a run."""
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,12 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from invitro.files import whole_or_absent
 
 COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_pcc", "val_ccc", "val_rmse", "lr", "seconds")
+
+
+def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write ``history.csv``, whole or not at all: one row an epoch with `COLUMNS`."""
+    with whole_or_absent(path) as temporary:
+        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False)
 
 
 class PatientStopping(EarlyStopping):
@@ -51,8 +58,7 @@ class History(Callback):
             }
         )
         if trainer.is_global_zero:
-            with whole_or_absent(self.path) as temporary:
-                pd.DataFrame(self.rows, columns=list(COLUMNS)).to_csv(temporary, index=False)
+            write_history(self.path, self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows so far, so that a resumed run keeps them."""

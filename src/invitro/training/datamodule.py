@@ -134,6 +134,10 @@ class TextsDataModule(L.LightningDataModule):
             self.truncated += encoded.truncated
             self._data[split] = Texts(encoded.rows, encoded.lengths, labels, weights)
 
+    def texts(self, split: str) -> Texts:
+        """Return a split's encoded texts; `setup` comes first."""
+        return self._data[split]
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches; they change with the epoch."""
         data = self._data["train"]

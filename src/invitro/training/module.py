@@ -127,24 +127,11 @@ class Regressor(L.LightningModule):
         self._scores = []
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return the optimiser and a schedule counted in steps.
-
-        The first step already has a learning rate above 0: the factor of step s is ``(s + 1) / (warm-up + 1)`` while
-        warming up, and falls to 0 at the schedule's end.
-        """
+        """Return the optimiser and a schedule counted in steps (`schedule_of`)."""
         optimizer = self.make_optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
-        steps = int(self.trainer.estimated_stepping_batches)
-        if self.fit.schedule_epochs is not None:
-            steps = math.ceil(steps / self.fit.epochs) * self.fit.schedule_epochs
-        warmup = round(self.fit.warmup * steps)
-        linear = self.fit.schedule == "linear"
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / (warmup + 1)
-            return max(0.0, (steps - step) / max(1, steps - warmup)) if linear else 1.0
-
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        an_epoch = math.ceil(int(self.trainer.estimated_stepping_batches) / self.fit.epochs)
+        schedule = LambdaLR(optimizer, schedule_of(self.fit, an_epoch))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another kind of run, which head mode's lenient loading would take."""
@@ -162,3 +149,20 @@ class Regressor(L.LightningModule):
             checkpoint["state_dict"] = {
                 name: value for name, value in checkpoint["state_dict"].items() if name not in frozen
             }
+
+
+def schedule_of(fit: Fit, an_epoch: int) -> Callable[[int], float]:
+    """Return by what the learning rate is multiplied in step s (the first is 0), with so many steps `an_epoch`.
+
+    The first step already has a learning rate above 0: the factor is ``(s + 1) / (warm-up + 1)`` while warming up, and
+    falls to 0 at the schedule's end where the schedule is linear.
+    """
+    steps = an_epoch * (fit.schedule_epochs or fit.epochs)
+    warmup = round(fit.warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return max(0.0, (steps - step) / max(1, steps - warmup)) if fit.schedule == "linear" else 1.0
+
+    return factor

@@ -25,6 +25,7 @@ from invitro.training.cleaning import cleaned
 from invitro.training.costs import device_name, llm_use, processor_seconds
 from invitro.training.datamodule import TextsDataModule
 from invitro.training.floor import fitted
+from invitro.training.heads import train_head, why_lightning
 from invitro.training.inputs import FeatureInputs, TokenInputs
 from invitro.training.loggers import LoggerChoice, RunInfo
 from invitro.training.losses import first_bias, outputs_of
@@ -128,24 +129,33 @@ def _load(prepared: Prepared, recipe: Recipe) -> Loaded:
 
 def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, logger: Any) -> Trained:
     """Fine-tune an encoder, all of it or its head."""
-    module, data, trainer, history = _assemble(prepared, recipe, place, loaded, logger)
-    trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
-    _take_best(recipe, trainer, module)
-    trainer.test(module, data, verbose=False)
-    counts = {"truncated": data.truncated, "epochs": len(history.rows)}
+    head_only = isinstance(recipe.plm, PLM) and recipe.plm.train == "head"
+    reason = why_lightning(recipe, place) if head_only else None
+    trainer, history = None, History(place.directory / "history.csv")
+    if reason is not None:
+        log.info("head: trained by Lightning's loop, which is slower, because of %s", reason)
+    if not head_only or reason is not None:
+        trainer = _trainer(prepared, recipe, place, logger, history)
+    module, data = _assemble(prepared, recipe, place, loaded, trainer)
+    if trainer is None:
+        rows = train_head(module, data, place, logger)
+    else:
+        trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
+        _take_best(recipe, trainer, module)
+        trainer.test(module, data, verbose=False)
+        rows = history.rows
+    counts = {"truncated": data.truncated, "epochs": len(rows)}
     if recipe.fit.keep < 1:
         counts["kept"] = kept_of(recipe.fit, len(prepared.labels.table))
     save = partial(save_model, loaded=loaded, scale=prepared.scale, outputs=module.outputs)
-    device = device_name(trainer.strategy.root_device)
-    return Trained(module.predicted, save, counts, trainer.is_global_zero, device)
+    if trainer is None:
+        return Trained(module.predicted, save, counts)
+    return Trained(module.predicted, save, counts, trainer.is_global_zero, device_name(trainer.strategy.root_device))
 
 
-def _assemble(
-    prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, logger: Any
-) -> tuple[Regressor, TextsDataModule, L.Trainer, History]:
-    """Put module, data and trainer together."""
-    fit, head_only = recipe.fit, isinstance(recipe.plm, PLM) and recipe.plm.train == "head"
-    history = History(place.directory / "history.csv")
+def _trainer(prepared: Prepared, recipe: Recipe, place: Place, logger: Any, history: History) -> L.Trainer:
+    """Return Lightning's trainer with the callbacks of a run."""
+    fit = recipe.fit
     folder = place.directory / "checkpoints"
     callbacks: list[Callback] = [
         history,
@@ -162,7 +172,7 @@ def _assemble(
         callbacks.append(PatientStopping(fit.start_epoch, fit.patience))
     if fit.keep < 1:
         callbacks.append(SmallLossSelection(fit, len(prepared.labels.table)))
-    trainer = recipe.trainer(
+    return recipe.trainer(
         max_epochs=fit.epochs,
         gradient_clip_val=fit.clip,
         callbacks=callbacks,
@@ -170,16 +180,23 @@ def _assemble(
         default_root_dir=place.directory,
         use_distributed_sampler=False,
     )
+
+
+def _assemble(
+    prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, trainer: L.Trainer | None
+) -> tuple[Regressor, TextsDataModule]:
+    """Put module and data together."""
+    fit, head_only = recipe.fit, isinstance(recipe.plm, PLM) and recipe.plm.train == "head"
     if head_only:
         check_head(*loaded)
-        # Features are computed before Lightning moves the model to its device.
-        loaded.model.to(trainer.strategy.root_device)  # type: ignore[arg-type]  # typed as what it wraps
+        if trainer is not None:
+            # Features are computed before Lightning moves the model to its device.
+            loaded.model.to(trainer.strategy.root_device)  # type: ignore[arg-type]  # typed as what it wraps
         inputs: Any = FeatureInputs(FeatureCache(place.cache, *loaded))
     else:
         inputs = TokenInputs(loaded.tokenizer)
-    outputs = outputs_of(fit, prepared.scale)
-    module = Regressor(loaded.model, fit, recipe.optimizer, head_only, outputs)
-    return module, TextsDataModule(prepared, inputs, fit, recipe.seed), trainer, history
+    module = Regressor(loaded.model, fit, recipe.optimizer, head_only, outputs_of(fit, prepared.scale))
+    return module, TextsDataModule(prepared, inputs, fit, recipe.seed)
 
 
 def _take_best(recipe: Recipe, trainer: L.Trainer, module: Regressor) -> None:
