@@ -36,6 +36,6 @@ def measure(repeats: int) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         train(folder, "alpha=4.0")  # fills the cache of features
         for _ in range(repeats):
-            found["shared features"].append(train(folder, "-m", f"alpha={ALPHAS}", f"seed={SEEDS}"))
+            found["shared features"].append(train(folder, f"alpha={ALPHAS}", f"seed={SEEDS}", "-m"))
             found["each its own"].append(RUNS * train(folder, "alpha=4.0", "cache=null"))
     return found

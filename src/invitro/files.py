@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -154,8 +155,15 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
-    with Path(path).open("rb") as handle:
+    """Return the SHA-256 of a file's bytes, in hex; a file that has not changed is read once a process."""
+    found = Path(path).stat()
+    return _sha256(Path(path).absolute(), found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, *version: int) -> str:
+    """Hash a file, as long as its time, size and inode are the same."""
+    with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

@@ -190,7 +190,8 @@ def test_dropout_is_on_in_training_and_off_in_the_frozen_encoder(
 
     monkeypatch.setattr(Regressor, "training_step", watched)
     for mode in ("full", "head"):
-        trained(prepared, recipe(tiny_deberta, train=mode), tmp_path / mode, save_model=False)
+        how = recipe(tiny_deberta, train=mode, loop="lightning")
+        trained(prepared, how, tmp_path / mode, save_model=False)
     assert modes == {False: {True}, True: {False}}
 
 

@@ -87,14 +87,20 @@ class FeatureCache:
         model: a regressor whose encoder is frozen and whose device is used.
         tokenizer: its tokenizer.
         pooling: ``first`` token, or ``mean`` of all.
+        key: `encoder_key` of model and tokenizer where it is known.
     """
 
     def __init__(
-        self, folder: Path | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: str = "first"
+        self,
+        folder: Path | None,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        pooling: str = "first",
+        key: str | None = None,
     ) -> None:
         self.model, self.tokenizer, self.pooling = model, tokenizer, pooling
         suffix = "" if pooling == "first" else f"-{pooling}"
-        self.folder = folder / f"{_encoder_key(model, tokenizer)}{suffix}" if folder is not None else None
+        self.folder = folder / f"{key or encoder_key(model, tokenizer)}{suffix}" if folder is not None else None
 
     def features(self, texts: Sequence[str], batch_size: int = 32) -> Tensor:
         """Return features of shape (texts, hidden), float32, on the CPU."""
@@ -152,7 +158,7 @@ def _text_key(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()[:KEY_BYTES]
 
 
-def _encoder_key(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+def encoder_key(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash what decides a text's features: the encoder's weights but for the head's, the vocabulary, the cut."""
     digest = hashlib.sha256(f"{type(model).__name__} {tokenizer.model_max_length}".encode())
     trained = {id(parameter) for module in head_modules(model) for parameter in module.parameters()}

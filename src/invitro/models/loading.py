@@ -65,26 +65,32 @@ def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
         return tokenizer
 
 
-def load_regressor(plm: PLM, bias: float | Sequence[float]) -> PreTrainedModel:
+def load_regressor(plm: PLM, bias: float | Sequence[float], missing: set[str] | None = None) -> PreTrainedModel:
     """Load the encoder with Transformers' own head on the first token, in float32.
 
     Args:
         plm: which encoder.
         bias: where the bias of each output starts, one number an output. With the mean training label, training starts
             from the prediction "everybody is average" and not from 0.
+        missing: is told the names of the parameters that the checkpoint lacks, which are drawn.
     """
     first = [bias] if isinstance(bias, (int, float)) else list(bias)
     with _explained(plm):
         config = check_available(plm)
         config.num_labels, config.problem_type = len(first), "regression"
         _set_dropout(config, plm)
-        model = _from_safetensors(plm, config)
-    with torch.no_grad():
-        parameter = output_layer(model).bias
-        if parameter is None:
-            raise InputError(f"PLM {plm.name}: {type(model).__name__} has a head without bias; choose an encoder")
-        parameter.copy_(torch.tensor(first))
+        model = _from_safetensors(plm, config, missing)
+    set_bias(plm, model, first)
     return model
+
+
+def set_bias(plm: PLM, model: PreTrainedModel, bias: float | Sequence[float]) -> None:
+    """Set the bias of each output."""
+    parameter = output_layer(model).bias
+    if parameter is None:
+        raise InputError(f"PLM {plm.name}: {type(model).__name__} has a head without bias; choose an encoder")
+    with torch.no_grad():
+        parameter.copy_(torch.tensor(bias))
 
 
 def _set_dropout(config: PreTrainedConfig, plm: PLM) -> None:
@@ -108,17 +114,20 @@ def output_layer(model: nn.Module) -> nn.Linear:
     return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
 
 
-def _from_safetensors(plm: PLM, config: PreTrainedConfig) -> PreTrainedModel:
+def _from_safetensors(plm: PLM, config: PreTrainedConfig, missing: set[str] | None = None) -> PreTrainedModel:
     """Load safetensors; where an old checkpoint has none, its tensors alone are read (no pickled code runs)."""
     options = {"config": config, "revision": _revision(plm), "dtype": torch.float32, "trust_remote_code": False}
+    options["output_loading_info"] = True
     model: PreTrainedModel
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(plm.source, use_safetensors=True, **options)
+        model, found = AutoModelForSequenceClassification.from_pretrained(plm.source, use_safetensors=True, **options)
     except OSError:
         log.warning("%s has no safetensors; its older weight file is read, tensors only", plm.name)
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model, found = AutoModelForSequenceClassification.from_pretrained(
             plm.source, use_safetensors=False, weights_only=True, **options
         )
+    if missing is not None:
+        missing.update(found["missing_keys"])
     return model
 
 

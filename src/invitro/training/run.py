@@ -18,6 +18,7 @@ from invitro.errors import InputError
 from invitro.models import PLM
 from invitro.models.features import FeatureCache, check_head
 from invitro.models.folder import save_model
+from invitro.models.frozen import load_frozen
 from invitro.models.loading import Loaded, check_available, load_regressor, load_tokenizer
 from invitro.training import record
 from invitro.training.callbacks import History, PatientStopping
@@ -75,10 +76,10 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
     counts = {"cleaned": before - len(prepared.labels.table)} if recipe.fit.clean != "none" else {}
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     floor = None if isinstance(recipe.plm, PLM) else recipe.plm
-    loaded = _load(prepared, recipe) if floor is None else None
+    loaded = None if floor is not None else _load(prepared, recipe, place)
     with logger.open(info) as opened:
         if loaded is not None:
-            trained = _fine_tuned(prepared, recipe, place, loaded, opened.logger)
+            trained = _fine_tuned(prepared, recipe, place, *loaded, opened.logger)
         elif floor is not None:
             trained = fitted(prepared, floor, recipe, place)
         seconds = time.perf_counter() - started
@@ -119,15 +120,23 @@ def check_resume(checkpoint: Path, fit: Fit) -> None:
         raise InputError(f"resume={checkpoint}: has {epoch + 1} epochs already; set fit.epochs above that")
 
 
-def _load(prepared: Prepared, recipe: Recipe) -> Loaded:
+def _load(prepared: Prepared, recipe: Recipe, place: Place) -> tuple[Loaded, str | None]:
+    """Load encoder and tokenizer, and tell the key of the encoder's features where it is known already."""
     assert isinstance(recipe.plm, PLM)
     check_available(recipe.plm)
     table, outputs = prepared.labels.table, outputs_of(recipe.fit, prepared.scale)
     bias = first_bias(recipe.fit, outputs, table["label"].to_numpy(dtype="float64"), mean_one(table))
-    return Loaded(load_regressor(recipe.plm, bias), load_tokenizer(recipe.plm))
+    if recipe.plm.train == "head" and why_lightning(recipe, place) is None:
+        return load_frozen(recipe.plm, bias)
+    loaded = Loaded(load_regressor(recipe.plm, bias), load_tokenizer(recipe.plm))
+    if recipe.plm.train == "head":
+        check_head(*loaded)
+    return loaded, None
 
 
-def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, logger: Any) -> Trained:
+def _fine_tuned(
+    prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, key: str | None, logger: Any
+) -> Trained:
     """Fine-tune an encoder, all of it or its head."""
     head_only = isinstance(recipe.plm, PLM) and recipe.plm.train == "head"
     reason = why_lightning(recipe, place) if head_only else None
@@ -136,7 +145,7 @@ def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded
         log.info("head: trained by Lightning's loop, which is slower, because of %s", reason)
     if not head_only or reason is not None:
         trainer = _trainer(prepared, recipe, place, logger, history)
-    module, data = _assemble(prepared, recipe, place, loaded, trainer)
+    module, data = _assemble(prepared, recipe, place, loaded, key, trainer)
     if trainer is None:
         rows = train_head(module, data, place, logger)
     else:
@@ -183,16 +192,15 @@ def _trainer(prepared: Prepared, recipe: Recipe, place: Place, logger: Any, hist
 
 
 def _assemble(
-    prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, trainer: L.Trainer | None
+    prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, key: str | None, trainer: L.Trainer | None
 ) -> tuple[Regressor, TextsDataModule]:
     """Put module and data together."""
     fit, head_only = recipe.fit, isinstance(recipe.plm, PLM) and recipe.plm.train == "head"
     if head_only:
-        check_head(*loaded)
         if trainer is not None:
             # Features are computed before Lightning moves the model to its device.
             loaded.model.to(trainer.strategy.root_device)  # type: ignore[arg-type]  # typed as what it wraps
-        inputs: Any = FeatureInputs(FeatureCache(place.cache, *loaded))
+        inputs: Any = FeatureInputs(FeatureCache(place.cache, *loaded, key=key))
     else:
         inputs = TokenInputs(loaded.tokenizer)
     module = Regressor(loaded.model, fit, recipe.optimizer, head_only, outputs_of(fit, prepared.scale))
