@@ -140,7 +140,7 @@ def train_head(module: Regressor, data: TextsDataModule, place: Place, logger: A
             optimizer.zero_grad()
             loss.backward()
             if fit.clip is not None:
-                torch.nn.utils.clip_grad_norm_(trained, fit.clip, foreach=True)
+                torch.nn.utils.clip_grad_norm_(trained, fit.clip)
             optimizer.step()
             schedule.step()
             total += loss.detach() * len(rows)
