@@ -1,7 +1,7 @@
 """A sweep in head mode: 65 runs that share the frozen encoder's features, against 65 that embed their own texts.
 
-The 65 runs are 13 alphas and five seeds in one process, records included. Of those that embed their own texts one is
-measured a repeat, and counted 65 times.
+The 65 runs are 13 alphas and five seeds, records included, in one process and in two of one thread each. Of those that
+embed their own texts one is measured a repeat, and counted 65 times.
 """
 
 import os
@@ -25,17 +25,22 @@ def train(folder: str, *overrides: str) -> float:
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *data, *common, *overrides], cwd=folder, check=True,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
     )  # fmt: skip
     return time.perf_counter() - started
 
 
-def measure(repeats: int) -> dict[str, list[float]]:
+def measure(repeats: int, quick: bool) -> dict[str, list[float]]:
     """Return seconds of all 65 runs, one number a repeat: shared features, and each its own."""
-    found: dict[str, list[float]] = {"shared features": [], "each its own": []}
+    names = ("shared features, one process", "shared features, two processes", "each its own")
+    found: dict[str, list[float]] = {name: [] for name in names}
+    alphas, seeds, count = (ALPHAS, SEEDS, RUNS) if not quick else ("3.0,4.0", "0", 2)
+    sweep = [f"alpha={alphas}", f"seed={seeds}", "-m"]
+    two = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "+hydra.job.env_set.OMP_NUM_THREADS=1"]
     with tempfile.TemporaryDirectory() as folder:
         train(folder, "alpha=4.0")  # fills the cache of features
         for _ in range(repeats):
-            found["shared features"].append(train(folder, f"alpha={ALPHAS}", f"seed={SEEDS}", "-m"))
-            found["each its own"].append(RUNS * train(folder, "alpha=4.0", "cache=null"))
+            alone = train(folder, "alpha=4.0", "cache=null")
+            for name, seconds in zip(names, (train(folder, *sweep), train(folder, *two, *sweep), alone), strict=True):
+                found[name].append(count * seconds if name == "each its own" else seconds)
     return found

@@ -9,6 +9,7 @@ from speed_parts.material import essays, forward_flops, peak, plm
 from invitro.models.loading import load_regressor, load_tokenizer
 from invitro.models.scoring import score_texts
 from invitro.models.tokens import tokenise
+from invitro.training.run import quiet
 
 BATCHES = (1, 8, 32, 64)
 
@@ -17,6 +18,7 @@ def measure(repeats: int, count: int) -> dict[str, list[float]]:
     """Return essays a second of each way, and the share of the peak that useful tokens get, one number a repeat."""
     from transformers import pipeline
 
+    quiet()
     texts, model, tokenizer = essays(count), load_regressor(plm(), 4.0).eval(), load_tokenizer(plm())
     pipe: Any = pipeline("text-classification", model=model, tokenizer=tokenizer, function_to_apply="none")
     lengths = np.array([len(row) for row in tokenise(tokenizer, texts).ids])

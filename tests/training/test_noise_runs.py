@@ -75,7 +75,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any]]:
     return seen
 
 
-@pytest.mark.parametrize("mode", ["full", "head"])
+@pytest.mark.parametrize("mode", ["full", "lora", "head"])
 @pytest.mark.parametrize("loss", ["mae", "nll", "beta_nll", "ldl"])
 def test_a_run_with_each_loss(prepared: Prepared, tiny_deberta: Path, tmp_path: Path, loss: str, mode: str) -> None:
     result = trained(prepared, recipe(tiny_deberta, train=mode, loss=loss), tmp_path / "run")

@@ -108,7 +108,7 @@ def test_the_saved_model_gives_the_recorded_predictions(prepared: Prepared, tiny
     assert score_texts(model, tokenizer, texts.tolist()) == pytest.approx(result.predictions["prediction"], abs=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["full", "head"])
+@pytest.mark.parametrize("mode", ["full", "lora", "head"])
 def test_one_seed_gives_identical_predictions_and_another_does_not(
     prepared: Prepared, tiny_deberta: Path, tmp_path: Path, mode: str
 ) -> None:
@@ -352,7 +352,7 @@ def test_the_final_table() -> None:
     assert "test, truth" in table
 
 
-@pytest.mark.parametrize("mode", ["full", "head"])
+@pytest.mark.parametrize("mode", ["full", "lora", "head"])
 def test_a_corpus_without_test_texts_is_trained(
     tiny_roberta: Path, corpus_csv: Path, tmp_path: Path, mode: str
 ) -> None:

@@ -1,9 +1,9 @@
 """Which encoder is fine-tuned, and how much of it: settings that check themselves before anything loads."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from invitro.errors import refuse_if_any
 from invitro.files import sha256
@@ -26,13 +26,16 @@ class PLM:
     Args:
         name: a name on the model hub, or a folder.
         revision: the hub's revision; a commit makes a run reproducible.
-        train: ``full`` fine-tunes everything; ``head`` trains what follows the encoder's first token, on features of
-            the frozen encoder that are computed once.
+        train: ``full`` fine-tunes everything; ``lora`` what follows the encoder and low-rank adapters in it, which
+            saves memory on large encoders; ``head`` only what follows the encoder's first token, on features of the
+            frozen encoder that are computed once.
         max_length: longest text in tokens; what is longer is cut.
         dropout: dropout of encoder and head while training, in [0, 1); None keeps the encoder's own.
         attention_dropout: that of attention weights alone; None is `dropout`. At 0 attention is one fused operation on
             a CPU too, which saves a third of a training step.
-        lr: learning rate that suits this encoder.
+        lr: learning rate that suits this encoder; adapters want one about ten times as large.
+        lora_rank: rank of the adapters, at least 1.
+        lora_alpha: what the adapters count, times their rank, at least 1.
 
     Raises:
         InputError: naming every setting that is out of range.
@@ -40,11 +43,13 @@ class PLM:
 
     name: str
     revision: str | None = None
-    train: Literal["full", "head"] = "full"
+    train: Literal["full", "lora", "head"] = "full"
     max_length: int = 512
     dropout: float | None = None
     attention_dropout: float | None = None
     lr: float = 3e-5
+    lora_rank: int = 16
+    lora_alpha: int = 32
 
     def __post_init__(self) -> None:
         problems = []
@@ -54,8 +59,14 @@ class PLM:
             problems.append(
                 f"plm.name={self.name}: no such folder (looked for {Path(self.name).expanduser().resolve()})"
             )
-        if self.train not in ("full", "head"):
-            problems.append(f"plm.train: expected full or head, found {self.train!r}")
+        if self.train not in ("full", "lora", "head"):
+            problems.append(f"plm.train: expected full, lora or head, found {self.train!r}")
+        if self.train == "lora" and find_spec("peft") is None:
+            problems.append("plm.train=lora: needs a package that is not installed: pip install 'invitro[lora]'")
+        for name in ("lora_rank", "lora_alpha"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                problems.append(f"plm.{name}: expected a whole number of at least 1, found {value!r}")
         if not isinstance(self.max_length, int) or self.max_length < 3:
             problems.append(f"plm.max_length: expected a number of tokens of at least 3, found {self.max_length!r}")
         for name in ("dropout", "attention_dropout"):
@@ -65,6 +76,12 @@ class PLM:
         if not (isinstance(self.lr, (int, float)) and self.lr > 0):
             problems.append(f"plm.lr: expected a positive learning rate, found {self.lr!r}")
         refuse_if_any(problems)
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What decides a run's result: all settings but those of adapters that are not there."""
+        unused = () if self.train == "lora" else ("lora_rank", "lora_alpha")
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
     @property
     def licence(self) -> str:

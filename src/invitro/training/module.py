@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -23,13 +23,14 @@ Batch = dict[str, Tensor]
 
 
 class Regressor(L.LightningModule):
-    """Fine-tunes a Hugging Face regressor, all of it or its head.
+    """Fine-tunes a Hugging Face regressor, all of it or a part.
 
     Args:
         model: a sequence classifier with the outputs that the loss needs.
         fit: loss and schedule.
         optimizer: makes the optimiser from the trained parameters, such as a partial `torch.optim.AdamW`.
-        head_only: whether batches hold features of the frozen encoder and only the head is trained.
+        train: ``full``; ``lora``, whose adapters the model has already; or ``head``, which alone is trained, on batches
+            of the frozen encoder's features.
         outputs: what the model's outputs mean; None is one output, the score.
 
     Attributes:
@@ -42,23 +43,23 @@ class Regressor(L.LightningModule):
         model: PreTrainedModel,
         fit: Fit,
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
-        head_only: bool = False,
+        train: Literal["full", "lora", "head"] = "full",
         outputs: Outputs | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.fit, self.make_optimizer, self.head_only = model, fit, optimizer, head_only
+        self.model, self.fit, self.make_optimizer, self.head_only = model, fit, optimizer, train == "head"
         self.outputs: Outputs = outputs or Score()
         self.loss = loss_of(fit, self.outputs)
         self.val_metrics = metrics("val_")
         self.factor: Tensor | None = None
         self.predicted: list[Scored] = []
         self._scores: list[Tensor] = []
-        if head_only:
+        if self.head_only:
             model.requires_grad_(False)
             for module in head_modules(model):
                 module.requires_grad_(True)
-            # Frozen weights are those of the encoder that the configuration names: no need to store them.
-            self.strict_loading = False
+        # Frozen weights are those of the encoder that the configuration names: no need to store them.
+        self.strict_loading = train == "full"
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the model's raw outputs, (batch, outputs), float32."""
@@ -134,7 +135,7 @@ class Regressor(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another kind of run, which head mode's lenient loading would take."""
+        """Refuse a checkpoint of another kind of run, which lenient loading of a part would take."""
         trained = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
         state = checkpoint["state_dict"]
         if trained.keys() - state.keys():
@@ -144,7 +145,7 @@ class Regressor(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen weights out of checkpoints."""
-        if self.head_only:
+        if not self.strict_loading:
             frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
             checkpoint["state_dict"] = {
                 name: value for name, value in checkpoint["state_dict"].items() if name not in frozen

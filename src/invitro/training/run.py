@@ -20,6 +20,7 @@ from invitro.models.features import FeatureCache, check_head
 from invitro.models.folder import save_model
 from invitro.models.frozen import load_frozen
 from invitro.models.loading import Loaded, check_available, load_regressor, load_tokenizer
+from invitro.models.lora import add_adapters
 from invitro.training import record
 from invitro.training.callbacks import History, PatientStopping
 from invitro.training.cleaning import cleaned
@@ -47,12 +48,12 @@ def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
     The training labels stand for corpus, label set, application and alpha: what leads to the same labels is the same
     run (alpha beyond the largest difference is no correction). A floor knows no epochs, optimiser or trainer.
     """
-    floor = not isinstance(recipe.plm, PLM)
+    plm, floor = recipe.plm, not isinstance(recipe.plm, PLM)
     return record.fingerprint(
         labels=prepared.labels.fingerprint,
         evaluation=prepared.evaluation_fingerprint,
         scale=asdict(prepared.scale),
-        plm=asdict(recipe.plm) | {"name": recipe.plm.fingerprint},
+        plm=(plm.decisive if isinstance(plm, PLM) else asdict(plm)) | {"name": plm.fingerprint},
         fit={"clean": recipe.fit.clean} if floor else recipe.fit.decisive,
         settings=dict(recipe.settings),
         seed=recipe.seed,
@@ -138,7 +139,9 @@ def _fine_tuned(
     prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, key: str | None, logger: Any
 ) -> Trained:
     """Fine-tune an encoder, all of it or its head."""
-    head_only = isinstance(recipe.plm, PLM) and recipe.plm.train == "head"
+    assert isinstance(recipe.plm, PLM)
+    head_only = recipe.plm.train == "head"
+    adapters = add_adapters(loaded.model, recipe.plm) if recipe.plm.train == "lora" else None
     reason = why_lightning(recipe, place) if head_only else None
     trainer, history = None, History(place.directory / "history.csv")
     if reason is not None:
@@ -153,6 +156,8 @@ def _fine_tuned(
         _take_best(recipe, trainer, module)
         trainer.test(module, data, verbose=False)
         rows = history.rows
+    if adapters is not None:
+        adapters.merge_and_unload()
     counts = {"truncated": data.truncated, "epochs": len(rows)}
     if recipe.fit.keep < 1:
         counts["kept"] = kept_of(recipe.fit, len(prepared.labels.table))
@@ -195,15 +200,16 @@ def _assemble(
     prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, key: str | None, trainer: L.Trainer | None
 ) -> tuple[Regressor, TextsDataModule]:
     """Put module and data together."""
-    fit, head_only = recipe.fit, isinstance(recipe.plm, PLM) and recipe.plm.train == "head"
-    if head_only:
+    assert isinstance(recipe.plm, PLM)
+    fit, outputs = recipe.fit, outputs_of(recipe.fit, prepared.scale)
+    if recipe.plm.train == "head":
         if trainer is not None:
             # Features are computed before Lightning moves the model to its device.
             loaded.model.to(trainer.strategy.root_device)  # type: ignore[arg-type]  # typed as what it wraps
         inputs: Any = FeatureInputs(FeatureCache(place.cache, *loaded, key=key))
     else:
         inputs = TokenInputs(loaded.tokenizer)
-    module = Regressor(loaded.model, fit, recipe.optimizer, head_only, outputs_of(fit, prepared.scale))
+    module = Regressor(loaded.model, fit, recipe.optimizer, recipe.plm.train, outputs)
     return module, TextsDataModule(prepared, inputs, fit, recipe.seed)
 
 
@@ -217,4 +223,4 @@ def _take_best(recipe: Recipe, trainer: L.Trainer, module: Regressor) -> None:
         if isinstance(callback, ModelCheckpoint) and callback.monitor == "val_ccc"
     )
     state = torch.load(path, map_location=module.device, weights_only=True)["state_dict"]
-    module.load_state_dict(state, strict=not module.head_only)
+    module.load_state_dict(state, strict=module.strict_loading)

@@ -1,0 +1,131 @@
+"""Adapters: what is trained, what a checkpoint holds, and that the exported model is an ordinary one."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+from invitro.application import Application
+from invitro.data import DataFolder, Holdout, Table
+from invitro.errors import InputError
+from invitro.labels import LabelSource
+from invitro.models import PLM
+from invitro.models.folder import load_model
+from invitro.models.loading import load_regressor, load_tokenizer
+from invitro.models.lora import add_adapters
+from invitro.models.scoring import score_texts
+from invitro.scales import Item, Scale
+from invitro.training import Fit, Prepared, prepare
+from invitro.training.loggers import NoLogger, RunInfo
+from invitro.training.plan import Place, Recipe, Result
+from invitro.training.run import fingerprint_of, train
+
+SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
+COLUMNS = {"text_id": "id", "text": "essay", "group_id": "author", "crowd_label": "empathy"}
+TEXTS = ["the news made me sad", "i do not care about this at all and would rather read something else"]
+
+
+@pytest.fixture
+def prepared(corpus_csv: Path) -> Prepared:
+    reader = Table(path=str(corpus_csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
+    source = LabelSource("gpt", column="gpt")
+    return prepare(reader, SCALE, Application("both", True, True), 1.0, source, "scale_aware", DataFolder())
+
+
+def recipe(plm: Path, train: str = "lora", rank: int = 4, **fit: Any) -> Recipe:
+    course = {"epochs": 3, "start_epoch": 0, "patience": None} | fit
+    encoder = PLM(str(plm), max_length=64, train=train, lora_rank=rank)  # type: ignore[arg-type]
+    trainer = partial(L.Trainer, accelerator="cpu", devices=1, enable_progress_bar=False, enable_model_summary=False)
+    return Recipe(encoder, Fit(**course), partial(torch.optim.AdamW, lr=1e-2), trainer, {}, 3)
+
+
+def run(prepared: Prepared, how: Recipe, folder: Path, **place: Any) -> Result:
+    return train(prepared, how, Place(folder, **place), NoLogger(), RunInfo(folder, "name", {}, None, ()))
+
+
+@pytest.mark.parametrize("architecture", ["tiny_deberta", "tiny_roberta"])
+def test_the_exported_model_is_an_ordinary_one_with_what_was_learnt(
+    prepared: Prepared, architecture: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    encoder = request.getfixturevalue(architecture)
+    result = run(prepared, recipe(encoder), tmp_path)
+    (model, tokenizer), _ = load_model(tmp_path / "model")
+    texts = prepared.corpus.table.set_index("text_id")["text"][result.predictions["text_id"]].tolist()
+    assert score_texts(model, tokenizer, texts) == pytest.approx(result.predictions["prediction"], abs=1e-5)
+
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert not any("adapter" in name for name in names)
+    learnt = load_file(tmp_path / "model/model.safetensors")
+    fresh = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=1).state_dict()
+    assert learnt.keys() == fresh.keys()
+    prefix = f"{model.base_model_prefix}."
+    changed = {name for name in learnt if name.startswith(prefix) and not torch.equal(learnt[name], fresh[name])}
+    assert changed
+    assert all("dense" in name or "query" in name or "key" in name or "value" in name for name in changed)
+    assert not any("embeddings" in name for name in changed)
+
+
+def test_adapters_start_where_the_model_is(tiny_deberta: Path) -> None:
+    plm = PLM(str(tiny_deberta), train="lora", lora_rank=4)
+    model, tokenizer = load_regressor(plm, 3.5).eval(), load_tokenizer(plm)
+    before = score_texts(model, tokenizer, TEXTS)
+    adapters = add_adapters(model, plm)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert score_texts(model, tokenizer, TEXTS) == pytest.approx(before, abs=1e-6)
+    assert {name.split(".")[0] for name in trained} == {"pooler", "classifier", model.base_model_prefix}
+    assert all("lora_" in name for name in trained if name.startswith(model.base_model_prefix))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    moved = score_texts(model, tokenizer, TEXTS)
+    assert moved != pytest.approx(before, abs=1e-3)
+    adapters.merge_and_unload()
+    assert score_texts(model, tokenizer, TEXTS) == pytest.approx(moved, abs=1e-5)
+    assert not any("lora_" in name for name, _ in model.named_parameters())
+
+
+def test_a_checkpoint_holds_what_is_trained_and_is_continued(
+    prepared: Prepared, tiny_deberta: Path, tmp_path: Path
+) -> None:
+    def rows(name: str) -> pd.DataFrame:
+        return pd.read_csv(tmp_path / name / "history.csv").drop(columns="seconds")
+
+    constant = {"schedule": "constant", "warmup": 0.0}
+    run(prepared, recipe(tiny_deberta, epochs=2, **constant), tmp_path / "a", keep_checkpoints=True, save_model=False)
+    last = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    names = torch.load(last, weights_only=True)["state_dict"]
+    assert all("lora_" in name or not name.startswith("model.deberta") for name in names)
+    run(prepared, recipe(tiny_deberta, epochs=3, **constant), tmp_path / "b", resume=last, save_model=False)
+    assert rows("b")["step"].tolist() == [3, 6, 9]
+    with pytest.raises(InputError, match=r"of another encoder, or of another plm\.train"):
+        run(prepared, recipe(tiny_deberta, "full", epochs=3), tmp_path / "c", resume=last)
+
+
+def test_adapters_count_in_the_fingerprint_where_there_are_some(prepared: Prepared, tiny_deberta: Path) -> None:
+    def found(train: str, rank: int) -> str:
+        return fingerprint_of(prepared, recipe(tiny_deberta, train, rank))
+
+    assert found("lora", 4) != found("lora", 8)
+    assert found("full", 4) == found("full", 8)
+    assert len({found(train, 4) for train in ("full", "lora", "head")}) == 3
+
+
+def test_what_is_refused(tiny_deberta: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for settings, message in (
+        ({"lora_rank": 0}, "plm.lora_rank: expected a whole number of at least 1, found 0"),
+        ({"lora_alpha": 0}, "plm.lora_alpha: expected a whole number of at least 1, found 0"),
+        ({"train": "adapter"}, "plm.train: expected full, lora or head, found 'adapter'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            replace(PLM(str(tiny_deberta)), **settings)
+    monkeypatch.setattr("invitro.models.settings.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"plm.train=lora: .* pip install 'invitro\[lora\]'"):
+        PLM(str(tiny_deberta), train="lora")
+    assert PLM(str(tiny_deberta)).train == "full"
