@@ -78,6 +78,6 @@ def _unpack(folder: Path, file: str, target: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype="float32"
     )
-    del model.hf_quantizer  # the weights are plain from here on
+    vars(model).pop("hf_quantizer", None)  # the weights are plain now; some versions of transformers drop it themselves
     model.save_pretrained(target)
     AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(target)
