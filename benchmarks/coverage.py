@@ -1,4 +1,4 @@
-"""How often the intervals of `invitro.studies.contrast` hold, and how often its tests find what is not there.
+"""How often the intervals of `invitro.stats.contrast` hold, and how often its tests find what is not there.
 
     python benchmarks/coverage.py                           1,000 null studies of five seeds, and some with an effect
     python benchmarks/coverage.py --regimes --studies 400   2 to 10 seeds, 150 and 500 texts, steady or not
@@ -20,9 +20,9 @@ from null_studies import Regime, Simulated, simulate, truth
 from scipy.special import stdtrit
 
 from invitro.files import write_json
-from invitro.studies.contrast import contrast
-from invitro.studies.resampling import Array, Scores, resampled
-from invitro.studies.statistics import METRICS, compared, holm, interval_of
+from invitro.stats.contrast import contrast
+from invitro.stats.paired import METRICS, compared, holm, interval_of
+from invitro.stats.resampling import Array, Scores, resampled
 
 RESULTS = Path(__file__).parent / "results"
 

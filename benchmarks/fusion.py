@@ -35,13 +35,14 @@ from machine import described
 from scipy import stats
 
 from invitro.application import Application, training_labels
-from invitro.application.third_rater import fitted, word_counts
-from invitro.data import Holdout, Simulator
-from invitro.data.llm_rater import LLMRater
-from invitro.data.raters import FAULTS, CrowdRaters
+from invitro.application.choosing import Material, choose
+from invitro.data import Holdout
+from invitro.data.simulator.corpus import Simulator
+from invitro.data.simulator.crowd import FAULTS, CrowdRaters
+from invitro.data.simulator.llm import LLMRater
 from invitro.files import whole_or_absent, write_json
+from invitro.raters.word_counts import fitted, word_counts
 from invitro.scales import Item, Scale
-from invitro.training.auto import Material, choose
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -21,8 +21,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from invitro.files import write_json
-from invitro.studies.powered import estimates
-from invitro.studies.resampling import Array
+from invitro.stats.powered import estimates
+from invitro.stats.resampling import Array
 
 ROOT = Path(__file__).parents[1]
 # numba looks for the package coverage, and would find coverage.py beside this file.

@@ -22,16 +22,18 @@ from typing import Any
 import yaml
 from machine import described
 
-from invitro.data import NewsEmp18, Simulator, Undivided
-from invitro.labelling import Prompt, Readout
-from invitro.labelling.exchange import Reply, Request, Sampling
+from invitro.data import NewsEmp18, Undivided
+from invitro.data.simulator.corpus import Simulator
+from invitro.engines.base import Readout, Reply, Request, Sampling
+from invitro.engines.vllm import VLLM
+from invitro.labelling import Prompt
 from invitro.labelling.labeller import LOGPROBS
-from invitro.labelling.packaged import PACKAGES
 from invitro.labelling.prompts import Renderer
-from invitro.labelling.replies import Status, parse
+from invitro.labelling.replies import parse
 from invitro.labelling.texts import CorpusTexts
-from invitro.labelling.vllm import VLLM
+from invitro.labels.answers import Status
 from invitro.scales import Item, Scale
+from invitro.weights import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"

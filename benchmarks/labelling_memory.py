@@ -26,13 +26,13 @@ from typing import Any
 import yaml
 from machine import described
 
-from invitro.labelling import Prompt, Readout, Renderer, Sampling
-from invitro.labelling.exchange import Reply, Request
+from invitro.engines.base import Readout, Reply, Request, Sampling
+from invitro.engines.scripted import Scripted
+from invitro.labelling import Prompt, Renderer
 from invitro.labelling.job import Job, run_job, set_info
 from invitro.labelling.labeller import LOGPROBS
-from invitro.labelling.scripted import Scripted
 from invitro.labelling.texts import Text
-from invitro.labels.averages import stored_labels
+from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
 from invitro.scales import Item, Scale
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from invitro.studies.resampling import MEASURES, Array
+from invitro.stats.resampling import MEASURES, Array
 
 DIRECTIONS = 6
 OWN = (0.75, 0.55)  # weights of e and f

@@ -3,7 +3,8 @@
 import yaml
 from support import ROOT
 
-from invitro.labelling import Prompt, Readout, ReplyForm
+from invitro.engines.base import Readout
+from invitro.labelling import Prompt, ReplyForm
 from invitro.scales import Item, Scale
 
 NAMES = ("sympathetic", "moved", "compassionate", "tender", "warm", "softhearted")

@@ -19,7 +19,7 @@ CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / gro
 
 
 def composed(*overrides: str, name: str = "train") -> DictConfig:
-    import invitro.config  # noqa: F401  (registers the resolvers)
+    import invitro.commands  # noqa: F401  (registers the resolvers)
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(name, overrides=list(overrides))

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from invitro.errors import InputError
-from invitro.streams import columns_of, read_rows, write_rows
+from invitro.files import columns_of, read_rows, write_rows
 
 cells = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
 tables = st.lists(st.fixed_dictionaries({"id": cells, "text": cells, "más": cells}), min_size=1, max_size=12)

@@ -21,7 +21,7 @@ load_regressor(plm, 4.0), load_tokenizer(plm)
 FIRST_STEP = """
 import os, sys
 sys.argv, sys.path[0] = ["train.py", *sys.argv[2:]], sys.argv[1]
-import invitro.config.training as training
+import invitro.commands.training as training
 def ends_at_first_step():
     from invitro.training.module import Regressor
     Regressor.training_step = lambda self, batch, batch_idx: os._exit(0)

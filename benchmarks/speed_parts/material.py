@@ -11,7 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, NewsEmp18, Simulator, Undivided
+from invitro.data import DataFolder, Holdout, NewsEmp18, Undivided
+from invitro.data.simulator.corpus import Simulator
 from invitro.labels import LabelSource
 from invitro.models import PLM
 from invitro.scales import Item, Scale

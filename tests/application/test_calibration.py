@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from invitro.application.calibration import calibrated, fitted_mapping
-from invitro.application.third_rater import folds
 from invitro.errors import InputError
+from invitro.raters.word_counts import folds
 
 METHODS = ("moment", "linear", "isotonic")
 NAN = float("nan")

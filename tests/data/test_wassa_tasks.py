@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from invitro.data.wassa_tasks import TASKS, task_texts
+from invitro.data.tasks import TASKS, task_texts
 from invitro.errors import InputError
 
 HEADERS = {

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from support import table_overrides
 
-from invitro.studies.powered import problem
+from invitro.stats.powered import problem
 
 needs_ppi = pytest.mark.skipif(problem() is not None, reason="ppi-python is not installed")
 SMALL = ["data=simulated", "llm=simulated", "data.texts=400"]

@@ -219,7 +219,7 @@ def test_what_is_wrong_is_said_together(run, tmp_path: Path, overrides: list[str
 def test_the_prompt_check_and_what_the_whole_job_takes_from_it(run, tmp_path: Path) -> None:
     log = tmp_path / "asked.jsonl"
     base = ["label.py", "llm=scripted", "data=simulated", "data.texts=150", "data.seed=1", f"llm.engine.log={log}"]
-    priced = "+llm.engine.price={_target_: invitro.labelling.Price, prompt: 100, completion: 100}"
+    priced = "+llm.engine.price={_target_: invitro.engines.base.Price, prompt: 100, completion: 100}"
     dry = run(*base, "experiment=prompt_check", "dry_run=true", priced)
     assert dry.returncode == 0, dry.stderr
     assert dry.stdout.count("would ask        100 requests") == 3

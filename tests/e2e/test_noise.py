@@ -9,7 +9,7 @@ import pytest
 from support import small_corpus, table_overrides
 
 from invitro.metrics import measure
-from invitro.models.scorer import load_scorer
+from invitro.models.scoring import load_scorer
 
 
 def test_two_processes_predict_uncertainty_and_select(

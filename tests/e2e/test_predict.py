@@ -10,15 +10,12 @@ import pytest
 
 from invitro.errors import InputError
 from invitro.models import PLM, TfIdfRidge
-from invitro.models.card import CardFacts
-from invitro.models.folder import load_model, save_model, write_folder
+from invitro.models.folder import CardFacts, load_model, save_model, write_folder
 from invitro.models.linear import EmbeddingModel, TfIdfModel
 from invitro.models.loading import Loaded, load_regressor, load_tokenizer
 from invitro.models.outputs import Distribution, Gaussian
-from invitro.models.predict import Prediction, predict
-from invitro.models.scorer import load_scorer
-from invitro.models.scoring import score_texts
-from invitro.models.submission_file import read_submission
+from invitro.models.scoring import Prediction, load_scorer, predict, score_texts
+from invitro.models.submission import read_submission
 from invitro.scales import Item, Scale
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)

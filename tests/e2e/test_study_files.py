@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from invitro.config.plans import Request, request
+from invitro.commands.plans import Request, request
 from invitro.errors import InputError
 from invitro.studies import read_runs
 from invitro.studies.summary import summarise

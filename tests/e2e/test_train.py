@@ -96,7 +96,7 @@ def test_default_directories_differ_in_the_same_second(corpus_csv: Path, tiny_ro
     from omegaconf import OmegaConf
     from support import ROOT
 
-    import invitro.config  # noqa: F401
+    import invitro.commands  # noqa: F401
 
     directories = set()
     for _ in range(20):

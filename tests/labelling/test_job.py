@@ -13,14 +13,14 @@ import pytest
 from prompting import form, prompt, scale
 
 from invitro.data import Corpus
+from invitro.engines.base import EngineError, Price, Readout, Sampling
+from invitro.engines.scripted import FAULTS, Scripted
 from invitro.errors import InputError
-from invitro.labelling import Prompt, Readout, Renderer, Sampling
-from invitro.labelling.exchange import Price
-from invitro.labelling.job import EngineError, Job, estimate, reparse, run_job, set_info
+from invitro.labelling import Prompt, Renderer
+from invitro.labelling.job import Job, estimate, reparse, run_job, set_info
 from invitro.labelling.labeller import Labelling, dry_run, label
-from invitro.labelling.scripted import FAULTS, Scripted
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text
-from invitro.labels.averages import stored_labels
+from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
 
 FAULTY = {
@@ -260,7 +260,7 @@ def labelling(tmp_path: Path, **changes) -> Labelling:
 
 
 def test_the_report_compares_with_the_crowd(tmp_path: Path) -> None:
-    from invitro.labels.agreement import agreement
+    from invitro.stats.agreement import agreement
 
     (done,) = label(labelling(tmp_path))
     table = a_corpus().table

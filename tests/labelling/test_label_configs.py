@@ -6,8 +6,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from support import ROOT
 
-import invitro.config  # noqa: F401  (registers the resolvers)
-from invitro.labelling import Prompt, Readout, Renderer
+import invitro.commands  # noqa: F401  (registers the resolvers)
+from invitro.engines.base import Readout
+from invitro.labelling import Prompt, Renderer
 from invitro.labelling.texts import Text
 from invitro.labels import LabelSource
 from invitro.scales import Scale
@@ -34,7 +35,7 @@ def test_every_llm(llm: str) -> None:
         assert llm in ("simulated", "ensemble")
         return
     assert (cfg.llm.engine.model, cfg.llm.engine.revision) == ("another", None)
-    if not cfg.llm.engine._target_.startswith("invitro.labelling.vllm"):
+    if not cfg.llm.engine._target_.startswith("invitro.engines.vllm"):
         assert instantiate(cfg.llm.engine, _convert_="all").model == "another"
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from invitro.labelling.exchange import Usage
-from invitro.labelling.progress import Progress
+from invitro.engines.base import Usage
+from invitro.labelling.job import Progress
 
 BAR = re.compile(
     r"(?P<n>\d+)/(?P<total>\d+) \[(?P<spent>[\d:]+)<(?P<left>[\d:?]+),\s+(?P<rate>[\d.?]+)(label/s|s/label), "
@@ -84,7 +84,7 @@ def test_the_bar_on_a_terminal_killed_and_begun_again(tmp_path: Path) -> None:
     command = [
         sys.executable, str(ROOT / "label.py"), "llm=scripted", "data=simulated", f"data.texts={texts}",
         "readout=digits", "llm.engine.concurrency=4", "llm.engine.delay=0.03",
-        "+llm.engine.price={_target_: invitro.labelling.Price, prompt: 1000, completion: 1000}",
+        "+llm.engine.price={_target_: invitro.engines.base.Price, prompt: 1000, completion: 1000}",
     ]  # fmt: skip
     first = Terminal(command, tmp_path)
     shown = first.read(until=60)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from prompting import HERE, form, prompt, scale
 from support import ROOT
 
+from invitro.engines.base import Readout
 from invitro.errors import InputError
-from invitro.labelling import Prompt, Readout, Renderer
-from invitro.labelling.languages import language_of
-from invitro.labelling.prompts import BEGIN, END, fenced, harmless
+from invitro.labelling import Prompt, Renderer
+from invitro.labelling.prompts import BEGIN, END, fenced, harmless, language_of
 from invitro.labelling.texts import Example, Text
 
 WRITER = {"gender": "2", "age": "33", "income": "50000"}

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prompting import NAMES, form, scale
 
+from invitro.engines.base import Readout, Reply, Request, Sampling, TokenChoice
 from invitro.errors import InputError
-from invitro.labelling import Readout, ReplyForm, Status
-from invitro.labelling.exchange import Reply, Request, Sampling, TokenChoice
+from invitro.labelling import ReplyForm, Status
 from invitro.labelling.replies import parse
 
 REQUEST = Request("key", "t", (), Sampling())

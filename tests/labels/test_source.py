@@ -9,8 +9,8 @@ import pytest
 from invitro.data import DataFolder
 from invitro.errors import InputError
 from invitro.labels import LabelSource
+from invitro.labels.answers import Answer, SetInfo, Use, text_hash
 from invitro.labels.store import LabelStore
-from invitro.labels.stored import Answer, SetInfo, Use, text_hash
 from invitro.scales import Item, Scale
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"), Item("tender", "tender")), 1, 7)

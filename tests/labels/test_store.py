@@ -11,9 +11,9 @@ import pytest
 from support import ROOT
 
 from invitro.errors import InputError
-from invitro.labels.averages import stored_labels
+from invitro.labels.answers import Answer, SetInfo, Use, pieces
+from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
-from invitro.labels.stored import Answer, SetInfo, Use, pieces
 from invitro.scales import Item, Scale
 
 SCALE = Scale("s", "empathy", (Item("warm", "warm"), Item("tender", "tender")), 1, 7)
@@ -85,7 +85,7 @@ def test_samples_are_averaged_with_their_spread(store: LabelStore) -> None:
 
 
 def test_spreads_of_samples_add_up() -> None:
-    from invitro.labels.averages import _averaged
+    from invitro.labels.source import _averaged
 
     label, spread = _averaged([(3.0, 1.0), (5.0, 2.0)])
     assert (label, spread) == (4.0, pytest.approx(math.sqrt((1 + 4) / 2 + 1)))
@@ -165,7 +165,7 @@ def test_two_processes_write_one_store(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from invitro.labels.store import LabelStore\n"
-        "from invitro.labels.stored import Answer, SetInfo, Use\n"
+        "from invitro.labels.answers import Answer, SetInfo, Use\n"
         f"info = SetInfo(*{INFO.identity!r})\n"
         "me = sys.argv[2]\n"
         "with LabelStore(sys.argv[1]) as store:\n"

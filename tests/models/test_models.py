@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from invitro.errors import InputError
 from invitro.models import PLM
-from invitro.models.card import CardFacts
 from invitro.models.features import FeatureCache, check_head, head_modules
-from invitro.models.folder import load_model, save_model
+from invitro.models.folder import CardFacts, load_model, save_model
 from invitro.models.loading import Loaded, load_regressor, load_tokenizer, output_layer
 from invitro.models.scoring import score_texts
 from invitro.models.tokens import length_batches, pad, random_batches, tokenise

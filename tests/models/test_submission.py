@@ -12,9 +12,8 @@ from invitro.errors import InputError
 from invitro.models import TfIdfRidge
 from invitro.models.folder import write_folder
 from invitro.models.linear import TfIdfModel
-from invitro.models.scorer import load_scorer
-from invitro.models.submission import Submission, submit
-from invitro.models.submission_file import MEMBER, read_submission, submission_problems, write_archive
+from invitro.models.scoring import load_scorer
+from invitro.models.submission import MEMBER, Submission, read_submission, submission_problems, submit, write_archive
 from invitro.scales import Item, Scale
 
 TEXTS = ["sad and moved", "bored by news", "tender and warm", "nothing at all", "moved moved news", "warm sad bored"]

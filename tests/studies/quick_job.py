@@ -17,8 +17,7 @@ from omegaconf import DictConfig
 
 from invitro.files import write_json, write_text
 from invitro.training import record
-from invitro.training.jobs import is_held, jobs, kin, write_job
-from invitro.training.sharing import alone
+from invitro.training.multirun import alone, is_held, jobs, kin, write_job
 
 NODE = {"value": 0, "seed": 0, "seconds": 0.0, "dies": -1, "fails": -1, "launch": "l", "fail_fast": False, "runs": "."}
 ConfigStore.instance().store(name="quick", node=NODE)

@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from invitro.application import Application, divide, training_labels
-from invitro.studies.resampling import resampled
+from invitro.stats.resampling import resampled
 
 SEEDS = (0, 42, 100, 999, 1234)
 APPLICATIONS = {
@@ -262,7 +262,7 @@ def _config(arm: Arm, seed: int, application: Application) -> dict[str, Any]:
             "augmentation": application.augmentation,
         },
         "fit": {"epochs": arm.limit, "start_epoch": 5, "patience": arm.patience, "checkpoint": "best"},
-        "data": {"_target_": "invitro.data.Simulator", "name": "simulated", "seed": 0},
+        "data": {"_target_": "invitro.data.simulator.corpus.Simulator", "name": "simulated", "seed": 0},
         "scale": {"name": "batson_empathy", "construct": "empathy", "low": 1, "high": 7, "aggregation": "mean"},
         "llm": {"name": "simulated"},
         "prompt": {"name": "scale_aware"},

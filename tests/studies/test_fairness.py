@@ -9,17 +9,26 @@ import pytest
 from studies.records import Arm, Texts, write_records
 from studies.reported import reported
 
-from invitro.data import Holdout, Simulator
-from invitro.data.raters import CrowdRaters
+from invitro.data import Holdout
+from invitro.data.simulator.corpus import Simulator
+from invitro.data.simulator.crowd import CrowdRaters
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
-from invitro.studies.bands import LEAST
-from invitro.studies.fairness import Fairness, GroupRow, Measured, fairness
-from invitro.studies.fairness_records import GroupTable, group_tables, label_pairs, prediction_pairs
+from invitro.stats.paired import holm, interval_of
+from invitro.studies.groups import (
+    LEAST,
+    Fairness,
+    GroupRow,
+    GroupTable,
+    Measured,
+    fairness,
+    group_tables,
+    label_pairs,
+    prediction_pairs,
+)
+from invitro.studies.report.files import write_tables
+from invitro.studies.report.groups import group_section
 from invitro.studies.runs import read_runs
-from invitro.studies.statistics import holm, interval_of
-from invitro.studies.tables_fairness import group_section
-from invitro.studies.tables_text import write_tables
 
 SCALE = Scale("batson_empathy", "empathy", tuple(Item(name, name) for name in ("warm", "moved", "tender")), 1, 7)
 
@@ -235,7 +244,7 @@ def test_no_demographics_no_section(tmp_path: Path) -> None:
 
 def test_a_fixed_interval_is_that_of_the_report() -> None:
     """One group that holds everybody is measured as a configuration is."""
-    from invitro.studies.resampling import resampled
+    from invitro.stats.resampling import resampled
 
     one = noisy(groups=1)
     (found,) = fairness([one], resamples=300).rows

@@ -17,10 +17,9 @@ from studies.reported import Reported, reported
 
 from invitro import charts
 from invitro.errors import InputError
-from invitro.studies.figures import figures
-from invitro.studies.figures_groups import LEAST, banded, mean_with_interval
-from invitro.studies.figures_parts import thinned, wrapped
-from invitro.studies.figures_predictions import MOST, mean_predictions
+from invitro.studies.figures.base import thinned, wrapped
+from invitro.studies.figures.collection import figures
+from invitro.studies.figures.predictions import LEAST, MOST, banded, mean_predictions, mean_with_interval
 from invitro.studies.runs import read_runs
 
 METRICS = ("pcc", "ccc", "rmse")

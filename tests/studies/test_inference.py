@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from invitro.data import DataFolder, Simulator, Table, Undivided
+from invitro.data import DataFolder, Table, Undivided
+from invitro.data.simulator.corpus import Simulator
 from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.scales import Item, Scale
+from invitro.stats.powered import CLASSICAL, NAIVE, POWERED, estimates, problem
 from invitro.studies.inference import ALL_CROWD, TRUTH, Inference, Material, drawn, infer, material
-from invitro.studies.powered import CLASSICAL, NAIVE, POWERED, estimates, problem
 
 pytestmark = pytest.mark.skipif(problem() is not None, reason="ppi-python is not installed")
 

@@ -18,7 +18,7 @@ from support import ROOT
 from invitro.files import write_json
 from invitro.studies import read_runs
 from invitro.studies.launch import quoted
-from invitro.training.jobs import STUDY
+from invitro.training.multirun import STUDY
 
 SCRIPT = ROOT / "tests" / "studies" / "quick_job.py"
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")

@@ -7,7 +7,7 @@ import pytest
 from support import ROOT
 
 from invitro.errors import InputError
-from invitro.studies.published import published_numbers, read_published
+from invitro.studies.summary import published_numbers, read_published
 
 TABLE: dict[str, Any] = {
     "source": "somewhere",

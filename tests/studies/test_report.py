@@ -16,10 +16,10 @@ from studies.reported import Reported, reported
 
 from invitro import charts
 from invitro.errors import InputError
-from invitro.studies.health import findings
-from invitro.studies.report import write_report
-from invitro.studies.report_facts import data_facts, duration, environment_facts, failures
-from invitro.studies.report_words import found
+from invitro.studies.health.checks import findings
+from invitro.studies.report.facts import data_facts, duration, environment_facts, failures
+from invitro.studies.report.page import write_report
+from invitro.studies.report.words import found
 
 
 class Page(HTMLParser):

@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from invitro.studies.report_method import method
-from invitro.studies.report_words import found
+from invitro.studies.report.words import found, method
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
 from invitro.studies.wording import configuration, leading, listed, number, p_value, plain, same, share, unbroken

@@ -12,7 +12,7 @@ import yaml
 from invitro.errors import InputError
 from invitro.files import write_json
 from invitro.studies import read_runs
-from invitro.training.jobs import STUDY, write_job
+from invitro.training.multirun import STUDY, write_job
 from invitro.training.record import write_failure
 
 CONFIG: dict[str, Any] = {

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from studies.records import SEEDS, Arm, Texts, alpha_arms, write_records
 
+from invitro.stats.paired import METRICS, holm, paired_difference
 from invitro.studies.runs import Runs, read_runs
-from invitro.studies.statistics import METRICS, holm, paired_difference
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary, summarise
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from invitro.studies.report.files import escape, latex, markdown, write_tables
+from invitro.studies.report.table import Column, Table
+from invitro.studies.report.tables import differences_table, metrics_table, published_table, runs_table
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
-from invitro.studies.tables import differences_table, metrics_table, published_table, runs_table
-from invitro.studies.tables_parts import Column, Table
-from invitro.studies.tables_text import escape, latex, markdown, write_tables
 
 STUDY = Study("alpha", "Alpha & co", "Which?", metrics=("ccc", "rmse"), choose="alpha", baseline={"alpha": "inf"})
 NAN = float("nan")

@@ -7,7 +7,7 @@ from studies.records import Arm
 from studies.reported import reported
 
 from invitro.studies.distributions import after, distance, labels_of
-from invitro.studies.tables_distances import distances_table
+from invitro.studies.report.tables import distances_table
 
 
 def test_distances_stand_beside_the_metrics(tmp_path: Path) -> None:

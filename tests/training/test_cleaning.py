@@ -11,7 +11,7 @@ from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.scales import Item, Scale
 from invitro.training import Prepared, prepare
-from invitro.training.cleaning import cleaned, label_issues
+from invitro.training.prepare import cleaned, label_issues
 
 pytest.importorskip("cleanlab", reason="the extra cleanlab is not installed")
 
@@ -53,7 +53,7 @@ def test_wrong_labels_are_found() -> None:
 
 def test_counts_are_those_of_the_texts_that_stay(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     table = prepared.labels.table
-    monkeypatch.setattr("invitro.training.cleaning.label_issues", lambda *_: np.arange(len(table)) % 3 == 0)
+    monkeypatch.setattr("invitro.training.prepare.label_issues", lambda *_: np.arange(len(table)) % 3 == 0)
     found = cleaned(prepared, "cleanlab", 0)
     labels = found.labels
     left = table[np.arange(len(table)) % 3 != 0].reset_index(drop=True)

@@ -12,11 +12,11 @@ from support import small_corpus
 from invitro.application import Application
 from invitro.data import DataFolder, Holdout, Table, Undivided
 from invitro.labels import LabelSource
+from invitro.labels.answers import Answer, SetInfo, Use, text_hash
 from invitro.labels.store import LabelStore
-from invitro.labels.stored import Answer, SetInfo, Use, text_hash
 from invitro.scales import Item, Scale
 from invitro.training import Prepared, prepare
-from invitro.training.costs import device_name, llm_use, processor_seconds
+from invitro.training.record import device_name, llm_use, processor_seconds
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
 ITEMS = '{"names": ["warm"], "low": 1, "high": 7, "aggregation": "mean"}'

@@ -19,11 +19,10 @@ from invitro.models import PLM
 from invitro.models.loading import load_regressor, load_tokenizer
 from invitro.scales import Item, Scale
 from invitro.training import Fit, Prepared, prepare
-from invitro.training.datamodule import TextsDataModule
-from invitro.training.inputs import TokenInputs
+from invitro.training.data import TextsDataModule, TokenInputs
 from invitro.training.loggers import NoLogger, RunInfo
 from invitro.training.module import Regressor, schedule_of
-from invitro.training.plan import Place, Recipe, Result
+from invitro.training.recipe import Place, Recipe, Result
 from invitro.training.run import train
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)

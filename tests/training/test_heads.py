@@ -19,7 +19,7 @@ from invitro.models import PLM
 from invitro.scales import Item, Scale
 from invitro.training import Fit, Prepared, prepare
 from invitro.training.loggers import CSV, NoLogger, RunInfo
-from invitro.training.plan import Place, Recipe, Result
+from invitro.training.recipe import Place, Recipe, Result
 from invitro.training.run import fingerprint_of, train
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)

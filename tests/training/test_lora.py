@@ -24,7 +24,7 @@ from invitro.models.scoring import score_texts
 from invitro.scales import Item, Scale
 from invitro.training import Fit, Prepared, prepare
 from invitro.training.loggers import NoLogger, RunInfo
-from invitro.training.plan import Place, Recipe, Result
+from invitro.training.recipe import Place, Recipe, Result
 from invitro.training.run import fingerprint_of, train
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)

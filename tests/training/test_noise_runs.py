@@ -17,13 +17,13 @@ from invitro.data import DataFolder, Holdout, Published, Table
 from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
-from invitro.models.scorer import load_scorer
+from invitro.models.scoring import load_scorer
 from invitro.scales import Item, Scale
 from invitro.training import Fit, Prepared, prepare
-from invitro.training.floor import ridge
+from invitro.training.baseline import ridge
 from invitro.training.loggers import NoLogger, RunInfo
 from invitro.training.module import Regressor
-from invitro.training.plan import Place, Recipe, Result
+from invitro.training.recipe import Place, Recipe, Result
 from invitro.training.run import fingerprint_of, train
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
@@ -176,7 +176,7 @@ def test_selection_learns_from_the_texts_of_smallest_loss(
 def test_cleaning_is_counted_and_recorded(prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cleanlab", reason="the extra cleanlab is not installed")
     wrong = np.arange(len(prepared.labels.table)) % 5 == 0
-    monkeypatch.setattr("invitro.training.cleaning.label_issues", lambda *_: wrong)
+    monkeypatch.setattr("invitro.training.prepare.label_issues", lambda *_: wrong)
     result = trained(prepared, recipe(TfIdfRidge(), clean="cleanlab"), tmp_path)
     assert result.metrics["train"]["cleaned"] == wrong.sum()
     assert result.metrics["train"]["size"] == (~wrong).sum() == len(pd.read_csv(tmp_path / "labels.csv"))

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from invitro.application import Application
-from invitro.data import DEMOGRAPHICS, DataFolder, Holdout, Reader, Simulator, Table
+from invitro.data import DEMOGRAPHICS, DataFolder, Holdout, Reader, Table
+from invitro.data.simulator.corpus import Simulator
 from invitro.labels import LabelSource
 from invitro.scales import Item, Scale
 from invitro.training import prepare

@@ -23,19 +23,12 @@ from invitro.models.folder import load_model
 from invitro.models.scoring import score_texts
 from invitro.scales import Item, Scale
 from invitro.training import Fit, Prepared, prepare
-from invitro.training.comparison import comparison
-from invitro.training.datamodule import EvaluationBatches, Texts, TrainingBatches
-from invitro.training.jobs import jobs, write_job
+from invitro.training.data import EvaluationBatches, Texts, TrainingBatches
 from invitro.training.loggers import NoLogger, RunInfo
 from invitro.training.module import Regressor
-from invitro.training.plan import Place, Recipe, Result
-from invitro.training.record import (
-    claim,
-    failure_directory,
-    finished_run,
-    settle,
-    write_failure,
-)
+from invitro.training.multirun import comparison, jobs, write_job
+from invitro.training.recipe import Place, Recipe, Result
+from invitro.training.record import claim, failure_directory, finished_run, settle, write_failure
 from invitro.training.results import TrainingError, summary
 from invitro.training.run import check_resume, fingerprint_of, train
 

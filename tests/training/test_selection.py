@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from invitro.training import Fit
-from invitro.training.selection import SmallLossSelection, kept_of, small_loss_factor
+from invitro.training.callbacks import SmallLossSelection, kept_of, small_loss_factor
 
 
 def test_the_smallest_losses_are_kept_with_steps_as_large_as_before() -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from invitro.errors import InputError
-from invitro.training.weights import mean_one
+from invitro.training.data import mean_one
 
 
 def table(*weights: float) -> pd.DataFrame:

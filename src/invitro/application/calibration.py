@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 
-from invitro.application.third_rater import folds
 from invitro.errors import InputError
+from invitro.raters.word_counts import folds
 
 Floats = npt.NDArray[np.float64]
 Mapping = Callable[[Floats], Floats]

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from invitro.application.correction import corrected, on_the_crowds_scale
-from invitro.application.fusion import Bools
+from invitro.application.fusion import Bools, corrected, on_the_crowds_scale
 from invitro.application.policy import NO_POOL, SET_ASIDE, UNLABELLED, Application, seeded_share
 from invitro.errors import InputError
 

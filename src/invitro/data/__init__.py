@@ -6,9 +6,8 @@ from invitro.data.newsemp18 import NewsEmp18
 from invitro.data.newsemp22 import NewsEmp22
 from invitro.data.newsemp23 import NewsEmp23
 from invitro.data.newsemp24 import NewsEmp24
-from invitro.data.reader import DataFolder, Reader, Split
-from invitro.data.shared_texts import refuse_shared_texts
-from invitro.data.simulator import Simulator
+from invitro.data.reader import DataFolder, Reader, Split, refuse_shared_texts
+from invitro.data.simulator.corpus import Simulator
 from invitro.data.splits import Holdout, KFold, Published, Undivided
 from invitro.data.table import Table
 

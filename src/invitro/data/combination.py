@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from invitro.data.corpus import Corpus
-from invitro.data.reader import Reader, Split
-from invitro.data.shared_texts import same_text
+from invitro.data.reader import Reader, Split, same_text
 from invitro.errors import refuse_if_any
 from invitro.scales import Scale
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 from sklearn.model_selection import KFold as PlainKFold
 
 from invitro.data.corpus import SPLITS
-from invitro.data.shared_texts import same_text
+from invitro.data.reader import same_text
 from invitro.errors import InputError, refuse_if_any
 
 Rows = npt.NDArray[np.intp]

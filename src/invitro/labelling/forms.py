@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from invitro.engines.base import Constraint, Readout
 from invitro.errors import refuse_if_any
-from invitro.labelling.exchange import Constraint, Readout
 from invitro.scales import Scale
 
 OVERALL = "score"

@@ -1,30 +1,77 @@
 """The labelling job: asks what the store does not know, and stores every reply when it arrives."""
 
+import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
 
+from tqdm import tqdm
+
+from invitro.engines.base import EngineError, Reply, Request, Sampling, TokenChoice, Usage
 from invitro.errors import InputError
-from invitro.labelling.exchange import Reply, Request, Sampling, TokenChoice
 from invitro.labelling.forms import ReplyForm
-from invitro.labelling.progress import Progress
-from invitro.labelling.questions import RETRY_TEMPERATURE, Job, is_wanted, of_text, request_key, retried, set_info
-from invitro.labelling.replies import Parsed, Status, parse
+from invitro.labelling.questions import Job, is_wanted, of_text, retried
+from invitro.labelling.replies import Parsed, parse
 from invitro.labelling.reports import Estimate, JobReport
 from invitro.labelling.texts import Text
+from invitro.labels.answers import Answer, Status, StoredSet, Use, pieces
 from invitro.labels.store import LabelStore
-from invitro.labels.stored import Answer, StoredSet, Use, pieces
 
-__all__ = [
-    "RETRY_TEMPERATURE", "EngineError", "Job", "estimate", "reparse", "request_key", "run_job", "set_info",
-]  # fmt: skip
+
+class Progress:
+    """A bar that counts labels; a context manager.
+
+    What earlier runs left is there from the start and says nothing about this run's speed: the time left follows from
+    what is asked now.
+
+    Args:
+        total: labels wanted, where that is known.
+        shown: whether there is a bar; None shows it on a terminal.
+    """
+
+    def __init__(self, total: int | None, shown: bool | None) -> None:
+        disable = None if shown is None else not shown
+        self._bar: Any = tqdm(total=total, unit="label", disable=disable, **_size())
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def found(self, labels: int) -> None:
+        """Count labels that nobody has to be asked for."""
+        if labels and not self._bar.disable:
+            # All three, so that they are taken for no work of this run, in its mean speed as in its recent one.
+            self._bar.initial += labels
+            self._bar.n += labels
+            self._bar.last_print_n += labels
+
+    def answered(self, labels: int, usage: Usage) -> None:
+        """Count labels that an answer settled, usable or not, and show what this run has used so far."""
+        if not self._bar.disable:
+            seconds = self._bar.format_dict["elapsed"]
+            speed = usage.completion_tokens / seconds if seconds else 0.0
+            self._bar.set_postfix_str(f"{speed:.0f} tokens/s, ${usage.cost:.2f}", refresh=False)
+        self._bar.update(labels)
+
+
+def _size() -> dict[str, int]:
+    """Return a size for the bar where the terminal tells none; tqdm then takes it for one without room."""
+    try:
+        columns, rows = os.get_terminal_size(sys.stderr.fileno())
+    except (OSError, ValueError):  # no terminal
+        return {}
+    return {} if columns and rows else {"ncols": 80, "nrows": 24}
+
 
 CHUNK = 128  # texts that are looked up in the store at a time
 ERRORS_IN_A_ROW = 25  # then it is the engine that fails, and not one text
-
-
-class EngineError(RuntimeError):
-    """The engine answers nothing any more; what it answered before is stored."""
 
 
 @dataclass

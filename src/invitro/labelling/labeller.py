@@ -10,25 +10,50 @@ from typing import Any
 import pandas as pd
 
 from invitro.data import Corpus, Reader
+from invitro.engines.base import Engine, Readout, Sampling
 from invitro.errors import InputError, not_whole, out_of_range, refuse_if_any
-from invitro.files import SUFFIXES
-from invitro.labelling.datasheet import write_datasheet
-from invitro.labelling.exchange import Engine, Readout, Sampling
-from invitro.labelling.exports import export, exported
+from invitro.files import SUFFIXES, suffix_of, whole_or_absent
 from invitro.labelling.forms import ReplyForm
-from invitro.labelling.job import RETRY_TEMPERATURE, Job, estimate, reparse, run_job, set_info
-from invitro.labelling.parts import chosen, parts
+from invitro.labelling.job import estimate, reparse, run_job
 from invitro.labelling.prompts import Prompt, Renderer
-from invitro.labelling.remarks import published_already, untranslated
-from invitro.labelling.reports import Estimate, JobReport, agreement_lines
-from invitro.labelling.texts import CorpusTexts, Example, Shots, Text
-from invitro.labels.agreement import Agreement, agreement
-from invitro.labels.averages import stored_labels
+from invitro.labelling.questions import RETRY_TEMPERATURE, Job, set_info
+from invitro.labelling.reports import Estimate, JobReport, agreement_lines, write_datasheet
+from invitro.labelling.texts import CorpusTexts, Example, Shots, Text, chosen, parts
 from invitro.labels.labelset import LabelSet
+from invitro.labels.published import published_sets
+from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
 from invitro.scales import Scale
+from invitro.stats.agreement import Agreement, agreement
 
 log = logging.getLogger(__name__)
+
+
+def export(table: pd.DataFrame, path: Path) -> None:
+    """Write labels; Parquet, CSV, TSV or JSONL by suffix."""
+    suffix = suffix_of(path)
+    with whole_or_absent(path) as temporary:
+        if suffix == ".parquet":
+            table.to_parquet(temporary, index=False)
+        elif suffix == ".jsonl":
+            table.to_json(temporary, orient="records", lines=True, force_ascii=False)
+        else:
+            table.to_csv(temporary, index=False, sep="\t" if suffix == ".tsv" else ",")
+
+
+def exported(table: pd.DataFrame, labels: LabelSet, construct: str, prefix: str) -> pd.DataFrame:
+    """Return the exported rows: ids, ``llm_<construct>``, spread, item scores; one a text, blank without a label."""
+    columns = [name for name in labels.labels.columns if name.startswith("llm_") and name != "llm_label"]
+    of_texts = labels.labels.reindex(table["text_id"])
+    out = pd.DataFrame({"text_id": (prefix + table["text_id"]).to_numpy()})
+    out[f"llm_{construct}"] = of_texts["llm_label"].to_numpy()
+    if of_texts["spread"].notna().any():
+        out["spread"] = of_texts["spread"].to_numpy()
+    for name in columns:
+        if name not in out:  # an item may be called as the construct is
+            out[name] = of_texts[name].to_numpy()
+    return out
+
 
 LOGPROBS = 20
 """Alternatives asked for by the `expected` readout: as many as common servers give."""
@@ -240,3 +265,29 @@ def _agreement(table: pd.DataFrame, labels: LabelSet) -> Agreement | None:
     if both.sum() < 2:
         return None
     return agreement(crowd[both], llm[both], table["group_id"].to_numpy()[both], ("crowd", "llm"))
+
+
+def published_already(what: "Labelling", corpus: str) -> Iterator[str]:
+    """Say that labels by this model with this prompt are published, where that is so."""
+    wanted = (corpus, what.llm, what.prompt.name, what.scale.name)
+    for one in published_sets():
+        if (one.corpus, one.llm, one.prompt, one.scale) == wanted:
+            yield (
+                f"{one.name}: labels of this name are published already ({one.licence}); train.py and report=true find "
+                "them without a question to any model. What is asked now makes another set, and train.py will want to "
+                "know which: llm.set_id=published, or the id of the new one"
+            )
+
+
+def untranslated(what: "Labelling") -> Iterator[str]:
+    """Say in which of the prompt's languages the scale has no words of its own, and is asked in the file's instead.
+
+    The first language is the one that prompts and scales are written in.
+    """
+    without = [one for one in what.prompt.languages[1:] if one not in what.scale.translations]
+    if without:
+        yield (
+            f"scale={what.scale.name} has no words in {', '.join(without)}: prompt={what.prompt.name} gives its task "
+            "in the text's language there, and the questionnaire as the scale's file has it; translations of the scale "
+            "change that"
+        )

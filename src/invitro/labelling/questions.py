@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from invitro.engines.base import Engine, Readout, Request, Sampling
 from invitro.errors import InputError
-from invitro.labelling.exchange import Engine, Readout, Request, Sampling
 from invitro.labelling.prompts import Messages, Renderer
-from invitro.labelling.replies import Status
 from invitro.labelling.texts import Example, Text
+from invitro.labels.answers import SetInfo, Status, Use, text_hash
 from invitro.labels.store import LabelStore
-from invitro.labels.stored import SetInfo, Use, text_hash
 
 RETRY_TEMPERATURE = 0.7
 RETRY_SEED = 1_000_003

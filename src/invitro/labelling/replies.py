@@ -1,15 +1,80 @@
 """What a valid reply looks like, and how one is read: every reply becomes scores or a status, never a guess."""
 
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from invitro.labelling.exchange import Readout, Reply
-from invitro.labelling.expectation import ItemDistribution, distributions, spread_of
+from invitro.engines.base import Readout, Reply, TokenChoice
 from invitro.labelling.forms import ReplyForm
+from invitro.labels.answers import Status
+
+DIGITS = "0123456789"
+
+
+@dataclass(frozen=True)
+class ItemDistribution:
+    """Mean and variance of one item's distribution, in the item's units and their square."""
+
+    mean: float
+    variance: float
+
+
+def distributions(tokens: Sequence[TokenChoice], start: int, end: int, valid: range) -> list[ItemDistribution]:
+    """Return the distribution behind each digit of a reply.
+
+    Args:
+        tokens: the reply's tokens; together they are its text.
+        start: where in that text the digits begin, in characters.
+        end: where they end.
+        valid: the valid digits.
+
+    Returns:
+        One distribution a digit, in order; shorter where alternatives hold no valid digit at all.
+    """
+    found = []
+    for choice, positions in _digit_tokens(tokens, start, end):
+        for position in positions:
+            weights = _weights(choice, position, valid)
+            total = math.fsum(weights.values())
+            if total <= 0.0:
+                continue
+            mean = math.fsum(digit * weight for digit, weight in weights.items()) / total
+            square = math.fsum(weight * (digit - mean) ** 2 for digit, weight in weights.items()) / total
+            # Rounding may carry a mean past a bound by 1e-16, which a check of ranges would refuse.
+            found.append(ItemDistribution(min(max(mean, valid.start), valid.stop - 1), square))
+    return found
+
+
+def spread_of(items: Sequence[ItemDistribution], total: bool) -> float:
+    """Return the standard deviation of the items' mean, or of their `total`."""
+    spread = math.sqrt(math.fsum(item.variance for item in items))
+    return spread if total else spread / len(items)
+
+
+def _digit_tokens(tokens: Sequence[TokenChoice], start: int, end: int) -> Iterator[tuple[TokenChoice, range]]:
+    """Yield tokens that hold digits between `start` and `end`, and which of a token's own digits these are."""
+    offset = 0
+    for choice in tokens:
+        inside = [start <= offset + place < end for place, sign in enumerate(choice.token) if sign in DIGITS]
+        offset += len(choice.token)
+        if any(inside):
+            yield choice, range(inside.index(True), len(inside))
+
+
+def _weights(choice: TokenChoice, position: int, valid: range) -> dict[int, float]:
+    """Return the probability that each valid digit stands at `position` of the token's digits, not normalised."""
+    weights = dict.fromkeys(valid, 0.0)
+    for token, logprob in choice.alternatives:
+        digits = token.strip(" \t\n,;")
+        if digits and all(sign in DIGITS for sign in digits) and len(digits) > position:
+            digit = int(digits[position])
+            if digit in weights:
+                weights[digit] += math.exp(min(logprob, 0.0))
+    return weights
+
 
 REFUSALS = re.compile(
     r"\b(i(?:'|’)?m sorry|i am sorry|i apologi[sz]e|i (?:can(?:'|’)?t|cannot|can not|won(?:'|’)?t)"
@@ -19,19 +84,6 @@ REFUSALS = re.compile(
 )
 FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 LAST_LINE = re.compile(r"(?:\A|\n)[ \t]*scores:[ \t]*([^\n]*)\Z", re.IGNORECASE)
-
-
-class Status(StrEnum):
-    """What became of a question. All but ``ok`` leave the text unlabelled, and all keep the raw reply."""
-
-    OK = "ok"
-    OUT_OF_RANGE = "out_of_range"
-    MISSING_ITEMS = "missing_items"
-    EXTRA_ITEMS = "extra_items"
-    TRUNCATED = "truncated"
-    REFUSED = "refused"
-    UNPARSEABLE = "unparseable"
-    ERROR = "error"
 
 
 @dataclass(frozen=True)
@@ -65,7 +117,7 @@ def parse(reply: Reply, form: ReplyForm) -> Parsed:
     """Read a reply; whatever it holds, the result is scores within bounds or a status that says why not.
 
     For ``expected`` the item scores are means of distributions and `Parsed.spread` is the score's standard deviation:
-    see `invitro.labelling.expectation`.
+    see `invitro.labelling.replies`.
     """
     if reply.finish == "error":
         return Parsed(Status.ERROR, detail=reply.error or "the engine gave no reason")

@@ -3,7 +3,6 @@
 Only the settings are imported here; the modules that need torch are imported by whoever uses them.
 """
 
-from invitro.models.floors import EmbeddingRidge, TfIdfRidge
-from invitro.models.settings import PLM
+from invitro.models.settings import PLM, EmbeddingRidge, TfIdfRidge
 
 __all__ = ["PLM", "EmbeddingRidge", "TfIdfRidge"]

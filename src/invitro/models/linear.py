@@ -15,8 +15,8 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from invitro.errors import InputError
 from invitro.files import write_json
 from invitro.models.features import pooled
-from invitro.models.floors import TfIdfRidge
 from invitro.models.outputs import Floats, Scored
+from invitro.models.settings import TfIdfRidge
 from invitro.models.tokens import length_batches, pad, tokenise
 
 WEIGHTS, VOCABULARY, ENCODER = "weights.safetensors", "vocabulary.json", "encoder"

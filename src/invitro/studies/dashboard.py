@@ -10,7 +10,7 @@ from typing import Any
 
 from invitro.errors import InputError
 from invitro.files import write_json
-from invitro.studies.figures import Figure
+from invitro.studies.figures.base import Figure
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from invitro.studies.study import canonical
-from invitro.training.jobs import JOB, Job, as_mapping, read_job
+from invitro.training.multirun import JOB, Job, as_mapping, read_job
 from invitro.training.record import METRICS, REPLACED
 
 LAUNCH = "launch.json"
@@ -34,7 +34,7 @@ class Found:
     Args:
         directory: where it was started; its record may lie elsewhere.
         record: the record's directory.
-        outcome: one of `invitro.training.jobs.OUTCOMES`.
+        outcome: one of `invitro.training.multirun.OUTCOMES`.
         overrides: what told it from others, key to value; for records without a job, the whole configuration.
         metrics: the record's ``metrics.json``.
         choices: the configuration's groups and what was chosen.

@@ -11,7 +11,7 @@ from invitro.data import Corpus, DataFolder, Reader
 from invitro.errors import InputError, refuse_if_any
 from invitro.labels import LabelSet, LabelSource
 from invitro.scales import Scale
-from invitro.studies.powered import LEAST, Estimate, estimates, of_all, problem
+from invitro.stats.powered import LEAST, Estimate, estimates, of_all, problem
 
 WORDS = "words"
 ALL_CROWD, TRUTH = "crowd labels of all texts", "the truth, all texts"

@@ -12,7 +12,7 @@ from types import FrameType
 
 from invitro.files import write_json
 from invitro.studies.found import LAUNCH
-from invitro.training.jobs import LAUNCHES, Identity, Job, identity, jobs, started, write_hold, write_job
+from invitro.training.multirun import LAUNCHES, Identity, Job, identity, jobs, started, write_hold, write_job
 from invitro.training.record import write_failure
 
 GRACE = 30.0

@@ -4,6 +4,6 @@ Only what is light is imported here. `invitro.training.run.train` does the work 
 """
 
 from invitro.training.prepare import Prepared, prepare
-from invitro.training.settings import Fit
+from invitro.training.recipe import Fit
 
 __all__ = ["Fit", "Prepared", "prepare"]

@@ -7,9 +7,13 @@ from typing import Any
 
 import lightning as L
 import pandas as pd
+import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch import Tensor
 
 from invitro.files import whole_or_absent
+from invitro.training.module import Regressor
+from invitro.training.recipe import Fit
 
 COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_pcc", "val_ccc", "val_rmse", "lr", "seconds")
 
@@ -67,3 +71,68 @@ class History(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the rows of the run that is resumed."""
         self.rows = list(state_dict["rows"])
+
+
+class SmallLossSelection(Callback):
+    """Learns, from ``fit.select_from`` on, only from the share ``fit.keep`` of the texts with the smallest losses.
+
+    Networks fit what most texts agree on before they fit single wrong labels, so that early in training a large loss
+    tells of noise; Han, Yao, Yu, Niu, Xu, Hu, Tsang & Sugiyama (2018), "Co-teaching: Robust Training of Deep Neural
+    Networks with Extremely Noisy Labels", arXiv 1804.06872. Theirs are two networks that select for each other within
+    each batch. Here one network selects for itself, over the whole training set and anew for every epoch: the 16 texts
+    of a batch, alike in length, are too few to rank by, and their share of wrong labels differs from batch to batch.
+
+    A text's loss is the one that it had in the epoch before, when it was trained on or passed over; that costs no
+    further pass. A text that is passed over stands in its batch with the factor 0, and may come back; the others have
+    the factor ``texts / kept``, so that steps are as large as before. Weights play no part in the ranking. What is
+    rare and right has a large loss too: selection also takes away the ends of the scale.
+
+    Args:
+        fit: share, first epoch and the losses to rank by.
+        texts: number of training texts.
+    """
+
+    def __init__(self, fit: Fit, texts: int) -> None:
+        self.fit, self.kept = fit, kept_of(fit, texts)
+        self.factor = torch.ones(texts)
+        self.losses = torch.full((texts,), torch.nan)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Hand the module this epoch's factors."""
+        assert isinstance(pl_module, Regressor)
+        self.losses = torch.full_like(self.losses, torch.nan, device=pl_module.device)
+        pl_module.factor = self.factor.to(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
+    ) -> None:
+        """Note the losses of the batch's texts."""
+        assert isinstance(pl_module, Regressor)
+        self.losses[batch["row"]] = pl_module.loss.of_texts(outputs["outputs"], batch["label"])
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Bring the processes' losses together and choose the next epoch's texts."""
+        if trainer.current_epoch + 1 < self.fit.select_from:
+            return
+        gathered = torch.as_tensor(pl_module.all_gather(self.losses)).reshape(trainer.world_size, -1)
+        self.factor = small_loss_factor(gathered.nanmean(dim=0).cpu(), self.kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the next epoch's factors, so that a resumed run selects as it would have."""
+        return {"factor": self.factor}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the factors of the run that is resumed."""
+        self.factor = state_dict["factor"]
+
+
+def small_loss_factor(losses: Tensor, kept: int) -> Tensor:
+    """Return ``n / kept`` for the `kept` smallest of n losses, (n,), and 0 for the others; ties go to the first."""
+    factor = torch.zeros(len(losses))
+    factor[losses.argsort(stable=True)[:kept]] = len(losses) / kept
+    return factor
+
+
+def kept_of(fit: Fit, texts: int) -> int:
+    """Return how many of so many training texts are learnt from once selection has begun; at least 1."""
+    return max(1, round(fit.keep * texts))

@@ -17,9 +17,9 @@ from invitro.metrics import metrics
 from invitro.models.features import head, head_modules
 from invitro.models.outputs import Scored
 from invitro.training.callbacks import write_history
-from invitro.training.datamodule import EvaluationBatches, Texts, TextsDataModule, TrainingBatches
+from invitro.training.data import EvaluationBatches, Texts, TextsDataModule, TrainingBatches
 from invitro.training.module import Regressor, schedule_of
-from invitro.training.plan import Place, Recipe
+from invitro.training.recipe import Place, Recipe
 
 Rows = list[dict[str, float]]
 

@@ -13,11 +13,11 @@ from invitro.data import DEMOGRAPHICS
 from invitro.files import write_json
 from invitro.metrics import measure
 from invitro.models import PLM
-from invitro.models.card import CardFacts
+from invitro.models.folder import CardFacts
 from invitro.models.outputs import Scored
 from invitro.training import record
-from invitro.training.plan import Place, Recipe, Result
 from invitro.training.prepare import Prepared
+from invitro.training.recipe import Place, Recipe, Result
 
 Scores = Mapping[str, float]
 

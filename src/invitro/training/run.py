@@ -22,22 +22,16 @@ from invitro.models.frozen import load_frozen
 from invitro.models.loading import Loaded, check_available, load_regressor, load_tokenizer
 from invitro.models.lora import add_adapters
 from invitro.training import record
-from invitro.training.callbacks import History, PatientStopping
-from invitro.training.cleaning import cleaned
-from invitro.training.costs import device_name, llm_use, processor_seconds
-from invitro.training.datamodule import TextsDataModule
-from invitro.training.floor import fitted
+from invitro.training.baseline import fitted
+from invitro.training.callbacks import History, PatientStopping, SmallLossSelection, kept_of
+from invitro.training.data import FeatureInputs, TextsDataModule, TokenInputs, mean_one
 from invitro.training.heads import train_head, why_lightning
-from invitro.training.inputs import FeatureInputs, TokenInputs
 from invitro.training.loggers import LoggerChoice, RunInfo
-from invitro.training.losses import first_bias, outputs_of
-from invitro.training.module import Regressor
-from invitro.training.plan import Place, Recipe, Result, Trained
-from invitro.training.prepare import Prepared
+from invitro.training.module import Regressor, first_bias, outputs_of
+from invitro.training.prepare import Prepared, cleaned
+from invitro.training.recipe import Fit, Place, Recipe, Result, Trained
+from invitro.training.record import device_name, llm_use, processor_seconds
 from invitro.training.results import flattened, result_of, write_record
-from invitro.training.selection import SmallLossSelection, kept_of
-from invitro.training.settings import Fit
-from invitro.training.weights import mean_one
 
 log = logging.getLogger(__name__)
 

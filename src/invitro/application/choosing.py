@@ -1,0 +1,205 @@
+"""``application=auto``: which policy, and how strong, by cross-validation on the training texts alone."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from invitro.application import Application, TrainingLabels, training_labels
+from invitro.errors import InputError
+from invitro.raters.word_counts import FOLDS, fitted, folds, word_counts
+
+Floats = npt.NDArray[np.float64]
+
+NEEDED_FOR = "application=auto"
+RESAMPLES = 200
+
+
+@dataclass(frozen=True)
+class Material:
+    """What labels are made from: see `invitro.application.training_labels`, whose arguments these are."""
+
+    training: pd.DataFrame
+    pool: pd.DataFrame
+    llm_label: "pd.Series[float]"
+    llm_spread: "pd.Series[float] | None"
+    bounds: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What cross-validation chose.
+
+    Args:
+        application: an ordinary application, its policy no longer ``auto``.
+        alpha: its threshold, the scale's units; inf where no crowd label is acted on.
+        table: one row a candidate: ``policy, calibration, blend_weight, alpha``, ``ccc`` of its predictions with the
+            held-out crowd labels, ``short`` (how far that is below the best candidate's) with its standard error
+            ``se``, ``change`` (see `choose`), ``problem`` (why it could not be tried) and ``chosen``.
+    """
+
+    application: Application
+    alpha: float
+    table: pd.DataFrame
+
+
+def candidates(application: Application, bounds: tuple[float, float]) -> Iterator[tuple[Application, float]]:
+    """Yield applications with their alpha; thresholds are sixths of the scale's range, 1 to 4 points from 1 to 7.
+
+    Args:
+        application: its augmentation, pool and use of spreads are the candidates' too.
+        bounds: lowest and highest label of the scale.
+    """
+    step = (bounds[1] - bounds[0]) / 6
+    yield replace(application, correction=False, policy="replace", max_spread=None, alpha_per_spread=0.0), np.inf
+    grids: tuple[tuple[dict[str, Any], tuple[int, ...]], ...] = (
+        ({"policy": "replace"}, (4, 3, 2, 1, 0)),
+        ({"policy": "drop"}, (3, 2)),
+        ({"policy": "weight"}, (2, 1)),
+        ({"policy": "blend", "blend_weight": 0.5}, (2, 0)),
+        ({"policy": "precision"}, (0,)),
+        ({"policy": "replace", "calibration": "moment"}, (4, 3, 2, 1, 0)),
+        ({"policy": "precision", "calibration": "moment"}, (0,)),
+        ({"policy": "replace", "calibration": "isotonic"}, (2, 0)),
+        ({"policy": "replace", "calibration": "linear"}, (2, 0)),
+    )
+    for settings, sixths in grids:
+        for sixth in sixths:
+            yield replace(application, **settings), sixth * step
+
+
+def choose(material: Material, application: Application, seed: int = 0) -> Choice:
+    """Choose the candidate whose labels teach a word-counting model best, or one that changes less and is as good.
+
+    For every candidate and fold, training labels are made from the other folds' texts (calibration and error estimates
+    included), a ridge regression on TF-IDF is fitted on them, and predicts the fold's texts; no author is in both.
+    What counts is the CCC of all predictions p with the crowd labels C of the same texts as they are, noise and all::
+
+        2 cov(p, C) / (var(p) + var(C) + (mean(p) - mean(C))^2)
+
+    Noise that is independent of p leaves cov(p, C) and the means as they are and adds the same to var(C) for every
+    candidate: it costs power, and favours predictions that spread a little more than the truth does. Answers at random
+    also shrink cov(p, C), for all alike. A squared error, to which independent noise only adds a constant, would not
+    do: where people answer at random the expected crowd label lies nearer to the middle than the truth, and training
+    labels that are pulled there too would look best. What the crowd do to the mean, such as agreeing too readily, no
+    held-out crowd label can show.
+
+    Of the candidates within one standard error of the best, the one that changes the crowd's labels least is taken (the
+    rule of Breiman, Friedman, Olshen & Stone 1984, "Classification and Regression Trees"). The standard error is that
+    of the difference from the best on the same texts, by a bootstrap over authors. Change is the share of the crowd's
+    labels that is mixed, weighed or left out of training: from 0 to 1.
+
+    Args:
+        material: what labels are made from.
+        application: with the policy ``auto``.
+        seed: of folds and bootstrap; the choice depends on nothing else.
+
+    Raises:
+        InputError: the training texts have fewer than two authors, or share no words.
+    """
+    rows = pd.concat([material.training, material.pool], ignore_index=True)
+    counts, position = word_counts(rows["text"].tolist()), pd.Series(rows.index, index=rows["text_id"])
+    parts = list(folds(material.training["group_id"], NEEDED_FOR, FOLDS, seed))
+    tried = list(candidates(application, material.bounds))
+    predicted = np.full((len(tried), len(material.training)), np.nan)
+    change = np.full(len(tried), np.nan)
+    problems: list[str | None] = [None] * len(tried)
+    for number, (candidate, alpha) in enumerate(tried):
+        try:
+            predicted[number] = _predictions(material, candidate, alpha, parts, counts, position)
+            change[number] = _change(material, candidate, alpha)
+        except InputError as error:  # such as a policy that leaves no text; it stands in the table with its reason
+            problems[number] = str(error)
+    authors, _ = pd.factorize(material.training["group_id"])
+    ccc, se = _scores(predicted, material.training["crowd_label"].to_numpy(), authors, seed)
+    short = np.nanmax(ccc) - ccc
+    as_good = np.flatnonzero(short <= se)
+    chosen = int(as_good[np.argmin(change[as_good])])
+    table = pd.DataFrame(
+        [described(candidate, alpha) for candidate, alpha in tried],
+        columns=["policy", "calibration", "blend_weight", "alpha"],
+    ).assign(ccc=ccc, short=short, se=se, change=change, problem=pd.Series(problems, dtype="str"))
+    table["chosen"] = np.arange(len(tried)) == chosen
+    return Choice(*tried[chosen], table)
+
+
+def _predictions(
+    material: Material,
+    candidate: Application,
+    alpha: float,
+    parts: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]],
+    counts: Any,
+    position: "pd.Series[int]",
+) -> Floats:
+    """Predict each training text when its author is left out, shape (training texts,)."""
+    predicted = np.empty(len(material.training))
+    for rest, left_out in parts:
+        made = _labels(material, material.training.iloc[rest], candidate, alpha).table
+        at = position[made["text_id"]].to_numpy()
+        model = fitted(counts[at], made["label"].to_numpy(), made["weight"].to_numpy())
+        held = position[material.training["text_id"].iloc[left_out]].to_numpy()
+        predicted[left_out] = model.predict(counts[held])
+    return predicted
+
+
+def _labels(material: Material, training: pd.DataFrame, candidate: Application, alpha: float) -> TrainingLabels:
+    return training_labels(
+        training,
+        material.pool,
+        material.llm_label if candidate.needs_llm_labels else None,
+        candidate,
+        alpha,
+        llm_spread=material.llm_spread,
+        bounds=material.bounds,
+    )
+
+
+def _change(material: Material, candidate: Application, alpha: float) -> float:
+    """Return how much of the crowd's labels a candidate takes away, by mixing, weighing or leaving out.
+
+    0 is none of it, 1 all: every label the LLM's, or every text left out.
+    """
+    made = _labels(material, material.training, candidate, alpha)
+    crowd = made.table["crowd_label"].notna()
+    kept = float(made.table.loc[crowd, "weight"].sum()) / len(material.training)
+    return 1 - kept * (1 - float(made.facts.get("llm_share", 0.0)))
+
+
+def described(application: Application, alpha: float) -> Mapping[str, Any]:
+    """Return policy (``none`` without correction), calibration, blend_weight and alpha (None without correction)."""
+    return {
+        "policy": application.policy if application.correction else "none",
+        "calibration": application.calibration,
+        "blend_weight": application.blend_weight,
+        "alpha": float(alpha) if application.correction else None,
+    }
+
+
+def _scores(predicted: Floats, crowd: Floats, authors: npt.NDArray[np.intp], seed: int) -> tuple[Floats, Floats]:
+    """Return each candidate's CCC, and the standard error of its difference from the best one's.
+
+    Args:
+        predicted: shape (candidates, texts); NaN for a candidate that could not be tried, whose results are NaN.
+        crowd: shape (texts,).
+        authors: number of each text's author, from 0; they are drawn whole.
+        seed: of the draws.
+    """
+    p, c = predicted - crowd.mean(), np.broadcast_to(crowd - crowd.mean(), predicted.shape)
+    whose = np.eye(int(authors.max()) + 1)[authors]
+    sums = np.stack([np.ones_like(p), p, c, p * p, c * c, p * c], axis=-1)
+    by_author = np.einsum("ctm,ta->cam", sums, whose)
+    units = by_author.shape[1]
+    draws = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
+    ccc = _ccc(by_author.sum(axis=1))
+    drawn = _ccc(np.einsum("cam,ra->crm", by_author, draws))
+    return ccc, (drawn - drawn[int(np.nanargmax(ccc))]).std(axis=1)
+
+
+def _ccc(sums: Floats) -> Floats:
+    """Return Lin's concordance from sums of 1, p, c, p^2, c^2, pc on the last axis; 0 where neither varies."""
+    n, p, c, pp, cc, pc = np.moveaxis(sums, -1, 0)
+    below = pp / n - (p / n) ** 2 + cc / n - (c / n) ** 2 + (p / n - c / n) ** 2
+    return np.asarray(np.divide(2 * (pc / n - p * c / n**2), below, out=np.zeros_like(below), where=~(below <= 0)))

@@ -1,0 +1,135 @@
+"""What every entry point needs of Hydra: places of records, mandatory values, instantiation."""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+from uuid import uuid4
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, InstantiationException
+from hydra.experimental.callback import Callback
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from invitro.errors import InputError
+
+# Cached by Hydra with the configuration: all jobs of a multirun see one value, two multiruns never the same.
+OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=True, replace=True)
+
+
+REFUSED = 2
+"""Exit status for input that cannot be used; 1 is for what went wrong on the way."""
+
+
+class RememberPlace(Callback):
+    """Remembers where a multirun's records go, and which start of the command it is, for the lines printed last."""
+
+    sweep: Path | None = None
+    launch: str | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the sweep's directory and the launch."""
+        RememberPlace.sweep = Path(config.hydra.sweep.dir)
+        RememberPlace.launch = config.get("launch")
+
+
+ARGUMENTS = re.compile(
+    r"missing \d+ required [\w-]+ arguments?: (?P<lacking>.+)|unexpected keyword argument (?P<unknown>'\w+')"
+)
+"""What Python says of a call whose arguments are not those of the function."""
+
+
+def instantiated(node: DictConfig) -> Any:
+    """Instantiate a node; what its class refuses is raised as the `InputError` that it is."""
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        arguments = ARGUMENTS.search(str(error.__cause__)) if isinstance(error.__cause__, TypeError) else None
+        if arguments is None:
+            raise
+        where = str(error).rpartition("full_key: ")[2].strip()
+        found = "expected a value for" if arguments["lacking"] else "there is no setting"
+        raise InputError(f"{where}: {found} {arguments['lacking'] or arguments['unknown']}") from None
+
+
+def missing(cfg: DictConfig) -> list[str]:
+    """Return a problem for every mandatory value that was not given."""
+    return [f"{key}: expected a value, as in {key}=..., found none" for key in sorted(OmegaConf.missing_keys(cfg))]
+
+
+def first_lines(group: Path) -> dict[str, str]:
+    """Return the choices of the group in the folder `group` and what they are, from the first lines of their files."""
+    return {file.stem: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for file in sorted(group.glob("*.yaml"))}
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return a configuration as plain values, resolved."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def remove_if_fresh(directory: Path, ours: set[str]) -> None:
+    """Remove a run's directory when it holds nothing but what Hydra put there for this run."""
+    if directory.is_dir() and {path.name for path in directory.iterdir()} <= ours:
+        logging.shutdown()  # the job's log lies in there
+        rmtree(directory)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that people look at, and not another of a distributed run."""
+    return not any(int(os.environ.get(name) or 0) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def show_help(config: str, arguments: Sequence[str], home: Path) -> bool:
+    """Print the help of the entry point whose configuration is `config`, if `arguments` ask for it.
+
+    Values are shown as the other arguments set them: ``train.py plm=deberta --help`` shows DeBERTa's.
+
+    Args:
+        config: the name of the main configuration, such as ``train``.
+        arguments: the command line without the script.
+        home: the folder of the entry points, in which ``conf`` is.
+
+    Returns:
+        Whether help was asked for; nothing is left to do then.
+    """
+    if not {"-h", "--help"} & set(arguments):
+        return False
+    try:
+        print(_text(config, [one for one in arguments if not one.startswith("-")], home / "conf"))
+    except HydraException as error:
+        print(str(error).partition("Config search path:")[0].strip(), file=sys.stderr)
+        sys.exit(REFUSED)
+    return True
+
+
+def _text(config: str, overrides: Sequence[str], conf: Path) -> str:
+    """Fill the template that stands under ``hydra.help``."""
+    with initialize_config_dir(str(conf), version_base="1.3", job_name=config):
+        cfg = compose(config, overrides=list(overrides), return_hydra_config=True)
+        template, groups = str(cfg.hydra.help.template), list(cfg.hydra.runtime.choices)  # a resolver may ask Hydra
+    with_groups = template.replace("$APP_CONFIG_GROUPS", _groups(groups, conf))
+    OmegaConf.set_readonly(cfg, False)
+    OmegaConf.set_struct(cfg, False)
+    cfg.pop("hydra")
+    return with_groups.replace("$CONFIG", OmegaConf.to_yaml(cfg))
+
+
+def _groups(names: Sequence[str], conf: Path) -> str:
+    """List the choices of the groups that this entry point has; those in a folder of their own by ``folder/name``."""
+    lines = []
+    for name in sorted(name for name in names if (conf / name).is_dir()):
+        nested = [other for other in names if other.startswith(f"{name}/")]
+        files = [file.relative_to(conf / name).with_suffix("").as_posix() for file in (conf / name).rglob("*.yaml")]
+        inside = [other.removeprefix(f"{name}/") for other in nested]
+        choices = [file for file in files if not any(file.startswith(f"{one}/") for one in inside)]
+        lines.append(f"{name}: {', '.join(sorted(choices))}\n")
+    return "".join(lines)

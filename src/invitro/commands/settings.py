@@ -1,0 +1,171 @@
+"""What a training works with: settings that check themselves, and the material they name."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+
+from invitro.commands.common import instantiated, missing
+from invitro.errors import InputError, not_boolean, refuse_if_any
+
+if TYPE_CHECKING:
+    from invitro.application import Application
+    from invitro.data import Reader
+    from invitro.training import Prepared
+
+BOOLEANS = ("force", "save_model", "keep_checkpoints", "allow_shared_texts", "fail_fast")
+
+
+def checked(cfg: DictConfig, multirun: bool) -> dict[str, Any]:
+    """Instantiate what checks itself, and report everything that is wrong with the settings in one error."""
+    from invitro.application import alpha_problem, quantile_problem
+    from invitro.data import DataFolder
+    from invitro.training.recipe import seed_problem
+
+    problems = missing(cfg)
+    refuse_if_any(problems)
+    found = (alpha_problem(cfg.alpha), quantile_problem(cfg.alpha_quantile), seed_problem(cfg.seed))
+    problems = [problem for problem in found if problem]
+    problems += not_boolean(**{name: cfg[name] for name in BOOLEANS})
+    settings: dict[str, Any] = {"folder": DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))}
+    for name in ("data", "scale", "application", "plm", "fit", "llm", "logger"):
+        try:
+            settings[name] = instantiated(cfg[name])
+        except InputError as error:
+            problems += error.problems
+    problems += _contradictions(cfg, multirun)
+    refuse_if_any(problems)
+    return settings
+
+
+def with_floor(cfg: DictConfig) -> DictConfig:
+    """Return a copy of the configuration with the floor that ``floor=`` names in the place of ``plm``.
+
+    A row of a study can so be a floor whatever encoder, and settings of it, the command line gives to all rows.
+
+    Raises:
+        InputError: there is no such floor.
+    """
+    cfg = cfg.copy()
+    if cfg.floor is None:
+        if "train" not in cfg.plm:
+            with open_dict(cfg):
+                cfg.plm.pop("lr", None)  # an experiment's, for encoders: a floor takes no steps
+        return cfg
+    folder = _conf_folder() / "plm"
+    floors = [file.stem for file in sorted(folder.glob("*.yaml")) if "train" not in OmegaConf.load(file)]
+    if cfg.floor not in floors:
+        raise InputError(f"floor: expected one of {', '.join(floors)} or null, found {cfg.floor!r}")
+    cfg.plm = OmegaConf.load(folder / f"{cfg.floor}.yaml")
+    return cfg
+
+
+def _conf_folder() -> Path:
+    """Return the folder of the entry points' configuration."""
+    return Path(next(source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "main"))
+
+
+def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
+    """Yield every pair of settings that cannot both be meant."""
+    if "check" in cfg:
+        yield (
+            "check: prompts are compared by label.py, before a corpus is labelled: python label.py "
+            "experiment=prompt_check; train.py learns from labels that are there"
+        )
+    managed = {"max_epochs": "fit.epochs", "gradient_clip_val": "fit.clip", "logger": "logger", "callbacks": "fit.*"}
+    for key in sorted(managed.keys() & cfg.trainer.keys()):
+        yield f"trainer.{key} is decided by {managed[key]}; set that instead"
+    devices, strategy = cfg.trainer.devices, str(cfg.trainer.strategy)
+    several = (
+        devices > 1 if isinstance(devices, int) else len(devices) > 1 if isinstance(devices, ListConfig) else False
+    )
+    distributed = several or strategy not in ("auto", "single_device")
+    if multirun and distributed:
+        yield (
+            f"trainer.strategy={strategy} trainer.devices={devices} starts processes that would each repeat the whole "
+            "multirun; use one device a job (trainer=auto), or run this configuration alone, without -m"
+        )
+    yield from _meaningless_for_floors(cfg, distributed)
+    if distributed and cfg.plm.get("train") == "head":
+        yield "plm.train=head trains a small head in one process; choose trainer=auto, cpu or gpu"
+    if distributed and cfg.fit.loss == "ccc":
+        yield "fit.loss=ccc correlates within each process's share of a batch; choose trainer=auto, cpu or gpu"
+    if distributed and isinstance(devices, int) and devices > 0 and cfg.fit.batch_size % devices:
+        yield f"fit.batch_size={cfg.fit.batch_size} does not divide among trainer.devices={devices} processes"
+    given = {override.partition("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task}
+    if cfg.alpha_quantile is not None and "alpha" in given:
+        yield (
+            f"alpha={cfg.alpha} and alpha_quantile={cfg.alpha_quantile} exclude each other: the quantile finds alpha; "
+            "set one of them"
+        )
+    if cfg.alpha_quantile is not None and cfg.application.policy == "auto":
+        yield "application=auto chooses alpha itself; set alpha_quantile=null"
+    if cfg.resume and not Path(cfg.resume).is_file():
+        yield f"resume={cfg.resume}: no such checkpoint"
+    if cfg.resume and multirun:
+        yield "resume= names one checkpoint, but -m runs several jobs; resume one run at a time"
+
+
+def _meaningless_for_floors(cfg: DictConfig, distributed: bool) -> Iterator[str]:
+    """Yield what a floor, which is fitted in closed form and has no ``plm.train``, cannot take into account."""
+    if "train" in cfg.plm:
+        return
+    floor = f"{cfg.plm.name} is fitted by ridge regression in one step"
+    if cfg.fit.loss != "mse":
+        yield f"fit.loss={cfg.fit.loss}: {floor}, which minimises squared errors; choose an encoder, such as plm=minilm"
+    if cfg.fit.keep != 1:
+        yield f"fit.keep={cfg.fit.keep}: {floor} and has no epochs to select between; choose an encoder"
+    if cfg.resume:
+        yield f"resume={cfg.resume}: {floor}; there is nothing to resume"
+    if distributed:
+        yield f"{floor} and one process; choose trainer=auto, cpu or gpu"
+
+
+def prepared_for(cfg: DictConfig, settings: Mapping[str, Any]) -> "Prepared":
+    """Read the corpus and the LLM labels, and make the training labels; loads no model and no PyTorch."""
+    from invitro.training import prepare
+
+    return prepare(
+        reader=settings["data"],
+        scale=settings["scale"],
+        application=settings["application"],
+        alpha=cfg.alpha,
+        source=settings["llm"],
+        prompt=cfg.prompt.name,
+        folder=settings["folder"],
+        pool_reader=_pool_reader(cfg, settings["application"]),
+        allow_shared_texts=cfg.allow_shared_texts,
+        alpha_quantile=cfg.alpha_quantile,
+    )
+
+
+def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None":
+    """Return the reader of augmentation's pool when it is another corpus or a table file, otherwise None."""
+    from invitro.application import names_own_pool
+    from invitro.data import Table, Undivided
+    from invitro.files import SUFFIXES
+
+    if names_own_pool(application):
+        return None
+    pool = application.pool
+    if pool.endswith(SUFFIXES):
+        return Table(path=pool, columns=dict(application.pool_columns or {}), split=Undivided(), name=Path(pool).stem)
+    choices = sorted(file.stem for file in (_conf_folder() / "data").glob("*.yaml") if file.stem != "table")
+    if pool not in choices:
+        own = "set_aside, unlabelled, none"
+        raise InputError(
+            f"application.pool: expected {own}, a corpus ({', '.join(choices)}) or a table file "
+            f"({', '.join(SUFFIXES)}), found {pool!r}"
+        )
+    corpus = OmegaConf.load(_conf_folder() / "data" / f"{pool}.yaml")
+    assert isinstance(corpus, DictConfig)
+    corpus.pop("defaults")
+    corpus.split = {"_target_": "invitro.data.Undivided"}
+    if cfg.data.get("folder") and "folder" in corpus:
+        corpus.folder = cfg.data.folder
+    reader: Reader = instantiate(corpus, _convert_="all")
+    return reader

@@ -1,0 +1,181 @@
+"""``sweep.py``: a study from its launch to its report."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invitro.commands.common import REFUSED, first_lines
+from invitro.errors import InputError
+
+if TYPE_CHECKING:
+    from invitro.commands.plans import Request
+    from invitro.studies import Runs
+
+HELP = """Launch a study's jobs, and end in a report: tables, tests, figures.
+
+  python sweep.py study=NAME [anything that train.py understands]
+  python sweep.py report_only=true runs=FOLDER [study=NAME]
+
+The same line again goes on where it stopped; more seeds or values add runs.
+
+Studies:
+
+{studies}
+
+Examples:
+
+  python sweep.py study=demo
+  python sweep.py study=applications data=newsemp18 plm=minilm plm.train=head seed=0,1,2
+  python sweep.py study=alpha alpha=3.5,4.0,inf hydra/launcher=joblib hydra.launcher.n_jobs=2
+
+Its own settings, besides study.*; all others are those of train.py --help:
+
+{settings}"""
+
+
+def sweep_command(arguments: Sequence[str], home: Path) -> None:
+    """Run ``sweep.py`` with these `arguments`; `home` is the folder of the entry points.
+
+    The last line printed is the report's path. The process ends with status 0; 1 when a job failed or has no outcome;
+    `REFUSED` when nothing was started; 130 when the user stopped it.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(_help(home / "conf"))
+        return
+    from invitro.commands.plans import INFERENCE, request
+
+    try:
+        asked = request(arguments, home)
+    except InputError as error:
+        print(f"{error}\nNothing was started.", file=sys.stderr)
+        sys.exit(REFUSED)
+    if asked.dry_run:
+        _show(asked)
+        return
+    if asked.study.job == INFERENCE:
+        _estimate(asked, home)
+        return
+    status, problem = _launch(asked)
+    try:
+        runs = _runs(asked)
+    except InputError as error:
+        print(problem or error, "There is nothing to report.", sep="\n", file=sys.stderr)
+        sys.exit(status or 1)
+    if asked.plan is not None and _tell_of_failures(runs):
+        status = status or 1
+    if problem:
+        print(problem, file=sys.stderr)
+    print(_report(asked, runs), flush=True)
+    if status:
+        sys.exit(status)
+
+
+def _estimate(asked: "Request", home: Path) -> None:
+    """Make the estimates and the report of ``study=inference``, and print the report's path."""
+    from invitro.commands.inference import infer_command
+
+    try:
+        print(infer_command(asked, home), flush=True)
+    except InputError as error:
+        print(f"{error}\nNothing was estimated.", file=sys.stderr)
+        sys.exit(REFUSED)
+
+
+def _launch(asked: "Request") -> tuple[int, str | None]:
+    """Start what is to be started; return an exit status and what went wrong besides jobs that failed."""
+    if asked.plan is None:
+        return 0, None
+    from invitro.files import write_json
+    from invitro.studies.launch import LostError, launch
+    from invitro.training.multirun import STUDY
+
+    write_json(asked.root / STUDY, asked.study.as_dict())
+    try:
+        launch(asked.plan)
+    except LostError as error:
+        return 1, str(error)
+    except KeyboardInterrupt:
+        return 130, "Stopped. The same line goes on from here"
+    return 0, None
+
+
+def _runs(asked: "Request") -> "Runs":
+    """Read what is on disk, of this launch and of all earlier ones."""
+    from invitro.studies import read_runs
+
+    # A study without factors of its own that is only reported: they are found.
+    factors = asked.study.factors if asked.study.factors or asked.plan is not None else None
+    return read_runs(asked.root, factors, asked.study.replicates)
+
+
+def _report(asked: "Request", runs: "Runs") -> Path:
+    """Make the report, and return its path."""
+    from invitro.studies.dashboard import publish, save_workspace
+    from invitro.studies.figures.collection import figures
+    from invitro.studies.health.checks import findings
+    from invitro.studies.report.page import write_report
+    from invitro.studies.summary import summarise
+
+    study = replace(asked.study, factors=runs.factors)
+    summary = summarise(study, runs, resamples=asked.resamples)
+    found, drawn = findings(study, runs, summary), figures(study, runs, summary)
+    report = write_report(study, runs, summary, found, drawn, asked.report)
+    # Whatever W&B does, the report is there.
+    try:
+        publish(study, runs, summary, drawn, report)
+        if asked.dashboard:
+            print(f"Workspace: {save_workspace(study, runs, asked.report)}", file=sys.stderr)
+    except InputError as error:
+        print(error, file=sys.stderr)
+    return report
+
+
+def _tell_of_failures(runs: "Runs") -> bool:
+    """Name the jobs that failed or were not run, on stderr; return whether any failed.
+
+    Jobs that were not run for one reason share a line.
+    """
+    names = [*runs.factors, *runs.replicates]
+    skipped: dict[str, list[dict[str, str]]] = {}
+    for _, row in runs.table.iterrows():
+        values = {name: str(row[name]) for name in names}
+        if row["outcome"] == "failed":
+            told = f"{_told(values)}: {row['error']} ({Path(row['record']) / 'error.txt'})"
+            print(f"failed: {told}", file=sys.stderr)
+        elif row["outcome"] == "skipped":
+            skipped.setdefault(str(row["error"]), []).append(values)
+    for reason, jobs in skipped.items():
+        differing = {name: ",".join(dict.fromkeys(job[name] for job in jobs)) for name in names}
+        several = f"{len(jobs)} jobs: " if len(jobs) > 1 else ""
+        print(f"skipped: {several}{_told(differing)}: {reason}", file=sys.stderr)
+    return bool((runs.table["outcome"] == "failed").any())
+
+
+def _told(values: Mapping[str, str]) -> str:
+    """Write what tells a job from others, or some jobs with equal fate."""
+    return " ".join(f"{name}={value}" for name, value in values.items()) or "the only job"
+
+
+def _show(asked: "Request") -> None:
+    """Print what would be started."""
+    if asked.plan is None:
+        print(f"Nothing would be started; the report of {asked.root} would be made in {asked.report}")
+        return
+    for number, job in enumerate(asked.plan.jobs or ()):
+        reason = asked.plan.not_run.get(number)
+        print(" ".join(job) + (f"  (not run: {reason})" if reason else ""))
+    print(f"{len(asked.plan.jobs or ()) or asked.plan.trials} jobs, in {asked.root}")
+
+
+def _help(conf: Path) -> str:
+    """Return the help text."""
+    studies = first_lines(conf / "study")
+    width = max(map(len, studies))
+    lines = (conf / "sweep.yaml").read_text("utf-8").splitlines()
+    settings = [line for line in lines if line and not line.startswith(("#", "defaults", " "))]
+    return HELP.format(
+        studies="\n".join(f"  {name:<{width}}  {what}" for name, what in studies.items()),
+        settings="\n".join(f"  {line}" for line in settings),
+    )

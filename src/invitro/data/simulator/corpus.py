@@ -1,0 +1,213 @@
+"""The simulator: texts whose truth is known, rated by a crowd that errs and an LLM that errs otherwise."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import ndtr
+
+from invitro.data.corpus import DEMOGRAPHICS, Corpus, checked
+from invitro.data.reader import Split
+from invitro.data.simulator.composer import Composer, languages
+from invitro.data.simulator.crowd import CrowdRaters, Floats
+from invitro.data.simulator.llm import LLMRater
+from invitro.errors import not_whole, out_of_range, refuse_if_any
+from invitro.scales import Scale
+
+LICENCE = "simulated: no person wrote or rated it, and no rights are reserved"
+CITATION = "Simulated by invitro; there is nothing to cite but the software"
+TEXTS_EACH = 5
+
+# Each step draws from a stream of its own: to change the crowd leaves truth, texts and LLM labels as they are.
+STREAMS = ("latent", "people", "wording", "text", "crowd", "llm")
+
+SHARES = ("author_share", "story_share", "loading", "signal")
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """Makes a corpus for any scale, in the regime of NewsEmp18 by default.
+
+    The latent level of text i by author a about story s, and from it the true score of item j, are::
+
+        z_i  = sqrt(author_share) * A_a + sqrt(story_share) * S_s + sqrt(1 - author_share - story_share) * R_i
+        t_ij = low + (high - low) * Phi(level + spread * (loading * z_i + sqrt(1 - loading^2) * E_ij))
+
+    with standard normal A, S, R, E and the normal distribution function Phi. ``truth`` is the scale's score of t. What
+    the text says is s_ij = clip(t_ij + (high - low) * N_i(0, wording)); wording and LLM go by that, the crowd by t.
+
+    Args:
+        split: the rule for training, validation and test.
+        texts: how many.
+        authors: how many people wrote them, in equal parts; None is one for every five texts.
+        stories: how many stories they are about; None is one for every five texts.
+        language: of the texts, ``en`` or ``de``; the same seed has the same truth, people and ratings in either.
+        seed: the same seed and settings give the same table, byte for byte.
+        level: shifts all scores; 0 centres them on the middle of the scale, -1.5 makes high scores rare.
+        spread: 1 spreads a single-item scale evenly over its range; less keeps to the middle, more goes to the ends.
+        author_share: share of the latent variance that authors explain.
+        story_share: share that stories explain.
+        loading: of every item on the general factor, 0 to 1.
+        wording: SD of what a text says around what its author felt, a share of the item's range.
+        signal: share of a text's sentences that say anything about the construct.
+        crowd: who gives ``crowd_label``.
+        llm: who gives ``llm_label``.
+        prompts: by the name of a prompt, the fields in which the LLM differs when it is asked so,
+            ``{reasoned: {text_noise: 0.1}}``: it then gives ``llm_label_reasoned`` too. Each prompt's noise is drawn
+            anew, as an LLM that is asked otherwise errs elsewhere; ``{}`` is the same rater once more.
+
+    Raises:
+        InputError: naming every setting that is wrong.
+    """
+
+    split: Split
+    texts: int = 2000
+    authors: int | None = None
+    stories: int | None = None
+    language: str = "en"
+    seed: int = 0
+    level: float = -0.4
+    spread: float = 1.4
+    author_share: float = 0.35
+    story_share: float = 0.15
+    loading: float = 0.9
+    wording: float = 0.17
+    signal: float = 0.42
+    crowd: CrowdRaters = field(default_factory=CrowdRaters)
+    llm: LLMRater = field(default_factory=LLMRater)
+    prompts: Mapping[str, Mapping[str, Any]] | None = None
+    name: str = "simulated"
+
+    def __post_init__(self) -> None:
+        refuse_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        """Say what is wrong with the settings, one line each."""
+        yield from not_whole("data.texts", self.texts, 1)
+        yield from not_whole("data.seed", self.seed, 0)
+        for name in ("authors", "stories"):
+            count = getattr(self, name)
+            if count is not None:
+                yield from not_whole(f"data.{name}", count, 1)
+                if isinstance(count, int) and isinstance(self.texts, int) and count > self.texts:
+                    yield f"data.{name}: expected at most as many as there are texts ({self.texts}), found {count}"
+        if self.language not in languages():
+            yield f"data.language: expected one of {', '.join(languages())}, found {self.language!r}"
+        yield from out_of_range("data.level", self.level, -5, 5)
+        for name, high in (("spread", 10), ("wording", math.inf), *((name, 1) for name in SHARES)):
+            yield from out_of_range(f"data.{name}", getattr(self, name), 0, high)
+        shares = (self.author_share, self.story_share)
+        if all(isinstance(share, (int, float)) and 0 <= share <= 1 for share in shares) and sum(shares) > 1:
+            yield f"data.author_share and data.story_share: expected at most 1 together, found {sum(shares):g}"
+        yield from self.crowd.problems()
+        yield from self.llm.problems()
+        yield from self._prompt_problems()
+
+    def _prompt_problems(self) -> Iterator[str]:
+        """Say what is wrong with the prompts, one line each."""
+        known = [one.name for one in fields(LLMRater)]
+        if not isinstance(self.prompts or {}, Mapping):
+            yield f"data.prompts: expected prompts, such as {{reasoned: {{text_noise: 0.1}}}}, found {self.prompts!r}"
+            return
+        for name, changed in (self.prompts or {}).items():
+            where = f"data.prompts.{name}"
+            if not isinstance(changed, Mapping):
+                yield f"{where}: expected what is other than under data.llm, such as {{bias: 0.1}}, found {changed!r}"
+            elif unknown := [key for key in changed if key not in known]:
+                yield f"{where}: expected any of {', '.join(known)}, found {', '.join(map(str, unknown))}"
+            else:
+                for problem in replace(self.llm, **changed).problems():
+                    yield problem.replace("data.llm", where, 1)
+
+    def read(self, scale: Scale) -> Corpus:
+        """Simulate the corpus for `scale`.
+
+        Besides the canonical columns and the demographics (text), the table has ``article_id`` (the story's number),
+        ``truth`` (float64 in the scale's units, as the next), ``llm_label`` and ``llm_<item>`` (NaN where the reply
+        failed), ``llm_label_<prompt>`` for each of `prompts`, and ``fault`` (``none`` or one of `raters.FAULTS`).
+
+        Raises:
+            InputError: the raters' settings do not suit the scale, or an item is called ``label``.
+        """
+        taken = {"label", *(f"label_{prompt}" for prompt in self.prompts or {})}
+        refuse_if_any(
+            f"{self.name}: scale {scale.name} calls an item '{item.name}', whose column would be llm_{item.name}"
+            for item in scale.items
+            if item.name in taken
+        )
+        author, story = self._authorship()
+        truth = self._latent(author, story, scale)
+        people = demographics(int(author.max()) + 1, self._stream("people")).iloc[author].reset_index(drop=True)
+        drift = self.wording * self._stream("wording").normal(size=(len(truth), 1))
+        said = np.clip((truth - scale.low) / (scale.high - scale.low) + drift, 0.0, 1.0)
+        answers = self.crowd.rate(truth, author, people, scale, self._stream("crowd"))
+        read = scale.low + (scale.high - scale.low) * said
+        llm = self.llm.score(read, scale, self._stream("llm"), people)
+        words = int(self._stream("text").integers(2**63))
+
+        digits = len(str(self.texts))
+        group = pd.Series([f"sim-{number + 1:0{digits}}" for number in author])
+        columns: dict[str, Any] = {
+            "text_id": group + [f"_{number + 1:0{digits}}" for number in range(self.texts)],
+            "text": Composer(scale, self.language, self.signal).compose(said, story, words),
+            "group_id": group,
+            "article_id": story + 1,
+            "crowd_label": scale.score(answers.items),
+            **{name: people[name].astype("str") for name in DEMOGRAPHICS},  # text, as every reader has it
+            "truth": scale.score(truth),
+            "fault": answers.fault,
+            "llm_label": scale.score(llm),
+            **{f"llm_{item.name}": llm[:, position] for position, item in enumerate(scale.items)},
+            **{
+                f"llm_label_{prompt}": scale.score(
+                    replace(self.llm, **changed).score(read, scale, self._stream("llm", prompt), people)
+                )
+                for prompt, changed in (self.prompts or {}).items()
+            },
+        }
+        table = checked(pd.DataFrame(columns), scale, self.name, published_splits=False)
+        table["split"] = self.split.assign(table)
+        return Corpus(self.name, table, LICENCE, CITATION, has_truth=True)
+
+    def _stream(self, step: str, prompt: str = "") -> np.random.Generator:
+        """Return the random numbers of one step, and of one prompt whichever others there are."""
+        return np.random.default_rng([self.seed, STREAMS.index(step), *prompt.encode()])
+
+    def _authorship(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return each text's author and story: authors in blocks of equal size, stories shuffled over the texts."""
+        authors = self.authors or math.ceil(self.texts / TEXTS_EACH)
+        stories = self.stories or math.ceil(self.texts / TEXTS_EACH)
+        number = np.arange(self.texts, dtype=np.int64)
+        return number * authors // self.texts, self._stream("latent").permutation(number % stories)
+
+    def _latent(self, author: npt.NDArray[np.int64], story: npt.NDArray[np.int64], scale: Scale) -> Floats:
+        """Draw the true item scores, shape (texts, items), within the items' bounds."""
+        rng = self._stream("latent").spawn(1)[0]
+        rest = 1.0 - self.author_share - self.story_share
+        z = math.sqrt(self.author_share) * rng.normal(size=int(author.max()) + 1)[author]
+        z = z + math.sqrt(self.story_share) * rng.normal(size=int(story.max()) + 1)[story]
+        z = z + math.sqrt(max(rest, 0.0)) * rng.normal(size=self.texts)
+        own = rng.normal(size=(self.texts, len(scale.items)))
+        x = self.level + self.spread * (self.loading * z[:, None] + math.sqrt(1.0 - self.loading**2) * own)
+        return np.asarray(scale.low + (scale.high - scale.low) * ndtr(x), dtype=np.float64)
+
+
+def demographics(authors: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw the authors' demographics in the codes of the news corpora, one row an author.
+
+    ``gender`` 1, 2 or 5; ``education`` 1 to 7; ``race`` 1 to 6; ``age`` in years, 18 to 85; ``income`` a year, in steps
+    of 500. They are independent of the truth: groups differ only where the raters' settings make them.
+    """
+    return pd.DataFrame(
+        {
+            "gender": rng.choice([1, 2, 5], size=authors, p=[0.48, 0.5, 0.02]),
+            "education": rng.choice(np.arange(1, 8), size=authors, p=[0.02, 0.1, 0.22, 0.12, 0.34, 0.15, 0.05]),
+            "race": rng.choice(np.arange(1, 7), size=authors, p=[0.72, 0.1, 0.07, 0.06, 0.01, 0.04]),
+            "age": np.clip(18 + np.rint(rng.gamma(2.6, 7.5, size=authors)), 18, 85).astype(np.int64),
+            "income": (500 * np.rint(rng.lognormal(10.7, 0.6, size=authors) / 500)).astype(np.int64),
+        }
+    )

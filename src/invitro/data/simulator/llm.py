@@ -1,0 +1,96 @@
+"""The LLM among those who rate simulated texts: bias, gain and noise, towards all people or some.
+
+Arrays of item scores have the shape (texts, items) and the units of the scale's items. Every SD and bias is a share of
+the item's range ``high - low``, as in `invitro.data.simulator.crowd`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from invitro.data.corpus import DEMOGRAPHICS
+from invitro.data.simulator.crowd import Floats, bounds, members
+from invitro.errors import not_whole, out_of_range, refuse_if_any
+from invitro.scales import Scale
+
+
+@dataclass(frozen=True)
+class LLMRater:
+    """A language model that scores what a text says, s, item by item::
+
+        l_ij = round(clip(mid + gain * (s_ij - mid) + (high - low) * (bias_j + g_i + n_i + e_ij)), decimals)
+
+    with mid = (low + high) / 2, normal n and e of mean 0, and g_i the sum of the biases of the author's groups. A
+    reply that fails leaves all items of its text missing.
+
+    Args:
+        bias: shift of every item, or of items by name (others 0); 0.1 is 0.6 points on a scale from 1 to 7.
+        gain: how much of the scale it uses: below 1 it keeps to the middle, above 1 it goes to extremes.
+        text_noise: SD of n, its misreading of a text as a whole.
+        item_noise: SD of e.
+        missing: share of replies that fail, 0 to 1.
+        decimals: digits after the point in its answers.
+        by_group: a further bias towards people of a group, ``{gender: {2: -0.1}, age: {60-85: 0.05}}``; a group is a
+            number or a range with both ends included.
+    """
+
+    bias: float | Mapping[str, float] = 0.0
+    gain: float = 1.0
+    text_noise: float = 0.18
+    item_noise: float = 0.06
+    missing: float = 0.0025
+    decimals: int = 1
+    by_group: Mapping[str, Mapping[str | int, float]] | None = None
+
+    def problems(self) -> Iterator[str]:
+        """Say what is wrong with the settings, one line each."""
+        biases = self.bias if isinstance(self.bias, Mapping) else {"": self.bias}
+        for item, bias in biases.items():
+            yield from out_of_range(f"data.llm.bias.{item}".rstrip("."), bias, -1, 1)
+        for name, high in (("gain", np.inf), ("text_noise", np.inf), ("item_noise", np.inf), ("missing", 1)):
+            yield from out_of_range(f"data.llm.{name}", getattr(self, name), 0, high)
+        yield from not_whole("data.llm.decimals", self.decimals, 0)
+        if not isinstance(self.by_group or {}, Mapping) or not all(
+            isinstance(groups, Mapping) for groups in (self.by_group or {}).values()
+        ):
+            yield f"data.llm.by_group: expected groups such as {{gender: {{2: -0.1}}}}, found {self.by_group!r}"
+            return
+        for column, groups in (self.by_group or {}).items():
+            if column not in DEMOGRAPHICS:
+                yield f"data.llm.by_group: expected one of {', '.join(DEMOGRAPHICS)}, found {column!r}"
+            for group, bias in groups.items():
+                if bounds(group) is None:
+                    yield f"data.llm.by_group.{column}: expected a number or a range such as 18-29, found {group!r}"
+                yield from out_of_range(f"data.llm.by_group.{column}.{group}", bias, -1, 1)
+
+    def score(self, said: Floats, scale: Scale, rng: np.random.Generator, people: pd.DataFrame | None = None) -> Floats:
+        """Score every item of every text; `said` and the answer have shape (texts, items), failed replies are NaN.
+
+        Args:
+            said: what the texts say.
+            scale: the bounds of the answers.
+            rng: every draw is made whatever the settings are.
+            people: the texts' demographics, one row a text, with the columns of `by_group`; None where it has none.
+
+        Raises:
+            InputError: the settings are wrong, or a bias names an item that the scale does not have.
+        """
+        names = [item.name for item in scale.items]
+        unknown = [name for name in self.bias if name not in names] if isinstance(self.bias, Mapping) else []
+        foreign = (
+            f"data.llm.bias: expected items of {scale.name} ({', '.join(names)}), found {', '.join(map(str, unknown))}"
+        )
+        refuse_if_any([*self.problems(), *([foreign] if unknown else [])])
+        bias = [self.bias.get(name, 0.0) if isinstance(self.bias, Mapping) else self.bias for name in names]
+        noise = self.text_noise * rng.normal(size=(len(said), 1)) + self.item_noise * rng.normal(size=said.shape)
+        for column, groups in (self.by_group or {}).items():
+            assert people is not None
+            for group, further in groups.items():
+                noise = noise + further * members(people[column], group)[:, None]
+        middle = (scale.low + scale.high) / 2
+        scores = middle + self.gain * (said - middle) + (scale.high - scale.low) * (np.asarray(bias) + noise)
+        scores = np.round(np.clip(scores, scale.low, scale.high), self.decimals).clip(scale.low, scale.high)
+        scores[rng.random(len(said)) < self.missing] = np.nan
+        return np.asarray(scores, dtype=np.float64)

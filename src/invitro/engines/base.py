@@ -1,0 +1,153 @@
+"""What passes between the labelling job and an engine: requests, replies, and how a score is read out."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Readout(StrEnum):
+    """How item scores are taken from a model.
+
+    ``text``: a JSON object with one decimal score an item, as people would write it. ``digits``: one digit an item in
+    the items' order and nothing else, the fewest decoded tokens. ``expected``: the same reply, of which the mean of
+    each item's probability distribution over the valid digits is taken, and its spread kept.
+    """
+
+    TEXT = "text"
+    DIGITS = "digits"
+    EXPECTED = "expected"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model decodes.
+
+    Args:
+        temperature: 0 is greedy.
+        max_tokens: most tokens of a reply.
+        seed: of sampling, where the engine takes one.
+        top_logprobs: how many alternatives of each token are reported; 0 for none.
+    """
+
+    temperature: float = 0.0
+    max_tokens: int = 256
+    seed: int | None = None
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What a valid reply looks like, for engines that can enforce it; replies are validated again in any case.
+
+    Args:
+        regex: a regular expression that the whole reply matches, without anchors.
+        json_schema: a JSON schema for the reply, where it is JSON.
+    """
+
+    regex: str
+    json_schema: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a model.
+
+    Args:
+        key: hash of everything that decides the answer: messages, model and revision, readout, sampling, sample number.
+        text_id: which text it is about.
+        messages: the chat, each with ``role`` and ``content``; the fixed part first and the text last.
+        sampling: how to decode.
+        constraint: what a valid reply looks like; None leaves the model free.
+    """
+
+    key: str
+    text_id: str
+    messages: tuple[dict[str, str], ...]
+    sampling: Sampling
+    constraint: Constraint | None = None
+
+
+@dataclass(frozen=True)
+class TokenChoice:
+    """One decoded token and its most probable alternatives, as ``(token, natural log-probability)``."""
+
+    token: str
+    alternatives: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A model's answer, or why there is none.
+
+    Args:
+        request: the question.
+        text: the raw reply; empty where there is none.
+        finish: ``stop``, ``length`` (cut at max_tokens), ``refusal`` (the provider's own), or ``error``.
+        error: what went wrong, with ``error``.
+        tokens: the decoded tokens, when log-probabilities were asked for.
+        prompt_tokens: as counted by the engine.
+        completion_tokens: likewise.
+    """
+
+    request: Request
+    text: str
+    finish: str = "stop"
+    error: str | None = None
+    tokens: tuple[TokenChoice, ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Price:
+    """Money a million tokens, in US dollars; 0 for a model of one's own."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Return the cost in US dollars."""
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
+
+class Engine(Protocol):
+    """A language model that answers.
+
+    An engine takes requests lazily and gives each reply as soon as it has it, in any order; every request gets exactly
+    one reply, an ``error`` included. It keeps nothing: what is stored is the job's business.
+    """
+
+    model: str
+    revision: str | None
+    price: Price
+
+    def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Answer requests."""
+
+    def count_tokens(self, messages: tuple[dict[str, str], ...]) -> int:
+        """Count the prompt's tokens with the model's own tokenizer and chat template, without asking the model."""
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+
+
+@dataclass
+class Usage:
+    """What a job has used so far."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = field(default=0.0)
+
+    def add(self, reply: Reply, price: Price) -> None:
+        """Count one reply."""
+        self.requests += 1
+        self.prompt_tokens += reply.prompt_tokens
+        self.completion_tokens += reply.completion_tokens
+        self.cost += price.of(reply.prompt_tokens, reply.completion_tokens)
+
+
+class EngineError(RuntimeError):
+    """The engine answers nothing any more; what it answered before is stored."""

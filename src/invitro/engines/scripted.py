@@ -1,0 +1,185 @@
+"""An engine without a model: replies follow from a hash of what is asked, faults and delays as configured."""
+
+import hashlib
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from invitro.engines.base import Price, Reply, Request, TokenChoice
+from invitro.errors import not_whole, out_of_range, refuse_if_any
+from invitro.labels.answers import Status, pieces
+
+FAULTS = tuple(status.value for status in Status if status != Status.OK)
+CLASS = re.compile(r"\[(\d)-(\d)\](?:\{(\d+)\})?")
+PROSE = re.compile(r"\[\^[^\]]*\]\{\d+,\d+\}")
+
+
+@dataclass
+class Scripted:
+    """Answers any request at once and always alike; for tests, rehearsals and measurements of what is not the model.
+
+    Scores are drawn from the valid range by a hash of messages, temperature and seed: they have nothing to do with what
+    a text says.
+
+    Args:
+        model: as the store is to call it.
+        revision: likewise.
+        delay: seconds that each batch of requests takes.
+        concurrency: requests in a batch; so many can be in flight when the process is killed.
+        faults: share of the requests that go wrong in each way, one of `FAULTS`.
+        log: a file that gets a line of JSON for each request, before it is answered.
+        price: of a million tokens; a token is a word here.
+
+    Raises:
+        InputError: naming every setting that is wrong.
+    """
+
+    model: str = "scripted"
+    revision: str | None = None
+    delay: float = 0.0
+    concurrency: int = 8
+    faults: Mapping[str, float] = field(default_factory=dict)
+    log: str | None = None
+    price: Price = field(default_factory=Price)
+
+    def __post_init__(self) -> None:
+        refuse_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        where = "llm.engine.faults"
+        unknown = [name for name in self.faults if name not in FAULTS]
+        wrong = [f"{where}: expected any of {', '.join(FAULTS)}, found {name}" for name in unknown]
+        for name, share in self.faults.items():
+            wrong += out_of_range(f"{where}.{name}", share, 0, 1)
+        yield from wrong
+        if not wrong and sum(self.faults.values()) > 1:
+            yield f"{where}: expected shares of at most 1 together, found {sum(self.faults.values()):g}"
+        yield from not_whole("llm.engine.concurrency", self.concurrency, 1)
+        yield from out_of_range("llm.engine.delay", self.delay, 0, math.inf)
+
+    def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Answer requests, `concurrency` at a time."""
+        for some in pieces(requests, self.concurrency):
+            for request in some:
+                self._note(request)
+            if self.delay:
+                time.sleep(self.delay)
+            yield from map(self._reply, some)
+
+    def count_tokens(self, messages: tuple[dict[str, str], ...]) -> int:
+        """Count words."""
+        return sum(len(message["content"].split()) for message in messages)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _note(self, request: Request) -> None:
+        if self.log is None:
+            return
+        path = Path(self.log)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        entry = {
+            "key": request.key,
+            "text_id": request.text_id,
+            "temperature": request.sampling.temperature,
+            "pid": os.getpid(),
+        }
+        line = (json.dumps(entry) + "\n").encode()
+        # One write in append mode: lines of several processes do not mix, and a kill leaves none half.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(handle, line)
+        finally:
+            os.close(handle)
+
+    def _reply(self, request: Request) -> Reply:
+        source = _Hash(request)
+        fault = self._fault(source)
+        prompt = self.count_tokens(request.messages)
+        if fault == Status.ERROR:
+            return Reply(request, "", "error", "scripted error", prompt_tokens=0)
+        text = _spoiled(_valid(request, source), fault)
+        finish = "length" if fault == Status.TRUNCATED else "stop"
+        count = request.sampling.top_logprobs
+        tokens = tuple(_choice(sign, count, source) for sign in text) if count else ()
+        return Reply(request, text, finish, None, tokens, prompt, len(text.split()))
+
+    def _fault(self, source: "_Hash") -> str | None:
+        drawn = source.uniform()
+        for name in FAULTS:
+            drawn -= self.faults.get(name, 0.0)
+            if drawn < 0:
+                return name
+        return None
+
+
+class _Hash:
+    """A stream of numbers that follows from a request's messages, temperature and seed."""
+
+    def __init__(self, request: Request) -> None:
+        asked: list[Any] = [request.messages, request.sampling.temperature, request.sampling.seed]
+        self._state = hashlib.sha256(json.dumps(asked).encode()).digest()
+
+    def uniform(self) -> float:
+        """Return the next number in [0, 1)."""
+        self._state = hashlib.sha256(self._state).digest()
+        return int.from_bytes(self._state[:7]) / 2**56
+
+
+def _valid(request: Request, source: _Hash) -> str:
+    """Return a reply as the request's constraint wants it."""
+    constraint = request.constraint
+    if constraint is None:
+        return f"{source.uniform():.3f}"
+    if constraint.json_schema is not None:
+        body: dict[str, Any] = {}
+        for name, kind in constraint.json_schema["properties"].items():
+            low, high = kind.get("minimum", 0), kind.get("maximum", 0)
+            body[name] = "scripted" if kind["type"] == "string" else round(low + (high - low) * source.uniform(), 1)
+        return json.dumps(body)
+
+    def digits(found: re.Match[str]) -> str:
+        low, high = int(found[1]), int(found[2])
+        return "".join(str(low + int((high - low + 1) * source.uniform())) for _ in range(int(found[3] or 1)))
+
+    return CLASS.sub(digits, PROSE.sub("scripted", constraint.regex)).replace("\\n", "\n")
+
+
+def _spoiled(text: str, fault: str | None) -> str:
+    """Return a reply with something wrong."""
+    structured = text.startswith("{")
+    match fault:
+        case Status.UNPARSEABLE:
+            return "The writer seems touched."
+        case Status.REFUSED:
+            return "I'm sorry, but I cannot rate this person."
+        case Status.TRUNCATED:
+            return text[: max(len(text) // 2, 1)] if len(text) > 1 else ""
+        case Status.OUT_OF_RANGE if structured:
+            return re.sub(r"-?\d+(?:\.\d+)?(?=\}$)", "99", text)
+        case Status.OUT_OF_RANGE:
+            return text[:-1] + "9"
+        case Status.MISSING_ITEMS if structured:
+            return re.sub(r'(?:, )?"[^"]*": [^,"]*\}$', "}", text)
+        case Status.MISSING_ITEMS:
+            return text[:-1].rstrip() if len(text) > 1 else ""
+        case Status.EXTRA_ITEMS:
+            return text[:-1] + ', "clever": 1}' if structured else text + text[-1]
+    return text
+
+
+def _choice(sign: str, count: int, source: _Hash) -> TokenChoice:
+    """Return a token of one character; a digit has its neighbours as alternatives."""
+    if not sign.isdigit():
+        return TokenChoice(sign, ((sign, 0.0),))
+    steep = 0.5 + 2 * source.uniform()
+    weights = {str(digit): math.exp(-steep * abs(digit - int(sign))) for digit in range(10)}
+    total = math.fsum(weights.values())
+    ranked = sorted(weights.items(), key=lambda pair: -pair[1])[:count]
+    return TokenChoice(sign, tuple((digit, math.log(weight / total)) for digit, weight in ranked))

@@ -1,0 +1,243 @@
+"""An engine in this process: vLLM, which batches whatever is asked and keeps the prompts' common beginning."""
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from invitro.engines.base import Constraint, Price, Reply, Request, Sampling, TokenChoice
+from invitro.errors import InputError, refuse_if_any
+from invitro.weights import packaged
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from vllm import SamplingParams
+
+log = logging.getLogger(__name__)
+
+CONSTRAINTS = ("regex", "json_schema", "none")
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+"""Nothing leaves the machine unasked, and the job's own progress bar is the one to be seen."""
+ON_CPU = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2", "TORCHDYNAMO_DISABLE": "1"}
+"""Two GiB of keys and values; compiling the sampler takes longer than a small model needs for a hundred texts."""
+
+
+@dataclass
+class VLLM:
+    """Loads a model when the first request comes, and keeps `concurrency` requests in its batch from then on.
+
+    A reply is given as soon as it is complete, so that a kill costs at most the requests in the batch.
+
+    Args:
+        model: a name on the model hub, or a folder in Transformers' format.
+        revision: the hub's revision. Where weights come from a package, the package and its version stand here.
+        tensor_parallel_size: GPUs that share the model.
+        dtype: of weights and activations; ``auto`` takes the model's own. On a CPU without bfloat16 float32 is faster.
+        quantization: such as ``awq`` or ``fp8``; None takes what the model's folder says.
+        max_model_len: most tokens of prompt and reply; None is the model's own limit.
+        constraint: ``regex`` allows nothing but valid scores, without white space to run on; ``json_schema`` the schema
+            of the ``text`` readout; ``none`` leaves the model free.
+        prefix_caching: whether the prompts' common beginning is computed once.
+        concurrency: requests in vLLM's hands; it batches as many of them as fit.
+        options: any other argument of vLLM's engine, such as ``gpu_memory_utilization``.
+        price: of a million tokens, where a machine's hour is to be counted.
+
+    Raises:
+        InputError: naming every setting that is wrong.
+    """
+
+    model: str
+    revision: str | None = None
+    tensor_parallel_size: int = 1
+    dtype: str = "auto"
+    quantization: str | None = None
+    max_model_len: int | None = None
+    constraint: str = "regex"
+    prefix_caching: bool = True
+    concurrency: int = 256
+    options: Mapping[str, Any] = field(default_factory=dict)
+    price: Price = field(default_factory=Price)
+
+    def __post_init__(self) -> None:
+        refuse_if_any(self._problems())
+        self._package = packaged(self.model, self.revision)
+        if self._package is not None:
+            self.revision = self._package.revision
+        self._engine: Any = None
+
+    def _problems(self) -> Iterator[str]:
+        if not self.model:
+            yield "llm.engine.model: expected a model's name or folder, found nothing"
+        if self.constraint not in CONSTRAINTS:
+            yield f"llm.engine.constraint: expected one of {', '.join(CONSTRAINTS)}, found {self.constraint!r}"
+        for name in ("tensor_parallel_size", "max_model_len", "concurrency"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                yield f"llm.engine.{name}: expected 1 or more, found {value!r}"
+
+    def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Answer requests in the order in which replies become complete.
+
+        Raises:
+            InputError: vLLM is not installed, or the model cannot be loaded with these settings.
+        """
+        source, number = iter(requests), 0
+        waiting: dict[str, Request] = {}
+        engine = None
+        try:
+            while True:
+                while len(waiting) < self.concurrency and (request := next(source, None)) is not None:
+                    engine = self._loaded()
+                    number += 1
+                    name = str(number)
+                    try:
+                        engine.add_request(name, self._input(request), self._params(request))
+                    except _unanswerable() as error:  # such as a prompt that is longer than the model can read
+                        yield Reply(request, "", "error", str(error))
+                    else:
+                        waiting[name] = request
+                if not waiting or engine is None:
+                    return
+                for output in engine.step():
+                    if output.finished:
+                        yield self._reply(waiting.pop(output.request_id), output)
+        finally:
+            if engine is not None and waiting:
+                engine.abort_request(list(waiting))
+
+    def count_tokens(self, messages: tuple[dict[str, str], ...]) -> int:
+        """Count the tokens of a chat as the model reads it; the model itself is not loaded."""
+        return len(self._tokens(messages, reply_follows=messages[-1]["role"] != "assistant"))
+
+    def close(self) -> None:
+        """Free the model's memory and end vLLM's processes."""
+        if self._engine is not None:
+            self._engine.engine_core.shutdown()
+            self._engine = None
+
+    @cached_property
+    def _path(self) -> str:
+        return str(self._package.folder()) if self._package is not None else self.model
+
+    @cached_property
+    def _hub_revision(self) -> str | None:
+        return None if self._package is not None else self.revision
+
+    @cached_property
+    def _tokenizer(self) -> "PreTrainedTokenizerBase":
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self._path, revision=self._hub_revision)
+        except (OSError, ValueError) as error:
+            raise InputError(f"llm.model={self.model}: its tokenizer cannot be loaded: {error}") from error
+        if tokenizer.chat_template is None:
+            raise InputError(
+                f"llm.model={self.model} has no chat template: it was not trained to follow instructions; choose an "
+                "instruction-tuned model, whose name often ends in Instruct or Chat"
+            )
+        return tokenizer
+
+    def _tokens(self, messages: tuple[dict[str, str], ...], reply_follows: bool = True) -> list[int]:
+        rendered = self._tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=reply_follows, tokenize=True, return_dict=False
+        )
+        return list(rendered)
+
+    def _input(self, request: Request) -> Any:
+        from vllm.inputs import tokens_input
+
+        return tokens_input(self._tokens(request.messages))
+
+    def _loaded(self) -> Any:
+        """Return vLLM's engine, loading the model at the first call."""
+        if self._engine is not None:
+            return self._engine
+        if find_spec("vllm") is None:
+            raise InputError(
+                f"llm.model={self.model} runs in vLLM, which is not installed here. On a machine with GPUs: "
+                "pip install 'invitro[vllm]' in an environment of its own; on a CPU: make vllm, then "
+                ".venv-vllm/bin/python label.py ...; for a vLLM server: llm=gpt llm.model=... llm.engine.base_url=..."
+            )
+        import torch
+
+        on_cpu = not torch.cuda.is_available()
+        for name, value in (QUIET | ON_CPU if on_cpu else QUIET).items():
+            os.environ.setdefault(name, value)
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        settings: dict[str, Any] = {
+            "model": self._path,
+            "revision": self._hub_revision,
+            "tensor_parallel_size": self.tensor_parallel_size,
+            "dtype": self.dtype,
+            "quantization": self.quantization,
+            "max_model_len": self.max_model_len,
+            "enable_prefix_caching": self.prefix_caching,
+            "enforce_eager": on_cpu,
+            "disable_log_stats": True,
+            "trust_remote_code": False,
+        }
+        self._tokenizer  # noqa: B018  (refuses a model without a chat template before anything large loads)
+        log.info("loading %s", self.model)
+        try:
+            self._engine = LLMEngine.from_engine_args(EngineArgs(**settings | dict(self.options)))
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            raise InputError(f"llm.model={self.model}: vLLM cannot load it with these settings: {error}") from error
+        return self._engine
+
+    def _params(self, request: Request) -> "SamplingParams":
+        """Return a request's sampling as vLLM wants it."""
+        from vllm import SamplingParams
+
+        sampling: Sampling = request.sampling
+        return SamplingParams(
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+            # A seed makes vLLM sample request by request; a greedy reply does not depend on it.
+            seed=sampling.seed if sampling.temperature > 0 else None,
+            logprobs=sampling.top_logprobs or None,
+            structured_outputs=self._structure(request.constraint),
+        )
+
+    def _structure(self, wanted: Constraint | None) -> Any:
+        from vllm.sampling_params import StructuredOutputsParams
+
+        if wanted is None or self.constraint == "none":
+            return None
+        if self.constraint == "regex":
+            return StructuredOutputsParams(regex=wanted.regex)
+        return None if wanted.json_schema is None else StructuredOutputsParams(json=wanted.json_schema)
+
+    def _reply(self, request: Request, output: Any) -> Reply:
+        """Read what vLLM made of a request."""
+        done = output.outputs[0]
+        decoded = zip(done.token_ids, done.logprobs or (), strict=False)  # no alternatives where none were asked for
+        return Reply(
+            request=request,
+            text=done.text,
+            finish="length" if done.finish_reason == "length" else "stop",
+            tokens=tuple(_choice(token, options) for token, options in decoded),
+            prompt_tokens=len(output.prompt_token_ids),
+            completion_tokens=len(done.token_ids),
+        )
+
+
+def _choice(token: int, options: Mapping[int, Any]) -> TokenChoice:
+    """Return a decoded token with its alternatives, the most probable first."""
+    ranked = sorted(options.values(), key=lambda option: -option.logprob)
+    # What the grammar forbids has a probability of 0.
+    alternatives = tuple((str(one.decoded_token), float(one.logprob)) for one in ranked if math.isfinite(one.logprob))
+    return TokenChoice(str(options[token].decoded_token), alternatives)
+
+
+def _unanswerable() -> tuple[type[Exception], ...]:
+    """Return what vLLM raises about one request."""
+    from vllm.exceptions import VLLMValidationError
+
+    return (VLLMValidationError, ValueError)

@@ -1,0 +1,215 @@
+"""What a label store holds, as values: label sets, which text uses which answer, and answers."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import islice
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+OK, ERROR = "ok", "error"
+"""The statuses that the store itself tells from the others: a usable answer, and no answer at all."""
+
+Tokens = tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
+
+
+class Status(StrEnum):
+    """What became of a question. All but ``ok`` leave the text unlabelled, and all keep the raw reply."""
+
+    OK = "ok"
+    OUT_OF_RANGE = "out_of_range"
+    MISSING_ITEMS = "missing_items"
+    EXTRA_ITEMS = "extra_items"
+    TRUNCATED = "truncated"
+    REFUSED = "refused"
+    UNPARSEABLE = "unparseable"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class SetInfo:
+    """Whose labels, of what, how: two sets that differ in any of these are two label sets.
+
+    Args:
+        corpus: whose texts.
+        llm: the choice of the group ``llm``.
+        model: the model behind it.
+        revision: of the model; empty where none is named.
+        prompt: the choice of the group ``prompt``.
+        template: hash of the prompt's templates and settings.
+        scale: the scale's name.
+        items: what was scored, as JSON: names, bounds, aggregation.
+        readout: ``text``, ``digits`` or ``expected``.
+        sampling: as JSON.
+        about: what else a datasheet tells; not part of the identity.
+    """
+
+    corpus: str
+    llm: str
+    model: str
+    revision: str
+    prompt: str
+    template: str
+    scale: str
+    items: str
+    readout: str
+    sampling: str
+    about: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The readable name; sets of other models, templates or samplings may share it, their ids differ."""
+        return f"{self.corpus}/{self.llm}/{self.prompt}/{self.scale}/{self.readout}"
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Everything that makes it this set, in the order of the store's columns."""
+        return (
+            self.corpus, self.llm, self.model, self.revision, self.prompt, self.template, self.scale, self.items,
+            self.readout, self.sampling,
+        )  # fmt: skip
+
+    @property
+    def id(self) -> str:
+        """Short hash of the identity."""
+        return hashlib.sha256("\x1f".join(self.identity).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """A label set in a store, with counts.
+
+    Args:
+        id: its id.
+        info: what it is.
+        texts: texts that were put into it.
+        labelled: texts with at least one usable answer.
+        unusable: questions without a usable answer by status; ``pending`` were not answered yet.
+        samples: most samples of a text.
+        answers: answers that belong to it, retries included.
+        prompt_tokens: of these answers, as the next two.
+        completion_tokens: likewise.
+        cost: US dollars.
+        created: when it was begun, UTC.
+    """
+
+    id: str
+    info: SetInfo
+    texts: int
+    labelled: int
+    unusable: dict[str, int]
+    samples: int
+    answers: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    created: str
+
+    def __str__(self) -> str:
+        """One line for people, the id first."""
+        info = self.info
+        model = info.model + (f"@{info.revision}" if info.revision else "")
+        sampled = f", {self.samples} samples" if self.samples > 1 else ""
+        return (
+            f"{self.id}  {info.name}  ({self.labelled} of {self.texts} texts labelled{sampled}; {model}, template "
+            f"{info.template}, {info.sampling})"
+        )
+
+
+@dataclass(frozen=True)
+class Use:
+    """Says that a text's sample in a set is answered under `key`."""
+
+    text_id: str
+    sample: int
+    key: str
+    text_hash: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said under one key.
+
+    Args:
+        key: hash of the question.
+        attempt: 0, or 1 for the retry.
+        status: what became of it; ``ok`` is usable, ``error`` means that nothing was answered.
+        raw: the reply as it came.
+        finish: how it ended: ``stop``, ``length``, ``refusal``, ``error``.
+        error: what went wrong, where something did.
+        items: item scores in the scale's order; empty unless usable.
+        score: the scale's units; None unless usable.
+        spread: standard deviation of the score, where the readout has one.
+        tokens: decoded tokens with their alternatives and natural log-probabilities, where they were asked for.
+        prompt_tokens: as the engine counted them.
+        completion_tokens: likewise.
+        cost: US dollars.
+        answered: UTC; filled in when it is stored.
+    """
+
+    key: str
+    attempt: int
+    status: str
+    raw: str
+    finish: str = "stop"
+    error: str | None = None
+    items: tuple[float, ...] = ()
+    score: float | None = None
+    spread: float | None = None
+    tokens: Tokens = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    answered: str = ""
+
+
+ANSWER_COLUMNS = (
+    "key", "attempt", "status", "finish", "raw", "error", "items", "score", "spread", "tokens", "prompt_tokens",
+    "completion_tokens", "cost", "answered",
+)  # fmt: skip
+
+
+def row_of(answer: Answer) -> tuple[Any, ...]:
+    """Return an answer as a row in the order of `ANSWER_COLUMNS`."""
+    return (
+        answer.key, answer.attempt, answer.status, answer.finish, storable(answer.raw),
+        None if answer.error is None else storable(answer.error), json.dumps(answer.items) if answer.items else None,
+        answer.score, answer.spread, json.dumps(answer.tokens) if answer.tokens else None, answer.prompt_tokens,
+        answer.completion_tokens, answer.cost, answer.answered or now(),
+    )  # fmt: skip
+
+
+def answer_of(row: sqlite3.Row) -> Answer:
+    """Return a row as an answer."""
+    values = {name: row[name] for name in ANSWER_COLUMNS}
+    tokens = json.loads(values["tokens"] or "[]")
+    values["tokens"] = tuple((token, tuple((other, logprob) for other, logprob in rest)) for token, rest in tokens)
+    values["items"] = tuple(json.loads(values["items"] or "[]"))
+    return Answer(**values)
+
+
+def storable(text: str) -> str:
+    """Return `text` with half surrogate pairs, which no encoding of a file has, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def text_hash(text: str) -> str:
+    """Return a hash that tells whether a text is still the one that was labelled."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def now() -> str:
+    """Return the time, UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def pieces(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield `things` in lists of at most `size`, in order, taking no more of them than it yields."""
+    rest = iter(things)
+    while piece := list(islice(rest, size)):
+        yield piece

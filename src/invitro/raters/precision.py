@@ -1,0 +1,122 @@
+"""How far crowd and LLM can be trusted: error variances from three raters, and the weights that follow from them.
+
+The model: a crowd label is the truth plus an error, ``C = t + e``, with e of mean 0 and independent of t and of what
+the LLM says. Nothing is assumed of the LLM's errors: shift, squeeze and noise all count. With v the variance of e::
+
+    E (C - L)^2 = v + E (L - t)^2
+
+so that one number, the crowd's reliability ``var(t) / var(C) = 1 - v / var(C)``, decides both errors. Two raters cannot
+give it; a third can, or the user.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from invitro.errors import InputError
+
+Floats = npt.NDArray[np.float64]
+
+LEAST = 10
+"""Texts below which nothing is estimated."""
+
+
+class Errors(NamedTuple):
+    """Mean squared errors around the truth, in the scale's units squared: the crowd's and the LLM's, 0 or more."""
+
+    crowd: float
+    llm: float
+
+
+def triad_reliability(crowd: Floats, llm: Floats, third: Floats) -> float:
+    """Return the share of the crowd labels' variance that is truth, estimated from three raters.
+
+    ``reliability = cov(C, L) cov(C, F) / (cov(L, F) var(C))``
+
+    the communality of the first of three indicators of one factor, whose gains may differ. With equal gains it is the
+    three-instrument case of Grubbs (1948), "On Estimating Precision of Measuring Instruments and Product Variability",
+    JASA 43; in this form it is the squared correlation with the truth of McColl et al. (2014), "Extended triple
+    collocation", Geophysical Research Letters 41. It asks that the three raters' errors are uncorrelated.
+
+    The third rater here is a model that predicts the crowd's label from the text (`invitro.raters.word_counts`).
+    It and the LLM see only the text, so what people felt and did not write is an error of the crowd's in this estimate:
+    it is the reliability as a measure of what texts say, which is all that a model of texts can learn. Where LLM and
+    text model err alike beyond that, the crowd's reliability comes out too low, and the LLM is trusted too much.
+
+    Args:
+        crowd: labels of shape (n,), n at least `LEAST`, no NaN.
+        llm: labels of shape (n,), no NaN.
+        third: a third rater's scores of shape (n,), in any units, no NaN.
+
+    Returns:
+        The reliability, clipped to [0, 1].
+
+    Raises:
+        InputError: too few texts, or the three do not agree with each other in sign, so that there is no such estimate.
+    """
+    if len(crowd) < LEAST:
+        raise InputError(_advice(f"{len(crowd)} texts have a crowd and an LLM label; at least {LEAST} are needed"))
+    cov = np.cov([crowd, llm, third])
+    pairs = cov[0, 1], cov[0, 2], cov[1, 2]
+    if not all(pair > 0 for pair in pairs):
+        found = ", ".join(f"{pair:.3g}" for pair in pairs)
+        raise InputError(
+            _advice(f"crowd, LLM and text model have to covary; crowd-LLM, crowd-texts, LLM-texts covary by {found}")
+        )
+    return float(np.clip(pairs[0] * pairs[1] / (pairs[2] * cov[0, 0]), 0.0, 1.0))
+
+
+def errors(crowd: Floats, llm: Floats, reliability: float) -> Errors:
+    """Split the mean squared difference of two raters into the error of each.
+
+    ``crowd = (1 - reliability) var(C)``, at most ``mean((C - L)^2)``, and ``llm = mean((C - L)^2) - crowd``.
+
+    Args:
+        crowd: labels of shape (n,), n at least 1, no NaN.
+        llm: labels of shape (n,), no NaN.
+        reliability: share of the crowd labels' variance that is truth, 0 to 1.
+    """
+    difference = float(np.mean(np.square(crowd - llm)))
+    own = min((1 - reliability) * float(np.var(crowd)), difference)
+    return Errors(own, difference - own)
+
+
+def precision_share(found: Errors, spread: Floats | None = None, spread_share: float = 0.0) -> float | Floats:
+    """Return the LLM's share in the label with the least mean squared error: ``crowd / (crowd + llm_i)``.
+
+    Inverse-variance weighting, with the LLM's squared error in place of a variance because its shift counts too. With
+    spreads s_i the LLM's error differs from text to text, and has the same mean::
+
+        llm_i = llm * ((1 - spread_share) + spread_share * s_i^2 / mean(s^2))
+
+    a weighted mean of the common and the text's own variance, as in Smyth (2004), "Linear Models and Empirical Bayes
+    Methods for Assessing Differential Expression", Statistical Applications in Genetics and Molecular Biology 3: the
+    spread of two or three LLMs says little about one text. Members of an ensemble also err alike, which no spread
+    shows.
+
+    Args:
+        found: mean squared errors of crowd and LLM.
+        spread: the LLM's spreads of shape (n,); a missing one (NaN) counts as an average one.
+        spread_share: from 0 to 1.
+
+    Returns:
+        The share, from 0 to 1, one for all or of shape (n,); 1/2 where neither errs.
+    """
+    llm: float | Floats = found.llm
+    if spread is not None and spread_share:
+        squared = np.square(spread)
+        known = ~np.isnan(squared)
+        mean = float(squared[known].mean()) if known.any() else 0.0
+        own = np.where(known, squared / mean, 1.0) if mean else np.ones_like(squared)
+        llm = found.llm * ((1 - spread_share) + spread_share * own)
+    total = found.crowd + llm
+    share = np.where(total > 0, found.crowd / np.where(total > 0, total, 1.0), 0.5)
+    return share if share.ndim else float(share)
+
+
+def _advice(problem: str) -> str:
+    return (
+        f"application.policy=precision: the crowd's reliability cannot be estimated: {problem}. Give it by "
+        "application.crowd_reliability, or choose application=blend"
+    )

@@ -1,0 +1,1 @@
+"""Who agrees with whom: the crowd, the LLMs, their prompts."""

@@ -1,0 +1,376 @@
+"""The prompt check: one overall score against one score an item, on a few texts, before any large bill."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from invitro.data import Corpus
+from invitro.labelling.forms import OVERALL
+from invitro.labelling.labeller import Labelled, Labelling
+from invitro.labels.answers import Status
+from invitro.labels.store import LabelStore
+from invitro.scales import Scale
+from invitro.stats.agreement import NOT_MEASURABLE, Agreement, Estimate, gain, pairwise, told
+
+NEAR = 1 / 12
+"""Share of the scale's range: what rounding to whole numbers does on a scale from 1 to 7."""
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """What one prompt did on the texts of the check; answers that were stored before count like new ones.
+
+    Args:
+        name: the prompt.
+        sets: ids of its label sets, one a corpus.
+        texts: texts that were asked about.
+        questions: of them and their samples, those that were answered at all.
+        first: share of these that were usable at the first try.
+        after: share that were usable after the retry.
+        faults: first tries that were of no use, by reason.
+        prompt_tokens: of all attempts, as the next two.
+        completion_tokens: likewise.
+        cost: US dollars.
+        seconds: wall time of what was asked now, for ``asked`` requests.
+        asked: requests made now.
+        crowd: agreement with the crowd, where there is one.
+    """
+
+    name: str
+    sets: tuple[str, ...]
+    texts: int
+    questions: int
+    first: float
+    after: float
+    faults: dict[str, int]
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    seconds: float
+    asked: int
+    crowd: Agreement | None
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """How far item scores, combined, are from an overall score, in scale points; difference is items less overall."""
+
+    n: int
+    difference: float
+    distance: float
+    near: float
+    within: float
+    pcc: Estimate
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the check found.
+
+    Args:
+        corpus: its name.
+        llm: the model asked.
+        texts: of the check.
+        whole: texts of the whole corpus.
+        prompts: by role: ``overall``, ``items`` and, where it was asked, ``both``.
+        between: agreement of the overall score (a) with the items' (b), from two replies.
+        averaging: of these two.
+        within_reply: averaging within the replies of ``both``.
+        gained: by how much the items' PCC with the crowd exceeds the overall score's.
+    """
+
+    corpus: str
+    llm: str
+    texts: int
+    whole: int
+    prompts: Mapping[str, Prompted]
+    between: Agreement | None
+    averaging: Averaging | None
+    within_reply: Averaging | None
+    gained: Estimate | None
+
+    def of_whole(self, amount: float, texts: int) -> float:
+        """Return what the whole corpus takes, when `texts` took `amount`."""
+        return amount * self.whole / texts if texts else 0.0
+
+
+def check(corpus: Corpus, what: Mapping[str, Labelling], done: Mapping[str, Sequence[Labelled]]) -> Check:
+    """Compare prompts on the texts that were labelled.
+
+    Args:
+        corpus: whose texts they are.
+        what: by role: ``overall`` with a prompt that asks for one score, ``items`` with one that asks for each item,
+            and perhaps ``both``.
+        done: what `label` returned for each.
+    """
+    one = what["items"]
+    scores = {role: _scores(labelled) for role, labelled in done.items()}
+    texts = pd.concat([part.texts.assign(text_id=part.prefix + part.texts["text_id"]) for part in done["items"]])
+    texts = texts.set_index("text_id")
+    table = pd.DataFrame(
+        {"crowd": texts["crowd_label"]} | {role: found["llm_label"] for role, found in scores.items()},
+        index=texts.index,
+    )
+    groups = texts["group_id"]
+    rated = table["crowd"].notna().sum() > 1
+    with LabelStore(one.store, must_exist=True) as store:
+        prompts = {
+            role: _prompted(
+                store, what[role].prompt.name, labelled, _pair(table[["crowd", role]], groups) if rated else None
+            )
+            for role, labelled in done.items()
+        }
+    both = scores.get("both")
+    return Check(
+        corpus=corpus.name,
+        llm=one.llm,
+        texts=len(texts),
+        whole=len(corpus.table),
+        prompts=prompts,
+        between=_pair(table[["overall", "items"]], groups),
+        averaging=averaging(table["overall"], table["items"], one.scale, groups),
+        within_reply=None
+        if both is None
+        else averaging(both[f"llm_{OVERALL}"].reindex(texts.index), table["both"], one.scale, groups),
+        gained=gain(table[["crowd", "overall", "items"]], groups) if rated else None,
+    )
+
+
+def averaging(overall: "pd.Series[float]", items: "pd.Series[float]", scale: Scale, groups: Any) -> Averaging | None:
+    """Compare overall scores with combined item scores of the same texts; None with fewer than two such texts."""
+    table = pd.DataFrame({"overall": overall, "items": items}).dropna()
+    if len(table) < 2:
+        return None
+    within = NEAR * (scale.maximum - scale.minimum)
+    difference = table["items"] - table["overall"]
+    return Averaging(
+        n=len(table),
+        difference=float(difference.mean()),
+        distance=float(difference.abs().mean()),
+        near=float((difference.abs() <= within + 1e-9).mean()),
+        within=within,
+        pcc=pairwise(table, groups)[0].pcc,
+    )
+
+
+def _pair(table: pd.DataFrame, groups: "pd.Series[str]") -> Agreement | None:
+    return pairwise(table, groups)[0] if table.notna().all(axis=1).sum() > 1 else None
+
+
+def _scores(done: Sequence[Labelled]) -> pd.DataFrame:
+    """Return the labels of all parts under the corpus's own ids."""
+    return pd.concat([one.labels.labels.set_axis(one.prefix + one.labels.labels.index) for one in done])
+
+
+def _prompted(store: LabelStore, name: str, done: Sequence[Labelled], crowd: Agreement | None) -> Prompted:
+    """Count what the store holds about these texts."""
+    attempts = pd.DataFrame(list(_attempts(store, done)), columns=COLUMNS)
+    answered = attempts[attempts["status"] != Status.ERROR]
+    first = answered[answered["attempt"] == 0]
+    usable = answered[answered["status"] == Status.OK].drop_duplicates(["text_id", "sample"])
+    faults = first.loc[first["status"] != Status.OK, "status"].value_counts()
+    return Prompted(
+        name=name,
+        sets=tuple(one.report.stored.id for one in done),
+        texts=sum(len(one.texts) for one in done),
+        questions=len(first),
+        first=float((first["status"] == Status.OK).mean()) if len(first) else 0.0,
+        after=len(usable) / len(first) if len(first) else 0.0,
+        faults={str(status): int(count) for status, count in faults.items()},
+        prompt_tokens=int(attempts["prompt_tokens"].sum()),
+        completion_tokens=int(attempts["completion_tokens"].sum()),
+        cost=float(attempts["cost"].sum()),
+        seconds=sum(one.report.seconds for one in done),
+        asked=sum(one.report.usage.requests for one in done),
+        crowd=crowd,
+    )
+
+
+COLUMNS = ["text_id", "sample", "attempt", "status", "prompt_tokens", "completion_tokens", "cost"]
+
+
+def _attempts(store: LabelStore, done: Sequence[Labelled]) -> Iterator[tuple[Any, ...]]:
+    """Yield the attempts at these texts, under the corpus's own ids."""
+    for one in done:
+        for row in store.attempts(one.report.stored.id, one.texts["text_id"].tolist()):
+            yield (one.prefix + row["text_id"], *tuple(row)[1:])
+
+
+USABLE = 0.95
+"""Share of usable replies that a prompt needs before a large bill is run up with it."""
+NEAR_ENOUGH = 0.8
+"""Share of replies whose items should come near their own overall score, for items and score to say the same."""
+
+
+def lines(found: Check) -> list[str]:
+    """Return the whole check as text: agreement first, then replies and bill, then the recommendation."""
+    head = f"Prompt check: {found.llm} on {found.texts} of the {found.whole} texts of {found.corpus}"
+    return [
+        head,
+        "",
+        *_table(found),
+        "",
+        *_averagings(found),
+        "",
+        "Recommendation",
+        *(f"  {one}" for one in advice(found)),
+    ]
+
+
+def advice(found: Check) -> list[str]:
+    """Return what follows from the figures, and nothing that does not."""
+    return [*_of_replies(found), *_of_prompts(found)]
+
+
+def _of_replies(found: Check) -> Iterator[str]:
+    """Say which prompts' replies are too often of no use."""
+    for one in found.prompts.values():
+        if not one.questions:
+            yield f"{one.name}: no reply came back at all. Mend the engine first."
+        elif one.after < USABLE:
+            worst = max(one.faults, key=lambda status: one.faults[status], default="unknown")
+            yield (
+                f"{one.name}: {_share(one.after)} of the replies are of use after the retry, less than "
+                f"{_share(USABLE)}; the commonest fault is {worst}. Do not label the corpus with it as it is: have the "
+                "engine constrain its replies (llm.engine.constraint), try readout=digits, or allow more "
+                "sampling.max_tokens."
+            )
+
+
+def _of_prompts(found: Check) -> Iterator[str]:
+    """Say which prompt measures better, where that can be told."""
+    overall, items = found.prompts["overall"], found.prompts["items"]
+    pccs = [(one, one.crowd.pcc) for one in (overall, items) if one.crowd is not None]
+    if len(pccs) < 2 or found.gained is None:
+        yield (
+            "There are too few crowd labels on these texts. Which prompt measures better is told by nothing here; what "
+            "the replies are like and what they cost is."
+        )
+        return
+    if not any(pcc.measurable for _, pcc in pccs):
+        yield (
+            f"{NOT_MEASURABLE.capitalize()} with this model: here neither {overall.name}'s nor {items.name}'s "
+            "PCC with the crowd has an interval without 0. Nothing is concluded about prompts, and nothing speaks for "
+            f"labelling the corpus with llm={found.llm}. Take another model, or more texts, such as limit=300."
+        )
+        return
+    against = [one.name for one, pcc in pccs if pcc.high < 0]
+    if against:
+        yield (
+            f"With {' and '.join(against)} the scores run against the crowd's. A model of which this is found is not "
+            "to be trusted with another prompt on the same few texts. Take another one, or more texts: limit=300."
+        )
+        return
+    yield _preferred(found, [one for one, pcc in pccs if pcc.low > 0])
+    yield from _of_averaging(found)
+
+
+def _of_averaging(found: Check) -> Iterator[str]:
+    """Say where items and overall score are two different questions to the model."""
+    inside = found.within_reply
+    if inside is not None and inside.near < NEAR_ENOUGH:
+        yield (
+            f"In one reply the items come within {inside.within:g} of the overall score in {_share(inside.near)} of "
+            "the texts only: to this model they are two different questions. Do not mix label sets of both kinds."
+        )
+
+
+def _preferred(found: Check, sure: Sequence[Prompted]) -> str:
+    """Say which prompt to take, out of the difference of the two correlations and the two bills.
+
+    Args:
+        found: the check.
+        sure: the prompts whose PCC with the crowd is above 0; one or both.
+    """
+    overall, items, gained = found.prompts["overall"], found.prompts["items"], found.gained
+    by = f"the PCC of {items.name} less that of {overall.name} is {gained}"
+    if gained is not None and gained.measurable and (better := items if gained.value > 0 else overall) in sure:
+        return f"{_take(better)}: {by}. The corpus costs {_bill(found, better)} with it."
+    if len(sure) == 1:
+        return (
+            f"Only the PCC of {sure[0].name} is above 0 for certain, but no difference between the prompts is shown: "
+            f"{by}. {_take(sure[0])} ({_bill(found, sure[0])} for the corpus), or check more texts, such as "
+            "limit=300."
+        )
+    cheaper, other = sorted((overall, items), key=lambda one: (one.cost, one.prompt_tokens + one.completion_tokens))
+    return (
+        f"No difference between the prompts is shown: {by}, which includes 0. prompt={cheaper.name} is the cheaper one "
+        f"({_bill(found, cheaper)} against {_bill(found, other)} for the corpus); prompt={items.name} gives a score an "
+        "item as well."
+    )
+
+
+def _take(one: Prompted) -> str:
+    return f"Take prompt={one.name}" if one.after >= USABLE else f"Once its replies are of use, prompt={one.name}"
+
+
+def _table(found: Check) -> list[str]:
+    """Return the figures, one line each, one column a prompt."""
+    figures: dict[str, Callable[[Prompted], str]] = {
+        "PCC with the crowd": lambda one: told(one.crowd.pcc) if one.crowd else "",
+        "CCC": lambda one: told(one.crowd.ccc) if one.crowd else "",
+        "alpha": lambda one: told(one.crowd.alpha) if one.crowd else "",
+        "RMSE": lambda one: str(one.crowd.rmse) if one.crowd else "",
+        "mean bias": lambda one: str(one.crowd.bias) if one.crowd else "",
+        "texts with a crowd label": lambda one: str(one.crowd.n) if one.crowd else "0",
+        "usable at the first try": lambda one: _share(one.first),
+        "usable after the retry": lambda one: _share(one.after),
+        "faults at the first try": lambda one: ", ".join(f"{n} {what}" for what, n in one.faults.items()) or "none",
+        "tokens a text": lambda one: f"{one.prompt_tokens / one.texts:.1f} + {one.completion_tokens / one.texts:.1f}",
+        "cost of these texts": lambda one: f"${one.cost:.4f}",
+        f"tokens of {found.whole} texts": lambda one: " + ".join(
+            f"{found.of_whole(count, one.texts):.0f}" for count in (one.prompt_tokens, one.completion_tokens)
+        ),
+        f"cost of {found.whole} texts": lambda one: _bill(found, one),
+        f"time for {found.whole} texts": lambda one: _time(found, one),
+        "label set": lambda one: ", ".join(one.sets),
+    }
+    rows = [["", *(one.name for one in found.prompts.values())]]
+    rows += [[name, *(figure(one) for one in found.prompts.values())] for name, figure in figures.items()]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _averagings(found: Check) -> Iterator[str]:
+    """Say how far item scores average to overall scores, and how the two prompts agree."""
+    overall, items = found.prompts["overall"].name, found.prompts["items"].name
+    if found.between is not None:
+        pair = found.between
+        yield (
+            f"{overall} and {items} agree with each other: PCC {told(pair.pcc)}, CCC {told(pair.ccc)}, "
+            f"alpha {told(pair.alpha)}, n={pair.n}"
+        )
+    for one, what in (
+        (found.averaging, f"The item scores of {items} combine to the overall score of {overall}"),
+        (found.within_reply, "In one reply that gives both, the item scores combine to the overall score"),
+    ):
+        if one is not None:
+            yield f"{what} {_averaging(one)}"
+
+
+def _averaging(one: Averaging) -> str:
+    return (
+        f"within {one.within:g} in {_share(one.near)} of {one.n} texts (mean distance {one.distance:.4f}, mean "
+        f"difference {one.difference:+.4f}, PCC {told(one.pcc)})"
+    )
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _bill(found: Check, one: Prompted) -> str:
+    """Return the whole corpus's cost, reckoned from these texts, retries included."""
+    return f"about ${found.of_whole(one.cost, one.texts):.2f}" if one.cost else "$0 at the engine's price"
+
+
+def _time(found: Check, one: Prompted) -> str:
+    """Return the whole corpus's wall time, reckoned from the requests of this run."""
+    if not one.asked:
+        return "unknown: all answers were stored already"
+    requests = found.of_whole(one.questions, one.texts)
+    return f"about {requests * one.seconds / one.asked / 60:.1f} min"

@@ -1,0 +1,208 @@
+"""What raters have in common and where they part: by LLM, prompt, revision, variant and sample, and text by text."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import pandas as pd
+
+from invitro.stats.agreement import RESAMPLES, Agreement, Estimate, pairwise
+from invitro.stats.bootstrap import Groups
+
+STEP = 1.0
+"""A score that lies more than this many scale points from another has moved."""
+SLACK = 1e-9
+"""What rounding may add to a difference: 4.4 - 3.4 is not more than 1."""
+ALIKE = {
+    "llm": ("prompt", "variant", "sample"),
+    "prompt": ("llm", "revision", "variant", "sample"),
+    "revision": ("llm", "prompt", "variant", "sample"),
+    "variant": ("llm", "prompt", "revision", "sample"),
+    "sample": ("llm", "prompt", "revision", "variant"),
+}
+"""What has to be the same for raters to be compared by each attribute; two LLMs cannot share a revision."""
+
+
+@dataclass(frozen=True)
+class Rater:
+    """Who gave a column of scores: people where `llm` is None, or else one labelling by a language model.
+
+    Args:
+        llm: the model, as a choice of the group ``llm``.
+        prompt: as a choice of the group ``prompt``.
+        revision: of the model.
+        sample: the number of the sample, where a text was scored several times; None is the mean of all samples.
+        variant: what else decides the scores, such as the readout.
+    """
+
+    llm: str | None = None
+    prompt: str | None = None
+    revision: str | None = None
+    sample: int | None = None
+    variant: str | None = None
+
+    @property
+    def model(self) -> str:
+        """The model with its revision, where one is known."""
+        return f"{self.llm}@{self.revision}" if self.revision else str(self.llm)
+
+
+@dataclass(frozen=True)
+class Facet:
+    """Several raters; `what` says in what they differ."""
+
+    what: str
+    raters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PromptShift:
+    """What the choice of the prompt does to the scores of one model.
+
+    Args:
+        model: the model, with its revision and variant where such are known.
+        prompts: those compared; samples of one prompt are averaged first.
+        n: texts scored with each of them.
+        pcc: correlation between two prompts; None for more than two.
+        difference: mean of the second prompt's score less the first's, in scale points; None for more than two.
+        sd: mean over texts of the standard deviation (divisor k - 1) of a text's score across the k prompts.
+        moved: share of texts whose highest and lowest score lie more than `STEP` scale points apart.
+        measurable: whether with any prompt the interval of the model's PCC with the crowd excludes 0; None without a
+            crowd. Where it is False, nothing about prompts follows.
+    """
+
+    model: str
+    prompts: tuple[str, ...]
+    n: int
+    pcc: Estimate | None
+    difference: float | None
+    sd: float
+    moved: float
+    measurable: bool | None
+
+
+def facets(raters: Mapping[str, Rater]) -> list[Facet]:
+    """Return the sets of raters to compare: all, those that differ in one attribute only, and all LLM labellings.
+
+    A mean agrees with the samples it is made of as a matter of course: where both are raters, samples are compared
+    among themselves only.
+    """
+    whole = {name: rater for name, rater in raters.items() if not _is_part(rater, raters)}
+    found = [Facet("all raters", tuple(whole))]
+    llms = {name: rater for name, rater in whole.items() if rater.llm is not None}
+    for attribute, same in ALIKE.items():
+        groups: dict[tuple[object, ...], list[str]] = {}
+        samples = {name: rater for name, rater in raters.items() if rater.sample is not None}
+        for name, rater in (samples if attribute == "sample" else llms).items():
+            groups.setdefault(tuple(getattr(rater, one) for one in same), []).append(name)
+        for key, names in groups.items():
+            if len({getattr(raters[name], attribute) for name in names}) > 1:
+                fixed = ", ".join(f"{one} {value}" for one, value in zip(same, key, strict=True) if value is not None)
+                what = f"between {'LLMs' if attribute == 'llm' else attribute + 's'}{f' ({fixed})' if fixed else ''}"
+                found.append(Facet(what, tuple(names)))
+    if len(llms) > 1 and tuple(llms) not in [facet.raters for facet in found]:
+        found.append(Facet("all LLM labels", tuple(llms)))
+    return found
+
+
+def _is_part(rater: Rater, raters: Mapping[str, Rater]) -> bool:
+    """Whether this is a sample whose mean is a rater too."""
+    return rater.sample is not None and replace(rater, sample=None) in raters.values()
+
+
+def prompt_shifts(
+    ratings: pd.DataFrame,
+    raters: Mapping[str, Rater],
+    pairs: Sequence[Agreement],
+    groups: Groups = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Iterator[PromptShift]:
+    """Compare every two prompts of each model and variant, and all of them where there are more than two.
+
+    Args:
+        ratings: one row a text, one column a rater.
+        raters: what is known of each column.
+        pairs: agreement of the columns, which tells whether a model's labels say anything about the crowd's.
+        groups: see `pairwise`.
+        resamples: see `pairwise`.
+        seed: see `pairwise`.
+    """
+    prompted = {
+        name: rater
+        for name, rater in raters.items()
+        if rater.llm is not None and rater.prompt and not _is_part(rater, raters)
+    }
+    for model, variant in dict.fromkeys((rater.model, rater.variant) for rater in prompted.values()):
+        columns: dict[str, list[str]] = {}
+        for name, rater in prompted.items():
+            if (rater.model, rater.variant) == (model, variant):
+                columns.setdefault(str(rater.prompt), []).append(name)
+        own = {name for names in columns.values() for name in names}
+        with_crowd = [pair.pcc.measurable for pair in pairs if raters[pair.a].llm is None and pair.b in own]
+        measurable = any(with_crowd) if with_crowd else None
+        by_prompt = pd.DataFrame({prompt: ratings[names].mean(axis=1) for prompt, names in columns.items()})
+        sets = list(combinations(columns, 2)) + ([tuple(columns)] if len(columns) > 2 else [])
+        for prompts in sets:
+            scores = by_prompt[list(prompts)].dropna()
+            spread = scores.max(axis=1) - scores.min(axis=1)
+            two = pairwise(scores, groups, resamples, seed)[0] if len(prompts) == 2 else None
+            yield PromptShift(
+                model=f"{model} ({variant})" if variant else model,
+                prompts=prompts,
+                n=len(scores),
+                pcc=two.pcc if two else None,
+                difference=two.bias.value if two else None,
+                sd=float(scores.std(axis=1, ddof=1).mean()),
+                moved=float((spread > STEP + SLACK).mean()),
+                measurable=measurable,
+            )
+
+
+def agreement_in_parts(
+    ratings: pd.DataFrame,
+    raters: Mapping[str, Rater],
+    parts: "pd.Series[str]",
+    groups: Groups = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Iterator[tuple[str, Agreement]]:
+    """Yield every LLM's agreement with the crowd in each part of the texts, such as each corpus of a combination.
+
+    Corpora differ in their mean scores, which alone makes a correlation over several of them: it belongs to none.
+
+    Args:
+        ratings: one row a text, one column a rater.
+        raters: what is known of each column.
+        parts: the part of each text by text id; with one part only there is nothing to tell.
+        groups: see `pairwise`, as the rest.
+        resamples: see `pairwise`.
+        seed: see `pairwise`.
+    """
+    of_texts = parts.reindex(ratings.index)
+    names = list(dict.fromkeys(of_texts.dropna()))
+    for part in names if len(names) > 1 else []:
+        rows = ratings[(of_texts == part).to_numpy()]
+        for crowd in (name for name, rater in raters.items() if rater.llm is None):
+            for name, rater in raters.items():
+                if rater.llm is not None and rows[[crowd, name]].notna().all(axis=1).sum() > 1:
+                    yield part, pairwise(rows[[crowd, name]], groups, resamples, seed)[0]
+
+
+def disagreements(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a text that two raters or more scored, the largest spread first, ties by id.
+
+    Columns: ``text_id``; ``spread``, the highest less the lowest score; ``lowest`` and ``highest``, who gave them (the
+    first, of several); and all scores. No text is in it.
+    """
+    rated = ratings[ratings.notna().sum(axis=1) >= 2]
+    table = pd.DataFrame(
+        {
+            "text_id": rated.index,
+            "spread": (rated.max(axis=1) - rated.min(axis=1)).to_numpy(),
+            "lowest": rated.idxmin(axis=1).to_numpy(),
+            "highest": rated.idxmax(axis=1).to_numpy(),
+        }
+    )
+    table = pd.concat([table, rated.reset_index(drop=True)], axis=1)
+    return table.sort_values(["spread", "text_id"], ascending=[False, True], kind="stable", ignore_index=True)

@@ -1,0 +1,287 @@
+"""Everybody's scores of a corpus side by side: the crowd's, and those of every label set, published or stored."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from invitro.data import Corpus
+from invitro.errors import InputError
+from invitro.labelling.texts import parts
+from invitro.labels.answers import OK, StoredSet, text_hash
+from invitro.labels.published import Folder, published_sets
+from invitro.labels.source import PUBLISHED, LabelSource, stored_labels
+from invitro.labels.store import LabelStore
+from invitro.reliability.facets import Rater
+from invitro.scales import Scale
+
+OWN_COLUMN = "llm_label"
+"""A column of LLM labels that a corpus may carry, as the simulator's does."""
+Scores: TypeAlias = "pd.Series[float]"
+
+
+@dataclass(frozen=True)
+class ScoreSource:
+    """One label set of one corpus; what a column, a label file or a published set does not know is empty."""
+
+    llm: str
+    prompt: str
+    variant: str
+    scores: Scores
+    model: str = ""
+    revision: str = ""
+    template: str = ""
+    sampling: str = ""
+    id: str = ""
+    samples: tuple[Scores, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it shares with another member's set by the same rater."""
+        return (self.llm, self.prompt, self.variant, self.model, self.revision, self.template, self.sampling)
+
+
+def published_scores(corpus: str, scale: Scale, folder: Folder, remarks: list[str]) -> Iterator[ScoreSource]:
+    """Yield the published sets; one whose files cannot be had is told of and left out."""
+    for one in published_sets():
+        if (one.corpus, one.scale) == (corpus, scale.name):
+            try:
+                scores = one.read(scale, folder).labels["llm_label"]
+            except InputError as error:
+                remarks.append(f"Left out: published labels {one.name}: {error.problems[0]}")
+                continue
+            yield ScoreSource(one.llm, one.prompt, PUBLISHED, scores)
+
+
+def stored_scores(
+    corpus: str, rows: pd.DataFrame, scale: Scale, path: Path | None, remarks: list[str]
+) -> Iterator[ScoreSource]:
+    """Yield the stored sets with any label, without labels of texts that have changed since."""
+    if path is None or not path.is_file():
+        return
+    hashes = rows.set_index("text_id")["text"].map(text_hash)
+    with LabelStore(path, must_exist=True) as store:
+        for stored in store.sets(corpus=corpus, scale=scale.name):
+            if not stored.labelled:
+                continue
+            if not _same_scale(stored, scale):
+                remarks.append(f"Left out: {stored}: the scale has had other items or bounds then")
+                continue
+            table = stored_labels(store, stored, scale).labels
+            then = table["text_hash"]
+            now = hashes.reindex(then.index)
+            changed = (now.notna() & (now != then)).to_numpy()
+            if changed.any():
+                remarks.append(f"Left out: {changed.sum()} labels of {stored.info.name}: the texts have changed since")
+            scores = table["llm_label"].mask(changed)
+            samples = _samples(store, stored, then.index, changed) if stored.samples > 1 else ()
+            yield _source(stored, scores, samples)
+
+
+def _same_scale(stored: StoredSet, scale: Scale) -> bool:
+    """Whether a set's scores mean what scores on `scale` mean now."""
+    then = json.loads(stored.info.items)
+    items, names = [item.name for item in scale.items], then["names"]
+    overall = len(names) == 1 and names != items
+    low, high = (scale.minimum, scale.maximum) if overall else (scale.low, scale.high)
+    same = (then["low"], then["high"], then["aggregation"]) == (low, high, scale.aggregation)
+    return same and (overall or names[: len(items)] == items)
+
+
+def _samples(store: LabelStore, stored: StoredSet, ids: "pd.Index[Any]", changed: Any) -> tuple[Scores, ...]:
+    """Return each sample's scores by text, NaN where a text has no usable one."""
+    rows = [
+        (row["text_id"], row["sample"], row["score"] if row["status"] == OK else None)
+        for row in store.outcomes(stored.id)
+    ]
+    table = pd.DataFrame(rows, columns=["text_id", "sample", "score"]).pivot_table(
+        index="text_id", columns="sample", values="score", dropna=False
+    )
+    table = table.reindex(ids)
+    return tuple(table[number].astype("float64").mask(changed) for number in sorted(table.columns))
+
+
+def _source(stored: StoredSet, scores: Scores, samples: tuple[Scores, ...]) -> ScoreSource:
+    """Return a stored set with what tells it from others."""
+    info = stored.info
+    temperature = json.loads(info.sampling).get("temperature", 0.0)
+    variant = info.readout + (f", temperature {temperature:g}" if temperature else "")
+    return ScoreSource(
+        info.llm, info.prompt, variant, scores, info.model, info.revision, info.template, info.sampling, stored.id,
+        samples,
+    )  # fmt: skip
+
+
+def own_scores(
+    corpus: Corpus, table: pd.DataFrame, scale: Scale, own: LabelSource | None, folder: Folder
+) -> Iterator[ScoreSource]:
+    """Yield the labels of a file or column that the user named, and those that the corpus carries."""
+    if OWN_COLUMN in table and (own is None or own.column != OWN_COLUMN):
+        carried = LabelSource("simulated", column=OWN_COLUMN)
+        yield from own_scores(corpus, table, scale, carried, folder)
+    if own is not None:
+        found = own.find(corpus.label_corpora, table, scale, "", folder)
+        where = own.labels or f"column {own.column}"
+        yield ScoreSource(own.name, "", where, found.of(table["text_id"]).set_axis(table["text_id"]))
+
+
+CROWD = "crowd"
+Named: TypeAlias = tuple[str, Rater, Scores]
+
+
+class NoLabelsError(InputError):
+    """There is no label set to compare."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Scores side by side.
+
+    Args:
+        ratings: one row a text, indexed by ``text_id``, one column a rater: the crowd first, where there is one.
+        raters: what is known of each column.
+        groups: each text's author.
+        parts: each text's corpus and official split, such as ``newsemp24 test``.
+        remarks: which labels could not be taken, and why.
+    """
+
+    ratings: pd.DataFrame
+    raters: dict[str, Rater]
+    groups: "pd.Series[str]"
+    parts: "pd.Series[str]"
+    remarks: tuple[str, ...] = field(default=())
+
+
+def gather(
+    corpus: Corpus,
+    table: pd.DataFrame,
+    scale: Scale,
+    store: Path | None,
+    folder: Folder,
+    own: LabelSource | None = None,
+    wanted: Sequence[str] | None = None,
+) -> Gathered:
+    """Gather the scores of the texts of `table`.
+
+    Args:
+        corpus: that `table` is of.
+        table: its table or some rows of it.
+        scale: the scale of all scores.
+        store: the label store; None, or a file that is not there, has no sets.
+        folder: where published files lie.
+        own: labels in a file or column of the user's, where such are named.
+        wanted: only raters whose name is one of these or begins with one, as in ``llama`` or ``gpt/plain``; the crowd
+            stays.
+
+    Raises:
+        NoLabelsError: there is no label set at all.
+        InputError: there is none that is wanted.
+    """
+    sources: list[ScoreSource] = []
+    remarks: list[str] = []
+    for name, rows, prefix in parts(corpus, table):
+        read = [*published_scores(name, scale, folder, remarks), *stored_scores(name, rows, scale, store, remarks)]
+        sources += [_prefixed(one, prefix) for one in read]
+    sources += own_scores(corpus, table, scale, own, folder)
+    named = list(_named(sources))
+    if not named:
+        raise NoLabelsError(*_nothing(corpus, scale, store), *remarks)
+    if wanted is not None:
+        named = list(_wanted(named, wanted))
+    columns, raters = {}, {}
+    if table["crowd_label"].notna().any():
+        columns[CROWD], raters[CROWD] = table.set_index("text_id")["crowd_label"], Rater()
+    for name, rater, scores in named:
+        of_texts = scores.reindex(table["text_id"])
+        if of_texts.notna().any():
+            columns[name], raters[name] = of_texts, rater
+    return Gathered(
+        pd.DataFrame(columns, index=pd.Index(table["text_id"])),
+        raters,
+        table.set_index("text_id")["group_id"],
+        _parts_of(corpus, table),
+        tuple(remarks),
+    )
+
+
+def _parts_of(corpus: Corpus, table: pd.DataFrame) -> "pd.Series[str]":
+    """Return each text's corpus, with its official split where there is one."""
+    several = len(corpus.label_corpora) > 1
+    part = table["text_id"].str.partition(":")[0] if several else table["text_id"].map(lambda _: corpus.name)
+    if "official_split" in table:
+        part = part + " " + table["official_split"].fillna("")
+    return part.set_axis(table["text_id"])
+
+
+def _wanted(named: Sequence[Named], wanted: Sequence[str]) -> Iterator[Named]:
+    """Yield those whose name begins with one of `wanted`."""
+    names = [name for name, _, _ in named]
+    unknown = [one for one in wanted if one != CROWD and not any(name.startswith(one) for name in names)]
+    if unknown:
+        raise InputError(f"raters: expected names or beginnings of {', '.join(names)}; found {', '.join(unknown)}")
+    yield from (one for one in named if any(one[0].startswith(beginning) for beginning in wanted))
+
+
+def _prefixed(one: ScoreSource, prefix: str) -> ScoreSource:
+    """Return a source whose ids are those of the combination."""
+    scores, *samples = (series.set_axis(prefix + series.index) for series in (one.scores, *one.samples))
+    return replace(one, scores=scores, samples=tuple(samples))
+
+
+def _named(sources: Sequence[ScoreSource]) -> Iterator[Named]:
+    """Yield name, rater and scores; the sets of a combination's members by one rater are one rater's scores."""
+    joined: dict[tuple[str, ...], list[ScoreSource]] = {}
+    for one in sources:
+        joined.setdefault(one.key, []).append(one)
+    raters = {key: _rater(sets[0], sources) for key, sets in joined.items()}
+    alike: dict[str, list[tuple[str, ...]]] = {}
+    for key, rater in raters.items():
+        alike.setdefault(f"{rater.llm}/{rater.prompt}" if rater.prompt else str(rater.llm), []).append(key)
+    for base, keys in alike.items():
+        traits = [(str(raters[key].variant), raters[key].revision or "", joined[key][0].id[:6]) for key in keys]
+        for key, words in zip(keys, told_apart(traits), strict=True):
+            name, sets = f"{base} ({words})" if words else base, joined[key]
+            yield name, raters[key], pd.concat([one.scores for one in sets])
+            for number in range(max(len(one.samples) for one in sets)):
+                some = [one.samples[number] for one in sets if number < len(one.samples)]
+                yield f"{name} #{number + 1}", replace(raters[key], sample=number + 1), pd.concat(some)
+
+
+def _rater(one: ScoreSource, among: Sequence[ScoreSource]) -> Rater:
+    """Return who gave these scores: models of one name are several revisions, templates of one name several prompts."""
+    models = {other.model for other in among if other.llm == one.llm and other.model}
+    templates = {other.template for other in among if (other.llm, other.prompt) == (one.llm, one.prompt)} - {""}
+    revision = "@".join(word for word in (one.model, one.revision) if word) if len(models) > 1 else one.revision
+    prompt = f"{one.prompt}~{one.template[:6]}" if len(templates) > 1 and one.template else one.prompt
+    return Rater(one.llm, prompt or None, revision or None, variant=one.variant)
+
+
+def told_apart(traits: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return for each of several things the first of its traits that together tell all of them apart."""
+    words: list[list[str]] = [[] for _ in traits]
+    for here in zip(*traits, strict=True):
+        if len({tuple(said) for said in words}) < len(words) and len(set(here)) > 1:
+            for said, trait in zip(words, here, strict=True):
+                said += [trait] if trait else []
+    return [", ".join(said) for said in words]
+
+
+def _nothing(corpus: Corpus, scale: Scale, store: Path | None) -> Iterator[str]:
+    """Say that there are no labels, and on which scales there are some."""
+    names = ", ".join(corpus.label_corpora)
+    looked = f"none are in {store}" if store is not None and store.is_file() else f"there is no label store {store}"
+    yield f"{names}: there are no LLM labels on scale={scale.name} to compare: none are published, and {looked}"
+    others = [
+        (one.scale, f"{one.llm}/{one.prompt} (published)")
+        for one in published_sets()
+        if one.corpus in corpus.label_corpora
+    ]
+    if store is not None and store.is_file():
+        with LabelStore(store, must_exist=True) as opened:
+            stored = [one for name in corpus.label_corpora for one in opened.sets(corpus=name) if one.labelled]
+        others += [(one.info.scale, f"{one.info.llm}/{one.info.prompt}") for one in stored]
+    for other in dict.fromkeys(name for name, _ in others if name != scale.name):
+        yield f"There are labels on scale={other}: {', '.join(dict.fromkeys(who for on, who in others if on == other))}"

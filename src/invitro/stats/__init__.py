@@ -1,0 +1,1 @@
+"""Statistics: agreement, bootstrap intervals, paired tests, prediction-powered estimates."""

@@ -1,0 +1,199 @@
+"""Means and regression coefficients of a construct from few crowd labels and an LLM's labels for all texts.
+
+n texts have a crowd label y (drawn at random), N further texts have none, and all have an LLM label f. With x a text's
+covariates (1 alone for a mean), three estimates of the coefficients theta of y on x::
+
+    classical            argmin_theta  L_n(y)                                   crowd labels alone
+    naive                argmin_theta  L_(n+N)(f)                               LLM labels taken for crowd labels
+    prediction-powered   argmin_theta  L_n(y) + lambda (L_N(f) - L_n(f))        both
+
+where L_m(v) is the mean over m texts of (v - x'theta)^2 / 2. The last one is valid however wrong the LLM is: its errors
+on the n texts correct it on the N. lambda is tuned for the smallest variance and lies in [0, 1]; at 0 the LLM is not
+used (Angelopoulos, Duchi, Zrnic 2023, "PPI++: Efficient Prediction-Powered Inference", arXiv 2311.01453). Estimates,
+lambda and intervals for independent texts are those of the authors' library, ppi-python.
+
+Independent they rarely are: one author wrote several, which say less together than as many by others. Intervals that
+take texts for independent are then too narrow, those of the LLM's part most, since it has all texts of an author. To
+keep one text an author would be valid and would throw most LLM labels away. So the error here adds up what an author's
+texts contribute before it is squared, labelled and unlabelled ones alike (Liang, Zeger 1986, "Longitudinal Data
+Analysis Using Generalized Linear Models", Biometrika 73)::
+
+    error^2 = [ H^-1 (G / (G - 1)  sum_a s_a s_a') H^-1 ],   s_a = sum of author a's scores,   H = mean of x x'
+
+over G authors, with scores u / n of the labelled and v / N of the unlabelled texts, each centred over its own texts:
+u = x (x'theta - y) - lambda x (x'theta - f), v = lambda x (x'theta - f). Where every author wrote one text this is the
+library's own error but for G / (G - 1), and the library's interval is taken.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from invitro.errors import InputError
+from invitro.stats.resampling import Array
+
+LEVEL = 0.95
+Z = 1.959963984540054
+LEAST = 30
+"""With fewer crowd labels, or authors of them, than this the normal approximation is no ground to stand on."""
+CLASSICAL, NAIVE, POWERED = "crowd labels alone", "LLM labels alone", "prediction-powered"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One estimate with its 95 % interval.
+
+    Args:
+        method: `CLASSICAL`, `NAIVE` or `POWERED`.
+        value: in the labels' units; for a coefficient a unit of the covariate.
+        error: standard error over authors.
+        low: end of the interval, as `high`.
+        high: likewise.
+        iid_low: end of the interval that takes texts for independent, as `iid_high`.
+        iid_high: likewise.
+        crowd: texts whose crowd label was used.
+        llm: texts whose LLM label was used.
+        power: lambda, the weight of the LLM's labels; NaN but for `POWERED`.
+        effective: how many crowd labels alone would have been as exact: crowd * (classical error / error)^2; NaN for
+            `NAIVE`, whose error leaves its bias out.
+    """
+
+    method: str
+    value: float
+    error: float
+    low: float
+    high: float
+    iid_low: float
+    iid_high: float
+    crowd: int
+    llm: int
+    power: float = np.nan
+    effective: float = np.nan
+
+
+def problem() -> str | None:
+    """Return what keeps prediction-powered intervals from being computed here, with the mend, or None."""
+    from importlib.util import find_spec
+
+    if all(find_spec(name) for name in ("ppi_py", "numba", "statsmodels")):
+        return None
+    return "study=inference needs ppi-python; install it by: pip install 'invitro[inference]'"
+
+
+def estimates(
+    design: Array, crowd: Array, llm: Array, gold: npt.NDArray[np.bool_], authors: Sequence[object] | npt.ArrayLike
+) -> tuple[Estimate, Estimate, Estimate]:
+    """Return the classical, the naive and the prediction-powered estimate of the last column's coefficient.
+
+    Args:
+        design: (texts, columns), the first all ones; of one column the coefficient is the mean.
+        crowd: (texts,), crowd labels; only those of `gold` are looked at.
+        llm: (texts,), LLM labels.
+        gold: (texts,), which texts' crowd labels are used; they have to be drawn at random.
+        authors: (texts,), who wrote each.
+
+    Raises:
+        InputError: too few gold texts or authors, no other text, or labels or a covariate that do not vary.
+    """
+    y, f, x = crowd[gold], llm[gold], np.ascontiguousarray(design[gold], dtype=np.float64)
+    rest, further = np.ascontiguousarray(design[~gold], dtype=np.float64), llm[~gold]
+    codes = np.unique(np.asarray(authors), return_inverse=True)[1]
+    _check(y, f, x, rest, codes[gold])
+    single = len(codes) == codes.max() + 1
+    classical = _alone(CLASSICAL, x, y, codes[gold], single)
+    naive = _alone(NAIVE, np.ascontiguousarray(design, dtype=np.float64), llm, codes, single)
+    powered = _powered(x, y, f, rest, further, np.concatenate([codes[gold], codes[~gold]]), single)
+    worth = len(y) * (classical.error / powered.error) ** 2 if powered.error > 0 else np.nan
+    return (
+        replace(classical, crowd=len(y), effective=float(len(y))),
+        replace(naive, llm=len(llm)),
+        replace(powered, crowd=len(y), llm=len(llm), effective=worth),
+    )
+
+
+def of_all(design: Array, labels: Array, authors: Sequence[object] | npt.ArrayLike, method: str) -> Estimate:
+    """Return the classical estimate from a label of every text."""
+    codes = np.unique(np.asarray(authors), return_inverse=True)[1]
+    x = np.ascontiguousarray(design, dtype=np.float64)
+    return replace(_alone(method, x, labels, codes, len(codes) == codes.max() + 1), crowd=len(labels))
+
+
+def _check(y: Array, f: Array, x: Array, rest: Array, codes: npt.NDArray[np.intp]) -> None:
+    if len(y) < LEAST or len(np.unique(codes)) < LEAST:
+        raise InputError(
+            f"inference.gold: expected at least {LEAST} texts with a crowd label by {LEAST} authors, found "
+            f"{len(y)} by {len(np.unique(codes))}; intervals from fewer would not hold"
+        )
+    if not len(rest):
+        raise InputError(
+            f"inference.gold={len(y)}: takes all texts, so that the LLM adds nothing; choose fewer than there are"
+        )
+    for name, values in {"crowd labels": y, "LLM labels": f}.items():
+        if np.ptp(values) == 0:
+            raise InputError(f"inference: the {name} of the {len(y)} drawn texts are all {values[0]:g}; nothing varies")
+    if x.shape[1] > 1 and (np.ptp(x[:, -1]) == 0 or np.ptp(rest[:, -1]) == 0):
+        raise InputError("inference.covariate: is the same for all texts; choose one that varies")
+
+
+def _alone(method: str, x: Array, y: Array, codes: npt.NDArray[np.intp], single: bool) -> Estimate:
+    """Return the estimate from one label a text."""
+    from ppi_py import classical_mean_ci, classical_ols_ci
+
+    theta = np.linalg.lstsq(x, y, rcond=None)[0]
+    scores = x * (x @ theta - y)[:, None] / len(y)
+    error = _over_authors(scores, codes, np.linalg.inv(x.T @ x / len(y)))
+    ends = classical_mean_ci(y, alpha=1 - LEVEL) if x.shape[1] == 1 else classical_ols_ci(x, y, alpha=1 - LEVEL)
+    return _estimate(method, theta[-1], error, ends, single)
+
+
+def _powered(
+    x: Array, y: Array, f: Array, rest: Array, further: Array, codes: npt.NDArray[np.intp], single: bool
+) -> Estimate:
+    """Return the prediction-powered estimate; `codes` are the labelled texts' authors, then the others'."""
+    from ppi_py import ppi_mean_ci, ppi_mean_pointestimate, ppi_ols_ci, ppi_ols_pointestimate
+
+    at = x.shape[1] - 1
+    if at == 0:
+
+        def point(lam: float | None) -> Array:
+            return np.atleast_1d(ppi_mean_pointestimate(y, f, further, lam=lam))
+
+        ends = ppi_mean_ci(y, f, further, alpha=1 - LEVEL)
+    else:
+
+        def point(lam: float | None) -> Array:
+            return np.asarray(ppi_ols_pointestimate(x, y, f, rest, further, lam=lam, coord=at))
+
+        ends = ppi_ols_ci(x, y, f, rest, further, alpha=1 - LEVEL, coord=at)
+    theta, without, whole = point(None), point(0), point(1)
+    # The estimate is linear in lambda, which the library does not return.
+    step = whole[at] - without[at]
+    power = float((theta[at] - without[at]) / step) if step else 0.0
+    labelled = x * (x @ theta - y)[:, None] - power * x * (x @ theta - f)[:, None]
+    unlabelled = power * rest * (rest @ theta - further)[:, None]
+    scores = np.concatenate(
+        [(labelled - labelled.mean(axis=0)) / len(x), (unlabelled - unlabelled.mean(axis=0)) / len(rest)]
+    )
+    every = np.concatenate([x, rest])
+    error = _over_authors(scores, codes, np.linalg.inv(every.T @ every / len(every)))
+    return replace(_estimate(POWERED, theta[at], error, ends, single), power=power)
+
+
+def _over_authors(scores: npt.NDArray[Any], codes: npt.NDArray[np.intp], inverse: npt.NDArray[Any]) -> float:
+    """Return the last coefficient's standard error; see the module for the equation."""
+    numbered = np.unique(codes, return_inverse=True)[1]
+    count = int(numbered.max()) + 1
+    sums = np.stack([np.bincount(numbered, weights=column, minlength=count) for column in scores.T], axis=1)
+    spread = inverse @ (sums.T @ sums * count / (count - 1)) @ inverse
+    return float(np.sqrt(spread[-1, -1]))
+
+
+def _estimate(method: str, value: float, error: float, ends: Sequence[npt.ArrayLike], single: bool) -> Estimate:
+    low, high = (float(np.atleast_1d(end)[-1]) for end in ends)
+    own = (low, high) if single else (float(value - Z * error), float(value + Z * error))
+    if single:
+        error = (high - low) / (2 * Z)
+    return Estimate(method, float(value), error, *own, low, high, crowd=0, llm=0)

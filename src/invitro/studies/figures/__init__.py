@@ -1,0 +1,1 @@
+"""A study's figures: one specification each, for the page and for the paper."""

@@ -1,0 +1,292 @@
+"""Figures over a study's axis: metrics with intervals and the share replaced, and the distances between labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+
+from invitro.charts import SOFT
+from invitro.studies.distributions import alignment
+from invitro.studies.figures.base import (
+    POINT,
+    WIDTH,
+    Figure,
+    Row,
+    chart,
+    colour,
+    dash,
+    layered,
+    left_axis,
+    padded,
+    rule,
+    shape,
+    tooltip,
+)
+from invitro.studies.wording import (
+    AXES,
+    METRICS,
+    SPLITS,
+    configuration,
+    factor,
+    matches,
+    measured,
+    plain,
+    position,
+    records,
+)
+
+if TYPE_CHECKING:
+    from invitro.studies.runs import Runs
+    from invitro.studies.study import Study
+    from invitro.studies.summary import Summary
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of several charts above each other.
+
+    Args:
+        title: of the y axis, with its unit.
+        rows: ``x``, ``series``, ``value``, ``low``, ``high`` (NaN without an interval) and ``seeds``.
+        reference: where the baseline's line lies; None draws none.
+        height: in points.
+        form: how numbers are written, as d3-format has it.
+        ticks: about so many on the y axis.
+        zero: whether the y axis starts at 0.
+    """
+
+    title: str
+    rows: Sequence[Row]
+    reference: float | None = None
+    height: int = 66
+    form: str = ".3f"
+    ticks: int = 4
+    zero: bool = False
+
+
+def stacked(
+    study: "Study", summary: "Summary", panels: Sequence[Panel], description: str, reference: str
+) -> alt.VConcatChart:
+    """Draw panels above each other, with one x axis below the last."""
+    series = list(dict.fromkeys(row["series"] for panel in panels for row in panel.rows))
+    values = sorted({row["x"] for panel in panels for row in panel.rows})
+    drawn = []
+    for number, panel in enumerate(panels):
+        layers = _references(study, summary, panel, values, reference, first=number == 0)
+        layers += _layers(study, panel, series, values, last=number == len(panels) - 1)
+        drawn.append(layered(*layers, width=WIDTH, height=panel.height))
+    return alt.vconcat(*drawn, spacing=7).properties(description=description)
+
+
+def _layers(
+    study: "Study", panel: Panel, series: Sequence[str], values: Sequence[float], last: bool
+) -> list[alt.Chart]:
+    """Return a panel's band, line and points."""
+    axis = str(study.axis)
+    label = AXES.get(axis, factor(axis))
+    x = alt.X(
+        "x:Q",
+        scale=alt.Scale(domain=[values[0], values[-1]], nice=False, zero=False, padding=7),
+        axis=alt.Axis(title=label if last else None, labels=last, ticks=last, tickCount=min(len(values), 8)),
+    )
+    spread = [row[key] for row in panel.rows for key in ("value", "low", "high")]
+    domain = padded([*spread, *([] if panel.reference is None else [panel.reference]), *([0.0] if panel.zero else [])])
+    if panel.zero:
+        domain[0] = 0.0
+    form = {".3f": ".2f", ".1f": ".0f"}[panel.form]
+    y = alt.Y(
+        "value:Q",
+        scale=alt.Scale(domain=domain, nice=False, zero=False),
+        axis=left_axis(panel.title, form, panel.ticks),
+    )
+    lines = [("series:N", "configuration", "")] if len(series) > 1 else []
+    banded = any(row["low"] is not None and row["low"] == row["low"] for row in panel.rows)
+    ends = [("low:Q", "95 % from", panel.form), ("high:Q", "95 % to", panel.form)] if banded else []
+    told = tooltip(*lines, ("x:Q", label, "~g"), ("value:Q", panel.title, panel.form), *ends, ("seeds:Q", "seeds", "d"))
+    data = chart(panel.rows)
+    layers = (
+        [data.mark_area(opacity=0.18).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"), colour(series))] if banded else []
+    )
+    return [
+        *layers,
+        data.mark_line().encode(x, y, colour(series), dash(series)),
+        data.mark_point(filled=True, size=POINT, opacity=1).encode(x, y, colour(series), shape(series), tooltip=told),
+    ]
+
+
+def _references(
+    study: "Study", summary: "Summary", panel: Panel, values: Sequence[float], name: str, first: bool
+) -> list[alt.Chart]:
+    """Return the lines of the baseline and of the chosen value, named in the first panel."""
+    layers = []
+    if panel.reference is not None:
+        layers.append(rule(panel.reference, "y"))
+        if first:
+            layers.append(_named(panel, panel.reference, name))
+    chosen = position((summary.chosen or {}).get(str(study.axis)))
+    if chosen is not None:
+        at = chosen * unit(study)
+        layers.append(rule(at, "x", strokeDash=[1, 1.5]))
+        if first:
+            layers.append(_at_top(at, "chosen", values))
+    if study.plateau is not None:
+        layers.append(rule(study.plateau * unit(study), "x", strokeDash=[1, 1.5]))
+        if first:
+            layers.append(_at_top(study.plateau * unit(study), "no more gain?", values))
+    return layers
+
+
+def _at_top(at: float, text: str, values: Sequence[float]) -> alt.Chart:
+    """Return the name of a vertical line, on the side where there is room."""
+    left = at <= (values[0] + 3 * values[-1]) / 4
+    drawn: alt.Chart = (
+        chart([{"at": at, "text": text}])
+        .mark_text(align="left" if left else "right", baseline="top", dx=2 if left else -2, color=SOFT)
+        .encode(x=alt.X("at:Q"), y=alt.value(1), text=alt.Text("text:N"))
+    )
+    return drawn
+
+
+def _named(panel: Panel, reference: float, name: str) -> alt.Chart:
+    """Return the name of a panel's reference line, at the end where the data are further off, on their other side."""
+    by_x: dict[float, float] = {}
+    for row in panel.rows:
+        gap = row["value"] - reference
+        if abs(gap) <= abs(by_x.get(row["x"], float("inf"))):
+            by_x[row["x"]] = gap
+    end = max((min(by_x), max(by_x)), key=lambda x: abs(by_x[x]))
+    above = by_x[end] < 0
+    drawn: alt.Chart = (
+        chart([{"x": end, "value": reference, "text": name}])
+        .mark_text(
+            align="left" if end == min(by_x) else "right", baseline="bottom" if above else "top",
+            dy=-1.5 if above else 2, color=SOFT,
+        )
+        .encode(alt.X("x:Q"), alt.Y("value:Q"), alt.Text("text:N"))
+    )  # fmt: skip
+    return drawn
+
+
+def unit(study: "Study") -> int:
+    """Return what the axis's values are multiplied by: portions are drawn in per cent."""
+    return 100 if str(study.axis).endswith("portion") else 1
+
+
+def metrics_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+    """Draw metrics over the axis: on validation where something is chosen there, then on test, then for the truth."""
+    points = _points(study, runs, summary)
+    if points is None:
+        return []
+    figures: list[Figure] = []
+    for split in (*(("val",) if study.choose else ()), "test", "truth_test"):
+        if not measured(summary, study, split):
+            continue
+        panels = [
+            Panel(
+                METRICS[metric] + (" (points)" if metric == "rmse" else ""),
+                [
+                    _row(point, *(point[f"{split}_{metric}_{part}"] for part in ("mean", "low", "high")))
+                    for point in points
+                ],
+                _baseline(summary, f"{split}_{metric}_mean"),
+            )
+            for metric in study.metrics
+        ]
+        replaced = [_row(point, 100 * point["replaced_share"]) for point in points]
+        if not figures and any(row["value"] for row in replaced):
+            panels.append(Panel("Changed (%)", replaced, None, 30, ".1f", 3, zero=True))
+        name = factor(str(study.axis))
+        figures.append(
+            Figure(
+                f"metrics_over_{name}_{split}",
+                f"Metrics over {name}: {SPLITS[split]}",
+                _caption(study, summary, split, len(panels) > len(study.metrics)),
+                stacked(study, summary, panels, f"Metrics over {name} on {SPLITS[split]}", "baseline"),
+            )
+        )
+    return figures
+
+
+def alignment_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+    """Draw how far training labels lie from validation's over the axis, where correction changed any."""
+    points = _points(study, runs, summary)
+    if points is None or not any(point["replaced_share"] for point in points):
+        return []
+    table = alignment(runs, summary)
+    rows: list[Any] = records(table)
+    found = {point["key"]: row for point in points for row in rows if matches(row, point["factors"])}
+    panels = [
+        Panel(
+            title,
+            [_row(point, found[point["key"]][f"after_{measure}"]) for point in points if point["key"] in found],
+            float(table[f"before_{measure}"].mean()),
+            zero=True,
+        )
+        for measure, title in (("wasserstein", "Wasserstein (points)"), ("ks", "KS distance D"))
+    ]
+    name = factor(str(study.axis))
+    caption = (
+        f"Distance of the training labels from validation's crowd labels over {name}: Wasserstein-1, the mean shift of "
+        "a label in scale points, and the Kolmogorov-Smirnov distance D, the largest gap between the distribution "
+        "functions. Solid: labels as trained on; dashed: the crowd labels before correction. Lower is better aligned."
+    )
+    drawn = stacked(study, summary, panels, "Distance of training labels from validation labels", "before correction")
+    return [Figure(f"alignment_over_{name}", f"Distribution alignment over {name}", caption, drawn)]
+
+
+def _points(study: "Study", runs: "Runs", summary: "Summary") -> list[Row] | None:
+    """Return configurations with a number on the axis, ordered; None unless there are two such numbers or more.
+
+    A baseline that names no value of the axis, or an infinite one, is a line and no point.
+    """
+    if study.axis is None or study.axis not in summary.groups:
+        return None
+    others = [name for name in runs.factors if name != study.axis]
+    beside = bool(summary.baseline) and study.axis not in (summary.baseline or {})
+    points: list[Row] = []
+    for number, row in enumerate(records(summary.groups)):
+        at = position(row[study.axis])
+        if at is not None and not (beside and matches(row, summary.baseline)):
+            series = configuration(row, others) if others else "all"
+            own = {"x": unit(study) * at, "series": series, "key": number}
+            points.append(row | own | {"factors": {name: row[name] for name in runs.factors}})
+    points.sort(key=lambda row: (row["series"], row["x"]))
+    return points if len({point["x"] for point in points}) > 1 else None
+
+
+def _row(point: Mapping[str, Any], value: Any, low: Any = None, high: Any = None) -> Row:
+    """Return what a panel draws of one configuration."""
+    seeds = point.get("seeds")
+    return {"x": point["x"], "series": point["series"], "value": value, "low": low, "high": high, "seeds": seeds}
+
+
+def _measured(point: Mapping[str, Any], column: str) -> Row:
+    """Return the row of a metric, with its interval."""
+    return _row(point, *(point[f"{column}_{part}"] for part in ("mean", "low", "high")))
+
+
+def _baseline(summary: "Summary", column: str) -> float | None:
+    """Return a column's value in the baseline's row, or None."""
+    for row in records(summary.groups):
+        if matches(row, summary.baseline):
+            return float(row[column])
+    return None
+
+
+def _caption(study: "Study", summary: "Summary", split: str, replaced: bool) -> str:
+    name = factor(str(study.axis))
+    parts = [f"Metrics over {name} on {SPLITS[split]}: mean over seeds, with the 95 % interval over seeds and texts."]
+    if summary.baseline:
+        parts.append(
+            f"Dashed: the baseline ({', '.join(f'{factor(k)} {plain(v)}' for k, v in summary.baseline.items())})."
+        )
+    chosen = (summary.chosen or {}).get(str(study.axis))
+    if chosen is not None:
+        told = f"{name} = {plain(chosen)} was chosen by mean validation CCC"
+        parts.append(f"Dotted: {told}." if split == "val" else f"Dotted: {told}, before these numbers were looked at.")
+    if study.plateau is not None:
+        parts.append("Dotted: where the test of no further gain begins.")
+    if replaced:
+        parts.append("Below: the share of crowd labels in training that were replaced by the LLM's or fused with them.")
+    return " ".join(parts)

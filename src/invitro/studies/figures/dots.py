@@ -1,0 +1,160 @@
+"""A figure for studies without an axis: metrics by configuration as dots, with intervals, seeds and the paper's."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import altair as alt
+import pandas as pd
+
+from invitro.charts import COLOURS, COLUMN, INK, SOFT
+from invitro.studies.figures.base import (
+    POINT,
+    Figure,
+    Row,
+    chart,
+    layered,
+    named_axis,
+    padded,
+    rule,
+    tooltip,
+    wrapped,
+)
+from invitro.studies.wording import METRICS, SPLITS, configuration, mark, measured, published_for, records, rows_of
+
+if TYPE_CHECKING:
+    from invitro.studies.runs import Runs
+    from invitro.studies.study import Study
+    from invitro.studies.summary import Summary
+
+LONGEST = 18
+"""Letters of a configuration's name on one line."""
+STEP = 15
+"""Height of a row, in points."""
+
+
+def metrics_by_configuration(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+    """Draw metrics by configuration on test, and against the truth; for a study with an axis nothing is drawn."""
+    if study.axis is not None and study.axis in summary.groups and summary.groups[study.axis].nunique() > 1:
+        return []
+    figures = []
+    for split in ("test", "truth_test"):
+        if not measured(summary, study, split):
+            continue
+        rows, seeds = _rows(study, runs, summary, split), _seeds(study, runs, summary, split)
+        paper = _paper(study, runs, summary) if split == "test" else []
+        there = {row["name"] for row in (*rows, *paper)}
+        every = (configuration(group, runs.factors) for group in records(summary.groups))
+        names = [name for name in every if name in there]
+        told = [
+            f"Metrics on {SPLITS[split]}: mean over runs with the 95 % interval over runs and texts; grey: single runs."
+        ]
+        if summary.baseline:
+            told.append("Dashed: the baseline.")
+        if paper:
+            told.append("Open diamonds: medians that the paper reports, measured on its own data.")
+        drawn = _drawn(study, names, rows, seeds, paper, f"Metrics by configuration on {SPLITS[split]}")
+        figures.append(Figure(f"metrics_{split}", f"Metrics: {SPLITS[split]}", " ".join(told), drawn))
+    return figures
+
+
+def _rows(study: "Study", runs: "Runs", summary: "Summary", split: str) -> list[Row]:
+    """Return one row a configuration and metric."""
+    found = []
+    for group in records(summary.groups):
+        for metric in study.metrics:
+            parts = {part: group.get(f"{split}_{metric}_{part}") for part in ("mean", "low", "high")}
+            if not pd.isna(parts["mean"]):
+                name = configuration(group, runs.factors)
+                found.append(
+                    parts | {"name": name, "metric": metric, "seeds": group["seeds"], "mark": mark(summary, group)}
+                )
+    return found
+
+
+def _seeds(study: "Study", runs: "Runs", summary: "Summary", split: str) -> list[Row]:
+    """Return one row a run and metric."""
+    found = []
+    for group in records(summary.groups):
+        for number in rows_of(runs, group):
+            row = runs.table.loc[number]
+            which = ", ".join(f"{name} {row[name]}" for name in runs.replicates if name in row)
+            for metric in study.metrics:
+                value = row.get(f"{split}_{metric}")
+                if not pd.isna(value):
+                    found.append(
+                        {"name": configuration(group, runs.factors), "metric": metric, "value": value, "run": which}
+                    )
+    return found
+
+
+def _paper(study: "Study", runs: "Runs", summary: "Summary") -> list[Row]:
+    """Return the paper's medians for these configurations."""
+    found = []
+    for group in records(summary.groups):
+        for metric in study.metrics:
+            number = published_for(summary, group, metric)
+            if number is not None:
+                found.append({"name": configuration(group, runs.factors), "metric": metric, "value": number["median"]})
+    return found
+
+
+def _drawn(
+    study: "Study",
+    names: list[str],
+    rows: Sequence[Row],
+    seeds: Sequence[Row],
+    paper: Sequence[Row],
+    description: str,
+) -> alt.HConcatChart:
+    """Draw one panel a metric, with the names at the first."""
+    lines = [line for name in names for line in wrapped(name, LONGEST)]
+    room, step = 6 + 3.5 * max(map(len, lines)), STEP + 4 * (len(lines) > len(names))
+    width = (COLUMN - 12 - room - 9 * (len(study.metrics) - 1)) / len(study.metrics)
+    panels = []
+    for number, metric in enumerate(study.metrics):
+        panels.append(
+            layered(
+                *_layers(
+                    [row for row in rows if row["metric"] == metric],
+                    [row for row in seeds if row["metric"] == metric],
+                    [row for row in paper if row["metric"] == metric],
+                    names, METRICS[metric], first=number == 0,
+                ),
+                width=width, height=step * len(names),
+            )
+        )  # fmt: skip
+    return alt.hconcat(*panels, spacing=9).properties(description=description)
+
+
+def _layers(
+    rows: Sequence[Row], seeds: Sequence[Row], paper: Sequence[Row], names: list[str], title: str, first: bool
+) -> list[alt.Chart]:
+    """Return a panel's reference line, runs, intervals, means and the paper's numbers."""
+    y = alt.Y("name:N", scale=alt.Scale(domain=names), axis=named_axis(names, LONGEST, shown=first))
+    every = [row[key] for row in rows for key in ("mean", "low", "high")] + [row["value"] for row in (*seeds, *paper)]
+    scale = alt.Scale(domain=padded(every), nice=False, zero=False)
+    x_axis = alt.Axis(
+        title=title + (" (points)" if title == "RMSE" else ""),
+        tickCount=3,
+        format=".2~f",
+        labelOverlap=True,
+        labelSeparation=5,
+    )
+    x = alt.X("mean:Q", scale=scale, axis=x_axis)
+    told = tooltip(
+        ("name:N", "configuration", ""), ("mean:Q", f"{title}, mean", ".3f"), ("low:Q", "95 % from", ".3f"),
+        ("high:Q", "95 % to", ".3f"), ("seeds:Q", "seeds", "d"),
+    )  # fmt: skip
+    data = chart(rows)
+    layers = [rule(row["mean"], "x") for row in rows if row["mark"] == "baseline"][:1]
+    single = tooltip(("name:N", "configuration", ""), ("run:N", "run", ""), ("value:Q", title, ".3f"))
+    marks = chart(seeds).mark_point(filled=True, size=9, color=SOFT, opacity=0.45, yOffset=4)
+    layers.append(marks.encode(alt.X("value:Q", scale=scale), y, tooltip=single))
+    lines = data.mark_rule(color=COLOURS[0], strokeWidth=1.4)
+    layers.append(lines.encode(alt.X("low:Q", scale=scale), alt.X2("high:Q"), y))
+    layers.append(data.mark_point(filled=True, size=POINT, color=COLOURS[0], opacity=1).encode(x, y, tooltip=told))
+    if paper:
+        told = tooltip(("name:N", "configuration", ""), ("value:Q", f"{title}, the paper's median", ".3f"))
+        marks = chart(paper).mark_point(shape="diamond", filled=False, size=30, color=INK, strokeWidth=1)
+        layers.append(marks.encode(alt.X("value:Q", scale=scale), y, tooltip=told))
+    return layers

@@ -1,0 +1,197 @@
+"""The figure of residuals by group of people: whom a model scores too high or too low."""
+
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from invitro.charts import COLOURS, COLUMN, SOFT
+from invitro.stats.resampling import resampled
+from invitro.studies.figures.base import (
+    LEFT,
+    POINT,
+    Figure,
+    Row,
+    chart,
+    colour,
+    layered,
+    padded,
+    rule,
+    shape,
+    thinned,
+    tooltip,
+    wrapped,
+)
+from invitro.studies.groups import LEAST, banded, known_attributes
+from invitro.studies.wording import METRICS, configuration, leading, mark, number, records, rows_of
+
+if TYPE_CHECKING:
+    from invitro.studies.runs import Runs
+    from invitro.studies.study import Study
+    from invitro.studies.summary import Summary
+
+
+MOST = 500
+"""Texts that are drawn in a panel."""
+
+
+def mean_predictions(runs: "Runs", rows: list[int], split: str = "test") -> pd.DataFrame:
+    """Return one row a text with a crowd label: the columns of ``predictions.csv``, its prediction the mean over runs.
+
+    Args:
+        runs: of the study.
+        rows: the runs of one configuration; of folds, each predicts its own texts.
+        split: ``val`` or ``test``.
+    """
+    table = pd.concat([runs.predictions(row) for row in rows], ignore_index=True)
+    table = table.loc[(table["split"] == split) & table["crowd_label"].notna()]
+    means = table.groupby("text_id", sort=False)["prediction"].agg(["mean", "size"])
+    first = table.drop_duplicates("text_id").set_index("text_id").drop(columns="prediction")
+    return first.assign(prediction=means["mean"], runs=means["size"]).reset_index()
+
+
+def predicted_against_labelled(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+    """Draw mean predictions against crowd labels for the two leading configurations, on test."""
+    drawn = []
+    for group in leading(study, summary):
+        rows = rows_of(runs, group)
+        table = mean_predictions(runs, rows) if rows else pd.DataFrame()
+        if len(table):
+            drawn.append((group, table))
+    if not drawn:
+        return []
+    values = pd.concat([table[name] for _, table in drawn for name in ("crowd_label", "prediction")])
+    low, high = padded([float(values.min()), float(values.max())], 0.03, 0.1)
+    panels = [_panel(runs, summary, group, table, (low, high), place) for place, (group, table) in enumerate(drawn)]
+    chart_ = alt.hconcat(*panels, spacing=10).properties(
+        description="Scatter plots of predicted scores against crowd labels on test, with the line of identity"
+    )
+    texts = max(len(table) for _, table in drawn)
+    caption = (
+        "Predicted scores against crowd labels on the test texts; each prediction is the mean over a configuration's "
+        "runs. Dashed: identity. Metrics above are those of the mean predictions, which vary less than a single run's."
+    )
+    if texts > MOST:
+        caption += f" {MOST} of {texts:,} texts are drawn, evenly along the labels."
+    return [Figure("predicted_against_labelled", "Predicted against labelled", caption, chart_)]
+
+
+def _panel(
+    runs: "Runs", summary: "Summary", group: dict[str, Any], table: pd.DataFrame, ends: tuple[float, float], place: int
+) -> alt.LayerChart:
+    """Draw one configuration's texts."""
+    scores = resampled(table["crowd_label"], table[["prediction"]].T, resamples=1)
+    told = ", ".join(f"{METRICS[name]} {number(scores[name].values[0], 2)}" for name in ("ccc", "rmse"))
+    subtitle = f"{mark(summary, group)}: {told}" if mark(summary, group) else told
+    size = (COLUMN - 10 - 2 * 24 - 12) / 2
+    scale = alt.Scale(domain=list(ends), nice=False, zero=False)
+    rows = thinned(table, MOST, "crowd_label")
+    truth = [("truth:Q", "truth", ".2f")] if "truth" in rows else []
+    kept = ["text_id", "crowd_label", "prediction", "runs", *(["truth"] if truth else [])]
+    lines = tooltip(
+        ("text_id:N", "text", ""), ("crowd_label:Q", "crowd label", ".2f"), ("prediction:Q", "predicted", ".2f"),
+        *truth, ("runs:Q", "runs", "d"),
+    )  # fmt: skip
+    x = alt.X("crowd_label:Q", scale=scale, axis=alt.Axis(title="crowd label (points)", tickCount=6))
+    title = "predicted (points)" if place == 0 else None
+    y = alt.Y(
+        "prediction:Q", scale=scale,
+        axis=alt.Axis(title=title, tickCount=6, minExtent=LEFT - 20, maxExtent=LEFT - 20),
+    )  # fmt: skip
+    line = chart([{"at": ends[0]}, {"at": ends[1]}]).mark_line(color=SOFT, strokeDash=[3, 2], strokeWidth=0.8)
+    look: Any = {"size": 9, "strokeWidth": 0.6, "opacity": 1, "color": COLOURS[1 if place else 0]}
+    dots = chart(records(rows[kept])).mark_point(filled=False, **look)
+    name = wrapped(configuration(group, runs.factors), 28)
+    return layered(
+        line.encode(alt.X("at:Q", scale=scale), alt.Y("at:Q", scale=scale)),
+        dots.encode(x, y, tooltip=lines),
+        width=size,
+        height=size,
+        title=alt.TitleParams(name, subtitle=subtitle),
+    )
+
+
+ROOM, STEP = 78, 13
+
+
+def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+    """Draw the mean residual by demographic group for the two leading configurations, on test."""
+    rows: list[Row] = []
+    series: list[str] = []
+    small: set[str] = set()
+    for group in leading(study, summary):
+        numbers = rows_of(runs, group)
+        table = mean_predictions(runs, numbers) if numbers else pd.DataFrame()
+        if table.empty:
+            continue
+        series.append(configuration(group, runs.factors))
+        for attribute in known_attributes(table):
+            for name, part in table.groupby(banded(table[attribute], attribute), observed=True, sort=True):
+                if len(part) < LEAST:
+                    small.add(f"{attribute} {name}")
+                    continue
+                mean, low, high = mean_with_interval(part["prediction"] - part["crowd_label"], part.get("group_id"))
+                own = {"attribute": attribute, "group": f"{attribute} {name} ({len(part)})", "n": len(part)}
+                rows.append(own | {"series": series[-1], "value": mean, "low": low, "high": high})
+    if not rows:
+        return []
+    left_out = f" ({len(small)})" if small else ""
+    caption = (
+        "Mean residual (predicted less crowd label) on the test texts by group, with the 95 % interval of the mean, "
+        "authors counted whole; predictions are means over runs; in brackets: texts. Right of 0 the model scores "
+        "too high. Codes are the corpus's own; incomes are in thirds of the texts. "
+        f"Groups with fewer than {LEAST} texts are left out{left_out}."
+    )
+    return [Figure("residuals_by_group", "Residuals by group", caption, _drawn(rows, series))]
+
+
+def mean_with_interval(values: "pd.Series[float]", groups: "pd.Series[Any] | None") -> tuple[float, float, float]:
+    """Return a mean and its 95 % interval, texts of one author counted whole; NaN bounds for fewer than two authors.
+
+    The standard error is robust to clusters: ``sqrt(G / (G - 1) * sum_g (sum_{i in g} (x_i - mean))^2) / n``, and the
+    interval is Student's with G - 1 degrees of freedom, for G authors.
+    """
+    from scipy import stats
+
+    array = values.to_numpy(dtype="float64")
+    mean = float(array.mean())
+    codes = np.asarray(range(len(array)) if groups is None else pd.factorize(groups)[0])
+    sums = np.asarray(np.bincount(codes, weights=array - mean))
+    if len(sums) < 2:
+        return mean, float("nan"), float("nan")
+    error = float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum())) / len(array)
+    half = float(stats.t.ppf(0.975, len(sums) - 1) * error)
+    return mean, mean - half, mean + half
+
+
+def _drawn(rows: list[Row], series: list[str]) -> alt.VConcatChart:
+    """Draw one panel an attribute, with one scale of residuals."""
+    domain = padded([0.0, *(row[key] for row in rows for key in ("value", "low", "high"))])
+    attributes = list(dict.fromkeys(row["attribute"] for row in rows))
+    panels = []
+    for attribute in attributes:
+        part = [row for row in rows if row["attribute"] == attribute]
+        names = list(dict.fromkeys(row["group"] for row in part))
+        last = attribute == attributes[-1]
+        x_axis = alt.Axis(
+            title="mean residual (points)" if last else None, labels=last, ticks=last, domain=last, tickCount=6,
+            labelSeparation=4,
+        )  # fmt: skip
+        x = alt.X("value:Q", scale=alt.Scale(domain=domain, nice=False, zero=False), axis=x_axis)
+        y_axis = alt.Axis(
+            title=None, ticks=False, domain=False, grid=False, minExtent=ROOM, maxExtent=ROOM, labelLimit=ROOM
+        )
+        y = alt.Y("group:N", sort=names, axis=y_axis, scale=alt.Scale(paddingInner=0.1, paddingOuter=0.1))
+        offset = alt.YOffset("series:N", sort=series, scale=alt.Scale(domain=series, paddingOuter=0.3))
+        told = tooltip(
+            ("group:N", "group", ""), ("series:N", "configuration", ""), ("value:Q", "mean residual", "+.3f"),
+            ("low:Q", "95 % from", "+.3f"), ("high:Q", "95 % to", "+.3f"), ("n:Q", "texts", "d"),
+        )  # fmt: skip
+        data = chart(part)
+        lines = data.mark_rule(strokeWidth=1.2).encode(alt.X("low:Q"), alt.X2("high:Q"), y, offset, colour(series))
+        points = data.mark_point(filled=True, size=POINT - 8, opacity=1)
+        points = points.encode(x, y, offset, colour(series), shape(series), tooltip=told)
+        panels.append(layered(rule(0.0, "x"), lines, points, width=COLUMN - ROOM - 16, height=STEP * len(names)))
+    description = "Mean residuals by demographic group, with intervals"
+    return alt.vconcat(*panels, spacing=5).properties(description=description)

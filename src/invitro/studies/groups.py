@@ -1,0 +1,397 @@
+"""How well scores measure groups of people: PCC, CCC, RMSE and bias by group, and whether a group differs.
+
+Every group is measured on its own texts and, as is everybody else whose group is known, on the same bootstrap draws of
+whole authors. With several seeds a measure is its mean over them. Intervals are those of `invitro.stats.paired`
+over texts alone, with the group's authors as their number: people are drawn anew and not models, so that what is found
+holds for the models at hand.
+
+A group is compared with the rest by its bias and its CCC, the latter on Fisher's scale z = artanh(CCC). The difference
+of both sides is taken draw by draw, its error is the spread over draws, and p follows from Student's t with one degree
+of freedom less than the smaller side has authors (`invitro.stats.contrast`).
+The bootstrap and not a permutation of the group over authors: a permutation tests whether both sides are alike in
+everything, so that it would also reject where a group has as good a CCC but a wider range of labels. A draw of authors
+asks only that authors are independent of each other, and lets both sides scatter as they do.
+
+All comparisons of one table are one family for Holm's correction: every attribute, group and measure, and every series.
+Where an attribute has two groups, either one is the other's rest; their common test counts once.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from invitro.data import DEMOGRAPHICS
+from invitro.errors import InputError
+from invitro.stats.paired import LEAST_AUTHORS, Interval, contrast, holm, interval_of
+from invitro.stats.resampling import METRICS, RESAMPLES, Array, Scores, resampled
+from invitro.studies.wording import configuration, leading, records, rows_of
+from invitro.training.record import read_metrics
+
+if TYPE_CHECKING:
+    from invitro.studies.runs import Runs
+    from invitro.studies.study import Study
+    from invitro.studies.summary import Summary
+
+
+LEAST = 30
+"""Groups with fewer texts are not shown: their numbers say little, and might tell of a person."""
+AGES = (0, 30, 40, 50, 60, 200)
+
+
+def known_attributes(table: pd.DataFrame) -> list[str]:
+    """Return the demographics that a table has any value of."""
+    return [name for name in DEMOGRAPHICS if name in table and table[name].notna().any()]
+
+
+def banded(values: "pd.Series[Any]", attribute: str) -> "pd.Series[Any]":
+    """Return the groups of an attribute: ages by decade, incomes in thirds of the texts, codes as they are."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    if attribute == "age":
+        names = [
+            f"under {AGES[1]}",
+            *(f"{low}–{high - 1}" for low, high in pairwise(AGES[1:-1])),
+            f"{AGES[-2]} and over",
+        ]
+        return pd.Series(pd.cut(numbers, AGES, right=False, labels=names), index=values.index)
+    if attribute == "income" and numbers.nunique() > 10:
+        places = numbers.rank(pct=True)  # equal incomes stay together
+        return pd.Series(pd.cut(places, [0, 1 / 3, 2 / 3, 1], labels=["low", "middle", "high"]), index=values.index)
+    text = values.astype("str").str.removesuffix(".0")
+    return text.where(values.notna())
+
+
+MEASURES = (*METRICS, "bias")
+COMPARED = ("bias", "ccc")
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured, against what, of whose texts.
+
+    Args:
+        series: its name, such as a configuration's.
+        scores: shape (seeds, texts), NaN where a run did not score a text; the scale's units, as the next.
+        reference: what they are compared with, shape (texts,).
+        people: one row a text, with any of `invitro.data.DEMOGRAPHICS`.
+        authors: of each text, shape (texts,); None where every text is its own.
+    """
+
+    series: str
+    scores: Array
+    reference: Array
+    people: pd.DataFrame
+    authors: npt.NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far a group lies from the rest.
+
+    Args:
+        difference: the group's measure less the rest's, in the measure's own units.
+        p: two-sided; NaN where nothing could be tested.
+        p_holm: p after Holm's correction.
+    """
+
+    difference: float
+    p: float
+    p_holm: float = np.nan
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One group of one series: its size, `MEASURES` with their 95 % intervals, and `COMPARED` against the rest.
+
+    `apart` is empty where the rest is too small to be shown, or there is none.
+    """
+
+    series: str
+    attribute: str
+    group: str
+    texts: int
+    authors: int
+    measures: dict[str, Interval]
+    apart: dict[str, Apart]
+    mirrored: bool = False
+    """Whether the rest is the group of the row before, so that both have one test."""
+
+
+@dataclass(frozen=True)
+class Suppressed:
+    """A group that is not shown, and why."""
+
+    series: str
+    attribute: str
+    group: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Fairness:
+    """What was measured by group."""
+
+    rows: tuple[GroupRow, ...]
+    suppressed: tuple[Suppressed, ...]
+
+
+def fairness(measured: Sequence[Measured], least: int = LEAST, resamples: int = RESAMPLES, seed: int = 0) -> Fairness:
+    """Measure every series by every group of people, and test all groups against their rest as one family.
+
+    Args:
+        measured: the series; those without demographics have no rows.
+        least: texts that a group needs to be shown, and the rest to be compared with; both need `LEAST_AUTHORS`
+            authors too.
+        resamples: draws of authors.
+        seed: of the draws.
+
+    Raises:
+        InputError: shapes do not fit, or a reference is missing.
+    """
+    rows: list[GroupRow] = []
+    suppressed: list[Suppressed] = []
+    for one in measured:
+        if len(one.people) != len(one.reference):
+            raise InputError(f"{one.series}: expected people of {len(one.reference)} texts, found {len(one.people)}")
+        sides = list(_sides(one, least, suppressed))
+        rows += _rows(one, sides, resamples, seed) if sides else []
+    return Fairness(tuple(_corrected(rows)), tuple(suppressed))
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A group and its rest, as rows of texts; `rest` is None where there is nothing to compare with."""
+
+    attribute: str
+    group: str
+    own: Bools
+    rest: Bools | None
+    mirrored: bool
+
+
+def _sides(one: Measured, least: int, suppressed: list[Suppressed]) -> Iterator[_Side]:
+    """Yield the groups that may be shown; add the others to `suppressed`."""
+    scored = ~np.isnan(one.scores).all(axis=0)
+    authors = _authors(one)
+
+    def too_small(side: Bools) -> str:
+        if side.sum() < least:
+            return f"fewer than {least} texts"
+        return f"fewer than {LEAST_AUTHORS} authors" if len(np.unique(authors[side])) < LEAST_AUTHORS else ""
+
+    for attribute in known_attributes(one.people):
+        names = banded(one.people[attribute], attribute)
+        known = names.notna().to_numpy() & scored
+        shown = 0
+        for name, places in names.groupby(names, observed=True, sort=True).indices.items():
+            own = np.zeros(len(names), dtype=bool)
+            own[places] = True
+            own &= scored
+            if not own.any():
+                continue
+            if why := too_small(own):
+                suppressed.append(Suppressed(one.series, attribute, str(name), why))
+                continue
+            rest = known & ~own
+            shown += 1
+            mirrored = shown == 2 and names[known].nunique() == 2
+            yield _Side(attribute, str(name), own, None if too_small(rest) else rest, mirrored)
+
+
+def _authors(one: Measured) -> npt.NDArray[Any]:
+    return np.arange(len(one.reference)) if one.authors is None else np.asarray(one.authors)
+
+
+def _rows(one: Measured, sides: Sequence[_Side], resamples: int, seed: int) -> Iterator[GroupRow]:
+    """Measure all groups and rests of a series on the same draws: each is the scores with the other texts left out."""
+    authors, seeds = _authors(one), len(one.scores)
+    masks = [mask for side in sides for mask in (side.own, side.own if side.rest is None else side.rest)]
+    arms = np.concatenate([np.where(mask, one.scores, np.nan) for mask in masks])
+    found = resampled(one.reference, arms, authors, resamples, seed, with_bias=True)
+
+    def of(arm: int, measure: str) -> Scores:
+        place = slice(arm * seeds, (arm + 1) * seeds)
+        whole, count = found[measure], len(np.unique(authors[masks[arm]]))
+        return Scores(whole.values[place], whole.draws[:, place], count, int(masks[arm].sum()))
+
+    for number, side in enumerate(sides):
+        own, rest = 2 * number, 2 * number + 1
+        measures = {name: _interval(of(own, name), name) for name in MEASURES}
+        apart = {}
+        if side.rest is not None:
+            apart = {name: _apart(of(own, name), of(rest, name), name) for name in COMPARED}
+        first = of(own, "ccc")
+        yield GroupRow(
+            one.series, side.attribute, side.group, first.texts, first.authors, measures, apart, side.mirrored
+        )  # fmt: skip
+
+
+def _interval(scores: Scores, measure: str) -> Interval:
+    """Return a measure's mean over seeds with its interval over texts; that of bias is symmetric in scale points."""
+    scores = _mean(scores)
+    if measure == "bias":
+        return contrast(scores).interval()
+    if measure != "rmse" and abs(scores.values[0]) > 1 - 1e-12:  # the end of Fisher's scale
+        return Interval(float(scores.values[0]), np.nan, np.nan)
+    return interval_of(scores, measure)
+
+
+def _mean(scores: Scores) -> Scores:
+    """Return the mean over seeds, as if it were one."""
+    return replace(scores, values=scores.values.mean(keepdims=True), draws=scores.draws.mean(axis=1, keepdims=True))
+
+
+def _apart(own: Scores, rest: Scores, measure: str) -> Apart:
+    """Compare a group with the rest; the smaller side says how many authors there are."""
+    authors = min(own.authors, rest.authors)
+    difference = float((own - rest).values.mean())
+    if measure == "ccc":
+        own, rest = _on_fishers_scale(own), _on_fishers_scale(rest)
+    apart = _mean(own) - _mean(rest)
+    if not np.isfinite(apart.values).all():
+        return Apart(difference, np.nan)
+    return Apart(difference, contrast(replace(apart, authors=authors)).p)
+
+
+def _on_fishers_scale(scores: Scores) -> Scores:
+    """Return artanh of all figures; NaN for 1 and -1, which the scale does not reach."""
+
+    def moved(values: Array) -> Array:
+        return np.arctanh(values, out=np.full_like(values, np.nan), where=np.abs(values) < 1 - 1e-12)
+
+    return replace(scores, values=moved(scores.values), draws=moved(scores.draws))
+
+
+def _corrected(rows: Sequence[GroupRow]) -> Iterator[GroupRow]:
+    """Correct all tests as one family; of two that are one, only the first is in it."""
+    family = [(place, name) for place, row in enumerate(rows) for name in row.apart if not row.mirrored]
+    corrected = dict(zip(family, holm([rows[place].apart[name].p for place, name in family]), strict=True))
+    for place, row in enumerate(rows):
+        own = {(place - row.mirrored, name): name for name in row.apart}
+        yield replace(
+            row, apart={name: replace(row.apart[name], p_holm=float(corrected[key])) for key, name in own.items()}
+        )  # fmt: skip
+
+
+MOST = 4
+"""Configurations, or sets of LLM labels, that are shown where there are no more; of more configurations `LEADING`."""
+LEADING = 2
+
+Kind = Literal["labels", "test", "truth_test"]
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """One kind of comparison.
+
+    Args:
+        kind: ``labels`` (crowd against LLM labels), or ``test`` and ``truth_test`` (predictions on test, against crowd
+            labels and against the simulator's truth).
+        found: what was measured, tested as one family.
+        series: how many configurations or sets of LLM labels are shown.
+        of: how many there are.
+        pooled: whether some configuration's runs predicted different texts, as with folds, so that each text's
+            prediction is the mean over the runs that have one.
+    """
+
+    kind: Kind
+    found: Fairness
+    series: int
+    of: int
+    pooled: bool = False
+
+
+def group_tables(study: "Study", runs: "Runs", summary: "Summary", resamples: int = RESAMPLES) -> list[GroupTable]:
+    """Measure by group whatever the records allow; nothing for a corpus without demographics.
+
+    Of more than `MOST` configurations the baseline and the chosen one are measured (or what `wording.leading` puts in
+    their place).
+    """
+    made = []
+    labels = label_pairs(runs)
+    if labels:
+        made.append(GroupTable("labels", fairness(labels[:MOST], resamples=resamples), len(labels[:MOST]), len(labels)))
+    there = sum(bool(row.get("seeds", 1)) for row in records(summary.groups))
+    shown = leading(study, summary, MOST if there <= MOST else LEADING)
+    kinds: tuple[tuple[Kind, str], ...] = (("test", "crowd_label"), ("truth_test", "truth"))
+    for kind, column in kinds:
+        found = [
+            one
+            for group in shown
+            if (jobs := rows_of(runs, group))
+            and (one := prediction_pairs(runs, jobs, column, configuration(group, runs.factors))) is not None
+        ]
+        if found:
+            measured = fairness([one.measured for one in found], resamples=resamples)
+            made.append(GroupTable(kind, measured, len(found), there, any(one.pooled for one in found)))
+    return [one for one in made if one.found.rows or one.found.suppressed]
+
+
+def label_pairs(runs: "Runs") -> list[Measured]:
+    """Return crowd labels as scores and LLM labels as reference, for every set of LLM labels among the runs.
+
+    The pairs are those of ``labels.csv``, each text once, from all runs that used the set. Runs that left texts out for
+    their labels' sake (policy ``drop``, ``fit.clean``) are not read: crowd and LLM agree in what they kept.
+    """
+    tables: dict[tuple[str, ...], list[pd.DataFrame]] = {}
+    for job, row in runs.finished().drop_duplicates("record").iterrows():
+        train = read_metrics(Path(str(row["record"]))).get("train") or {}
+        if train.get("dropped") or train.get("cleaned"):
+            continue
+        number = int(str(job))
+        labels = runs.labels(number)
+        both = labels.loc[labels["crowd_label"].notna() & labels["llm_label"].notna()]
+        if known_attributes(both):
+            # A set's name and its hash: two versions of one file are two sets.
+            hashes = runs.environment(number)["hashes"]
+            key = tuple(f"{name} {value}" for name, value in sorted(hashes.items()) if name != "corpus")
+            tables.setdefault(key, []).append(both)
+    found = []
+    for key, parts in tables.items():
+        table = pd.concat(parts, ignore_index=True).drop_duplicates(["text_id", "crowd_label", "llm_label"])
+        name = ", ".join(one.rsplit(" ", 1)[0] for one in key) or "LLM labels"
+        found.append(_measured(name, table, table[["crowd_label"]].to_numpy(dtype="float64").T, "llm_label"))
+    return found
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A configuration's predictions on test, and whether those of its runs were joined to one a text."""
+
+    measured: Measured
+    pooled: bool
+
+
+def prediction_pairs(runs: "Runs", jobs: Sequence[int], column: str, name: str) -> Predicted | None:
+    """Return a configuration's predictions on test, one row a run, against `column` (``crowd_label`` or ``truth``).
+
+    None where there is no such column, no value in it, or no demographics.
+    """
+    parts = []
+    for job in jobs:
+        table = runs.predictions(job)
+        if column not in table:
+            return None
+        rows = table.loc[(table["split"] == "test") & table[column].notna()]
+        parts.append(rows.drop_duplicates("text_id").set_index(["text_id", column], drop=False))
+    texts = pd.concat(parts)
+    texts = texts.loc[~texts.index.duplicated()]
+    if not known_attributes(texts):
+        return None
+    scores = np.stack([part["prediction"].reindex(texts.index).to_numpy(dtype="float64") for part in parts])
+    pooled = bool(np.isnan(scores).any())
+    if pooled:
+        scores = np.nanmean(scores, axis=0, keepdims=True)
+    return Predicted(_measured(name, texts.reset_index(drop=True), scores, column), pooled)
+
+
+def _measured(name: str, table: pd.DataFrame, scores: np.ndarray, reference: str) -> Measured:
+    authors = table["group_id"].astype("str").to_numpy() if "group_id" in table else None
+    people = table[[one for one in DEMOGRAPHICS if one in table]].reset_index(drop=True)
+    return Measured(name, scores, table[reference].to_numpy(dtype="float64"), people, authors)

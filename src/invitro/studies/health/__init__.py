@@ -1,0 +1,1 @@
+"""Health checks: faults of a study that are looked for without being asked."""

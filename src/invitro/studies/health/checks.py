@@ -1,0 +1,53 @@
+"""Is a study in good health? Checks that are made without being asked, each with numbers and with what to do."""
+
+from typing import TYPE_CHECKING, Any
+
+from invitro.studies.health.finding import Finding
+from invitro.studies.health.predictions import prediction_checks
+from invitro.studies.health.runs import (
+    comparison,
+    courses,
+    early_stopping,
+    few_seeds,
+    half_scale,
+    missing_runs,
+    replaced_too_much,
+    shared_results,
+    spread_over_seeds,
+)
+
+if TYPE_CHECKING:
+    from invitro.studies.runs import Runs
+    from invitro.studies.study import Study
+    from invitro.studies.summary import Summary
+
+__all__ = ["Finding", "findings"]
+
+
+def findings(study: "Study", runs: "Runs", summary: "Summary") -> list[Finding]:
+    """Make all checks; those that do not apply to a study, such as one of alphas where there is only one, are left out.
+
+    Args:
+        study: what is asked.
+        runs: the records.
+        summary: of the same runs.
+    """
+    table, groups = runs.table, summary.groups
+    found: list[Finding | None] = [
+        missing_runs(table, groups, runs.factors, runs.replicates),
+        few_seeds(groups, runs.factors),
+        comparison(study, summary),
+        shared_results(table, runs.factors),
+    ]
+    if not runs.finished().empty:
+        found += [
+            replaced_too_much(groups, half_scale(_scale(runs)), runs.factors),
+            spread_over_seeds(table, groups, runs.factors),
+            early_stopping(courses(runs)),
+            *prediction_checks(runs, summary),
+        ]
+    return [one for one in found if one is not None]
+
+
+def _scale(runs: "Runs") -> dict[str, Any]:
+    return dict(runs.config(int(str(runs.finished().index[0]))).get("scale") or {})

@@ -1,0 +1,1 @@
+"""The report of a study: tables, sentences, facts, and the page."""

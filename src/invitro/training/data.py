@@ -1,0 +1,255 @@
+"""The LightningDataModule: applies the application, encodes the texts once, serves batches of similar length."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import PreTrainedTokenizerBase
+
+from invitro.application import TrainingLabels
+from invitro.errors import InputError
+from invitro.models.features import FeatureCache
+from invitro.models.tokens import length_batches, pad, random_batches, tokenise
+from invitro.training.prepare import Prepared
+from invitro.training.recipe import Fit
+
+
+def mean_one(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Return the training texts' weights, divided by their mean over the whole training set; 1 where there are none.
+
+    A batch's loss is then ``mean(w * l)``: an unbiased estimate of ``sum(w * l) / sum(w)`` over the training set, with
+    steps as large as without weights. Dividing by each batch's own sum of weights instead would let a batch of light
+    texts pull as hard as one of heavy texts, and with one text a batch weights would do nothing.
+
+    Args:
+        table: training labels, with or without a column ``weight``.
+
+    Raises:
+        InputError: weights that are negative, not finite, or all 0.
+    """
+    if "weight" not in table:
+        return np.ones(len(table))
+    weights = table["weight"].to_numpy(dtype=np.float64)
+    wrong = ~np.isfinite(weights) | (weights < 0)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f"training text {table['text_id'].iloc[row]}: expected a weight of at least 0, found {weights[row]:g} "
+            f"({int(wrong.sum())} such texts)"
+        )
+    if not weights.any():
+        raise InputError(f"all {len(weights)} training texts have the weight 0, so that none would be learnt from")
+    relative = weights / weights.max()  # exactly 1, all of them, where they are equal
+    return np.asarray(relative / relative.mean())
+
+
+class Encoded(NamedTuple):
+    """Texts as rows that can be collated, and each row's length, by which batches are grouped."""
+
+    rows: Sequence[Any]
+    lengths: Sequence[int]
+    truncated: int
+
+
+class Inputs(Protocol):
+    """Turns texts into rows, and rows into a batch."""
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Encode texts, in order."""
+
+    def collate(self, rows: Sequence[Any]) -> dict[str, Tensor]:
+        """Stack rows to the tensors that the model's forward pass takes."""
+
+
+class TokenInputs:
+    """Token ids, padded to the longest text of the batch."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Tokenise the texts."""
+        tokens = tokenise(self.tokenizer, texts)
+        return Encoded(tokens.ids, [len(ids) for ids in tokens.ids], tokens.truncated)
+
+    def collate(self, rows: Sequence[Any]) -> dict[str, Tensor]:
+        """Return ``input_ids`` and ``attention_mask``, both (batch, longest)."""
+        return pad(self.tokenizer, rows)
+
+
+class FeatureInputs:
+    """First-token features of the frozen encoder, from the cache where it has them."""
+
+    def __init__(self, cache: FeatureCache) -> None:
+        self.cache = cache
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Look the features up, computing what is missing."""
+        return Encoded(list(self.cache.features(texts)), [1] * len(texts), 0)
+
+    def collate(self, rows: Sequence[Any]) -> dict[str, Tensor]:
+        """Return ``features``, (batch, hidden)."""
+        return {"features": torch.stack(list(rows))}
+
+
+PADDING = -1
+"""Row number of a text that stands in a batch only so that all processes have as many batches."""
+
+Item = tuple[Any, float, int, float]
+
+
+class Texts(Dataset[Item]):
+    """Encoded texts with labels and weights; an item is ``(row, label, row number, weight)``.
+
+    A negative index ``~i`` gives text ``i`` with the row number `PADDING`.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Any],
+        lengths: Sequence[int],
+        labels: "pd.Series[float]",
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        self.rows, self.lengths, self.labels = rows, lengths, labels.to_numpy(dtype=np.float32)
+        self.weights = np.ones(len(rows)) if weights is None else weights
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Item:
+        at = index if index >= 0 else ~index
+        return self.rows[at], float(self.labels[at]), index if index >= 0 else PADDING, float(self.weights[at])
+
+
+class TrainingBatches(Sampler[list[int]]):
+    """Batches of one epoch, this process's part of each; composition depends on seed and epoch alone."""
+
+    def __init__(self, data: Texts, fit: Fit, seed: int, processes: int, rank: int) -> None:
+        self.data, self.fit, self.seed, self.processes, self.rank, self.epoch = data, fit, seed, processes, rank, 0
+
+    @property
+    def sampler(self) -> "TrainingBatches":
+        """Itself: Lightning tells ``batch_sampler.sampler`` the epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches come next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.data) // self.fit.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        size = self.fit.batch_size
+        by_length = self.fit.batching == "length"
+        batches = (
+            length_batches(self.data.lengths, size, rng) if by_length else random_batches(len(self.data), size, rng)
+        )
+        for batch in batches:
+            # The last batch may not divide among the processes; its first texts then stand in it twice.
+            whole = batch + [batch[i % len(batch)] for i in range(-len(batch) % self.processes)]
+            yield whole[self.rank :: self.processes]
+
+
+class EvaluationBatches(Sampler[list[int]]):
+    """All texts once, from long to short; processes get equally many batches, filled up with padding texts."""
+
+    def __init__(self, data: Texts, size: int, processes: int, rank: int) -> None:
+        batches = length_batches(data.lengths, size)
+        missing = -len(batches) % processes
+        self.batches = (batches + [[~batches[0][0]]] * missing)[rank::processes] if batches else []
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+class TextsDataModule(L.LightningDataModule):
+    """Serves a run's texts.
+
+    Args:
+        prepared: the run's material.
+        inputs: how texts become tensors.
+        fit: batch sizes and batching.
+        seed: decides, with the epoch, the composition of training batches.
+    """
+
+    def __init__(self, prepared: Prepared, inputs: Inputs, fit: Fit, seed: int) -> None:
+        super().__init__()
+        self.prepared, self.inputs, self.fit, self.seed = prepared, inputs, fit, seed
+        self.truncated = 0
+        self._data: dict[str, Texts] = {}
+
+    @property
+    def labels(self) -> TrainingLabels:
+        """The training labels after the application."""
+        return self.prepared.labels
+
+    def setup(self, stage: str | None = None) -> None:
+        """Apply the application to the training labels, and encode what the stage needs; validation and test labels
+        are taken as the corpus has them.
+        """
+        wanted = ["val"] if stage == "validate" else ["val", "test"] if stage == "test" else ["train", "val", "test"]
+        for split in wanted:
+            if split in self._data:
+                continue
+            weights = None
+            if split == "train":
+                table, labels = self.labels.table, self.labels.table["label"]
+                weights = mean_one(table)
+            else:
+                table = self.prepared.evaluation(split)
+                labels = table["crowd_label"]
+            encoded = self.inputs.encode(table["text"].tolist())
+            self.truncated += encoded.truncated
+            self._data[split] = Texts(encoded.rows, encoded.lengths, labels, weights)
+
+    def texts(self, split: str) -> Texts:
+        """Return a split's encoded texts; `setup` comes first."""
+        return self._data[split]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the training batches; they change with the epoch."""
+        data = self._data["train"]
+        return self._loader(data, TrainingBatches(data, self.fit, self.seed, *self._place()))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the validation batches."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """Return the validation and the test batches: both are predicted by the final weights."""
+        return [self._evaluation("val"), self._evaluation("test")]
+
+    def _evaluation(self, split: str) -> DataLoader[Any]:
+        data = self._data[split]
+        return self._loader(data, EvaluationBatches(data, self.fit.eval_batch_size, *self._place()))
+
+    def _place(self) -> tuple[int, int]:
+        """Return how many processes there are, and which one this is."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+    def _loader(self, data: Texts, batches: Sampler[list[int]]) -> DataLoader[Any]:
+        return DataLoader(data, batch_sampler=batches, collate_fn=self._collate)
+
+    def _collate(self, items: list[Item]) -> dict[str, Tensor]:
+        """Return the model's inputs with ``label`` and ``weight``, (batch,) float32, and ``row``, (batch,) int64.
+
+        Weights have the mean 1 over all training texts; validation and test texts weigh 1.
+        """
+        rows, labels, numbers, weights = zip(*items, strict=True)
+        return self.inputs.collate(rows) | {
+            "label": torch.tensor(labels, dtype=torch.float32),
+            "weight": torch.tensor(weights, dtype=torch.float32),
+            "row": torch.tensor(numbers, dtype=torch.int64),
+        }

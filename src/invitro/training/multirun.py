@@ -1,0 +1,227 @@
+"""The jobs of a multirun: what became of each, and which of them are not to be started.
+
+Everything is told by files, so that whatever ends a launcher, what its jobs came to is known.
+"""
+
+import json
+import logging
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+from filelock import FileLock, Timeout
+
+from invitro.files import write_json
+from invitro.training.record import read_metrics
+
+log = logging.getLogger(__name__)
+
+
+JOB, HOLD, STUDY, LAUNCHES = "job.json", "hold.json", "study.json", "jobs"
+OUTCOMES = ("finished", "finished before", "failed", "skipped")
+
+Identity = frozenset[tuple[str, str]]
+"""A job's overrides, by which it is told from the others of its multirun."""
+
+
+class Job(NamedTuple):
+    """What became of one job of a multirun.
+
+    Args:
+        record: the record's directory; of an earlier or an equal run where that had finished.
+        outcome: one of `OUTCOMES`.
+        overrides: the job's own, key to value as text.
+        directory: the job's directory.
+        launch: the start of the command that it belongs to.
+        error: why it was skipped.
+        choices: the configuration's groups and what was chosen.
+    """
+
+    record: Path
+    outcome: str
+    overrides: dict[str, str]
+    directory: Path
+    launch: str | None = None
+    error: str | None = None
+    choices: Mapping[str, str] = {}
+
+
+def write_job(
+    directory: Path,
+    record: Path,
+    outcome: str,
+    overrides: Iterable[str],
+    launch: str,
+    error: str | None = None,
+    choices: Mapping[str, str] | None = None,
+) -> None:
+    """Write ``job.json`` of one job of the multirun `launch`; its record may be that of an earlier run elsewhere."""
+    values = {
+        "record": os.path.relpath(record, directory),
+        "outcome": outcome,
+        "overrides": as_mapping(overrides),
+        "launch": launch,
+        "error": error,
+        "choices": dict(choices or {}),
+    }
+    write_json(directory / JOB, values)
+
+
+def as_mapping(overrides: Iterable[str]) -> dict[str, str]:
+    """Return ``key=value`` overrides as a mapping; a key is the same with and without ``+``."""
+    return dict(one.lstrip("+").split("=", 1) for one in overrides if "=" in one)
+
+
+def identity(overrides: Iterable[str]) -> Identity:
+    """Return the identity of the job with these ``key=value`` overrides."""
+    return frozenset(as_mapping(overrides).items())
+
+
+def read_job(directory: Path) -> Job:
+    """Return the job that `directory` is of."""
+    job = json.loads((directory / JOB).read_text("utf-8"))
+    record = Path(os.path.normpath(directory / job["record"]))
+    return Job(
+        record, job["outcome"], job["overrides"], directory, job["launch"], job.get("error"), job.get("choices") or {}
+    )
+
+
+def jobs(sweep: Path, launch: str | None = None) -> list[Job]:
+    """Return the jobs below `sweep` in their order, all or those of one `launch`."""
+    paths = sorted(sweep.glob(f"*/{JOB}"), key=lambda path: (len(path.parent.name), path.parent.name))
+    found = [read_job(path.parent) for path in paths]
+    return [job for job in found if launch is None or job.launch == launch]
+
+
+def started(sweep: Path) -> list[Identity]:
+    """Return the overrides of the jobs below `sweep` that began and have no outcome: their process was killed."""
+    begun = [path.parents[1] for path in sweep.glob("*/.hydra/overrides.yaml")]
+    held = _held(sweep)
+    found = [_overrides(directory) for directory in begun if not (directory / JOB).exists()]
+    return [one for one in found if one not in held]
+
+
+def _overrides(directory: Path) -> Identity:
+    """Return a job's overrides as Hydra wrote them before it began; nothing where it was killed while writing."""
+    try:
+        found = yaml.safe_load((directory / ".hydra" / "overrides.yaml").read_text("utf-8"))
+    except yaml.YAMLError:
+        return frozenset()
+    return identity(map(str, found or ()))
+
+
+def write_hold(sweep: Path, held: Iterable[Sequence[str]]) -> None:
+    """Name the jobs of the multirun in `sweep`, by their overrides, that are not to be started in it."""
+    write_json(sweep / HOLD, [list(overrides) for overrides in held])
+
+
+def is_held(sweep: Path, overrides: Iterable[str]) -> bool:
+    """Whether the job with these overrides is not to be started in `sweep`."""
+    return identity(overrides) in _held(sweep)
+
+
+def _held(sweep: Path) -> set[Identity]:
+    path = sweep / HOLD
+    return set(map(identity, json.loads(path.read_text("utf-8")))) if path.is_file() else set()
+
+
+def kin(sweep: Path) -> Path:
+    """Return the folder of all launches of the study that `sweep` belongs to, or `sweep` where there is no study."""
+    study = sweep.parent.name == LAUNCHES and (sweep.parents[1] / STUDY).is_file()
+    return sweep.parent if study else sweep
+
+
+LOCKS = ".locks"
+
+_taken: list[FileLock | None] = []  # once a process has its GPU; the lock is held until it ends
+
+
+@contextmanager
+def alone(runs: Path, fingerprint: str) -> Iterator[None]:
+    """Wait until no other process below `runs` trains the run `fingerprint`, and keep others out meanwhile.
+
+    The lock is the operating system's (flock): it is gone with its process, however that ended. On a shared file
+    system without flock, machines cannot keep each other out.
+    """
+    path = runs / LOCKS / f"{fingerprint}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        log.info("another process is training an equal run; waiting for its record")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def take_gpu(gpus: Sequence[str]) -> str | None:
+    """Give this process one of the machine's `gpus` as its only one, until it ends; return which.
+
+    Has to come before CUDA starts, which looks at ``CUDA_VISIBLE_DEVICES`` once. Processes agree by locks in the
+    temporary folder; where there are more processes than GPUs, the rest are spread over all of them.
+    """
+    if _taken:
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+    if len(gpus) < 2:
+        return None
+    folder = Path(tempfile.gettempdir()) / f"invitro-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    held, chosen = None, gpus[os.getpid() % len(gpus)]
+    for gpu in gpus:
+        lock = FileLock(folder / f"gpu-{socket.gethostname()}-{re.sub(r'[^A-Za-z0-9-]', '_', gpu)}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        held, chosen = lock, gpu
+        break
+    _taken.append(held)
+    os.environ["CUDA_VISIBLE_DEVICES"] = chosen
+    return chosen
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them; CUDA is not started."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [one.strip() for one in named.split(",") if one.strip() not in ("", "-1")]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def comparison(jobs: Sequence[Job]) -> pd.DataFrame:
+    """Return one row a job.
+
+    Columns: the overrides in which jobs differ; ``PCC``, ``CCC``, ``RMSE`` on test; the same against the truth where
+    it is known; ``texts`` trained on, ``replaced``, ``added``; ``outcome``.
+    """
+    names = list(dict.fromkeys(name for job in jobs for name in job.overrides))
+    differing = [name for name in names if len({job.overrides.get(name) for job in jobs}) > 1]
+    return pd.DataFrame([{name: job.overrides.get(name) for name in differing} | _numbers(job) for job in jobs])
+
+
+def _numbers(job: Job) -> dict[str, Any]:
+    if job.outcome in ("failed", "skipped"):
+        return {"outcome": job.outcome}
+    metrics = read_metrics(job.record)
+    row: dict[str, Any] = {}
+    for suffix, scores in (("", metrics["test"]), (" (truth)", metrics.get("truth", {}).get("test"))):
+        row |= {f"{name.upper()}{suffix}": round(scores[name], 3) for name in ("pcc", "ccc", "rmse")} if scores else {}
+    train = metrics["train"]
+    return row | {
+        "texts": train["size"],
+        "replaced": train["replaced"],
+        "added": train["augmented"],
+        "outcome": job.outcome,
+    }

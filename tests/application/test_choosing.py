@@ -1,0 +1,134 @@
+"""Policy and strength by cross-validation: on training texts alone, deterministic, and the right way on clear cases."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from support import small_corpus
+
+from invitro.application import Application, training_labels
+from invitro.application.choosing import Choice, Material, _scores, candidates, choose
+from invitro.errors import InputError
+from invitro.metrics import measure
+
+AUTO = Application("auto", True, False, pool="none", policy="auto")
+BOUNDS = (1.0, 7.0)
+
+
+def material(crowd_sd: float, llm: str, n: int = 300) -> Material:
+    """Return texts whose crowd labels have noise of `crowd_sd`, rated by an LLM that is good, shifted or useless."""
+    corpus = small_corpus(n, authors=n // 4, seed=3)
+    rng = np.random.default_rng(5)
+    truth = corpus["gpt"].to_numpy()
+    scores = {
+        "good": truth,
+        "shifted": np.clip(truth * 0.5 + 3.5, *BOUNDS),
+        "useless": rng.uniform(*BOUNDS, n),
+        "contrary": 8 - truth,
+    }
+    table = pd.DataFrame(
+        {
+            "text_id": corpus["id"],
+            "text": corpus["essay"],
+            "group_id": corpus["author"],
+            "split": "train",
+            "crowd_label": np.clip(truth + rng.normal(0, crowd_sd, n), *BOUNDS),
+        }
+    )
+    by_id = pd.Series(scores[llm], index=table["text_id"])
+    return Material(table, table.iloc[:0], by_id, None, BOUNDS)
+
+
+@pytest.fixture(scope="module")
+def choices() -> dict[str, Choice]:
+    cases = {"good": (2.5, "good"), "shifted": (2.5, "shifted"), "useless": (0.3, "useless")}
+    return {name: choose(material(*case), AUTO) for name, case in cases.items()}
+
+
+def test_a_useless_llm_is_left_alone(choices: dict[str, Choice]) -> None:
+    choice = choices["useless"]
+    assert not choice.application.correction
+    assert choice.alpha == np.inf
+
+
+def test_a_good_llm_is_used_and_a_shifted_one_calibrated(choices: dict[str, Choice]) -> None:
+    for name in ("good", "shifted"):
+        best = choices[name].table.set_index("chosen").loc[True]
+        assert best["change"] > 0.2
+        assert best["ccc"] > choices[name].table["ccc"].iloc[0] + 0.02  # the first changes nothing
+    assert choices["shifted"].application.calibration != "none"
+
+
+def test_of_those_as_good_as_the_best_the_one_that_changes_least_is_taken(choices: dict[str, Choice]) -> None:
+    for choice in choices.values():
+        table = choice.table
+        assert table["chosen"].sum() == 1
+        as_good = table[table["short"] <= table["se"]]
+        assert table.loc[table["chosen"], "change"].item() == as_good["change"].min()
+        assert table["short"].min() == 0
+        tried = table[table["problem"].isna()]
+        assert (tried["se"] > 0).sum() >= len(tried) - 2  # the best itself has none, nor what has the same labels
+        assert tried["change"].between(0, 1).all()
+
+
+def test_the_choice_is_an_ordinary_application(choices: dict[str, Choice]) -> None:
+    for choice in choices.values():
+        assert choice.application.policy != "auto"
+        assert choice.application.name == "auto"
+    of = material(2.5, "good")
+    made = training_labels(of.training, of.pool, of.llm_label, choices["good"].application, choices["good"].alpha)
+    assert len(made.table) > 0
+
+
+def test_the_same_seed_makes_the_same_choice_whatever_else_is_drawn(choices: dict[str, Choice]) -> None:
+    np.random.seed(9)
+    again = choose(material(2.5, "good"), AUTO)
+    pd.testing.assert_frame_equal(again.table, choices["good"].table)
+
+
+def test_a_candidate_that_cannot_be_tried_stands_in_the_table_with_its_reason() -> None:
+    table = choose(material(1.0, "contrary", n=80), AUTO).table
+    failed = table[table["problem"].notna()]
+    assert "precision" in set(failed["policy"])
+    assert failed["problem"].str.contains("cannot be estimated").any()
+    assert failed["ccc"].isna().all()
+    assert not failed["chosen"].any()
+
+
+def test_augmentation_stays_with_every_candidate() -> None:
+    of = material(2.5, "good", n=160)
+    pool = of.training.iloc[120:].assign(crowd_label=np.nan, split="unlabelled")
+    how = Application("auto", True, True, pool="unlabelled", policy="auto", pool_weight=0.5)
+    choice = choose(Material(of.training.iloc[:120], pool, of.llm_label, None, BOUNDS), how)
+    assert choice.application.augmentation
+    made = training_labels(of.training.iloc[:120], pool, of.llm_label, choice.application, choice.alpha, bounds=BOUNDS)
+    assert made.augmented == 40
+
+
+def test_thresholds_are_sixths_of_the_range() -> None:
+    found = {alpha for how, alpha in candidates(AUTO, (0.0, 3.0)) if how.correction}
+    assert found == {0, 0.5, 1, 1.5, 2}
+    first, alpha = next(candidates(AUTO, BOUNDS))
+    assert not first.correction
+    assert alpha == np.inf
+
+
+def test_scores_are_ccc_and_a_paired_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    crowd = rng.normal(4, 1, 400)
+    authors = np.repeat(np.arange(100), 4)
+    good = crowd + rng.normal(0, 0.5, 400)
+    predicted = np.stack([good, good, crowd + rng.normal(0, 1.5, 400), np.full(400, 3.0), np.full(400, np.nan)])
+    ccc, se = _scores(predicted, crowd, authors, 0)
+    expected = [measure(row, crowd)["ccc"] for row in predicted[:3]]
+    np.testing.assert_allclose(ccc[:3], expected, atol=1e-9)
+    assert ccc[3] == pytest.approx(0, abs=1e-12)
+    assert np.isnan([ccc[4], se[4]]).all()
+    assert se[:2].tolist() == [0, 0]  # the best, and what always is as good
+    assert 0 < se[2] < 0.1
+
+
+def test_one_author_is_refused() -> None:
+    of = material(1.0, "good", n=40)
+    one = Material(of.training.assign(group_id="a"), of.pool, of.llm_label, None, BOUNDS)
+    with pytest.raises(InputError, match="application=auto is fitted out of fold, by authors"):
+        choose(one, AUTO)

@@ -1,0 +1,67 @@
+"""The course of training, as settings."""
+
+import pytest
+
+from invitro.errors import InputError
+from invitro.training import Fit
+from invitro.training.recipe import seed_problem
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "fit.epochs: expected a whole number of at least 1, found 0"),
+        ({"batch_size": 2.5}, "fit.batch_size"),
+        ({"loss": "hinge"}, "fit.loss: expected mse or huber or mae or ccc or nll or beta_nll or ldl, found 'hinge'"),
+        ({"beta": 1.5}, "fit.beta: expected a number from 0 to 1, found 1.5"),
+        ({"bins": 2}, "fit.bins: expected a whole number of at least 3, found 2"),
+        ({"smoothing": 0}, "fit.smoothing: expected a share above 0"),
+        ({"keep": 0}, "fit.keep: expected a share above 0"),
+        ({"keep": 0.8, "select_from": 0}, "fit.select_from: .* losses are known after the first epoch"),
+        ({"keep": 0.8, "select_from": 3, "epochs": 3}, "fit.keep=0.8 begins in epoch fit.select_from=3, but the last"),
+        ({"clean": "all"}, "fit.clean: expected none or cleanlab, found 'all'"),
+        ({"loss": "ccc", "batch_size": 1}, "fit.loss=ccc needs batches to correlate in"),
+        ({"warmup": 1}, "fit.warmup"),
+        ({"patience": 0}, "fit.patience"),
+        ({"clip": -1}, "fit.clip"),
+        ({"schedule_epochs": 0}, "fit.schedule_epochs"),
+        ({"start_epoch": -1}, "fit.start_epoch"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(settings: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Fit(**settings)
+
+
+def test_all_problems_come_together() -> None:
+    with pytest.raises(InputError) as refused:
+        Fit(epochs=0, batching="size", checkpoint="first", clip=0)  # type: ignore[arg-type]
+    assert len(refused.value.problems) == 4
+
+
+@pytest.mark.parametrize("seed", [0, 1234, 2**32 - 1])
+def test_seeds(seed: int) -> None:
+    assert seed_problem(seed) is None
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "0", None, False])
+def test_what_is_no_seed(seed: object) -> None:
+    assert "seed" in str(seed_problem(seed))
+
+
+def test_a_setting_counts_in_the_fingerprint_where_it_does_something() -> None:
+    first = Fit().decisive
+    assert not {"beta", "bins", "smoothing", "keep", "select_from", "clean"} & set(first)
+    for unused in ({"beta": 0.1}, {"bins": 9}, {"smoothing": 0.2}, {"select_from": 5}):
+        assert Fit(**unused).decisive == first
+    assert Fit(loss="beta_nll").decisive["beta"] == 0.5
+    assert {"bins", "smoothing"} <= set(Fit(loss="ldl").decisive)
+    assert Fit(keep=0.8).decisive["select_from"] == 2
+    assert Fit(clean="cleanlab").decisive["clean"] == "cleanlab"
+
+
+def test_cleanlab_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("invitro.training.recipe.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"fit.clean=cleanlab needs the library: pip install 'invitro\[cleanlab\]'"):
+        Fit(clean="cleanlab")
+    assert Fit(clean="none").clean == "none"
