@@ -8,7 +8,7 @@ from support import ROOT
 
 SOURCE = ROOT / "src" / "invitro"
 FLOORS = [
-    {"errors", "files", "scales", "metrics", "charts", "weights"},
+    {"errors", "files", "scales", "metrics", "charts", "weights", "settings"},
     {"stats"},
     {"data", "labels"},
     {"raters"},

@@ -1,0 +1,151 @@
+"""Settings that check themselves: pydantic looks at every field, and all problems are reported at once in our words."""
+
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from invitro.errors import InputError, refuse_if_any
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+T = TypeVar("T")
+
+Count = Annotated[int, Ge(1)]
+Index = Annotated[int, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+Positive = Annotated[float, Gt(0)]
+
+
+def checked(where: str) -> Callable[[type[T]], type[T]]:
+    """Make a dataclass check its fields against their annotations whenever one is made.
+
+    Checks are strict: ``true`` is no number and ``"4"`` is no 4, though 4 is a float. A list is taken for a tuple.
+    Bounds stand in the annotation, as in ``Annotated[float, Ge(0), Lt(1)]``; a string in it replaces the words that
+    say what is expected. What depends on several fields is yielded, a problem each, by a method ``contradictions``,
+    which is asked when every field is right by itself.
+
+    Args:
+        where: what a user writes before a field's name, such as ``fit`` for ``fit.epochs``.
+
+    Raises:
+        InputError: when the class is called with a value it refuses; one line per problem.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @checked("fit")
+        ... @dataclass(frozen=True)
+        ... class Small:
+        ...     epochs: Count = 20
+        ...     schedule: Literal["linear", "constant"] = "linear"
+        >>> Small(epochs=0, schedule="cosine")
+        Traceback (most recent call last):
+        invitro.errors.InputError: fit.epochs: expected a whole number of at least 1, found 0
+        fit.schedule: expected linear or constant, found 'cosine'
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        init: Any = cls.__init__
+
+        def checking(self: Any, *args: Any, **kwargs: Any) -> None:
+            init(self, *args, **kwargs)
+            for name, value in _validated(self, where).items():
+                object.__setattr__(self, name, value)
+            refuse_if_any(getattr(self, "contradictions", tuple)())
+
+        checking.__wrapped__ = init  # type: ignore[attr-defined]  # its signature is what help shows
+        cls.__init__ = checking  # type: ignore[method-assign]
+        return cls
+
+    return decorate
+
+
+def expected(annotation: Any) -> str:
+    """Say in words what an annotation accepts: ``null or a whole number of at least 1``."""
+    kind, bounds = _taken_apart(annotation)
+    told = next((one for one in bounds if isinstance(one, str)), None)
+    if told is not None:
+        return told
+    if get_origin(kind) is Literal:
+        return _listed([str(value) for value in get_args(kind)])
+    if get_origin(kind) in (Union, types.UnionType):
+        parts = [part for part in get_args(kind) if part is not type(None)]
+        words = _listed([expected(part) for part in parts])
+        return f"null or {words}" if len(parts) < len(get_args(kind)) else words
+    if get_origin(kind) in (tuple, list, Sequence):
+        return f"a list, each {expected(get_args(kind)[0])}"
+    names = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}
+    return names.get(kind, f"a {getattr(kind, '__name__', kind)}") + _within(bounds)
+
+
+def _validated(instance: Any, where: str) -> dict[str, Any]:
+    """Return the values of a dataclass's fields as their types want them."""
+    from pydantic import ValidationError
+
+    of: Any = type(instance)
+    hints, model = _model_of(of)
+    values = {name: getattr(instance, name) for name in hints}
+    try:
+        made = model(**values)
+    except ValidationError as error:
+        wrong = dict.fromkeys(str(one["loc"][0]) for one in error.errors(include_url=False))
+        raise InputError(*(f"{where}.{name}: expected {expected(hints[name])}, found {values[name]!r}" for name in wrong
+                           )) from None  # fmt: skip
+    return {name: getattr(made, name) for name in hints}
+
+
+@cache
+def _model_of(cls: Any) -> tuple[dict[str, Any], "type[BaseModel]"]:
+    """Return the annotations of a dataclass's fields, and pydantic's model of them."""
+    from pydantic import ConfigDict, Field, create_model
+
+    found = get_type_hints(cls, include_extras=True)
+    hints = {field.name: found[field.name] for field in fields(cls) if field.init}
+    strict = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False, protected_namespaces=())
+    # A YAML list is what a tuple is written as; its elements stay strict.
+    kinds = {
+        name: Annotated[hint, Field(strict=False)] if get_origin(_taken_apart(hint)[0]) is tuple else hint
+        for name, hint in hints.items()
+    }
+    return hints, create_model(cls.__name__, __config__=strict, **{name: (kind, ...) for name, kind in kinds.items()})  # type: ignore[call-overload]
+
+
+def _taken_apart(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return an annotation's type and its metadata."""
+    if get_origin(annotation) is Annotated:
+        kind, *rest = get_args(annotation)
+        return kind, tuple(rest)
+    return annotation, ()
+
+
+def _within(bounds: Sequence[object]) -> str:
+    """Say which numbers lie within bounds: `` from 0 to below 1``."""
+    low = next((one for one in bounds if isinstance(one, Ge | Gt)), None)
+    high = next((one for one in bounds if isinstance(one, Le | Lt)), None)
+    match low, high:
+        case Ge(ge=least), Le(le=most):
+            return f" from {least:g} to {most:g}"
+        case Ge(ge=least), Lt(lt=most):
+            return f" from {least:g} to below {most:g}"
+        case Gt(gt=least), Lt(lt=most):
+            return f" between {least:g} and {most:g}"
+        case Gt(gt=least), Le(le=most):
+            return f" above {least:g} and at most {most:g}"
+        case Ge(ge=least), None:
+            return f" of at least {least:g}"
+        case Gt(gt=least), None:
+            return f" above {least:g}"
+        case None, Le(le=most):
+            return f" of at most {most:g}"
+        case None, Lt(lt=most):
+            return f" below {most:g}"
+    return ""
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Join words as in ``a, b or c``."""
+    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
