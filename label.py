@@ -6,14 +6,14 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from invitro import config
+from invitro import commands
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="label")
 def main(cfg: DictConfig) -> None:
     """Label one corpus, or be a job of a multirun."""
-    config.run_label(cfg)
+    commands.run_label(cfg)
 
 
-if __name__ == "__main__" and not config.show_help("label", sys.argv[1:], Path(__file__).resolve().parent):
-    config.label_command(main)
+if __name__ == "__main__" and not commands.show_help("label", sys.argv[1:], Path(__file__).resolve().parent):
+    commands.label_command(main)

@@ -10,14 +10,14 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from invitro import config
+from invitro import commands
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="predict")
 def main(cfg: DictConfig) -> None:
     """Score one file, or one test set."""
-    config.run_predict(cfg)
+    commands.run_predict(cfg)
 
 
-if __name__ == "__main__" and not config.show_help("predict", sys.argv[1:], Path(__file__).resolve().parent):
+if __name__ == "__main__" and not commands.show_help("predict", sys.argv[1:], Path(__file__).resolve().parent):
     main()

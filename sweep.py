@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from invitro import config
+from invitro import commands
 
 if __name__ == "__main__":
-    config.sweep_command(sys.argv[1:], Path(__file__).resolve().parent)
+    commands.sweep_command(sys.argv[1:], Path(__file__).resolve().parent)

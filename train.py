@@ -6,14 +6,14 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from invitro import config
+from invitro import commands
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Run one training, or a job of a multirun; return its validation CCC, which an optimiser can maximise."""
-    return config.run_train(cfg)
+    return commands.run_train(cfg)
 
 
-if __name__ == "__main__" and not config.show_help("train", sys.argv[1:], Path(__file__).resolve().parent):
-    config.train_command(main)
+if __name__ == "__main__" and not commands.show_help("train", sys.argv[1:], Path(__file__).resolve().parent):
+    commands.train_command(main)
