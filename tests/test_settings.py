@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -9,6 +10,17 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from invitro.errors import InputError
 from invitro.settings import Count, Positive, Share, checked
+
+
+class Size(StrEnum):
+    SMALL = "small"
+    LARGE = "large"
+
+
+@checked("")
+@dataclass(frozen=True)
+class Top:
+    size: Size = Size.SMALL
 
 
 @checked("fit")
@@ -70,3 +82,9 @@ def test_values_have_their_types_and_the_class_stays_a_dataclass() -> None:
         replace(small, epochs=-1)
     with pytest.raises(TypeError, match="unknown"):
         Small(unknown=1)  # type: ignore[call-arg]
+
+
+def test_a_word_names_a_member_of_an_enumeration_and_settings_may_stand_at_the_top() -> None:
+    assert Top("large").size is Size.LARGE  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="size: expected small or large, found 'tiny'"):
+        Top("tiny")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -24,13 +25,15 @@ Positive = Annotated[float, Gt(0)]
 def checked(where: str) -> Callable[[type[T]], type[T]]:
     """Make a dataclass check its fields against their annotations whenever one is made.
 
-    Checks are strict: ``true`` is no number and ``"4"`` is no 4, though 4 is a float. A list is taken for a tuple.
+    Checks are strict: ``true`` is no number and ``"4"`` is no 4, though 4 is a float. A list is taken for a tuple, and
+    a word for the member of an enumeration that it names.
     Bounds stand in the annotation, as in ``Annotated[float, Ge(0), Lt(1)]``; a string in it replaces the words that
     say what is expected. What depends on several fields is yielded, a problem each, by a method ``contradictions``,
     which is asked when every field is right by itself.
 
     Args:
-        where: what a user writes before a field's name, such as ``fit`` for ``fit.epochs``.
+        where: what a user writes before a field's name, such as ``fit`` for ``fit.epochs``; empty for settings that
+            stand at the top of a configuration.
 
     Raises:
         InputError: when the class is called with a value it refuses; one line per problem.
@@ -72,6 +75,8 @@ def expected(annotation: Any) -> str:
         return told
     if get_origin(kind) is Literal:
         return _listed([str(value) for value in get_args(kind)])
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _listed([str(member.value) for member in kind])
     if get_origin(kind) in (Union, types.UnionType):
         parts = [part for part in get_args(kind) if part is not type(None)]
         words = _listed([expected(part) for part in parts])
@@ -93,8 +98,10 @@ def _validated(instance: Any, where: str) -> dict[str, Any]:
         made = model(**values)
     except ValidationError as error:
         wrong = dict.fromkeys(str(one["loc"][0]) for one in error.errors(include_url=False))
-        raise InputError(*(f"{where}.{name}: expected {expected(hints[name])}, found {values[name]!r}" for name in wrong
-                           )) from None  # fmt: skip
+        before = f"{where}." if where else ""
+        raise InputError(
+            *(f"{before}{name}: expected {expected(hints[name])}, found {values[name]!r}" for name in wrong)
+        ) from None
     return {name: getattr(made, name) for name in hints}
 
 
@@ -106,12 +113,18 @@ def _model_of(cls: Any) -> tuple[dict[str, Any], "type[BaseModel]"]:
     found = get_type_hints(cls, include_extras=True)
     hints = {field.name: found[field.name] for field in fields(cls) if field.init}
     strict = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False, protected_namespaces=())
-    # A YAML list is what a tuple is written as; its elements stay strict.
+    # A YAML list is what a tuple is written as, its elements staying strict, and a word what an enumeration is.
     kinds = {
-        name: Annotated[hint, Field(strict=False)] if get_origin(_taken_apart(hint)[0]) is tuple else hint
+        name: Annotated[hint, Field(strict=False)] if _is_written_otherwise(hint) else hint
         for name, hint in hints.items()
     }
     return hints, create_model(cls.__name__, __config__=strict, **{name: (kind, ...) for name, kind in kinds.items()})  # type: ignore[call-overload]
+
+
+def _is_written_otherwise(annotation: Any) -> bool:
+    """Whether YAML has no value of this type, but one that stands for it."""
+    kind, _ = _taken_apart(annotation)
+    return get_origin(kind) is tuple or (isinstance(kind, type) and issubclass(kind, Enum))
 
 
 def _taken_apart(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
