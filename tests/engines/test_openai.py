@@ -13,7 +13,8 @@ from invitro.engines.openai import OpenAICompatible
 from invitro.engines.tokenizers import counter
 from invitro.errors import InputError
 from invitro.labelling import Renderer
-from invitro.labelling.job import Job, estimate, run_job, set_info
+from invitro.labelling.job import estimate, run_job
+from invitro.labelling.questions import Job, set_info
 from invitro.labelling.texts import Text
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore

@@ -27,7 +27,8 @@ from invitro.engines.ray import AHEAD, RayData, check_address, set_environment
 from invitro.engines.scripted import Scripted
 from invitro.errors import InputError
 from invitro.labelling import Renderer
-from invitro.labelling.job import Job, run_job, set_info
+from invitro.labelling.job import run_job
+from invitro.labelling.questions import Job, set_info
 from invitro.labelling.texts import Text
 from invitro.labels.store import LabelStore
 

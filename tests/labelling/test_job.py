@@ -17,8 +17,9 @@ from invitro.engines.base import EngineError, Price, Readout, Sampling
 from invitro.engines.scripted import FAULTS, Scripted
 from invitro.errors import InputError
 from invitro.labelling import Prompt, Renderer
-from invitro.labelling.job import Job, estimate, reparse, run_job, set_info
+from invitro.labelling.job import estimate, reparse, run_job
 from invitro.labelling.labeller import Labelling, dry_run, label
+from invitro.labelling.questions import Job, set_info
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore

@@ -1,5 +1,7 @@
 """Label issues that cleanlab finds, and the training labels without them."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,7 +55,9 @@ def test_wrong_labels_are_found() -> None:
 
 def test_counts_are_those_of_the_texts_that_stay(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     table = prepared.labels.table
-    monkeypatch.setattr("invitro.training.prepare.label_issues", lambda *_: np.arange(len(table)) % 3 == 0)
+    monkeypatch.setattr(
+        sys.modules["invitro.training.prepare"], "label_issues", lambda *_: np.arange(len(table)) % 3 == 0
+    )
     found = cleaned(prepared, "cleanlab", 0)
     labels = found.labels
     left = table[np.arange(len(table)) % 3 != 0].reset_index(drop=True)

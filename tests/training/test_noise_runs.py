@@ -1,6 +1,7 @@
 """Runs that know about noise, in this process: every loss with its outputs, weights, selection, cleaning, floors."""
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,7 @@ def test_selection_learns_from_the_texts_of_smallest_loss(
 def test_cleaning_is_counted_and_recorded(prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cleanlab", reason="the extra cleanlab is not installed")
     wrong = np.arange(len(prepared.labels.table)) % 5 == 0
-    monkeypatch.setattr("invitro.training.prepare.label_issues", lambda *_: wrong)
+    monkeypatch.setattr(sys.modules["invitro.training.prepare"], "label_issues", lambda *_: wrong)
     result = trained(prepared, recipe(TfIdfRidge(), clean="cleanlab"), tmp_path)
     assert result.metrics["train"]["cleaned"] == wrong.sum()
     assert result.metrics["train"]["size"] == (~wrong).sum() == len(pd.read_csv(tmp_path / "labels.csv"))
