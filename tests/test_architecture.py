@@ -8,7 +8,7 @@ from support import ROOT
 
 SOURCE = ROOT / "src" / "invitro"
 FLOORS = [
-    {"errors", "files", "scales", "metrics", "charts", "weights", "settings"},
+    {"errors", "files", "scales", "metrics", "charts", "weights", "settings", "arrays", "templates"},
     {"stats"},
     {"data", "labels"},
     {"raters"},
