@@ -85,6 +85,14 @@ def test_a_fault_is_found(tmp_path: Path, arms: list[Arm], check: str, told: lis
     assert others <= (allowed if check in ("constant predictions", "groups", "label distributions") else set())
 
 
+def test_a_study_without_factors_is_looked_at_too(tmp_path: Path) -> None:
+    arms = [Arm({}, reversed_group=("gender", "2"))]
+    found = checked(tmp_path / "runs", arms, baseline={}, texts=Texts(test=400))
+    assert found["groups"].level == "warning"
+    assert "gender 2" in found["groups"].what
+    assert "narrowest predictions have 0." in found["constant predictions"].what
+
+
 @pytest.mark.parametrize(
     ("seeds", "level", "told"),
     [

@@ -10,7 +10,7 @@ import pytest
 from invitro.studies.report.words import found, method
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
-from invitro.studies.wording import configuration, leading, listed, number, p_value, plain, same, share, unbroken
+from invitro.studies.wording import configuration, leading, listed, number, p_value, plain, share, unbroken
 
 STUDY = Study("alpha", "Alpha", "Which?", metrics=("pcc", "ccc"), choose="alpha", baseline={"alpha": "inf"})
 NAN, INF = float("nan"), float("inf")
@@ -119,21 +119,6 @@ def test_numbers() -> None:
     assert (number(-0.0001), number(0.5, sign=True), number(NAN)) == ("0.000", "+0.500", "–")
     assert (p_value(0.0004), p_value(0.049), share(0.125)) == ("< 0.001", "0.049", "12.5\N{NO-BREAK SPACE}%")
     assert (listed(["a"]), listed(["a", "b", "c"]), listed([])) == ("a", "a, b and c", "")
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "expected"),
-    [
-        (4, "4.0", True),
-        ("inf", INF, True),
-        (None, NAN, True),
-        (None, 4, False),
-        ("none", "both", False),
-        (True, 1, False),
-    ],
-)
-def test_one_value_however_it_is_written(a: Any, b: Any, expected: bool) -> None:
-    assert same(a, b) is expected
 
 
 def test_what_belongs_together_stays_on_one_line() -> None:

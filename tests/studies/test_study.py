@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from invitro.errors import InputError
 from invitro.studies import Study
-from invitro.studies.study import canonical
+from invitro.studies.study import canonical, matches
 
 PLAIN: dict[str, Any] = {"name": "x", "title": "X", "question": "What?"}
 
@@ -54,8 +55,15 @@ def test_it_survives_json() -> None:
         ("1e-3", 0.001, True),
         ("inf", float("inf"), True),
         ("'a'", "a", True),
+        (4, "4.0", True),
         (True, "true", True),
+        (False, "False", True),
+        ("TRUE", np.True_, True),
         (None, "null", True),
+        (None, float("nan"), True),
+        (None, 4, False),
+        (True, 1, False),
+        (True, "false", False),
         ("3.5", "3.50001", False),
         ("none", None, False),
         ("'4'", "4", False),  # quoted: a text
@@ -63,3 +71,12 @@ def test_it_survives_json() -> None:
 )
 def test_equal_values_are_one(one: object, other: object, same: bool) -> None:
     assert (canonical(one) == canonical(other)) is same
+    assert matches({"x": one, "y": 1}, {"x": other}) is same
+
+
+def test_a_baseline_matches_by_all_its_values_and_none_matches_nothing() -> None:
+    row = {"application": "both", "clean": "false"}
+    assert matches(row, {"application": "both", "clean": False})
+    assert not matches(row, {"application": "both", "alpha": 4.0})
+    assert matches(row, {})
+    assert not matches(row, None)

@@ -14,6 +14,7 @@ from invitro.stats.paired import METRICS, holm, paired_difference
 from invitro.studies.runs import Runs, read_runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary, summarise
+from invitro.studies.wording import mark
 
 RESAMPLES = 300
 
@@ -285,6 +286,16 @@ def test_a_baseline_that_picks_several_is_the_one_alike_in_the_rest(tmp_path: Pa
     for plm in ("minilm", "roberta"):
         found = row_of(summary.differences, plm=plm, application="both", split="test", metric="ccc")
         assert found["difference"] == pytest.approx(means[plm, "both"] - means[plm, "none"])
+
+
+@pytest.mark.parametrize("written", [False, "false", "False"])
+def test_a_baseline_of_false_is_found(tmp_path: Path, written: Any) -> None:
+    arms = [Arm({"fit.clean": value}, skill=skill) for value, skill in (("False", 0.3), ("True", 0.7))]
+    wanted = study(factors=("fit.clean",), baseline={"fit.clean": written})
+    _, summary = summarised(tmp_path / "runs", wanted, arms)
+    assert summary.baseline == {"fit.clean": "false"}
+    assert set(summary.differences["fit.clean"]) == {"true"}
+    assert mark(summary, summary.groups.iloc[0].to_dict()) == "baseline"
 
 
 def test_the_plateau_of_a_portion(tmp_path: Path) -> None:

@@ -97,19 +97,32 @@ def _plain(value: Any) -> Any:
 
 
 def canonical(value: object) -> Value:
-    """Return an override's value so that equal ones are equal: ``4.0``, ``"4"`` and ``4`` are the number 4.
+    """Return a factor's value in one form, however it is written.
 
-    Whatever is no number is text, without quotes around it.
+    ``4.0``, ``"4"`` and ``4`` are the number 4; True, ``"True"`` and ``"true"`` are the text true; None, NaN and
+    ``"null"`` are null. Anything else is text, without quotes around it.
     """
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
+    if value is None or value != value:
+        return "null"
     text = str(value).strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         return text[1:-1]
+    if text.lower() in ("true", "false", "null"):  # as Hydra reads them
+        return text.lower()
     try:
         number = float(text)
     except ValueError:
         return text
-    if number != number:
-        return text
-    return int(number) if number.is_integer() else number
+    return text if number != number else int(number) if number.is_integer() else number
+
+
+def matches(values: Mapping[str, Any], wanted: Mapping[str, Any] | None) -> bool:
+    """Return whether a configuration has all `wanted` values of factors; None matches nothing, {} everything.
+
+    Example:
+        >>> matches({"alpha": 4.0, "clean": "false"}, {"alpha": "4", "clean": False})
+        True
+    """
+    if wanted is None:
+        return False
+    return all(name in values and canonical(values[name]) == canonical(value) for name, value in wanted.items())

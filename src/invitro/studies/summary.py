@@ -15,7 +15,7 @@ from invitro.stats.contrast import Plateau, plateau
 from invitro.stats.paired import compared, holm, interval_of, median_peak
 from invitro.stats.resampling import METRICS, RESAMPLES, Scores
 from invitro.studies.runs import FINISHED, Runs, Scored, score
-from invitro.studies.study import Study, canonical
+from invitro.studies.study import Study, canonical, matches
 
 RANGES = {"pcc": (-1.0, 1.0), "ccc": (-1.0, 1.0), "rmse": (0.0, float("inf"))}
 ROW = ("label", "experiment", "factors", *METRICS)
@@ -167,12 +167,6 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
     )
 
 
-def matching(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a configuration has the values that are wanted of those factors that it has."""
-    known = [name for name in wanted if name in values]
-    return bool(known) and all(canonical(values[name]) == canonical(wanted[name]) for name in known)
-
-
 def _configurations(runs: Runs) -> Iterator[Configuration]:
     """Yield the configurations in the order of their first jobs."""
     factors = list(runs.factors)
@@ -212,18 +206,23 @@ def _group(one: Configuration, runs: Runs, scored: Mapping[str, Scored]) -> dict
 
 def _baseline(study: Study, runs: Runs, configurations: Sequence[Configuration]) -> dict[str, Any] | None:
     """Return what picks the baseline, in the table's own values, where it picks any configuration with a result."""
-    wanted = {name: value for name, value in study.baseline.items() if name in runs.factors}
+    wanted = _wanted(study, runs)
     for one in configurations:
-        if one.by_replicate and matching(one.values, wanted):
-            return {name: one.values[name] for name in wanted}
+        if one.by_replicate and matches(one.values, wanted):
+            return {name: one.values[name] for name in wanted or ()}
     return None
+
+
+def _wanted(study: Study, runs: Runs) -> dict[str, str] | None:
+    """Return the baseline's values of those factors that the runs have; None where there are none."""
+    return {name: value for name, value in study.baseline.items() if name in runs.factors} or None
 
 
 def _reference(one: Configuration, baselines: Sequence[Configuration]) -> Configuration | None:
     """Return the baseline of a configuration: the one that has most of its other factors' values."""
 
     def likeness(other: Configuration) -> int:
-        return sum(canonical(one.values[name]) == canonical(other.values[name]) for name in one.values)
+        return sum(matches(other.values, {name: value}) for name, value in one.values.items())
 
     return max(baselines, key=likeness, default=None)
 
@@ -236,9 +235,10 @@ def _chosen(study: Study, runs: Runs, configurations: Sequence[Configuration]) -
     name = study.choose
     if name is None or name not in runs.factors:
         return None
+    wanted = _wanted(study, runs)
     values: dict[Any, list[float]] = {}
     for one in configurations:
-        if not (study.baseline and matching(one.values, study.baseline)):
+        if not matches(one.values, wanted):
             ccc = runs.table.loc[list(one.by_replicate.values()), "val_ccc"].dropna()
             values.setdefault(one.values[name], []).extend(ccc)
     means = {value: float(np.mean(found)) for value, found in values.items() if found}
@@ -254,8 +254,8 @@ def _differences(
     study: Study, runs: Runs, configurations: Sequence[Configuration], scored: Mapping[str, Scored]
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the differences from the baseline before correction, and why some configurations have none."""
-    wanted = {name: value for name, value in study.baseline.items() if name in runs.factors}
-    baselines = [one for one in configurations if matching(one.values, wanted) and one.by_replicate]
+    wanted = _wanted(study, runs)
+    baselines = [one for one in configurations if matches(one.values, wanted) and one.by_replicate]
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     for one in configurations:
@@ -289,7 +289,7 @@ def _corrected(differences: pd.DataFrame, runs: Runs, chosen: Mapping[str, Any] 
     first = pd.Series(False, index=differences.index)
     if chosen:
         first = pd.Series(
-            [matching({name: row[name] for name in runs.factors}, chosen) for _, row in differences.iterrows()],
+            [matches(dict(row), chosen) for _, row in differences.iterrows()],
             index=differences.index, dtype="bool",
         )  # fmt: skip
     for split in TESTED:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from invitro.studies.study import canonical, matches
+
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs
     from invitro.studies.study import Study
@@ -88,19 +90,6 @@ def is_number(value: Any) -> bool:
         return not math.isnan(float(value))
     except (TypeError, ValueError):
         return False
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two values of a factor are one: ``4``, 4 and 4.0 are, and so are two missing ones."""
-    if is_number(a) and is_number(b):
-        return float(a) == float(b)
-    missing = [value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value))) for value in (a, b)]
-    return all(missing) if any(missing) else str(a) == str(b)
-
-
-def matches(row: Mapping[str, Any], wanted: Mapping[str, Any] | None) -> bool:
-    """Whether a configuration has all the values `wanted`; none has those of None or of an empty mapping."""
-    return bool(wanted) and all(name in row and same(row[name], value) for name, value in (wanted or {}).items())
 
 
 def factor(name: str) -> str:
@@ -188,7 +177,8 @@ def published_for(summary: "Summary", row: Mapping[str, Any], metric: str) -> di
             continue
         named = {name: value for name, value in published.items() if name not in PUBLISHED and not pd.isna(value)}
         experiment = named.pop("experiment", None)
-        if matches(row, {"experiment": experiment} if "experiment" in row else named):
+        wanted = {"experiment": experiment} if "experiment" in row else named
+        if wanted and matches(row, wanted):
             return published
     return None
 
@@ -196,4 +186,8 @@ def published_for(summary: "Summary", row: Mapping[str, Any], metric: str) -> di
 def reference(summary: "Summary", row: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the baseline's row of ``summary.groups`` that a configuration is compared with: the one most like it."""
     rows: list[Any] = [one for one in records(summary.groups) if matches(one, summary.baseline)]
-    return max(rows, key=lambda one: sum(name in row and same(one[name], row[name]) for name in one), default=None)
+    return max(
+        rows,
+        key=lambda one: sum(name in row and canonical(one[name]) == canonical(row[name]) for name in one),
+        default=None,
+    )

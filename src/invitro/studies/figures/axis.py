@@ -23,13 +23,13 @@ from invitro.studies.figures.base import (
     shape,
     tooltip,
 )
+from invitro.studies.study import matches
 from invitro.studies.wording import (
     AXES,
     METRICS,
     SPLITS,
     configuration,
     factor,
-    matches,
     measured,
     plain,
     position,

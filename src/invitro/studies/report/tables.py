@@ -10,6 +10,7 @@ import pandas as pd
 from invitro.studies.costs import Cost, cost_of
 from invitro.studies.distributions import alignment
 from invitro.studies.report.table import Cell, Column, Table, cell_of, table_of
+from invitro.studies.study import matches
 from invitro.studies.wording import (
     CHANGED,
     LOWER_IS_BETTER,
@@ -20,7 +21,6 @@ from invitro.studies.wording import (
     interval,
     listed,
     mark,
-    matches,
     measured,
     number,
     p_value,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from invitro.studies.study import matches
 from invitro.studies.wording import (
     LOWER_IS_BETTER,
     METRICS,
@@ -15,7 +16,6 @@ from invitro.studies.wording import (
     leading,
     listed,
     mark,
-    matches,
     measured,
     number,
     p_value,
