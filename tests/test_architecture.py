@@ -16,6 +16,8 @@ FLOORS = [
     {"labelling", "training"},
     {"reliability", "studies"},
     {"commands"},
+    {"values"},
+    {"api"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
 GROUND = FLOORS[0]

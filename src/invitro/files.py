@@ -64,7 +64,7 @@ def read_table(path: str | Path, **csv_options: Any) -> pd.DataFrame:
             f"{path}: expected {frame.shape[1]} cells in a row, as in the header, found {found} in data row 1; "
             "check the separator, and put cells that contain it in quotes"
         )
-    return frame if csv_options.get("header", 0) is None else _as_text(frame)
+    return frame if csv_options.get("header", 0) is None else as_text(frame)
 
 
 def _read_jsonl(path: Path) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)  # or a missing value would round long integers in its column
 
 
-def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
+def as_text(frame: pd.DataFrame) -> pd.DataFrame:
     """Turn numbers into text as a person would write them, and empty cells into NA."""
 
     def text(value: Any) -> str | None:

@@ -246,8 +246,8 @@ def _carried_out(cfg: DictConfig, directory: Path) -> list[str]:
 
     if cfg.check:
         prompts = {str(role): prompt for role, prompt in cfg.check.items() if prompt}
-        return carry_out_check(_labellings(cfg, prompts), cfg.dry_run, directory)
-    return carry_out(_labellings(cfg, {"": cfg.prompt})[""], cfg.dry_run, directory)
+        return carry_out_check(labellings(cfg, prompts), cfg.dry_run, directory)
+    return carry_out(labellings(cfg, {"": cfg.prompt})[""], cfg.dry_run, directory)
 
 
 def _contradictions(cfg: DictConfig) -> list[str]:
@@ -267,7 +267,7 @@ def _contradictions(cfg: DictConfig) -> list[str]:
     return problems
 
 
-def _labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig]) -> dict[str, Any]:
+def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig]) -> dict[str, Any]:
     """Instantiate what `label.py` works with, and report everything that is wrong with the settings in one error.
 
     Args:

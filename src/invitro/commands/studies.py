@@ -12,6 +12,10 @@ from invitro.errors import InputError
 if TYPE_CHECKING:
     from invitro.commands.plans import Request
     from invitro.studies import Runs
+    from invitro.studies.summary import Summary
+
+INTERRUPTED = 130
+"""Exit status when the user stopped a study."""
 
 HELP = """Launch a study's jobs, and end in a report: tables, tests, figures.
 
@@ -57,9 +61,9 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
     if asked.study.job == INFERENCE:
         _estimate(asked, home)
         return
-    status, problem = _launch(asked)
+    status, problem = launch_jobs(asked)
     try:
-        runs = _runs(asked)
+        runs = read_jobs(asked)
     except InputError as error:
         print(problem or error, "There is nothing to report.", sep="\n", file=sys.stderr)
         sys.exit(status or 1)
@@ -67,7 +71,7 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
         status = status or 1
     if problem:
         print(problem, file=sys.stderr)
-    print(_report(asked, runs), flush=True)
+    print(report_jobs(asked, runs)[0], flush=True)
     if status:
         sys.exit(status)
 
@@ -83,7 +87,7 @@ def _estimate(asked: "Request", home: Path) -> None:
         sys.exit(REFUSED)
 
 
-def _launch(asked: "Request") -> tuple[int, str | None]:
+def launch_jobs(asked: "Request") -> tuple[int, str | None]:
     """Start what is to be started; return an exit status and what went wrong besides jobs that failed."""
     if asked.plan is None:
         return 0, None
@@ -97,11 +101,11 @@ def _launch(asked: "Request") -> tuple[int, str | None]:
     except LostError as error:
         return 1, str(error)
     except KeyboardInterrupt:
-        return 130, "Stopped. The same line goes on from here"
+        return INTERRUPTED, "Stopped. The same line goes on from here"
     return 0, None
 
 
-def _runs(asked: "Request") -> "Runs":
+def read_jobs(asked: "Request") -> "Runs":
     """Read what is on disk, of this launch and of all earlier ones."""
     from invitro.studies import read_runs
 
@@ -110,8 +114,8 @@ def _runs(asked: "Request") -> "Runs":
     return read_runs(asked.root, factors, asked.study.replicates)
 
 
-def _report(asked: "Request", runs: "Runs") -> Path:
-    """Make the report, and return its path."""
+def report_jobs(asked: "Request", runs: "Runs") -> "tuple[Path, Summary]":
+    """Make the report; return its path, and what stands in it."""
     from invitro.studies.dashboard import publish, save_workspace
     from invitro.studies.figures.collection import figures
     from invitro.studies.health.checks import findings
@@ -129,7 +133,7 @@ def _report(asked: "Request", runs: "Runs") -> Path:
             print(f"Workspace: {save_workspace(study, runs, asked.report)}", file=sys.stderr)
     except InputError as error:
         print(error, file=sys.stderr)
-    return report
+    return report, summary
 
 
 def _tell_of_failures(runs: "Runs") -> bool:

@@ -16,6 +16,7 @@ from invitro.commands.settings import checked, prepared_for, with_floor
 from invitro.errors import InputError
 
 if TYPE_CHECKING:
+    from invitro.data import Reader
     from invitro.training import Prepared
     from invitro.training.recipe import Recipe
 
@@ -32,7 +33,9 @@ def run_train(cfg: DictConfig) -> float | None:
     if multirun and _is_left_out(cfg, directory):
         return None
     try:
-        record, outcome, metrics = _train(cfg, directory, sweep=Path(hydra.sweep.dir) if multirun else None)
+        record, outcome, metrics = train_configured(cfg, directory, Path(hydra.sweep.dir) if multirun else None)
+        if outcome == "finished" and is_first_process():
+            _show_result(record, metrics)
     except Exception as error:
         if isinstance(error, InputError) and not multirun:
             remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
@@ -98,13 +101,30 @@ def _show_jobs(sweep: Path, launch: str | None) -> bool:
     return count["failed"] > 0
 
 
-def _train(cfg: DictConfig, directory: Path, sweep: Path | None) -> tuple[Path, str, Mapping[str, Any]]:
+def _show_result(directory: Path, metrics: Mapping[str, Any]) -> None:
+    """Print a run's metrics and where its record is."""
+    from invitro.training.results import summary
+
+    print(summary(metrics))
+    print(f"Record: {directory}")
+
+
+def train_configured(
+    cfg: DictConfig, directory: Path, sweep: Path | None = None, reader: "Reader | None" = None
+) -> tuple[Path, str, Mapping[str, Any]]:
     """Check, read, train; return the record's directory, the outcome, and the content of ``metrics.json``.
 
     In a multirun, what has finished already is not trained again, and what another process is training is waited for.
+
+    Args:
+        cfg: the configuration, without Hydra's own part.
+        directory: the run's.
+        sweep: the multirun's directory; None for a single run.
+        reader: of the corpus, instead of the one that the configuration names.
     """
     cfg = with_floor(cfg)
     settings = checked(cfg, sweep is not None)
+    settings |= {} if reader is None else {"data": reader}
     prepared = prepared_for(cfg, settings)
     log.info("%s: %s", prepared.corpus.name, prepared.description)
     if sweep is not None:
@@ -138,11 +158,10 @@ def _train_now(
     directory: Path,
     sweep: Path | None,
 ) -> tuple[Path, str, Mapping[str, Any]]:
-    """Train the run `run`, leave its record in `directory` or beside it, and return what `_train` returns."""
+    """Train the run `run`, leave its record in `directory` or beside it, and return what `train_configured` returns."""
     from invitro.training import record
     from invitro.training.loggers import NoLogger, RunInfo
     from invitro.training.recipe import Place
-    from invitro.training.results import summary
     from invitro.training.run import train
 
     first = is_first_process()
@@ -161,9 +180,6 @@ def _train_now(
         result = train(prepared, recipe, place, settings["logger"] if first else NoLogger(), info)
     finally:
         record.settle(place.directory)
-    if first:
-        print(summary(result.metrics))
-        print(f"Record: {place.directory}")
     return place.directory, "finished", result.metrics
 
 

@@ -66,7 +66,10 @@ class Table:
         Raises:
             InputError: the file or a mapped column is missing, or `checked` finds fault with the rows.
         """
-        raw = read_table(self.path)
+        return self.of(read_table(self.path), scale)
+
+    def of(self, raw: pd.DataFrame, scale: Scale) -> Corpus:
+        """Make a corpus of a table whose cells are text, as `read_table` returns it."""
         if raw.empty:
             raise InputError(f"{self.path}: expected texts, found an empty table")
         theirs = {ours: column for ours, column in self.columns.items() if column}

@@ -1,0 +1,213 @@
+"""The commands without a command line: what `import invitro` calls, on the configuration of the entry points.
+
+Overrides are those of the command line, such as ``fit.epochs=2``; of two that set one key the later one counts.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from invitro.commands.common import instantiated
+from invitro.commands.overrides import message_of
+from invitro.errors import InputError, refuse_if_any
+from invitro.scales import Scale
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def conf_folder() -> Path:
+    """Return the folder of the configuration: inside the installed package, or at the top of its repository.
+
+    Raises:
+        InputError: it is in neither place.
+    """
+    package = Path(__file__).resolve().parents[1]
+    folders = (package / "conf", package.parents[1] / "conf")
+    for folder in folders:
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise InputError(
+        f"conf: expected the configuration in {folders[0]} or {folders[1]}, found neither; "
+        "install invitro from its repository by pip install -e ."
+    )
+
+
+@contextmanager
+def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
+    """Compose a main configuration as its entry point would; in the context Hydra knows it, as it does in a job.
+
+    Args:
+        name: of the main configuration, such as ``train``.
+        overrides: such as ``plm=minilm``.
+
+    Yields:
+        The configuration, with Hydra's own part under ``hydra``.
+
+    Raises:
+        InputError: Hydra refuses an override.
+    """
+    hydra, before = HydraConfig.instance(), HydraConfig.instance().cfg
+    try:
+        with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=name):
+            cfg = compose(name, overrides=list(overrides), return_hydra_config=True)
+    except HydraException as error:
+        raise InputError(message_of(error)) from error
+    hydra.set_config(cfg)
+    try:
+        yield cfg
+    finally:
+        hydra.cfg = before
+
+
+def scale_of(name: str | Path | Scale) -> Scale:
+    """Return a scale by its name in ``conf/scale/``, or by a file of the same kind; a scale as it is.
+
+    Raises:
+        InputError: there is no such scale, or its definition is wrong.
+    """
+    if isinstance(name, Scale):
+        return name
+    file = Path(name)
+    if file.suffix != ".yaml":
+        known = {path.stem: path for path in sorted((conf_folder() / "scale").glob("*.yaml"))}
+        if str(name) not in known:
+            raise InputError(f"scale: expected one of {', '.join(known)}, or a file ending in .yaml, found {name!r}")
+        file = known[str(name)]
+    if not file.is_file():
+        raise InputError(f"scale: {file}: no such file (looked in {file.parent.resolve()})")
+    node = OmegaConf.load(file)
+    scale = instantiated(node) if isinstance(node, DictConfig) and "_target_" in node else None
+    if not isinstance(scale, Scale):
+        raise InputError(f"scale: {file}: expected _target_: invitro.scales.Scale with its items and bounds")
+    return scale
+
+
+def label_texts(texts: "pd.Series[str]", scale: Scale, overrides: Sequence[str]) -> "pd.DataFrame":
+    """Label texts as ``label.py`` labels a corpus.
+
+    Returns:
+        On the index of `texts`: ``score``, one column per item, and ``status``, a word of
+        `invitro.labels.answers.Status` or ``pending``.
+    """
+    import pandas as pd
+
+    from invitro.commands.labelling import labellings
+    from invitro.data import Undivided
+    from invitro.data.frame import Frame
+    from invitro.labelling.labeller import label
+    from invitro.labels.answers import text_hash
+    from invitro.labels.store import LabelStore
+
+    # Texts are known by their content: the same text is asked about once, wherever and whenever it stands.
+    ids = texts.map(text_hash)
+    rows = pd.DataFrame({"text_id": ids, "text": texts}).drop_duplicates("text_id")
+    reader = Frame("texts", {"text_id": "text_id", "text": "text"}, Undivided(), "texts", rows=rows)
+    with composed("label", ["data=table", "data.path=texts", *overrides]) as cfg:
+        _put_scale(cfg, scale)
+        what = replace(labellings(cfg, {"": cfg.prompt})[""], reader=reader)
+    try:
+        (done,) = label(what)
+    finally:
+        what.engine.close()
+    with LabelStore(what.store, must_exist=True) as store:
+        status = {row["text_id"]: row["status"] or "pending" for row in store.outcomes(done.report.stored.id)}
+    names = [item.name for item in scale.items]
+    labels = done.labels.labels.reindex(ids).set_axis(texts.index)
+    items = {name: labels["llm_label" if len(names) == 1 else f"llm_{name}"] for name in names}
+    return pd.DataFrame({"score": labels["llm_label"], **items, "status": ids.map(status)})
+
+
+def train_frame(
+    frame: "pd.DataFrame",
+    scale: Scale,
+    columns: Mapping[str, str],
+    overrides: Sequence[str],
+    directory: str | Path | None,
+) -> tuple[Path, Mapping[str, Any]]:
+    """Train on a DataFrame as ``train.py`` trains on a table file.
+
+    Args:
+        frame: one row per text.
+        scale: of its labels.
+        columns: its names of ``llm_label`` and of the columns of `invitro.data.Table`, where they are others.
+        overrides: of ``train.py``.
+        directory: the run's; None makes one as ``train.py`` does.
+
+    Returns:
+        The record's directory, and the content of ``metrics.json``.
+    """
+    from invitro.commands.training import train_configured
+    from invitro.data.corpus import COLUMNS, DEMOGRAPHICS
+    from invitro.data.frame import Frame
+    from invitro.files import require_columns
+
+    known = (*COLUMNS, *DEMOGRAPHICS, "llm_label")
+    refuse_if_any(f"columns: expected any of {', '.join(known)}, found {key!r}" for key in columns if key not in known)
+    named = {key: columns.get(key, key) for key in known if key in columns or key in frame}
+    mend = "Name the frame's columns by columns={'text': ..., 'crowd_label': ...}"
+    needed = dict.fromkeys(["text", "crowd_label"]) | named
+    require_columns(frame, [named.get(key, key) for key in needed], "frame", mend)
+    if "text_id" not in named:
+        frame = frame.assign(text_id=frame.index.astype("str"))
+        named["text_id"] = "text_id"
+    llm_label = named.pop("llm_label", None)
+    source = [] if llm_label is None else [f"llm.column={llm_label}"]
+    split = ["data/split=published"] if "split" in named else []
+    with composed("train", ["data=table", "data.path=frame", *split, *source, *overrides]) as cfg:
+        _put_scale(cfg, scale)
+        place = Path(directory or cfg.hydra.run.dir)
+        with open_dict(cfg):
+            del cfg["hydra"]
+            cfg.data.columns = named
+        uses = cfg.application.correction or cfg.application.augmentation
+        if uses and not (cfg.llm.column or cfg.llm.labels or any(word.startswith("llm=") for word in overrides)):
+            raise InputError(
+                f"application={cfg.application.name} needs an LLM's labels: expected a column llm_label, found "
+                f"{', '.join(map(str, frame.columns))}; invitro.label makes them, and application='none' needs none"
+            )
+        table = instantiated(cfg.data)
+        options = {field.name: getattr(table, field.name) for field in fields(table)}
+        record, _, metrics = train_configured(cfg, place, reader=Frame(**options, rows=frame))
+    return record, metrics
+
+
+def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.DataFrame", "pd.DataFrame", int]:
+    """Run a study as ``sweep.py`` does.
+
+    Returns:
+        Its folder, its report, `Summary.groups`, `Summary.differences`, and how many jobs failed. Estimates of
+        ``study=inference`` stand in the place of groups, and have no differences.
+    """
+    import pandas as pd
+
+    from invitro.commands.inference import infer_command
+    from invitro.commands.plans import INFERENCE, request
+    from invitro.commands.studies import INTERRUPTED, launch_jobs, read_jobs, report_jobs
+
+    home = conf_folder().parent
+    asked = request([f"study={name}", *overrides], home)
+    if asked.study.job == INFERENCE:
+        report = infer_command(asked, home)
+        return asked.root, report, pd.read_csv(report.parent / "estimates.csv"), pd.DataFrame(), 0
+    status, problem = launch_jobs(asked)
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt(problem)
+    runs = read_jobs(asked)
+    report, summary = report_jobs(asked, runs)
+    failed = int((runs.table["outcome"] == "failed").sum())
+    return asked.root, report, summary.groups, summary.differences, failed
+
+
+def _put_scale(cfg: DictConfig, scale: Scale) -> None:
+    """Put a scale into a configuration, as its file would have it."""
+    items = [{"_target_": "invitro.scales.Item"} | asdict(item) for item in scale.items]
+    with open_dict(cfg):
+        cfg.scale = {"_target_": "invitro.scales.Scale", "_convert_": "all"} | asdict(scale) | {"items": items}

@@ -1,0 +1,230 @@
+"""What goes into the functions of `invitro.api`, checked, and what comes out of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from invitro.errors import InputError, refuse_if_any
+from invitro.scales import Item, Scale
+from invitro.stats.agreement import Agreement
+from invitro.stats.bootstrap import Estimate
+
+if TYPE_CHECKING:
+    from invitro.models.scoring import Scorer
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Texts: TypeAlias = "Sequence[str] | npt.NDArray[Any] | pd.Series[str]"
+FIGURES = ("alpha", "pcc", "ccc", "rmse", "bias")
+
+
+class Augmented(NamedTuple):
+    """Labels of shape (n,) after augmentation, and which of them the LLM added."""
+
+    label: Floats
+    added: Bools
+
+
+@dataclass(frozen=True, repr=False)
+class RaterAgreement:
+    """How far raters agree.
+
+    Attributes
+    ----------
+    alpha
+        Krippendorff's alpha (interval level) of all raters together, with its 95 % interval.
+    pairs
+        Every two raters: alpha, PCC, CCC, RMSE and bias, each with its 95 % interval.
+    """
+
+    alpha: Estimate
+    pairs: tuple[Agreement, ...]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per pair: ``a``, ``b``, ``n``, and each figure with its ``_low`` and ``_high``."""
+        rows: list[dict[str, Any]] = []
+        for pair in self.pairs:
+            rows.append({"a": pair.a, "b": pair.b, "n": pair.n})
+            for name in FIGURES:
+                figure: Estimate = getattr(pair, name)
+                rows[-1] |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        """Return the figures as a table."""
+        rows = [
+            {"raters": f"{pair.a}, {pair.b}", "n": pair.n} | {name: str(getattr(pair, name)) for name in FIGURES}
+            for pair in self.pairs
+        ]
+        if len(self.pairs) > 1:
+            rows.append({"raters": "all", "n": self.alpha.n, "alpha": str(self.alpha)})
+        return pd.DataFrame(rows).to_string(index=False, na_rep="")
+
+
+@dataclass(frozen=True, repr=False)
+class TrainedRun:
+    """What a training left.
+
+    Attributes
+    ----------
+    metrics
+        The content of ``metrics.json``: ``val`` and ``test`` with ``pcc``, ``ccc`` and ``rmse`` (the scale's units),
+        ``train`` with counts and seconds.
+    predictions
+        One row per validation and test text: ``text_id``, ``split``, ``crowd_label``, ``prediction`` in the scale's
+        units, and what is known of the author.
+    record
+        The run's directory; README.md lists its files.
+    model
+        The folder of the trained model, for `load`; None where ``save_model=false``.
+    """
+
+    metrics: Mapping[str, Any]
+    predictions: pd.DataFrame
+    record: Path
+    model: Path | None
+
+    def __repr__(self) -> str:
+        """Return PCC, CCC and RMSE as a table, and where the record is."""
+        from invitro.training.results import summary
+
+        return f"{summary(self.metrics)}\nRecord: {self.record}"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model.
+
+    Attributes
+    ----------
+    folder
+        Where it was loaded from.
+    scale
+        What it scores.
+    """
+
+    folder: Path
+    scale: Scale = field(repr=False)
+    scorer: "Scorer" = field(repr=False)
+
+    def predict(self, texts: Texts, *, clip: bool = False, batch_size: int = 32) -> pd.DataFrame:
+        """Score texts.
+
+        Parameters
+        ----------
+        texts
+            Shape (n,); texts longer than the model takes are cut.
+        clip
+            Move scores outside the scale to its bounds.
+        batch_size
+            Texts per forward pass.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed like `texts`, in their order: ``score`` in the scale's units, and, where the model predicts it,
+            ``uncertainty``, the standard deviation that labels of such a text would have.
+
+        Raises
+        ------
+        InputError
+            A text is blank or no text, or `batch_size` is no whole number of at least 1.
+        """
+        given = texts_in(texts)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size: expected a whole number of at least 1, found {batch_size!r}")
+        score, sd = self.scorer.score(given.tolist(), batch_size)
+        scores = self.scale.clip(score) if clip else score
+        return pd.DataFrame({"score": scores} | ({} if sd is None else {"uncertainty": sd}), index=given.index)
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study left.
+
+    Attributes
+    ----------
+    directory
+        The folder of its runs.
+    report
+        The report, one self-contained HTML file.
+    results
+        One row per configuration: the factors, how many seeds have a result, and mean, standard deviation and 95 %
+        interval of PCC, CCC and RMSE on validation and test.
+    differences
+        Each configuration against the baseline, with 95 % intervals and corrected p values.
+    failed
+        Jobs that failed; the report names them.
+    """
+
+    directory: Path
+    report: Path
+    results: pd.DataFrame = field(repr=False)
+    differences: pd.DataFrame = field(repr=False)
+    failed: int
+
+
+def scale_in(meaning: Mapping[str, Any]) -> Scale:
+    """Return the scale that a model's ``scale.json`` holds."""
+    return Scale(**{**meaning, "items": tuple(Item(**item) for item in meaning["items"])})
+
+
+def texts_in(texts: Texts) -> "pd.Series[str]":
+    """Return texts with their index, or refuse what is none."""
+    if isinstance(texts, str) or not isinstance(texts, Sequence | np.ndarray | pd.Series):
+        raise InputError(f"texts: expected a list or a Series of texts, found {type(texts).__name__}")
+    given = pd.Series(texts, dtype="object")
+    if given.empty:
+        raise InputError("texts: expected at least one text, found none")
+    refuse_if_any(
+        f"texts: expected a text that is not blank at position {place}, found {value!r}"
+        if isinstance(value, str)
+        else f"texts: expected a text at position {place}, found {type(value).__name__}"
+        for place, value in enumerate(given)
+        if not isinstance(value, str) or not value.strip()
+    )
+    return given.astype("str")
+
+
+def _floats(name: str, values: npt.ArrayLike) -> Floats:
+    """Return labels of shape (n,), NaN where there is none."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected numbers, NaN where there is none ({error})") from None
+    if array.ndim != 1 or np.isinf(array).any():
+        raise InputError(f"{name}: expected finite numbers of shape (n,), found shape {array.shape}")
+    return array
+
+
+def labels_in(given: Mapping[str, Any]) -> dict[str, Floats]:
+    """Return labels of the same texts, by name, as arrays of one length; Series have to have one index."""
+    labels = {name: _floats(name, values) for name, values in given.items()}
+    names = " and ".join(labels)
+    if len({len(array) for array in labels.values()}) > 1:
+        found = ", ".join(f"{len(array)} in {name}" for name, array in labels.items())
+        raise InputError(f"{names}: expected one label per text in each, found {found}")
+    indices = [values.index for values in given.values() if isinstance(values, pd.Series)]
+    if not all(index.equals(indices[0]) for index in indices):
+        raise InputError(f"{names}: expected Series with one index; align them, as in llm.reindex(crowd.index)")
+    return labels
+
+
+def ratings_in(ratings: Mapping[str, Any] | pd.DataFrame) -> pd.DataFrame:
+    """Return ratings as a table with one column per rater; Series are joined by their index."""
+    if not isinstance(ratings, Mapping | pd.DataFrame) or len(list(ratings)) < 2:
+        raise InputError('ratings: expected at least two raters by name, as in {"crowd": [...], "llm": [...]}')
+    given: dict[str, Any] = {f"ratings[{name!r}]": values for name, values in ratings.items()}
+    if all(isinstance(values, pd.Series) for values in given.values()):
+        columns: dict[str, Any] = {
+            name: pd.Series(_floats(name, values), index=values.index) for name, values in given.items()
+        }
+    else:
+        columns = dict(labels_in(given))
+    return pd.DataFrame(columns).set_axis([str(name) for name in ratings], axis="columns")
