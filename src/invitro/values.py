@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from invitro.arrays import Bools, Floats
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Item, Scale
 from invitro.stats.agreement import Agreement
@@ -17,8 +18,6 @@ from invitro.stats.bootstrap import Estimate
 if TYPE_CHECKING:
     from invitro.models.scoring import Scorer
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
 Texts: TypeAlias = "Sequence[str] | npt.NDArray[Any] | pd.Series[str]"
 FIGURES = ("alpha", "pcc", "ccc", "rmse", "bias")
 
