@@ -1,4 +1,4 @@
-"""Linear models: their features, their files, and the settings of the floors."""
+"""Linear models: their features, their files, and the settings of the baselines."""
 
 import json
 from pathlib import Path
@@ -86,16 +86,18 @@ def test_a_damaged_or_unknown_model_is_refused(tmp_path: Path) -> None:
         read_linear(tmp_path, {"model": "forest"}, CPU)
 
 
-def test_settings_of_floors_report_all_problems_at_once(tmp_path: Path) -> None:
+def test_settings_of_baselines_report_all_problems_at_once(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
-        TfIdfRidge(ngrams=0, min_texts=True, penalties=[1, -1], folds=1)
+        TfIdfRidge(ngrams=0, min_texts=True, penalties=[1, -1], folds=1)  # type: ignore[arg-type]
     assert len(refused.value.problems) == 4
     with pytest.raises(InputError) as refused:
-        EmbeddingRidge(f"{tmp_path}/none/here", max_length=1, pooling="last", penalties=[])  # type: ignore[arg-type]
+        EmbeddingRidge("", max_length=1, pooling="last", penalties=[])  # type: ignore[arg-type]
     assert len(refused.value.problems) == 4
+    with pytest.raises(InputError, match=r"plm\.name=.*/none/here: no such folder"):
+        EmbeddingRidge(f"{tmp_path}/none/here")
 
 
 def test_the_fingerprint_of_an_embedding_is_its_encoder_s(tiny_roberta: Path) -> None:
-    floor = EmbeddingRidge(str(tiny_roberta))
-    assert floor.fingerprint == PLM(str(tiny_roberta)).fingerprint
-    assert floor.licence == "see the base model's own card"
+    settings = EmbeddingRidge(str(tiny_roberta))
+    assert settings.fingerprint == PLM(str(tiny_roberta)).fingerprint
+    assert settings.licence == "see the base model's own card"

@@ -16,7 +16,7 @@ from invitro.models.folder import CardFacts, model_card, write_folder
 from invitro.models.linear import EmbeddingModel, Linear, TfIdfModel
 from invitro.models.loading import load_regressor, load_tokenizer
 from invitro.models.outputs import Floats, Scored
-from invitro.models.settings import EmbeddingRidge, Floor, TfIdfRidge
+from invitro.models.settings import Baseline, EmbeddingRidge, TfIdfRidge
 from invitro.models.tokens import tokenise
 from invitro.raters.word_counts import folds
 from invitro.scales import Scale
@@ -43,7 +43,7 @@ class Solution(NamedTuple):
     intercept: float
 
 
-def fitted(prepared: Prepared, floor: Floor, recipe: Recipe, place: Place) -> Trained:
+def fitted(prepared: Prepared, floor: Baseline, recipe: Recipe, place: Place) -> Trained:
     """Fit a floor, and write its ``history.csv``.
 
     That has one row: mean squared errors, and validation metrics. Validation texts are not learnt from, as in every
@@ -77,7 +77,7 @@ def ridge(
     labels: Floats,
     weights: Floats,
     groups: npt.ArrayLike,
-    floor: Floor,
+    floor: Baseline,
     seed: int,
     dense: bool,
 ) -> Solution:
@@ -120,7 +120,7 @@ def ridge(
     return solve(np.arange(len(labels)), floor.penalties[int(np.argmin(errors))])
 
 
-def _start(floor: Floor, recipe: Recipe, place: Place, texts: list[list[str]]) -> Start:
+def _start(floor: Baseline, recipe: Recipe, place: Place, texts: list[list[str]]) -> Start:
     """Return the model without coefficients, and features of the texts of each split, training first."""
     if isinstance(floor, TfIdfRidge):
         counting = TfIdfModel.of_texts(texts[0], floor)
