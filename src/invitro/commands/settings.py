@@ -151,7 +151,7 @@ def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None"
 
     if names_own_pool(application):
         return None
-    pool = application.pool
+    pool = str(application.pool)
     if pool.endswith(SUFFIXES):
         return Table(path=pool, columns=dict(application.pool_columns or {}), split=Undivided(), name=Path(pool).stem)
     choices = sorted(file.stem for file in (_conf_folder() / "data").glob("*.yaml") if file.stem != "table")
