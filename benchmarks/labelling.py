@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from machine import described
 
-from invitro.data import NewsEmp18, Undivided
+from invitro.data import NewsEmp, Undivided
 from invitro.data.simulator.corpus import Simulator
 from invitro.engines.base import Readout, Reply, Request, Sampling
 from invitro.engines.vllm import VLLM
@@ -78,7 +78,7 @@ def _report(found: dict[str, list[dict[str, Any]]], machine: dict[str, Any], arg
 def _ways(texts: int, singles: int) -> dict[str, Callable[[int | None], dict[str, Any]]]:
     """Return each way to ask as a function that asks and measures; its argument limits the number of texts."""
     folder = os.environ.get("INVITRO_DATA_DIR")
-    reader = NewsEmp18(folder=folder, split=Undivided()) if folder else Simulator(texts=1000, split=Undivided())
+    reader = NewsEmp(18, folder=folder, split=Undivided()) if folder else Simulator(texts=1000, split=Undivided())
     scale, prompt = _scale(), _prompt()
     table = reader.read(scale).table.head(texts)
     forms = {readout: prompt.form(scale, readout) for readout in Readout}

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, NewsEmp18, Undivided
+from invitro.data import DataFolder, Holdout, NewsEmp, Undivided
 from invitro.data.simulator.corpus import Simulator
 from invitro.labels import LabelSource
 from invitro.models import PLM
@@ -32,7 +32,7 @@ def prepared(texts: int | None = None) -> Prepared:
     """Return a run's material: NewsEmp18's where ``INVITRO_DATA_DIR`` has it, simulated essays elsewhere."""
     folder = os.environ.get("INVITRO_DATA_DIR")
     split = Holdout(val=0.1, test=0.2)
-    reader = NewsEmp18(folder=folder, split=split) if folder else Simulator(texts=1860, split=split)
+    reader = NewsEmp(18, folder=folder, split=split) if folder else Simulator(texts=1860, split=split)
     label = LabelSource("simulated", column="llm_label")
     found = prepare(reader, SCALE, Application("none", False, False, pool="none"), 4.0, label, "plain", DataFolder())
     if texts is not None:
@@ -43,7 +43,7 @@ def prepared(texts: int | None = None) -> Prepared:
 def essays(count: int) -> list[str]:
     """Return real essays where they are, simulated ones elsewhere; again from the first where there are too few."""
     folder = os.environ.get("INVITRO_DATA_DIR")
-    reader = NewsEmp18(folder=folder, split=Undivided()) if folder else Simulator(texts=1860, split=Undivided())
+    reader = NewsEmp(18, folder=folder, split=Undivided()) if folder else Simulator(texts=1860, split=Undivided())
     texts = reader.read(SCALE).table["text"].tolist()
     return [texts[number % len(texts)] for number in range(count)]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from invitro.data import Combination, Corpus, Holdout, Published, Split, checked, refuse_shared_texts
+from invitro.data import Combination, Corpus, Holdout, Published, SplitRule, canonical, refuse_shared_texts
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
 
@@ -22,7 +22,7 @@ class Fake:
     name: str
     texts: tuple[str, ...]
     folder: str | Path | None = None
-    split: Split = field(default_factory=Published)
+    split: SplitRule = field(default_factory=Published)
 
     def read(self, scale: Scale) -> Corpus:
         splits = ["train", "train", "val", "val", "test", "test", "unlabelled", "unlabelled"]
@@ -36,7 +36,7 @@ class Fake:
                 self.name: str(self.folder),
             }
         )
-        table = checked(table, scale, self.name)
+        table = canonical(table, scale, self.name)
         table["split"] = self.split.assign(table)
         return Corpus(self.name, table, f"licence of {self.name}", f"citation of {self.name}")
 

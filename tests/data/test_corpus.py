@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from invitro.data import Corpus, checked
+from invitro.data import Corpus, canonical
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
 
@@ -25,13 +25,13 @@ def table(**changes: Any) -> pd.DataFrame:
 
 
 def test_a_good_table_passes_with_its_extra_columns() -> None:
-    good = checked(table(mood=["x", "y", "z"]), EMPATHY, "a.csv")
+    good = canonical(table(mood=["x", "y", "z"]), EMPATHY, "a.csv")
     assert good["mood"].tolist() == ["x", "y", "z"]
     assert good["crowd_label"].dtype == "float64"
 
 
 def test_missing_groups_and_splits_are_filled() -> None:
-    good = checked(table(group_id=None, split=None), EMPATHY, "a.csv", published_splits=False)
+    good = canonical(table(group_id=None, split=None), EMPATHY, "a.csv", published_splits=False)
     assert good["group_id"].tolist() == ["a", "b", "c"]
     assert good["split"].tolist() == ["train", "train", "unlabelled"]
 
@@ -61,27 +61,27 @@ def test_missing_groups_and_splits_are_filled() -> None:
 )
 def test_faults_are_told_by_row_and_column(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as refused:
-        checked(table(**changes), EMPATHY, "a.csv")
+        canonical(table(**changes), EMPATHY, "a.csv")
     assert message in str(refused.value)
 
 
 def test_columns_that_others_are_made_from_may_be_missing_too() -> None:
     with pytest.raises(InputError, match="expected a column text_id") as refused:
-        checked(table(text_id=None, group_id=None, split=None, crowd_label=None), EMPATHY, "a.csv", False)
+        canonical(table(text_id=None, group_id=None, split=None, crowd_label=None), EMPATHY, "a.csv", False)
     assert "expected a column crowd_label" in str(refused.value)
 
 
 def test_all_faults_come_together_but_not_by_the_thousand() -> None:
     many = pd.DataFrame({"text_id": [f"t{n}" for n in range(50)], "text": "x", "crowd_label": 9.0})
     with pytest.raises(InputError) as refused:
-        checked(many, EMPATHY, "a.csv", published_splits=False)
+        canonical(many, EMPATHY, "a.csv", published_splits=False)
     assert len(refused.value.problems) == 11
     assert refused.value.problems[-1] == "a.csv: and 40 more faults"
 
 
 def test_rows_are_counted_in_the_file_and_columns_named_as_there() -> None:
     with pytest.raises(InputError, match=r"data row 9 .*column crowd_label \(rating in the file\)"):
-        checked(
+        canonical(
             table(crowd_label=[1.0, 2, 8.5]).set_index(pd.Index([0, 3, 8])),
             EMPATHY,
             "f.csv",
@@ -91,20 +91,20 @@ def test_rows_are_counted_in_the_file_and_columns_named_as_there() -> None:
 
 def test_an_empty_table_is_refused() -> None:
     with pytest.raises(InputError, match=r"a.csv: expected texts, found an empty table"):
-        checked(table().head(0), EMPATHY, "a.csv")
+        canonical(table().head(0), EMPATHY, "a.csv")
 
 
 def test_fingerprint_follows_content_and_not_order() -> None:
     def fingerprint(rows: pd.DataFrame) -> str:
         return Corpus("mine", rows, "", "").fingerprint
 
-    rows = checked(table(), EMPATHY, "a.csv")
+    rows = canonical(table(), EMPATHY, "a.csv")
     assert fingerprint(rows) == fingerprint(rows.iloc[::-1].assign(mood="x"))
     assert fingerprint(rows) != fingerprint(rows.assign(crowd_label=[1.0, 6.9, np.nan]))
     assert fingerprint(rows) != fingerprint(rows.assign(split=["val", "train", "unlabelled"]))
 
 
 def test_rows_of_a_split_keep_their_order() -> None:
-    corpus = Corpus("mine", checked(table(), EMPATHY, "a.csv"), "", "")
+    corpus = Corpus("mine", canonical(table(), EMPATHY, "a.csv"), "", "")
     assert corpus.label_corpora == ("mine",)
     assert corpus.of_split("unlabelled", "train")["text_id"].tolist() == ["a", "c"]

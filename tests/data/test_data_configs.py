@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from invitro.data import Combination, Holdout, KFold, NewsEmp18, NewsEmp22, NewsEmp23, NewsEmp24, Published, Table
+from invitro.data import Combination, Holdout, KFold, NewsEmp, Published, TableFile
 
 CONF = Path(__file__).parents[2] / "conf"
 CHOICES = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "simulated")
@@ -21,13 +21,13 @@ def made(*overrides: str) -> Any:
 @pytest.mark.parametrize(
     ("choice", "kind", "split"),
     [
-        ("newsemp18", NewsEmp18, Holdout()),
-        ("newsemp22", NewsEmp22, Published()),
-        ("newsemp23", NewsEmp23, Published()),
-        ("newsemp24", NewsEmp24, Published()),
+        ("newsemp18", NewsEmp, Holdout()),
+        ("newsemp22", NewsEmp, Published()),
+        ("newsemp23", NewsEmp, Published()),
+        ("newsemp24", NewsEmp, Published()),
         ("newsemp24_22", Combination, Published()),
         ("newsemp24_23_22", Combination, Published()),
-        ("table", Table, Holdout()),
+        ("table", TableFile, Holdout()),
     ],
 )
 def test_every_corpus_is_made_by_its_name(choice: str, kind: type[Any], split: Any) -> None:

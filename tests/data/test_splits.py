@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold as PlainKFold
 
-from invitro.data import Holdout, KFold, Published, Split, Undivided, refuse_shared_texts
+from invitro.data import Holdout, KFold, Published, SplitRule, Undivided, refuse_shared_texts
 from invitro.errors import InputError
 
 
@@ -178,7 +178,7 @@ def test_wrong_arguments_are_refused_together(rule: type, options: dict[str, Any
         (KFold(2), table([0, 1]), "too small for training and validation outside the test texts: 1 labelled texts"),
     ],
 )
-def test_a_corpus_that_is_too_small_is_refused_with_numbers(rule: Split, rows: pd.DataFrame, message: str) -> None:
+def test_a_corpus_that_is_too_small_is_refused_with_numbers(rule: SplitRule, rows: pd.DataFrame, message: str) -> None:
     with pytest.raises(InputError, match=message):
         rule.assign(rows)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from invitro.data import Holdout, Published, Table
+from invitro.data import Holdout, Published, TableFile
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
 
@@ -42,7 +42,7 @@ def written(folder: Path, table: pd.DataFrame, suffix: str = ".csv") -> Path:
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".jsonl"])
 def test_every_kind_of_file_gives_the_same_corpus(tmp_path: Path, suffix: str) -> None:
-    corpus = Table(written(tmp_path, rows(), suffix), COLUMNS).read(EMPATHY)
+    corpus = TableFile(written(tmp_path, rows(), suffix), COLUMNS).read(EMPATHY)
     table = corpus.table
     assert table["text_id"].tolist()[:2] == ["000", "001"]
     assert table["text"].iloc[0] == 'Essay "0",\twith a comma.'
@@ -57,16 +57,16 @@ def test_every_kind_of_file_gives_the_same_corpus(tmp_path: Path, suffix: str) -
 
 def test_the_default_map_and_rows_without_ids(tmp_path: Path) -> None:
     table = rows().rename(columns={"nr": "text_id", "essay": "text", "score": "crowd_label"})
-    assert Table(written(tmp_path, table)).read(EMPATHY).table["text_id"].iloc[0] == "000"
+    assert TableFile(written(tmp_path, table)).read(EMPATHY).table["text_id"].iloc[0] == "000"
     columns = {"text_id": None, "text": "text", "crowd_label": "crowd_label", "group_id": None}
-    numbered = Table(written(tmp_path, table), columns).read(EMPATHY).table
+    numbered = TableFile(written(tmp_path, table), columns).read(EMPATHY).table
     assert numbered["text_id"].tolist() == [f"row{number}" for number in range(1, 13)]
     assert numbered["group_id"].equals(numbered["text_id"].rename("group_id"))
 
 
 def test_a_table_without_labels_is_a_pool(tmp_path: Path) -> None:
     path = written(tmp_path, rows().drop(columns="score"))
-    table = Table(path, COLUMNS | {"crowd_label": None}).read(EMPATHY).table
+    table = TableFile(path, COLUMNS | {"crowd_label": None}).read(EMPATHY).table
     assert (table["split"] == "unlabelled").all()
     assert table["crowd_label"].isna().all()
     assert table["crowd_label"].dtype == "float64"
@@ -74,7 +74,7 @@ def test_a_table_without_labels_is_a_pool(tmp_path: Path) -> None:
 
 def test_blank_labels_are_unlabelled(tmp_path: Path) -> None:
     scores = ["", "unknown", *["4"] * 10]
-    table = Table(written(tmp_path, rows(score=scores)), COLUMNS, Holdout(grouped=False)).read(EMPATHY).table
+    table = TableFile(written(tmp_path, rows(score=scores)), COLUMNS, Holdout(grouped=False)).read(EMPATHY).table
     assert table["split"].tolist()[:2] == ["unlabelled"] * 2
     assert "unlabelled" not in table["split"].tolist()[2:]
 
@@ -95,14 +95,14 @@ def test_published_splits_in_common_spellings(tmp_path: Path) -> None:
         "train",
     ]
     path = written(tmp_path, rows(part=spelt))
-    table = Table(path, COLUMNS | {"split": "part"}, Published()).read(EMPATHY).table
+    table = TableFile(path, COLUMNS | {"split": "part"}, Published()).read(EMPATHY).table
     assert table["split"].tolist() == [*["train"] * 2, *["val"] * 4, *["test"] * 2, *["unlabelled"] * 3, "train"]
 
 
 def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, rows(part=["train"] * 11 + ["fold1"]))
     with pytest.raises(InputError, match=r"mine.csv: data row 12, column part: expected one of train, .*found 'fold1'"):
-        Table(path, COLUMNS | {"split": "part"}, Published()).read(EMPATHY)
+        TableFile(path, COLUMNS | {"split": "part"}, Published()).read(EMPATHY)
 
 
 def test_a_canonical_name_that_is_not_mapped_is_left_with_a_word(
@@ -110,7 +110,7 @@ def test_a_canonical_name_that_is_not_mapped_is_left_with_a_word(
 ) -> None:
     path = written(tmp_path, rows(split="nonsense", text="another text"))
     with caplog.at_level(logging.WARNING):
-        table = Table(path, COLUMNS).read(EMPATHY).table
+        table = TableFile(path, COLUMNS).read(EMPATHY).table
     assert "nonsense" not in table["split"].tolist()
     assert table["text"].iloc[0].startswith("Essay")
     assert "the column split is not used; data.columns.split=split would use it" in caplog.text
@@ -126,7 +126,7 @@ def test_a_canonical_name_that_is_not_mapped_is_left_with_a_word(
 )
 def test_a_wrong_map_is_refused_at_once(columns: dict[str, str | None], messages: list[str]) -> None:
     with pytest.raises(InputError) as refused:
-        Table("nowhere.csv", columns)
+        TableFile("nowhere.csv", columns)
     assert len(refused.value.problems) == len(messages)
     for message in messages:
         assert message in str(refused.value)
@@ -152,17 +152,17 @@ def test_a_wrong_map_is_refused_at_once(columns: dict[str, str | None], messages
 )
 def test_faulty_rows_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Table(written(tmp_path, rows(**changes)), COLUMNS).read(EMPATHY)
+        TableFile(written(tmp_path, rows(**changes)), COLUMNS).read(EMPATHY)
 
 
 def test_missing_columns_and_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such file \(looked in"):
-        Table(tmp_path / "none.csv", COLUMNS).read(EMPATHY)
+        TableFile(tmp_path / "none.csv", COLUMNS).read(EMPATHY)
     path = written(tmp_path, rows().drop(columns=["nr", "sex"]))
     with pytest.raises(InputError) as refused:
-        Table(path, COLUMNS).read(EMPATHY)
+        TableFile(path, COLUMNS).read(EMPATHY)
     assert "expected columns nr, sex; found essay, score, writer, mood. Name the file's columns by" in str(
         refused.value
     )
     with pytest.raises(InputError, match="found an empty table"):
-        Table(written(tmp_path, rows().head(0)), COLUMNS).read(EMPATHY)
+        TableFile(written(tmp_path, rows().head(0)), COLUMNS).read(EMPATHY)

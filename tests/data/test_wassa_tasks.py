@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from invitro.data.tasks import TASKS, task_texts
+from invitro.data.newsemp import TASKS, YEARS, task_texts
 from invitro.errors import InputError
 
 HEADERS = {
@@ -18,7 +18,7 @@ def write(folder: Path, corpus: str, texts: list[str]) -> Path:
     """Write the test file of `corpus` with ids that fall while rows rise."""
     separator = "," if corpus == "newsemp24" else "\t"
     rows = [separator.join([f"R_{99 - n}", f"{n}", text]) for n, text in enumerate(texts)]
-    path = folder / corpus / TASKS[corpus].file
+    path = folder / corpus / YEARS[TASKS[corpus]].files["test"]
     path.parent.mkdir(parents=True)
     path.write_text(HEADERS[corpus].format("\n".join(rows) + "\n"))
     return path

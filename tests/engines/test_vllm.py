@@ -17,7 +17,7 @@ import pytest
 from prompting import form, prompt, scale
 from support import ROOT
 
-from invitro.data import NewsEmp18, Undivided
+from invitro.data import NewsEmp, Undivided
 from invitro.data.simulator.corpus import Simulator
 from invitro.engines.base import Readout, Request, Sampling
 from invitro.engines.vllm import VLLM
@@ -64,7 +64,7 @@ def engine():
 def reader():
     """Return a reader of real essays where there are such, or else of simulated ones."""
     folder = os.environ.get("INVITRO_DATA_DIR")
-    return NewsEmp18(folder=folder, split=Undivided()) if folder else Simulator(texts=200, split=Undivided())
+    return NewsEmp(18, folder=folder, split=Undivided()) if folder else Simulator(texts=200, split=Undivided())
 
 
 def chat(words: str) -> tuple[dict[str, str], ...]:

@@ -14,7 +14,7 @@ import pytest
 from prompting import prompt, scale
 from support import ROOT
 
-from invitro.data import NewsEmp18, Undivided
+from invitro.data import NewsEmp, Undivided
 from invitro.data.simulator.corpus import Simulator
 from invitro.engines.base import Readout
 from invitro.engines.openai import OpenAICompatible
@@ -78,7 +78,7 @@ def test_every_essay_gets_a_valid_label(server: str, tmp_path: Path, readout: Re
     folder = os.environ.get("INVITRO_DATA_DIR")
     engine = OpenAICompatible(MODEL, server, constraint=constraint, tokenizer="server", concurrency=TEXTS)
     what = Labelling(
-        reader=NewsEmp18(folder=folder, split=Undivided()) if folder else Simulator(texts=200, split=Undivided()),
+        reader=NewsEmp(18, folder=folder, split=Undivided()) if folder else Simulator(texts=200, split=Undivided()),
         scale=scale(), prompt=prompt("scale_aware"), llm="gpt", engine=engine, store=tmp_path / "store.sqlite",
         readout=readout, limit=TEXTS, progress=False,
     )  # fmt: skip

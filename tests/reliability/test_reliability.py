@@ -259,11 +259,11 @@ def test_three_texts_make_a_report_without_intervals(tmp_path: Path) -> None:
 @real
 @pytest.mark.real
 def test_the_real_labels_have_the_known_agreement(tmp_path: Path) -> None:
-    from invitro.data import DataFolder, Holdout, NewsEmp18
+    from invitro.data import DataFolder, Holdout, NewsEmp
     from invitro.labels import published
 
     folder = os.environ["INVITRO_DATA_DIR"]
-    texts = NewsEmp18(Holdout(), folder).read(BATSON).table.set_index("text_id")
+    texts = NewsEmp(18, Holdout(), folder).read(BATSON).table.set_index("text_id")
     table = pd.DataFrame({"crowd": texts["crowd_label"]})
     for llm in ("llama", "gpt"):
         labels = published("newsemp18", llm, "scale_aware", "batson_empathy").read(BATSON, DataFolder(folder))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from invitro.data import DataFolder, Table, Undivided
+from invitro.data import DataFolder, TableFile, Undivided
 from invitro.data.simulator.corpus import Simulator
 from invitro.errors import InputError
 from invitro.labels import LabelSource
@@ -79,7 +79,7 @@ def test_texts_without_a_crowd_label_count_with_the_llm_s(tmp_path: Path) -> Non
     frame.loc[60:, "crowd_label"] = np.nan
     frame.to_csv(tmp_path / "texts.csv", index=False)
     columns = {"text_id": "text_id", "text": "text", "crowd_label": "crowd_label"}
-    reader = Table(str(tmp_path / "texts.csv"), columns, Undivided(), name="texts")
+    reader = TableFile(str(tmp_path / "texts.csv"), columns, Undivided(), name="texts")
     found = material(reader, SCALE, LabelSource("gpt", column="llm"), "plain", DataFolder(), "words")
     rows = infer(found, Inference(gold=None), seed=0)
     assert rows["method"].tolist() == [CLASSICAL, NAIVE, POWERED] * 2  # no further crowd label is there to check with

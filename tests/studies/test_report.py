@@ -233,14 +233,14 @@ def test_where_runs_differ_every_value_is_told() -> None:
 
 
 def test_terms_of_corpora_and_labels() -> None:
-    members = [{"_target_": "invitro.data.NewsEmp24"}, {"_target_": "invitro.data.NewsEmp22", "name": "newsemp22"}]
+    members = [{"_target_": "invitro.data.NewsEmp", "year": 24}, {"_target_": "invitro.data.NewsEmp", "year": 22}]
     data = {"_target_": "invitro.data.Combination", "name": "newsemp24_22", "members": members}
     facts = dict(data_facts(fake_runs([environment("2.13", 60)], data)))
     assert "redistribution is not allowed. Cite: " in facts["terms of newsemp22"]
-    assert "redistribution is not allowed. Cite: " in facts["terms of NewsEmp24"]
+    assert "redistribution is not allowed. Cite: " in facts["terms of newsemp24"]
     assert facts["corpus newsemp24_22"] == "hash c1"
     assert facts["LLM labels newsemp24/llama/scale_aware/batson_empathy"] == "Apache-2.0; hash l1"
-    own = {"_target_": "invitro.data.Table", "name": "mine", "licence": "CC0", "citation": ""}
+    own = {"_target_": "invitro.data.TableFile", "name": "mine", "licence": "CC0", "citation": ""}
     assert dict(data_facts(fake_runs([environment("2.13", 60)], own)))["terms of mine"] == "CC0"
 
 

@@ -8,7 +8,7 @@ import pytest
 from support import small_corpus
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, Table
+from invitro.data import DataFolder, Holdout, TableFile
 from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.scales import Item, Scale
@@ -26,7 +26,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """Return labels on which correction and augmentation have both acted."""
     path = tmp_path_factory.mktemp("cleaning") / "essays.csv"
     small_corpus(100, 25).to_csv(path, index=False)
-    reader = Table(path=str(path), columns=COLUMNS, split=Holdout(val=0.1, test=0.1))
+    reader = TableFile(path=str(path), columns=COLUMNS, split=Holdout(val=0.1, test=0.1))
     source = LabelSource("gpt", column="gpt")
     return prepare(reader, SCALE, Application("both", True, True), 1.5, source, "scale_aware", DataFolder())
 

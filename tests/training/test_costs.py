@@ -10,7 +10,7 @@ import torch
 from support import small_corpus
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, Table, Undivided
+from invitro.data import DataFolder, Holdout, TableFile, Undivided
 from invitro.labels import LabelSource
 from invitro.labels.answers import Answer, SetInfo, Use, text_hash
 from invitro.labels.store import LabelStore
@@ -42,7 +42,7 @@ def stored(path: Path, corpus: str, frame: pd.DataFrame, cost: float = 0.001, to
 
 
 def material(csv: Path, application: Application, source: LabelSource, **more) -> Prepared:
-    reader = Table(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2), name="essays")
+    reader = TableFile(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2), name="essays")
     return prepare(reader, SCALE, application, 1.0, source, "scale_aware", DataFolder(), **more)
 
 
@@ -74,7 +74,7 @@ def test_a_pool_from_elsewhere_has_its_own_label_set(corpus_csv: Path, tmp_path:
     pool.to_csv(tmp_path / "more.csv", index=False)
     store = stored(tmp_path / "labels.sqlite", "essays", pd.read_csv(corpus_csv), tokens=100)
     stored(tmp_path / "labels.sqlite", "more", pool, tokens=1000)
-    reader = Table(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
+    reader = TableFile(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
     source = LabelSource("gpt", model="gpt-4o", store=store)
     prepared = material(corpus_csv, Application("both", True, True, pool="more.csv"), source, pool_reader=reader)
     found = llm_use(prepared)

@@ -13,7 +13,7 @@ import torch
 from support import small_corpus
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, Table
+from invitro.data import DataFolder, Holdout, TableFile
 from invitro.labels import LabelSource
 from invitro.models import PLM
 from invitro.models.loading import load_regressor, load_tokenizer
@@ -31,7 +31,7 @@ LR, EPOCHS, LENGTH = 5e-3, 3, 64
 
 
 def material(csv: Path) -> Prepared:
-    reader = Table(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
+    reader = TableFile(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
     source = LabelSource("gpt", column="gpt")
     return prepare(reader, SCALE, Application("none", False, False), 1.0, source, "scale_aware", DataFolder())
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, Table
+from invitro.data import DataFolder, Holdout, TableFile
 from invitro.labels import LabelSource
 from invitro.models import PLM
 from invitro.scales import Item, Scale
@@ -42,7 +42,7 @@ def prepared(corpus_csv: Path) -> Prepared:
 
 
 def material(csv: Path, application: Application) -> Prepared:
-    reader = Table(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
+    reader = TableFile(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
     source = LabelSource("gpt", column="gpt")
     return prepare(reader, SCALE, application, 1.0, source, "scale_aware", DataFolder())
 

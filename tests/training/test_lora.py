@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, Table
+from invitro.data import DataFolder, Holdout, TableFile
 from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.models import PLM
@@ -34,7 +34,7 @@ TEXTS = ["the news made me sad", "i do not care about this at all and would rath
 
 @pytest.fixture
 def prepared(corpus_csv: Path) -> Prepared:
-    reader = Table(path=str(corpus_csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
+    reader = TableFile(path=str(corpus_csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
     source = LabelSource("gpt", column="gpt")
     return prepare(reader, SCALE, Application("both", True, True), 1.0, source, "scale_aware", DataFolder())
 

@@ -14,7 +14,7 @@ import torch
 from support import small_corpus
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, Published, Table
+from invitro.data import DataFolder, Holdout, Published, TableFile
 from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
@@ -33,7 +33,7 @@ COLUMNS: dict[str, str | None] = {"text_id": "id", "text": "essay", "group_id": 
 
 def material(csv: Path, **columns: str) -> Prepared:
     division = Published() if columns else Holdout(val=0.2, test=0.2)
-    reader = Table(path=str(csv), columns=COLUMNS | columns, split=division)
+    reader = TableFile(path=str(csv), columns=COLUMNS | columns, split=division)
     source = LabelSource("gpt", column="gpt")
     return prepare(reader, SCALE, Application("both", True, True), 1.0, source, "scale_aware", DataFolder())
 

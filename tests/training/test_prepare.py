@@ -9,7 +9,7 @@ import pytest
 from support import small_corpus
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, Published, Table, Undivided
+from invitro.data import DataFolder, Holdout, Published, TableFile, Undivided
 from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.scales import Item, Scale
@@ -22,7 +22,7 @@ FROM_COLUMN = LabelSource("gpt", column="gpt")
 
 def prepared(csv: Path, **changes: Any) -> Prepared:
     settings: dict[str, Any] = {
-        "reader": Table(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2)),
+        "reader": TableFile(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2)),
         "scale": SCALE,
         "application": Application("both", True, True),
         "alpha": 1.0,
@@ -51,7 +51,7 @@ def test_a_table_as_the_pool(corpus_csv: Path, tmp_path: Path) -> None:
     pool = small_corpus(30, seed=9).assign(id=lambda t: t["id"])[["id", "essay", "gpt"]]
     pool["essay"] = "pool " + pool["essay"]
     pool.to_csv(tmp_path / "more.csv", index=False)
-    reader = Table(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
+    reader = TableFile(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
     application = Application("augmentation", False, True, pool="more.csv")
     found = prepared(corpus_csv, application=application, pool_reader=reader).labels
     added = found.table[found.table["origin"] == "llm"]
@@ -69,7 +69,7 @@ def test_a_corpus_s_unlabelled_texts_as_the_pool(corpus_csv: Path) -> None:
     frame["where"] = ["train"] * 30 + ["val"] * 10 + ["test"] * 10 + ["unlabelled"] * 10
     frame.loc[frame["where"] == "unlabelled", "empathy"] = None
     frame.to_csv(corpus_csv, index=False)
-    reader = Table(path=str(corpus_csv), columns=COLUMNS | {"split": "where"}, split=Published())
+    reader = TableFile(path=str(corpus_csv), columns=COLUMNS | {"split": "where"}, split=Published())
     application = Application("both", True, True, pool="unlabelled")
     found = prepared(corpus_csv, reader=reader, application=application).labels
     assert found.augmented == 10
@@ -79,7 +79,7 @@ def test_a_corpus_s_unlabelled_texts_as_the_pool(corpus_csv: Path) -> None:
 def test_a_pool_text_that_stands_in_test_is_refused_unless_allowed(corpus_csv: Path, tmp_path: Path) -> None:
     tested = prepared(corpus_csv).evaluation("test").iloc[0]
     pd.DataFrame({"id": ["p1"], "essay": [tested["text"] + " "], "gpt": [3.0]}).to_csv(tmp_path / "p.csv", index=False)
-    reader = Table(str(tmp_path / "p.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="p")
+    reader = TableFile(str(tmp_path / "p.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="p")
     settings = {"application": Application("both", True, True, pool="p.csv"), "pool_reader": reader}
     with pytest.raises(InputError, match="allow_shared_texts=true") as refused:
         prepared(corpus_csv, **settings)
@@ -138,7 +138,7 @@ def test_a_calibrated_pool_from_elsewhere_uses_the_corpus_s_own_labels(corpus_cs
     pool = small_corpus(30, seed=9)[["id", "essay", "gpt"]]
     pool["essay"] = "pool " + pool["essay"]
     pool.to_csv(tmp_path / "more.csv", index=False)
-    reader = Table(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
+    reader = TableFile(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
     how = Application("augmentation", False, True, pool="more.csv", calibration="moment")
     table = prepared(corpus_csv, application=how, pool_reader=reader).labels.table
     added = table["origin"] == "llm"

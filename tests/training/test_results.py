@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from invitro.application import Application
-from invitro.data import DEMOGRAPHICS, DataFolder, Holdout, Reader, Table
+from invitro.data import DEMOGRAPHICS, DataFolder, Holdout, Reader, TableFile
 from invitro.data.simulator.corpus import Simulator
 from invitro.labels import LabelSource
 from invitro.scales import Item, Scale
@@ -34,7 +34,7 @@ def test_labels_tell_of_their_authors() -> None:
 
 
 def test_a_corpus_without_demographics_has_the_columns_that_it_had(corpus_csv: Path) -> None:
-    rows = labels(Table(path=str(corpus_csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2)), "gpt")
+    rows = labels(TableFile(path=str(corpus_csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2)), "gpt")
     assert list(rows) == ["text_id", "crowd_label", "llm_label", "label", "origin", "weight"]
 
 
@@ -42,5 +42,5 @@ def test_a_corpus_without_demographics_has_the_columns_that_it_had(corpus_csv: P
 def test_only_what_is_known_is_carried(corpus_csv: Path, missing: str) -> None:
     table = pd.read_csv(corpus_csv).assign(age=30, **{missing: None})
     table.to_csv(corpus_csv, index=False)
-    rows = labels(Table(path=str(corpus_csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2)), "gpt")
+    rows = labels(TableFile(path=str(corpus_csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2)), "gpt")
     assert list(rows.columns[-2:]) == ["group_id", "age"]

@@ -14,7 +14,7 @@ import torch
 from support import small_corpus
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, Published, Table
+from invitro.data import DataFolder, Holdout, Published, TableFile
 from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.metrics import ConstantPredictionsWarning, measure
@@ -43,7 +43,7 @@ def prepared(corpus_csv: Path) -> Prepared:
 
 
 def material(csv: Path, application: Application, alpha: float) -> Prepared:
-    reader = Table(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
+    reader = TableFile(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
     source = LabelSource("gpt", column="gpt")
     return prepare(reader, SCALE, application, alpha, source, "scale_aware", DataFolder())
 
@@ -352,7 +352,7 @@ def test_a_corpus_without_test_texts_is_trained(
     frame = pd.read_csv(corpus_csv)
     frame["where"] = ["train"] * 45 + ["val"] * 15
     frame.to_csv(corpus_csv, index=False)
-    reader = Table(path=str(corpus_csv), columns=COLUMNS | {"split": "where"}, split=Published())
+    reader = TableFile(path=str(corpus_csv), columns=COLUMNS | {"split": "where"}, split=Published())
     source = LabelSource("gpt", column="gpt")
     only_val = prepare(reader, SCALE, BOTH, 1.0, source, "scale_aware", DataFolder())
     result = trained(only_val, recipe(tiny_roberta, train=mode), tmp_path / "run")

@@ -146,14 +146,16 @@ def prepared_for(cfg: DictConfig, settings: Mapping[str, Any]) -> "Prepared":
 def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None":
     """Return the reader of augmentation's pool when it is another corpus or a table file, otherwise None."""
     from invitro.application import names_own_pool
-    from invitro.data import Table, Undivided
+    from invitro.data import TableFile, Undivided
     from invitro.files import SUFFIXES
 
     if names_own_pool(application):
         return None
     pool = str(application.pool)
     if pool.endswith(SUFFIXES):
-        return Table(path=pool, columns=dict(application.pool_columns or {}), split=Undivided(), name=Path(pool).stem)
+        return TableFile(
+            path=pool, columns=dict(application.pool_columns or {}), split=Undivided(), name=Path(pool).stem
+        )
     choices = sorted(file.stem for file in (_conf_folder() / "data").glob("*.yaml") if file.stem != "table")
     if pool not in choices:
         own = "set_aside, unlabelled, none"

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from invitro.data.corpus import Corpus
-from invitro.data.reader import Reader, Split, same_text
+from invitro.data.reader import Reader, SplitRule, same_text
 from invitro.errors import refuse_if_any
 from invitro.scales import Scale
 
@@ -33,7 +33,7 @@ class Combination:
 
     name: str
     members: Sequence[Reader]
-    split: Split | None = None
+    split: SplitRule | None = None
     folder: str | Path | None = None
 
     def __post_init__(self) -> None:

@@ -56,7 +56,7 @@ class Corpus:
         return self.table.loc[self.table["split"].isin(splits)]
 
 
-def checked(
+def canonical(
     table: pd.DataFrame,
     scale: Scale,
     source: str,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pandas as pd
 import pooch
@@ -54,7 +54,8 @@ class Reader(Protocol):
         """Read the corpus with the crowd labels of `scale`'s construct, its splits assigned."""
 
 
-class Split(Protocol):
+@runtime_checkable
+class SplitRule(Protocol):
     """A rule that says which text is for training, validation and test."""
 
     def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
@@ -120,15 +121,6 @@ class DataFolder:
                 "or name the folder that holds it by data.folder= or INVITRO_DATA_DIR"
             ) from error
         return target
-
-
-def refuse_other_construct(corpus: str, scale: Scale, offered: Sequence[str], choices: str) -> None:
-    """Refuse a `scale` whose construct is not among those that `corpus` has crowd labels of."""
-    if scale.construct not in offered:
-        raise InputError(
-            f"{corpus}: has crowd labels of {' and '.join(offered)}, not of {scale.construct!r} (scale {scale.name}); "
-            f"choose {choices}"
-        )
 
 
 def without_unknown(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from invitro.data.corpus import COLUMNS, DEMOGRAPHICS, Corpus, checked
-from invitro.data.reader import Split, without_unknown
+from invitro.data.corpus import COLUMNS, DEMOGRAPHICS, Corpus, canonical
+from invitro.data.reader import SplitRule, without_unknown
 from invitro.data.splits import Holdout
 from invitro.errors import InputError, refuse_if_any
 from invitro.files import numbers, read_table, require_columns
@@ -27,7 +27,7 @@ DEFAULT_COLUMNS = {"text_id": "text_id", "text": "text", "crowd_label": "crowd_l
 
 
 @dataclass(frozen=True)
-class Table:
+class TableFile:
     """Reads a table file; no column needs a certain name.
 
     Args:
@@ -44,7 +44,7 @@ class Table:
 
     path: str | Path
     columns: Mapping[str, str | None] = field(default_factory=lambda: dict(DEFAULT_COLUMNS))
-    split: Split = field(default_factory=Holdout)
+    split: SplitRule = field(default_factory=Holdout)
     name: str = "table"
     licence: str = "the owner's terms"
     citation: str = ""
@@ -64,7 +64,7 @@ class Table:
         """Read the table with crowd labels on `scale`; columns that are not mapped are carried under their own names.
 
         Raises:
-            InputError: the file or a mapped column is missing, or `checked` finds fault with the rows.
+            InputError: the file or a mapped column is missing, or there is a fault in the rows.
         """
         return self.of(read_table(self.path), scale)
 
@@ -76,7 +76,7 @@ class Table:
         mend = "Name the file's columns by data.columns.KEY=COLUMN, null for what it does not have"
         require_columns(raw, theirs.values(), self.path, mend)
         table = pd.concat([self._mapped(raw, theirs), self._carried(raw, theirs)], axis="columns")
-        table = checked(without_unknown(table), scale, str(self.path), theirs=theirs)
+        table = canonical(without_unknown(table), scale, str(self.path), theirs=theirs)
         if "crowd_label" in theirs:
             table["split"] = self.split.assign(table)
         return Corpus(self.name, table, self.licence, self.citation)

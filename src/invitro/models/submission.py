@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from invitro.data.tasks import task_texts
+from invitro.data.newsemp import task_texts
 from invitro.errors import InputError, not_boolean, refuse_if_any
 from invitro.files import whole_or_absent
 from invitro.models.folder import read_meaning
@@ -106,7 +106,7 @@ class Submission:
 
     Args:
         submission: the ZIP file to write.
-        corpus: a key of `invitro.data.tasks.TASKS`.
+        corpus: a key of `invitro.data.newsemp.TASKS`.
         folder: the data folder.
         model: the folder ``model/`` of a run that was trained on empathy; None where there is none.
         distress_model: that of one trained on distress.

@@ -3,23 +3,21 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtr
 
-from invitro.data.corpus import DEMOGRAPHICS, Corpus, checked
-from invitro.data.reader import Split
+from invitro.data.corpus import DEMOGRAPHICS, Corpus, canonical
+from invitro.data.reader import SplitRule
 from invitro.data.simulator.composer import Composer, languages
 from invitro.data.simulator.crowd import CrowdRaters, Floats
 from invitro.data.simulator.llm import LLMRater
 from invitro.errors import not_whole, out_of_range, refuse_if_any
 from invitro.scales import Scale
 
-LICENCE = "simulated: no person wrote or rated it, and no rights are reserved"
-CITATION = "Simulated by invitro; there is nothing to cite but the software"
 TEXTS_EACH = 5
 
 # Each step draws from a stream of its own: to change the crowd leaves truth, texts and LLM labels as they are.
@@ -64,7 +62,7 @@ class Simulator:
         InputError: naming every setting that is wrong.
     """
 
-    split: Split
+    split: SplitRule
     texts: int = 2000
     authors: int | None = None
     stories: int | None = None
@@ -81,6 +79,8 @@ class Simulator:
     llm: LLMRater = field(default_factory=LLMRater)
     prompts: Mapping[str, Mapping[str, Any]] | None = None
     name: str = "simulated"
+    licence: ClassVar[str] = "simulated: no person wrote or rated it, and no rights are reserved"
+    citation: ClassVar[str] = "Simulated by invitro; there is nothing to cite but the software"
 
     def __post_init__(self) -> None:
         refuse_if_any(self._problems())
@@ -169,9 +169,9 @@ class Simulator:
                 for prompt, changed in (self.prompts or {}).items()
             },
         }
-        table = checked(pd.DataFrame(columns), scale, self.name, published_splits=False)
+        table = canonical(pd.DataFrame(columns), scale, self.name, published_splits=False)
         table["split"] = self.split.assign(table)
-        return Corpus(self.name, table, LICENCE, CITATION, has_truth=True)
+        return Corpus(self.name, table, self.licence, self.citation, has_truth=True)
 
     def _stream(self, step: str, prompt: str = "") -> np.random.Generator:
         """Return the random numbers of one step, and of one prompt whichever others there are."""

@@ -1,7 +1,6 @@
 """What a report says about where its numbers come from: software, hardware, time, data and their terms, failures."""
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from invitro import data
+from invitro.data.newsemp import YEARS
 from invitro.labels.published import published_sets
 from invitro.studies.wording import configuration, count, plain
 
@@ -108,11 +108,10 @@ def _corpora(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     reader = getattr(data, str(config.get("_target_", "")).rpartition(".")[2], None)
     if reader is None or config.get("members"):
         return
-    module = sys.modules[reader.__module__]
-    task = getattr(module, "wassa", None)  # the shared task's corpora have its terms
-    licence = config.get("licence") or getattr(module, "LICENCE", "") or getattr(task, "LICENCE", "")
-    citation = config.get("citation") or getattr(module, "CITATION", "")
-    name = str(config.get("name") or reader.__name__)
+    terms = YEARS[config["year"]] if reader is data.NewsEmp else reader
+    licence = config.get("licence") or getattr(terms, "licence", "")
+    citation = config.get("citation") or getattr(terms, "citation", "")
+    name = str(config.get("name") or (f"newsemp{config['year']}" if reader is data.NewsEmp else reader.__name__))
     yield name, ". ".join(part for part in (str(licence), f"Cite: {citation}" if citation else "") if part)
 
 

@@ -1,0 +1,260 @@
+"""Reactions to news stories: NewsEmp18 and the corpora of the WASSA shared tasks of 2022, 2023 and 2024.
+
+One reader serves all years; `YEARS` lists how they differ. NewsEmp18 is downloaded. The others need registration and
+must not be redistributed, so they are read from the data folder.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from invitro.data.corpus import Corpus, canonical
+from invitro.data.reader import DataFolder, SplitRule, about_author, without_unknown
+from invitro.data.splits import Published
+from invitro.errors import InputError
+from invitro.files import numbers, read_table, require_columns
+from invitro.scales import Scale
+from invitro.settings import checked
+
+log = logging.getLogger(__name__)
+
+CONSTRUCTS = ("empathy", "distress")
+ROLES = {"all": "train", "train": "train", "dev": "val", "test": "test"}
+"""Official part to split; texts without a crowd label are ``unlabelled`` in any part."""
+
+
+@dataclass(frozen=True)
+class Year:
+    """What one year's corpus has of its own.
+
+    Args:
+        citation: whom to cite.
+        files: the file of each official part, a key of `ROLES`.
+        labelled: the parts whose file must have labels; another part's labels are read where it has them.
+        ids: the columns that make a text's id, joined by ``_``.
+        group: the column of the author.
+        text: the column of the essay.
+        labels: the columns of empathy and distress, in files that have them.
+        gold: the file with the labels of ``dev``, row by row, without ids or header: empathy, then distress.
+        people: optional files that describe the authors, by `group`.
+        dialect: how its CSV is written, as options of `pandas.read_csv`.
+        licence: under which terms the data may be used.
+        url: where its only file is downloaded from; None where that is not allowed.
+        sha256: of that file.
+    """
+
+    citation: str
+    files: Mapping[str, str]
+    labelled: tuple[str, ...]
+    ids: tuple[str, ...]
+    group: str
+    text: str = "essay"
+    labels: tuple[str, str] = CONSTRUCTS
+    gold: str | None = None
+    people: tuple[str, ...] = ()
+    dialect: Mapping[str, str] = field(default_factory=dict)
+    licence: str = "for registered participants of the shared task; redistribution is not allowed"
+    url: str | None = None
+    sha256: str = ""
+
+
+YEARS = {
+    18: Year(
+        "Buechel, Buffone, Slaff, Ungar, Sedoc: Modeling Empathy and Distress in Reaction to News Stories. EMNLP 2018",
+        files={"all": "messages.csv"},
+        labelled=("all",),
+        ids=("message_id",),
+        group="response_id",
+        licence="CC BY 4.0: name the authors",
+        url="https://raw.githubusercontent.com/wwbp/empathic_reactions/3ddbf6b/data/responses/data/messages.csv",
+        sha256="380d2670254565629f81616df57cc0729de96ac87c056d05e39c370624ae8f64",
+    ),
+    22: Year(
+        "Barriere, Tafreshi, Sedoc, Alqahtani: WASSA 2022 Shared Task: Predicting Empathy, Emotion and Personality "
+        "in Reaction to News Stories. WASSA 2022",
+        files={
+            "train": "messages_train_ready_for_WS.tsv",
+            "dev": "messages_dev_features_ready_for_WS_2022.tsv",
+            "test": "messages_test_features_ready_for_WS_2022.tsv",
+        },
+        labelled=("train",),
+        gold="goldstandard_dev_2022.tsv",
+        ids=("message_id",),
+        group="response_id",
+    ),
+    23: Year(
+        "Barriere, Sedoc, Tafreshi, Giorgi: Findings of WASSA 2023 Shared Task on Empathy, Emotion and Personality "
+        "Detection in Conversation and Reactions to News Articles. WASSA 2023",
+        files={
+            "train": "WASSA23_essay_level_with_labels_train.tsv",
+            "dev": "WASSA23_essay_level_dev.tsv",
+            "test": "WASSA23_essay_level_test.tsv",
+        },
+        labelled=("train",),
+        gold="goldstandard_dev.tsv",
+        # Not essay_id: it starts again at 0 in the test file, so that test essays would pass for training essays.
+        ids=("conversation_id", "speaker_id"),
+        group="speaker_id",
+    ),
+    24: Year(
+        "Giorgi, Sedoc, Barriere, Tafreshi: Findings of WASSA 2024 Shared Task on Empathy and Personality Detection "
+        "in Interactions. WASSA 2024",
+        files={"train": "trac3_EMP_train.csv", "dev": "trac3_EMP_dev.csv", "test": "goldstandard_EMP.csv"},
+        labelled=("train", "test"),  # the dev file was first given out without labels
+        ids=("conversation_id", "person_id"),
+        group="person_id",
+        text="person_essay",
+        labels=("person_empathy", "person_distress"),
+        people=("trac4_PER_train.csv", "trac4_PER_dev.csv", "goldstandard_PER.csv"),
+        dialect={"escapechar": "\\"},
+    ),
+}
+"""How the corpora differ. The test sets of 2022 and 2023 have no labels; that of 2024 is published with them."""
+
+TASKS = {f"newsemp{year}": year for year, about in YEARS.items() if "test" in about.files}
+"""The corpora that have the test set of a shared task, by name."""
+
+
+@checked("data")
+@dataclass(frozen=True)
+class NewsEmp:
+    """Reads the essays of one year with their authors' own empathy or distress, whichever the scale measures.
+
+    Args:
+        year: 18, 22, 23 or 24.
+        split: the rule for training, validation and test. As published, dev is validation. NewsEmp18 has no published
+            split; NewsEmp22 and 23 have no labelled test, so that their test texts are ``unlabelled``.
+        folder: the data folder; see `DataFolder`.
+        name: the corpus's key, and the name of its subfolder; ``newsemp<year>`` where it is empty.
+    """
+
+    year: Literal[18, 22, 23, 24]
+    split: SplitRule = field(default_factory=Published)
+    folder: str | Path | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or f"newsemp{self.year}")
+
+    def read(self, scale: Scale) -> Corpus:
+        """Read the essays of all official parts.
+
+        ``text_id`` is made of the year's `Year.ids`, ``group_id`` is the author. The files' other columns are carried:
+        ``article_id`` and, where there are any, demographics, personality and IRI scores; ``official_split`` (train,
+        dev, test) is added where the corpus has such parts. Rows without a text are left out with a warning.
+
+        Raises:
+            InputError: another construct is asked for, or a file is missing or not as published.
+        """
+        if scale.construct not in CONSTRUCTS:
+            raise InputError(
+                f"{self.name}: has crowd labels of {' and '.join(CONSTRUCTS)}, not of {scale.construct!r} (scale "
+                f"{scale.name}); choose scale=batson_empathy or scale=batson_distress"
+            )
+        about, folder = YEARS[self.year], DataFolder(self.folder)
+        if about.url is not None:
+            (file,) = about.files.values()
+            paths = [folder.fetch(self.name, file, about.url, about.sha256, about.licence)]
+        else:
+            files = [*about.files.values(), *([about.gold] if about.gold else [])]
+            paths = folder.need_all(self.name, files, _how_to_obtain(self.year))
+        gold = paths.pop() if about.gold else None
+        parts = [_part(about, official, path, gold, scale) for official, path in zip(about.files, paths, strict=True)]
+        table = canonical(pd.concat(parts, ignore_index=True), scale, f"{self.name} (its files together)")
+        table["split"] = self.split.assign(table)
+        return Corpus(self.name, self._with_authors(table, folder), about.licence, about.citation)
+
+    def _with_authors(self, table: pd.DataFrame, folder: DataFolder) -> pd.DataFrame:
+        """Add what the year's optional files say about the authors."""
+        about = YEARS[self.year]
+        paths = [path for file in about.people if (path := folder.find(self.name, file)) is not None]
+        if about.people and not paths:
+            log.info("%s: no demographics, since none of %s is there", self.name, ", ".join(about.people))
+        if not paths:
+            return table
+        files = [read_table(path, **about.dialect) for path in paths]
+        for path, raw in zip(paths, files, strict=True):
+            require_columns(raw, [about.group], path)
+        # An author has a row for each essay.
+        people = without_unknown(pd.concat(files)).drop_duplicates(about.group).set_index(about.group)
+        return table.join(people[[name for name in about_author(people) if name not in table]], on="group_id")
+
+
+def _part(about: Year, official: str, path: Path, gold: Path | None, scale: Scale) -> pd.DataFrame:
+    """Read one official part: the canonical columns, and the file's other ones."""
+    raw = read_table(path, **about.dialect)
+    column = about.labels[CONSTRUCTS.index(scale.construct)]
+    from_gold = official == "dev" and gold is not None
+    own = not from_gold and (official in about.labelled or any(name in raw for name in about.labels))
+    require_columns(raw, dict.fromkeys([*about.ids, about.group, about.text, *([column] if own else [])]), path)
+    table = raw.drop(columns=list(about.labels), errors="ignore").rename(columns={about.text: "text"})
+    table["text_id"] = raw[about.ids[0]].str.cat([raw[name] for name in about.ids[1:]], sep="_")
+    table["group_id"] = raw[about.group]
+    if from_gold:
+        assert gold is not None
+        table["crowd_label"] = _gold_labels(gold, scale.construct, len(raw), path)
+    else:
+        table["crowd_label"] = numbers(raw[column], path) if own else float("nan")
+    table["split"] = table["crowd_label"].notna().map({True: ROLES[official], False: "unlabelled"})
+    if len(about.files) > 1:
+        table["official_split"] = official
+    blank = table["text"].isna() | (table["text"].str.strip() == "")
+    if blank.any():
+        log.warning("%s: %d rows without a text are left out", path, int(blank.sum()))
+    if (own or from_gold) and (missing := int((table["crowd_label"].isna() & ~blank).sum())):
+        log.warning("%s: %d texts have a blank crowd label and count as unlabelled", path, missing)
+    renamed = list({about.group, *about.ids} - {"conversation_id"})
+    theirs = {"crowd_label": column} if own else None
+    return canonical(without_unknown(table[~blank]).drop(columns=renamed), scale, str(path), theirs=theirs)
+
+
+def _gold_labels(gold: Path, construct: str, texts: int, source: Path) -> "pd.Series[float]":
+    """Read the labels of the so many `texts` of the file `source`, which a gold file gives row by row."""
+    labels = read_table(gold, header=None)
+    if len(labels) != texts:
+        raise InputError(
+            f"{gold}: expected one line, without a header, for each of the {texts} texts of {source.name}, found "
+            f"{len(labels)} lines. The two are joined by row order, so both have to be as published"
+        )
+    if labels.shape[1] < len(CONSTRUCTS):
+        raise InputError(f"{gold}: expected empathy and distress in the first two columns, found one column; use tabs")
+    return numbers(labels.iloc[:, CONSTRUCTS.index(construct)].rename(construct), gold)
+
+
+@dataclass(frozen=True)
+class TaskTexts:
+    """The texts of a test set, one per row of `path`, in its order; a blank text is an empty one."""
+
+    path: Path
+    texts: tuple[str, ...]
+
+
+def task_texts(corpus: str, folder: str | Path | None = None) -> TaskTexts:
+    """Read the test set of `corpus`, a key of `TASKS`; `folder` is the data folder, see `DataFolder`.
+
+    Raises:
+        InputError: the corpus has no test set of a shared task, its file is missing, or has no texts.
+    """
+    if corpus not in TASKS:
+        raise InputError(
+            f"data={corpus}: is no corpus of a WASSA shared task; a submission is for one of {', '.join(TASKS)}"
+        )
+    about = YEARS[TASKS[corpus]]
+    path = DataFolder(folder).need(corpus, about.files["test"], _how_to_obtain(TASKS[corpus]))
+    raw = read_table(path, **about.dialect)
+    require_columns(raw, [about.text], path)
+    if raw.empty:
+        raise InputError(f"{path}: expected texts, found a header only")
+    return TaskTexts(path, tuple(raw[about.text].fillna("").str.strip()))
+
+
+def _how_to_obtain(year: int) -> str:
+    return (
+        f"It belongs to the WASSA 20{year} shared task on empathy in reactions to news stories, whose data may not be "
+        f"passed on: register on the task's page, which the WASSA 20{year} workshop's site names, and download it "
+        "there."
+    )
