@@ -137,7 +137,7 @@ def train_frame(
     Args:
         frame: one row per text.
         scale: of its labels.
-        columns: its names of ``llm_label`` and of the columns of `invitro.data.Table`, where they are others.
+        columns: its names of ``llm_label`` and of the columns of `invitro.data.TableFile`, where they are others.
         overrides: of ``train.py``.
         directory: the run's; None makes one as ``train.py`` does.
 

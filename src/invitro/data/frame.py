@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from invitro.data.corpus import Corpus
-from invitro.data.table import Table
+from invitro.data.table import TableFile
 from invitro.files import as_text
 from invitro.scales import Scale
 
 
 @dataclass(frozen=True)
-class Frame(Table):
-    """Reads a DataFrame as `Table` reads a file; `path` is what errors call it.
+class Frame(TableFile):
+    """Reads a DataFrame as `TableFile` reads a file; `path` is what errors call it.
 
     Args:
         rows: the DataFrame; its index counts for nothing.
@@ -24,6 +24,6 @@ class Frame(Table):
         """Read the rows with crowd labels on `scale`.
 
         Raises:
-            InputError: as for `Table`.
+            InputError: as for `TableFile`.
         """
         return self.of(as_text(self.rows.reset_index(drop=True)), scale)
