@@ -1,10 +1,11 @@
-"""How often the intervals of `invitro.stats.contrast` hold, and how often its tests find what is not there.
+"""How often the intervals of `invitro.stats.contrast` hold, and how often its tests find effects that do not exist.
 
     python benchmarks/coverage.py                           1,000 null studies of five seeds, and some with an effect
     python benchmarks/coverage.py --regimes --studies 400   2 to 10 seeds, 150 and 500 texts, steady or not
-    python benchmarks/coverage.py --methods --studies 500   the method beside those it was chosen from
+    python benchmarks/coverage.py --methods --studies 500   the method in use and its alternatives
 
-What a simulated study is: see `null_studies`. What is printed is kept in ``benchmarks/results/coverage*.json``.
+`null_studies` explains what a simulated study is. Everything printed is also written to
+``benchmarks/results/coverage*.json``.
 """
 
 import argparse
@@ -29,12 +30,12 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Tally:
-    """What many studies came to.
+    """The results of many studies.
 
     Args:
         studies: how many.
-        differences: share of the intervals of differences that hold the true one, by metric.
-        means: share of the intervals of configurations' metrics that hold the true one, by metric.
+        differences: share of the intervals of differences that contain the true one, by metric.
+        means: share of the intervals of configurations' metrics that contain the true one, by metric.
         unlike: share of single tests with p < 0.05, by metric.
         family: share of studies with any p < 0.05 after Holm's correction.
         found: share of tests with p < 0.05 after Holm's correction, by metric.
@@ -180,7 +181,7 @@ METHODS: dict[str, Method] = {
 
 
 def methods(regime: Regime, studies: int, seed: int = 0, resamples: int = 1000) -> dict[str, dict[str, float]]:
-    """Return by method the share of intervals of differences that hold 0 in null studies, by metric."""
+    """Return by method the share of intervals of differences that contain 0 in null studies, by metric."""
     held: dict[str, list[list[bool]]] = {name: [] for name in METHODS}
     for number in range(studies):
         rng = np.random.default_rng([seed, 2, number])
@@ -209,7 +210,7 @@ def _show(regime: Regime, found: Tally) -> None:
 
 
 def main() -> None:
-    """Run what was asked for, print it and keep it."""
+    """Run the chosen measurement, print the results and write them to a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--regimes", action="store_true")

@@ -1,9 +1,9 @@
 """Which policy wins where, with the truth known: crowd faults and LLMs of the simulator against policies of fusion.
 
-A cell is a crowd (one fault of the simulator's four at one rate, the other faults at 0, honest noise as it is by
-default), an LLM and a seed. In each cell every policy makes training labels, and two things are measured against the
+A cell is a crowd (one of the simulator's four faults at one rate, the other faults at 0, the default noise of honest
+workers), an LLM and a seed. In each cell every policy makes training labels, and two things are measured against the
 truth: the labels themselves (those kept, by weight), and the predictions of a ridge regression on TF-IDF that is
-trained on them, on the test texts. Texts and truth depend on the seed alone, so that all comparisons are paired.
+trained on them, on the test texts. Texts and truth depend on the seed alone, so all comparisons are paired.
 
 The four regimes are the four faults at 20 %. For each of them and each LLM, the best fixed alpha of the paper's
 correction and the best other policy are chosen by CCC on the first half of the seeds, and compared on the second half.
@@ -13,7 +13,7 @@ correction and the best other policy are chosen by CCC on the first half of the 
 (-0.58 and +0.91 points of 6); ``squeezed`` uses 0.7 of the range, ``precise`` and ``noisy`` have half and twice the
 noise of a text.
 
-Results: ``benchmarks/results/fusion.csv.gz``, one row a cell and policy, and ``fusion.json``, machine and time.
+Results: ``benchmarks/results/fusion.csv.gz``, one row per cell and policy, and ``fusion.json``, machine and time.
 """
 
 import argparse
@@ -77,11 +77,13 @@ SETTING = ["policy", "alpha"]
 
 
 def main() -> None:
-    """Measure, print and keep."""
+    """Measure, print the results and write them to a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10, help="how many; the first half choose")
-    parser.add_argument("--first", type=int, default=100, help="first seed; 0 to 3 served to develop the policies")
-    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="of the faults; 0.2 makes the regimes")
+    parser.add_argument("--seeds", type=int, default=10, help="how many; the first half is for choosing")
+    parser.add_argument(
+        "--first", type=int, default=100, help="first seed; the policies were developed on seeds 0 to 3"
+    )
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="of the faults; 0.2 gives the regimes")
     parser.add_argument("--llms", nargs="+", default=list(LLMS), choices=list(LLMS), metavar="LLM")
     parser.add_argument("--texts", type=int, default=2000)
     parser.add_argument("--no-auto", dest="auto", action="store_false", help="leave application=auto out")
@@ -112,7 +114,7 @@ def main() -> None:
 
 
 def _report(found: pd.DataFrame) -> None:
-    """Print the mean of every policy over the regimes, and what was chosen against the paper's correction."""
+    """Print the mean of every policy over the regimes, and compare the chosen policies with the paper's correction."""
     regimes = found[found["rate"] == REGIME]
     if regimes.empty:
         return
@@ -228,7 +230,7 @@ def _predicted(
 
 @lru_cache(maxsize=2)
 def _counts(seed: int, texts: int, words: tuple[str, ...]) -> Any:
-    """Count a seed's words once: its texts are the same whatever crowd and LLM do."""
+    """Count a seed's words once: its texts are the same for every crowd and LLM."""
     return word_counts(words)
 
 

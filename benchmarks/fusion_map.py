@@ -1,8 +1,8 @@
-"""The map of `fusion.py`: which way to use LLM labels wins where, drawn and as Markdown, from its results.
+"""The map of `fusion.py`: which way to use LLM labels wins where, as a figure and as Markdown.
 
 A cell is a crowd (one fault of the simulator's, or none) and an LLM. Its colour is the CCC against the truth that the
-best policy's model gains over one trained on the crowd's labels alone. That policy and its alpha are written in it, and
-a star where it is better than the paper's correction at its best alpha (paired 95 % interval above 0). Both are chosen
+best policy's model gains over one trained on crowd labels alone. The cell shows that policy and its alpha, and a star
+where it is better than the paper's correction at its best alpha (paired 95 % interval above 0). Both are chosen
 on the first half of the seeds and measured on the second.
 
     python benchmarks/fusion_map.py docs/fusion_map      # writes docs/fusion_map.png, .svg and .pdf, prints the table
@@ -88,7 +88,7 @@ def _map(cells: list[dict[str, Any]]) -> alt.LayerChart:
 
 
 def _markdown(cells: list[dict[str, Any]]) -> str:
-    """Return the table, one row a crowd and LLM."""
+    """Return the table, one row per crowd and LLM."""
     lines = [
         "| crowd | LLM | best policy | CCC gained | the paper's correction, alpha | CCC gained | difference |",
         "| --- | --- | --- | --- | --- | --- | --- |",

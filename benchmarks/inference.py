@@ -1,13 +1,13 @@
-"""How often intervals hold, and how wide they are: crowd labels alone, LLM labels alone, prediction-powered.
+"""Coverage and width of intervals: crowd labels alone, LLM labels alone, prediction-powered.
 
     python benchmarks/inference.py [--draws 1000]
 
 The population is a simulated corpus of 20,000 texts by 4,000 authors, whose mean and regression coefficient of the
-crowd's labels are known. A draw is a corpus of 400 of its authors, with replacement, so about 2,000 texts that come in
-fives; 200 texts of it are drawn whose crowd labels are used. The covariate goes with what a text truly says and differs
-between texts of one author. Two LLMs: `unbiased` has neither a mean error nor one that goes with the covariate (the
-simulator's LLM less the regression of its errors on the covariate); `biased` is 0.9 points too high, and 0.3 more for
-each standard deviation of the covariate. Texts alone are labelled, no model is trained. Writes
+crowd's labels are known. A draw is a corpus of 400 of its authors, with replacement, so about 2,000 texts in groups
+of five; the crowd labels of 200 of these texts, drawn at random, are used. The covariate is correlated with the truth
+and differs between texts of one author. Two LLMs: `unbiased` has neither a mean error nor one that depends on the
+covariate (the simulator's LLM minus the regression of its errors on the covariate); `biased` is 0.9 points too high,
+and 0.3 more for each standard deviation of the covariate. No model is trained. Writes
 ``benchmarks/results/inference.json``.
 """
 
@@ -25,7 +25,7 @@ from invitro.stats.powered import estimates
 from invitro.stats.resampling import Array
 
 ROOT = Path(__file__).parents[1]
-# numba looks for the package coverage, and would find coverage.py beside this file.
+# numba looks for the package coverage and would find coverage.py in this folder.
 sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 RESULTS = Path(__file__).parent / "results" / "inference.json"
 AUTHORS, GOLD = 400, 200

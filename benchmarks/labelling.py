@@ -1,7 +1,8 @@
-"""Essays a second that a language model labels: one batch of digits against the usual ways of asking.
+"""Essays that a language model labels per second: one batch of digits against the usual ways of asking.
 
 Run by ``make bench-vllm``; the same model, texts and process for all. Each repeat measures every way once, in turn,
-from an empty prefix cache. The medians and their ratios are printed, and kept in ``benchmarks/results/labelling.json``.
+from an empty prefix cache. The medians and their ratios are printed, and written to
+``benchmarks/results/labelling.json``.
 
 - ``one by one``: decimals as JSON, unconstrained, one blocking request after the other, no prefix cache.
 - ``json schema``: decimals as JSON, constrained by a schema, all in one batch.
@@ -42,10 +43,10 @@ PEERS, OURS = ("one by one", "json schema", "generate"), ("digits", "expected")
 
 
 def main() -> None:
-    """Measure, print and keep."""
+    """Measure, print the results and write them to a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=64, help="of the batched ways")
-    parser.add_argument("--singles", type=int, default=6, help="of the blocking way, a repeat")
+    parser.add_argument("--singles", type=int, default=6, help="of the blocking way, per repeat")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "labelling.json")
     args = parser.parse_args()
@@ -62,7 +63,7 @@ def main() -> None:
 
 
 def _report(found: dict[str, list[dict[str, Any]]], machine: dict[str, Any], args: argparse.Namespace) -> None:
-    """Print the medians and the ratios, and write all that was measured."""
+    """Print the medians and the ratios, and write all measurements to a file."""
     medians = {name: statistics.median(one["essays_per_second"] for one in runs) for name, runs in found.items()}
     print(f"{'':<14}{'essays/s':>9} {'usable':>7} {'tokens/essay':>13}  " + "".join(f"{f'x {p}':>14}" for p in PEERS))
     for name, median in medians.items():

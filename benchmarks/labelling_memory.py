@@ -1,14 +1,14 @@
-"""What labelling costs beside the model: milliseconds a text and memory, from a thousand to a million texts.
+"""What labelling costs besides the model: milliseconds per text and memory, from a thousand to a million texts.
 
 Texts are made one by one and labelled by the scripted engine into a store in a temporary directory, one text in twenty
-with a reply that has to be asked for again. Each number of texts has a process of its own. Printed, and kept in
-``benchmarks/results/labelling_memory.json``:
+with a reply that has to be requested again. Each number of texts is measured in a process of its own. Printed, and
+written to ``benchmarks/results/labelling_memory.json``:
 
-- ``overhead``: time of the job less the engine's and the text maker's, a text (prompts, keys, parsing, store), by the
-  clock and of the processor; on a machine that does other things too the first says more about these.
-- ``memory``: the process's highest resident memory during the job, and how much that is above what it had before.
-- ``table``: the same after the labels were read into a table, as the report and ``export=`` need them. That one grows
-  with the corpus, as the corpus itself does, which is not in these figures.
+- ``overhead``: time per text of the job minus that of the engine and of making the texts (prompts, keys, parsing,
+  store), wall time and processor time; on a busy machine the wall time includes other work.
+- ``memory``: the process's highest resident memory during the job, and how much that is above its memory before.
+- ``table``: the same after the labels were read into a table, as the report and ``export=`` need them. It grows
+  with the corpus. The corpus itself is not included in these figures.
 """
 
 import argparse
@@ -39,11 +39,11 @@ from invitro.scales import Item, Scale
 ROOT = Path(__file__).parents[1]
 WORDS = "the story of this family made me sad and I hope that they get help soon because nobody should live so"
 LENGTH = 90
-"""Words a text, about as many as the essays of the news corpora have."""
+"""Words per text, about as many as in the essays of the news corpora."""
 
 
 def main() -> None:
-    """Measure, print and keep; with ``--one`` be the process that measures one number of texts."""
+    """Measure, print and write to a file; with ``--one``, measure a single number of texts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--readout", choices=list(Readout), default=Readout.DIGITS)
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 class Watch:
-    """Adds up seconds, by the clock and of the processor, of what is done under ``with``."""
+    """Adds up the wall time and processor time of the code under ``with``, in seconds."""
 
     def __init__(self) -> None:
         self.clock = self.processor = 0.0
@@ -84,7 +84,7 @@ class Watch:
 
 
 class Texts:
-    """So many texts, made one by one whenever they are iterated over."""
+    """A number of texts, made one by one on each iteration."""
 
     def __init__(self, count: int) -> None:
         self.count, self.watch, self._words = count, Watch(), WORDS.split()
@@ -110,7 +110,7 @@ class Timed(Scripted):
 
 
 def _measured(count: int, readout: Readout) -> dict[str, Any]:
-    """Label so many texts, and return what it took."""
+    """Label a number of texts, and return the time and memory it took."""
     prompt, scale = Prompt(**_yaml("prompt/scale_aware")), _scale()
     renderer = Renderer(prompt, prompt.form(scale, readout))
     sampling = Sampling(0.0, renderer.form.max_tokens, 0, LOGPROBS if readout == Readout.EXPECTED else 0)

@@ -1,4 +1,4 @@
-"""What a measurement was made on and with, for the files in ``benchmarks/results``."""
+"""The machine and versions behind a measurement, for the files in ``benchmarks/results``."""
 
 import os
 import platform

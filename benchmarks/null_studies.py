@@ -1,15 +1,15 @@
 """Simulated studies whose true metrics are known.
 
 A simulated study has one baseline and four other configurations, each trained with the same seeds and tested on the
-same texts by authors who wrote one to five. What every configuration's metric is on average over all seeds and all
-texts is known exactly, since predictions are linear in independent features::
+same texts, by authors who wrote one to five each. The expectation of every configuration's metric over all seeds and
+texts is known exactly, because predictions are linear in independent features::
 
     x_csi = offset_cs + gain_cs * (skill_cs * z_i + own_0 * e_i + own_1 * f_ci + sum_k u_csk * d_ki + noise * n_csi)
 
-z is what labels depend on; e is what all configurations get wrong alike, f what one gets wrong with every seed, d what
-single seeds get wrong, n what is wrong once. Labels are noisy, bounded and rounded as on a questionnaire of six items
-from 1 to 7. offset, gain, skill and u scatter over seeds, in part alike for all configurations with the same seed. In a
-null study all configurations follow one law, so that every true difference is 0.
+z is what labels depend on; e is an error that all configurations share, f an error of one configuration with every
+seed, d an error of single seeds, and n an error of a single prediction. Labels are noisy, bounded and rounded as on a
+questionnaire of six items from 1 to 7. offset, gain, skill and u vary over seeds, in part alike for all configurations
+with the same seed. In a null study all configurations have the same distribution, so every true difference is 0.
 """
 
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class Regime:
     """One kind of study.
 
     Args:
-        seeds: runs a configuration.
+        seeds: runs per configuration.
         texts: in the test split.
         unsteady: how far runs scatter over seeds; 1 is an SD of PCC of about 0.02.
         effect: added to the skill of all configurations but the baseline; 0 is the null.
@@ -48,7 +48,7 @@ class Regime:
 
 
 class Law(NamedTuple):
-    """What scatters over seeds, each of shape (configurations, seeds) but u, (configurations, seeds, directions)."""
+    """What varies over seeds, each of shape (configurations, seeds) except u, (configurations, seeds, directions)."""
 
     offset: Array
     gain: Array
@@ -72,7 +72,7 @@ def simulate(regime: Regime, rng: np.random.Generator) -> Simulated:
     arms = regime.others + 1
 
     def feature(*shape: int) -> Array:
-        """Draw what has a part of its author: style."""
+        """Draw a quantity that partly depends on the author."""
         by_author = rng.normal(size=(*shape, regime.texts))[..., authors]
         return np.sqrt(0.3) * by_author + np.sqrt(0.7) * rng.normal(size=(*shape, regime.texts))
 
@@ -83,7 +83,7 @@ def simulate(regime: Regime, rng: np.random.Generator) -> Simulated:
 
 
 def _labels(authors: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return what texts say, of unit variance, and how their authors filled in the questionnaire."""
+    """Return what the texts express, with unit variance, and how their authors filled in the questionnaire."""
     n = len(authors)
     z = np.sqrt(0.35) * rng.normal(size=n)[authors] + np.sqrt(0.65) * rng.normal(size=n)
     style = np.sqrt(0.4) * rng.normal(size=n)[authors] + np.sqrt(0.6) * rng.normal(size=n)
@@ -92,7 +92,7 @@ def _labels(authors: Array, rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def _law(regime: Regime, seeds: int, rng: np.random.Generator) -> Law:
-    """Draw what scatters over seeds."""
+    """Draw what varies over seeds."""
 
     def luck(*shape: int) -> Array:
         shared = rng.normal(size=(1, seeds, *shape))

@@ -1,11 +1,11 @@
 """How labelling and sweeping scale, from a thousand to a billion texts and from one to a thousand GPUs: a simulation.
 
-Nothing is measured here: throughputs, failures and prices are inputs, below, and each says where it comes from. Texts
-are handed out in chunks to engines of several GPUs each; an engine loads its model, works, fails now and then, loses
-the chunk that it had and starts again; answers are committed by one writer, one after the other, as the label store
+Nothing is measured here: throughputs, failures and prices are inputs, below, each with its source. Texts
+are handed out in chunks to engines of several GPUs each; an engine loads its model, works, occasionally fails, loses
+its current chunk and starts again; answers are committed by one writer, one after the other, as the label store
 does. A sweep's jobs are handed out to single GPUs in the same way, without a writer.
 
-What is told: hours, GPU-hours, dollars, and the speed-up against what the same number of GPUs would do without
+The output: hours, GPU-hours, dollars, and the speed-up against what the same number of GPUs would do without
 start-up, failures, idle engines at the end and a busy writer. Results: ``benchmarks/results/scaling.csv``.
 """
 
@@ -22,16 +22,16 @@ RESULTS = Path(__file__).parent / "results" / "scaling.csv"
 TEXTS = (1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9)
 GPUS = (1, 4, 16, 64, 256, 1000)
 CHUNKS = 4000
-"""Events a simulation: where there are more texts than 4,000 chunks hold, chunks are larger."""
+"""Most events per simulation: with more texts than fit into 4,000 chunks, chunks are larger."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the simulation is told. Each can be set on the command line, ``--engine-gpus 8``.
+    """Inputs of the simulation. Each can be set on the command line, as in ``--engine-gpus 8``.
 
     Args:
-        engine_gpus: GPUs an engine; 70 billion weights of 2 bytes fill four GPUs of 80 GB with room for the cache.
-        engine_rate: texts a second an engine, readout ``digits``: 137 tokens of 1.4e11 FLOP at 4 x 4e14 FLOP/s.
+        engine_gpus: GPUs per engine; 70 billion weights of 2 bytes fill four GPUs of 80 GB with room for the cache.
+        engine_rate: texts per second and engine, readout ``digits``: 137 tokens of 1.4e11 FLOP at 4 x 4e14 FLOP/s.
         chunk: texts handed out at a time (the Ray engine's block).
         startup: seconds until an engine answers: start of the process, weights from disk, warm-up.
         mtbf: hours between two failures of one engine (a GPU, a node, a preemption).
@@ -40,11 +40,12 @@ class Inputs:
         shards: label stores that are written at the same time, and merged afterwards.
         jobs: runs of a sweep: 13 alphas, five seeds.
         epochs: passes of a run.
-        train_rate: texts a second of fine-tuning an encoder of 86 million weights on a GPU: 1e11 FLOP a text at 1e14.
+        train_rate: texts per second when an encoder of 86 million weights is fine-tuned on a GPU: 1e11 FLOP per text
+            at 1e14 FLOP/s.
         job_startup: seconds until a run's first step.
         job_mtbf: hours between two failures of a GPU that trains.
-        most_trained: texts that a run learns from at most; the rest is only scored.
-        price: dollars a GPU-hour.
+        most_trained: most texts that a run learns from; the rest are only scored.
+        price: dollars per GPU-hour.
         jitter: standard deviation of the logarithm of a chunk's time.
     """
 
@@ -67,7 +68,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a simulated job came to: seconds of the clock, those that workers were held, failures, work done twice."""
+    """The result of a simulated job: wall seconds, seconds for which workers were held, failures, work done twice."""
 
     seconds: float
     held: float
@@ -81,11 +82,11 @@ def simulate(
     """Hand out pieces of work to workers that fail, and commit each finished piece.
 
     Args:
-        work: seconds that each piece takes a worker.
-        workers: how many there are; those without work end at once.
+        work: seconds of a worker's time per piece.
+        workers: how many there are; those without work stop at once.
         startup: seconds before a worker's first piece, and after each failure.
         mtbf: mean seconds between failures of a worker (exponential).
-        commit: seconds that committing each piece takes a writer. A worker hands its piece over and goes on.
+        commit: seconds of a writer's time per piece. A worker hands its piece over and continues.
         shards: writers; a piece goes to the one that is free first.
         seed: of the failures.
     """
@@ -131,7 +132,7 @@ def labelling(texts: int, gpus: int, given: Inputs, seed: int = 0) -> Outcome:
 
 
 def sweep(texts: int, gpus: int, given: Inputs, seed: int = 0) -> Outcome:
-    """Simulate a sweep over `texts`, a run on one GPU each."""
+    """Simulate a sweep over `texts`, one GPU per run."""
     learnt = min(texts, int(given.most_trained))
     seconds = learnt * given.epochs / given.train_rate + (texts - learnt) / (3 * given.train_rate) / given.jobs
     rng = np.random.default_rng([seed, 2])
@@ -140,7 +141,7 @@ def sweep(texts: int, gpus: int, given: Inputs, seed: int = 0) -> Outcome:
 
 
 def rows(given: Inputs, seeds: int) -> Iterator[dict[str, float | str]]:
-    """Yield one row a stage, number of texts and number of GPUs: medians over `seeds` simulations."""
+    """Yield one row per stage, number of texts and number of GPUs: medians over `seeds` simulations."""
     for stage, job in (("labelling", labelling), ("sweep", sweep)):
         for texts in map(int, TEXTS):
             if stage == "labelling":
@@ -167,7 +168,7 @@ def rows(given: Inputs, seeds: int) -> Iterator[dict[str, float | str]]:
 
 
 def main() -> None:
-    """Simulate, print and keep."""
+    """Simulate, print the results and write them to a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for one in fields(Inputs):
         parser.add_argument(f"--{one.name.replace('_', '-')}", type=type(one.default), default=one.default)

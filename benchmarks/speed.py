@@ -1,7 +1,7 @@
-"""How fast invitro is, against its peers and against what the machine can do: ``make bench``.
+"""How fast invitro is, compared with other tools and with what the machine can do: ``make bench``.
 
-Everything compared is measured in turn in one run, repeated, and told as medians and ratios. Results, with the
-machine's description: ``benchmarks/results/speed.json``.
+Whatever is compared is measured in turn within one run and repeated; medians and ratios are reported. Results, with a
+description of the machine: ``benchmarks/results/speed.json``.
 """
 
 import argparse
@@ -18,11 +18,11 @@ Measured = dict[str, list[float]]
 
 
 def main() -> None:
-    """Measure, print and keep."""
+    """Measure, print the results and write them to a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the work, to see whether all of it runs")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work, to check that everything runs")
     args = parser.parse_args()
     machine = described("torch", "transformers", "lightning", "accelerate", "hydra-core")
     kept = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def ratios(part: str, medians: dict[str, float]) -> dict[str, float]:
-    """Return what the medians of a part come to."""
+    """Return the ratios between a part's medians."""
     found = {}
     for told, (of, over) in RATIOS.get(part, {}).items():
         peers = [value for name, value in medians.items() if name.startswith(over)]

@@ -1,4 +1,4 @@
-"""The start of a command: what ``--help`` and ``--cfg job`` take, and how long it is to the first training step."""
+"""The start of a command: seconds that ``--help`` and ``--cfg job`` take, and seconds to the first training step."""
 
 import os
 import resource
@@ -36,14 +36,14 @@ runpy.run_path(os.path.join(sys.path[0], "train.py"), run_name="__main__")
 
 
 def seconds(command: Sequence[str], folder: str) -> tuple[float, float]:
-    """Return the wall time of a command, and the peak memory (MiB) of all so far; a failure ends the measurement."""
+    """Return a command's wall time, and the peak memory (MiB) of all so far; a failure ends the measurement."""
     started = time.perf_counter()
     subprocess.run(command, cwd=folder, check=True, capture_output=True, env=os.environ | {"WANDB_MODE": "disabled"})
     return time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def measure(repeats: int) -> dict[str, list[float]]:
-    """Return seconds of each command, one number a repeat."""
+    """Return seconds of each command, one number per repeat."""
     python = sys.executable
     commands: dict[str, list[str]] = {"bare Hydra --help": [python, "-c", BARE, "--help"]}
     for script in ("train", "predict", "label", "sweep"):

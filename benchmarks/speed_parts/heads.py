@@ -1,7 +1,7 @@
 """A sweep in head mode: 65 runs that share the frozen encoder's features, against 65 that embed their own texts.
 
-The 65 runs are 13 alphas and five seeds, records included, in one process and in two of one thread each. Of those that
-embed their own texts one is measured a repeat, and counted 65 times.
+The 65 runs are 13 alphas and five seeds, records included, in one process and in two of one thread each. Of the runs
+that embed their own texts, one is measured per repeat and counted 65 times.
 """
 
 import os
@@ -31,7 +31,7 @@ def train(folder: str, *overrides: str) -> float:
 
 
 def measure(repeats: int, quick: bool) -> dict[str, list[float]]:
-    """Return seconds of all 65 runs, one number a repeat: shared features, and each its own."""
+    """Return seconds of all 65 runs, one number per repeat: with shared features, and with features of their own."""
     names = ("shared features, one process", "shared features, two processes", "each its own")
     found: dict[str, list[float]] = {name: [] for name in names}
     alphas, seeds, count = (ALPHAS, SEEDS, RUNS) if not quick else ("3.0,4.0", "0", 2)

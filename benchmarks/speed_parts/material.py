@@ -1,4 +1,4 @@
-"""What all measurements share: essays, the model, the machine's peak, and what a token costs."""
+"""What all measurements share: essays, the model, the machine's peak, and the cost of a token."""
 
 import os
 import time
@@ -29,7 +29,7 @@ def plm(**settings: Any) -> PLM:
 
 
 def prepared(texts: int | None = None) -> Prepared:
-    """Return a run's material: NewsEmp18's where ``INVITRO_DATA_DIR`` has it, simulated essays elsewhere."""
+    """Return a run's material: NewsEmp18 if ``INVITRO_DATA_DIR`` has it, otherwise simulated essays."""
     folder = os.environ.get("INVITRO_DATA_DIR")
     split = Holdout(val=0.1, test=0.2)
     reader = NewsEmp(18, folder=folder, split=split) if folder else Simulator(texts=1860, split=split)
@@ -41,7 +41,7 @@ def prepared(texts: int | None = None) -> Prepared:
 
 
 def essays(count: int) -> list[str]:
-    """Return real essays where they are, simulated ones elsewhere; again from the first where there are too few."""
+    """Return real essays if there are any, otherwise simulated ones; repeated from the first if there are too few."""
     folder = os.environ.get("INVITRO_DATA_DIR")
     reader = NewsEmp(18, folder=folder, split=Undivided()) if folder else Simulator(texts=1860, split=Undivided())
     texts = reader.read(SCALE).table["text"].tolist()
@@ -49,7 +49,7 @@ def essays(count: int) -> list[str]:
 
 
 def peak(seconds: float = 1.0) -> float:
-    """Return the machine's best rate of float32 matrix products, in FLOP/s, over sizes that fit its caches and not."""
+    """Return the machine's best rate of float32 matrix products, in FLOP/s, over matrices small and large."""
     best = 0.0
     for size in (512, 1024, 2048):
         a, b = torch.randn(size, size), torch.randn(size, size)
@@ -63,9 +63,9 @@ def peak(seconds: float = 1.0) -> float:
 
 
 def forward_flops(model: PreTrainedModel, lengths: "np.typing.NDArray[np.int64]") -> float:
-    """Return what useful tokens cost forward: two a weight of every matrix, and attention's two products.
+    """Return the forward FLOP of useful tokens: two per weight of every matrix, and attention's two products.
 
-    Padding counts for nothing, neither do norms, activations and the embeddings' look-up. Backward costs twice that.
+    Padding, norms, activations and the look-up of embeddings do not count. The backward pass costs twice as much.
     """
     config = model.config
     hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers

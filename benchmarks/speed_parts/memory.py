@@ -1,7 +1,7 @@
-"""The most memory a run takes above what its imports take, against what has to be there, computed.
+"""A run's peak memory above that of its imports, compared with the computed minimum.
 
-What has to be there: weights, their gradients and AdamW's two moments (16 bytes a weight), and what autograd keeps of
-the largest batch, counted by hooks on the tensors that it saves (each once, weights left out).
+The minimum: weights, their gradients and AdamW's two moments (16 bytes per weight), and what autograd keeps of the
+largest batch, counted by hooks on the tensors that it saves (each once, without weights).
 """
 
 import os
@@ -34,7 +34,7 @@ print(bare, resident("VmHWM"))
 
 
 def needed(batch_size: int = 16) -> float:
-    """Return MiB that a run has to have for the batch of the longest texts."""
+    """Return the MiB that a run needs for the batch of the longest texts."""
     model, tokenizer = load_regressor(plm(), 4.0).train(), load_tokenizer(plm())
     ids = sorted(tokenise(tokenizer, essays(1860)).ids, key=len)[-batch_size:]
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -53,7 +53,7 @@ def needed(batch_size: int = 16) -> float:
 
 
 def measure(repeats: int) -> dict[str, list[float]]:
-    """Return MiB above the imports, and what is needed, one number a repeat."""
+    """Return the MiB above the imports, and the MiB needed, one number per repeat."""
     found: dict[str, list[float]] = {"above the imports": [], "computed": []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(repeats):

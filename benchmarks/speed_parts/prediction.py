@@ -1,4 +1,4 @@
-"""Scoring, essays a second: what ``predict.py`` calls against ``transformers.pipeline`` at its best batch size."""
+"""Scoring, essays per second: what ``predict.py`` calls against ``transformers.pipeline`` at its best batch size."""
 
 import time
 from typing import Any
@@ -15,7 +15,7 @@ BATCHES = (1, 8, 32, 64)
 
 
 def measure(repeats: int, count: int) -> dict[str, list[float]]:
-    """Return essays a second of each way, and the share of the peak that useful tokens get, one number a repeat."""
+    """Return essays per second of each way, and the share of the peak that useful tokens reach, one number per repeat."""
     from transformers import pipeline
 
     quiet()

@@ -17,12 +17,12 @@ CHUNK = 4096
 
 
 def memory() -> float:
-    """Return the most memory so far, MiB."""
+    """Return the peak memory so far, MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(repeats: int, count: int) -> dict[str, list[float]]:
-    """Return seconds of both ways for `count` texts, and MiB that the first way added between a tenth and all of it."""
+    """Return seconds of both ways for `count` texts, and the MiB that the first way added between a tenth of the texts and all of them."""
     tokenizer, some = load_tokenizer(plm()), essays(CHUNK)
     found: dict[str, list[float]] = {"the tokenizer alone": [], "data to tokens": [], "memory added, MiB": []}
     with tempfile.TemporaryDirectory() as folder:

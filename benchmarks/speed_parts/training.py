@@ -1,7 +1,7 @@
-"""Full fine-tuning, essays a second: a run of invitro's against ``transformers.Trainer`` with its defaults.
+"""Full fine-tuning, essays per second: invitro against ``transformers.Trainer`` with its defaults.
 
-Both train MiniLM on the same essays, 16 a step, in float32, and pay for reading batches, the step, clipping and the
-optimiser. The first steps, in which memory is found, do not count; validation and checkpoints do not either.
+Both train MiniLM on the same essays, 16 per step, in float32; reading batches, the step, clipping and the optimiser are
+included. The first steps, in which memory is allocated, are left out, and so are validation and checkpoints.
 """
 
 import logging
@@ -39,12 +39,12 @@ class Clock(Callback):
 
     @property
     def rate(self) -> float:
-        """Essays a second after the first steps."""
+        """Essays per second after the first steps."""
         return sum(self.sizes[WARM:]) / (self.at[-1] - self.at[WARM - 1])
 
 
 def ours(steps: int, batching: str = "length", **settings: Any) -> float:
-    """Return essays a second of invitro's own training loop; -1 step is an epoch, which has batches of all lengths."""
+    """Return essays per second of invitro's training loop; -1 steps is an epoch, which has batches of all lengths."""
     quiet()
     clock, material = Clock(), prepared()
     loaded = Loaded(load_regressor(plm(**settings), 4.0), load_tokenizer(plm()))
@@ -60,7 +60,7 @@ def ours(steps: int, batching: str = "length", **settings: Any) -> float:
 
 
 def theirs(steps: int) -> float:
-    """Return essays a second of ``transformers.Trainer``: random batches, padded to their longest."""
+    """Return essays per second of ``transformers.Trainer``: random batches, padded to their longest text."""
     from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     table = prepared().labels.table
@@ -87,7 +87,7 @@ def theirs(steps: int) -> float:
 
 
 def measure(repeats: int, quick: bool) -> dict[str, list[float]]:
-    """Return essays a second of each way, and the share of the peak that useful tokens get, one number a repeat."""
+    """Return essays per second of each way, and the share of the peak that useful tokens reach, one number per repeat."""
     quiet()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     epoch, steps = (6, 6) if quick else (-1, 40)
