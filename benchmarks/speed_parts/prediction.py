@@ -15,7 +15,7 @@ BATCHES = (1, 8, 32, 64)
 
 
 def measure(repeats: int, count: int) -> dict[str, list[float]]:
-    """Return essays per second of each way, and the share of the peak that useful tokens reach, one number per repeat."""
+    """Return essays per second of each way, and useful tokens' share of the peak, one number per repeat."""
     from transformers import pipeline
 
     quiet()

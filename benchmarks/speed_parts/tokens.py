@@ -22,7 +22,7 @@ def memory() -> float:
 
 
 def measure(repeats: int, count: int) -> dict[str, list[float]]:
-    """Return seconds of both ways for `count` texts, and the MiB that the first way added between a tenth of the texts and all of them."""
+    """Return seconds of both ways for `count` texts, and the MiB that the first adds from a tenth of them to all."""
     tokenizer, some = load_tokenizer(plm()), essays(CHUNK)
     found: dict[str, list[float]] = {"the tokenizer alone": [], "data to tokens": [], "memory added, MiB": []}
     with tempfile.TemporaryDirectory() as folder:

@@ -87,7 +87,7 @@ def theirs(steps: int) -> float:
 
 
 def measure(repeats: int, quick: bool) -> dict[str, list[float]]:
-    """Return essays per second of each way, and the share of the peak that useful tokens reach, one number per repeat."""
+    """Return essays per second of each way, and useful tokens' share of the peak, one number per repeat."""
     quiet()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     epoch, steps = (6, 6) if quick else (-1, 40)
