@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # Hydra's plugins that run with today's Optuna and Ray, but pin those of years ago.
 UNPINNED := hydra-optuna-sweeper==1.3.0 hydra-ray-launcher==1.2.2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --doctest-modules tests src/invitro
+PYTEST_VLLM := $(VLLM)/bin/python -m pytest -m vllm tests/engines/test_vllm.py tests/engines/test_vllm_server.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo study-demo test vllm test-vllm bench-vllm bench lint clean
+.PHONY: help install demo study-demo test test-all vllm test-vllm bench-vllm bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,13 +23,17 @@ demo: $(VENV)/.demo ## train MiniLM on simulated data: crowd labels alone, and w
 study-demo: $(VENV)/.demo ## a whole study on simulated data, from its runs to a report to look at
 	$(BIN)/python sweep.py study=demo
 
-test: $(VENV)/.dev ## run all tests that need no GPU and no key
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(VENV)/.dev ## run the quick tests, in less than five minutes
+	$(PYTEST) -m 'not (slow or browser or real or vllm)'
+
+test-all: $(VENV)/.dev $(VLLM)/.ready ## run all tests: launchers, kills, a browser, real weights and essays, vLLM
+	$(PYTEST) -m 'not vllm' --hypothesis-profile=thorough --durations=10
+	$(PYTEST_VLLM) --durations=10
 
 vllm: $(VLLM)/.ready ## make an environment in .venv-vllm in which label.py runs vLLM on a CPU, with SmolLM2's weights
 
 test-vllm: $(VLLM)/.ready ## label with a real model in vLLM, in-process and through its server
-	$(VLLM)/bin/python -m pytest -m vllm tests/engines/test_vllm.py tests/engines/test_vllm_server.py
+	$(PYTEST_VLLM)
 
 bench-vllm: $(VLLM)/.ready ## measure how fast a language model labels, against the usual ways of asking
 	$(VLLM)/bin/python benchmarks/labelling.py

@@ -10,11 +10,18 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from inside import entered
 from support import ROOT, WORDS, small_corpus
 
 # A machine that does other things too is slow for moments; that is no fault of what is tested.
-settings.register_profile("shared machine", deadline=None)
-settings.load_profile("shared machine")
+settings.register_profile("fast", deadline=None, max_examples=20)
+settings.register_profile("thorough", deadline=None)
+settings.load_profile("fast")
+
+# Read when the hub's library is imported: no test asks the hub.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Processes that tests start run this checkout's code too, whichever is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 # A shell has its background processes ignore SIGINT, and what they start inherits that; here some are interrupted.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -78,16 +85,34 @@ def corpus_csv(tmp_path: Path) -> Path:
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def environment(env: dict[str, str] | None) -> dict[str, str]:
+    """Return a user's environment: nothing of W&B or of ours but what `env` says, and no network."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "INVITRO"))}
+    return clean | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | (env or {})
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Return a function that runs an entry point in an empty folder, as a user would: ``run("train.py", "seed=1")``."""
+    """Return a function that runs an entry point in an empty folder, as a user would: ``run("train.py", "seed=1")``.
+
+    It runs in this process. What needs one of its own (launchers, W&B, interruptions) takes `run_apart`.
+    """
+
+    def entry_point(script: str, *overrides: str, env: dict[str, str] | None = None, **options: Any) -> Any:
+        return entered(script, *overrides, folder=tmp_path, env=environment(env))
+
+    return entry_point
+
+
+@pytest.fixture
+def run_apart(tmp_path: Path) -> Run:
+    """Return a function like that of `run`, which starts a process."""
 
     def entry_point(script: str, *overrides: str, env: dict[str, str] | None = None, timeout: int = 300) -> Any:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "INVITRO"))}
         return subprocess.run(
             [sys.executable, str(ROOT / script), *overrides],
             cwd=tmp_path,
-            env=clean | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | (env or {}),
+            env=environment(env),
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -76,7 +76,7 @@ def is_loopback(address: str) -> bool:
 
 
 @pytest.mark.slow
-def test_killed_and_run_again_on_a_cluster(run, tmp_path: Path) -> None:
+def test_killed_and_run_again_on_a_cluster(run, run_apart, tmp_path: Path) -> None:
     whole = run(*LABEL, f"store={tmp_path}/whole.sqlite", "llm.engine.log=whole.jsonl")
     assert whole.returncode == 0, whole.stderr
     questions = asked(noted(tmp_path / "whole.jsonl"))
@@ -125,7 +125,7 @@ def test_killed_and_run_again_on_a_cluster(run, tmp_path: Path) -> None:
     assert "requests were asked again" in out + err
     for noise in ("INFO", "E ray", "Traceback", "RayDeprecationWarning", "authentication"):
         assert noise not in out + err
-    last = run(*LABEL, "cluster=ray", f"store={store}", "llm.engine.log=nothing.jsonl")
+    last = run_apart(*LABEL, "cluster=ray", f"store={store}", "llm.engine.log=nothing.jsonl")
     assert "from 0 requests" in last.stdout, last.stderr
     assert not (tmp_path / "nothing.jsonl").exists()
     assert not psutil.wait_procs(agents, timeout=90)[1]

@@ -12,10 +12,11 @@ from invitro.metrics import measure
 from invitro.models.scoring import load_scorer
 
 
+@pytest.mark.slow
 def test_two_processes_predict_uncertainty_and_select(
-    run, corpus_csv: Path, tiny_deberta: Path, tmp_path: Path
+    run_apart, corpus_csv: Path, tiny_deberta: Path, tmp_path: Path
 ) -> None:
-    done = run(
+    done = run_apart(
         "train.py", "plm=deberta", f"plm.name={tiny_deberta}", "alpha=1.0", "fit.loss=nll", "fit.keep=0.7",
         "fit.select_from=1", "fit.eval_batch_size=5", "trainer=ddp", "hydra.run.dir=two",
         *[one for one in table_overrides(corpus_csv) if not one.startswith("trainer=")],

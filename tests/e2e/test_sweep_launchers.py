@@ -53,12 +53,14 @@ def interval(record: Path) -> tuple[float, float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LOCAL)
-def test_two_jobs_at_a_time(run, tiny: list[str], tmp_path: Path, launcher: str) -> None:
+def test_two_jobs_at_a_time(run_apart, tiny: list[str], tmp_path: Path, launcher: str) -> None:
     if importlib.util.find_spec(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher") is None:
         pytest.skip(f"the launcher {launcher} is not installed")
     settings, environment = LOCAL[launcher]
     environment = environment | {"TMPDIR": str(tmp_path)} if launcher == "joblib" else environment
-    done = run("sweep.py", "study=grid", "seed=0,1", f"hydra/launcher={launcher}", *settings, *tiny, env=environment)
+    done = run_apart(
+        "sweep.py", "study=grid", "seed=0,1", f"hydra/launcher={launcher}", *settings, *tiny, env=environment
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == "study/report/report.html"
     table = read_runs(tmp_path / "study", ()).table
@@ -71,13 +73,13 @@ def test_two_jobs_at_a_time(run, tiny: list[str], tmp_path: Path, launcher: str)
 
 
 @pytest.mark.slow
-def test_slurm_runs_the_job_script_that_submitit_writes(run, tiny: list[str], tmp_path: Path) -> None:
+def test_slurm_runs_the_job_script_that_submitit_writes(run_apart, tiny: list[str], tmp_path: Path) -> None:
     cluster = tmp_path / "cluster"
     cluster.mkdir()
     for name, text in {"sbatch": SBATCH, "srun": SRUN, "sacct": SACCT, "scancel": "#!/bin/bash\n"}.items():
         (cluster / name).write_text(text)
         (cluster / name).chmod(0o755)
-    done = run(
+    done = run_apart(
         "sweep.py", "study=grid", "seed=0,1", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu",
         "hydra.launcher.gres=gpu:1", "hydra.launcher.timeout_min=30", "hydra.launcher.cpus_per_task=4", *tiny,
         env={"PATH": f"{cluster}:{os.environ['PATH']}", "CLUSTER": str(cluster)},
@@ -98,17 +100,17 @@ def test_slurm_runs_the_job_script_that_submitit_writes(run, tiny: list[str], tm
 
 
 @pytest.mark.slow
-def test_optuna_searches_and_goes_on(run, tiny: list[str], tmp_path: Path) -> None:
+def test_optuna_searches_and_goes_on(run_apart, tiny: list[str], tmp_path: Path) -> None:
     if importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
         pytest.skip("hydra-optuna-sweeper is not installed")
     settings = [one for one in tiny if not one.startswith(("plm.lr", "application="))]
-    done = run("sweep.py", "study=hparams", "hydra.sweeper.n_trials=2", "fit.epochs=1", *settings)
+    done = run_apart("sweep.py", "study=hparams", "hydra.sweeper.n_trials=2", "fit.epochs=1", *settings)
     assert done.returncode == 0, done.stderr
     first = read_runs(tmp_path / "study", ("plm.lr", "alpha")).table
     assert len(first) == 2
     assert first["plm.lr"].between(1e-5, 1e-3).all()
     assert first["alpha"].between(2, 6).all()
-    more = run("sweep.py", "study=hparams", "hydra.sweeper.n_trials=3", "fit.epochs=1", *settings)
+    more = run_apart("sweep.py", "study=hparams", "hydra.sweeper.n_trials=3", "fit.epochs=1", *settings)
     assert more.returncode == 0, more.stderr
     assert "1 finished, 0 finished before" in more.stdout
     table = read_runs(tmp_path / "study", ("plm.lr", "alpha")).table
@@ -116,6 +118,6 @@ def test_optuna_searches_and_goes_on(run, tiny: list[str], tmp_path: Path) -> No
     journal = [json.loads(line) for line in (tmp_path / "study" / "trials.log").read_text().splitlines()]
     told = [line["values"][0] for line in journal if line.get("values")]
     assert told == pytest.approx(table["val_ccc"].tolist())  # what is maximised
-    none = run("sweep.py", "study=hparams", "hydra.sweeper.n_trials=3", "fit.epochs=1", *settings)
+    none = run_apart("sweep.py", "study=hparams", "hydra.sweeper.n_trials=3", "fit.epochs=1", *settings)
     assert "train.py -m" not in none.stdout
     assert none.stdout.strip() == "study/report/report.html"

@@ -1,4 +1,4 @@
-"""``train.py`` as a user runs it: in a subprocess, in an empty folder, with an encoder of the real architecture."""
+"""``train.py`` as a user runs it: in an empty folder, with an encoder of the real architecture."""
 
 import json
 import re
@@ -79,8 +79,9 @@ def test_a_job_that_fails_is_recorded_and_the_others_finish(
     assert "Traceback" in (tmp_path / "sweep" / "2" / "error.txt").read_text()
 
 
-def test_two_joblib_workers(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
-    done = run(
+@pytest.mark.slow
+def test_two_joblib_workers(run_apart, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
+    done = run_apart(
         "train.py", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "plm=roberta", f"plm.name={tiny_roberta}",
         "seed=0,1", "save_model=false", *table_overrides(corpus_csv),
     )  # fmt: skip
@@ -106,12 +107,15 @@ def test_default_directories_differ_in_the_same_second(corpus_csv: Path, tiny_ro
     assert len(directories) == 20
 
 
-def test_two_processes_train_one_model(run, corpus_csv: Path, tiny_deberta: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_two_processes_train_one_model(run_apart, corpus_csv: Path, tiny_deberta: Path, tmp_path: Path) -> None:
     common = ["plm=deberta", f"plm.name={tiny_deberta}", "alpha=1.0", "plm.dropout=0", "save_model=false"]
     small = [*common, *table_overrides(corpus_csv), "fit.eval_batch_size=5"]
     small = [one for one in small if not one.startswith("logger=")] + ["logger=csv"]
-    two = run("train.py", *small, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=two")
-    one = run("train.py", *small, "trainer=cpu", "hydra.run.dir=one")
+    two = run_apart(
+        "train.py", *small, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=two"
+    )
+    one = run_apart("train.py", *small, "trainer=cpu", "hydra.run.dir=one")
     assert two.returncode == one.returncode == 0, two.stderr + one.stderr
     assert two.stdout.count("Record: ") == 1
     predictions = {name: pd.read_csv(tmp_path / name / "predictions.csv") for name in ("one", "two")}
@@ -175,11 +179,11 @@ def test_an_unknown_choice_names_the_choices(run) -> None:
         assert choice in done.stderr
 
 
-def test_help_lists_groups_and_examples_and_is_quick(run) -> None:
+def test_help_lists_groups_and_examples_and_is_quick(run, run_apart) -> None:
     import time
 
     started = time.perf_counter()
-    done = run("train.py", "--help")
+    done = run_apart("train.py", "--help")
     assert time.perf_counter() - started < 4  # half a second on an idle machine
     for said in ("application: augmentation, auto, blend, both", "logger: csv, none, tensorboard, wandb"):
         assert said in done.stdout
@@ -240,6 +244,7 @@ def test_a_refused_run_removes_nothing_of_the_user_s(run, corpus_csv: Path, tmp_
     assert (tmp_path / "mine" / "notes.log").read_text() == "keep"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_is_resumed(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     import os
     import signal
@@ -264,7 +269,7 @@ def test_a_run_that_was_killed_is_resumed(run, corpus_csv: Path, tiny_roberta: P
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "here" / "metrics.json").exists()
-    done = run("train.py", *command[:-1], "fit.epochs=61", f"resume={last}")
+    done = run("train.py", *command[:-1], "fit.epochs=12", f"resume={last}")
     assert done.returncode == 0, done.stderr
     steps = pd.read_csv(tmp_path / "here" / "history.csv")["step"]
-    assert steps.tolist() == [3 * (epoch + 1) for epoch in range(61)]
+    assert steps.tolist() == [3 * (epoch + 1) for epoch in range(12)]

@@ -40,9 +40,9 @@ def overrides(csv: Path, plm: Path) -> list[str]:
     return ["train.py", *settings, "plm=roberta", f"plm.name={plm}", "save_model=false"]
 
 
-def test_offline_by_default_and_nothing_leaves(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
+def test_offline_by_default_and_nothing_leaves(run_apart, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     secret = "sk-this-is-a-secret"
-    done = run(*overrides(corpus_csv, tiny_roberta), "alpha=1.0", env={"OPENAI_API_KEY": secret})
+    done = run_apart(*overrides(corpus_csv, tiny_roberta), "alpha=1.0", env={"OPENAI_API_KEY": secret})
     assert done.returncode == 0, done.stderr
     (found,) = offline_runs(tmp_path)
     assert f"wandb sync {tmp_path}" in done.stdout
@@ -63,10 +63,10 @@ def test_offline_by_default_and_nothing_leaves(run, corpus_csv: Path, tiny_rober
 
 
 def test_every_job_of_a_multirun_is_its_own_closed_run(
-    run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path
+    run_apart, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path
 ) -> None:
     settings = [one for one in overrides(corpus_csv, tiny_roberta) if not one.startswith("plm.lr")]
-    done = run(settings[0], "-m", *settings[1:], "plm.lr=1e-3,1e30", "fit.clip=null", "hydra.sweep.dir=sweep")
+    done = run_apart(settings[0], "-m", *settings[1:], "plm.lr=1e-3,1e30", "fit.clip=null", "hydra.sweep.dir=sweep")
     assert done.returncode == 1
     runs = offline_runs(tmp_path)
     assert len({one["run_id"] for one in runs}) == 2
@@ -78,10 +78,10 @@ def test_every_job_of_a_multirun_is_its_own_closed_run(
 
 
 @pytest.mark.slow
-def test_all_launches_of_a_study_are_one_group(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
+def test_all_launches_of_a_study_are_one_group(run_apart, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     settings = ["study=grid", *overrides(corpus_csv, tiny_roberta)[1:], "application=none,both", "resamples=20"]
     for seeds in ("0", "0,1"):
-        done = run("sweep.py", *settings, f"seed={seeds}", "directory=a study", "fit.epochs=1")
+        done = run_apart("sweep.py", *settings, f"seed={seeds}", "directory=a study", "fit.epochs=1")
         assert done.returncode == 0, done.stderr
     found = offline_runs(tmp_path)
     assert {one["run_group"] for one in found} == {"a study"}
@@ -91,9 +91,12 @@ def test_all_launches_of_a_study_are_one_group(run, corpus_csv: Path, tiny_rober
     assert len({(one["config"]["update"]["application"]["name"], one["config"]["update"]["seed"]) for one in runs}) == 4
 
 
-def test_a_server_that_does_not_answer_stops_nothing(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_server_that_does_not_answer_stops_nothing(
+    run_apart, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path
+) -> None:
     env = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
-    done = run(*overrides(corpus_csv, tiny_roberta), "logger.timeout=3", env=env)
+    done = run_apart(*overrides(corpus_csv, tiny_roberta), "logger.timeout=3", env=env)
     assert done.returncode == 0, done.stderr
     assert "W&B did not answer" in done.stdout + done.stderr
     assert len(offline_runs(tmp_path)) == 1

@@ -83,6 +83,7 @@ def kill_the_latest(log: Path, after: int) -> dict[str, int]:
     raise AssertionError(f"{before} requests noted within two minutes")
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed_and_nothing_is_lost_or_doubled(
     cluster: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_doubled(
     assert f"a Ray worker died; {BATCH} requests were asked again" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_process_that_deals_out_batches_is_killed(cluster: None) -> None:
     import psutil
 
@@ -144,6 +146,7 @@ class Deadly(Scripted):
             yield from super().replies([request])
 
 
+@pytest.mark.slow
 def test_what_kills_every_worker_ends_in_an_error(cluster: None) -> None:
     engine = RayData(Deadly(), batch=1, tries=1)
     found = {reply.request.text_id: reply.error for reply in engine.replies(requests(range(8)))}
@@ -151,6 +154,7 @@ def test_what_kills_every_worker_ends_in_an_error(cluster: None) -> None:
     assert found == {f"t{i}": "1 Ray workers died over this batch" if i == 3 else None for i in range(8)}
 
 
+@pytest.mark.slow
 def test_requests_are_taken_as_replies_come_and_calls_follow_each_other(cluster: None) -> None:
     taken = []
 
@@ -170,6 +174,7 @@ def test_requests_are_taken_as_replies_come_and_calls_follow_each_other(cluster:
     assert sorted(again) == [f"k{i}" for i in range(1000, 1040)]
 
 
+@pytest.mark.slow
 def test_a_refusal_in_a_worker_is_the_job_s_and_another_failure_the_requests(cluster: None, tmp_path: Path) -> None:
     refusing = RayData(OpenAICompatible("m", "http://127.0.0.1:9/v1", key_env="NO_SUCH_KEY"), batch=4)
     with pytest.raises(InputError, match="the environment variable NO_SUCH_KEY is not set"):
@@ -184,6 +189,7 @@ def test_a_refusal_in_a_worker_is_the_job_s_and_another_failure_the_requests(clu
     assert all("file" in str(reply.error) and "Error: " in str(reply.error) for reply in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "part"),
     [({"workers": 50}, "cluster.cpus: 50 workers with 1 each need 50, and Ray has 2"),

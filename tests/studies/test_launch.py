@@ -101,6 +101,7 @@ def test_killed_at_random_and_started_again(tmp_path: Path, launcher: tuple[str,
     assert set(table["outcome"]) <= {"finished", "finished before"}
 
 
+@pytest.mark.slow
 def test_a_killed_joblib_worker_costs_its_own_job_only(tmp_path: Path) -> None:
     plan = grid(tmp_path, "1", 4, 1, ("dies=1", "seconds=0.2"), hydra=list(JOBLIB))
     status, output = ended(plan)
@@ -151,6 +152,7 @@ def test_jobs_that_cannot_be_run_are_not_started(tmp_path: Path) -> None:
     assert "quick_job.py -m" not in output  # nothing is left to start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_by_the_user_or_the_cluster(tmp_path: Path, how: signal.Signals) -> None:
     process = started(grid(tmp_path, "1", 9, 1, ("seconds=0.5",), hydra=list(JOBLIB)))
