@@ -16,7 +16,7 @@ from invitro.data.simulator.corpus import Simulator
 from invitro.labels import LabelSource
 from invitro.models import PLM
 from invitro.scales import Item, Scale
-from invitro.training import Prepared, prepare
+from invitro.training.prepare import Prepared, prepare
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SCALE = Scale("batson_empathy", "empathy", (Item("empathy", "empathy"),), 1, 7)

@@ -17,9 +17,9 @@ from speed_parts.material import adamw, forward_flops, peak, plm, prepared
 
 from invitro.models.loading import Loaded, load_regressor, load_tokenizer
 from invitro.models.tokens import tokenise
-from invitro.training import Fit
 from invitro.training.data import TextsDataModule, TokenInputs
 from invitro.training.module import Regressor
+from invitro.training.recipe import Fit
 from invitro.training.run import quiet
 
 WARM = 3

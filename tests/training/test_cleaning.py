@@ -1,24 +1,15 @@
 """Label issues that cleanlab finds, and the training labels without them."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
+from short_runs import material
 from support import small_corpus
 
-from invitro.application import Application
-from invitro.data import DataFolder, Holdout, TableFile
 from invitro.errors import InputError
-from invitro.labels import LabelSource
-from invitro.scales import Item, Scale
-from invitro.training import Prepared, prepare
-from invitro.training.prepare import cleaned, label_issues
+from invitro.training.prepare import Prepared, cleaned, label_issues
 
 pytest.importorskip("cleanlab", reason="the extra cleanlab is not installed")
-
-SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
-COLUMNS: dict[str, str | None] = {"text_id": "id", "text": "essay", "group_id": "author", "crowd_label": "empathy"}
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +17,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """Return labels on which correction and augmentation have both acted."""
     path = tmp_path_factory.mktemp("cleaning") / "essays.csv"
     small_corpus(100, 25).to_csv(path, index=False)
-    reader = TableFile(path=str(path), columns=COLUMNS, split=Holdout(val=0.1, test=0.1))
-    source = LabelSource("gpt", column="gpt")
-    return prepare(reader, SCALE, Application("both", True, True), 1.5, source, "scale_aware", DataFolder())
+    return material(path, alpha=1.5)
 
 
 def wrong_labels(n: int = 200) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -55,9 +44,7 @@ def test_wrong_labels_are_found() -> None:
 
 def test_counts_are_those_of_the_texts_that_stay(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     table = prepared.labels.table
-    monkeypatch.setattr(
-        sys.modules["invitro.training.prepare"], "label_issues", lambda *_: np.arange(len(table)) % 3 == 0
-    )
+    monkeypatch.setattr("invitro.training.prepare.label_issues", lambda *_: np.arange(len(table)) % 3 == 0)
     found = cleaned(prepared, "cleanlab", 0)
     labels = found.labels
     left = table[np.arange(len(table)) % 3 != 0].reset_index(drop=True)

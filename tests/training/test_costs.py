@@ -7,22 +7,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from short_runs import AUGMENTATION, BOTH, CORRECTION, NONE, material, recipe, trained
 from support import small_corpus
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, TableFile, Undivided
+from invitro.data import TableFile, Undivided
 from invitro.labels import LabelSource
 from invitro.labels.answers import Answer, SetInfo, Use, text_hash
 from invitro.labels.store import LabelStore
-from invitro.scales import Item, Scale
-from invitro.training import Prepared, prepare
 from invitro.training.record import device_name, llm_use, processor_seconds
 
-SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
 ITEMS = '{"names": ["warm"], "low": 1, "high": 7, "aggregation": "mean"}'
-COLUMNS: dict[str, str | None] = {"text_id": "id", "text": "essay", "group_id": "author", "crowd_label": "empathy"}
-NONE, CORRECTION = Application("none", False, False), Application("correction", True, False)
-AUGMENTATION, BOTH = Application("augmentation", False, True), Application("both", True, True)
 
 
 def stored(path: Path, corpus: str, frame: pd.DataFrame, cost: float = 0.001, tokens: int = 100) -> str:
@@ -41,11 +36,6 @@ def stored(path: Path, corpus: str, frame: pd.DataFrame, cost: float = 0.001, to
     return str(path)
 
 
-def material(csv: Path, application: Application, source: LabelSource, **more) -> Prepared:
-    reader = TableFile(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2), name="essays")
-    return prepare(reader, SCALE, application, 1.0, source, "scale_aware", DataFolder(), **more)
-
-
 @pytest.mark.parametrize(
     ("application", "training", "pool"), [(CORRECTION, True, False), (AUGMENTATION, False, True), (BOTH, True, True)]
 )
@@ -53,7 +43,7 @@ def test_labels_tokens_and_bill_of_stored_labels(
     corpus_csv: Path, tmp_path: Path, application: Application, training: bool, pool: bool
 ) -> None:
     store = stored(tmp_path / "labels.sqlite", "essays", pd.read_csv(corpus_csv))
-    prepared = material(corpus_csv, application, LabelSource("gpt", model="gpt-4o", store=store))
+    prepared = material(corpus_csv, application, source=LabelSource("gpt", model="gpt-4o", store=store))
     ids = [*(prepared.training["text_id"] if training else []), *(prepared.pool["text_id"] if pool else [])]
     asked = len(ids) + ("t000" in ids)
     found = llm_use(prepared)
@@ -64,7 +54,7 @@ def test_labels_tokens_and_bill_of_stored_labels(
 def test_only_the_part_of_the_pool_that_is_used_counts(corpus_csv: Path, tmp_path: Path) -> None:
     store = stored(tmp_path / "labels.sqlite", "essays", pd.read_csv(corpus_csv))
     half = Application("augmentation", False, True, portion=0.5)
-    prepared = material(corpus_csv, half, LabelSource("gpt", model="gpt-4o", store=store))
+    prepared = material(corpus_csv, half, source=LabelSource("gpt", model="gpt-4o", store=store))
     assert 0 < llm_use(prepared)["labels"] == prepared.labels.augmented < len(prepared.pool)  # type: ignore[operator]
 
 
@@ -76,7 +66,7 @@ def test_a_pool_from_elsewhere_has_its_own_label_set(corpus_csv: Path, tmp_path:
     stored(tmp_path / "labels.sqlite", "more", pool, tokens=1000)
     reader = TableFile(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
     source = LabelSource("gpt", model="gpt-4o", store=store)
-    prepared = material(corpus_csv, Application("both", True, True, pool="more.csv"), source, pool_reader=reader)
+    prepared = material(corpus_csv, Application("both", True, True, pool="more.csv"), source=source, pool_reader=reader)
     found = llm_use(prepared)
     assert found["labels"] == len(prepared.training) + 30
     retried = "t000" in set(prepared.training["text_id"])
@@ -85,13 +75,13 @@ def test_a_pool_from_elsewhere_has_its_own_label_set(corpus_csv: Path, tmp_path:
 
 def test_what_is_unknown_is_not_0_and_what_was_not_used_is(corpus_csv: Path, tmp_path: Path) -> None:
     unknown = {"prompt_tokens": None, "completion_tokens": None, "dollars": None}
-    of_column = material(corpus_csv, CORRECTION, LabelSource("gpt", column="gpt"))
+    of_column = material(corpus_csv, CORRECTION, source=LabelSource("gpt", column="gpt"))
     assert llm_use(of_column) == {"labels": len(of_column.training)} | unknown
     store = stored(tmp_path / "labels.sqlite", "essays", pd.read_csv(corpus_csv), cost=0.0)  # an engine without a price
-    found = llm_use(material(corpus_csv, CORRECTION, LabelSource("gpt", model="gpt-4o", store=store)))
+    found = llm_use(material(corpus_csv, CORRECTION, source=LabelSource("gpt", model="gpt-4o", store=store)))
     assert found["dollars"] is None
     assert found["prompt_tokens"]
-    none = llm_use(material(corpus_csv, NONE, LabelSource("gpt", column="gpt")))
+    none = llm_use(material(corpus_csv, NONE, source=LabelSource("gpt", column="gpt")))
     assert none == {"labels": 0, "prompt_tokens": 0, "completion_tokens": 0, "dollars": 0}
 
 
@@ -105,7 +95,7 @@ def test_an_ensemble_costs_what_its_members_cost(corpus_csv: Path, tmp_path: Pat
             opened.use(set_id, [Use(str(row.id), 0, f"l/{row.id}", text_hash(str(row.essay)))])
             answer = Answer(f"l/{row.id}", 0, "ok", "4", items=(4.0,), score=4.0, prompt_tokens=7, completion_tokens=1)
             opened.put([answer])
-    prepared = material(corpus_csv, CORRECTION, LabelSource("ensemble", members=["gpt", "llama"], store=store))
+    prepared = material(corpus_csv, CORRECTION, source=LabelSource("ensemble", members=["gpt", "llama"], store=store))
     n, retried = len(prepared.training), "t000" in set(prepared.training["text_id"])
     assert llm_use(prepared)["prompt_tokens"] == 100 * (n + retried) + 7 * n
 
@@ -125,9 +115,7 @@ def test_devices_have_names() -> None:
 
 
 def test_a_run_s_record_tells_its_cost(corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
-    from training.test_run import recipe, trained
-
-    prepared = material(corpus_csv, CORRECTION, LabelSource("gpt", column="gpt"))
+    prepared = material(corpus_csv, CORRECTION, source=LabelSource("gpt", column="gpt"))
     trained(prepared, recipe(tiny_roberta, epochs=1), tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     cost = metrics["cost"]

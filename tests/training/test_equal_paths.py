@@ -2,7 +2,6 @@
 seed noise where they are not.
 """
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +9,17 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from short_runs import NONE, material, recipe, trained
 from support import small_corpus
 
-from invitro.application import Application
-from invitro.data import DataFolder, Holdout, TableFile
-from invitro.labels import LabelSource
 from invitro.models import PLM
 from invitro.models.loading import load_regressor, load_tokenizer
-from invitro.scales import Item, Scale
-from invitro.training import Fit, Prepared, prepare
 from invitro.training.data import TextsDataModule, TokenInputs
-from invitro.training.loggers import NoLogger, RunInfo
 from invitro.training.module import Regressor, schedule_of
-from invitro.training.recipe import Place, Recipe, Result
-from invitro.training.run import train
+from invitro.training.prepare import Prepared
+from invitro.training.recipe import Fit
 
-SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
-COLUMNS = {"text_id": "id", "text": "essay", "group_id": "author", "crowd_label": "empathy"}
 LR, EPOCHS, LENGTH = 5e-3, 3, 64
-
-
-def material(csv: Path) -> Prepared:
-    reader = TableFile(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
-    source = LabelSource("gpt", column="gpt")
-    return prepare(reader, SCALE, Application("none", False, False), 1.0, source, "scale_aware", DataFolder())
-
-
-def run(prepared: Prepared, plm: PLM, folder: Path, seed: int = 0, lr: float = LR, **fit: Any) -> Result:
-    """Train as ``train.py`` does: batches by length, fused AdamW, fused attention."""
-    course = {"epochs": EPOCHS, "start_epoch": 0, "patience": None} | fit
-    trainer = partial(L.Trainer, accelerator="cpu", devices=1, enable_progress_bar=False, enable_model_summary=False)
-    how = Recipe(plm, Fit(**course), partial(torch.optim.AdamW, lr=lr, fused=True), trainer, {}, seed)
-    info = RunInfo(folder, "name", {}, None, ())
-    return train(prepared, how, Place(folder, save_model=False), NoLogger(), info)
 
 
 def plain_losses(prepared: Prepared, plm: PLM, fit: Fit) -> list[float]:
@@ -83,7 +60,7 @@ def test_the_same_losses_step_by_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Without dropout, whose random numbers depend on the shapes of what they are drawn for.
-    prepared = material(corpus_csv)
+    prepared = material(corpus_csv, NONE)
     plm = PLM(str(request.getfixturevalue(architecture)), max_length=LENGTH, dropout=0.0)
     losses: list[float] = []
     original = Regressor.training_step
@@ -94,7 +71,7 @@ def test_the_same_losses_step_by_step(
         return found
 
     monkeypatch.setattr(Regressor, "training_step", watched)
-    run(prepared, plm, tmp_path)
+    trained(prepared, recipe(plm, lr=LR, epochs=EPOCHS), tmp_path, save_model=False)
     expected = plain_losses(prepared, plm, Fit(epochs=EPOCHS))
     assert len(losses) >= 6
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
@@ -103,14 +80,14 @@ def test_the_same_losses_step_by_step(
 
 def test_batches_by_length_change_metrics_within_seed_noise(tiny_roberta: Path, tmp_path: Path) -> None:
     small_corpus(400, 100).to_csv(tmp_path / "large.csv", index=False)
-    prepared, plm = material(tmp_path / "large.csv"), PLM(str(tiny_roberta), max_length=LENGTH)
-    found = {
-        batching: [
-            run(prepared, plm, tmp_path / f"{batching}{seed}", seed, epochs=6, batching=batching).metrics["val"]["rmse"]
-            for seed in range(4)
-        ]
-        for batching in ("length", "random")
-    }
+    prepared = material(tmp_path / "large.csv", NONE)
+
+    def rmse(seed: int, batching: str) -> float:
+        how = recipe(tiny_roberta, seed, lr=LR, epochs=6, batching=batching)
+        result = trained(prepared, how, tmp_path / f"{batching}{seed}", save_model=False)
+        return float(result.metrics["val"]["rmse"])
+
+    found = {batching: [rmse(seed, batching) for seed in range(4)] for batching in ("length", "random")}
     by_length, at_random = (np.array(values) for values in found.values())
     noise = np.sqrt(by_length.var(ddof=1) + at_random.var(ddof=1))
     assert noise > 0

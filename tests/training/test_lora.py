@@ -1,53 +1,37 @@
 """Adapters: what is trained, what a checkpoint holds, and that the exported model is an ordinary one."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from short_runs import material, recipe, trained
 from transformers import AutoModelForSequenceClassification
 
-from invitro.application import Application
-from invitro.data import DataFolder, Holdout, TableFile
 from invitro.errors import InputError
-from invitro.labels import LabelSource
 from invitro.models import PLM
 from invitro.models.folder import load_model
 from invitro.models.loading import load_regressor, load_tokenizer
 from invitro.models.lora import add_adapters
 from invitro.models.scoring import score_texts
-from invitro.scales import Item, Scale
-from invitro.training import Fit, Prepared, prepare
-from invitro.training.loggers import NoLogger, RunInfo
-from invitro.training.recipe import Place, Recipe, Result
-from invitro.training.run import fingerprint_of, train
+from invitro.training.prepare import Prepared
+from invitro.training.recipe import Recipe
+from invitro.training.run import fingerprint_of
 
-SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
-COLUMNS = {"text_id": "id", "text": "essay", "group_id": "author", "crowd_label": "empathy"}
 TEXTS = ["the news made me sad", "i do not care about this at all and would rather read something else"]
 
 
 @pytest.fixture
 def prepared(corpus_csv: Path) -> Prepared:
-    reader = TableFile(path=str(corpus_csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
-    source = LabelSource("gpt", column="gpt")
-    return prepare(reader, SCALE, Application("both", True, True), 1.0, source, "scale_aware", DataFolder())
+    return material(corpus_csv)
 
 
-def recipe(plm: Path, train: str = "lora", rank: int = 4, **fit: Any) -> Recipe:
-    course = {"epochs": 3, "start_epoch": 0, "patience": None} | fit
+def adapted(plm: Path, train: str = "lora", rank: int = 4, **fit: Any) -> Recipe:
     encoder = PLM(str(plm), max_length=64, train=train, lora_rank=rank)  # type: ignore[arg-type]
-    trainer = partial(L.Trainer, accelerator="cpu", devices=1, enable_progress_bar=False, enable_model_summary=False)
-    return Recipe(encoder, Fit(**course), partial(torch.optim.AdamW, lr=1e-2), trainer, {}, 3)
-
-
-def run(prepared: Prepared, how: Recipe, folder: Path, **place: Any) -> Result:
-    return train(prepared, how, Place(folder, **place), NoLogger(), RunInfo(folder, "name", {}, None, ()))
+    return recipe(encoder, seed=3, lr=1e-2, **({"epochs": 3} | fit))
 
 
 @pytest.mark.parametrize("architecture", ["tiny_deberta", "tiny_roberta"])
@@ -55,7 +39,7 @@ def test_the_exported_model_is_an_ordinary_one_with_what_was_learnt(
     prepared: Prepared, architecture: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     encoder = request.getfixturevalue(architecture)
-    result = run(prepared, recipe(encoder), tmp_path)
+    result = trained(prepared, adapted(encoder), tmp_path)
     (model, tokenizer), _ = load_model(tmp_path / "model")
     texts = prepared.corpus.table.set_index("text_id")["text"][result.predictions["text_id"]].tolist()
     assert score_texts(model, tokenizer, texts) == pytest.approx(result.predictions["prediction"], abs=1e-5)
@@ -98,19 +82,21 @@ def test_a_checkpoint_holds_what_is_trained_and_is_continued(
         return pd.read_csv(tmp_path / name / "history.csv").drop(columns="seconds")
 
     constant = {"schedule": "constant", "warmup": 0.0}
-    run(prepared, recipe(tiny_deberta, epochs=2, **constant), tmp_path / "a", keep_checkpoints=True, save_model=False)
+    trained(
+        prepared, adapted(tiny_deberta, epochs=2, **constant), tmp_path / "a", keep_checkpoints=True, save_model=False
+    )
     last = tmp_path / "a" / "checkpoints" / "last.ckpt"
     names = torch.load(last, weights_only=True)["state_dict"]
     assert all("lora_" in name or not name.startswith("model.deberta") for name in names)
-    run(prepared, recipe(tiny_deberta, epochs=3, **constant), tmp_path / "b", resume=last, save_model=False)
+    trained(prepared, adapted(tiny_deberta, epochs=3, **constant), tmp_path / "b", resume=last, save_model=False)
     assert rows("b")["step"].tolist() == [3, 6, 9]
     with pytest.raises(InputError, match=r"of another encoder, or of another plm\.train"):
-        run(prepared, recipe(tiny_deberta, "full", epochs=3), tmp_path / "c", resume=last)
+        trained(prepared, adapted(tiny_deberta, "full", epochs=3), tmp_path / "c", resume=last)
 
 
 def test_adapters_count_in_the_fingerprint_where_there_are_some(prepared: Prepared, tiny_deberta: Path) -> None:
     def found(train: str, rank: int) -> str:
-        return fingerprint_of(prepared, recipe(tiny_deberta, train, rank))
+        return fingerprint_of(prepared, adapted(tiny_deberta, train, rank))
 
     assert found("lora", 4) != found("lora", 8)
     assert found("full", 4) == found("full", 8)

@@ -11,8 +11,8 @@ from torch import Tensor
 from invitro.metrics import measure
 from invitro.models.outputs import Distribution, Gaussian, Score
 from invitro.scales import Item, Scale
-from invitro.training import Fit
 from invitro.training.module import ccc_loss, first_bias, label_distribution, loss_of, outputs_of
+from invitro.training.recipe import Fit
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
 X, Y = torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1.0, 4.0, 2.0])

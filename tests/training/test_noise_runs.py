@@ -1,59 +1,28 @@
 """Runs that know about noise, in this process: every loss with its outputs, weights, selection, cleaning, floors."""
 
 import json
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from short_runs import divided, material, recipe, trained
 from support import small_corpus
 
-from invitro.application import Application
-from invitro.data import DataFolder, Holdout, Published, TableFile
 from invitro.errors import InputError
-from invitro.labels import LabelSource
 from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
 from invitro.models.scoring import load_scorer
-from invitro.scales import Item, Scale
-from invitro.training import Fit, Prepared, prepare
 from invitro.training.baseline import ridge
-from invitro.training.loggers import NoLogger, RunInfo
 from invitro.training.module import Regressor
-from invitro.training.recipe import Place, Recipe, Result
-from invitro.training.run import fingerprint_of, train
-
-SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
-COLUMNS: dict[str, str | None] = {"text_id": "id", "text": "essay", "group_id": "author", "crowd_label": "empathy"}
-
-
-def material(csv: Path, **columns: str) -> Prepared:
-    division = Published() if columns else Holdout(val=0.2, test=0.2)
-    reader = TableFile(path=str(csv), columns=COLUMNS | columns, split=division)
-    source = LabelSource("gpt", column="gpt")
-    return prepare(reader, SCALE, Application("both", True, True), 1.0, source, "scale_aware", DataFolder())
+from invitro.training.prepare import Prepared
+from invitro.training.run import fingerprint_of
 
 
 @pytest.fixture
 def prepared(corpus_csv: Path) -> Prepared:
     return material(corpus_csv)
-
-
-def recipe(plm: Any, seed: int = 0, train: str = "full", lr: float = 1e-3, **fit: Any) -> Recipe:
-    course = {"epochs": 2, "start_epoch": 0, "patience": None} | fit
-    trainer = partial(L.Trainer, accelerator="cpu", devices=1, enable_progress_bar=False, enable_model_summary=False)
-    if isinstance(plm, Path):
-        plm = PLM(str(plm), max_length=64, train=train)  # type: ignore[arg-type]
-    return Recipe(plm, Fit(**course), partial(torch.optim.AdamW, lr=lr), trainer, {}, seed)
-
-
-def trained(prepared: Prepared, recipe: Recipe, directory: Path, **place: Any) -> Result:
-    info = RunInfo(directory, "a run", {"seed": recipe.seed}, None, ())
-    return train(prepared, recipe, Place(directory, **place), NoLogger(), info)
 
 
 def weighted(prepared: Prepared, weights: Any) -> Prepared:
@@ -76,8 +45,9 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any]]:
     return seen
 
 
-@pytest.mark.parametrize("mode", ["full", "lora", "head"])
-@pytest.mark.parametrize("loss", ["mae", "nll", "beta_nll", "ldl"])
+@pytest.mark.parametrize(
+    ("loss", "mode"), [("mae", "head"), ("nll", "full"), ("beta_nll", "lora"), ("ldl", "head"), ("ldl", "full")]
+)
 def test_a_run_with_each_loss(prepared: Prepared, tiny_deberta: Path, tmp_path: Path, loss: str, mode: str) -> None:
     result = trained(prepared, recipe(tiny_deberta, train=mode, loss=loss), tmp_path / "run")
     predictions = pd.read_csv(tmp_path / "run" / "predictions.csv")
@@ -177,7 +147,7 @@ def test_selection_learns_from_the_texts_of_smallest_loss(
 def test_cleaning_is_counted_and_recorded(prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cleanlab", reason="the extra cleanlab is not installed")
     wrong = np.arange(len(prepared.labels.table)) % 5 == 0
-    monkeypatch.setattr(sys.modules["invitro.training.prepare"], "label_issues", lambda *_: wrong)
+    monkeypatch.setattr("invitro.training.prepare.label_issues", lambda *_: wrong)
     result = trained(prepared, recipe(TfIdfRidge(), clean="cleanlab"), tmp_path)
     assert result.metrics["train"]["cleaned"] == wrong.sum()
     assert result.metrics["train"]["size"] == (~wrong).sum() == len(pd.read_csv(tmp_path / "labels.csv"))
@@ -226,7 +196,7 @@ def test_a_floor_without_test_texts(corpus_csv: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(corpus_csv)
     frame["where"] = ["train"] * 45 + ["val"] * 15
     frame.to_csv(corpus_csv, index=False)
-    result = trained(material(corpus_csv, split="where"), recipe(TfIdfRidge()), tmp_path / "run")
+    result = trained(material(corpus_csv, reader=divided(corpus_csv, "where")), recipe(TfIdfRidge()), tmp_path / "run")
     assert result.metrics["test"] is None
     assert set(result.predictions["split"]) == {"val"}
 

@@ -6,31 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from short_runs import CORRECTION, NONE, divided, material
 from support import small_corpus
 
 from invitro.application import Application
-from invitro.data import DataFolder, Holdout, Published, TableFile, Undivided
+from invitro.data import TableFile, Undivided
 from invitro.errors import InputError
 from invitro.labels import LabelSource
-from invitro.scales import Item, Scale
-from invitro.training import Prepared, prepare
-
-SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
-COLUMNS: dict[str, str | None] = {"text_id": "id", "text": "essay", "group_id": "author", "crowd_label": "empathy"}
-FROM_COLUMN = LabelSource("gpt", column="gpt")
-
-
-def prepared(csv: Path, **changes: Any) -> Prepared:
-    settings: dict[str, Any] = {
-        "reader": TableFile(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2)),
-        "scale": SCALE,
-        "application": Application("both", True, True),
-        "alpha": 1.0,
-        "source": FROM_COLUMN,
-        "prompt": "scale_aware",
-        "folder": DataFolder(),
-    }
-    return prepare(**(settings | changes))
 
 
 def test_labels_are_joined_by_key_whatever_the_file_s_order(corpus_csv: Path, tmp_path: Path) -> None:
@@ -38,8 +20,8 @@ def test_labels_are_joined_by_key_whatever_the_file_s_order(corpus_csv: Path, tm
     labels = frame[["id", "gpt"]].set_axis(["text_id", "llm_label"], axis=1).sample(frac=1, random_state=1)
     foreign = pd.DataFrame({"text_id": ["x1", "x2"], "llm_label": [1.0, 7.0]})
     pd.concat([foreign, labels.iloc[5:]]).to_csv(tmp_path / "gpt.csv", index=False)
-    by_file = prepared(corpus_csv, source=LabelSource("gpt", labels=str(tmp_path / "gpt.csv")))
-    by_column = prepared(corpus_csv)
+    by_file = material(corpus_csv, source=LabelSource("gpt", labels=str(tmp_path / "gpt.csv")))
+    by_column = material(corpus_csv)
     missing = set(labels["text_id"].iloc[:5])
     one, other = (p.labels.table.set_index("text_id")["llm_label"] for p in (by_file, by_column))
     assert one.drop(missing, errors="ignore").equals(other.drop(missing, errors="ignore"))
@@ -53,14 +35,14 @@ def test_a_table_as_the_pool(corpus_csv: Path, tmp_path: Path) -> None:
     pool.to_csv(tmp_path / "more.csv", index=False)
     reader = TableFile(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
     application = Application("augmentation", False, True, pool="more.csv")
-    found = prepared(corpus_csv, application=application, pool_reader=reader).labels
+    found = material(corpus_csv, application=application, pool_reader=reader).labels
     added = found.table[found.table["origin"] == "llm"]
     assert found.augmented == len(added) == 30
     assert added["text_id"].str.startswith("more:").all()  # the pool's t001 is not the corpus's t001
     expected = pool.set_index("more:" + pool["id"])["gpt"]
     assert (added.set_index("text_id")["label"] == expected[added["text_id"]]).all()
     assert (found.table["origin"] == "crowd").sum() == len(
-        prepared(corpus_csv, application=Application("none", False, False, pool="none")).training
+        material(corpus_csv, application=Application("none", False, False, pool="none")).training
     )
 
 
@@ -69,29 +51,28 @@ def test_a_corpus_s_unlabelled_texts_as_the_pool(corpus_csv: Path) -> None:
     frame["where"] = ["train"] * 30 + ["val"] * 10 + ["test"] * 10 + ["unlabelled"] * 10
     frame.loc[frame["where"] == "unlabelled", "empathy"] = None
     frame.to_csv(corpus_csv, index=False)
-    reader = TableFile(path=str(corpus_csv), columns=COLUMNS | {"split": "where"}, split=Published())
     application = Application("both", True, True, pool="unlabelled")
-    found = prepared(corpus_csv, reader=reader, application=application).labels
+    found = material(corpus_csv, application, reader=divided(corpus_csv, "where")).labels
     assert found.augmented == 10
     assert set(found.table["text_id"]) >= {f"t{i:03d}" for i in range(50, 60)}
 
 
 def test_a_pool_text_that_stands_in_test_is_refused_unless_allowed(corpus_csv: Path, tmp_path: Path) -> None:
-    tested = prepared(corpus_csv).evaluation("test").iloc[0]
+    tested = material(corpus_csv).evaluation("test").iloc[0]
     pd.DataFrame({"id": ["p1"], "essay": [tested["text"] + " "], "gpt": [3.0]}).to_csv(tmp_path / "p.csv", index=False)
     reader = TableFile(str(tmp_path / "p.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="p")
     settings = {"application": Application("both", True, True, pool="p.csv"), "pool_reader": reader}
     with pytest.raises(InputError, match="allow_shared_texts=true") as refused:
-        prepared(corpus_csv, **settings)
+        material(corpus_csv, **settings)
     assert tested["text_id"] in str(refused.value)
     assert "p:p1" in str(refused.value)
-    assert prepared(corpus_csv, **settings, allow_shared_texts=True).labels.augmented == 1
+    assert material(corpus_csv, **settings, allow_shared_texts=True).labels.augmented == 1
 
 
 def test_evaluation_rows_are_the_corpus_s(corpus_csv: Path) -> None:
-    plain = prepared(corpus_csv, application=Application("none", False, False))
-    for application in (Application("correction", True, False), Application("both", True, True)):
-        other = prepared(corpus_csv, application=application, alpha=0.0)
+    plain = material(corpus_csv, application=NONE)
+    for application in (CORRECTION, Application("both", True, True)):
+        other = material(corpus_csv, application=application, alpha=0.0)
         for split in ("val", "test"):
             assert other.evaluation(split).to_csv() == plain.evaluation(split).to_csv()
         assert other.evaluation_fingerprint == plain.evaluation_fingerprint
@@ -99,24 +80,24 @@ def test_evaluation_rows_are_the_corpus_s(corpus_csv: Path) -> None:
 
 def test_none_needs_no_llm_labels(corpus_csv: Path) -> None:
     nobody = LabelSource("nobody")
-    assert prepared(corpus_csv, application=Application("none", False, False), source=nobody).label_sets == ()
+    assert material(corpus_csv, application=NONE, source=nobody).label_sets == ()
     with pytest.raises(InputError, match="No LLM labels by llm=nobody"):
-        prepared(corpus_csv, source=nobody)
+        material(corpus_csv, source=nobody)
 
 
 @pytest.mark.parametrize("alpha", [-1, float("nan"), "x"])
 def test_alpha_is_checked_before_anything_is_read(alpha: object, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="alpha: expected a number from 0 to inf"):
-        prepared(tmp_path / "missing.csv", alpha=alpha)
+        material(tmp_path / "missing.csv", alpha=alpha)
 
 
 def test_a_quantile_instead_of_alpha(corpus_csv: Path) -> None:
-    found = prepared(corpus_csv, application=Application("correction", True, False, pool="none"), alpha_quantile=0.1)
+    found = material(corpus_csv, application=Application("correction", True, False, pool="none"), alpha_quantile=0.1)
     assert found.labels.replaced == int(0.1 * len(found.training))
     assert f"alpha={found.labels.facts['alpha']:g}" in found.description
     assert found.applied["alpha"] == found.labels.facts["alpha"]
     with pytest.raises(InputError, match="alpha_quantile: expected a share of the texts from 0 to 1"):
-        prepared(corpus_csv, alpha_quantile=5)
+        material(corpus_csv, alpha_quantile=5)
 
 
 def test_spreads_are_joined_by_key_and_wanted_ones_refused_where_there_are_none(
@@ -126,12 +107,12 @@ def test_spreads_are_joined_by_key_and_wanted_ones_refused_where_there_are_none(
     labels = frame[["id", "gpt"]].set_axis(["text_id", "llm_label"], axis=1).assign(spread=[0.1, 2.0] * 30)
     labels.sample(frac=1, random_state=2).to_csv(tmp_path / "gpt.csv", index=False)
     sure = Application("sure", True, False, pool="none", max_spread=1.0)
-    found = prepared(corpus_csv, source=LabelSource("gpt", labels=str(tmp_path / "gpt.csv")), application=sure, alpha=0)
+    found = material(corpus_csv, source=LabelSource("gpt", labels=str(tmp_path / "gpt.csv")), application=sure, alpha=0)
     rows = found.labels.table
     sure_ones = rows["text_id"].isin(labels.loc[labels["spread"] < 1, "text_id"])
     assert (rows["origin"] == "llm").equals(sure_ones & (rows["crowd_label"] != rows["llm_label"]))
     with pytest.raises(InputError, match=r"application\.max_spread=1 needs the LLM's spread, which .* has not"):
-        prepared(corpus_csv, application=sure)
+        material(corpus_csv, application=sure)
 
 
 def test_a_calibrated_pool_from_elsewhere_uses_the_corpus_s_own_labels(corpus_csv: Path, tmp_path: Path) -> None:
@@ -140,7 +121,7 @@ def test_a_calibrated_pool_from_elsewhere_uses_the_corpus_s_own_labels(corpus_cs
     pool.to_csv(tmp_path / "more.csv", index=False)
     reader = TableFile(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
     how = Application("augmentation", False, True, pool="more.csv", calibration="moment")
-    table = prepared(corpus_csv, application=how, pool_reader=reader).labels.table
+    table = material(corpus_csv, application=how, pool_reader=reader).labels.table
     added = table["origin"] == "llm"
     assert added.sum() == 30
     crowd, llm = table.loc[~added, "crowd_label"], table.loc[~added, "llm_label"]
@@ -151,17 +132,17 @@ def test_a_calibrated_pool_from_elsewhere_uses_the_corpus_s_own_labels(corpus_cs
 
 def test_auto_is_resolved_before_training_and_told(corpus_csv: Path) -> None:
     small_corpus(200, authors=50).to_csv(corpus_csv, index=False)
-    found = prepared(corpus_csv, application=Application("auto", True, False, pool="none", policy="auto"))
+    found = material(corpus_csv, application=Application("auto", True, False, pool="none", policy="auto"))
     assert found.choice is not None
     assert found.application == found.choice.application
     assert found.application.policy != "auto"
     assert "chosen by cross-validation: policy=" in found.description
     assert found.applied["name"] == "auto"
     assert found.applied["policy"] in {"none", "replace", "drop", "blend", "precision", "weight"}
-    plain = prepared(corpus_csv, application=Application("none", False, False, pool="none"))
+    plain = material(corpus_csv, application=Application("none", False, False, pool="none"))
     assert found.evaluation_fingerprint == plain.evaluation_fingerprint
     with pytest.raises(InputError, match="application=auto chooses alpha itself"):
-        prepared(corpus_csv, application=Application("auto", True, False, policy="auto"), alpha_quantile=0.1)
+        material(corpus_csv, application=Application("auto", True, False, policy="auto"), alpha_quantile=0.1)
 
 
 @pytest.mark.parametrize(
@@ -174,4 +155,4 @@ def test_auto_is_resolved_before_training_and_told(corpus_csv: Path) -> None:
     ],
 )
 def test_what_was_done_is_told(corpus_csv: Path, settings: dict[str, Any], told: str) -> None:
-    assert told in prepared(corpus_csv, application=Application("x", True, False, **settings)).description
+    assert told in material(corpus_csv, application=Application("x", True, False, **settings)).description

@@ -3,8 +3,7 @@
 import pytest
 
 from invitro.errors import InputError
-from invitro.training import Fit
-from invitro.training.recipe import seed_problem
+from invitro.training.recipe import Fit, seed_problem
 
 
 @pytest.mark.parametrize(

@@ -4,28 +4,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from short_runs import SCALE, material
 
-from invitro.application import Application
-from invitro.data import DEMOGRAPHICS, DataFolder, Holdout, Reader, TableFile
+from invitro.data import DEMOGRAPHICS, Holdout
 from invitro.data.simulator.corpus import Simulator
 from invitro.labels import LabelSource
-from invitro.scales import Item, Scale
-from invitro.training import prepare
 from invitro.training.results import labels_of
 
-SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
-COLUMNS = {"text_id": "id", "text": "essay", "group_id": "author", "crowd_label": "empathy"}
 
-
-def labels(reader: Reader, column: str) -> pd.DataFrame:
-    source = LabelSource("some", column=column)
-    application = Application("both", True, True)
-    return labels_of(prepare(reader, SCALE, application, 1.0, source, "scale_aware", DataFolder()))
-
-
-def test_labels_tell_of_their_authors() -> None:
+def test_labels_tell_of_their_authors(corpus_csv: Path) -> None:
     reader = Simulator(Holdout(), texts=120)
-    rows = labels(reader, "llm_label")
+    rows = labels_of(material(corpus_csv, reader=reader, source=LabelSource("some", column="llm_label")))
     corpus = reader.read(SCALE).table.set_index("text_id")
     assert list(rows.columns[-6:]) == ["group_id", *DEMOGRAPHICS]
     assert {"crowd", "llm"} == set(rows["origin"])
@@ -34,7 +23,7 @@ def test_labels_tell_of_their_authors() -> None:
 
 
 def test_a_corpus_without_demographics_has_the_columns_that_it_had(corpus_csv: Path) -> None:
-    rows = labels(TableFile(path=str(corpus_csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2)), "gpt")
+    rows = labels_of(material(corpus_csv))
     assert list(rows) == ["text_id", "crowd_label", "llm_label", "label", "origin", "weight"]
 
 
@@ -42,5 +31,5 @@ def test_a_corpus_without_demographics_has_the_columns_that_it_had(corpus_csv: P
 def test_only_what_is_known_is_carried(corpus_csv: Path, missing: str) -> None:
     table = pd.read_csv(corpus_csv).assign(age=30, **{missing: None})
     table.to_csv(corpus_csv, index=False)
-    rows = labels(TableFile(path=str(corpus_csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2)), "gpt")
+    rows = labels_of(material(corpus_csv))
     assert list(rows.columns[-2:]) == ["group_id", "age"]

@@ -6,64 +6,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from short_runs import BOTH, CORRECTION, NONE, divided, material, recipe, trained
 from support import small_corpus
 
-from invitro.application import Application
-from invitro.data import DataFolder, Holdout, Published, TableFile
 from invitro.errors import InputError
-from invitro.labels import LabelSource
 from invitro.metrics import ConstantPredictionsWarning, measure
 from invitro.models import PLM
 from invitro.models.folder import load_model
 from invitro.models.scoring import score_texts
-from invitro.scales import Item, Scale
-from invitro.training import Fit, Prepared, prepare
 from invitro.training.data import EvaluationBatches, Texts, TrainingBatches
-from invitro.training.loggers import NoLogger, RunInfo
+from invitro.training.loggers import CSV
 from invitro.training.module import Regressor
 from invitro.training.multirun import comparison, jobs, write_job
-from invitro.training.recipe import Place, Recipe, Result
+from invitro.training.prepare import Prepared
+from invitro.training.recipe import Fit
 from invitro.training.record import claim, failure_directory, finished_run, settle, write_failure
 from invitro.training.results import TrainingError, summary
-from invitro.training.run import check_resume, fingerprint_of, train
-
-SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
-BOTH = Application("both", True, True)
-COLUMNS = {"text_id": "id", "text": "essay", "group_id": "author", "crowd_label": "empathy"}
+from invitro.training.run import check_resume, fingerprint_of
 
 
 @pytest.fixture
 def prepared(corpus_csv: Path) -> Prepared:
-    return material(corpus_csv, BOTH, 1.0)
-
-
-def material(csv: Path, application: Application, alpha: float) -> Prepared:
-    reader = TableFile(path=str(csv), columns=COLUMNS, split=Holdout(val=0.2, test=0.2))
-    source = LabelSource("gpt", column="gpt")
-    return prepare(reader, SCALE, application, alpha, source, "scale_aware", DataFolder())
-
-
-def recipe(plm: Path, seed: int = 0, train: str = "full", lr: float = 1e-3, **fit: Any) -> Recipe:
-    course = {"epochs": 2, "start_epoch": 0, "patience": None} | fit
-    trainer = partial(L.Trainer, accelerator="cpu", devices=1, enable_progress_bar=False, enable_model_summary=False)
-    return Recipe(
-        PLM(str(plm), max_length=64, train=train),  # type: ignore[arg-type]
-        Fit(**course),
-        partial(torch.optim.AdamW, lr=lr),
-        trainer,
-        {},
-        seed,
-    )
-
-
-def trained(prepared: Prepared, recipe: Recipe, directory: Path, **place: Any) -> Result:
-    info = RunInfo(directory, "a run", {"seed": recipe.seed}, None, ())
-    return train(prepared, recipe, Place(directory, **place), NoLogger(), info)
+    return material(corpus_csv)
 
 
 def test_the_record(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> None:
@@ -115,8 +83,8 @@ def test_one_seed_gives_identical_predictions_and_another_does_not(
 
 
 def test_infinite_alpha_is_none_to_the_last_digit(corpus_csv: Path, tiny_deberta: Path, tmp_path: Path) -> None:
-    none = material(corpus_csv, Application("none", False, False), 4.0)
-    inf = material(corpus_csv, Application("correction", True, False), float("inf"))
+    none = material(corpus_csv, NONE, 4.0)
+    inf = material(corpus_csv, CORRECTION, float("inf"))
     how = recipe(tiny_deberta)
     assert fingerprint_of(none, how) == fingerprint_of(inf, how)
     one, other = trained(none, how, tmp_path / "none"), trained(inf, how, tmp_path / "inf")
@@ -141,6 +109,16 @@ def test_head_mode_leaves_the_encoder_as_it_was(prepared: Prepared, tiny_deberta
     after = model.base_model.state_dict()
     for name, weight in before.items():
         torch.testing.assert_close(after[name], weight, rtol=0, atol=0)
+
+
+def test_a_head_s_curves_reach_the_logger_while_it_learns_from_a_part(
+    prepared: Prepared, tiny_deberta: Path, tmp_path: Path
+) -> None:
+    how = recipe(tiny_deberta, train="head", epochs=3, keep=0.5, select_from=1)
+    trained(prepared, how, tmp_path, CSV(), save_model=False)
+    curves, history = pd.read_csv(tmp_path / "logs/metrics.csv"), pd.read_csv(tmp_path / "history.csv")
+    for column in ("train_loss", "val_ccc", "val_pcc", "val_rmse", "val_loss"):
+        np.testing.assert_allclose(curves[column].dropna(), history[column], rtol=1e-5)
 
 
 def module_of(plm: Path, **fit: Any) -> Regressor:
@@ -183,8 +161,7 @@ def test_dropout_is_on_in_training_and_off_in_the_frozen_encoder(
 
     monkeypatch.setattr(Regressor, "training_step", watched)
     for mode in ("full", "head"):
-        how = recipe(tiny_deberta, train=mode, loop="lightning")
-        trained(prepared, how, tmp_path / mode, save_model=False)
+        trained(prepared, recipe(tiny_deberta, train=mode), tmp_path / mode, save_model=False)
     assert modes == {False: {True}, True: {False}}
 
 
@@ -352,9 +329,7 @@ def test_a_corpus_without_test_texts_is_trained(
     frame = pd.read_csv(corpus_csv)
     frame["where"] = ["train"] * 45 + ["val"] * 15
     frame.to_csv(corpus_csv, index=False)
-    reader = TableFile(path=str(corpus_csv), columns=COLUMNS | {"split": "where"}, split=Published())
-    source = LabelSource("gpt", column="gpt")
-    only_val = prepare(reader, SCALE, BOTH, 1.0, source, "scale_aware", DataFolder())
+    only_val = material(corpus_csv, reader=divided(corpus_csv, "where"))
     result = trained(only_val, recipe(tiny_roberta, train=mode), tmp_path / "run")
     assert result.metrics["test"] is None
     assert set(result.predictions["split"]) == {"val"}

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from invitro.training import Fit
 from invitro.training.callbacks import SmallLossSelection, kept_of, small_loss_factor
+from invitro.training.recipe import Fit
 
 
 def test_the_smallest_losses_are_kept_with_steps_as_large_as_before() -> None:

@@ -15,7 +15,7 @@ from invitro.errors import InputError, not_boolean, refuse_if_any
 if TYPE_CHECKING:
     from invitro.application import Application
     from invitro.data import Reader
-    from invitro.training import Prepared
+    from invitro.training.prepare import Prepared
 
 BOOLEANS = ("force", "save_model", "keep_checkpoints", "allow_shared_texts", "fail_fast")
 
@@ -127,7 +127,7 @@ def _meaningless_for_floors(cfg: DictConfig, distributed: bool) -> Iterator[str]
 
 def prepared_for(cfg: DictConfig, settings: Mapping[str, Any]) -> "Prepared":
     """Read the corpus and the LLM labels, and make the training labels; loads no model and no PyTorch."""
-    from invitro.training import prepare
+    from invitro.training.prepare import prepare
 
     return prepare(
         reader=settings["data"],

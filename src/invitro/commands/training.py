@@ -17,7 +17,7 @@ from invitro.errors import InputError
 
 if TYPE_CHECKING:
     from invitro.data import Reader
-    from invitro.training import Prepared
+    from invitro.training.prepare import Prepared
     from invitro.training.recipe import Recipe
 
 log = logging.getLogger(__name__)

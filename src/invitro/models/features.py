@@ -87,7 +87,6 @@ class FeatureCache:
         model: a regressor whose encoder is frozen and whose device is used.
         tokenizer: its tokenizer.
         pooling: ``first`` token, or ``mean`` of all.
-        key: `encoder_key` of model and tokenizer where it is known.
     """
 
     def __init__(
@@ -96,11 +95,10 @@ class FeatureCache:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         pooling: str = "first",
-        key: str | None = None,
     ) -> None:
         self.model, self.tokenizer, self.pooling = model, tokenizer, pooling
         suffix = "" if pooling == "first" else f"-{pooling}"
-        self.folder = folder / f"{key or encoder_key(model, tokenizer)}{suffix}" if folder is not None else None
+        self.folder = folder / f"{encoder_key(model, tokenizer)}{suffix}" if folder is not None else None
 
     def features(self, texts: Sequence[str], batch_size: int = 32) -> Tensor:
         """Return features of shape (texts, hidden), float32, on the CPU."""

@@ -65,21 +65,20 @@ def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
         return tokenizer
 
 
-def load_regressor(plm: PLM, bias: float | Sequence[float], missing: set[str] | None = None) -> PreTrainedModel:
+def load_regressor(plm: PLM, bias: float | Sequence[float]) -> PreTrainedModel:
     """Load the encoder with Transformers' own head on the first token, in float32.
 
     Args:
         plm: which encoder.
         bias: where the bias of each output starts, one number an output. With the mean training label, training starts
             from the prediction "everybody is average" and not from 0.
-        missing: is told the names of the parameters that the checkpoint lacks, which are drawn.
     """
     first = [bias] if isinstance(bias, (int, float)) else list(bias)
     with _explained(plm):
         config = check_available(plm)
         config.num_labels, config.problem_type = len(first), "regression"
         _set_dropout(config, plm)
-        model = _from_safetensors(plm, config, missing)
+        model = _from_safetensors(plm, config)
     set_bias(plm, model, first)
     return model
 
@@ -114,20 +113,17 @@ def output_layer(model: nn.Module) -> nn.Linear:
     return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
 
 
-def _from_safetensors(plm: PLM, config: PreTrainedConfig, missing: set[str] | None = None) -> PreTrainedModel:
+def _from_safetensors(plm: PLM, config: PreTrainedConfig) -> PreTrainedModel:
     """Load safetensors; where an old checkpoint has none, its tensors alone are read (no pickled code runs)."""
     options = {"config": config, "revision": _revision(plm), "dtype": torch.float32, "trust_remote_code": False}
-    options["output_loading_info"] = True
     model: PreTrainedModel
     try:
-        model, found = AutoModelForSequenceClassification.from_pretrained(plm.source, use_safetensors=True, **options)
+        model = AutoModelForSequenceClassification.from_pretrained(plm.source, use_safetensors=True, **options)
     except OSError:
         log.warning("%s has no safetensors; its older weight file is read, tensors only", plm.name)
-        model, found = AutoModelForSequenceClassification.from_pretrained(
+        model = AutoModelForSequenceClassification.from_pretrained(
             plm.source, use_safetensors=False, weights_only=True, **options
         )
-    if missing is not None:
-        missing.update(found["missing_keys"])
     return model
 
 

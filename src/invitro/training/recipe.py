@@ -50,8 +50,6 @@ class Fit:
         keep: share of the training texts that are learnt from, those of smallest loss, in (0, 1]; 1 is all.
         select_from: the epoch in which that begins (the first is 0); before it, all texts are learnt from.
         clean: ``cleanlab`` leaves out texts whose labels that library finds wrong, before training.
-        loop: ``auto`` trains a head on the CPU without Lightning's loop, several times as fast and with the same
-            numbers; ``lightning`` never does.
 
     Raises:
         InputError: naming every setting that is out of range or contradicts another.
@@ -76,7 +74,6 @@ class Fit:
     keep: float = 1.0
     select_from: int = 2
     clean: Literal["none", "cleanlab"] = "none"
-    loop: Literal["auto", "lightning"] = "auto"
 
     def __post_init__(self) -> None:
         problems = []
@@ -90,7 +87,6 @@ class Fit:
             "schedule": ("linear", "constant"),
             "checkpoint": ("best", "last"),
             "clean": CLEANINGS,
-            "loop": ("auto", "lightning"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -147,7 +143,6 @@ class Fit:
             "keep": self.keep < 1,
             "select_from": self.keep < 1,
             "clean": self.clean != "none",
-            "loop": False,
         }
         return {name: value for name, value in asdict(self).items() if used.get(name, True)}
 

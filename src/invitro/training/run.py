@@ -18,14 +18,12 @@ from invitro.errors import InputError
 from invitro.models import PLM
 from invitro.models.features import FeatureCache, check_head
 from invitro.models.folder import save_model
-from invitro.models.frozen import load_frozen
 from invitro.models.loading import Loaded, check_available, load_regressor, load_tokenizer
 from invitro.models.lora import add_adapters
 from invitro.training import record
 from invitro.training.baseline import fitted
 from invitro.training.callbacks import History, PatientStopping, SmallLossSelection, kept_of
 from invitro.training.data import FeatureInputs, TextsDataModule, TokenInputs, mean_one
-from invitro.training.heads import train_head, why_lightning
 from invitro.training.loggers import LoggerChoice, RunInfo
 from invitro.training.module import Regressor, first_bias, outputs_of
 from invitro.training.prepare import Prepared, cleaned
@@ -71,10 +69,10 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
     counts = {"cleaned": before - len(prepared.labels.table)} if recipe.fit.clean != "none" else {}
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     floor = None if isinstance(recipe.plm, PLM) else recipe.plm
-    loaded = None if floor is not None else _load(prepared, recipe, place)
+    loaded = None if floor is not None else _load(prepared, recipe)
     with logger.open(info) as opened:
         if loaded is not None:
-            trained = _fine_tuned(prepared, recipe, place, *loaded, opened.logger)
+            trained = _fine_tuned(prepared, recipe, place, loaded, opened.logger)
         elif floor is not None:
             trained = fitted(prepared, floor, recipe, place)
         seconds = time.perf_counter() - started
@@ -115,49 +113,34 @@ def check_resume(checkpoint: Path, fit: Fit) -> None:
         raise InputError(f"resume={checkpoint}: has {epoch + 1} epochs already; set fit.epochs above that")
 
 
-def _load(prepared: Prepared, recipe: Recipe, place: Place) -> tuple[Loaded, str | None]:
-    """Load encoder and tokenizer, and tell the key of the encoder's features where it is known already."""
+def _load(prepared: Prepared, recipe: Recipe) -> Loaded:
+    """Load encoder and tokenizer."""
     assert isinstance(recipe.plm, PLM)
     check_available(recipe.plm)
     table, outputs = prepared.labels.table, outputs_of(recipe.fit, prepared.scale)
     bias = first_bias(recipe.fit, outputs, table["label"].to_numpy(dtype="float64"), mean_one(table))
-    if recipe.plm.train == "head" and why_lightning(recipe, place) is None:
-        return load_frozen(recipe.plm, bias)
     loaded = Loaded(load_regressor(recipe.plm, bias), load_tokenizer(recipe.plm))
     if recipe.plm.train == "head":
         check_head(*loaded)
-    return loaded, None
+    return loaded
 
 
-def _fine_tuned(
-    prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, key: str | None, logger: Any
-) -> Trained:
+def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, logger: Any) -> Trained:
     """Fine-tune an encoder, all of it or its head."""
     assert isinstance(recipe.plm, PLM)
-    head_only = recipe.plm.train == "head"
     adapters = add_adapters(loaded.model, recipe.plm) if recipe.plm.train == "lora" else None
-    reason = why_lightning(recipe, place) if head_only else None
-    trainer, history = None, History(place.directory / "history.csv")
-    if reason is not None:
-        log.info("head: trained by Lightning's loop, which is slower, because of %s", reason)
-    if not head_only or reason is not None:
-        trainer = _trainer(prepared, recipe, place, logger, history)
-    module, data = _assemble(prepared, recipe, place, loaded, key, trainer)
-    if trainer is None:
-        rows = train_head(module, data, place, logger)
-    else:
-        trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
-        _take_best(recipe, trainer, module)
-        trainer.test(module, data, verbose=False)
-        rows = history.rows
+    history = History(place.directory / "history.csv")
+    trainer = _trainer(prepared, recipe, place, logger, history)
+    module, data = _assemble(prepared, recipe, place, loaded, trainer)
+    trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
+    _take_best(recipe, trainer, module)
+    trainer.test(module, data, verbose=False)
     if adapters is not None:
         adapters.merge_and_unload()
-    counts = {"truncated": data.truncated, "epochs": len(rows)}
+    counts = {"truncated": data.truncated, "epochs": len(history.rows)}
     if recipe.fit.keep < 1:
         counts["kept"] = kept_of(recipe.fit, len(prepared.labels.table))
     save = partial(save_model, loaded=loaded, scale=prepared.scale, outputs=module.outputs)
-    if trainer is None:
-        return Trained(module.predicted, save, counts)
     return Trained(module.predicted, save, counts, trainer.is_global_zero, device_name(trainer.strategy.root_device))
 
 
@@ -191,16 +174,15 @@ def _trainer(prepared: Prepared, recipe: Recipe, place: Place, logger: Any, hist
 
 
 def _assemble(
-    prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, key: str | None, trainer: L.Trainer | None
+    prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, trainer: L.Trainer
 ) -> tuple[Regressor, TextsDataModule]:
     """Put module and data together."""
     assert isinstance(recipe.plm, PLM)
     fit, outputs = recipe.fit, outputs_of(recipe.fit, prepared.scale)
     if recipe.plm.train == "head":
-        if trainer is not None:
-            # Features are computed before Lightning moves the model to its device.
-            loaded.model.to(trainer.strategy.root_device)  # type: ignore[arg-type]  # typed as what it wraps
-        inputs: Any = FeatureInputs(FeatureCache(place.cache, *loaded, key=key))
+        # Features are computed before Lightning moves the model to its device.
+        loaded.model.to(trainer.strategy.root_device)  # type: ignore[arg-type]  # typed as what it wraps
+        inputs: Any = FeatureInputs(FeatureCache(place.cache, *loaded))
     else:
         inputs = TokenInputs(loaded.tokenizer)
     module = Regressor(loaded.model, fit, recipe.optimizer, recipe.plm.train, outputs)
