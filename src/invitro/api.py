@@ -23,7 +23,6 @@ from invitro.values import (
     TrainedRun,
     labels_in,
     ratings_in,
-    scale_in,
     texts_in,
 )
 
@@ -369,8 +368,8 @@ def load(folder: str | Path, *, device: str = "auto") -> Model:
     place = Path(folder)
     if not (place / "scale.json").is_file() and (place / "model" / "scale.json").is_file():
         place = place / "model"
-    scorer, meaning, _ = load_scorer(place, device_of(device))
-    return Model(place, scale_in(meaning["scale"]), scorer)
+    scorer = load_scorer(place, device_of(device))
+    return Model(place, scorer.scale, scorer)
 
 
 def study(name: str, *, overrides: Sequence[str] = ()) -> StudyResult:

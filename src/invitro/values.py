@@ -11,7 +11,7 @@ import pandas as pd
 
 from invitro.arrays import Bools, Floats
 from invitro.errors import InputError, refuse_if_any
-from invitro.scales import Item, Scale
+from invitro.scales import Scale
 from invitro.stats.agreement import Agreement
 from invitro.stats.bootstrap import Estimate
 
@@ -167,11 +167,6 @@ class StudyResult:
     results: pd.DataFrame = field(repr=False)
     differences: pd.DataFrame = field(repr=False)
     failed: int
-
-
-def scale_in(meaning: Mapping[str, Any]) -> Scale:
-    """Return the scale that a model's ``scale.json`` holds."""
-    return Scale(**{**meaning, "items": tuple(Item(**item) for item in meaning["items"])})
 
 
 def texts_in(texts: Texts) -> "pd.Series[str]":

@@ -24,7 +24,7 @@ def test_two_processes_predict_uncertainty_and_select(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = pd.read_csv(tmp_path / "two" / "predictions.csv")
-    scorer, _, _ = load_scorer(tmp_path / "two" / "model")
+    scorer = load_scorer(tmp_path / "two" / "model")
     texts = pd.read_csv(corpus_csv).set_index("id")["essay"][found["text_id"]].tolist()
     expected = scorer.score(texts)
     assert found["prediction"].to_numpy() == pytest.approx(expected.score, abs=1e-4)

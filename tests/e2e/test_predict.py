@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.pipeline import make_pipeline
 
 from invitro.errors import InputError
 from invitro.models import PLM, TfIdfRidge
-from invitro.models.folder import CardFacts, load_model, save_model, write_folder
-from invitro.models.linear import EmbeddingModel, TfIdfModel
+from invitro.models.folder import CardFacts, save_model
+from invitro.models.linear import Embeddings, fitted_tfidf, ridge_of, save_linear
 from invitro.models.loading import Loaded, load_regressor, load_tokenizer
 from invitro.models.outputs import Distribution, Gaussian
-from invitro.models.scoring import Prediction, load_scorer, predict, score_texts
+from invitro.models.scoring import Prediction, load_scorer, predict
 from invitro.models.submission import read_submission
 from invitro.scales import Item, Scale
 
@@ -58,8 +59,7 @@ def test_same_rows_same_order_one_column_more(model: Path, tmp_path: Path, suffi
     found = read(target)
     assert list(found.columns) == ["id", "text", "empathy"]
     assert found["id"].tolist() == [row["id"] for row in rows]
-    (loaded, tokenizer), _ = load_model(model)
-    expected = score_texts(loaded, tokenizer, TEXTS)
+    expected = load_scorer(model).score(TEXTS).score
     for index, score in enumerate(found["empathy"]):
         if TEXTS[index % 6].strip():
             assert score == pytest.approx(expected[index % 6], abs=1e-5)
@@ -79,11 +79,11 @@ def folder_of(kind: str, folder: Path, tiny_roberta: Path) -> Path:
         save_model(folder, facts, Loaded(load_regressor(plm, bias), load_tokenizer(plm)), SCALE, outputs)
         return folder
     if kind == "tfidf":
-        counting = TfIdfModel.of_texts([*TEXTS, *TEXTS], TfIdfRidge())
-        model = counting.with_coefficients(np.linspace(-1, 1, len(counting.vocabulary)), 4.0)
+        features = fitted_tfidf([*TEXTS, *TEXTS], TfIdfRidge())
+        size = len(features.vocabulary_)
     else:
-        model = EmbeddingModel(load_regressor(plm, 0.0), load_tokenizer(plm), "mean", np.linspace(-1, 1, 32), 4.0)
-    write_folder(folder, model.write, model.meaning, SCALE, "a card")
+        features, size = Embeddings(load_regressor(plm, 0.0), load_tokenizer(plm), "mean"), 32
+    save_linear(folder, facts, make_pipeline(features, ridge_of(np.linspace(-1, 1, size), 4.0)), SCALE)
     return folder
 
 
@@ -96,8 +96,7 @@ def test_every_kind_of_model_scores(kind: str, tiny_roberta: Path, tmp_path: Pat
     has_sd = kind in ("gaussian", "distribution")
     assert list(found.columns) == ["id", "text", "empathy", *(["empathy_sd"] if has_sd else [])]
     filled = [index for index, text in enumerate(TEXTS) if text.strip()]
-    scorer, _, _ = load_scorer(folder)
-    expected = scorer.score([TEXTS[index] for index in filled])
+    expected = load_scorer(folder).score([TEXTS[index] for index in filled])
     assert found["empathy"][filled].tolist() == pytest.approx(expected.score.clip(1, 7), abs=1e-5)
     assert found["empathy"].isna().sum() == 2
     if has_sd:
@@ -195,7 +194,7 @@ def test_a_submission(run, model: Path, tiny_roberta: Path, tmp_path: Path) -> N
     assert "WARNING" not in done.stderr
     found = read_submission(tmp_path / "predictions.zip", 9)
     for column, folder in enumerate((model, other)):
-        assert found[:, column] == pytest.approx(load_scorer(folder)[0].score(texts).score, abs=1e-5)
+        assert found[:, column] == pytest.approx(load_scorer(folder).score(texts).score, abs=1e-5)
 
     command.append("force=true")
     flagged = run(*command, f"distress_model={other}", "missing=constant", env={"INVITRO_DATA_DIR": str(tmp_path)})

@@ -1,4 +1,4 @@
-"""Linear models: their features, their files, and the settings of the baselines."""
+"""Linear models: their features, their fit, their files, and the settings of the baselines."""
 
 import json
 from pathlib import Path
@@ -6,65 +6,137 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
+from sklearn.pipeline import make_pipeline
+from support import small_corpus
 
 from invitro.errors import InputError
+from invitro.metrics import measure
 from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
 from invitro.models.features import FeatureCache
-from invitro.models.linear import EmbeddingModel, TfIdfModel, read_linear
+from invitro.models.folder import CardFacts, read_meaning
+from invitro.models.linear import (
+    Embeddings,
+    fitted_ridge,
+    fitted_tfidf,
+    load_linear,
+    ridge_of,
+    save_linear,
+    scores_of,
+)
 from invitro.models.loading import load_regressor, load_tokenizer
+from invitro.scales import Item, Scale
 
 TEXTS = ["I cried", "I cried and cried", "news"]
 CPU = torch.device("cpu")
+SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
+FACTS = CardFacts("", "", "corpus", "terms", "", "", {})
 
 
 def test_tf_idf_by_hand() -> None:
-    model = TfIdfModel.of_texts(TEXTS, TfIdfRidge(ngrams=2, min_texts=2))
-    assert model.vocabulary == ("cried", "i", "i cried")  # words of one letter count; one text is not enough
+    counter = fitted_tfidf(TEXTS, TfIdfRidge(ngrams=2, min_texts=2))
+    # Words of one letter count; one text is not enough.
+    assert counter.get_feature_names_out().tolist() == ["cried", "i", "i cried"]
     idf = np.log(4 / 3) + 1  # log((1 + texts) / (1 + texts with the term)) + 1
-    assert model.idf == pytest.approx([idf] * 3)
-    rows = model.features(TEXTS).toarray()
+    assert counter.idf_ == pytest.approx([idf] * 3)
+    rows = counter.transform(TEXTS).toarray()
     assert rows[0] == pytest.approx([3**-0.5] * 3)
-    counts = np.array([1 + np.log(2), 1, 1])  # "cried" stands twice
+    counts = np.array([1 + np.log(2), 1, 1])  # "cried" occurs twice
     assert rows[1] == pytest.approx(counts / np.linalg.norm(counts))
-    fitted = model.with_coefficients(np.array([1.0, 2.0, 0.0]), 3.0)
-    assert fitted.score(TEXTS).score == pytest.approx([3 + 3 * 3**-0.5, 3 + (rows[1] @ [1, 2, 0]), 3.0])
-    assert fitted.score(TEXTS).sd is None
-    assert fitted.score([]).score.shape == (0,)
+    model = make_pipeline(counter, ridge_of(np.array([1.0, 2.0, 0.0]), 3.0))
+    assert scores_of(model, TEXTS) == pytest.approx([3 + 3 * 3**-0.5, 3 + (rows[1] @ [1, 2, 0]), 3.0])
+    assert scores_of(model, []).shape == (0,)
 
 
 def test_texts_without_common_words_are_refused() -> None:
-    with pytest.raises(InputError, match=r"plm=tfidf: no word stands in plm\.min_texts=2 of the 2 training texts"):
-        TfIdfModel.of_texts(["one", "two"], TfIdfRidge())
+    with pytest.raises(InputError, match=r"plm=tfidf: no word occurs in plm\.min_texts=2 of the 2 training texts"):
+        fitted_tfidf(["one", "two"], TfIdfRidge())
+
+
+@pytest.mark.parametrize(
+    ("weighted", "intercept", "scores", "metrics"),
+    [
+        (False, 4.131638, [1.897216, 4.199349, 1.718630, 4.963611], (0.835962, 0.707058, 1.337502)),
+        (True, 4.163328, [1.852631, 4.141385, 1.715665, 4.879593], (0.841387, 0.705415, 1.341837)),
+    ],
+)
+def test_figures_of_tf_idf_are_those_of_earlier_versions(
+    weighted: bool, intercept: float, scores: list[float], metrics: tuple[float, ...]
+) -> None:
+    corpus = small_corpus(200, 50)
+    texts, labels, authors = corpus["essay"].tolist(), corpus["empathy"].to_numpy(), corpus["author"].to_numpy()
+    weights = np.random.default_rng(3).uniform(0.3, 1, 200) if weighted else np.ones(200)
+    counter = fitted_tfidf(texts[:150], TfIdfRidge())
+    weights, features = (weights / weights.mean())[:150], counter.transform(texts[:150])
+    ridge = fitted_ridge(features, labels[:150], weights, authors[:150], TfIdfRidge(), 0)
+    predicted = scores_of(make_pipeline(counter, ridge), texts[150:])
+    assert ridge.intercept_ == pytest.approx(intercept, abs=1e-4)
+    assert predicted[:4] == pytest.approx(scores, abs=1e-4)
+    measured = measure(predicted, labels[150:])
+    assert [measured[name] for name in ("pcc", "ccc", "rmse")] == pytest.approx(metrics, abs=1e-4)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_ridge_solves_the_normal_equations_with_weights(dense: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(60, 4)) * [1, 2, 3, 4], rng.uniform(0.2, 2, 60)
+    y = x @ [1, 0, -1, 0.5] + 3 + rng.normal(size=60)
+    settings = TfIdfRidge(penalties=(0.5, 500.0), folds=3)
+    ridge = fitted_ridge(x if dense else csr_matrix(x), y, weights, np.arange(60) // 2, settings, 0)
+    mean = np.average(x, axis=0, weights=weights)
+    sd = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights)) if dense else np.ones(4)
+    z = (x - mean) / sd
+    right = z.T @ (weights * (y - np.average(y, weights=weights)))
+    expected = np.linalg.solve(z.T @ (weights[:, None] * z) + 0.5 * np.eye(4), right) / sd
+    assert ridge.coef_ == pytest.approx(expected, rel=1e-4)
+    assert ridge.intercept_ == pytest.approx(np.average(y, weights=weights) - mean @ expected, rel=1e-4)
+
+
+def test_a_text_without_weight_is_not_there_for_ridge() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(40, 3)), rng.normal(size=40)
+    weights = np.where(np.arange(40) < 30, 1.0, 0.0)
+    settings = TfIdfRidge(penalties=(1.0,), folds=2)
+    whole = fitted_ridge(x, np.where(weights > 0, y, 99.0), weights, np.arange(40), settings, 0)
+    part = fitted_ridge(x[:30], y[:30], np.ones(30), np.arange(30), settings, 0)
+    assert whole.coef_ == pytest.approx(part.coef_)
+
+
+def test_one_author_is_no_obstacle_for_ridge() -> None:
+    x = np.arange(12.0).reshape(6, 2)
+    ridge = fitted_ridge(x, x[:, 0], np.ones(6), ["me"] * 6, TfIdfRidge(penalties=(1e-6,), folds=2), 0)
+    assert ridge.predict(x) == pytest.approx(x[:, 0], abs=1e-3)
 
 
 def test_the_files_of_tf_idf_hold_no_code_and_give_the_same_scores(tmp_path: Path) -> None:
-    model = TfIdfModel.of_texts(TEXTS, TfIdfRidge(ngrams=1)).with_coefficients(np.array([0.3, -1.7]), 4.25)
-    model.write(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"vocabulary.json", "weights.safetensors"}
-    assert json.loads((tmp_path / "vocabulary.json").read_text()) == ["cried", "i"]
-    again = read_linear(tmp_path, model.meaning, CPU)
-    assert (again.score(TEXTS).score == model.score(TEXTS).score).all()
+    model = make_pipeline(fitted_tfidf(TEXTS, TfIdfRidge(ngrams=1)), ridge_of(np.array([0.3, -1.7]), 4.25))
+    folder = tmp_path / "model"
+    save_linear(folder, FACTS, model, SCALE)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"vocabulary.json", "weights.safetensors", "scale.json", "README.md"}
+    assert json.loads((folder / "vocabulary.json").read_text()) == ["cried", "i"]
+    assert "TF-IDF of 2 words and runs of up to 1 words" in (folder / "README.md").read_text("utf-8")
+    again = load_linear(folder, read_meaning(folder), CPU)
+    assert (scores_of(again, TEXTS) == scores_of(model, TEXTS)).all()
 
 
-@pytest.mark.parametrize("pooling", ["mean", "first"])
-@pytest.mark.parametrize("plm", ["tiny_deberta", "tiny_roberta"])
+@pytest.mark.parametrize(("plm", "pooling"), [("tiny_deberta", "mean"), ("tiny_roberta", "first")])
 def test_embeddings_are_the_cache_s_and_come_back_from_their_files(
     request: pytest.FixtureRequest, tmp_path: Path, plm: str, pooling: str
 ) -> None:
     settings = PLM(str(request.getfixturevalue(plm)), max_length=64)
-    model, tokenizer = load_regressor(settings, 0.0).eval(), load_tokenizer(settings)
-    cached = FeatureCache(tmp_path / "cache", model, tokenizer, pooling).features(TEXTS)
+    encoder, tokenizer = load_regressor(settings, 0.0).eval(), load_tokenizer(settings)
+    cached = FeatureCache(tmp_path / "cache", encoder, tokenizer, pooling).features(TEXTS)
     with torch.inference_mode():  # one text at a time, so that nothing is padded
-        alone = [model.base_model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in TEXTS]
+        alone = [encoder.base_model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in TEXTS]
     expected = torch.stack([hidden.mean(dim=0) if pooling == "mean" else hidden[0] for hidden in alone])
     torch.testing.assert_close(cached, expected, atol=1e-5, rtol=1e-4)
-    fitted = EmbeddingModel(model, tokenizer, pooling, np.linspace(-1, 1, 32), 3.5)
-    scores = fitted.score(TEXTS, batch_size=2).score
+    model = make_pipeline(Embeddings(encoder, tokenizer, pooling), ridge_of(np.linspace(-1, 1, 32), 3.5))
+    scores = scores_of(model, TEXTS, batch_size=2)
     assert scores == pytest.approx(cached.double().numpy() @ np.linspace(-1, 1, 32) + 3.5, abs=1e-4)
-    (tmp_path / "model").mkdir()
-    fitted.write(tmp_path / "model")
-    again = read_linear(tmp_path / "model", fitted.meaning, CPU)
-    assert again.score(TEXTS).score == pytest.approx(scores, abs=1e-5)
+    save_linear(tmp_path / "model", FACTS, model, SCALE)
+    again = load_linear(tmp_path / "model", read_meaning(tmp_path / "model"), CPU)
+    assert scores_of(again, TEXTS) == pytest.approx(scores, abs=1e-5)
     assert not list((tmp_path / "model").rglob("*.bin"))
 
 
@@ -76,14 +148,14 @@ def test_features_of_another_pooling_have_a_folder_of_their_own(tiny_roberta: Pa
 
 
 def test_a_damaged_or_unknown_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"not readable \(FileNotFoundError.*copy it anew"):
-        read_linear(tmp_path, {"model": "tfidf_ridge", "ngrams": 2}, CPU)
+    with pytest.raises(InputError, match=r"not readable \(FileNotFoundError.*copy it again"):
+        load_linear(tmp_path, {"model": "tfidf_ridge", "ngrams": 2}, CPU)
     (tmp_path / "vocabulary.json").write_text('["a"]')
     (tmp_path / "weights.safetensors").write_bytes(b"none")
     with pytest.raises(InputError, match="not readable"):
-        read_linear(tmp_path, {"model": "tfidf_ridge", "ngrams": 2}, CPU)
+        load_linear(tmp_path, {"model": "tfidf_ridge", "ngrams": 2}, CPU)
     with pytest.raises(InputError, match="expected transformers, tfidf_ridge or embedding_ridge, found 'forest'"):
-        read_linear(tmp_path, {"model": "forest"}, CPU)
+        load_linear(tmp_path, {"model": "forest"}, CPU)
 
 
 def test_settings_of_baselines_report_all_problems_at_once(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from invitro.errors import InputError
 from invitro.models import PLM
 from invitro.models.features import FeatureCache, check_head, head_modules
-from invitro.models.folder import CardFacts, load_model, save_model
+from invitro.models.folder import CardFacts, load_model, model_card, read_meaning, save_model
 from invitro.models.loading import Loaded, load_regressor, load_tokenizer, output_layer
-from invitro.models.scoring import score_texts
+from invitro.models.outputs import Score
+from invitro.models.scoring import load_scorer, score_texts
 from invitro.models.tokens import length_batches, pad, random_batches, tokenise
 from invitro.scales import Item, Scale
 
@@ -41,7 +42,7 @@ def test_a_new_regressor_predicts_about_the_mean(plm: PLM) -> None:
     model, tokenizer = load_regressor(plm, bias=3.7), load_tokenizer(plm)
     assert next(model.parameters()).dtype == torch.float32
     assert float(output_layer(model).bias.detach()[0]) == pytest.approx(3.7)
-    assert score_texts(model, tokenizer, TEXTS) == pytest.approx([3.7] * 4, abs=0.5)
+    assert score_texts(model, tokenizer, TEXTS).score == pytest.approx([3.7] * 4, abs=0.5)
 
 
 def test_each_output_has_a_first_bias(plm: PLM) -> None:
@@ -65,10 +66,10 @@ def test_attention_dropout_can_be_set_alone(plm: PLM) -> None:
 
 def test_scores_do_not_depend_on_order_or_batch(plm: PLM) -> None:
     model, tokenizer = load_regressor(plm, bias=3), load_tokenizer(plm)
-    alone = np.concatenate([score_texts(model, tokenizer, [text]) for text in TEXTS])
-    assert score_texts(model, tokenizer, TEXTS, batch_size=2) == pytest.approx(alone, abs=1e-5)
-    assert score_texts(model, tokenizer, TEXTS[::-1], batch_size=3)[::-1] == pytest.approx(alone, abs=1e-5)
-    assert score_texts(model, tokenizer, []).shape == (0,)
+    alone = np.concatenate([score_texts(model, tokenizer, [text]).score for text in TEXTS])
+    assert score_texts(model, tokenizer, TEXTS, batch_size=2).score == pytest.approx(alone, abs=1e-5)
+    assert score_texts(model, tokenizer, TEXTS[::-1], batch_size=3).score[::-1] == pytest.approx(alone, abs=1e-5)
+    assert score_texts(model, tokenizer, []).score.shape == (0,)
 
 
 def test_long_texts_are_cut_and_counted(plm: PLM) -> None:
@@ -116,7 +117,7 @@ def test_features_are_computed_once_and_shared(plm: PLM, tmp_path: Path, monkeyp
     model, tokenizer = load_regressor(plm, bias=3), load_tokenizer(plm)
     first = FeatureCache(tmp_path, model, tokenizer).features(TEXTS)
     again = FeatureCache(tmp_path, load_regressor(plm, bias=5), tokenizer)  # another head, the same encoder
-    monkeypatch.setattr(again, "_compute", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("invitro.models.features.embedded", lambda *_: pytest.fail("computed again"))
     torch.testing.assert_close(again.features(TEXTS[::-1]).flip(0), first, rtol=0, atol=0)
     assert first.shape == (4, 32)
 
@@ -162,14 +163,29 @@ def test_the_saved_folder_is_an_ordinary_model(plm: PLM, tmp_path: Path) -> None
     batch.pop("token_type_ids", None)
     with torch.inference_mode():
         expected = plain.eval()(**batch).logits[:, 0].double().numpy()
-    (loaded, its_tokenizer), meaning = load_model(tmp_path / "model")
-    assert score_texts(loaded, its_tokenizer, TEXTS) == pytest.approx(expected, abs=1e-5)
+    assert score_texts(*load_model(tmp_path / "model"), TEXTS).score == pytest.approx(expected, abs=1e-5)
+    scorer, meaning = load_scorer(tmp_path / "model"), read_meaning(tmp_path / "model")
+    assert scorer.score(TEXTS).score == pytest.approx(expected, abs=1e-5)
+    assert scorer.scale == SCALE
     assert (meaning["minimum"], meaning["maximum"], meaning["outputs"]) == (1, 7, ["score"])
     assert meaning["scale"]["items"][1]["name"] == "moved"
     card = (tmp_path / "model" / "README.md").read_text("utf-8")
     for said in ("| test | 0.500 | 0.400 | 1.200 |", "CC BY 4.0", "Somebody 2018", "42 texts.", "MIT", "## Limits"):
         assert said in card
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_the_card_of_a_model_without_encoder_or_results() -> None:
+    facts = CardFacts("", "", "corpus", "CC BY 4.0", "", "42 texts.", {"val": None, "test": None})
+    card = model_card(SCALE, facts, Score(), "Made of words.")
+    assert card.startswith(
+        '---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags: [regression, "emp'
+    )
+    assert "from 1 to 7." in card
+    assert "\nMade of words. One output: the score.\n" in card
+    assert "\n\nNot measured.\n\n" in card
+    assert "\nCorpus corpus (CC BY 4.0). 42 texts.\nScale: a source.\n" in card
+    assert "\nWhat was learned from the corpus" in card
 
 
 @pytest.mark.parametrize(

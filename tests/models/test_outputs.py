@@ -36,7 +36,7 @@ def test_a_distribution_by_hand() -> None:
 @pytest.mark.parametrize("outputs", [Score(), Gaussian.over(0, 27), Distribution.over(1, 7, 13)])
 def test_what_is_written_is_read_again(outputs: Outputs) -> None:
     assert outputs_from(json.loads(json.dumps(outputs.meaning()))) == outputs
-    assert outputs.told().endswith(".")
+    assert outputs.sentence().endswith(".")
 
 
 @pytest.mark.parametrize("found", [["votes"], None, "score"])

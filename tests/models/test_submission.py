@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.pipeline import make_pipeline
 
 from invitro.errors import InputError
 from invitro.models import TfIdfRidge
-from invitro.models.folder import write_folder
-from invitro.models.linear import TfIdfModel
+from invitro.models.folder import CardFacts
+from invitro.models.linear import fitted_tfidf, ridge_of, save_linear
 from invitro.models.scoring import load_scorer
 from invitro.models.submission import MEMBER, Submission, read_submission, submission_problems, submit, write_archive
 from invitro.scales import Item, Scale
@@ -21,11 +22,11 @@ TEXTS = ["sad and moved", "bored by news", "tender and warm", "nothing at all", 
 
 def model(folder: Path, construct: str, turn: float = 1.0, intercept: float = 4.0) -> Path:
     """Save a small TF-IDF model of a construct."""
-    counting = TfIdfModel.of_texts(TEXTS * 2, TfIdfRidge())
-    weights = turn * np.linspace(-1, 1, len(counting.vocabulary))
-    trained = counting.with_coefficients(weights, intercept)
+    counter = fitted_tfidf(TEXTS * 2, TfIdfRidge())
+    coefficients = turn * np.linspace(-1, 1, len(counter.vocabulary_))
     scale = Scale(f"batson_{construct}", construct, (Item("warm", "warm"),), 1, 7)
-    write_folder(folder, trained.write, trained.meaning, scale, "a card")
+    facts = CardFacts("", "", "corpus", "terms", "", "", {})
+    save_linear(folder, facts, make_pipeline(counter, ridge_of(coefficients, intercept)), scale)
     return folder
 
 
@@ -57,8 +58,7 @@ def test_both_columns_in_the_order_of_the_file(place: Path) -> None:
         lines = archive.read(MEMBER).decode().splitlines()
     found = np.array([[float(cell) for cell in line.split("\t")] for line in lines])
     for column, name in enumerate(("empathy", "distress")):
-        scorer, _, _ = load_scorer(place / name)
-        assert found[:, column] == pytest.approx(scorer.score(TEXTS).score, abs=1e-6)
+        assert found[:, column] == pytest.approx(load_scorer(place / name).score(TEXTS).score, abs=1e-6)
     assert not np.allclose(found[:, 0], found[:, 1])
     assert (done.rows, done.warnings) == (6, ())
     assert read_submission(place / "predictions.zip", 6).tolist() == found.tolist()

@@ -14,8 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from invitro.errors import InputError
 from invitro.models import PLM
 from invitro.models.folder import load_model
-from invitro.models.loading import load_regressor, load_tokenizer
-from invitro.models.lora import add_adapters
+from invitro.models.loading import add_adapters, load_regressor, load_tokenizer
 from invitro.models.scoring import score_texts
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Recipe
@@ -40,9 +39,9 @@ def test_the_exported_model_is_an_ordinary_one_with_what_was_learnt(
 ) -> None:
     encoder = request.getfixturevalue(architecture)
     result = trained(prepared, adapted(encoder), tmp_path)
-    (model, tokenizer), _ = load_model(tmp_path / "model")
+    model, tokenizer = load_model(tmp_path / "model")
     texts = prepared.corpus.table.set_index("text_id")["text"][result.predictions["text_id"]].tolist()
-    assert score_texts(model, tokenizer, texts) == pytest.approx(result.predictions["prediction"], abs=1e-5)
+    assert score_texts(model, tokenizer, texts).score == pytest.approx(result.predictions["prediction"], abs=1e-5)
 
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert not any("adapter" in name for name in names)
@@ -59,19 +58,19 @@ def test_the_exported_model_is_an_ordinary_one_with_what_was_learnt(
 def test_adapters_start_where_the_model_is(tiny_deberta: Path) -> None:
     plm = PLM(str(tiny_deberta), train="lora", lora_rank=4)
     model, tokenizer = load_regressor(plm, 3.5).eval(), load_tokenizer(plm)
-    before = score_texts(model, tokenizer, TEXTS)
+    before = score_texts(model, tokenizer, TEXTS).score
     adapters = add_adapters(model, plm)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert score_texts(model, tokenizer, TEXTS) == pytest.approx(before, abs=1e-6)
+    assert score_texts(model, tokenizer, TEXTS).score == pytest.approx(before, abs=1e-6)
     assert {name.split(".")[0] for name in trained} == {"pooler", "classifier", model.base_model_prefix}
     assert all("lora_" in name for name in trained if name.startswith(model.base_model_prefix))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
-    moved = score_texts(model, tokenizer, TEXTS)
+    moved = score_texts(model, tokenizer, TEXTS).score
     assert moved != pytest.approx(before, abs=1e-3)
     adapters.merge_and_unload()
-    assert score_texts(model, tokenizer, TEXTS) == pytest.approx(moved, abs=1e-5)
+    assert score_texts(model, tokenizer, TEXTS).score == pytest.approx(moved, abs=1e-5)
     assert not any("lora_" in name for name, _ in model.named_parameters())
 
 

@@ -14,7 +14,6 @@ from support import small_corpus
 from invitro.errors import InputError
 from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
 from invitro.models.scoring import load_scorer
-from invitro.training.baseline import ridge
 from invitro.training.module import Regressor
 from invitro.training.prepare import Prepared
 from invitro.training.run import fingerprint_of
@@ -52,19 +51,21 @@ def test_a_run_with_each_loss(prepared: Prepared, tiny_deberta: Path, tmp_path: 
     result = trained(prepared, recipe(tiny_deberta, train=mode, loss=loss), tmp_path / "run")
     predictions = pd.read_csv(tmp_path / "run" / "predictions.csv")
     assert ("uncertainty" in predictions) == (loss != "mae")
-    scorer, meaning, outputs = load_scorer(tmp_path / "run" / "model")
+    scorer = load_scorer(tmp_path / "run" / "model")
     texts = prepared.corpus.table.set_index("text_id")["text"][result.predictions["text_id"]].tolist()
     found = scorer.score(texts)
     assert found.score == pytest.approx(predictions["prediction"], abs=1e-4)
     card = (tmp_path / "run" / "model" / "README.md").read_text("utf-8")
-    assert outputs.told() in card
+    assert scorer.outputs.sentence() in card
     if loss != "mae":
         assert found.sd == pytest.approx(predictions["uncertainty"], abs=1e-4)
         assert list(predictions.columns)[:5] == ["text_id", "split", "crowd_label", "prediction", "uncertainty"]
         labels = prepared.labels.table["label"]
         assert predictions["uncertainty"].mean() == pytest.approx(labels.std(), rel=0.4)  # that is where it starts
         assert predictions["prediction"].mean() == pytest.approx(labels.mean(), abs=0.6)
-    assert {"nll": "mean", "beta_nll": "mean", "ldl": "distribution"}.get(loss, "score") == meaning["outputs"][0]
+    assert {"nll": "mean", "beta_nll": "mean", "ldl": "distribution"}.get(loss, "score") == scorer.outputs.meaning()[
+        "outputs"
+    ][0]
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert np.isfinite(history[["train_loss", "val_loss", "val_ccc"]]).all(axis=None)
 
@@ -173,10 +174,10 @@ def test_a_floor_leaves_the_record_of_every_run(tiny_roberta: Path, tmp_path: Pa
     assert metrics["test"]["pcc"] > (0.5 if floor == "tfidf" else 0.1)
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert history["val_ccc"].tolist() == pytest.approx([metrics["val"]["ccc"]])
-    scorer, meaning, _ = load_scorer(tmp_path / "run" / "model")
+    scorer = load_scorer(tmp_path / "run" / "model")
     texts = prepared.corpus.table.set_index("text_id")["text"][result.predictions["text_id"]].tolist()
     assert scorer.score(texts).score == pytest.approx(result.predictions["prediction"], abs=1e-4)
-    assert meaning["scale"]["construct"] == "empathy"
+    assert scorer.scale.construct == "empathy"
     card = (tmp_path / "run" / "model" / "README.md").read_text("utf-8")
     assert "Ridge regression on" in card
     assert ("base_model" in card) == (floor != "tfidf")
@@ -199,37 +200,3 @@ def test_a_floor_without_test_texts(corpus_csv: Path, tmp_path: Path) -> None:
     result = trained(material(corpus_csv, reader=divided(corpus_csv, "where")), recipe(TfIdfRidge()), tmp_path / "run")
     assert result.metrics["test"] is None
     assert set(result.predictions["split"]) == {"val"}
-
-
-@pytest.mark.parametrize("dense", [True, False])
-def test_ridge_is_the_normal_equation_s_with_weights(dense: bool) -> None:
-    from scipy.sparse import csr_matrix
-
-    rng = np.random.default_rng(0)
-    x, weights = rng.normal(size=(60, 4)) * [1, 2, 3, 4], rng.uniform(0.2, 2, 60)
-    y = x @ [1, 0, -1, 0.5] + 3 + rng.normal(size=60)
-    floor = TfIdfRidge(penalties=[0.5, 500.0], folds=3)
-    found = ridge(x if dense else csr_matrix(x), y, weights, np.arange(60) // 2, floor, 0, dense)
-    mean = np.average(x, axis=0, weights=weights)
-    sd = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights)) if dense else np.ones(4)
-    z = (x - mean) / sd
-    right = z.T @ (weights * (y - np.average(y, weights=weights)))
-    expected = np.linalg.solve(z.T @ (weights[:, None] * z) + 0.5 * np.eye(4), right) / sd
-    assert found.coefficients == pytest.approx(expected, rel=1e-4)
-    assert found.intercept == pytest.approx(np.average(y, weights=weights) - mean @ expected, rel=1e-4)
-
-
-def test_a_text_without_weight_is_not_there_for_ridge() -> None:
-    rng = np.random.default_rng(1)
-    x, y = rng.normal(size=(40, 3)), rng.normal(size=40)
-    weights = np.where(np.arange(40) < 30, 1.0, 0.0)
-    floor = TfIdfRidge(penalties=[1.0], folds=2)
-    whole = ridge(x, np.where(weights > 0, y, 99.0), weights, np.arange(40), floor, 0, dense=True)
-    part = ridge(x[:30], y[:30], np.ones(30), np.arange(30), floor, 0, dense=True)
-    assert whole.coefficients == pytest.approx(part.coefficients)
-
-
-def test_one_author_is_no_obstacle_for_ridge() -> None:
-    x = np.arange(12.0).reshape(6, 2)
-    found = ridge(x, x[:, 0], np.ones(6), ["me"] * 6, TfIdfRidge(penalties=[1e-6], folds=2), 0, dense=True)
-    assert x @ found.coefficients + found.intercept == pytest.approx(x[:, 0], abs=1e-3)

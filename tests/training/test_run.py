@@ -64,9 +64,11 @@ def test_the_record(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> N
 
 def test_the_saved_model_gives_the_recorded_predictions(prepared: Prepared, tiny_roberta: Path, tmp_path: Path) -> None:
     result = trained(prepared, recipe(tiny_roberta), tmp_path)
-    (model, tokenizer), _ = load_model(tmp_path / "model")
+    model, tokenizer = load_model(tmp_path / "model")
     texts = prepared.corpus.table.set_index("text_id")["text"][result.predictions["text_id"]]
-    assert score_texts(model, tokenizer, texts.tolist()) == pytest.approx(result.predictions["prediction"], abs=1e-5)
+    assert score_texts(model, tokenizer, texts.tolist()).score == pytest.approx(
+        result.predictions["prediction"], abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("mode", ["full", "lora", "head"])
@@ -105,7 +107,7 @@ def test_head_mode_leaves_the_encoder_as_it_was(prepared: Prepared, tiny_deberta
 
     trained(prepared, recipe(tiny_deberta, train="head", lr=1e-2), tmp_path)
     before = AutoModel.from_pretrained(tiny_deberta).state_dict()
-    (model, _), _ = load_model(tmp_path / "model")
+    model, _ = load_model(tmp_path / "model")
     after = model.base_model.state_dict()
     for name, weight in before.items():
         torch.testing.assert_close(after[name], weight, rtol=0, atol=0)

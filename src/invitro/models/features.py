@@ -1,4 +1,4 @@
-"""Features of the frozen encoder: computed once a text, kept on disk, shared by all later runs."""
+"""Features of the frozen encoder: computed once per text, kept on disk, shared by all later runs."""
 
 import hashlib
 import logging
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from invitro.errors import InputError
 from invitro.files import whole_or_absent
-from invitro.models.tokens import length_batches, pad, tokenise
+from invitro.models.tokens import pad, token_batches, tokenise
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +63,10 @@ def check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> No
 
 
 def pooled(model: PreTrainedModel, batch: Mapping[str, Tensor], pooling: str) -> Tensor:
-    """Return features of a batch of tokens, (batch, hidden), float32, on the CPU.
+    """Return features of a batch of tokens on the model's device, (batch, hidden), float32, on the CPU.
 
-    `pooling` is ``first``, the first token's last hidden state, or ``mean``, that of all tokens but padding.
+    `pooling` is ``first``, the first token's last hidden state, or ``mean``, the mean over all tokens but padding.
     """
-    batch = {name: value.to(model.device) for name, value in batch.items()}
     hidden = model.base_model(**batch).last_hidden_state
     if pooling == "mean":
         mask = batch["attention_mask"][..., None].to(hidden.dtype)
@@ -76,8 +75,24 @@ def pooled(model: PreTrainedModel, batch: Mapping[str, Tensor], pooling: str) ->
     return features
 
 
+def embedded(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    pooling: str = "first",
+    batch_size: int = 32,
+) -> Tensor:
+    """Return `pooled` features of texts in their order, (texts, hidden), float32, on the CPU."""
+    features = torch.empty(len(texts), model.config.hidden_size)
+    model.eval()
+    with torch.inference_mode():
+        for rows, batch in token_batches(model, tokenizer, texts, batch_size):
+            features[rows] = pooled(model, batch, pooling)
+    return features
+
+
 class FeatureCache:
-    """Features by text, in one folder a frozen encoder and pooling.
+    """Features by text, in one folder per frozen encoder and pooling.
 
     Every call writes what it had to compute as one new file (keys and features), so that parallel writers never touch
     each other's files: at worst a text is computed twice.
@@ -108,20 +123,11 @@ class FeatureCache:
         known = self._read()
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if new:
-            log.info("features: %d of %d texts are computed, the others are cached", len(new), len(set(keys)))
-            computed = self._compute(list(new.values()), batch_size)
+            log.info("features: computing %d of %d texts; the others are cached", len(new), len(set(keys)))
+            computed = embedded(self.model, self.tokenizer, list(new.values()), self.pooling, batch_size)
             self._write(list(new), computed)
             known |= dict(zip(new, computed, strict=True))
         return torch.stack([known[key] for key in keys])
-
-    def _compute(self, texts: list[str], batch_size: int) -> Tensor:
-        ids = tokenise(self.tokenizer, texts).ids
-        features = torch.empty(len(texts), self.model.config.hidden_size)
-        self.model.eval()
-        with torch.inference_mode():
-            for rows in length_batches([len(row) for row in ids], batch_size):
-                features[rows] = pooled(self.model, pad(self.tokenizer, [ids[row] for row in rows]), self.pooling)
-        return features
 
     def _read(self) -> dict[bytes, Tensor]:
         known: dict[bytes, Tensor] = {}
@@ -131,9 +137,8 @@ class FeatureCache:
             try:
                 known |= _part(file)
             except SafetensorError:
-                log.warning("%s is damaged and was removed; its features are computed anew", file)
+                log.warning("%s is damaged and was removed; its features are computed again", file)
                 file.unlink(missing_ok=True)
-                continue
         return known
 
     def _write(self, keys: list[bytes], features: Tensor) -> None:
@@ -146,7 +151,7 @@ class FeatureCache:
 
 @lru_cache(maxsize=64)
 def _part(file: Path) -> dict[bytes, Tensor]:
-    """Read one file of the cache, once a process: none is ever changed."""
+    """Read one file of the cache, once per process: none ever changes."""
     with safe_open(file, framework="pt") as part:
         keys, features = part.get_tensor("keys").numpy(), part.get_tensor("features")
     return dict(zip((key.tobytes() for key in keys), features, strict=True))
@@ -157,7 +162,7 @@ def _text_key(text: str) -> bytes:
 
 
 def encoder_key(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash what decides a text's features: the encoder's weights but for the head's, the vocabulary, the cut."""
+    """Hash what decides a text's features: the encoder's weights without the head's, the vocabulary, the limit."""
     digest = hashlib.sha256(f"{type(model).__name__} {tokenizer.model_max_length}".encode())
     trained = {id(parameter) for module in head_modules(model) for parameter in module.parameters()}
     for name, parameter in model.base_model.named_parameters():

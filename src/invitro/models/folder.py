@@ -1,4 +1,4 @@
-"""The folder of a trained model: ordinary files of its library, what its outputs mean, and a model card."""
+"""The folder of a trained model: ordinary files of its library, ``scale.json`` on its outputs, and a model card."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,11 +16,14 @@ from invitro.models.loading import Loaded, load_tokenizer, load_trained
 from invitro.models.outputs import Outputs, Score
 from invitro.models.settings import PLM
 from invitro.scales import Scale
+from invitro.templates import rendered
+
+MEANING, ENCODER_KIND = "scale.json", "transformers"
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the model card tells; everything in it was set or measured by the run.
+    """The facts on the model card; each was set or measured by the run.
 
     Args:
         base: the encoder's name; empty where there is none.
@@ -43,67 +46,26 @@ class CardFacts:
     library: str = "transformers"
 
 
-def model_card(scale: Scale, facts: CardFacts, outputs: Outputs | None = None, made_of: str = "") -> str:
+def model_card(scale: Scale, facts: CardFacts, outputs: Outputs, made_of: str = "") -> str:
     """Return the model card as Markdown with the hub's metadata header.
 
     Args:
         scale: what is scored.
         facts: what the run set and measured.
-        outputs: what the model's outputs mean; None is one output, the score.
+        outputs: what the model's outputs mean.
         made_of: a sentence on a model that is no fine-tuned encoder.
     """
-    base = f"base_model: {json.dumps(facts.base)}\n" if facts.base else ""
-    header = f"---\nlibrary_name: {facts.library}\npipeline_tag: text-classification\n{base}"
-    header += f"tags: [regression, {json.dumps(scale.construct)}]\n---\n"
-    rows = [
-        f"| {split} | {scores['pcc']:.3f} | {scores['ccc']:.3f} | {scores['rmse']:.3f} |"
-        for split, scores in facts.metrics.items()
-        if scores
-    ]
-    table = "\n".join(["| split | PCC | CCC | RMSE |", "| --- | --- | --- | --- |", *rows]) if rows else "Not measured."
-    base_licence = f"Base model {facts.base}: {facts.base_licence}. " if facts.base else ""
-    return f"""{header}
-# {scale.construct} from text ({scale.name})
-
-Scores a text's {scale.construct} from {scale.minimum:g} to {scale.maximum:g}. The output is not clipped: a score
-can lie slightly outside.
-
-{" ".join(filter(None, (made_of, (outputs or Score()).told())))}
-
-## Numbers of the run that trained it
-
-{table}
-
-PCC and CCC say how scores order and match the labels of the split; these labels are one person's each and noisy.
-
-## Training data
-
-Corpus {facts.corpus} ({facts.corpus_licence}). {facts.labels}
-{f"Please cite: {facts.citation}." if facts.citation else ""}
-Scale: {scale.source or scale.name}.
-
-## Licence
-
-{base_licence}What was learned from the corpus is subject to the corpus's terms too.
-
-## Limits
-
-It scores texts, not people: it was trained on texts like those of the corpus and says little about others. It is no
-diagnostic instrument, and no decision about a person should rest on it. Labels by an LLM carry that LLM's biases;
-compare groups of writers before you rely on differences between them.
-"""
-
-
-MEANING = "scale.json"
-KIND = "transformers"
+    measured = {split: scores for split, scores in facts.metrics.items() if scores}
+    template = Path(__file__).with_name("card.md.j2")
+    return rendered(template, scale=scale, facts=facts, outputs=outputs, made_of=made_of, measured=measured)
 
 
 def save_model(folder: Path, facts: CardFacts, loaded: Loaded, scale: Scale, outputs: Outputs | None = None) -> None:
     """Save a trained regressor so that `AutoModelForSequenceClassification.from_pretrained(folder)` loads it.
 
     Args:
-        folder: where to.
-        facts: what the model card tells.
+        folder: the folder to write.
+        facts: for the model card.
         loaded: the model and its tokenizer.
         scale: what it scores.
         outputs: what its outputs mean; None is one output, the score.
@@ -127,7 +89,7 @@ def write_folder(folder: Path, write: Callable[[Path], None], meaning: dict[str,
     Args:
         folder: the folder; an older one is replaced.
         write: writes the model's own files into a new, empty folder.
-        meaning: what ``scale.json`` says besides the scale.
+        meaning: the content of ``scale.json`` besides the scale.
         scale: what the model scores.
         card: the model card.
     """
@@ -145,35 +107,34 @@ def write_folder(folder: Path, write: Callable[[Path], None], meaning: dict[str,
 
 
 def read_meaning(folder: str | Path) -> dict[str, Any]:
-    """Return what ``scale.json`` says of the model in `folder`.
+    """Return the content of a trained model's ``scale.json``: kind of model, meaning of its outputs, scale, bounds.
 
     Raises:
-        InputError: the folder is missing, or is not one of a trained model.
+        InputError: the folder is missing, or holds no trained model.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"model={folder}: no such folder; expected the folder model/ of a run directory")
     path = folder / MEANING
     meaning: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    needed = ("config.json", MEANING) if meaning.get("model", KIND) == KIND else (MEANING,)
+    needed = ("config.json", MEANING) if meaning.get("model", ENCODER_KIND) == ENCODER_KIND else (MEANING,)
     missing = [name for name in needed if not (folder / name).is_file()]
     if missing:
         inside = folder / "model"
-        mend = f"did you mean model={inside}?" if inside.is_dir() else "name the folder model/ of a run directory"
-        raise InputError(f"model={folder}: expected a trained model, found no {' and no '.join(missing)}; {mend}")
+        fix = f"did you mean model={inside}?" if inside.is_dir() else "name the folder model/ of a run directory"
+        raise InputError(f"model={folder}: expected a trained model, found no {' and no '.join(missing)}; {fix}")
     return meaning
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Loaded, dict[str, Any]]:
-    """Load a fine-tuned encoder with its tokenizer, and what ``scale.json`` says of its outputs.
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Loaded:
+    """Load the fine-tuned encoder that `save_model` wrote, with its tokenizer.
 
     Raises:
-        InputError: the folder is missing, or is not one that `save_model` wrote.
+        InputError: the folder is missing, or holds no fine-tuned encoder.
     """
-    meaning = read_meaning(folder)
-    if (kind := meaning.get("model", KIND)) != KIND:
+    if (kind := read_meaning(folder).get("model", ENCODER_KIND)) != ENCODER_KIND:
         raise InputError(f"model={folder}: expected a fine-tuned encoder, found {kind}")
     plm = PLM(name=str(folder), max_length=2**20)
     tokenizer, model = load_tokenizer(plm), load_trained(plm)
     model.to(torch.device(device))  # type: ignore[arg-type]  # the annotation is that of what it wraps
-    return Loaded(model.eval(), tokenizer), meaning
+    return Loaded(model.eval(), tokenizer)

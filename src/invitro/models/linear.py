@@ -1,221 +1,215 @@
-"""Linear models of texts as files without code: TF-IDF of words, or embeddings of a frozen encoder."""
+"""Linear models of texts: ridge regression on TF-IDF of words, or on embeddings by a frozen encoder.
+
+A model is a pipeline of scikit-learn with two steps, what turns texts into features and a `Ridge`; on disk it is files
+without code.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import sklearn
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import Ridge
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.files import write_json
-from invitro.models.features import pooled
-from invitro.models.outputs import Floats, Scored
-from invitro.models.settings import TfIdfRidge
-from invitro.models.tokens import length_batches, pad, tokenise
+from invitro.models.features import embedded
+from invitro.models.folder import CardFacts, model_card, write_folder
+from invitro.models.outputs import Score
+from invitro.models.settings import Baseline, TfIdfRidge
+from invitro.raters.word_counts import folds
+from invitro.scales import Scale
 
 WEIGHTS, VOCABULARY, ENCODER = "weights.safetensors", "vocabulary.json", "encoder"
 
-WORDS = r"(?u)\b\w+\b"
-"""A word; unlike scikit-learn's own pattern it takes words of one letter, since ``I`` tells of the writer."""
 
+def tfidf(ngrams: int, **settings: Any) -> TfidfVectorizer:
+    """Return an unfitted TF-IDF of runs of up to `ngrams` words; rows have length 1, counts enter as 1 + log.
 
-class Linear(Protocol):
-    """A linear model of texts."""
-
-    @property
-    def meaning(self) -> dict[str, Any]:
-        """What ``scale.json`` says of it."""
-
-    @property
-    def made_of(self) -> str:
-        """A sentence for the model card."""
-
-    def features(self, texts: Sequence[str], batch_size: int = 32) -> Any:
-        """Return features of the texts, (texts, features), which may be sparse."""
-
-    def with_coefficients(self, coefficients: Floats, intercept: float) -> "Linear":
-        """Return the fitted model, coefficients being (features,)."""
-
-    def score(self, texts: Sequence[str], batch_size: int = 32) -> Scored:
-        """Score texts in their order, in the units of the training labels."""
-
-    def write(self, folder: Path) -> None:
-        """Write the model's files."""
-
-
-@dataclass(frozen=True)
-class TfIdfModel:
-    """TF-IDF of runs of words with a coefficient each; rows of features have length 1, counts enter as 1 + log.
-
-    Args:
-        ngrams: longest run of words.
-        vocabulary: the terms, in the order of the features.
-        idf: inverse document frequency of each term, (terms,).
-        coefficients: (terms,).
-        intercept: the score of a text without known terms.
+    Unlike scikit-learn's own pattern, words of one letter count: ``I`` says something about the writer.
     """
-
-    ngrams: int
-    vocabulary: tuple[str, ...]
-    idf: Floats
-    coefficients: Floats
-    intercept: float = 0.0
-    kind: ClassVar[str] = "tfidf_ridge"
-
-    @classmethod
-    def of_texts(cls, texts: Sequence[str], settings: TfIdfRidge) -> "TfIdfModel":
-        """Return a model with the texts' vocabulary, and no coefficients yet.
-
-        Raises:
-            InputError: no term stands in enough texts.
-        """
-        vectorizer = _vectorizer(settings.ngrams, min_df=settings.min_texts)
-        try:
-            vectorizer.fit(texts)
-        except ValueError as error:
-            raise InputError(
-                f"plm={settings.name}: no word stands in plm.min_texts={settings.min_texts} of the {len(texts)} "
-                f"training texts ({error}); lower it"
-            ) from error
-        terms = tuple(vectorizer.get_feature_names_out().tolist())
-        return cls(settings.ngrams, terms, np.asarray(vectorizer.idf_), np.zeros(len(terms)))
-
-    @property
-    def meaning(self) -> dict[str, Any]:
-        """What ``scale.json`` says of it."""
-        return {"model": self.kind, "outputs": ["score"], "ngrams": self.ngrams}
-
-    @property
-    def made_of(self) -> str:
-        """A sentence for the model card."""
-        return (
-            f"Ridge regression on TF-IDF of {len(self.vocabulary)} words and runs of up to {self.ngrams} words, with "
-            "no encoder. `vocabulary.json` holds words of the training texts."
-        )
-
-    def features(self, texts: Sequence[str], batch_size: int = 32) -> Any:
-        """Return TF-IDF of the texts, sparse, (texts, terms)."""
-        vectorizer = _vectorizer(self.ngrams, vocabulary=self.vocabulary)
-        vectorizer.idf_ = self.idf
-        return vectorizer.transform(texts)
-
-    def with_coefficients(self, coefficients: Floats, intercept: float) -> "TfIdfModel":
-        """Return the fitted model, coefficients being (terms,)."""
-        return TfIdfModel(self.ngrams, self.vocabulary, self.idf, coefficients, intercept)
-
-    def score(self, texts: Sequence[str], batch_size: int = 32) -> Scored:
-        """Score texts in their order, in the units of the training labels."""
-        if not len(texts):
-            return Scored(np.empty(0))
-        return Scored(np.asarray(self.features(texts) @ self.coefficients + self.intercept))
-
-    def write(self, folder: Path) -> None:
-        """Write vocabulary and weights."""
-        write_json(folder / VOCABULARY, list(self.vocabulary))
-        numbers = {"idf": self.idf, "coefficients": self.coefficients, "intercept": np.array([self.intercept])}
-        save_file(numbers, folder / WEIGHTS)
-
-    @classmethod
-    def read(cls, folder: Path, meaning: Mapping[str, Any]) -> "TfIdfModel":
-        """Read what `write` wrote."""
-        terms = tuple(json.loads((folder / VOCABULARY).read_text("utf-8")))
-        found = load_file(folder / WEIGHTS)
-        return cls(meaning["ngrams"], terms, found["idf"], found["coefficients"], float(found["intercept"][0]))
+    return TfidfVectorizer(ngram_range=(1, ngrams), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", **settings)
 
 
-@dataclass(frozen=True)
-class EmbeddingModel:
-    """Embeddings of a frozen encoder with a coefficient for each dimension.
+def fitted_tfidf(texts: Sequence[str], settings: TfIdfRidge) -> TfidfVectorizer:
+    """Return TF-IDF with the vocabulary of `texts`.
+
+    Raises:
+        InputError: no term occurs in enough texts.
+    """
+    try:
+        return tfidf(settings.ngrams, min_df=settings.min_texts).fit(texts)
+    except ValueError as error:
+        raise InputError(
+            f"plm={settings.name}: no word occurs in plm.min_texts={settings.min_texts} of the {len(texts)} "
+            f"training texts ({error}); lower it"
+        ) from error
+
+
+class Embeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Turns texts into embeddings of a frozen encoder, (texts, hidden), float64.
 
     Args:
         model: a regressor whose encoder is used, or the encoder itself, on its device.
         tokenizer: its tokenizer.
-        pooling: ``mean`` or ``first``.
-        coefficients: (hidden,).
-        intercept: is added.
+        pooling: ``mean`` or ``first``, see `invitro.models.features.pooled`.
+        batch_size: texts per forward pass.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    pooling: str
-    coefficients: Floats
-    intercept: float = 0.0
-    kind: ClassVar[str] = "embedding_ridge"
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: str, batch_size: int = 32
+    ) -> None:
+        self.model, self.tokenizer, self.pooling, self.batch_size = model, tokenizer, pooling, batch_size
 
-    @property
-    def meaning(self) -> dict[str, Any]:
-        """What ``scale.json`` says of it."""
-        return {"model": self.kind, "outputs": ["score"], "pooling": self.pooling}
+    def fit(self, texts: Sequence[str], labels: object = None) -> "Embeddings":
+        return self
 
-    @property
-    def made_of(self) -> str:
-        """A sentence for the model card."""
-        what = {"mean": "the mean of the tokens' last hidden states", "first": "the first token's last hidden state"}
-        return f"Ridge regression on {what[self.pooling]} in the encoder as it was published, in the folder `encoder`."
-
-    def features(self, texts: Sequence[str], batch_size: int = 32) -> Floats:
-        """Return embeddings, (texts, hidden), float64."""
-        ids = tokenise(self.tokenizer, texts).ids
-        found = np.empty((len(texts), self.model.config.hidden_size))
-        with torch.inference_mode():
-            for rows in length_batches([len(row) for row in ids], batch_size):
-                batch = pad(self.tokenizer, [ids[row] for row in rows])
-                found[rows] = pooled(self.model, batch, self.pooling).double().numpy()
-        return found
-
-    def with_coefficients(self, coefficients: Floats, intercept: float) -> "EmbeddingModel":
-        """Return the fitted model, coefficients being (hidden,)."""
-        return EmbeddingModel(self.model, self.tokenizer, self.pooling, coefficients, intercept)
-
-    def score(self, texts: Sequence[str], batch_size: int = 32) -> Scored:
-        """Score texts in their order, in the units of the training labels."""
-        return Scored(self.features(texts, batch_size) @ self.coefficients + self.intercept)
-
-    def write(self, folder: Path) -> None:
-        """Write the encoder with its tokenizer, and the weights."""
-        cast(PreTrainedModel, self.model.base_model).save_pretrained(folder / ENCODER)
-        self.tokenizer.save_pretrained(folder / ENCODER)
-        numbers = {"coefficients": self.coefficients, "intercept": np.array([self.intercept])}
-        save_file(numbers, folder / WEIGHTS)
-
-    @classmethod
-    def read(cls, folder: Path, meaning: Mapping[str, Any], device: torch.device) -> "EmbeddingModel":
-        """Read what `write` wrote."""
-        options = {"trust_remote_code": False}
-        model = AutoModel.from_pretrained(folder / ENCODER, use_safetensors=True, dtype=torch.float32, **options)
-        tokenizer = AutoTokenizer.from_pretrained(folder / ENCODER, **options)
-        found = load_file(folder / WEIGHTS)
-        model.to(device)
-        return cls(model.eval(), tokenizer, meaning["pooling"], found["coefficients"], float(found["intercept"][0]))
+    def transform(self, texts: Sequence[str]) -> Floats:
+        features = embedded(self.model, self.tokenizer, texts, self.pooling, self.batch_size)
+        return features.double().numpy()
 
 
-def read_linear(folder: Path, meaning: Mapping[str, Any], device: torch.device) -> Linear:
-    """Read a linear model from its folder.
+def fitted_ridge(
+    features: Any, labels: Floats, weights: Floats, authors: npt.ArrayLike, settings: Baseline, seed: int
+) -> Ridge:
+    """Fit ``argmin_{a, b} sum_i w_i (y_i - x_i b - a)^2 + penalty * |b|^2`` (Hoerl & Kennard 1970, Technometrics 12).
+
+    The penalty is the one with the smallest weighted squared error on the texts of left-out authors.
+
+    Args:
+        features: x, (texts, features). A dense array is standardised first, as it has to be where units differ; the
+            coefficients are still those of the features as they came. A sparse one is taken as it is.
+        labels: y, (texts,), the scale's units.
+        weights: w, (texts,), with the mean 1.
+        authors: (texts,); an author's texts are left out together, unless there is only one author.
+        settings: penalties and number of folds.
+        seed: of the folds.
+
+    Example:
+        >>> x = np.array([[0.0, 1], [1, 0], [2, 2], [3, 1], [4, 5], [5, 3]])
+        >>> y = 1 + 2 * x[:, 0] - x[:, 1]
+        >>> exact = fitted_ridge(x, y, np.ones(6), list("aabbcc"), TfIdfRidge(penalties=(1e-9, 9.0), folds=3), 0)
+        >>> exact.coef_.round(3).tolist(), round(float(exact.intercept_), 3)
+        ([2.0, -1.0], 1.0)
+    """
+    groups = np.asarray(authors)
+    if len(np.unique(groups)) < 2:
+        groups = np.arange(len(labels))
+    dense = isinstance(features, np.ndarray)
+    with sklearn.config_context(enable_metadata_routing=True):  # takes the weights to every step and score
+        scaler = StandardScaler().set_fit_request(sample_weight=True) if dense else "passthrough"
+        ridge = Ridge(solver="cholesky") if dense else Ridge(solver="sparse_cg", tol=1e-6)
+        search = GridSearchCV(
+            make_pipeline(scaler, ridge.set_fit_request(sample_weight=True)),
+            {"ridge__alpha": settings.penalties},
+            scoring=make_scorer(_squared_error, greater_is_better=False).set_score_request(sample_weight=True),
+            cv=list(folds(groups, "plm.folds", settings.folds, seed)),
+            error_score="raise",
+        )
+        search.fit(features, labels, sample_weight=weights)
+    scaler, ridge = (step for _, step in search.best_estimator_.steps)
+    if not dense:
+        return ridge
+    coefficients = ridge.coef_ / scaler.scale_
+    return ridge_of(coefficients, ridge.intercept_ - scaler.mean_ @ coefficients)
+
+
+def _squared_error(labels: Floats, scores: Floats, sample_weight: Floats) -> float:
+    """Return the sum, and not the mean, so that a fold counts by the weight of its texts."""
+    return float((sample_weight * np.square(labels - scores)).sum())
+
+
+def ridge_of(coefficients: Floats, intercept: float) -> Ridge:
+    """Return a fitted ridge regression with these coefficients, (features,)."""
+    ridge = Ridge()
+    ridge.coef_, ridge.intercept_ = coefficients, float(intercept)
+    return ridge
+
+
+def scores_of(model: Pipeline, texts: Sequence[str], batch_size: int = 32) -> Floats:
+    """Score texts in their order, (texts,), in the units of the training labels."""
+    if not len(texts):
+        return np.empty(0)
+    if isinstance(model[0], Embeddings):
+        model[0].batch_size = batch_size
+    return np.asarray(model.predict(texts))
+
+
+def save_linear(folder: Path, facts: CardFacts, model: Pipeline, scale: Scale) -> None:
+    """Save a linear model: ``vocabulary.json`` or the folder ``encoder``, and the coefficients in safetensors.
+
+    Args:
+        folder: the folder to write; an older one is replaced.
+        facts: for the model card.
+        model: two steps, `TfidfVectorizer` or `Embeddings`, and `Ridge`.
+        scale: what it scores.
+    """
+    features, ridge = model[0], model[1]
+    numbers = {"coefficients": ridge.coef_, "intercept": np.array([ridge.intercept_])}
+    meaning: dict[str, Any] = {"outputs": ["score"]}
+    if isinstance(features, TfidfVectorizer):
+        ngrams, terms = features.ngram_range[1], features.get_feature_names_out().tolist()
+        numbers["idf"] = features.idf_
+        meaning |= {"model": "tfidf_ridge", "ngrams": ngrams}
+        made_of = (
+            f"Ridge regression on TF-IDF of {len(terms)} words and runs of up to {ngrams} words, with no encoder. "
+            "`vocabulary.json` holds words of the training texts."
+        )
+    else:
+        meaning |= {"model": "embedding_ridge", "pooling": features.pooling}
+        mean = features.pooling == "mean"
+        pooled = "the mean of the tokens' last hidden states" if mean else "the first token's last hidden state"
+        made_of = f"Ridge regression on {pooled} in the encoder as it was published, in the folder `encoder`."
+
+    def write(place: Path) -> None:
+        if isinstance(features, TfidfVectorizer):
+            write_json(place / VOCABULARY, terms)
+        else:
+            features.model.base_model.save_pretrained(place / ENCODER)
+            features.tokenizer.save_pretrained(place / ENCODER)
+        save_file(numbers, place / WEIGHTS)
+
+    write_folder(folder, write, meaning, scale, model_card(scale, facts, Score(), made_of))
+
+
+def load_linear(folder: Path, meaning: Mapping[str, Any], device: torch.device) -> Pipeline:
+    """Load what `save_linear` wrote; `meaning` is the content of its ``scale.json``.
 
     Raises:
         InputError: a file is missing or damaged, or the model is of no known kind.
     """
+    kind = meaning["model"]
+    if kind not in ("tfidf_ridge", "embedding_ridge"):
+        raise InputError(
+            f"model={folder}: scale.json: model: expected transformers, tfidf_ridge or embedding_ridge, found "
+            f"{kind!r}; score with the version of invitro that wrote the model, or a newer one"
+        )
     try:
-        match meaning["model"]:
-            case "tfidf_ridge":
-                return TfIdfModel.read(folder, meaning)
-            case "embedding_ridge":
-                return EmbeddingModel.read(folder, meaning, device)
+        numbers = load_file(folder / WEIGHTS)
+        if kind == "tfidf_ridge":
+            features: Any = tfidf(meaning["ngrams"], vocabulary=json.loads((folder / VOCABULARY).read_text("utf-8")))
+            features.idf_ = numbers["idf"]
+        else:
+            place = folder / ENCODER
+            encoder = AutoModel.from_pretrained(
+                place, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+            features = Embeddings(encoder.to(device).eval(), tokenizer, meaning["pooling"])
+        return make_pipeline(features, ridge_of(numbers["coefficients"], numbers["intercept"][0]))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"model={folder}: not readable ({type(error).__name__}: {error}); copy it anew") from error
-    raise InputError(
-        f"model={folder}: scale.json: model: expected transformers, tfidf_ridge or embedding_ridge, found "
-        f"{meaning['model']!r}; score with the version of invitro that wrote the model, or a newer one"
-    )
-
-
-def _vectorizer(ngrams: int, **more: Any) -> Any:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    return TfidfVectorizer(ngram_range=(1, ngrams), sublinear_tf=True, token_pattern=WORDS, **more)
+        raise InputError(f"model={folder}: not readable ({type(error).__name__}: {error}); copy it again") from error

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -19,10 +19,13 @@ from transformers import (
 )
 
 from invitro.errors import InputError
+from invitro.models.features import head_modules
 from invitro.models.settings import PACKAGES, PLM
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from peft import LoraModel
 
+log = logging.getLogger(__name__)
 
 COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 """Architectures that number positions from padding_idx + 1, so that the first ones are not for tokens."""
@@ -106,6 +109,38 @@ def load_trained(plm: PLM) -> PreTrainedModel:
     """Load a trained regressor as it was saved, in float32."""
     with _explained(plm):
         return _from_safetensors(plm, check_available(plm))
+
+
+def add_adapters(model: PreTrainedModel, plm: PLM) -> "LoraModel":
+    """Put LoRA's low-rank adapters into `model` and freeze the rest of its encoder; the head stays trainable.
+
+    A linear layer ``W`` becomes ``W + lora_alpha / lora_rank * B A`` (Hu et al. 2022, "LoRA: Low-Rank Adaptation of
+    Large Language Models", eq. 3), with ``B`` starting at 0: the first step sees the model as it was loaded.
+
+    Args:
+        model: a regressor; it is changed in place.
+        plm: `lora_rank` and `lora_alpha`.
+
+    Returns:
+        The adapters; their ``merge_and_unload`` makes `model` an ordinary model again, with the weights that it learnt.
+    """
+    from peft import LoraConfig, LoraModel
+
+    after = {id(module) for part in head_modules(model) for module in part.modules()}
+    encoder = {
+        f"{model.base_model_prefix}.{name}": module
+        for name, module in model.base_model.named_modules()
+        if isinstance(module, nn.Linear) and id(module) not in after
+    }
+    config = LoraConfig(r=plm.lora_rank, lora_alpha=plm.lora_alpha, target_modules=list(encoder))
+    adapters = LoraModel(model, config, "default")
+    encoder_prefix = f"{model.base_model_prefix}."
+    for name, parameter in model.named_parameters():
+        if not name.startswith(encoder_prefix):
+            parameter.requires_grad_(True)
+    for part in head_modules(model):
+        part.requires_grad_(True)
+    return adapters
 
 
 def output_layer(model: nn.Module) -> nn.Linear:

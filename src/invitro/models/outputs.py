@@ -1,83 +1,78 @@
 """What a regressor's outputs mean: from raw outputs to a score and, where the model has one, its uncertainty."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
+from invitro.arrays import Floats
 from invitro.errors import InputError
 
-Floats = npt.NDArray[np.float64]
+Array = TypeVar("Array", Floats, Tensor, default=Floats)
 
 
-class Scored(NamedTuple):
-    """Scores of texts and their predicted standard deviations, both (texts,), float64, in the scale's units.
+class Predicted(NamedTuple, Generic[Array]):
+    """Scores of texts and their predicted standard deviations, both (texts,), in the scale's units.
 
-    `sd` is None where the model predicts none. It is the spread of labels that the model expects for such a text: noise
-    of raters included, its own ignorance of unfamiliar texts not.
+    `sd` is None where the model predicts none. It is the spread of labels that the model expects for such a text: it
+    includes the raters' noise, but not the model's own ignorance of unfamiliar texts.
     """
 
-    score: Floats
-    sd: Floats | None = None
+    score: Array
+    sd: Array | None = None
 
 
-class Read(NamedTuple):
-    """The same for one batch of raw outputs: tensors of shape (batch,), `sd` None where there is none."""
-
-    score: Tensor
-    sd: Tensor | None = None
-
-
-class Outputs(Protocol):
+class Outputs(ABC):
     """What the outputs of a model mean."""
 
     @property
+    @abstractmethod
     def names(self) -> list[str]:
-        """One name an output."""
+        """One name per output."""
 
-    def read(self, raw: Tensor) -> Read:
+    @abstractmethod
+    def read(self, raw: Tensor) -> Predicted[Tensor]:
         """Turn raw outputs of shape (batch, outputs) into scores."""
 
+    @abstractmethod
     def meaning(self) -> dict[str, Any]:
-        """Return what ``scale.json`` says of the outputs; `outputs_from` reads it."""
+        """Return what ``scale.json`` records of the outputs; `outputs_from` reads it."""
 
-    def told(self) -> str:
-        """Return a sentence on the outputs for the model card."""
+    @abstractmethod
+    def sentence(self) -> str:
+        """Describe the outputs for the model card."""
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Outputs):
     """One output, the score."""
 
     @property
     def names(self) -> list[str]:
-        """One name an output."""
         return ["score"]
 
-    def read(self, raw: Tensor) -> Read:
-        """Return the output as it is."""
-        return Read(raw[:, 0])
+    def read(self, raw: Tensor) -> Predicted[Tensor]:
+        return Predicted(raw[:, 0])
 
     def meaning(self) -> dict[str, Any]:
-        """Return what ``scale.json`` says of the outputs."""
         return {"outputs": self.names}
 
-    def told(self) -> str:
-        """Return a sentence on the outputs for the model card."""
+    def sentence(self) -> str:
         return "One output: the score."
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Outputs):
     """Two outputs: the mean m of a Gaussian, which is the score, and the logarithm s of its variance.
 
     Kendall & Gal (2017), "What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", predict s, not
-    the variance, so that it may take any value. `sd = exp(s / 2)`, with s cut at the bounds.
+    the variance, so that it may take any value. ``sd = exp(s / 2)``, with s clipped to the bounds.
 
     Args:
         lowest: smallest s; below it a single well-predicted text would pull as hard as thousands of others.
@@ -95,23 +90,19 @@ class Gaussian:
 
     @property
     def names(self) -> list[str]:
-        """One name an output."""
         return ["mean", "log_variance"]
 
     def log_variance(self, raw: Tensor) -> Tensor:
-        """Return s within its bounds, (batch,); outside of them it has no gradient."""
+        """Return s within its bounds, (batch,); outside them it has no gradient."""
         return raw[:, 1].clamp(self.lowest, self.highest)
 
-    def read(self, raw: Tensor) -> Read:
-        """Return mean and standard deviation."""
-        return Read(raw[:, 0], (self.log_variance(raw) / 2).exp())
+    def read(self, raw: Tensor) -> Predicted[Tensor]:
+        return Predicted(raw[:, 0], (self.log_variance(raw) / 2).exp())
 
     def meaning(self) -> dict[str, Any]:
-        """Return what ``scale.json`` says of the outputs."""
         return {"outputs": self.names, "log_variance_bounds": [self.lowest, self.highest]}
 
-    def told(self) -> str:
-        """Return a sentence on the outputs for the model card."""
+    def sentence(self) -> str:
         return (
             "Two outputs: the score, and the logarithm of the variance that labels of such a text have. "
             "The standard deviation is exp(log_variance / 2)."
@@ -119,14 +110,14 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Distribution:
-    """One output a bin: softmax of the outputs is the distribution p of the label over the bins' centres c.
+class Distribution(Outputs):
+    """One output per bin: the softmax p of the outputs is the distribution of the label over the bins' centres c.
 
     ``score = sum_k p_k c_k`` and ``sd = sqrt(sum_k p_k (c_k - score)^2)``; Gao, Xing, Xie, Wu & Geng (2017), "Deep
     Label Distribution Learning with Label Ambiguity", arXiv 1611.01731.
 
     Args:
-        bins: the centres, evenly from the scale's minimum to its maximum.
+        bins: the centres, evenly spaced from the scale's minimum to its maximum.
     """
 
     bins: tuple[float, ...]
@@ -138,21 +129,17 @@ class Distribution:
 
     @property
     def names(self) -> list[str]:
-        """One name an output."""
         return [f"bin {centre:g}" for centre in self.bins]
 
-    def read(self, raw: Tensor) -> Read:
-        """Return the distribution's expectation and standard deviation."""
+    def read(self, raw: Tensor) -> Predicted[Tensor]:
         share, centres = raw.float().softmax(dim=1), torch.tensor(self.bins, device=raw.device)
         score = share @ centres
-        return Read(score, (share * (centres - score[:, None]) ** 2).sum(dim=1).sqrt())
+        return Predicted(score, (share * (centres - score[:, None]) ** 2).sum(dim=1).sqrt())
 
     def meaning(self) -> dict[str, Any]:
-        """Return what ``scale.json`` says of the outputs."""
         return {"outputs": ["distribution"], "bins": list(self.bins)}
 
-    def told(self) -> str:
-        """Return a sentence on the outputs for the model card."""
+    def sentence(self) -> str:
         return (
             f"{len(self.bins)} outputs: their softmax is the distribution of the label over the bins of `scale.json`. "
             "The score is its expectation, the uncertainty its standard deviation."
@@ -160,7 +147,7 @@ class Distribution:
 
 
 def outputs_from(meaning: Mapping[str, Any]) -> Outputs:
-    """Return the outputs that ``scale.json`` tells of.
+    """Return the outputs that ``scale.json`` describes.
 
     Raises:
         InputError: they are of no known kind; a newer version may have written them.

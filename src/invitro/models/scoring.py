@@ -1,10 +1,10 @@
-"""Scoring texts with a trained model."""
+"""Scoring texts with a trained model: one way from a folder to scores."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +12,17 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from invitro.errors import InputError, not_boolean, refuse_if_any
+from invitro.errors import InputError
 from invitro.files import SUFFIXES, columns_of, read_rows, write_rows
-from invitro.models.folder import KIND, load_model, read_meaning
-from invitro.models.linear import read_linear
+from invitro.models.folder import ENCODER_KIND, load_model, read_meaning
 from invitro.models.loading import Loaded
-from invitro.models.outputs import Floats, Outputs, Score, Scored, outputs_from
-from invitro.models.tokens import length_batches, pad, tokenise
+from invitro.models.outputs import Outputs, Predicted, Score, outputs_from
+from invitro.models.tokens import token_batches
+from invitro.scales import Item, Scale
+from invitro.settings import Count, checked
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 
 def score_texts(
@@ -27,83 +31,81 @@ def score_texts(
     texts: Sequence[str],
     batch_size: int = 32,
     outputs: Outputs | None = None,
-) -> Floats:
-    """Return the scores that `scored_texts` gives, without their uncertainty: (texts,), float64."""
-    return scored_texts(model, tokenizer, texts, batch_size, outputs).score
-
-
-def scored_texts(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    batch_size: int = 32,
-    outputs: Outputs | None = None,
-) -> Scored:
+) -> Predicted:
     """Score texts in batches of similar length, on the model's device.
 
     Args:
         model: a regressor.
         tokenizer: its tokenizer.
-        texts: the texts; longer ones than the model takes are cut.
-        batch_size: texts a forward pass.
+        texts: the texts; those longer than the model takes are cut.
+        batch_size: texts per forward pass.
         outputs: what the model's outputs mean; None is one output, the score.
 
     Returns:
         Scores in the order of `texts` and in the units of the training labels.
     """
     outputs = outputs or Score()
-    found = np.empty((2, len(texts)), dtype=np.float64)
-    has_sd = len(outputs.names) > 1
-    ids = tokenise(tokenizer, texts).ids
+    score, sd = np.empty((2, len(texts)), dtype=np.float64)
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for rows in length_batches([len(row) for row in ids], batch_size):
-            batch = {name: value.to(model.device) for name, value in pad(tokenizer, [ids[row] for row in rows]).items()}
+        for rows, batch in token_batches(model, tokenizer, texts, batch_size):
             read = outputs.read(model(**batch).logits.float())
-            found[0, rows] = read.score.double().cpu().numpy()
+            score[rows] = read.score.double().cpu().numpy()
             if read.sd is not None:
-                found[1, rows] = read.sd.double().cpu().numpy()
+                sd[rows] = read.sd.double().cpu().numpy()
     model.train(was_training)
-    return Scored(found[0], found[1] if has_sd else None)
-
-
-class Scorer(Protocol):
-    """Scores texts."""
-
-    def score(self, texts: Sequence[str], batch_size: int = 32) -> Scored:
-        """Score texts in their order, in the scale's units."""
+    return Predicted(score, sd if len(outputs.names) > 1 else None)
 
 
 @dataclass(frozen=True)
-class EncoderScorer:
-    """A fine-tuned encoder and what its outputs mean."""
+class Scorer:
+    """A trained model of any kind.
 
-    loaded: Loaded
+    Args:
+        model: a fine-tuned encoder with its tokenizer, or a linear model.
+        scale: what it scores.
+        outputs: what its outputs mean.
+    """
+
+    model: "Loaded | Pipeline"
+    scale: Scale
     outputs: Outputs
 
-    def score(self, texts: Sequence[str], batch_size: int = 32) -> Scored:
-        """Score texts in their order, in the scale's units."""
-        return scored_texts(*self.loaded, texts, batch_size, self.outputs)
+    def score(self, texts: Sequence[str], batch_size: int = 32) -> Predicted:
+        """Score texts in their order, in the scale's units; scores can lie slightly outside the scale."""
+        if isinstance(self.model, Loaded):
+            return score_texts(*self.model, texts, batch_size, self.outputs)
+        from invitro.models.linear import scores_of
+
+        return Predicted(scores_of(self.model, texts, batch_size))
 
 
-def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Scorer, dict[str, Any], Outputs]:
-    """Load the model in `folder`, what ``scale.json`` says, and what the outputs mean.
+def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Scorer:
+    """Load the model in `folder`, the folder ``model/`` of a run.
 
     Raises:
-        InputError: the folder is missing, or is not one of a trained model.
+        InputError: the folder is missing, or holds no trained model.
     """
     meaning = read_meaning(folder)
-    outputs = outputs_from(meaning)
-    if meaning.get("model", KIND) != KIND:
-        return read_linear(Path(folder), meaning, torch.device(device)), meaning, outputs
-    loaded, meaning = load_model(folder, device)
-    return EncoderScorer(loaded, outputs), meaning, outputs
+    scale, outputs = _scale_of(meaning["scale"]), outputs_from(meaning)
+    if meaning.get("model", ENCODER_KIND) == ENCODER_KIND:
+        return Scorer(load_model(folder, device), scale, outputs)
+    from invitro.models.linear import load_linear
+
+    return Scorer(load_linear(Path(folder), meaning, torch.device(device)), scale, outputs)
 
 
+def _scale_of(meaning: Mapping[str, Any]) -> Scale:
+    """Return the scale in ``scale.json``; what another version added to it is ignored."""
+    known = {field.name: meaning[field.name] for field in fields(Scale) if field.name in meaning}
+    return Scale(**known | {"items": tuple(Item(**item) for item in meaning["items"])})
+
+
+@checked("")
 @dataclass(frozen=True)
 class Prediction:
-    """What is scored, and how.
+    """Settings of scoring a file.
 
     Args:
         model: the folder ``model/`` of a run.
@@ -111,15 +113,15 @@ class Prediction:
         output: the file to write, of any of these kinds.
         text: the column of the texts.
         score: the column to add; None is the construct's name, such as ``empathy``. Where the model predicts how far
-            labels scatter, that standard deviation stands in a second one, such as ``empathy_sd``.
+            labels scatter, that standard deviation is a second column, such as ``empathy_sd``.
         clip: whether scores outside the scale are moved to its bounds.
-        batch_size: texts a forward pass.
-        chunk: rows in memory at a time.
+        batch_size: texts per forward pass, at least 1.
+        chunk: rows in memory at a time, at least 1.
         device: ``auto``, or a torch device.
         force: whether `output` may be replaced.
 
     Raises:
-        InputError: naming everything that is wrong, before the model loads.
+        InputError: naming every problem, before the model loads.
     """
 
     model: str
@@ -128,44 +130,37 @@ class Prediction:
     text: str = "text"
     score: str | None = None
     clip: bool = False
-    batch_size: int = 32
-    chunk: int = 4096
+    batch_size: Count = 32
+    chunk: Count = 4096
     device: str = "auto"
     force: bool = False
 
-    def __post_init__(self) -> None:
-        problems = not_boolean(clip=self.clip, force=self.force)
-        problems += [
-            f"{name}: expected a whole number of at least 1, found {value!r}"
-            for name, value in (("batch_size", self.batch_size), ("chunk", self.chunk))
-            if not isinstance(value, int) or value < 1
-        ]
-        if Path(self.output).suffix.lower() not in SUFFIXES:
-            problems.append(f"output={self.output}: expected a file ending in {', '.join(SUFFIXES)}")
-        if Path(self.output).exists() and not self.force:
-            problems.append(f"output={self.output}: exists already; choose another name, or replace it by force=true")
-        if Path(self.output).resolve() == Path(self.input).resolve():
-            problems.append(f"output={self.output} is the input; choose another name")
+    def contradictions(self) -> Iterator[str]:
+        """Yield what is wrong with the files."""
+        output = Path(self.output)
+        if output.suffix.lower() not in SUFFIXES:
+            yield f"output={output}: expected a file ending in {', '.join(SUFFIXES)}"
+        if output.exists() and not self.force:
+            yield f"output={output}: exists already; choose another name, or replace it by force=true"
+        if output.resolve() == Path(self.input).resolve():
+            yield f"output={output} is the input; choose another name"
         if not Path(self.model).is_dir():
-            problems.append(f"model={self.model}: no such folder; expected the folder model/ of a run directory")
+            yield f"model={self.model}: no such folder; expected the folder model/ of a run directory"
         try:
             columns = columns_of(self.input)
         except InputError as error:
-            problems += error.problems
-        else:
-            if self.text not in columns:
-                found = ", ".join(columns) or "none"
-                problems.append(
-                    f"{self.input}: expected a column {self.text} with the texts; found {found}. Use text=COLUMN"
-                )
-            if self.score in columns:
-                problems.append(f"{self.input}: has a column {self.score} already; choose another by score=COLUMN")
-        refuse_if_any(problems)
+            yield from error.problems
+            return
+        if self.text not in columns:
+            there = ", ".join(columns) or "none"
+            yield f"{self.input}: expected a column {self.text} with the texts; found {there}. Use text=COLUMN"
+        if self.score in columns:
+            yield f"{self.input}: has a column {self.score} already; choose another by score=COLUMN"
 
 
 @dataclass
-class Summary:
-    """What came out: rows, the numbers of those without a text (from 1), scores outside the scale, seconds."""
+class ScoredFile:
+    """What scoring a file did: rows, numbers of rows without a text (from 1), scores outside the scale, seconds."""
 
     rows: int = 0
     without_text: list[int] = field(default_factory=list)
@@ -174,7 +169,7 @@ class Summary:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """Return the summary for the terminal."""
+        """Return a summary for the terminal."""
         lines = [f"{self.rows - len(self.without_text)} of {self.rows} rows scored in {self.seconds:.1f} s"]
         if self.without_text:
             shown = ", ".join(map(str, self.without_text[:10])) + (", ..." if len(self.without_text) > 10 else "")
@@ -185,39 +180,37 @@ class Summary:
         return "\n".join(lines)
 
 
-def predict(job: Prediction) -> Summary:
-    """Score `job.input` into `job.output`, piece by piece; nothing is left behind when it fails on the way."""
-    device = device_of(job.device)
-    scorer, meaning, outputs = load_scorer(job.model, device)
-    score = job.score or meaning["scale"]["construct"]
-    names = [score, f"{score}_sd"] if len(outputs.names) > 1 else [score]
+def predict(job: Prediction) -> ScoredFile:
+    """Score `job.input` into `job.output`, chunk by chunk; a failure leaves no output behind."""
+    scorer = load_scorer(job.model, device_of(job.device))
+    score, scale = job.score or scorer.scale.construct, scorer.scale
+    names = [score, f"{score}_sd"] if len(scorer.outputs.names) > 1 else [score]
     for name in names:
         if name in columns_of(job.input):
             raise InputError(f"{job.input}: has a column {name} already; choose another by score=COLUMN")
-    low, high = meaning["minimum"], meaning["maximum"]
-    summary, started = Summary(clipped=job.clip), time.perf_counter()
+    done, started = ScoredFile(clipped=job.clip), time.perf_counter()
     added = dict.fromkeys(names, pa.float64())
     with write_rows(job.output, added, like=job.input) as writer, tqdm(unit=" rows") as progress:
         for rows in read_rows(job.input, job.chunk):
-            texts = [_text(row.get(job.text), job, summary.rows + index + 1) for index, row in enumerate(rows)]
+            texts = [_text(row.get(job.text), job, number) for number, row in enumerate(rows, done.rows + 1)]
             filled = [index for index, text in enumerate(texts) if text.strip()]
-            values, sd = scorer.score([texts[index] for index in filled], job.batch_size)
-            summary.outside += int(((values < low) | (values > high)).sum())
-            columns = [values.clip(low, high) if job.clip else values, *([] if sd is None else [sd])]
-            found = dict(zip(filled, zip(*(column.tolist() for column in columns), strict=True), strict=True))
-            summary.without_text += [summary.rows + index + 1 for index in range(len(rows)) if index not in found]
-            summary.rows += len(rows)
-            empty = (None,) * len(names)
-            for index, row in enumerate(rows):
-                row |= zip(names, found.get(index, empty), strict=True)
+            scores, sd = scorer.score([texts[index] for index in filled], job.batch_size)
+            done.outside += int(scale.outside(scores).sum())
+            columns = [scale.clip(scores) if job.clip else scores, *([] if sd is None else [sd])]
+            for name, column in zip(names, columns, strict=True):
+                values = dict(zip(filled, column.tolist(), strict=True))
+                for index, row in enumerate(rows):
+                    row[name] = values.get(index)
+            done.without_text += [number for number, text in enumerate(texts, done.rows + 1) if not text.strip()]
+            done.rows += len(rows)
             writer.write(rows)
             progress.update(len(rows))
-    summary.seconds = time.perf_counter() - started
-    return summary
+    done.seconds = time.perf_counter() - started
+    return done
 
 
 def _text(value: object, job: Prediction, row: int) -> str:
-    """Return a cell as text: nothing is empty, a number is written as people would; anything else is refused."""
+    """Return a cell as text: a missing one is empty, a number is written as Python prints it; others are refused."""
     if value is None:
         return ""
     if isinstance(value, (str, int, float)):

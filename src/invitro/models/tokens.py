@@ -1,21 +1,21 @@
 """Tokens, and batches of texts of similar length."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Ints = npt.NDArray[np.int32]
+TokenIds = npt.NDArray[np.int32]
 
 
 class Tokenised(NamedTuple):
     """Token ids of each text (special tokens included), and how many texts had to be cut."""
 
-    ids: list[Ints]
+    ids: list[TokenIds]
     truncated: int
 
 
@@ -36,7 +36,7 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tokeni
     return Tokenised(ids, len(truncated))
 
 
-def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Ints]) -> dict[str, Tensor]:
+def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[TokenIds]) -> dict[str, Tensor]:
     """Stack rows of token ids to ``input_ids`` and ``attention_mask``, both (batch, longest row), int64."""
     longest = max(len(row) for row in rows)
     ids = np.full((len(rows), longest), tokenizer.pad_token_id, dtype=np.int64)
@@ -55,7 +55,7 @@ def length_batches(lengths: Sequence[int], size: int, rng: np.random.Generator |
     41 %). Without it rows are sorted from long to short, so that what does not fit into memory fails at once.
 
     Returns:
-        Batches of row numbers; each row stands in exactly one.
+        Batches of row numbers; each row is in exactly one.
     """
     order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
     window = len(lengths) if rng is None else size * 50
@@ -64,6 +64,16 @@ def length_batches(lengths: Sequence[int], size: int, rng: np.random.Generator |
     ordered = [piece[np.argsort(-length[piece], kind="stable")] for piece in pieces]
     batches = [piece[start : start + size].tolist() for piece in ordered for start in range(0, len(piece), size)]
     return batches if rng is None else [batches[index] for index in rng.permutation(len(batches))]
+
+
+def token_batches(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], size: int
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """Yield `length_batches` of texts for inference: row numbers, and padded tokens on the model's device."""
+    ids = tokenise(tokenizer, texts).ids
+    for rows in length_batches([len(row) for row in ids], size):
+        batch = pad(tokenizer, [ids[row] for row in rows])
+        yield rows, {name: value.to(model.device) for name, value in batch.items()}
 
 
 def random_batches(n: int, size: int, rng: np.random.Generator) -> list[list[int]]:

@@ -18,8 +18,7 @@ from invitro.errors import InputError
 from invitro.models import PLM
 from invitro.models.features import FeatureCache, check_head
 from invitro.models.folder import save_model
-from invitro.models.loading import Loaded, check_available, load_regressor, load_tokenizer
-from invitro.models.lora import add_adapters
+from invitro.models.loading import Loaded, add_adapters, check_available, load_regressor, load_tokenizer
 from invitro.training import record
 from invitro.training.baseline import fitted
 from invitro.training.callbacks import History, PatientStopping, SmallLossSelection, kept_of
