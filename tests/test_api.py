@@ -180,7 +180,9 @@ def test_ratings_that_cannot_be_compared(ratings: Any, settings: dict[str, Any],
 
 
 def test_a_run_on_a_frame_is_the_run_of_train_py_on_its_file(corpus_csv: Path) -> None:
-    run = invitro.train(small_corpus(), "batson_empathy", plm="tfidf", alpha=1.0, columns=COLUMNS)
+    frame = small_corpus().rename(columns={"gpt": "GPT's label"})
+    named = COLUMNS | {"llm_label": "GPT's label"}
+    run = invitro.train(frame, "batson_empathy", plm="tfidf", alpha=1.0, columns=named)
     columns = ",".join(f"{key}: {name}" for key, name in COLUMNS.items() if key != "llm_label")
     overrides = ["data=table", f"data.path={corpus_csv}", f"data.columns={{{columns}}}", "llm.column=gpt", "plm=tfidf"]
     with composed("train", [*overrides, "application=both", "alpha=1.0", "logger=none"]) as cfg:

@@ -101,7 +101,7 @@ def label_texts(texts: "pd.Series[str]", scale: Scale, overrides: Sequence[str])
 
     from invitro.commands.labelling import labellings
     from invitro.data import Undivided
-    from invitro.data.frame import Frame
+    from invitro.data.table import Frame
     from invitro.labelling.labeller import label
     from invitro.labels.answers import text_hash
     from invitro.labels.store import LabelStore
@@ -146,8 +146,9 @@ def train_frame(
     """
     from invitro.commands.training import train_configured
     from invitro.data.corpus import COLUMNS, DEMOGRAPHICS
-    from invitro.data.frame import Frame
+    from invitro.data.table import Frame
     from invitro.files import require_columns
+    from invitro.studies.launch import quoted
 
     known = (*COLUMNS, *DEMOGRAPHICS, "llm_label")
     refuse_if_any(f"columns: expected any of {', '.join(known)}, found {key!r}" for key in columns if key not in known)
@@ -159,7 +160,7 @@ def train_frame(
         frame = frame.assign(text_id=frame.index.astype("str"))
         named["text_id"] = "text_id"
     llm_label = named.pop("llm_label", None)
-    source = [] if llm_label is None else [f"llm.column={llm_label}"]
+    source = [] if llm_label is None else [f"llm.column={quoted(llm_label)}"]
     split = ["data/split=published"] if "split" in named else []
     with composed("train", ["data=table", "data.path=frame", *split, *source, *overrides]) as cfg:
         _put_scale(cfg, scale)

@@ -11,7 +11,7 @@ from invitro.data.corpus import COLUMNS, DEMOGRAPHICS, Corpus, canonical
 from invitro.data.reader import SplitRule, without_unknown
 from invitro.data.splits import Holdout
 from invitro.errors import InputError, refuse_if_any
-from invitro.files import numbers, read_table, require_columns
+from invitro.files import as_text, numbers, read_table, require_columns
 from invitro.scales import Scale
 
 log = logging.getLogger(__name__)
@@ -116,3 +116,22 @@ class TableFile:
         for name in left:
             log.warning("%s: the column %s is not used; data.columns.%s=%s would use it", self.path, name, name, name)
         return raw[[name for name in others if name not in left]]
+
+
+@dataclass(frozen=True)
+class Frame(TableFile):
+    """Reads a DataFrame as `TableFile` reads a file; `path` is what errors call it.
+
+    Args:
+        rows: the DataFrame; its index counts for nothing.
+    """
+
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+
+    def read(self, scale: Scale) -> Corpus:
+        """Read the rows with crowd labels on `scale`.
+
+        Raises:
+            InputError: as for `TableFile`.
+        """
+        return self.of(as_text(self.rows.reset_index(drop=True)), scale)
