@@ -1,4 +1,4 @@
-"""How often the intervals of `invitro.stats.contrast` hold, and how often its tests find effects that do not exist.
+"""How often the intervals of `invitro.stats.intervals` hold, and how often its tests find effects that do not exist.
 
     python benchmarks/coverage.py                           1,000 null studies of five seeds, and some with an effect
     python benchmarks/coverage.py --regimes --studies 400   2 to 10 seeds, 150 and 500 texts, steady or not
@@ -20,10 +20,12 @@ from machine import described
 from null_studies import Regime, Simulated, simulate, truth
 from scipy.special import stdtrit
 
+from invitro.arrays import Floats
 from invitro.files import write_json
-from invitro.stats.contrast import contrast
-from invitro.stats.paired import METRICS, compared, holm, interval_of
-from invitro.stats.resampling import Array, Scores, resampled
+from invitro.stats.bootstrap import Scores, resampled
+from invitro.stats.intervals import contrast, interval_of
+from invitro.stats.moments import METRICS
+from invitro.stats.paired import compared, holm
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -94,14 +96,13 @@ def scored(study: Simulated, resamples: int, seed: int) -> list[dict[str, Scores
     )
     return [
         {
-            name: replace(one, values=one.values[here], draws=one.draws[:, here])
-            for name, one in everything.items()
+            name: one[here] for name, one in everything.items()
         }
         for here in (slice(arm * seeds, (arm + 1) * seeds) for arm in range(arms))
     ]  # fmt: skip
 
 
-def _by_metric(values: Array) -> dict[str, float]:
+def _by_metric(values: Floats) -> dict[str, float]:
     return dict(zip(METRICS, map(float, values), strict=True))
 
 
@@ -133,7 +134,7 @@ def chosen(regime: Regime, studies: int, seed: int = 0, resamples: int = 500) ->
 Method = Callable[[Scores, np.random.Generator], tuple[float, float]]
 
 
-def _normal_quantile(values: Array) -> tuple[float, float]:
+def _normal_quantile(values: Floats) -> tuple[float, float]:
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 
@@ -143,7 +144,7 @@ def _t(value: float, variance: float, df: float) -> tuple[float, float]:
     return value - half, value + half
 
 
-def _picked(scores: Scores, rng: np.random.Generator) -> Array:
+def _picked(scores: Scores, rng: np.random.Generator) -> Floats:
     return rng.integers(scores.seeds, size=(len(scores.draws), scores.seeds))
 
 

@@ -20,9 +20,9 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from invitro.arrays import Floats
 from invitro.files import write_json
 from invitro.stats.powered import estimates
-from invitro.stats.resampling import Array
 
 ROOT = Path(__file__).parents[1]
 # numba looks for the package coverage and would find coverage.py in this folder.
@@ -32,7 +32,7 @@ AUTHORS, GOLD = 400, 200
 BIAS, SLOPE = 0.9, 0.3
 
 
-def population(texts: int = 20_000) -> dict[str, Array]:
+def population(texts: int = 20_000) -> dict[str, Floats]:
     """Return the population: columns ``crowd, unbiased, biased, covariate`` and ``author``, each (texts,)."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("inference", overrides=["data=simulated", f"data.texts={texts}", "data.llm.missing=0.0"])
@@ -50,7 +50,7 @@ def population(texts: int = 20_000) -> dict[str, Array]:
     }  # fmt: skip
 
 
-def measured(people: dict[str, Array], draws: int, seed: int = 1) -> list[dict[str, Any]]:
+def measured(people: dict[str, Floats], draws: int, seed: int = 1) -> list[dict[str, Any]]:
     """Return a row for each LLM, estimand and method: coverage, mean width, mean error of the estimate, worth."""
     order = np.argsort(people["author"], kind="stable")
     starts = np.searchsorted(people["author"][order], np.arange(people["author"].max() + 2))

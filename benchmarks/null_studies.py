@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from invitro.stats.resampling import MEASURES, Array
+from invitro.arrays import Floats
+from invitro.stats.moments import MEASURES, of_sums
 
 DIRECTIONS = 6
 OWN = (0.75, 0.55)  # weights of e and f
@@ -50,18 +51,18 @@ class Regime:
 class Law(NamedTuple):
     """What varies over seeds, each of shape (configurations, seeds) except u, (configurations, seeds, directions)."""
 
-    offset: Array
-    gain: Array
-    skill: Array
-    u: Array
+    offset: Floats
+    gain: Floats
+    skill: Floats
+    u: Floats
 
 
 class Simulated(NamedTuple):
     """A study: labels (texts,), predictions (configurations, seeds, texts), authors (texts,)."""
 
-    labels: Array
-    predictions: Array
-    authors: Array
+    labels: Floats
+    predictions: Floats
+    authors: Floats
 
 
 def simulate(regime: Regime, rng: np.random.Generator) -> Simulated:
@@ -71,7 +72,7 @@ def simulate(regime: Regime, rng: np.random.Generator) -> Simulated:
     law = _law(regime, regime.seeds, rng)
     arms = regime.others + 1
 
-    def feature(*shape: int) -> Array:
+    def feature(*shape: int) -> Floats:
         """Draw a quantity that partly depends on the author."""
         by_author = rng.normal(size=(*shape, regime.texts))[..., authors]
         return np.sqrt(0.3) * by_author + np.sqrt(0.7) * rng.normal(size=(*shape, regime.texts))
@@ -82,7 +83,7 @@ def simulate(regime: Regime, rng: np.random.Generator) -> Simulated:
     return Simulated(labels, law.offset[..., None] + law.gain[..., None] * seen, authors)
 
 
-def _labels(authors: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+def _labels(authors: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return what the texts express, with unit variance, and how their authors filled in the questionnaire."""
     n = len(authors)
     z = np.sqrt(0.35) * rng.normal(size=n)[authors] + np.sqrt(0.65) * rng.normal(size=n)
@@ -94,7 +95,7 @@ def _labels(authors: Array, rng: np.random.Generator) -> tuple[Array, Array]:
 def _law(regime: Regime, seeds: int, rng: np.random.Generator) -> Law:
     """Draw what varies over seeds."""
 
-    def luck(*shape: int) -> Array:
+    def luck(*shape: int) -> Floats:
         shared = rng.normal(size=(1, seeds, *shape))
         return np.sqrt(ALIKE) * shared + np.sqrt(1 - ALIKE) * rng.normal(size=(regime.others + 1, seeds, *shape))
 
@@ -116,7 +117,7 @@ def truth(regime: Regime) -> dict[str, tuple[float, float]]:
     xy = law.gain * law.skill * covariance
     one, zero = np.ones_like(x), np.zeros_like(x)
     sums = np.stack([one, x, zero, xx + x**2, variance * one, xy], axis=-1)  # of a text, labels around their mean
-    expected = {name: measure(sums).mean(axis=1) for name, measure in MEASURES.items()}
+    expected = {name: measure(of_sums(sums)).mean(axis=1) for name, measure in MEASURES.items()}
     if not regime.effect:  # one law for all: equal but for the draws of seeds
         expected = {name: np.full(2, values.mean()) for name, values in expected.items()}
     return {name: (float(values[0]), float(values[1])) for name, values in expected.items()}

@@ -1,19 +1,25 @@
 """PCC, CCC and RMSE on whole splits, in float64, exact however the split is cut into batches or processes.
 
-All three are functions of the same six running moments of predictions x and targets y,
+What they are: see `invitro.stats.moments`. A run that predicts one number for every text has an undefined PCC. A run
+is scored 0 for it, with a warning, since logs and means over runs need a number.
+
+All three follow from the same six running moments of predictions x and targets y,
 ``n, mean(x), mean(y), S_xx, S_yy, S_xy`` with ``S_ab = sum((a - mean(a)) * (b - mean(b)))``, which are merged by the
 pairwise update of Chan, Golub, LeVeque (1983), "Algorithms for Computing the Sample Variance". Summing squares instead
 would lose digits, and keeping all predictions would cost memory.
 """
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
+
+from invitro.arrays import Floats
+from invitro.stats.moments import METRICS, Moments, ccc, of_centred, pcc, rmse
 
 
 class ConstantPredictionsWarning(UserWarning):
@@ -36,11 +42,12 @@ def merge(parts: Tensor) -> Tensor:
 
 
 class _Moments(Metric):
-    """Keeps the six moments; subclasses turn them into a number."""
+    """Keeps the six moments; subclasses say which measure follows from them."""
 
     is_differentiable = False
     full_state_update = False
     moments: Tensor
+    measure: "ClassVar[staticmethod[[Moments], Floats]]"
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -58,68 +65,42 @@ class _Moments(Metric):
         batch = torch.stack([n, x.mean(), y.mean(), dx @ dx, dy @ dy, dx @ dy])
         self.moments = merge(torch.stack([self.moments, batch]))
 
-    def _varies(self) -> bool:
-        """Whether neither side is constant up to rounding; warns otherwise."""
-        n, mean_x, mean_y, s_xx, s_yy, _ = self.moments
-        rounding = 1e-10 * torch.stack([mean_x, mean_y]).abs().clamp(min=1.0)
-        constant = (torch.stack([s_xx, s_yy]) / n).sqrt() <= rounding
-        if constant.any():
-            side = " and ".join(name for name, flat in zip(("predictions", "targets"), constant, strict=True) if flat)
-            message = f"{type(self).__name__}: the {side} do not vary; the correlation is undefined and taken to be 0"
-            warnings.warn(message, ConstantPredictionsWarning, stacklevel=3)
-        return not bool(constant.any())
-
-    def _zero(self) -> Tensor:
-        return torch.zeros((), dtype=torch.float64, device=self.moments.device)
+    def compute(self) -> Tensor:
+        """Return the measure as a float64 scalar; where it is a correlation with a constant, 0 with a warning."""
+        found = of_centred(self.moments.cpu().numpy())
+        constant = [side for side, var in (("predictions", found.var_x), ("targets", found.var_y)) if var == 0]
+        value = float(type(self).measure(found))
+        if constant and not isinstance(self, RMSE):
+            message = f"the {' and '.join(constant)} do not vary; the correlation is undefined and taken to be 0"
+            warnings.warn(f"{type(self).__name__}: {message}", ConstantPredictionsWarning, stacklevel=2)
+            value = 0.0
+        return torch.tensor(value, dtype=torch.float64, device=self.moments.device)
 
 
 class PCC(_Moments):
-    """Pearson's correlation, ``S_xy / sqrt(S_xx * S_yy)``, in [-1, 1]; 0 with a warning for constant values."""
+    """Pearson's correlation, in [-1, 1]; 0 with a warning for constant values."""
 
     higher_is_better = True
-
-    def compute(self) -> Tensor:
-        """Return the correlation as a float64 scalar."""
-        if not self._varies():
-            return self._zero()
-        _, _, _, s_xx, s_yy, s_xy = self.moments
-        correlation: Tensor = s_xy / (s_xx.sqrt() * s_yy.sqrt())
-        return correlation.clamp(-1.0, 1.0)
+    measure = staticmethod(pcc)
 
 
 class CCC(_Moments):
-    """Lin's concordance, ``2 s_xy / (s_xx + s_yy + (mean(x) - mean(y))^2)``, in [-1, 1], with population variances.
-
-    Lin (1989), "A Concordance Correlation Coefficient to Evaluate Reproducibility", Biometrics 45. Population variances
-    (divisor n) are his; torchmetrics' own class divides by n - 1. Constant predictions give 0, with a warning.
-    """
+    """Lin's concordance, in [-1, 1]; torchmetrics' own class divides by n - 1 and not, as Lin does, by n."""
 
     higher_is_better = True
-
-    def compute(self) -> Tensor:
-        """Return the concordance as a float64 scalar."""
-        if not self._varies():
-            return self._zero()
-        n, mean_x, mean_y, s_xx, s_yy, s_xy = self.moments
-        concordance: Tensor = (2 * s_xy / n) / (s_xx / n + s_yy / n + (mean_x - mean_y) ** 2)
-        return concordance
+    measure = staticmethod(ccc)
 
 
 class RMSE(_Moments):
-    """Root of the mean squared error, ``sqrt((S_xx - 2 S_xy + S_yy) / n + (mean(x) - mean(y))^2)``, in scale units."""
+    """Root of the mean squared error, in the scale's units."""
 
     higher_is_better = False
-
-    def compute(self) -> Tensor:
-        """Return the error as a float64 scalar."""
-        n, mean_x, mean_y, s_xx, s_yy, s_xy = self.moments
-        squared: Tensor = (s_xx - 2 * s_xy + s_yy).clamp(min=0) / n + (mean_x - mean_y) ** 2
-        return squared.sqrt()
+    measure = staticmethod(rmse)
 
 
 def metrics(prefix: str = "") -> MetricCollection:
     """Return PCC, CCC and RMSE as one collection with keys ``pcc``, ``ccc``, ``rmse``; the moments are shared."""
-    return MetricCollection({"pcc": PCC(), "ccc": CCC(), "rmse": RMSE()}, prefix=prefix)
+    return MetricCollection(dict(zip(METRICS, (PCC(), CCC(), RMSE()), strict=True)), prefix=prefix)
 
 
 def measure(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, float]:

@@ -15,7 +15,8 @@ from invitro.engines.scripted import Scripted
 from invitro.labelling.labeller import Labelling, label
 from invitro.labels.store import LabelStore
 from invitro.reliability.check import Averaging, Check, Prompted, advice, averaging, check, lines
-from invitro.stats.agreement import Agreement, Estimate
+from invitro.stats.agreement import Agreement
+from invitro.stats.intervals import Estimate
 
 ROLES = {"overall": "plain", "items": "scale_aware", "both": "both"}
 

@@ -10,7 +10,9 @@ from hypothesis.extra.numpy import arrays
 
 from invitro.errors import InputError
 from invitro.metrics import measure
-from invitro.stats.agreement import Estimate, agreement, alpha_estimate, gain, krippendorff_alpha, pairwise, told
+from invitro.stats.agreement import agreement, alpha_estimate, gain, krippendorff_alpha, pairwise
+from invitro.stats.intervals import Estimate, told
+from invitro.studies.groups import Measured, fairness
 
 NAN = np.nan
 scores = st.one_of(st.just(NAN), st.integers(4, 28).map(lambda quarters: quarters / 4))
@@ -304,3 +306,22 @@ def test_the_gain_is_drawn_by_author() -> None:
     authors = pd.Series(np.tile(np.arange(60), 4), index=copies.index)
     assert gain(copies, authors).low == pytest.approx(gain(rows).low)
     assert gain(copies).low > gain(rows).low
+
+
+@pytest.mark.parametrize("llm", ["noisy", "constant", "perfect"])
+def test_crowd_and_llm_have_one_interval_in_the_reliability_report_and_in_a_study(llm: str) -> None:
+    rng = np.random.default_rng(0)
+    authors = np.array([f"w{i:02d}" for i in range(40)]).repeat(3)
+    crowd = rng.normal(4, 1, 120)
+    other = {"noisy": crowd + rng.normal(0.3, 1, 120), "constant": np.full(120, 4.2), "perfect": crowd}[llm]
+    texts = [f"t{i:03d}" for i in range(120)]
+    table = pd.DataFrame({"llm": other, "crowd": crowd}, index=texts).sample(frac=1, random_state=1)
+    (report,) = pairwise(table, pd.Series(authors, texts))
+    people = pd.DataFrame({"gender": ["1"] * 120})
+    (study,) = fairness([Measured("crowd", crowd[None], other, people, authors)]).rows
+    for name, interval in study.measures.items():
+        estimate = getattr(report, name)
+        expected = (interval.value, interval.low, interval.high)
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx(expected, abs=1e-9, nan_ok=True), name
+    assert np.isnan(report.pcc.value) == (llm == "constant")
+    assert report.n == study.texts == 120

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 from invitro.errors import InputError
-from invitro.stats.powered import CLASSICAL, NAIVE, POWERED, Estimate, estimates, of_all, problem
+from invitro.stats.powered import CLASSICAL, NAIVE, POWERED, Coefficient, estimates, of_all, problem
 
 pytestmark = pytest.mark.skipif(problem() is not None, reason="ppi-python is not installed")
 
@@ -104,7 +104,7 @@ def test_intervals_hold_though_authors_wrote_several_and_the_llm_is_biased(colum
     assert held[NAIVE] < 20
 
 
-def narrow(one: Estimate) -> bool:
+def narrow(one: Coefficient) -> bool:
     return one.iid_low <= 4.0 <= one.iid_high
 
 

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from studies.records import SEEDS, Arm, Texts, alpha_arms, write_records
 
-from invitro.stats.paired import METRICS, holm, paired_difference
+from invitro.stats.bootstrap import resampled
+from invitro.stats.moments import METRICS
+from invitro.stats.paired import compared, holm
 from invitro.studies.runs import Runs, read_runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary, summarise
@@ -94,7 +96,8 @@ def test_differences_are_those_of_the_arrays(applications: tuple[Runs, Summary])
     test = {name: [one.loc[one["split"] == "test"] for one in parts] for name, parts in tables.items()}
     arms = [np.stack([one["prediction"] for one in test[name]]) for name in ("both", "none")]
     first = test["both"][0]
-    expected = paired_difference(first["crowd_label"], *arms, first["group_id"], "pcc", RESAMPLES)
+    scores = [resampled(first["crowd_label"], arm, first["group_id"], RESAMPLES)["pcc"] for arm in arms]
+    expected = compared(*scores, "pcc")
     found = row_of(summary.differences, application="both", split="test", metric="pcc")
     for name in ("difference", "low", "high", "p", "effect"):
         assert found[name] == pytest.approx(getattr(expected, name), rel=1e-6), name

@@ -11,11 +11,13 @@ import pandas as pd
 from invitro.application import Application, TrainingLabels, training_labels
 from invitro.errors import InputError
 from invitro.raters.word_counts import FOLDS, fitted, folds, word_counts
+from invitro.stats.moments import ccc as concordance
+from invitro.stats.moments import of_sums, sums_over
 
 Floats = npt.NDArray[np.float64]
 
 NEEDED_FOR = "application=auto"
-RESAMPLES = 200
+DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -189,17 +191,9 @@ def _scores(predicted: Floats, crowd: Floats, authors: npt.NDArray[np.intp], see
     """
     p, c = predicted - crowd.mean(), np.broadcast_to(crowd - crowd.mean(), predicted.shape)
     whose = np.eye(int(authors.max()) + 1)[authors]
-    sums = np.stack([np.ones_like(p), p, c, p * p, c * c, p * c], axis=-1)
-    by_author = np.einsum("ctm,ta->cam", sums, whose)
+    by_author = np.einsum("ctm,ta->cam", sums_over(p, c), whose)
     units = by_author.shape[1]
-    draws = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
-    ccc = _ccc(by_author.sum(axis=1))
-    drawn = _ccc(np.einsum("cam,ra->crm", by_author, draws))
+    draws = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=DRAWS)
+    ccc = concordance(of_sums(by_author.sum(axis=1)))
+    drawn = concordance(of_sums(np.einsum("cam,ra->crm", by_author, draws)))
     return ccc, (drawn - drawn[int(np.nanargmax(ccc))]).std(axis=1)
-
-
-def _ccc(sums: Floats) -> Floats:
-    """Return Lin's concordance from sums of 1, p, c, p^2, c^2, pc on the last axis; 0 where neither varies."""
-    n, p, c, pp, cc, pc = np.moveaxis(sums, -1, 0)
-    below = pp / n - (p / n) ** 2 + cc / n - (c / n) ** 2 + (p / n - c / n) ** 2
-    return np.asarray(np.divide(2 * (pc / n - p * c / n**2), below, out=np.zeros_like(below), where=~(below <= 0)))

@@ -7,7 +7,8 @@ from pathlib import Path
 from invitro.engines.base import Usage
 from invitro.files import write_text
 from invitro.labels.answers import StoredSet
-from invitro.stats.agreement import NOT_MEASURABLE, Agreement, told
+from invitro.stats.agreement import Agreement
+from invitro.stats.intervals import NOT_MEASURABLE, told
 
 NOTHING_FOLLOWS = (
     f"{NOT_MEASURABLE} with this model: the interval of its correlation with the crowd includes 0 or does not exist, "

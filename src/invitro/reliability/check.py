@@ -12,7 +12,8 @@ from invitro.labelling.labeller import Labelled, Labelling
 from invitro.labels.answers import Status
 from invitro.labels.store import LabelStore
 from invitro.scales import Scale
-from invitro.stats.agreement import NOT_MEASURABLE, Agreement, Estimate, gain, pairwise, told
+from invitro.stats.agreement import Agreement, gain, pairwise
+from invitro.stats.intervals import NOT_MEASURABLE, Estimate, told
 
 NEAR = 1 / 12
 """Share of the scale's range: what rounding to whole numbers does on a scale from 1 to 7."""

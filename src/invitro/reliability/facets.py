@@ -6,8 +6,9 @@ from itertools import combinations
 
 import pandas as pd
 
-from invitro.stats.agreement import RESAMPLES, Agreement, Estimate, pairwise
-from invitro.stats.bootstrap import Groups
+from invitro.stats.agreement import Agreement, Groups, pairwise
+from invitro.stats.bootstrap import RESAMPLES
+from invitro.stats.intervals import Estimate
 
 STEP = 1.0
 """A score that lies more than this many scale points from another has moved."""

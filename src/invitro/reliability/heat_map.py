@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invitro import charts
-from invitro.stats.agreement import Agreement, Estimate
+from invitro.stats.agreement import Agreement
+from invitro.stats.intervals import Estimate
 
 if TYPE_CHECKING:
     import altair as alt

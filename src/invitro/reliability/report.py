@@ -25,8 +25,9 @@ from invitro.reliability.facets import (
 )
 from invitro.reliability.heat_map import heat_map
 from invitro.scales import Scale
-from invitro.stats.agreement import NOT_MEASURABLE, RESAMPLES, Agreement, Estimate, alpha_estimate, pairwise
-from invitro.stats.bootstrap import Groups
+from invitro.stats.agreement import Agreement, Groups, alpha_estimate, pairwise
+from invitro.stats.bootstrap import RESAMPLES
+from invitro.stats.intervals import NOT_MEASURABLE, Estimate
 
 MEASURES = ("pcc", "ccc", "alpha", "rmse", "bias")
 Published = Mapping[tuple[str, str], Mapping[str, float]]
@@ -361,8 +362,8 @@ def reliability_report(
     drawn = "texts" if groups is None else f"the texts' {groups.reindex(ratings.index).nunique()} authors"
     heading = (
         f"{corpus or 'Texts'} on {scale.name} ({scale.minimum:g} to {scale.maximum:g}): {len(ratings)} texts, "
-        f"{len(known)} raters. Intervals are 95 % percentile bootstrap intervals over {drawn} ({resamples} draws, "
-        f"seed {seed})."
+        f"{len(known)} raters. Intervals are 95 % intervals by a bootstrap over {drawn} ({resamples} draws, seed "
+        f"{seed})."
     )
     written = []
     for name, table in tables.items():

@@ -1,45 +1,29 @@
 """How far raters agree: alpha, PCC, CCC, RMSE and bias, each with a bootstrap interval over texts or their authors.
 
-Ratings are tables with one row a text and one column a rater, in the scale's units, NaN where a rater gave no score.
-Every measure is computed from a few sums over texts: memory is O(texts) however many distinct scores there are, where
-alpha by way of coincidence matrices takes texts times the squared number of distinct scores.
+Ratings are tables with one row per text and one column per rater, in the scale's units, NaN where a rater gave no
+score. Every measure is computed from a few sums over texts: memory is O(texts) however many distinct scores there are,
+where alpha by way of coincidence matrices takes texts times the squared number of distinct scores. What is undefined:
+see `invitro.stats.moments`; how intervals are made: `invitro.stats.intervals`. Zapf et al. (2016, BMC Med. Res.
+Methodol. 16:93) advise the bootstrap over texts for alpha too.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from invitro.arrays import Floats, Ints
 from invitro.errors import InputError
-from invitro.stats.bootstrap import (
-    NOT_MEASURABLE,
-    RESAMPLES,
-    Array,
-    Estimate,
-    Groups,
-    Measures,
-    estimates,
-    group_codes,
-    told,
-)
+from invitro.stats.bootstrap import RESAMPLES, Scores, drawn, resampled
+from invitro.stats.intervals import Estimate, estimate_of
+from invitro.stats.moments import MEASURES, Moments, ratio, rmse, without_rounding
 
-__all__ = [
-    "NOT_MEASURABLE",
-    "RESAMPLES",
-    "Agreement",
-    "Estimate",
-    "agreement",
-    "alpha_estimate",
-    "gain",
-    "krippendorff_alpha",
-    "pairwise",
-    "told",
-]  # fmt: skip
-
-ROUNDING = 1e-12
-"""A spread below this share of its parts is what rounding leaves of none."""
+Groups: TypeAlias = "pd.Series[Any] | None"
+"""The author of each text, by text id."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +62,13 @@ def alpha_estimate(ratings: pd.DataFrame, groups: Groups = None, resamples: int 
     """
     values = _matrix(ratings)
     usable = (~np.isnan(values)).sum(axis=1) >= 2
-    codes = group_codes(ratings.index, groups)[usable]
-    return estimates({"alpha": _alpha}, _alpha_sums(values)[usable], codes, resamples, seed)["alpha"]
+    sums = _alpha_sums(values)[usable]
+    if not len(sums):
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    codes = np.unique(_codes(ratings.index, groups)[usable], return_inverse=True)[1]
+    draws = _alpha(drawn(sums, codes, resamples, seed))
+    scores = Scores(_alpha(sums.sum(axis=0))[None], draws[:, None], int(codes.max()) + 1, len(sums))
+    return estimate_of(scores, "alpha")
 
 
 def agreement(
@@ -101,27 +90,26 @@ def pairwise(
 ) -> list[Agreement]:
     """Compare every two raters on the texts that both scored.
 
-    PCC is Pearson's correlation and CCC Lin's concordance with his population variances (Lin 1989, "A Concordance
-    Correlation Coefficient to Evaluate Reproducibility", Biometrics 45). Undefined figures are NaN. Intervals: see
-    `estimates`; Zapf et al. (2016, BMC Med. Res. Methodol. 16:93) advise the bootstrap over texts for alpha too.
-
     Args:
-        ratings: one row a text, one column a rater.
+        ratings: one row per text, one column per rater.
         groups: the group, such as the author, of each text, on the same index; None where every text has its own.
         resamples: number of draws.
         seed: of the draws.
 
     Raises:
-        InputError: a column stands twice, or a text has no group.
+        InputError: two columns have one name, or a text has no group.
     """
-    values, codes = _matrix(ratings), group_codes(ratings.index, groups)
+    values, codes = _matrix(ratings), _codes(ratings.index, groups)
+    measures = {**MEASURES, "alpha": _pair_alpha}
     found = []
     for i, j in combinations(range(values.shape[1]), 2):
         both = ~np.isnan(values[:, i]) & ~np.isnan(values[:, j])
-        x, y = values[both, i], values[both, j]
-        sums = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
-        figures = estimates(PAIR, sums, codes[both], resamples, seed)
-        found.append(Agreement(str(ratings.columns[i]), str(ratings.columns[j]), len(x), **figures))
+        names = str(ratings.columns[i]), str(ratings.columns[j])
+        figures: Mapping[str, Any] = dict.fromkeys(measures, Estimate(np.nan, np.nan, np.nan, 0))
+        if both.any():
+            scores = resampled(values[both, i], values[both, j][None], codes[both], resamples, seed, measures)
+            figures = {name: estimate_of(one, name) for name, one in scores.items()}
+        found.append(Agreement(*names, int(both.sum()), **figures))
     return found
 
 
@@ -139,17 +127,18 @@ def gain(ratings: pd.DataFrame, groups: Groups = None, resamples: int = RESAMPLE
     """
     values = _matrix(ratings)
     usable = ~np.isnan(values).any(axis=1)
-    x, y, z = values[usable].T
-    sums = np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, x * z], axis=1)
-    codes = group_codes(ratings.index, groups)[usable]
-    return estimates({"gain": _gain}, sums, codes, resamples, seed)["gain"]
+    if not usable.any():
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    codes = _codes(ratings.index, groups)[usable]
+    pcc = resampled(values[usable, 0], values[usable, 1:].T, codes, resamples, seed)["pcc"]
+    return estimate_of(pcc[1:] - pcc[:1], "gain")
 
 
-def _matrix(ratings: npt.ArrayLike | pd.DataFrame) -> Array:
+def _matrix(ratings: npt.ArrayLike | pd.DataFrame) -> Floats:
     """Return ratings as (texts, raters), moved by one constant to a mean of 0, which changes no measure here."""
     if isinstance(ratings, pd.DataFrame) and ratings.columns.has_duplicates:
         twice = ", ".join(map(str, ratings.columns[ratings.columns.duplicated()].unique()))
-        raise InputError(f"ratings: expected one column a rater, found more than one named {twice}; rename them")
+        raise InputError(f"ratings: expected one column per rater, found more than one named {twice}; rename them")
     values = np.array(ratings, dtype=np.float64)
     if values.ndim != 2 or np.isinf(values).any():
         raise ValueError(f"expected finite scores of shape (texts, raters), found shape {values.shape}")
@@ -157,7 +146,7 @@ def _matrix(ratings: npt.ArrayLike | pd.DataFrame) -> Array:
     return values - known.mean() if known.size else values
 
 
-def _alpha_sums(values: Array) -> Array:
+def _alpha_sums(values: Floats) -> Floats:
     """Return per text its number of scores, their sum, sum of squares and disagreement; 0 where there are not two."""
     known = ~np.isnan(values)
     m = known.sum(axis=1)
@@ -168,58 +157,32 @@ def _alpha_sums(values: Array) -> Array:
     return np.where((m >= 2)[:, None], sums, 0.0)
 
 
-def _alpha(sums: Array) -> Array:
+def _alpha(sums: Floats) -> Floats:
     """Turn sums of shape (..., 4) into alpha of shape (...)."""
     n, total, squares, disagreement = np.moveaxis(sums, -1, 0)
-    spread = _floored(n * squares - total**2, n * squares)
-    return np.asarray(1 - _ratio(disagreement * (n - 1), 2 * spread))
+    spread = without_rounding(n * squares - total**2, n * squares)
+    return np.asarray(1 - ratio(disagreement * (n - 1), 2 * spread))
 
 
-def _pair_alpha(sums: Array) -> Array:
-    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-    return _alpha(np.stack([2 * n, x + y, xx + yy, 2 * np.maximum(xx - 2 * xy + yy, 0)], axis=-1))
+def _pair_alpha(of: Moments) -> Floats:
+    """Return alpha of two raters: ``1 - (N - 1) / N * RMSE^2 / (2 v)``, of N scores in all with the variance v."""
+    scores, spread = 2 * of.n, (of.var_x + of.var_y) / 2 + (of.shift / 2) ** 2
+    return np.asarray(1 - ratio((scores - 1) * rmse(of) ** 2, 2 * scores * spread))
 
 
-def _pcc(sums: Array) -> Array:
-    _, x, y, xy = _spreads(sums)
-    return np.clip(_ratio(xy, np.sqrt(x * y)), -1, 1)
+def _codes(index: "pd.Index[Any]", groups: Groups) -> Ints:
+    """Number the author of each text of `index` in the order of their names; without `groups` every text is its own.
 
-
-def _gain(sums: Array) -> Array:
-    return _pcc(sums[..., [0, 1, 3, 4, 6, 8]]) - _pcc(sums[..., [0, 1, 2, 4, 5, 7]])
-
-
-def _ccc(sums: Array) -> Array:
-    shift, x, y, xy = _spreads(sums)
-    return _ratio(2 * xy, x + y + shift**2)
-
-
-def _rmse(sums: Array) -> Array:
-    n, _, _, xx, yy, xy = np.moveaxis(sums, -1, 0)
-    return np.sqrt(np.maximum(_ratio(xx - 2 * xy + yy, n), 0))
-
-
-def _bias(sums: Array) -> Array:
-    return _ratio(sums[..., 2] - sums[..., 1], sums[..., 0])
-
-
-PAIR: Measures = {
-    "pcc": _pcc, "ccc": _ccc, "alpha": _pair_alpha, "rmse": _rmse, "bias": _bias,
-}  # fmt: skip
-
-
-def _spreads(sums: Array) -> tuple[Array, Array, Array, Array]:
-    """Return mean(y) - mean(x), both population variances and the covariance."""
-    _, x, y, xx, yy, xy = (_ratio(part, sums[..., 0]) for part in np.moveaxis(sums, -1, 0))
-    spread_x, spread_y = _floored(xx - x * x, xx), _floored(yy - y * y, yy)
-    return y - x, spread_x, spread_y, np.where((spread_x == 0) | (spread_y == 0), 0.0, xy - x * y)
-
-
-def _floored(spread: Array, size: Array) -> Array:
-    """Take what rounding left of a spread for 0."""
-    return np.where(spread <= ROUNDING * size + ROUNDING**2, 0.0, spread)
-
-
-def _ratio(above: Array, below: Array) -> Array:
-    """Divide; NaN where the divisor is 0."""
-    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) != 0))
+    Raises:
+        InputError: a text has no author.
+    """
+    if groups is None:
+        return pd.factorize(index, sort=True)[0]
+    aligned = groups.reindex(index)
+    missing = index[aligned.isna().to_numpy()]
+    if len(missing):
+        raise InputError(
+            f"groups: expected the group (author) of each of {len(index)} texts, found none for {len(missing)}, "
+            f"such as {missing[0]!r}"
+        )
+    return pd.factorize(pd.Index(aligned), sort=True)[0]

@@ -1,128 +1,120 @@
-"""Estimates with percentile bootstrap intervals over texts, or over their authors.
+"""The bootstrap of everything that is measured here: whole authors are drawn, for all figures alike.
 
-A measure here is a function of a few sums over texts. A draw of texts with replacement is then a row of counts, and all
-draws are one product of the matrix of counts with the matrix of sums.
+Every figure is a function of a few sums over texts. A draw of authors is then a row of counts, and all figures on all
+draws are one product of the matrix of counts with the matrix of the authors' sums. Authors and not texts are drawn,
+since texts by one author are no independent evidence (Field, Welsh 2007, "Bootstrapping Clustered Data", J. R. Stat.
+Soc. B 69). There are `RESAMPLES` draws; the seed and the number of authors decide them, in the order of the authors'
+names, so that the same texts have the same draws whatever is measured and in whatever order rows stand.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from invitro.arrays import Floats, Ints
 from invitro.errors import InputError
+from invitro.stats.moments import MEASURES, Moments, of_sums, sums_over
 
-Array: TypeAlias = npt.NDArray[np.float64]
-Groups: TypeAlias = "pd.Series[Any] | None"
-Measures: TypeAlias = Mapping[str, Callable[[Array], Array]]
-"""Functions from sums of shape (..., k) to figures of shape (...), NaN where undefined."""
-
-NOT_MEASURABLE = "not measurable"
-RESAMPLES = 1000
-LEVEL = 0.95
-LEAST_GROUPS = 10
-"""With fewer texts (or authors) than this there is no interval: its percentiles would mean nothing."""
+RESAMPLES = 2000
 CELLS = 4_000_000
 """Most counts that are held at a time."""
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A figure from `n` texts with its 95 % interval.
-
-    `value` is NaN where the figure is undefined, as a correlation with a constant is. `low` and `high` are NaN with
-    fewer than `LEAST_GROUPS` groups, and where the figure is undefined in more than 5 % of the draws.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def measurable(self) -> bool:
-        """Whether the interval exists and excludes 0; where not, nothing follows from the figure."""
-        return self.low > 0 or self.high < 0
-
-    def __str__(self) -> str:
-        value = "undefined" if np.isnan(self.value) else f"{self.value:z.4f}"
-        return value if np.isnan(self.low) else f"{value} [{self.low:z.3f}, {self.high:z.3f}]"
-
-
-def told(estimate: Estimate) -> str:
-    """Write a correlation, concordance or alpha for people, saying so where it is not measurable."""
-    return str(estimate) if estimate.measurable else f"{estimate}, {NOT_MEASURABLE}"
-
-
-def estimates(
-    measures: Measures, sums: Array, codes: npt.NDArray[np.intp], resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Estimate]:
-    """Apply each measure to the whole and to every draw of whole groups.
-
-    Intervals are 95 % percentile intervals (Efron, Tibshirani 1993, "An Introduction to the Bootstrap", ch. 13). Whole
-    groups are drawn since texts by one author are no independent evidence (Field, Welsh 2007, "Bootstrapping Clustered
-    Data", J. R. Stat. Soc. B 69). The seed decides the draws: the same for every pair of raters on the same texts, in
-    whatever order these stand.
+class Scores:
+    """One figure of one or several arms: the runs of a configuration, one a seed, or a pair of raters.
 
     Args:
-        measures: by name.
-        sums: what each text adds to the sums, shape (texts, k).
-        codes: the number of each text's group, shape (texts,).
+        values: of each arm on all texts, shape (arms,); NaN where it is undefined.
+        draws: of each arm on each draw of the texts, shape (resamples, arms); a row is one draw for all arms.
+        authors: how many authors (or texts, where each is its own) were drawn from.
+        texts: how many texts were scored by any arm.
+    """
+
+    values: Floats
+    draws: Floats
+    authors: int
+    texts: int
+
+    @property
+    def seeds(self) -> int:
+        """Number of arms, which are seeds in a study."""
+        return len(self.values)
+
+    def __sub__(self, other: "Scores") -> "Scores":
+        """Return what each arm, and each draw, differs by; both have the same arms, texts and draws."""
+        return Scores(self.values - other.values, self.draws - other.draws, self.authors, self.texts)
+
+    def __mul__(self, factor: float) -> "Scores":
+        """Return all figures times `factor`."""
+        return Scores(self.values * factor, self.draws * factor, self.authors, self.texts)
+
+    def __add__(self, other: "Scores") -> "Scores":
+        """Return the sum, arm by arm and draw by draw."""
+        return self - other * -1.0
+
+    def __getitem__(self, arms: slice) -> "Scores":
+        """Return some of the arms."""
+        return Scores(self.values[arms], self.draws[:, arms], self.authors, self.texts)
+
+
+def resampled(
+    labels: npt.ArrayLike,
+    predictions: npt.ArrayLike,
+    groups: npt.ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    measures: Mapping[str, Callable[[Moments], Floats]] = MEASURES,
+) -> dict[str, Scores]:
+    """Measure predictions on all texts and on draws of whole authors.
+
+    Args:
+        labels: shape (texts,), the scale's units.
+        predictions: shape (arms, texts); NaN where an arm did not predict a text, as with cross-validation's folds.
+        groups: the author of each text, shape (texts,), of any type; None where every text has its own.
+        resamples: number of draws.
+        seed: of the draws.
+        measures: by name, functions of moments with predictions as x and labels as y.
+
+    Returns:
+        `Scores` by measure; see `invitro.stats.moments` for what is undefined.
+
+    Raises:
+        InputError: shapes do not fit, there is no text, or a label is missing.
+    """
+    y, x = np.asarray(labels, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
+    if y.ndim != 1 or x.ndim != 2 or x.shape[1] != len(y) or not x.size:
+        raise InputError(f"expected predictions of shape (seeds, texts={len(y)}), found {x.shape}")
+    if not np.isfinite(y).all():
+        raise InputError(f"expected a label for each of {len(y)} texts, found {int((~np.isfinite(y)).sum())} without")
+    codes = np.arange(len(y)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if len(codes) != len(y):
+        raise InputError(f"expected the author of each of {len(y)} texts, found {len(codes)}")
+    sums = sums_over(x.T - y.mean(), y[:, None] - y.mean())
+    whole = of_sums(sums.sum(axis=0))
+    on_draws = of_sums(drawn(sums.reshape(len(y), -1), codes, resamples, seed).reshape(resamples, len(x), -1))
+    authors, texts = int(codes.max()) + 1, int((~np.isnan(x)).any(axis=0).sum())
+    return {name: Scores(measure(whole), measure(on_draws), authors, texts) for name, measure in measures.items()}
+
+
+def drawn(sums: Floats, codes: Ints, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """Return sums over draws of authors with replacement, shape (resamples, k).
+
+    Args:
+        sums: what each text adds, shape (texts, k).
+        codes: the number of each text's author, from 0 without gaps, shape (texts,).
         resamples: number of draws.
         seed: of the draws.
     """
-    drawn = _draws(_by_group(sums, codes), resamples, seed)
-    found = {}
-    for name, measure in measures.items():
-        value, draws = float(measure(sums.sum(axis=0))), measure(drawn)
-        low, high = np.nan, np.nan
-        if len(draws) and not np.isnan(value) and np.isnan(draws).mean() <= 1 - LEVEL:
-            low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        found[name] = Estimate(value, float(low), float(high), len(sums))
-    return found
-
-
-def group_codes(index: "pd.Index[Any]", groups: Groups) -> npt.NDArray[np.intp]:
-    """Number the group of each text of `index`, by key; without `groups` every text is its own.
-
-    Numbers follow the order of the groups' names (or the texts' ids), not that of the rows.
-
-    Raises:
-        InputError: a text has no group.
-    """
-    if groups is None:
-        return _numbered(index)
-    aligned = groups.reindex(index)
-    missing = index[aligned.isna().to_numpy()]
-    if len(missing):
-        raise InputError(
-            f"groups: expected the group (author) of each of {len(index)} texts, found none for {len(missing)}, "
-            f"such as {missing[0]!r}"
-        )
-    return _numbered(pd.Index(aligned))
-
-
-def _numbered(names: "pd.Index[Any]") -> npt.NDArray[np.intp]:
-    return pd.factorize(names, sort=True)[0]
-
-
-def _by_group(sums: Array, codes: npt.NDArray[np.intp]) -> Array:
-    """Add the sums of each group's texts; groups in the order of their numbers."""
-    numbers, found = pd.factorize(codes, sort=True)
-    added = [np.bincount(numbers, weights=column, minlength=len(found)) for column in sums.T]
-    return np.stack(added, axis=1).astype(np.float64)
-
-
-def _draws(groups: Array, resamples: int, seed: int) -> Array:
-    """Return the sums of `resamples` draws of groups with replacement; none where there are too few groups."""
-    size = len(groups)
-    drawn = np.zeros((resamples if size >= LEAST_GROUPS else 0, groups.shape[1]))
-    rng, block = np.random.default_rng(seed), max(1, CELLS // max(size, 1))
-    for start in range(0, len(drawn), block):
-        rows = min(block, len(drawn) - start)
+    size = int(codes.max()) + 1
+    by_author = np.stack([np.bincount(codes, weights=column, minlength=size) for column in sums.T], axis=1)
+    totals = np.zeros((resamples, sums.shape[1]))
+    rng, block = np.random.default_rng(seed), max(1, CELLS // size)
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
         picked = rng.integers(size, size=(rows, size)) + np.arange(rows)[:, None] * size
         counts = np.bincount(picked.ravel(), minlength=rows * size).reshape(rows, size)
-        drawn[start : start + rows] = counts.astype(np.float64) @ groups
-    return drawn
+        totals[start : start + rows] = counts.astype(np.float64) @ by_author
+    return totals

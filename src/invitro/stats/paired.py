@@ -1,22 +1,21 @@
-"""Statistics of a study: a configuration's interval, differences paired by seed and text, Holm, median and peak.
+"""Configurations of a study against each other: differences paired by seed and text, Holm's correction, plateaus.
 
-Pure functions of arrays. The method, its sources and why it was chosen: `invitro.stats.contrast`.
+Pure functions of arrays. The method, its sources and why it was chosen: `invitro.stats.intervals`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from invitro.stats.contrast import LEAST_AUTHORS, LEVEL, Contrast, Interval, contrast
-from invitro.stats.resampling import METRICS, RESAMPLES, Array, Scores, resampled
-
-__all__ = [
-    "LEAST_AUTHORS", "LEVEL", "METRICS", "RESAMPLES", "Contrast", "Difference", "Interval", "MedianPeak", "best",
-    "compared", "contrast", "effect_size", "holm", "interval_of", "median_peak", "metric_interval",
-    "paired_difference",
-]  # fmt: skip
+from invitro.arrays import Floats
+from invitro.errors import InputError
+from invitro.stats.bootstrap import Scores
+from invitro.stats.intervals import SCALES, Interval, contrast
 
 
 @dataclass(frozen=True)
@@ -50,30 +49,6 @@ class Difference:
     p_holm: float | None = None
 
 
-@dataclass(frozen=True)
-class MedianPeak:
-    """The paper's summary of seeds: their median, and the best of them (the lowest RMSE, the highest PCC or CCC)."""
-
-    median: float
-    peak: float
-
-
-def interval_of(scores: Scores, metric: str) -> Interval:
-    """Return the 95 % interval of a configuration's metric over seeds and texts; over texts alone with one seed.
-
-    Correlations are taken to Fisher's z = artanh(r), where their distribution is close to symmetric (Fisher 1921; for
-    CCC Lin 1989, section 3), and RMSE to its logarithm; the error goes there by the delta method, the limits come back.
-    """
-    found = contrast(scores)
-    there, back, slope = SCALES[metric]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        steep = slope(found.value)
-        moved = replace(
-            found, value=there(found.value), seed_error=found.seed_error * steep, text_error=found.text_error * steep
-        ).interval()
-    return Interval(found.value, back(moved.low), back(moved.high))
-
-
 def compared(a: Scores, b: Scores, metric: str) -> Difference:
     """Return a - b from scores of the same seeds, texts and draws."""
     found = contrast(a - b)
@@ -82,46 +57,6 @@ def compared(a: Scores, b: Scores, metric: str) -> Difference:
     return Difference(
         metric, *means, found.value, there.low, there.high, found.p, effect_size(*means, metric), a.seeds, a.texts
     )  # fmt: skip
-
-
-def metric_interval(
-    labels: npt.ArrayLike,
-    predictions: npt.ArrayLike,
-    groups: npt.ArrayLike | None,
-    metric: str,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Return a configuration's mean metric over seeds with its interval; arguments as in `resampling.resampled`."""
-    return interval_of(resampled(labels, predictions, groups, resamples, seed)[metric], metric)
-
-
-def paired_difference(
-    labels: npt.ArrayLike,
-    a: npt.ArrayLike,
-    b: npt.ArrayLike,
-    groups: npt.ArrayLike | None,
-    metric: str,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Difference:
-    """Return the difference a - b of two configurations, paired by seed and by text.
-
-    Args:
-        labels: shape (texts,), the scale's units.
-        a: predictions of one configuration, shape (seeds, texts); NaN where a run did not predict a text.
-        b: those of the other, of the same seeds and texts in the same order.
-        groups: each text's author, shape (texts,); None where every text is its own.
-        metric: ``pcc``, ``ccc`` or ``rmse``.
-        resamples: number of draws of authors.
-        seed: of the draws.
-    """
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if x.shape != y.shape:
-        raise ValueError(f"expected predictions of the same seeds and texts, found shapes {x.shape} and {y.shape}")
-    x, y = np.where(np.isnan(y), np.nan, x), np.where(np.isnan(x), np.nan, y)
-    first, second = (resampled(labels, arm, groups, resamples, seed)[metric] for arm in (x, y))
-    return compared(first, second, metric)
 
 
 def effect_size(a: float, b: float, metric: str) -> float:
@@ -133,11 +68,11 @@ def effect_size(a: float, b: float, metric: str) -> float:
     the steadiness of training.
     """
     there = SCALES[metric][0]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # infinite at the ends of the scale
         return float(there(a) - there(b))
 
 
-def holm(p: npt.ArrayLike) -> Array:
+def holm(p: npt.ArrayLike) -> Floats:
     """Return p values of one family after Holm's correction, in their order; NaN is no test and stays NaN.
 
     Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure", Scand. J. Stat. 6: the k-th smallest of m is
@@ -159,31 +94,93 @@ def best(values: npt.ArrayLike, metric: str) -> float:
     return float("nan") if not known.size else float(known.min() if metric == "rmse" else known.max())
 
 
-def median_peak(values: npt.ArrayLike, metric: str) -> MedianPeak:
-    """Return median and peak of a metric's values, one a seed."""
-    known = np.asarray(values, dtype=np.float64)
-    known = known[~np.isnan(known)]
-    return MedianPeak(float(np.median(known)) if known.size else float("nan"), best(known, metric))
+MARGIN = 0.02
+"""A gain below this is none: of PCC and CCC, and of RMSE in scale points. Runs differ by as much from seed to seed."""
+
+Verdict = Literal["plateau", "gain", "undecided"]
 
 
-def _artanh(value: float) -> float:
-    return float(np.arctanh(value))
+@dataclass(frozen=True)
+class Plateau:
+    """What a metric gains before `start` and after it.
+
+    Args:
+        metric: ``pcc``, ``ccc`` or ``rmse``; a gain is positive where the metric becomes better, for RMSE a fall.
+        start: the value of the axis from which no further gain is expected.
+        end: the largest value on the axis.
+        before: the gain from the smallest value to `start`, or to the next value there is; NaN where `start` is the
+            smallest.
+        after: the gain from `start` to `end` along the least-squares line through all values from `start` on, with its
+            95 % interval.
+        p: two-sided, of the line being level.
+        most: the gain after `start` is below this with 95 % confidence, one-sided.
+        margin: a gain below this counts as none.
+        verdict: ``plateau`` where `most` is below `margin`; otherwise ``gain`` where the interval of `after` is above
+            0; otherwise ``undecided``: the runs are too few, or the texts, to say.
+        seeds: runs at each value.
+        texts: how many texts were scored.
+        where: the values of the study's other factors.
+    """
+
+    metric: str
+    start: float
+    end: float
+    before: Interval
+    after: Interval
+    p: float
+    most: float
+    margin: float
+    verdict: Verdict
+    seeds: int
+    texts: int
+    where: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _tanh(value: float) -> float:
-    return float(np.tanh(value))
+def plateau(
+    scores: Mapping[float, Scores],
+    metric: str,
+    start: float,
+    margin: float = MARGIN,
+    where: Mapping[str, Any] | None = None,
+) -> Plateau:
+    """Test for no further gain from `start` on.
+
+    The slope over the values from `start` on is a weighted sum of their metrics, seed by seed and draw by draw, with
+    the weights of least squares. So it has the interval of any such contrast (see `invitro.stats.paired`), which
+    takes into account that runs at different values share their seeds and texts. A slope that is not significant is no
+    proof of a plateau; that the gain is small is one: `most` against `margin` is a test for non-superiority, one half
+    of Schuirmann's two one-sided tests (1987, J. Pharmacokinet. Biopharm. 15). A line is what a plateau is compared to,
+    so that a rise which levels off late counts as a gain spread over all of the range.
+
+    Args:
+        scores: by value of the axis, of the same seeds, texts and draws.
+        metric: ``pcc``, ``ccc`` or ``rmse``.
+        start: a value of the axis.
+        margin: the smallest gain that counts, in the metric's units.
+        where: the values of other factors, passed on.
+
+    Raises:
+        InputError: fewer than two values from `start` on.
+    """
+    values = sorted(scores)
+    after = [value for value in values if value >= start - 1e-9]
+    if len(after) < 2:
+        raise InputError(f"study.plateau={start:g}: expected two or more values of the axis from there, found {after}")
+    x = np.asarray(after) - np.mean(after)
+    weights = x / (x @ x) * (after[-1] - start)
+    sign = -1.0 if metric == "rmse" else 1.0
+    gain = contrast(_weighted(scores, dict(zip(after, sign * weights, strict=True))))
+    first, reached = values[0], after[0]
+    before = Interval(np.nan, np.nan, np.nan)
+    if first < reached:
+        before = contrast(_weighted(scores, {first: -sign, reached: sign})).interval()
+    there, most = gain.interval(), gain.interval(0.9).high
+    verdict: Verdict = "plateau" if most < margin else "gain" if there.low > 0 else "undecided"
+    return Plateau(
+        metric, float(start), float(after[-1]), before, there, gain.p, most, margin, verdict,
+        scores[first].seeds, scores[first].texts, dict(where or {}),
+    )  # fmt: skip
 
 
-def _log(value: float) -> float:
-    return float(np.log(value))
-
-
-def _exp(value: float) -> float:
-    return float(np.exp(value))
-
-
-Scaling = tuple[Callable[[float], float], Callable[[float], float], Callable[[float], float]]
-_FISHER: Scaling = (_artanh, _tanh, lambda value: 1 / (1 - value**2) if abs(value) < 1 else np.inf)
-_LOG: Scaling = (_log, _exp, lambda value: 1 / value if value else np.inf)
-SCALES: Mapping[str, Scaling] = {"pcc": _FISHER, "ccc": _FISHER, "rmse": _LOG}
-"""By metric: to the scale on which its interval is symmetric, back, and the slope there."""
+def _weighted(scores: Mapping[float, Scores], weights: Mapping[float, float]) -> Scores:
+    return reduce(add, (scores[value] * float(weight) for value, weight in weights.items()))

@@ -32,19 +32,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from invitro.arrays import Bools, Floats, Ints
 from invitro.errors import InputError
-from invitro.stats.resampling import Array
+from invitro.stats.intervals import LEVEL
 
-LEVEL = 0.95
 Z = 1.959963984540054
-LEAST = 30
-"""With fewer crowd labels, or authors of them, than this the normal approximation is no ground to stand on."""
+LEAST_LABELS = 30
+"""With fewer crowd labels, or authors of them, than this normal intervals cannot be trusted."""
 CLASSICAL, NAIVE, POWERED = "crowd labels alone", "LLM labels alone", "prediction-powered"
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """One estimate with its 95 % interval.
+class Coefficient:
+    """A mean or regression coefficient with its 95 % interval.
 
     Args:
         method: `CLASSICAL`, `NAIVE` or `POWERED`.
@@ -84,8 +84,8 @@ def problem() -> str | None:
 
 
 def estimates(
-    design: Array, crowd: Array, llm: Array, gold: npt.NDArray[np.bool_], authors: Sequence[object] | npt.ArrayLike
-) -> tuple[Estimate, Estimate, Estimate]:
+    design: Floats, crowd: Floats, llm: Floats, gold: Bools, authors: Sequence[object] | npt.ArrayLike
+) -> tuple[Coefficient, Coefficient, Coefficient]:
     """Return the classical, the naive and the prediction-powered estimate of the last column's coefficient.
 
     Args:
@@ -114,18 +114,18 @@ def estimates(
     )
 
 
-def of_all(design: Array, labels: Array, authors: Sequence[object] | npt.ArrayLike, method: str) -> Estimate:
+def of_all(design: Floats, labels: Floats, authors: Sequence[object] | npt.ArrayLike, method: str) -> Coefficient:
     """Return the classical estimate from a label of every text."""
     codes = np.unique(np.asarray(authors), return_inverse=True)[1]
     x = np.ascontiguousarray(design, dtype=np.float64)
     return replace(_alone(method, x, labels, codes, len(codes) == codes.max() + 1), crowd=len(labels))
 
 
-def _check(y: Array, f: Array, x: Array, rest: Array, codes: npt.NDArray[np.intp]) -> None:
-    if len(y) < LEAST or len(np.unique(codes)) < LEAST:
+def _check(y: Floats, f: Floats, x: Floats, rest: Floats, codes: Ints) -> None:
+    if len(y) < LEAST_LABELS or len(np.unique(codes)) < LEAST_LABELS:
         raise InputError(
-            f"inference.gold: expected at least {LEAST} texts with a crowd label by {LEAST} authors, found "
-            f"{len(y)} by {len(np.unique(codes))}; intervals from fewer would not hold"
+            f"inference.gold: expected at least {LEAST_LABELS} texts with a crowd label by {LEAST_LABELS} authors, "
+            f"found {len(y)} by {len(np.unique(codes))}; intervals from fewer would not hold"
         )
     if not len(rest):
         raise InputError(
@@ -138,7 +138,7 @@ def _check(y: Array, f: Array, x: Array, rest: Array, codes: npt.NDArray[np.intp
         raise InputError("inference.covariate: is the same for all texts; choose one that varies")
 
 
-def _alone(method: str, x: Array, y: Array, codes: npt.NDArray[np.intp], single: bool) -> Estimate:
+def _alone(method: str, x: Floats, y: Floats, codes: Ints, single: bool) -> Coefficient:
     """Return the estimate from one label a text."""
     from ppi_py import classical_mean_ci, classical_ols_ci
 
@@ -146,25 +146,23 @@ def _alone(method: str, x: Array, y: Array, codes: npt.NDArray[np.intp], single:
     scores = x * (x @ theta - y)[:, None] / len(y)
     error = _over_authors(scores, codes, np.linalg.inv(x.T @ x / len(y)))
     ends = classical_mean_ci(y, alpha=1 - LEVEL) if x.shape[1] == 1 else classical_ols_ci(x, y, alpha=1 - LEVEL)
-    return _estimate(method, theta[-1], error, ends, single)
+    return _coefficient(method, theta[-1], error, ends, single)
 
 
-def _powered(
-    x: Array, y: Array, f: Array, rest: Array, further: Array, codes: npt.NDArray[np.intp], single: bool
-) -> Estimate:
+def _powered(x: Floats, y: Floats, f: Floats, rest: Floats, further: Floats, codes: Ints, single: bool) -> Coefficient:
     """Return the prediction-powered estimate; `codes` are the labelled texts' authors, then the others'."""
     from ppi_py import ppi_mean_ci, ppi_mean_pointestimate, ppi_ols_ci, ppi_ols_pointestimate
 
     at = x.shape[1] - 1
     if at == 0:
 
-        def point(lam: float | None) -> Array:
+        def point(lam: float | None) -> Floats:
             return np.atleast_1d(ppi_mean_pointestimate(y, f, further, lam=lam))
 
         ends = ppi_mean_ci(y, f, further, alpha=1 - LEVEL)
     else:
 
-        def point(lam: float | None) -> Array:
+        def point(lam: float | None) -> Floats:
             return np.asarray(ppi_ols_pointestimate(x, y, f, rest, further, lam=lam, coord=at))
 
         ends = ppi_ols_ci(x, y, f, rest, further, alpha=1 - LEVEL, coord=at)
@@ -179,10 +177,10 @@ def _powered(
     )
     every = np.concatenate([x, rest])
     error = _over_authors(scores, codes, np.linalg.inv(every.T @ every / len(every)))
-    return replace(_estimate(POWERED, theta[at], error, ends, single), power=power)
+    return replace(_coefficient(POWERED, theta[at], error, ends, single), power=power)
 
 
-def _over_authors(scores: npt.NDArray[Any], codes: npt.NDArray[np.intp], inverse: npt.NDArray[Any]) -> float:
+def _over_authors(scores: Floats, codes: Ints, inverse: npt.NDArray[Any]) -> float:
     """Return the last coefficient's standard error; see the module for the equation."""
     numbered = np.unique(codes, return_inverse=True)[1]
     count = int(numbered.max()) + 1
@@ -191,9 +189,9 @@ def _over_authors(scores: npt.NDArray[Any], codes: npt.NDArray[np.intp], inverse
     return float(np.sqrt(spread[-1, -1]))
 
 
-def _estimate(method: str, value: float, error: float, ends: Sequence[npt.ArrayLike], single: bool) -> Estimate:
+def _coefficient(method: str, value: float, error: float, ends: Sequence[npt.ArrayLike], single: bool) -> Coefficient:
     low, high = (float(np.atleast_1d(end)[-1]) for end in ends)
     own = (low, high) if single else (float(value - Z * error), float(value + Z * error))
     if single:
         error = (high - low) / (2 * Z)
-    return Estimate(method, float(value), error, *own, low, high, crowd=0, llm=0)
+    return Coefficient(method, float(value), error, *own, low, high, crowd=0, llm=0)

@@ -7,7 +7,7 @@ holds for the models at hand.
 
 A group is compared with the rest by its bias and its CCC, the latter on Fisher's scale z = artanh(CCC). The difference
 of both sides is taken draw by draw, its error is the spread over draws, and p follows from Student's t with one degree
-of freedom less than the smaller side has authors (`invitro.stats.contrast`).
+of freedom less than the smaller side has authors (`invitro.stats.intervals`).
 The bootstrap and not a permutation of the group over authors: a permutation tests whether both sides are alike in
 everything, so that it would also reject where a group has as good a CCC but a wider range of labels. A draw of authors
 asks only that authors are independent of each other, and lets both sides scatter as they do.
@@ -26,10 +26,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from invitro.arrays import Bools, Floats
 from invitro.data import DEMOGRAPHICS
 from invitro.errors import InputError
-from invitro.stats.paired import LEAST_AUTHORS, Interval, contrast, holm, interval_of
-from invitro.stats.resampling import METRICS, RESAMPLES, Array, Scores, resampled
+from invitro.stats.bootstrap import RESAMPLES, Scores, resampled
+from invitro.stats.intervals import LEAST_AUTHORS, Interval, contrast, interval_of
+from invitro.stats.moments import MEASURES
+from invitro.stats.paired import holm
 from invitro.studies.wording import configuration, leading, records, rows_of
 from invitro.training.record import read_metrics
 
@@ -66,9 +69,7 @@ def banded(values: "pd.Series[Any]", attribute: str) -> "pd.Series[Any]":
     return text.where(values.notna())
 
 
-MEASURES = (*METRICS, "bias")
 COMPARED = ("bias", "ccc")
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class Measured:
     """
 
     series: str
-    scores: Array
-    reference: Array
+    scores: Floats
+    reference: Floats
     people: pd.DataFrame
     authors: npt.NDArray[Any] | None = None
 
@@ -213,7 +214,7 @@ def _rows(one: Measured, sides: Sequence[_Side], resamples: int, seed: int) -> I
     authors, seeds = _authors(one), len(one.scores)
     masks = [mask for side in sides for mask in (side.own, side.own if side.rest is None else side.rest)]
     arms = np.concatenate([np.where(mask, one.scores, np.nan) for mask in masks])
-    found = resampled(one.reference, arms, authors, resamples, seed, with_bias=True)
+    found = resampled(one.reference, arms, authors, resamples, seed)
 
     def of(arm: int, measure: str) -> Scores:
         place = slice(arm * seeds, (arm + 1) * seeds)
@@ -222,7 +223,7 @@ def _rows(one: Measured, sides: Sequence[_Side], resamples: int, seed: int) -> I
 
     for number, side in enumerate(sides):
         own, rest = 2 * number, 2 * number + 1
-        measures = {name: _interval(of(own, name), name) for name in MEASURES}
+        measures = {name: interval_of(_mean(of(own, name)), name) for name in MEASURES}
         apart = {}
         if side.rest is not None:
             apart = {name: _apart(of(own, name), of(rest, name), name) for name in COMPARED}
@@ -230,16 +231,6 @@ def _rows(one: Measured, sides: Sequence[_Side], resamples: int, seed: int) -> I
         yield GroupRow(
             one.series, side.attribute, side.group, first.texts, first.authors, measures, apart, side.mirrored
         )  # fmt: skip
-
-
-def _interval(scores: Scores, measure: str) -> Interval:
-    """Return a measure's mean over seeds with its interval over texts; that of bias is symmetric in scale points."""
-    scores = _mean(scores)
-    if measure == "bias":
-        return contrast(scores).interval()
-    if measure != "rmse" and abs(scores.values[0]) > 1 - 1e-12:  # the end of Fisher's scale
-        return Interval(float(scores.values[0]), np.nan, np.nan)
-    return interval_of(scores, measure)
 
 
 def _mean(scores: Scores) -> Scores:
@@ -262,7 +253,7 @@ def _apart(own: Scores, rest: Scores, measure: str) -> Apart:
 def _on_fishers_scale(scores: Scores) -> Scores:
     """Return artanh of all figures; NaN for 1 and -1, which the scale does not reach."""
 
-    def moved(values: Array) -> Array:
+    def moved(values: Floats) -> Floats:
         return np.arctanh(values, out=np.full_like(values, np.nan), where=np.abs(values) < 1 - 1e-12)
 
     return replace(scores, values=moved(scores.values), draws=moved(scores.draws))

@@ -2,22 +2,25 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from annotated_types import Ge, MinLen
 
 from invitro.data import Corpus, DataFolder, Reader
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError
 from invitro.labels import LabelSet, LabelSource
 from invitro.scales import Scale
-from invitro.stats.powered import LEAST, Estimate, estimates, of_all, problem
+from invitro.settings import checked
+from invitro.stats.powered import LEAST_LABELS, Coefficient, estimates, of_all, problem
 
 WORDS = "words"
 ALL_CROWD, TRUTH = "crowd labels of all texts", "the truth, all texts"
-COLUMNS = ("estimand", *Estimate.__dataclass_fields__, "authors")
+COLUMNS = ("estimand", *Coefficient.__dataclass_fields__, "authors")
 
 
+@checked("inference")
 @dataclass(frozen=True)
 class Inference:
     """What is estimated, and from how many crowd labels.
@@ -32,19 +35,12 @@ class Inference:
         InputError: naming every setting that is wrong.
     """
 
-    gold: int | None = 200
-    covariate: str = WORDS
+    gold: Annotated[int, Ge(LEAST_LABELS)] | None = 200
+    covariate: Annotated[str, MinLen(1), f"{WORDS} or a column's name"] = WORDS
 
-    def __post_init__(self) -> None:
-        problems = []
-        if self.gold is not None and (
-            not isinstance(self.gold, int) or isinstance(self.gold, bool) or self.gold < LEAST
-        ):
-            problems.append(f"inference.gold: expected a whole number of at least {LEAST} or null, found {self.gold!r}")
-        if not isinstance(self.covariate, str) or not self.covariate:
-            problems.append(f"inference.covariate: expected {WORDS} or a column's name, found {self.covariate!r}")
-        lacking = problem()
-        refuse_if_any([*problems, *([lacking] if lacking else [])])
+    def contradictions(self) -> list[str]:
+        """Return what is not installed."""
+        return [lacking] if (lacking := problem()) else []
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ def drawn(table: pd.DataFrame, gold: int | None, seed: int) -> "np.ndarray[Any, 
 
 
 def infer(found: Material, settings: Inference, seed: int) -> pd.DataFrame:
-    """Return the estimates, a row each, with the columns of `powered.Estimate`, ``estimand`` and ``authors``.
+    """Return the estimates, a row each, with the columns of `powered.Coefficient`, ``estimand`` and ``authors``.
 
     Beside the three estimates stand, as a check, that from the crowd labels of all texts where more have one than were
     drawn, and the truth where it is known. What is estimated is what the crowd would say on average, in the population

@@ -13,10 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
+from invitro.arrays import Floats
 from invitro.errors import InputError
-from invitro.stats.resampling import Array, Scores, resampled
+from invitro.stats.bootstrap import Scores, resampled
+from invitro.stats.moments import METRICS
 from invitro.studies.found import GROUPS, Found, commands, find
-from invitro.studies.study import METRICS, Value, canonical
+from invitro.studies.study import Value, canonical
 
 SIZES = ("size", "replaced", "augmented", "without_llm_label", "truncated", "epochs", "seconds")
 SPLITS = ("val", "test")
@@ -193,9 +195,9 @@ class Scored:
         seed: of the draws.
     """
 
-    labels: Array
+    labels: Floats
     authors: npt.NDArray[Any]
-    predictions: Array
+    predictions: Floats
     position: dict[int, int]
     scores: dict[str, Scores]
     resamples: int

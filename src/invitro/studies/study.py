@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from invitro.errors import not_boolean, refuse_if_any
+from invitro.stats.moments import METRICS
 
 Value = int | float | str
-METRICS = ("pcc", "ccc", "rmse")
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import pandas as pd
 import yaml
 
 from invitro.errors import InputError, refuse_if_any
-from invitro.stats.contrast import Plateau, plateau
-from invitro.stats.paired import compared, holm, interval_of, median_peak
-from invitro.stats.resampling import METRICS, RESAMPLES, Scores
+from invitro.stats.bootstrap import RESAMPLES, Scores
+from invitro.stats.intervals import interval_of
+from invitro.stats.moments import METRICS
+from invitro.stats.paired import Plateau, best, compared, holm, plateau
 from invitro.studies.runs import FINISHED, Runs, Scored, score
 from invitro.studies.study import Study, canonical, matches
 
@@ -195,8 +196,9 @@ def _group(one: Configuration, runs: Runs, scored: Mapping[str, Scored]) -> dict
         found = scored[split].of(rows.index) if split in scored and scored[split].has(rows.index) else None
         for metric in METRICS:
             values = rows[f"{split}_{metric}"].dropna().to_numpy(dtype="float64")
-            column, middle = f"{split}_{metric}", median_peak(values, metric)
-            row |= {f"{column}_median": middle.median, f"{column}_peak": middle.peak}
+            column = f"{split}_{metric}"
+            row[f"{column}_median"] = float(np.median(values)) if len(values) else np.nan
+            row[f"{column}_peak"] = best(values, metric)
             row[f"{column}_mean"] = float(values.mean()) if len(values) else np.nan
             row[f"{column}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else np.nan
             there = None if found is None else interval_of(found[metric], metric)

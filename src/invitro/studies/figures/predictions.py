@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from invitro.charts import COLOURS, COLUMN, SOFT
-from invitro.stats.resampling import resampled
+from invitro.stats.moments import measured
 from invitro.studies.figures.base import (
     LEFT,
     POINT,
@@ -81,8 +81,8 @@ def _panel(
     runs: "Runs", summary: "Summary", group: dict[str, Any], table: pd.DataFrame, ends: tuple[float, float], place: int
 ) -> alt.LayerChart:
     """Draw one configuration's texts."""
-    scores = resampled(table["crowd_label"], table[["prediction"]].T, resamples=1)
-    told = ", ".join(f"{METRICS[name]} {number(scores[name].values[0], 2)}" for name in ("ccc", "rmse"))
+    scores = measured(table["prediction"], table["crowd_label"])
+    told = ", ".join(f"{METRICS[name]} {number(scores[name], 2)}" for name in ("ccc", "rmse"))
     subtitle = f"{mark(summary, group)}: {told}" if mark(summary, group) else told
     size = (COLUMN - 10 - 2 * 24 - 12) / 2
     scale = alt.Scale(domain=list(ends), nice=False, zero=False)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from invitro.stats.paired import interval_of
-from invitro.stats.resampling import resampled
+from invitro.stats.bootstrap import resampled
+from invitro.stats.intervals import interval_of
+from invitro.stats.moments import measured
 from invitro.studies.distributions import Distance, after, distance
 from invitro.studies.groups import LEAST, banded, known_attributes
 from invitro.studies.health.finding import Finding, few, named_rows
@@ -187,8 +188,7 @@ def _on_test(parts: Iterable[pd.DataFrame]) -> list[pd.DataFrame]:
 
 
 def _measured(parts: Sequence[pd.DataFrame], column: str) -> float:
-    scores = [resampled(part["crowd_label"], part[["prediction"]].to_numpy().T, resamples=1) for part in parts]
-    return float(np.mean([one[column].values[0] for one in scores]))
+    return float(np.mean([measured(part["prediction"], part["crowd_label"])[column] for part in parts]))
 
 
 def _magnitudes(name: str, parts: Sequence[pd.DataFrame]) -> Magnitudes:
@@ -231,9 +231,9 @@ def _group_score(
 ) -> GroupScore:
     """Measure one group; its interval is only looked for where CCC is negative."""
     labels, here = first.loc[rows, "crowd_label"].to_numpy(), predictions[:, rows]
-    ccc, high = float(resampled(labels, here, resamples=1)["ccc"].values.mean()), np.nan
+    ccc, high = float(np.mean([measured(one, labels)["ccc"] for one in here])), np.nan
     if ccc < 0:
-        scores = resampled(labels, here, authors.loc[rows].astype("str").to_numpy(), resamples=1000)
+        scores = resampled(labels, here, authors.loc[rows].astype("str").to_numpy())
         high = interval_of(scores["ccc"], "ccc").high
     return GroupScore(name, group, len(rows), ccc, high)
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from invitro.stats.paired import LEVEL
-from invitro.studies.groups import COMPARED, MEASURES, GroupRow, GroupTable
+from invitro.stats.intervals import LEVEL
+from invitro.stats.moments import MEASURES
+from invitro.studies.groups import COMPARED, GroupRow, GroupTable
 from invitro.studies.report.table import Cell, Column, Table, cell_of, table_of
 from invitro.studies.wording import METRICS, count, interval, listed, number, p_value
 

@@ -1,4 +1,4 @@
-"""The mean of a figure over seeds and texts: its error, its interval, its test.
+"""The mean of a figure over seeds and texts: its error, its interval, its test; one method for studies and raters.
 
 What is estimated is a configuration's metric on texts of this kind, on average over all the seeds that might have been
 drawn. Both the seeds and the texts at hand are samples. A percentile bootstrap over five seeds is far too narrow (five
@@ -19,21 +19,22 @@ freedom, as Hillis (2007, Stat. Med. 26) has them, find too much with two or thr
 that comes out small by chance is then believed. The method was chosen by simulation (``benchmarks/coverage.py``): of
 its 95 % intervals 93 to 98 % hold with 3 to 10 seeds and 150 to 500 texts, and 97 to 99 % with two seeds.
 
-With one seed v is unknown: the error is that over texts, and the interval holds for this one model.
+With one seed v is unknown: the error is that over texts, and the interval holds for this one model. Two raters are
+measured likewise, as one seed: crowd and LLM have the same interval in the reliability report and in a study's report.
+
+Correlations (PCC, CCC, alpha) are taken to Fisher's z = artanh(r), where their distribution is close to symmetric
+(Fisher 1921; for CCC Lin 1989, section 3), and RMSE to its logarithm; the error goes there by the delta method, and the
+limits come back.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import gammaln, stdtr, stdtrit
 
-from invitro.errors import InputError
-from invitro.stats.resampling import Scores
+from invitro.stats.bootstrap import Scores
 
 LEVEL = 0.95
 LEAST_AUTHORS = 10
@@ -44,13 +45,42 @@ _NODES, _WEIGHTS = np.sinh(_STEPS), np.cosh(_STEPS) * (_STEPS[1] - _STEPS[0])
 """The trapezoidal rule over the whole line, on a scale that reaches the tails of one degree of freedom."""
 
 
+NOT_MEASURABLE = "not measurable"
+
+
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % interval; `low` and `high` are NaN where there is none."""
+    """A figure with its 95 % interval.
+
+    `value` is NaN where the figure is undefined, as a correlation with a constant is. `low` and `high` are NaN where
+    there is no interval: with fewer than `LEAST_AUTHORS` authors, and where the figure is undefined itself or in more
+    than 5 % of the draws.
+    """
 
     value: float
     low: float
     high: float
+
+    @property
+    def measurable(self) -> bool:
+        """Whether the interval exists and excludes 0; where not, nothing follows from the figure."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        value = "undefined" if np.isnan(self.value) else f"{self.value:z.4f}"
+        return value if np.isnan(self.low) else f"{value} [{self.low:z.3f}, {self.high:z.3f}]"
+
+
+@dataclass(frozen=True)
+class Estimate(Interval):
+    """A figure from `n` texts with its 95 % interval."""
+
+    n: int
+
+
+def told(estimate: Interval) -> str:
+    """Write a correlation, concordance or alpha for people, and say where it is not measurable."""
+    return str(estimate) if estimate.measurable else f"{estimate}, {NOT_MEASURABLE}"
 
 
 @dataclass(frozen=True)
@@ -135,93 +165,34 @@ def contrast(scores: Scores) -> Contrast:
     return Contrast(value, float(np.sqrt(seed)), float(np.sqrt(texts)), seeds, authors)
 
 
-MARGIN = 0.02
-"""A gain below this is none: of PCC and CCC, and of RMSE in scale points. Runs differ by as much from seed to seed."""
+Scaling = tuple[Callable[[float], float], Callable[[float], float], Callable[[float], float]]
+FISHER: Scaling = (np.arctanh, np.tanh, lambda value: 1 / (1 - value**2))
+SCALES: Mapping[str, Scaling] = {
+    "pcc": FISHER, "ccc": FISHER, "alpha": FISHER, "rmse": (np.log, np.exp, lambda value: 1 / value)
+}  # fmt: skip
+"""By measure: to the scale on which its interval is symmetric, back, and the slope there; bias stays as it is."""
 
-Verdict = Literal["plateau", "gain", "undecided"]
 
+def interval_of(scores: Scores, measure: str) -> Interval:
+    """Return the 95 % interval of a measure's mean over seeds and texts; over texts alone with one seed.
 
-@dataclass(frozen=True)
-class Plateau:
-    """What a metric gains before `start` and after it.
-
-    Args:
-        metric: ``pcc``, ``ccc`` or ``rmse``; a gain is positive where the metric becomes better, for RMSE a fall.
-        start: the value of the axis from which no further gain is expected.
-        end: the largest value on the axis.
-        before: the gain from the smallest value to `start`, or to the next value there is; NaN where `start` is the
-            smallest.
-        after: the gain from `start` to `end` along the least-squares line through all values from `start` on, with its
-            95 % interval.
-        p: two-sided, of the line being level.
-        most: the gain after `start` is below this with 95 % confidence, one-sided.
-        margin: a gain below this counts as none.
-        verdict: ``plateau`` where `most` is below `margin`; otherwise ``gain`` where the interval of `after` is above
-            0; otherwise ``undecided``: the runs are too few, or the texts, to say.
-        seeds: runs at each value.
-        texts: how many texts were scored.
-        where: the values of the study's other factors.
+    Where all draws give the same figure, as for perfect agreement, the interval is that figure.
     """
-
-    metric: str
-    start: float
-    end: float
-    before: Interval
-    after: Interval
-    p: float
-    most: float
-    margin: float
-    verdict: Verdict
-    seeds: int
-    texts: int
-    where: Mapping[str, Any] = field(default_factory=dict)
-
-
-def plateau(
-    scores: Mapping[float, Scores],
-    metric: str,
-    start: float,
-    margin: float = MARGIN,
-    where: Mapping[str, Any] | None = None,
-) -> Plateau:
-    """Test for no further gain from `start` on.
-
-    The slope over the values from `start` on is a weighted sum of their metrics, seed by seed and draw by draw, with
-    the weights of least squares. So it has the interval of any such contrast (see `invitro.stats.paired`), which
-    takes into account that runs at different values share their seeds and texts. A slope that is not significant is no
-    proof of a plateau; that the gain is small is one: `most` against `margin` is a test for non-superiority, one half
-    of Schuirmann's two one-sided tests (1987, J. Pharmacokinet. Biopharm. 15). A line is what a plateau is compared to,
-    so that a rise which levels off late counts as a gain spread over all of the range.
-
-    Args:
-        scores: by value of the axis, of the same seeds, texts and draws.
-        metric: ``pcc``, ``ccc`` or ``rmse``.
-        start: a value of the axis.
-        margin: the smallest gain that counts, in the metric's units.
-        where: the values of other factors, passed on.
-
-    Raises:
-        InputError: fewer than two values from `start` on.
-    """
-    values = sorted(scores)
-    after = [value for value in values if value >= start - 1e-9]
-    if len(after) < 2:
-        raise InputError(f"study.plateau={start:g}: expected two or more values of the axis from there, found {after}")
-    x = np.asarray(after) - np.mean(after)
-    weights = x / (x @ x) * (after[-1] - start)
-    sign = -1.0 if metric == "rmse" else 1.0
-    gain = contrast(_weighted(scores, dict(zip(after, sign * weights, strict=True))))
-    first, reached = values[0], after[0]
-    before = Interval(np.nan, np.nan, np.nan)
-    if first < reached:
-        before = contrast(_weighted(scores, {first: -sign, reached: sign})).interval()
-    there, most = gain.interval(), gain.interval(0.9).high
-    verdict: Verdict = "plateau" if most < margin else "gain" if there.low > 0 else "undecided"
-    return Plateau(
-        metric, float(start), float(after[-1]), before, there, gain.p, most, margin, verdict,
-        scores[first].seeds, scores[first].texts, dict(where or {}),
-    )  # fmt: skip
+    found = contrast(scores)
+    if measure not in SCALES or not found.error > 0:
+        return found.interval()
+    there, back, slope = SCALES[measure]
+    with np.errstate(divide="ignore"):
+        steep = float(slope(np.float64(found.value)))
+    if not steep < 1e11:  # a concordance of -1 lies at the end of Fisher's scale
+        return Interval(found.value, np.nan, np.nan)
+    moved = Contrast(
+        there(found.value), found.seed_error * steep, found.text_error * steep, found.seeds, found.authors
+    ).interval()
+    return Interval(found.value, float(back(moved.low)), float(back(moved.high)))
 
 
-def _weighted(scores: Mapping[float, Scores], weights: Mapping[float, float]) -> Scores:
-    return reduce(add, (scores[value] * float(weight) for value, weight in weights.items()))
+def estimate_of(scores: Scores, measure: str) -> Estimate:
+    """Return `interval_of` with the number of texts."""
+    there = interval_of(scores, measure)
+    return Estimate(there.value, there.low, there.high, scores.texts)

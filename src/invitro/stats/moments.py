@@ -1,0 +1,113 @@
+"""PCC, CCC, RMSE and bias: one definition of each, for training, studies and the reliability report alike.
+
+All four follow from the moments of two sides, x (predictions, or a second rater) and y (labels, or a first rater)::
+
+    PCC  = cov / sqrt(var_x var_y)                                          Pearson's correlation
+    CCC  = 2 cov / (var_x + var_y + (mean_x - mean_y)^2)                    Lin's concordance
+    RMSE = sqrt(var_x - 2 cov + var_y + (mean_x - mean_y)^2)
+    bias = mean_x - mean_y
+
+Variances have the divisor n, as in Lin (1989), "A Concordance Correlation Coefficient to Evaluate Reproducibility",
+Biometrics 45.
+
+**Constants.** Where a side does not vary, PCC is undefined: NaN in arrays, which has no interval and no test and is
+written as "undefined". CCC is 0 there, also where both sides are the same constant: without variation there is no
+concordance to show. Without any text all four are undefined.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from invitro.arrays import Floats
+
+METRICS = ("pcc", "ccc", "rmse")
+"""What models are measured by."""
+
+
+class Moments(NamedTuple):
+    """Moments of two sides, arrays of one shape; a variance is exactly 0 where its side is constant up to rounding."""
+
+    n: Floats
+    shift: Floats
+    var_x: Floats
+    var_y: Floats
+    cov: Floats
+
+
+def sums_over(x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
+    """Return what each text adds to the six sums ``n, x, y, xx, yy, xy``, shape (..., 6); nothing where x is NaN.
+
+    Args:
+        x: shape (...).
+        y: of a shape that broadcasts to that of `x`. Move both by one constant near the mean to keep digits.
+    """
+    x, y = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
+    known = ~np.isnan(x)
+    x, y = np.where(known, x, 0.0), np.where(known, y, 0.0)
+    return np.stack([known.astype(np.float64), x, y, x * x, y * y, x * y], axis=-1)
+
+
+def of_sums(sums: Floats) -> Moments:
+    """Return the moments from sums of shape (..., 6), see `sums_over`."""
+    n, *others = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
+    x, y, xx, yy, xy = (ratio(part, n) for part in others)
+    var_x, var_y = without_rounding(xx - x * x, xx), without_rounding(yy - y * y, yy)
+    return Moments(n, x - y, var_x, var_y, np.where((var_x == 0) | (var_y == 0), 0.0, xy - x * y))
+
+
+def of_centred(moments: npt.ArrayLike) -> Moments:
+    """Return the moments from ``n, mean_x, mean_y, S_xx, S_yy, S_xy``, shape (6,), S being sums about the means."""
+    n, x, y, *spreads = np.asarray(moments, dtype=np.float64)
+    var_x, var_y, cov = (ratio(part, n) for part in spreads)
+    var_x, var_y = (np.where(v <= (1e-10 * max(abs(m), 1.0)) ** 2, 0.0, v) for v, m in ((var_x, x), (var_y, y)))
+    return Moments(n, x - y, var_x, var_y, cov)
+
+
+def pcc(of: Moments) -> Floats:
+    """Return Pearson's correlation, in [-1, 1]; NaN where a side is constant."""
+    return np.clip(ratio(of.cov, np.sqrt(of.var_x * of.var_y)), -1.0, 1.0)
+
+
+def ccc(of: Moments) -> Floats:
+    """Return Lin's concordance, in [-1, 1]; 0 where a side is constant."""
+    of_flat = np.where(of.n > 0, 0.0, np.nan)
+    flat = (of.var_x == 0) | (of.var_y == 0)
+    return np.where(flat, of_flat, ratio(2 * of.cov, of.var_x + of.var_y + of.shift**2))
+
+
+def rmse(of: Moments) -> Floats:
+    """Return the root of the mean squared error, at least 0, in the scale's units."""
+    return np.sqrt(np.maximum(of.var_x - 2 * of.cov + of.var_y, 0.0) + of.shift**2)
+
+
+def bias(of: Moments) -> Floats:
+    """Return mean(x) - mean(y), in the scale's units."""
+    return of.shift
+
+
+MEASURES: Mapping[str, Callable[[Moments], Floats]] = {"pcc": pcc, "ccc": ccc, "rmse": rmse, "bias": bias}
+
+
+def measured(x: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
+    """Return `MEASURES` of two arrays of shape (n,), n at least 1.
+
+    Example:
+        >>> measured([1, 2, 3, 4], [2, 4, 6, 8])["ccc"]
+        0.4
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    moments = of_sums(sums_over(x - y.mean(), y - y.mean()).sum(axis=0))
+    return {name: float(measure(moments)) for name, measure in MEASURES.items()}
+
+
+def ratio(above: Floats, below: Floats) -> Floats:
+    """Divide; NaN where the divisor is 0."""
+    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) != 0))
+
+
+def without_rounding(spread: Floats, size: Floats) -> Floats:
+    """Return a spread, 0 where it is no more than rounding leaves of parts of this `size`."""
+    return np.where(spread <= 1e-12 * size + 1e-20, 0.0, spread)
