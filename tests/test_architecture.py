@@ -8,8 +8,7 @@ from support import ROOT
 
 SOURCE = ROOT / "src" / "invitro"
 FLOORS = [
-    {"errors", "files", "scales", "metrics", "charts", "weights", "settings", "arrays", "templates"},
-    {"stats"},
+    {"errors", "files", "scales", "metrics", "charts", "weights", "settings", "stats", "arrays", "templates"},
     {"data", "labels"},
     {"raters"},
     {"application", "models", "engines"},
