@@ -13,7 +13,7 @@ from invitro.arrays import Bools, Floats
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 from invitro.stats.agreement import Agreement
-from invitro.stats.bootstrap import Estimate
+from invitro.stats.intervals import Estimate
 
 if TYPE_CHECKING:
     from invitro.models.scoring import Scorer

@@ -1,6 +1,7 @@
 """What ``sweep.py`` makes of its command line: the study, its jobs, its folder; and what it refuses before a start."""
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,7 @@ REFUSED = [
     (["study=alpha", "hydra/launcher=nonsense"], "pip install 'invitro[joblib]', [slurm] or [ray]"),
     (["study=alpha", "hydra/launcher=submitit_slurm"], "there is no srun on this machine"),
     (["study=alpha", "hydra.sweeper.n_trials=3"], "this study's jobs are a grid; a search is study=hparams"),
-    (["study=alpha", "study.metrics=[mae]"], "study.metrics: expected any of pcc, ccc, rmse"),
+    (["study=alpha", "study.metrics=[mae]"], "study.metrics: expected a list, each pcc, ccc or rmse"),
     (["study=alpha", "study.job=nonsense"], "expected an entry point or a script; there is no"),
     (["study=alpha", "trainer=ddp"], "would each repeat the whole multirun"),
     (["study=alpha", "logger=wandb", "logger.mode=x"], "logger.mode: expected auto, online or offline"),
@@ -169,7 +170,7 @@ def test_a_report_of_what_is_there(given: list[str], tmp_path: Path) -> None:
     assert (one.study.name, one.study.title) == ("grid", "Runs: some")
     named = asked("report_only=true", "runs=some", "study=applications", "directory=there")
     assert (named.study.name, named.report) == ("applications", Path("there"))
-    write_json(tmp_path / "some" / "study.json", Study("x", "X", "What?", factors=("alpha",)).as_dict())
+    write_json(tmp_path / "some" / "study.json", asdict(Study("x", "X", "What?", factors=("alpha",))))
     assert asked("report_only=true", "runs=some").study.factors == ("alpha",)
     with pytest.raises(InputError, match="seed=1: nothing is started, so that this has no effect"):
         asked("report_only=true", "runs=some", "seed=1")

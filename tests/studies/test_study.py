@@ -1,5 +1,6 @@
 """A study as a value: what it refuses, and when two values of an override are one."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ PLAIN: dict[str, Any] = {"name": "x", "title": "X", "question": "What?"}
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"metrics": ["pcc", "mae"]}, "study.metrics: expected any of pcc, ccc, rmse, found 'mae'"),
+        ({"metrics": ["pcc", "mae"]}, "study.metrics: expected a list, each pcc, ccc or rmse, found ['pcc', 'mae']"),
         (
             {"factors": ["alpha"], "baseline": {"application": "none"}},
             "study.baseline: expected one of the factors alpha",
@@ -35,7 +36,7 @@ def test_what_contradicts_itself_is_refused(settings: dict[str, Any], problem: s
 
 def test_all_problems_are_told_together() -> None:
     with pytest.raises(InputError) as caught:
-        Study(**PLAIN, metrics=("mae",), plateau=0.3)
+        Study(**PLAIN, metrics=("mae",), costs="no")  # type: ignore[arg-type]
     assert len(caught.value.problems) == 2
 
 
@@ -44,7 +45,7 @@ def test_it_survives_json() -> None:
     assert study.params == {"alpha": "4.0"}
     assert study.baseline == {"alpha": "inf"}
     assert study.factors == ("alpha",)
-    assert Study(**study.as_dict()) == study
+    assert Study(**asdict(study)) == study
 
 
 @pytest.mark.parametrize(

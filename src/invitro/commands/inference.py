@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def infer_command(asked: "Request", home: Path) -> Path:
         rows = rows.assign(**{name: values.get(name) for name in factors})
         tables.append(rows[[*factors, *(name for name in rows if name not in factors)]])
         found.append(material)
-    write_json(asked.root / STUDY, asked.study.as_dict())
+    write_json(asked.root / STUDY, asdict(asked.study))
     estimated = Estimated(pd.concat(tables, ignore_index=True), factors, found, asked.plan.asked)
     return write_inference(asked.study, estimated, asked.report)
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,7 @@ def launch_jobs(asked: "Request") -> tuple[int, str | None]:
     from invitro.studies.launch import LostError, launch
     from invitro.training.multirun import STUDY
 
-    write_json(asked.root / STUDY, asked.study.as_dict())
+    write_json(asked.root / STUDY, asdict(asked.study))
     try:
         launch(asked.plan)
     except LostError as error:

@@ -16,14 +16,15 @@ concordance to show. Without any text all four are undefined.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from invitro.arrays import Floats
 
-METRICS = ("pcc", "ccc", "rmse")
+Metric = Literal["pcc", "ccc", "rmse"]
+METRICS: tuple[Metric, ...] = ("pcc", "ccc", "rmse")
 """What models are measured by."""
 
 

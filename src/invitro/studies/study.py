@@ -1,15 +1,16 @@
 """A study: the jobs it consists of, and how their results are read."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from invitro.errors import not_boolean, refuse_if_any
-from invitro.stats.moments import METRICS
+from invitro.settings import checked
+from invitro.stats.moments import METRICS, Metric
 
 Value = int | float | str
 
 
+@checked("study")
 @dataclass(frozen=True)
 class Study:
     """What a study asks, which jobs answer it, and how the report reads them.
@@ -25,17 +26,17 @@ class Study:
         sweeper: for another sweeper than Hydra's grid: its ``name``, and its settings by key.
         factors: the keys that make a configuration, a row of the tables; () is all swept keys but the replicates.
         replicates: the keys whose values are repetitions of a configuration.
-        baseline: the values of factors that pick the configuration that the others are compared with; {} for none.
+        baseline: values of factors; they pick the configuration with which the others are compared. {} for none.
         choose: a factor whose value is chosen by the mean validation CCC, before anyone looks at test.
         axis: a numeric factor that figures are drawn over.
         plateau: the value of `axis` from which no further gain is expected, which is tested.
         paper: the table of published numbers that stands beside.
         metrics: what is measured, any of ``pcc, ccc, rmse``.
-        costs: whether the report sets gains beside what they cost.
-        partial: whether jobs whose data are not there are no mistake: they are reported as not run, and the others run.
+        partial: whether jobs without data may be left out: they are reported as not run, and the others run.
+        costs: whether the report shows what gains cost.
 
     Raises:
-        InputError: naming every setting that contradicts another.
+        InputError: naming every setting that is wrong, or every one that contradicts another.
     """
 
     name: str
@@ -52,48 +53,25 @@ class Study:
     axis: str | None = None
     plateau: float | None = None
     paper: str | None = None
-    metrics: tuple[str, ...] = METRICS
+    metrics: tuple[Metric, ...] = METRICS
     partial: bool = False
     costs: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("overrides", "factors", "replicates", "metrics"):
-            values: Iterable[str] = vars(self)[name]
-            object.__setattr__(self, name, tuple(values))  # configurations have lists
-        for name, mapping in {"params": self.params, "baseline": self.baseline}.items():
-            object.__setattr__(self, name, {str(key): str(value) for key, value in mapping.items()})
-        problems = not_boolean(study__partial=self.partial, study__costs=self.costs)
-        problems += [
-            f"study.metrics: expected any of {', '.join(METRICS)}, found {name!r}"
-            for name in self.metrics
-            if name not in METRICS
-        ]
-        if self.factors:
-            named: dict[str, list[str | None]] = {
-                "baseline": list(self.baseline),
-                "choose": [self.choose],
-                "axis": [self.axis],
-            }
-            problems += [
-                f"study.{name}: expected one of the factors {', '.join(self.factors)}, found {key!r}"
-                for name, keys in named.items()
-                for key in keys
-                if key is not None and key not in self.factors
-            ]
+        for name in ("params", "baseline"):  # a configuration has numbers there
+            values = {str(key): str(value) for key, value in getattr(self, name).items()}
+            object.__setattr__(self, name, values)
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield what one setting says against another."""
+        named = [("baseline", key) for key in self.baseline] + [("choose", self.choose), ("axis", self.axis)]
+        for name, key in named:
+            if self.factors and key is not None and key not in self.factors:
+                yield f"study.{name}: expected one of the factors {', '.join(self.factors)}, found {key!r}"
         if self.plateau is not None and self.axis is None:
-            problems.append("study.plateau is a value on study.axis, which is null")
+            yield "study.plateau is a value on study.axis, which is null"
         if self.sweeper and "name" not in self.sweeper:
-            problems.append("study.sweeper: expected the sweeper's name, such as name: optuna")
-        refuse_if_any(problems)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, which `Study` takes again."""
-        plain = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: _plain(value) for name, value in plain.items()}
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
+            yield "study.sweeper: expected the sweeper's name, such as name: optuna"
 
 
 def canonical(value: object) -> Value:
