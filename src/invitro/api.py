@@ -205,7 +205,7 @@ def agreement(
 
     alpha after Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", interval level; CCC after Lin (1989),
     "A Concordance Correlation Coefficient to Evaluate Reproducibility", Biometrics 45, with population variances;
-    percentile bootstrap over texts, or over groups of texts.
+    bootstrap over texts, or over groups of texts.
 
     Parameters
     ----------
