@@ -72,8 +72,14 @@ def test_the_jobs_of_cost_benefit(run, corpus_csv: Path) -> None:
 @pytest.mark.slow
 def test_gains_stand_beside_costs(run, corpus_csv: Path, tmp_path: Path) -> None:
     ours = [one for one in table_overrides(corpus_csv) if not one.startswith("plm.")]
-    floors = ["floor=tfidf", "row=noise_robust/mse,noise_robust/correction", "alpha=0.5", "seed=0", "resamples=50"]
-    done = run("sweep.py", "study=cost_benefit", "directory=study", *floors, *ours)
+    settings = [
+        "baseline=tfidf",
+        "row=noise_robust/mse,noise_robust/correction",
+        "alpha=0.5",
+        "seed=0",
+        "resamples=50",
+    ]
+    done = run("sweep.py", "study=cost_benefit", "directory=study", *settings, *ours)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "study" / "report" / "report.html").read_text("utf-8")
     assert "<h3>Gains and costs</h3>" in page

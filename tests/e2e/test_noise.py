@@ -1,4 +1,4 @@
-"""Noise-aware losses and floors as a user runs them."""
+"""Noise-aware losses and baselines as a user runs them."""
 
 import json
 from pathlib import Path
@@ -33,13 +33,13 @@ def test_two_processes_predict_uncertainty_and_select(
     assert metrics["train"]["kept"] == round(0.7 * metrics["train"]["size"])
 
 
-def test_a_multirun_of_the_tf_idf_floor_and_a_prediction(run, tmp_path: Path) -> None:
+def test_a_multirun_of_the_tf_idf_baseline_and_a_prediction(run, tmp_path: Path) -> None:
     small_corpus(200, 50).to_csv(tmp_path / "essays.csv", index=False)
     overrides = [one for one in table_overrides(tmp_path / "essays.csv") if not one.startswith("plm.")]
     command = ["train.py", "-m", "plm=tfidf", "application=none", "hydra.sweep.dir=sweep", *overrides]
     done = run(*command, "seed=0,1", "fit.epochs=1,2")
     assert done.returncode == 0, done.stderr
-    # A floor knows no epochs: half of the jobs are the others again.
+    # A baseline knows no epochs: half of the jobs are the others again.
     assert done.stdout.strip().splitlines()[-2] == "2 finished, 2 finished before, 0 failed"
     metrics = json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())
     rows = pd.read_csv(tmp_path / "sweep" / "0" / "predictions.csv")

@@ -22,24 +22,24 @@ ROBUST = (
 )  # fmt: skip
 APPLICATIONS = ("none", "correction", "both")
 CASES: list[tuple[str, list[str], list[str]]] = [
-    ("fusion", ["floor=tfidf"], [f"row=fusion/{row}" for row in FUSION]),
+    ("fusion", ["baseline=tfidf"], [f"row=fusion/{row}" for row in FUSION]),
     ("noise_robust", ["plm.train=head"], [f"row=noise_robust/{row}" for row in ROBUST]),
     (
         "distribution_shift",
-        ["floor=tfidf"],
+        ["baseline=tfidf"],
         [f"alpha={alpha}" for alpha in ("0.0", "1.0", "2.0", "3.0", "3.5", "4.0", "4.5", "5.0", "inf")],
     ),
-    ("reasoning", ["floor=tfidf"], ["prompt=scale_aware", "prompt=reasoned"]),
+    ("reasoning", ["baseline=tfidf"], ["prompt=scale_aware", "prompt=reasoned"]),
     ("multilingual", ["plm=minilm", "data.language=de"], ["prompt=scale_aware", "prompt=multilingual"]),
-    ("fairness", ["floor=tfidf"], ["prompt=scale_aware", "prompt=demographic"]),
+    ("fairness", ["baseline=tfidf"], ["prompt=scale_aware", "prompt=demographic"]),
     (
         "prompt_sensitivity",
-        ["floor=tfidf"],
+        ["baseline=tfidf"],
         [f"prompt={prompt}" for prompt in ("plain", "scale_aware", "reasoned", "few_shot", "both")],
     ),
     (
         "constructs",
-        ["floor=tfidf"],
+        ["baseline=tfidf"],
         [
             f"scale={scale} application={application}"
             for scale in ("batson_empathy", "batson_distress", "gad7", "phq9")
@@ -88,10 +88,10 @@ def test_a_study_s_jobs(study: str, settings: list[str], expected: list[str]) ->
             "the rows of this study differ in fit.loss, which noise_robust/ldl sets",
         ),
         (
-            ["study=noise_robust", "floor=ridge"],
-            "the rows of this study differ in floor, which noise_robust/ridge sets",
+            ["study=noise_robust", "baseline=ridge"],
+            "the rows of this study differ in baseline, which noise_robust/ridge sets",
         ),
-        (["study=reasoning", "floor=xgboost"], "floor: expected one of ridge, tfidf or null, found 'xgboost'"),
+        (["study=reasoning", "baseline=xgboost"], "baseline: expected one of ridge, tfidf or null, found 'xgboost'"),
         (["study=reasoning", "experiment=prompt_check"], "check: prompts are compared by label.py"),
         (["study=reasoning", "data.prompts={reasoned: {noise: 1}}"], "data.prompts.reasoned: expected any of bias"),
     ],
@@ -105,7 +105,7 @@ def test_what_would_make_rows_alike_or_cannot_be_meant_is_refused(arguments: lis
 
 def test_what_differs_between_rows_only_elsewhere_may_be_set(tmp_path: Path) -> None:
     rows = "row=fusion/none,fusion/drop"
-    plan = asked("study=fusion", *TINY, "floor=tfidf", rows, "application.augmentation=true").plan
+    plan = asked("study=fusion", *TINY, "baseline=tfidf", rows, "application.augmentation=true").plan
     assert plan is not None
     assert len(plan.jobs or ()) == 2
 
@@ -114,7 +114,7 @@ def test_what_differs_between_rows_only_elsewhere_may_be_set(tmp_path: Path) -> 
 def test_a_planted_difference_between_prompts_is_found(run, tmp_path: Path) -> None:
     planted = "data.prompts={scale_aware: {text_noise: 0.6, bias: 0.2}, reasoned: {text_noise: 0.05}}"
     done = run(
-        "sweep.py", "study=reasoning", *TINY[:2], "data.texts=600", "data.authors=600", "floor=tfidf",
+        "sweep.py", "study=reasoning", *TINY[:2], "data.texts=600", "data.authors=600", "baseline=tfidf",
         "alpha=0.0", planted, "directory=study", "resamples=300",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Runs that know about noise, in this process: every loss with its outputs, weights, selection, cleaning, floors."""
+"""Runs that know about noise, in this process: every loss with its outputs, weights, selection, cleaning, baselines."""
 
 import json
 from pathlib import Path
@@ -156,11 +156,11 @@ def test_cleaning_is_counted_and_recorded(prepared: Prepared, tmp_path: Path, mo
     assert result.metrics["fingerprint"] != fingerprint_of(prepared, recipe(TfIdfRidge()))
 
 
-@pytest.mark.parametrize("floor", ["tfidf", "mean", "first"])
-def test_a_floor_leaves_the_record_of_every_run(tiny_roberta: Path, tmp_path: Path, floor: str) -> None:
+@pytest.mark.parametrize("baseline", ["tfidf", "mean", "first"])
+def test_a_baseline_leaves_the_record_of_every_run(tiny_roberta: Path, tmp_path: Path, baseline: str) -> None:
     small_corpus(200, 50).to_csv(tmp_path / "essays.csv", index=False)
     prepared = material(tmp_path / "essays.csv")
-    plm = TfIdfRidge() if floor == "tfidf" else EmbeddingRidge(str(tiny_roberta), max_length=64, pooling=floor)  # type: ignore[arg-type]
+    plm = TfIdfRidge() if baseline == "tfidf" else EmbeddingRidge(str(tiny_roberta), max_length=64, pooling=baseline)  # type: ignore[arg-type]
     result = trained(prepared, recipe(plm), tmp_path / "run", cache=tmp_path / "cache")
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
@@ -171,7 +171,7 @@ def test_a_floor_leaves_the_record_of_every_run(tiny_roberta: Path, tmp_path: Pa
     assert {"size", "replaced", "augmented", "without_llm_label", "truncated", "epochs", "seconds"} <= set(
         metrics["train"]
     )
-    assert metrics["test"]["pcc"] > (0.5 if floor == "tfidf" else 0.1)
+    assert metrics["test"]["pcc"] > (0.5 if baseline == "tfidf" else 0.1)
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert history["val_ccc"].tolist() == pytest.approx([metrics["val"]["ccc"]])
     scorer = load_scorer(tmp_path / "run" / "model")
@@ -180,12 +180,12 @@ def test_a_floor_leaves_the_record_of_every_run(tiny_roberta: Path, tmp_path: Pa
     assert scorer.scale.construct == "empathy"
     card = (tmp_path / "run" / "model" / "README.md").read_text("utf-8")
     assert "Ridge regression on" in card
-    assert ("base_model" in card) == (floor != "tfidf")
+    assert ("base_model" in card) == (baseline != "tfidf")
     again = trained(prepared, recipe(plm), tmp_path / "again", cache=tmp_path / "cache")
     assert again.predictions["prediction"].tolist() == result.predictions["prediction"].tolist()
 
 
-def test_a_floor_s_fingerprint_knows_no_epochs(prepared: Prepared) -> None:
+def test_a_baseline_s_fingerprint_knows_no_epochs(prepared: Prepared) -> None:
     first = fingerprint_of(prepared, recipe(TfIdfRidge()))
     assert first == fingerprint_of(prepared, recipe(TfIdfRidge(), epochs=9, huber_delta=2.0))
     others = [recipe(TfIdfRidge(ngrams=1)), recipe(TfIdfRidge(), seed=1), recipe(TfIdfRidge(penalties=[1.0]))]
@@ -193,7 +193,7 @@ def test_a_floor_s_fingerprint_knows_no_epochs(prepared: Prepared) -> None:
     assert len(found | {first}) == 4
 
 
-def test_a_floor_without_test_texts(corpus_csv: Path, tmp_path: Path) -> None:
+def test_a_baseline_without_test_texts(corpus_csv: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(corpus_csv)
     frame["where"] = ["train"] * 45 + ["val"] * 15
     frame.to_csv(corpus_csv, index=False)

@@ -33,7 +33,7 @@ from invitro.commands.overrides import (
     own_line,
     parsed,
 )
-from invitro.commands.settings import checked, prepared_for, with_floor
+from invitro.commands.settings import checked, prepared_for, with_baseline
 from invitro.errors import InputError, not_boolean, refuse_if_any
 from invitro.studies import Study
 from invitro.studies.found import is_incidental
@@ -249,7 +249,7 @@ def _sweeper(study: Study, hydra: Sequence[Override], directory: Path) -> tuple[
 
 Job = tuple[str, ...]
 
-ELSEWHERE = ("seed", "alpha", "plm", "floor", "fit", "optimizer", "trainer", "logger")
+ELSEWHERE = ("seed", "alpha", "plm", "baseline", "fit", "optimizer", "trainer", "logger")
 """Keys that say nothing about which texts and labels are read."""
 
 
@@ -319,4 +319,4 @@ def _composed(job: Job, hydra: Sequence[str]) -> DictConfig:
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
-    return with_floor(cfg)
+    return with_baseline(cfg)

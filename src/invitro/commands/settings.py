@@ -42,25 +42,25 @@ def checked(cfg: DictConfig, multirun: bool) -> dict[str, Any]:
     return settings
 
 
-def with_floor(cfg: DictConfig) -> DictConfig:
-    """Return a copy of the configuration with the floor that ``floor=`` names in the place of ``plm``.
+def with_baseline(cfg: DictConfig) -> DictConfig:
+    """Return a copy of the configuration with the baseline that ``baseline=`` names in the place of ``plm``.
 
-    A row of a study can so be a floor whatever encoder, and settings of it, the command line gives to all rows.
+    A row of a study can so be a baseline whatever encoder, and settings of it, the command line gives to all rows.
 
     Raises:
-        InputError: there is no such floor.
+        InputError: there is no such baseline.
     """
     cfg = cfg.copy()
-    if cfg.floor is None:
+    if cfg.baseline is None:
         if "train" not in cfg.plm:
             with open_dict(cfg):
-                cfg.plm.pop("lr", None)  # an experiment's, for encoders: a floor takes no steps
+                cfg.plm.pop("lr", None)  # an experiment's, for encoders: a baseline takes no steps
         return cfg
     folder = _conf_folder() / "plm"
-    floors = [file.stem for file in sorted(folder.glob("*.yaml")) if "train" not in OmegaConf.load(file)]
-    if cfg.floor not in floors:
-        raise InputError(f"floor: expected one of {', '.join(floors)} or null, found {cfg.floor!r}")
-    cfg.plm = OmegaConf.load(folder / f"{cfg.floor}.yaml")
+    baselines = [file.stem for file in sorted(folder.glob("*.yaml")) if "train" not in OmegaConf.load(file)]
+    if cfg.baseline not in baselines:
+        raise InputError(f"baseline: expected one of {', '.join(baselines)} or null, found {cfg.baseline!r}")
+    cfg.plm = OmegaConf.load(folder / f"{cfg.baseline}.yaml")
     return cfg
 
 
@@ -89,7 +89,7 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
             f"trainer.strategy={strategy} trainer.devices={devices} starts processes that would each repeat the whole "
             "multirun; use one device a job (trainer=auto), or run this configuration alone, without -m"
         )
-    yield from _meaningless_for_floors(cfg, distributed)
+    yield from _meaningless_for_baselines(cfg, distributed)
     if distributed and cfg.plm.get("train") == "head":
         yield "plm.train=head trains a small head in one process; choose trainer=auto, cpu or gpu"
     if distributed and cfg.fit.loss == "ccc":
@@ -110,19 +110,19 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
         yield "resume= names one checkpoint, but -m runs several jobs; resume one run at a time"
 
 
-def _meaningless_for_floors(cfg: DictConfig, distributed: bool) -> Iterator[str]:
-    """Yield what a floor, which is fitted in closed form and has no ``plm.train``, cannot take into account."""
+def _meaningless_for_baselines(cfg: DictConfig, distributed: bool) -> Iterator[str]:
+    """Yield what a baseline, which is fitted in closed form and has no ``plm.train``, cannot take into account."""
     if "train" in cfg.plm:
         return
-    floor = f"{cfg.plm.name} is fitted by ridge regression in one step"
+    fitted = f"{cfg.plm.name} is fitted in one step by ridge regression"
     if cfg.fit.loss != "mse":
-        yield f"fit.loss={cfg.fit.loss}: {floor}, which minimises squared errors; choose an encoder, such as plm=minilm"
+        yield f"fit.loss={cfg.fit.loss}: {fitted} on squared errors; choose an encoder, such as plm=minilm"
     if cfg.fit.keep != 1:
-        yield f"fit.keep={cfg.fit.keep}: {floor} and has no epochs to select between; choose an encoder"
+        yield f"fit.keep={cfg.fit.keep}: {fitted} and has no epochs to select between; choose an encoder"
     if cfg.resume:
-        yield f"resume={cfg.resume}: {floor}; there is nothing to resume"
+        yield f"resume={cfg.resume}: {fitted}; there is nothing to resume"
     if distributed:
-        yield f"{floor} and one process; choose trainer=auto, cpu or gpu"
+        yield f"{fitted} and one process; choose trainer=auto, cpu or gpu"
 
 
 def prepared_for(cfg: DictConfig, settings: Mapping[str, Any]) -> "Prepared":

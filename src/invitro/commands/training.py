@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from invitro.commands.common import REFUSED, RememberPlace, is_first_process, plain, remove_if_fresh
-from invitro.commands.settings import checked, prepared_for, with_floor
+from invitro.commands.settings import checked, prepared_for, with_baseline
 from invitro.errors import InputError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def train_configured(
         sweep: the multirun's directory; None for a single run.
         reader: of the corpus, instead of the one that the configuration names.
     """
-    cfg = with_floor(cfg)
+    cfg = with_baseline(cfg)
     settings = checked(cfg, sweep is not None)
     settings |= {} if reader is None else {"data": reader}
     prepared = prepared_for(cfg, settings)
@@ -217,7 +217,7 @@ def _recipe(cfg: DictConfig, settings: Mapping[str, Any]) -> "Recipe":
     optimizer = instantiate(cfg.optimizer, _convert_="all")
     trainer = instantiate(cfg.trainer, _convert_="all")
     plm = settings["plm"]
-    if not isinstance(plm, PLM):  # a floor, which has no optimiser
+    if not isinstance(plm, PLM):  # a baseline, which has no optimiser
         encoder = check_available(plm.encoder) if isinstance(plm, EmbeddingRidge) else None
         commit = getattr(encoder, "_commit_hash", None)
         return Recipe(plm, settings["fit"], optimizer, trainer, {"commit": commit}, cfg.seed)

@@ -136,8 +136,8 @@ def first_bias(fit: Fit, outputs: Outputs, labels: Floats, weights: Floats) -> l
     mean = float((labels * weights).mean())
     if isinstance(outputs, Gaussian):
         variance = float((np.square(labels - mean) * weights).mean())
-        floor = float(np.exp(outputs.lowest))
-        return [mean, float(np.log(max(variance, floor)))]
+        smallest = float(np.exp(outputs.lowest))
+        return [mean, float(np.log(max(variance, smallest)))]
     if isinstance(outputs, Distribution):
         target = label_distribution(torch.from_numpy(labels), outputs, _smoothing(fit, outputs)).numpy()
         marginal = (target * weights[:, None]).mean(axis=0)

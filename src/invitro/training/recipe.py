@@ -167,7 +167,7 @@ class Recipe:
     """How a model is trained, whatever the data.
 
     Args:
-        plm: the encoder, or a floor: ridge regression, to which the optimiser and most of `fit` mean nothing.
+        plm: the encoder, or a baseline: ridge regression, to which the optimiser and most of `fit` mean nothing.
         fit: the course of training.
         optimizer: makes the optimiser from the trained parameters.
         trainer: makes the Lightning trainer; precision, accelerator and strategy are its.

@@ -37,15 +37,15 @@ def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
     """Hash what decides a run's result: training labels, evaluation rows, encoder, recipe, seed, version.
 
     The training labels stand for corpus, label set, application and alpha: what leads to the same labels is the same
-    run (alpha beyond the largest difference is no correction). A floor knows no epochs, optimiser or trainer.
+    run (alpha beyond the largest difference is no correction). A baseline knows no epochs, optimiser or trainer.
     """
-    plm, floor = recipe.plm, not isinstance(recipe.plm, PLM)
+    plm, is_baseline = recipe.plm, not isinstance(recipe.plm, PLM)
     return record.fingerprint(
         labels=prepared.labels.fingerprint,
         evaluation=prepared.evaluation_fingerprint,
         scale=asdict(prepared.scale),
         plm=(plm.decisive if isinstance(plm, PLM) else asdict(plm)) | {"name": plm.fingerprint},
-        fit={"clean": recipe.fit.clean} if floor else recipe.fit.decisive,
+        fit={"clean": recipe.fit.clean} if is_baseline else recipe.fit.decisive,
         settings=dict(recipe.settings),
         seed=recipe.seed,
     )
@@ -67,13 +67,13 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
     prepared = cleaned(prepared, recipe.fit.clean, recipe.seed)
     counts = {"cleaned": before - len(prepared.labels.table)} if recipe.fit.clean != "none" else {}
     L.seed_everything(recipe.seed, workers=True, verbose=False)
-    floor = None if isinstance(recipe.plm, PLM) else recipe.plm
-    loaded = None if floor is not None else _load(prepared, recipe)
+    baseline = None if isinstance(recipe.plm, PLM) else recipe.plm
+    loaded = None if baseline is not None else _load(prepared, recipe)
     with logger.open(info) as opened:
         if loaded is not None:
             trained = _fine_tuned(prepared, recipe, place, loaded, opened.logger)
-        elif floor is not None:
-            trained = fitted(prepared, floor, recipe, place)
+        elif baseline is not None:
+            trained = fitted(prepared, baseline, recipe, place)
         seconds = time.perf_counter() - started
         cost = {
             "processor_seconds": round(processor_seconds() - worked, 3),
