@@ -1,20 +1,29 @@
-"""Tables in, files out."""
+"""Tables in, whole or in pieces; files out."""
 
 import json
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from invitro import files
 from invitro.errors import InputError
 from invitro.files import (
+    columns_of,
     numbers,
+    pieces,
+    read_rows,
     read_table,
     require_columns,
     sha256,
     suffix_of,
     whole_or_absent,
     write_json,
+    write_rows,
     write_text,
 )
 
@@ -47,21 +56,59 @@ def test_every_kind_reads_as_text(tmp_path: Path, suffix: str) -> None:
     [
         ("a.xlsx", "x", r"expected a table file ending in .csv, .tsv, .parquet, .jsonl; found '.xlsx'"),
         ("a", "x", "found no ending"),
-        ("a.csv", "", "not readable as a CSV table: No columns to parse"),
-        ("a.csv", "a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
-        ("a.csv", "a,b\n1,2,3\n", r"expected 2 cells in a row, as in the header, found 3 in data row 1; check the sep"),
-        ("a.csv", b"caf\xe9\n1\n", "not readable as a CSV table: 'utf-8' codec"),
-        ("a.jsonl", '{"a": 1}\n{"a"\n', r"line 2: expected a JSON object, found '\{\"a\"' \("),
-        ("a.jsonl", "[1]\n", r"line 1: expected a JSON object, found '\[1\]'"),
-        ("a.parquet", "junk", "not readable as a PARQUET table"),
+        ("a.csv", "", "expected a header and rows, found an empty file"),
+        ("a.csv", "id,id\n1,2\n", "expected column names that differ, found id, id"),
+        ("a.csv", "a,b\n1,2\n1,2,3\n", r"data row 2 \(line 3\): expected 2 cells, found 3"),
+        ("a.csv", "a,b\n1,2\n\n1\n", r"data row 3 \(line 4\): expected 2 cells, found 1"),
+        ("a.csv", b"caf\xe9\n1\n", "line 1: not readable as UTF-8 text"),
+        ("a.jsonl", '{"a": 1}\n{"a"\n', r"line 2: expected a JSON object, found something else \(Expecting"),
+        ("a.jsonl", "[1]\n", r"line 1: expected a JSON object, found a list"),
+        ("a.jsonl", b"caf\xe9\n", "not readable as UTF-8 text"),
+        ("a.parquet", "junk", "not readable as Parquet"),
     ],
 )
 def test_unreadable_files_are_refused(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(InputError, match=message) as refused:
+    for read in (read_table, lambda path: list(read_rows(path, 10))):
+        with pytest.raises(InputError, match=message) as refused:
+            read(path)
+        assert str(path) in str(refused.value)
+
+
+def test_faults_do_not_quote_texts(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("my secret\n")
+    with pytest.raises(InputError) as refused:
         read_table(path)
-    assert str(path) in str(refused.value)
+    assert "secret" not in str(refused.value)
+    target = tmp_path / "a.parquet"
+    with write_rows(target, {}, path) as write:
+        write([{"text": 1}])
+        with pytest.raises(InputError, match="a value of another type") as refused:
+            write([{"text": "my secret"}])
+    assert "secret" not in str(refused.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfid,text\n007,x\n")
+    assert read_table(tmp_path / "a.csv").to_dict("records") == [{"id": "007", "text": "x"}]
+
+
+def test_rows_are_read_in_pieces_whatever_their_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PIECE", 2)
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 2}\n{"b": 3}\n')
+    table = read_table(tmp_path / "a.jsonl")
+    assert table["a"].tolist()[:2] == ["1", "2"]
+    assert table["b"].tolist()[2] == "3"
+    assert table.isna().sum().to_dict() == {"a": 1, "b": 2}
+    assert {str(dtype) for dtype in table.dtypes} == {"str"}
+
+
+def test_a_blank_line_is_no_row_of_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\na\n\nb\n")
+    assert read_table(tmp_path / "a.csv")["text"].tolist() == ["a", "b"]
+    assert [row["text"] for row in next(read_rows(tmp_path / "a.csv", 9))] == ["a", "", "b"]
 
 
 def test_a_missing_file_is_refused_with_the_folder(tmp_path: Path) -> None:
@@ -83,13 +130,13 @@ def test_parquet_lists_and_a_named_index_are_columns(tmp_path: Path) -> None:
     pd.DataFrame({"text": ["x", "y"], "parts": [[1, 2], [3]]}, index=pd.Index(["a", "b"], name="id")).to_parquet(path)
     table = read_table(path)
     assert table["id"].tolist() == ["a", "b"]
-    assert table["parts"].tolist() == ["[1 2]", "[3]"]
+    assert table["parts"].tolist() == ["[1, 2]", "[3]"]
 
 
 def test_csv_options_and_files_without_header(tmp_path: Path) -> None:
     path = tmp_path / "gold.tsv"
     path.write_text("1.5\t2\tsad\n3\t4\tjoy\n")
-    assert read_table(path, header=None).to_numpy().tolist() == [["1.5", "2", "sad"], ["3", "4", "joy"]]
+    assert read_table(path, header=False).to_numpy().tolist() == [["1.5", "2", "sad"], ["3", "4", "joy"]]
     path = tmp_path / "escaped.csv"
     path.write_text('text\n"I am a \\"good\\" person, mostly"\n')
     assert read_table(path, escapechar="\\")["text"].tolist() == ['I am a "good" person, mostly']
@@ -152,3 +199,57 @@ def test_sha256_and_suffix(tmp_path: Path) -> None:
     write_text(tmp_path / "a.TSV", "abc")
     assert sha256(tmp_path / "a.TSV") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert suffix_of(tmp_path / "a.TSV") == ".tsv"
+
+
+cells = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
+tables = st.lists(st.fixed_dictionaries({"id": cells, "text": cells, "más": cells}), min_size=1, max_size=12)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@given(rows=tables, size=st.integers(1, 5))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_written_is_read(tmp_path: Path, suffix: str, rows: list, size: int) -> None:
+    source = tmp_path / "source.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / f"table{suffix}"
+    with write_rows(path, {"score": pa.float64()}, like=source) as write:
+        write([row | {"score": None} for row in rows])
+    lists = list(read_rows(path, size))
+    assert all(len(piece) == size for piece in lists[:-1])
+    found = [row for piece in lists for row in piece]
+    assert [{name: row[name] for name in ("id", "text", "más")} for row in found] == rows
+    assert [row["score"] for row in found] == ["" if suffix in (".csv", ".tsv") else None] * len(rows)
+
+
+def test_parquet_keeps_its_types(tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"n": pa.array([1, 2], pa.int16()), "tags": [["a"], []]}), source)
+    target = tmp_path / "out.parquet"
+    with write_rows(target, {"score": pa.float64()}, like=source) as write:
+        for piece in read_rows(source, 1):
+            write([row | {"score": 0.5} for row in piece])
+    schema = pq.read_schema(target)
+    assert schema.field("n").type == pa.int16()
+    assert schema.names == ["n", "tags", "score"]
+    assert pq.read_table(target).num_rows == 2
+
+
+def test_a_failure_on_the_way_leaves_nothing(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("id\n1\n")
+    with pytest.raises(ValueError, match="extra"), write_rows(tmp_path / "out.csv", {}, like=source) as write:
+        write([{"id": "1"}, {"extra": "2"}])
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("id\ttext\n1\tx\n")
+    assert columns_of(path) == ["id", "text"]
+
+
+def test_pieces_take_no_more_than_they_give() -> None:
+    taken = []
+    source = (taken.append(n) or n for n in range(10))
+    assert next(pieces(source, 4)) == [0, 1, 2, 3]
+    assert taken == [0, 1, 2, 3]

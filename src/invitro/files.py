@@ -1,15 +1,16 @@
-"""Files in and out: tables by suffix, columns that must be there, writes that are whole or absent."""
+"""Files in and out: tables of any length by suffix, columns that must be there, writes that are whole or absent."""
 
 import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -17,73 +18,148 @@ import pyarrow.parquet as pq
 
 from invitro.errors import InputError
 
+T = TypeVar("T")
+Row = dict[str, Any]
+
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 BLANK = ("", "unknown", "nan", "na", "n/a", "none")
 """How files write a missing number, in lower case."""
+PIECE = 10_000
+"""Rows of a table that are held as Python objects at a time."""
+csv.field_size_limit(2**31 - 1)  # a text may be longer than the csv module's 128 KiB
 
 
 def suffix_of(path: Path) -> str:
     """Return the table suffix of `path`, one of `SUFFIXES`; anything else is refused."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        found = repr(suffix) if suffix else "no ending"
-        raise InputError(f"{path}: expected a table file ending in {', '.join(SUFFIXES)}; found {found}")
+        actual = repr(suffix) if suffix else "no ending"
+        raise InputError(f"{path}: expected a table file ending in {', '.join(SUFFIXES)}; found {actual}")
     return suffix
 
 
-def read_table(path: str | Path, **csv_options: Any) -> pd.DataFrame:
-    """Read a table with all columns as text, so that ids such as ``007`` survive; missing cells are NA.
+def pieces(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield `things` in lists of at most `size`, in order, taking no more of them than it yields."""
+    rest = iter(things)
+    while piece := list(islice(rest, size)):
+        yield piece
 
-    CSV and TSV are UTF-8 with a header unless `csv_options` (those of `pandas.read_csv`) say otherwise.
+
+def read_rows(path: str | Path, size: int, header: bool = True, escapechar: str | None = None) -> Iterator[list[Row]]:
+    """Yield the rows of a CSV, TSV, Parquet or JSONL file in lists of at most `size`, in order.
+
+    This is the one reader of tables. Cells of CSV and TSV are text exactly as it stands there; what Parquet and JSONL
+    hold keeps its type. Python's own `csv` and `json` read the text formats: pyarrow's readers refuse a text that is
+    longer than a block, round long integers, and quote the user's texts in their errors.
+
+    Args:
+        path: the file; CSV, TSV and JSONL are UTF-8, with or without a byte order mark.
+        size: most rows of a list.
+        header: whether the first line of a CSV or TSV file names the columns; otherwise they are ``0``, ``1``, ...
+        escapechar: what stands before a quote inside a cell of a CSV or TSV file, besides a second quote.
 
     Raises:
-        InputError: the file is missing, empty, of an unknown kind or not readable as what its suffix says.
+        InputError: missing file, unknown kind, or a row that does not fit the header, with its number.
     """
     path = Path(path)
     suffix = suffix_of(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file (looked in {path.parent.resolve()})")
+    if suffix == ".parquet":
+        yield from pieces(_parquet_rows(path), size)
+    elif suffix == ".jsonl":
+        yield from pieces(_jsonl_rows(path), size)
+    else:
+        yield from pieces(_csv_rows(path, header, escapechar), size)
+
+
+def _csv_rows(path: Path, has_header: bool, escapechar: str | None) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        cells = csv.reader(lines, _dialect(path), escapechar=escapechar)
+        try:
+            header = next(cells, None)
+            if header is None:
+                raise InputError(f"{path}: expected a header and rows, found an empty file")
+            first: list[list[str]] = [] if has_header else [header]
+            header = header if has_header else [str(number) for number in range(len(header))]
+            if len(set(header)) < len(header):
+                raise InputError(f"{path}: expected column names that differ, found {', '.join(header)}")
+            for number, row in enumerate(chain(first, cells), start=1):
+                if not row and len(header) > 1:
+                    continue  # a blank line; in a table of one column it is a row without a text
+                row = row or [""]
+                if len(row) != len(header):
+                    raise InputError(
+                        f"{path}: data row {number} (line {cells.line_num}): expected {len(header)} cells, found "
+                        f"{len(row)}; is a quote or a separator missing?"
+                    )
+                yield dict(zip(header, row, strict=True))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path}: line {cells.line_num + 1}: not readable as UTF-8 text: {error}") from error
+
+
+def _dialect(path: Path) -> str:
+    return "excel-tab" if path.suffix.lower() == ".tsv" else "excel"
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as lines:
+        try:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise InputError(
+                        f"{path}: line {number}: expected a JSON object, found something else "
+                        f"({error.msg} at character {error.pos + 1})"
+                    ) from None
+                if not isinstance(row, dict):
+                    raise InputError(f"{path}: line {number}: expected a JSON object, found a {type(row).__name__}")
+                yield row
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not readable as UTF-8 text: {error}") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
-        if suffix == ".parquet":
-            frame = pd.read_parquet(path)
-            # A named index is a column that pandas kept aside when the file was written; an unnamed one is row numbers.
-            frame = frame.reset_index(drop=frame.index.names == [None])
-        elif suffix == ".jsonl":
-            frame = _read_jsonl(path)
-        else:
-            separator = "\t" if suffix == ".tsv" else ","
-            options: dict[str, Any] = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""]}
-            frame = pd.DataFrame(pd.read_csv(path, encoding="utf-8", **(options | csv_options)))
-    except InputError:
-        raise
-    except (ValueError, OSError) as error:  # parser, Unicode and Arrow errors are ValueErrors
-        raise InputError(f"{path}: not readable as a {suffix[1:].upper()} table: {str(error).strip()}") from error
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus cells for an index and shifts all columns
-        found = frame.shape[1] + frame.index.nlevels
-        raise InputError(
-            f"{path}: expected {frame.shape[1]} cells in a row, as in the header, found {found} in data row 1; "
-            "check the separator, and put cells that contain it in quotes"
-        )
-    return frame if csv_options.get("header", 0) is None else as_text(frame)
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(PIECE):
+                yield from batch.to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not readable as Parquet: {error}") from error
 
 
-def _read_jsonl(path: Path) -> pd.DataFrame:
-    """Read one JSON object a line; blank lines are skipped."""
-    rows = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(
-                    f"{path}: line {number}: expected a JSON object, found {line.strip()[:40]!r} ({error.msg})"
-                ) from error
-            if not isinstance(row, dict):
-                raise InputError(f"{path}: line {number}: expected a JSON object, found {line.strip()[:40]!r}")
-            rows.append(row)
-    return pd.DataFrame(rows, dtype=object)  # or a missing value would round long integers in its column
+def columns_of(path: str | Path) -> list[str]:
+    """Return the columns of a table file: the header, the schema, or the keys of the first object."""
+    path = Path(path)
+    if path.is_file() and suffix_of(path) == ".parquet":
+        return list(_schema(path).names)
+    if path.is_file() and suffix_of(path) != ".jsonl":
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            return next(csv.reader(lines, _dialect(path)), [])
+    return list(next(read_rows(path, 1), [{}])[0])
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not readable as Parquet: {error}") from error
+
+
+def read_table(path: str | Path, header: bool = True, escapechar: str | None = None) -> pd.DataFrame:
+    """Read a table with all columns as text, so that ids such as ``007`` survive; missing cells are NA.
+
+    Arguments and errors are those of `read_rows`. A blank line in a file of one column is no row.
+    """
+    tables = [as_text(pd.DataFrame(rows, dtype=object)) for rows in read_rows(path, PIECE, header, escapechar)]
+    if not tables:
+        return pd.DataFrame(columns=columns_of(path), dtype="str")
+    # An index without a name is row numbers, which pandas kept when the file was written.
+    frame = pd.concat(tables, ignore_index=True).drop(columns="__index_level_0__", errors="ignore")
+    return frame.dropna(ignore_index=True) if frame.shape[1] == 1 else frame
 
 
 def as_text(frame: pd.DataFrame) -> pd.DataFrame:
@@ -103,16 +179,16 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=frame.index)
 
 
-def require_columns(frame: pd.DataFrame, columns: Iterable[str], source: str | Path, mend: str = "") -> None:
+def require_columns(frame: pd.DataFrame, columns: Iterable[str], source: str | Path, fix: str = "") -> None:
     """Refuse `frame` when any of `columns` is missing, naming all that are and what there is instead."""
-    missing = [name for name in columns if name not in frame.columns]
+    missing = [name for name in dict.fromkeys(columns) if name not in frame.columns]
     if missing:
-        found = ", ".join(map(str, frame.columns)) or "none"
-        if len(frame.columns) == 1 and ";" in found:
-            mend = "The columns seem to be separated by semicolons; save the file with commas, or tabs as .tsv"
+        actual = ", ".join(map(str, frame.columns)) or "none"
+        if len(frame.columns) == 1 and ";" in actual:
+            fix = "The columns seem to be separated by semicolons; save the file with commas, or tabs as .tsv"
         raise InputError(
-            f"{source}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}; found {found}"
-            + (f". {mend}" if mend else "")
+            f"{source}: expected column{'s' * (len(missing) > 1)} {', '.join(missing)}; found {actual}"
+            + (f". {fix}" if fix else "")
         )
 
 
@@ -140,7 +216,9 @@ def whole_or_absent(path: str | Path) -> Iterator[Path]:
         temporary = Path(handle.name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        mask = os.umask(0)  # which can only be read by setting it
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -158,9 +236,9 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex; a file that has not changed is read once a process."""
-    found = Path(path).stat()
-    return _sha256(Path(path).absolute(), found.st_mtime_ns, found.st_size, found.st_ino)
+    """Return the SHA-256 of a file's bytes, in hex; a file that has not changed is read once per process."""
+    version = Path(path).stat()
+    return _sha256(Path(path).absolute(), version.st_mtime_ns, version.st_size, version.st_ino)
 
 
 @lru_cache(maxsize=256)
@@ -170,196 +248,77 @@ def _sha256(path: Path, *version: int) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _umask() -> int:
-    """Return the process's umask (which can only be read by setting it)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-Row = dict[str, Any]
-csv.field_size_limit(2**31 - 1)  # a text may be longer than the csv module's 128 KiB
-
-
-class Writer(Protocol):
-    """Takes rows in order."""
-
-    def write(self, rows: Sequence[Row]) -> None:
-        """Append rows; all have the columns of the first."""
-
-
-def read_rows(path: str | Path, size: int) -> Iterator[list[Row]]:
-    """Yield the rows of a CSV, TSV, Parquet or JSONL file in lists of at most `size`, in order.
-
-    Cells of CSV and TSV are text exactly as it stands there.
-
-    Raises:
-        InputError: missing file, unknown kind, or a row that does not fit the header, with its number.
-    """
-    path = Path(path)
-    suffix = suffix_of(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file (looked in {path.parent.resolve()})")
-    rows = {".parquet": _parquet_rows, ".jsonl": _jsonl_rows}.get(suffix, _csv_rows)(path)
-    piece: list[Row] = []
-    for row in rows:
-        piece.append(row)
-        if len(piece) == size:
-            yield piece
-            piece = []
-    if piece:
-        yield piece
-
-
-def _csv_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        cells = csv.reader(lines, dialect=_dialect(path))
-        header = next(cells, None)
-        if header is None:
-            raise InputError(f"{path}: expected a header and rows, found an empty file")
-        if len(set(header)) < len(header):
-            raise InputError(f"{path}: expected column names that differ, found {', '.join(header)}")
-        try:
-            for number, row in enumerate(cells, start=1):
-                if not row and len(header) > 1:
-                    continue  # a blank line; in a table of one column it is a row without a text
-                row = row or [""]
-                if len(row) != len(header):
-                    raise InputError(
-                        f"{path}: data row {number} (line {cells.line_num}): expected {len(header)} cells, found "
-                        f"{len(row)}; is a quote or a separator missing?"
-                    )
-                yield dict(zip(header, row, strict=True))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{path}: line {cells.line_num + 1}: not readable as UTF-8 text: {error}") from error
-
-
-def _dialect(path: Path) -> str:
-    return "excel-tab" if path.suffix.lower() == ".tsv" else "excel"
-
-
-def _schema(path: Path) -> pa.Schema:
-    try:
-        return pq.read_schema(path)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not readable as Parquet: {error}") from error
-
-
-def _jsonl_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                row = None
-            if not isinstance(row, dict):
-                raise InputError(f"{path}: line {number}: expected a JSON object, found {line.strip()[:40]!r}")
-            yield row
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                yield from batch.to_pylist()
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not readable as Parquet: {error}") from error
-
-
-def columns_of(path: str | Path) -> list[str]:
-    """Return the columns of a table file: the header, the schema, or the keys of the first object."""
-    path = Path(path)
-    if not path.is_file() or suffix_of(path) == ".jsonl":
-        return list(next(read_rows(path, 1), [{}])[0])
-    if path.suffix.lower() == ".parquet":
-        return list(_schema(path).names)
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        return next(csv.reader(lines, dialect=_dialect(path)), [])
-
-
 @contextmanager
-def write_rows(path: str | Path, added: dict[str, pa.DataType], like: str | Path) -> Iterator[Writer]:
-    """Give a writer for a table file by suffix; the file appears when all went well, and not at all otherwise.
+def write_rows(
+    path: str | Path, added: dict[str, pa.DataType], like: str | Path
+) -> Iterator[Callable[[Sequence[Row]], None]]:
+    """Give a function that appends rows to a table file; the file appears when all went well, else not at all.
 
     Args:
-        path: the file.
+        path: the file; its suffix says what it is.
         added: columns that rows have beside those of `like`, and their types in Parquet.
         like: the file that the rows come from; when both are Parquet its column types are kept.
+
+    Raises:
+        InputError: by the function, for rows that do not have the columns (and in Parquet the types) of the first.
     """
     path, like = Path(path), Path(like)
     suffix = suffix_of(path)
     with whole_or_absent(path) as temporary:
         if suffix == ".parquet":
-            keeps_types = like.suffix.lower() == ".parquet"
-            schema = _schema(like) if keeps_types else None
-            with _ParquetWriter(temporary, schema, added) as parquet:
-                yield parquet
-        else:
-            with temporary.open("w", encoding="utf-8", newline="") as lines:
-                if suffix == ".jsonl":
-                    yield _JsonlWriter(lines)
-                else:
-                    yield _CsvWriter(lines, _dialect(path), [*columns_of(like), *added])
+            schema = _schema(like) if like.suffix.lower() == ".parquet" else None
+            with closing(_ParquetRows(temporary, schema, added)) as parquet:
+                yield parquet.write
+            return
+        with temporary.open("w", encoding="utf-8", newline="") as lines:
+            if suffix == ".jsonl":
+                yield lambda rows: lines.writelines(
+                    json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows
+                )
+                return
+            table = csv.DictWriter(lines, [*columns_of(like), *added], dialect=_dialect(path), lineterminator="\n")
+            table.writeheader()
+
+            def write(rows: Sequence[Row]) -> None:
+                try:
+                    table.writerows(rows)
+                except ValueError as error:
+                    raise _uneven(str(error)) from error
+
+            yield write
 
 
-class _CsvWriter:
-    def __init__(self, lines: Any, dialect: str, columns: list[str]) -> None:
-        self._writer = csv.DictWriter(lines, columns, dialect=dialect, lineterminator="\n")
-        self._writer.writeheader()
-
-    def write(self, rows: Sequence[Row]) -> None:
-        try:
-            self._writer.writerows(rows)
-        except ValueError as error:
-            raise InputError(
-                f"rows do not all have the columns of the first ({error}); write a .jsonl file instead"
-            ) from error
+def _uneven(what: str) -> InputError:
+    return InputError(f"rows do not all fit the columns of the first ({what}); write a .jsonl file instead")
 
 
-class _JsonlWriter:
-    def __init__(self, lines: Any) -> None:
-        self._lines = lines
+class _ParquetRows:
+    """Appends rows to a Parquet file whose types are those of `schema`, else of the first rows, and of `added`."""
 
-    def write(self, rows: Sequence[Row]) -> None:
-        self._lines.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
-
-
-class _ParquetWriter:
     def __init__(self, path: Path, schema: pa.Schema | None, added: dict[str, pa.DataType]) -> None:
-        self._path, self._schema, self._added = path, schema, added
+        self._path, self._added = path, added
         self._writer: pq.ParquetWriter | None = None
+        if schema is not None:
+            self._open(schema)
 
-    def __enter__(self) -> "_ParquetWriter":
-        if self._schema is not None:
-            self._open(self._schema)
-        return self
-
-    def _open(self, schema: pa.Schema) -> None:
+    def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
         for name, kind in self._added.items():
             if name not in schema.names:
                 schema = schema.append(pa.field(name, kind))
-        self._schema, self._writer = schema, pq.ParquetWriter(self._path, schema)
+        self._writer = pq.ParquetWriter(self._path, schema)
+        return self._writer
 
     def write(self, rows: Sequence[Row]) -> None:
-        if self._writer is None:
+        writer = self._writer
+        if writer is None:
             known = [{name: value for name, value in row.items() if name not in self._added} for row in rows]
-            self._open(pa.Table.from_pylist(known).schema)
-        assert self._writer is not None
-        assert self._schema is not None
-        new = {name for row in rows for name in row} - set(self._schema.names)
+            writer = self._open(pa.Table.from_pylist(known).schema)
+        if new := {name for row in rows for name in row} - set(writer.schema.names):
+            raise _uneven(f"new columns {', '.join(sorted(new))}")
         try:
-            if new:
-                raise pa.ArrowInvalid(f"new columns {', '.join(sorted(new))}")
-            self._writer.write_table(pa.Table.from_pylist(list(rows), schema=self._schema))
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise InputError(
-                f"rows do not fit the columns of the first ones ({error}); write a .jsonl file instead"
-            ) from error
+            writer.write_table(pa.Table.from_pylist(list(rows), schema=writer.schema))
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            raise _uneven("a value of another type") from None  # Arrow's own words would quote it
 
-    def __exit__(self, *error: object) -> None:
-        if self._writer is None:
-            self._open(pa.schema([]))
-        assert self._writer is not None
-        self._writer.close()
+    def close(self) -> None:
+        (self._writer or self._open(pa.schema([]))).close()

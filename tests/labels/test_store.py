@@ -11,7 +11,7 @@ import pytest
 from support import ROOT
 
 from invitro.errors import InputError
-from invitro.labels.answers import Answer, SetInfo, Use, pieces
+from invitro.labels.answers import Answer, SetInfo, Use
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
 from invitro.scales import Item, Scale
@@ -187,13 +187,6 @@ def test_two_processes_write_one_store(tmp_path: Path) -> None:
         keys = [one.key for one in store.answers()]
         assert len(keys) == len(set(keys)) == 450
         assert store.sets()[0].labelled == 450
-
-
-def test_pieces_take_no_more_than_they_give() -> None:
-    taken = []
-    source = (taken.append(n) or n for n in range(10))
-    assert next(pieces(source, 4)) == [0, 1, 2, 3]
-    assert taken == [0, 1, 2, 3]
 
 
 def test_attempts_of_some_texts(store: LabelStore) -> None:

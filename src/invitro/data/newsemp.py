@@ -41,7 +41,7 @@ class Year:
         labels: the columns of empathy and distress, in files that have them.
         gold: the file with the labels of ``dev``, row by row, without ids or header: empathy, then distress.
         people: optional files that describe the authors, by `group`.
-        dialect: how its CSV is written, as options of `pandas.read_csv`.
+        escapechar: what stands before a quote inside an essay.
         licence: under which terms the data may be used.
         url: where its only file is downloaded from; None where that is not allowed.
         sha256: of that file.
@@ -56,7 +56,7 @@ class Year:
     labels: tuple[str, str] = CONSTRUCTS
     gold: str | None = None
     people: tuple[str, ...] = ()
-    dialect: Mapping[str, str] = field(default_factory=dict)
+    escapechar: str | None = None
     licence: str = "for registered participants of the shared task; redistribution is not allowed"
     url: str | None = None
     sha256: str = ""
@@ -110,7 +110,7 @@ YEARS = {
         text="person_essay",
         labels=("person_empathy", "person_distress"),
         people=("trac4_PER_train.csv", "trac4_PER_dev.csv", "goldstandard_PER.csv"),
-        dialect={"escapechar": "\\"},
+        escapechar="\\",
     ),
 }
 """How the corpora differ. The test sets of 2022 and 2023 have no labels; that of 2024 is published with them."""
@@ -176,7 +176,7 @@ class NewsEmp:
             log.info("%s: no demographics, since none of %s is there", self.name, ", ".join(about.people))
         if not paths:
             return table
-        files = [read_table(path, **about.dialect) for path in paths]
+        files = [read_table(path, escapechar=about.escapechar) for path in paths]
         for path, raw in zip(paths, files, strict=True):
             require_columns(raw, [about.group], path)
         # An author has a row for each essay.
@@ -186,7 +186,7 @@ class NewsEmp:
 
 def _part(about: Year, official: str, path: Path, gold: Path | None, scale: Scale) -> pd.DataFrame:
     """Read one official part: the canonical columns, and the file's other ones."""
-    raw = read_table(path, **about.dialect)
+    raw = read_table(path, escapechar=about.escapechar)
     column = about.labels[CONSTRUCTS.index(scale.construct)]
     from_gold = official == "dev" and gold is not None
     own = not from_gold and (official in about.labelled or any(name in raw for name in about.labels))
@@ -216,7 +216,7 @@ def _part(about: Year, official: str, path: Path, gold: Path | None, scale: Scal
 
 def _gold_labels(gold: Path, construct: str, texts: int, source: Path) -> "pd.Series[float]":
     """Read the labels of the so many `texts` of the file `source`, which a gold file gives row by row."""
-    labels = read_table(gold, header=None)
+    labels = read_table(gold, header=False)
     if len(labels) != texts:
         raise InputError(
             f"{gold}: expected one line, without a header, for each of the {texts} texts of {source.name}, found "
@@ -247,7 +247,7 @@ def task_texts(corpus: str, folder: str | Path | None = None) -> TaskTexts:
         )
     about = YEARS[TASKS[corpus]]
     path = DataFolder(folder).need(corpus, about.files["test"], _how_to_obtain(TASKS[corpus]))
-    raw = read_table(path, **about.dialect)
+    raw = read_table(path, escapechar=about.escapechar)
     require_columns(raw, [about.text], path)
     if raw.empty:
         raise InputError(f"{path}: expected texts, found a header only")

@@ -13,7 +13,8 @@ from typing import Any
 
 from invitro.engines.base import Price, Reply, Request, TokenChoice
 from invitro.errors import not_whole, out_of_range, refuse_if_any
-from invitro.labels.answers import Status, pieces
+from invitro.files import pieces
+from invitro.labels.answers import Status
 
 FAULTS = tuple(status.value for status in Status if status != Status.OK)
 CLASS = re.compile(r"\[(\d)-(\d)\](?:\{(\d+)\})?")

@@ -12,12 +12,13 @@ from tqdm import tqdm
 
 from invitro.engines.base import EngineError, Reply, Request, Sampling, TokenChoice, Usage
 from invitro.errors import InputError
+from invitro.files import pieces
 from invitro.labelling.forms import ReplyForm
 from invitro.labelling.questions import Job, is_wanted, of_text, retried
 from invitro.labelling.replies import Parsed, parse
 from invitro.labelling.reports import Estimate, JobReport
 from invitro.labelling.texts import Text
-from invitro.labels.answers import Answer, Status, StoredSet, Use, pieces
+from invitro.labels.answers import Answer, Status, StoredSet, Use
 from invitro.labels.store import LabelStore
 
 

@@ -3,11 +3,9 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -206,10 +204,3 @@ def text_hash(text: str) -> str:
 def now() -> str:
     """Return the time, UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def pieces(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield `things` in lists of at most `size`, in order, taking no more of them than it yields."""
-    rest = iter(things)
-    while piece := list(islice(rest, size)):
-        yield piece

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from invitro.errors import InputError, refuse_if_any
-from invitro.files import numbers, require_columns
-from invitro.labels.answers import OK, StoredSet, pieces, text_hash
+from invitro.files import PIECE, numbers, pieces, require_columns
+from invitro.labels.answers import OK, StoredSet, text_hash
 from invitro.labels.labelset import LabelSet, joined, label_set
 from invitro.labels.published import Folder, PublishedSet, published, published_sets, read_labels
 from invitro.labels.store import LabelStore
@@ -21,8 +21,6 @@ from invitro.scales import Scale
 
 NAN = math.nan
 SPENT = ("prompt_tokens", "completion_tokens", "dollars")
-PIECE = 10_000
-"""Rows that are held as Python objects at a time."""
 
 
 def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSet:

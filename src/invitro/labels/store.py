@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from invitro.errors import InputError
+from invitro.files import pieces
 from invitro.labels.answers import (
     ANSWER_COLUMNS,
     ERROR,
@@ -24,7 +25,6 @@ from invitro.labels.answers import (
     Use,
     answer_of,
     now,
-    pieces,
     row_of,
 )
 

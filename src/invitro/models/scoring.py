@@ -190,7 +190,7 @@ def predict(job: Prediction) -> ScoredFile:
             raise InputError(f"{job.input}: has a column {name} already; choose another by score=COLUMN")
     done, started = ScoredFile(clipped=job.clip), time.perf_counter()
     added = dict.fromkeys(names, pa.float64())
-    with write_rows(job.output, added, like=job.input) as writer, tqdm(unit=" rows") as progress:
+    with write_rows(job.output, added, like=job.input) as write, tqdm(unit=" rows") as progress:
         for rows in read_rows(job.input, job.chunk):
             texts = [_text(row.get(job.text), job, number) for number, row in enumerate(rows, done.rows + 1)]
             filled = [index for index, text in enumerate(texts) if text.strip()]
@@ -203,7 +203,7 @@ def predict(job: Prediction) -> ScoredFile:
                     row[name] = values.get(index)
             done.without_text += [number for number, text in enumerate(texts, done.rows + 1) if not text.strip()]
             done.rows += len(rows)
-            writer.write(rows)
+            write(rows)
             progress.update(len(rows))
     done.seconds = time.perf_counter() - started
     return done
