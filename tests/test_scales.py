@@ -56,26 +56,26 @@ def test_answers_within_bounds_give_scores_within_bounds(answers: list[float], a
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"items": ()}, "needs at least one item"),
-        ({"items": None}, "needs at least one item"),
-        ({"items": ({"name": "a"},)}, "items: expected _target_: invitro.scales.Item with name and statement"),
+        ({"items": ()}, r"items: expected a list of items, each with name and statement, found \(\)"),
+        ({"items": None}, "items: expected a list of items, each with name and statement, found None"),
+        ({"items": ({"name": "a"},)}, "items: expected a list of items, each with name and statement, found"),
         ({"high": "seven"}, "high: expected a number, found 'seven'"),
         ({"instructions": None}, "instructions: expected text, found None"),
-        ({"items": (Item("a", "x"), Item("a", "y"))}, r"item names must differ, found \['a', 'a'\]"),
-        ({"low": 7, "high": 7}, "low must lie below high, found low=7, high=7"),
+        ({"items": (Item("a", "x"), Item("a", "y"))}, r"items: expected names that differ, found a, a"),
+        ({"low": 7, "high": 7}, "low: expected a number below scale.high=7, found 7"),
         ({"low": float("nan")}, "low: expected a number, found nan"),
-        ({"aggregation": "median"}, "aggregation must be 'mean' or 'sum', found 'median'"),
+        ({"aggregation": "median"}, "aggregation: expected mean or sum, found 'median'"),
     ],
 )
 def test_faults_are_named(change: dict[str, Any], message: str) -> None:
     whole: dict[str, Any] = {"name": "mine", "construct": "x", "items": (Item("a", "x"),), "low": 1, "high": 7}
-    with pytest.raises(InputError, match=f"scale 'mine': {message}"):
+    with pytest.raises(InputError, match=f"scale.{message}"):
         Scale(**whole | change)
 
 
 def test_all_faults_are_named_together() -> None:
     with pytest.raises(InputError) as refused:
-        Scale("mine", "x", (), 3, 1, "median")  # type: ignore[arg-type]
+        Scale("mine", "x", (), "3", 1, "median")  # type: ignore[arg-type]
     assert len(refused.value.problems) == 3
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from math import inf
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import MinLen
 
-from invitro.errors import out_of_range, refuse_if_any
+from invitro.arrays import Bools, Floats
+from invitro.settings import checked
 
 Aggregation = Literal["mean", "sum"]
 
@@ -21,6 +22,7 @@ class Item:
     statement: str
 
 
+@checked("scale")
 @dataclass(frozen=True)
 class Scale:
     """A psychometric scale.
@@ -38,12 +40,12 @@ class Scale:
             that ask in the text's language; what is left out stays as it is.
 
     Raises:
-        InputError: naming every fault of the definition.
+        InputError: naming every setting that is wrong.
     """
 
     name: str
     construct: str
-    items: tuple[Item, ...]
+    items: Annotated[tuple[Item, ...], MinLen(1), "a list of items, each with name and statement"]
     low: float
     high: float
     aggregation: Aggregation = "mean"
@@ -51,37 +53,17 @@ class Scale:
     source: str = ""
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "items", tuple(self.items or ()))
-        refuse_if_any(self._kinds())
-        refuse_if_any(self._problems())
-
-    def _kinds(self) -> Iterator[str]:
-        """Say which parts of the definition are not even of the right kind."""
-        where = f"scale {self.name!r}:"
-        for item in self.items:
-            if not isinstance(item, Item):
-                yield f"{where} items: expected _target_: invitro.scales.Item with name and statement, found {item!r}"
-        if not isinstance(self.instructions, str):
-            yield f"{where} instructions: expected text, found {self.instructions!r}"
-        yield from out_of_range(f"{where} low", self.low, -inf, inf)
-        yield from out_of_range(f"{where} high", self.high, -inf, inf)
-
-    def _problems(self) -> Iterator[str]:
+    def contradictions(self) -> Iterator[str]:
+        """Say what does not fit together."""
         names = [item.name for item in self.items]
-        where = f"scale {self.name!r}:"
-        faults = {
-            f"{where} needs at least one item": not names,
-            f"{where} item names must differ, found {names}": len(set(names)) < len(names),
-            f"{where} low must lie below high, found low={self.low}, high={self.high}": not self.low < self.high,
-            f"{where} aggregation must be 'mean' or 'sum', found {self.aggregation!r}": self.aggregation
-            not in ("mean", "sum"),
-        }
-        yield from (problem for problem, wrong in faults.items() if wrong)
+        if len(set(names)) < len(names):
+            yield f"scale.items: expected names that differ, found {', '.join(names)}"
+        if self.low >= self.high:
+            yield f"scale.low: expected a number below scale.high={self.high:g}, found {self.low:g}"
         for language, words in self.translations.items():
             unknown = sorted(set(words) - {"instructions", *names})
             if unknown:
-                yield f"{where} translations.{language}: expected instructions and items, found {', '.join(unknown)}"
+                yield f"scale.translations.{language}: expected instructions and items, found {', '.join(unknown)}"
 
     @property
     def minimum(self) -> float:
@@ -93,18 +75,18 @@ class Scale:
         """Highest possible score."""
         return self.high * (len(self.items) if self.aggregation == "sum" else 1)
 
-    def score(self, item_scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def score(self, item_scores: npt.ArrayLike) -> Floats:
         """Aggregate item scores of shape (..., items) to scores of shape (...); NaN in an item makes the score NaN."""
         scores = np.asarray(item_scores, dtype=np.float64)
         if scores.shape[-1:] != (len(self.items),):
             raise ValueError(f"expected {len(self.items)} item scores on the last axis, found shape {scores.shape}")
         return np.asarray(scores.mean(axis=-1) if self.aggregation == "mean" else scores.sum(axis=-1))
 
-    def clip(self, scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def clip(self, scores: npt.ArrayLike) -> Floats:
         """Move scores outside the bounds to the nearest bound; NaN stays NaN."""
         return np.clip(np.asarray(scores, dtype=np.float64), self.minimum, self.maximum)
 
-    def outside(self, scores: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    def outside(self, scores: npt.ArrayLike) -> Bools:
         """True where a score is below the minimum or above the maximum; NaN, a missing score, is not outside."""
         values = np.asarray(scores, dtype=np.float64)
         return (values < self.minimum) | (values > self.maximum) | np.isinf(values)

@@ -1,6 +1,7 @@
 """Settings that check themselves: pydantic looks at every field, and all problems are reported at once in our words."""
 
 import types
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from enum import Enum
@@ -118,7 +119,10 @@ def _model_of(cls: Any) -> tuple[dict[str, Any], "type[BaseModel]"]:
         name: Annotated[hint, Field(strict=False)] if _is_written_otherwise(hint) else hint
         for name, hint in hints.items()
     }
-    return hints, create_model(cls.__name__, __config__=strict, **{name: (kind, ...) for name, kind in kinds.items()})  # type: ignore[call-overload]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a field may be called as a method of pydantic's
+        model = create_model(cls.__name__, __config__=strict, **{name: (kind, ...) for name, kind in kinds.items()})  # type: ignore[call-overload]
+    return hints, model
 
 
 def _is_written_otherwise(annotation: Any) -> bool:

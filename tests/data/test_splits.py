@@ -147,13 +147,17 @@ def test_a_corpus_without_published_splits_is_refused(splits: list[str], message
     [
         (Holdout, {"val": 0}, ["val: expected a share above 0 and below 1, found 0"]),
         (Holdout, {"val": -1, "test": "x", "seed": -1}, ["val: expected", "test: expected", "seed: expected a whole"]),
-        (Holdout, {"val": 0.5, "test": 0.5}, ["expected a sum below 1, found 0.5 + 0.5"]),
+        (
+            Holdout,
+            {"val": 0.5, "test": 0.5},
+            ["there are texts for training, found 0.5 + 0.5"],
+        ),
         (Holdout, {"seed": 1.5}, ["seed: expected a whole number from 0 to 4294967295, found 1.5"]),
-        (KFold, {"folds": 1}, ["folds: expected a whole number, 2 or more, found 1"]),
+        (KFold, {"folds": 1}, ["folds: expected a whole number of at least 2, found 1"]),
         (
             KFold,
             {"fold": 10},
-            ["fold: expected a whole number from 0 to 9, since folds=10 are counted from 0, found 10"],
+            ["fold: expected a whole number from 0 to 9, since data.split.folds=10 are counted from 0, found 10"],
         ),
         (KFold, {"fold": -1, "val": 1.0}, ["val: expected a share", "found -1"]),
         (KFold, {"fold": "first"}, ["found 'first'"]),
@@ -173,9 +177,9 @@ def test_wrong_arguments_are_refused_together(rule: type, options: dict[str, Any
         (Holdout(), table([0, 0, 0, 1]), r"4 labelled texts, 2 authors .* or set data.split.grouped=false"),
         (Holdout(grouped=False), table([0, 1, 2], [0, 0, 1]), "3 labelled texts, 2 different texts to divide"),
         (Holdout(), table([0, 1, 2], labelled=[False] * 3), "0 labelled texts, 0 authors"),
-        (KFold(), table(list(range(9))), "too small for 10 folds: 9 labelled texts, 9 different texts"),
-        (KFold(3, grouped=True), table([0, 0, 1, 1]), "too small for 3 folds: 4 labelled texts, 2 authors"),
-        (KFold(2), table([0, 1]), "too small for training and validation outside the test texts: 1 labelled texts"),
+        (KFold(), table(list(range(9))), "too small for 10 folds: it has 9 labelled texts, 9 different texts"),
+        (KFold(3, grouped=True), table([0, 0, 1, 1]), "too small for 3 folds: it has 4 labelled texts, 2 authors"),
+        (KFold(2), table([0, 1]), "too small for training and validation outside the test texts: it has 1 labelled"),
     ],
 )
 def test_a_corpus_that_is_too_small_is_refused_with_numbers(rule: SplitRule, rows: pd.DataFrame, message: str) -> None:

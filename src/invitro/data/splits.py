@@ -2,22 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
+from annotated_types import Ge, Gt, Le, Lt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 from sklearn.model_selection import KFold as PlainKFold
 
+from invitro.arrays import Ints
 from invitro.data.corpus import SPLITS
 from invitro.data.reader import same_text
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError
+from invitro.settings import Index, checked
 
-Rows = npt.NDArray[np.intp]
-"""Positions of rows in a table."""
+Part = Annotated[float, Gt(0), Lt(1), "a share above 0 and below 1"]
+Seed = Annotated[int, Ge(0), Le(2**32 - 1), f"a whole number from 0 to {2**32 - 1}"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Undivided:
         return _named(table, train=_labelled(table))
 
 
+@checked("data.split")
 @dataclass(frozen=True)
 class Holdout:
     """Seeded shares of the labelled texts for validation and test.
@@ -64,19 +67,18 @@ class Holdout:
         seed: which shares; one seed gives the same split for the same table in the same order.
     """
 
-    val: float = 0.1
-    test: float = 0.2
+    val: Part = 0.1
+    test: Part = 0.2
     grouped: bool = True
-    seed: int = 42
+    seed: Seed = 42
 
-    def __post_init__(self) -> None:
-        problems = [*_share_faults("val", self.val), *_share_faults("test", self.test), *_seed_faults(self.seed)]
-        if not problems and self.val + self.test >= 1:
-            problems.append(
-                f"data.split: val and test have to leave texts for training: expected a sum below 1, "
-                f"found {self.val} + {self.test}"
+    def contradictions(self) -> Iterator[str]:
+        """Say what does not fit together."""
+        if self.val + self.test >= 1:
+            yield (
+                "data.split.val and data.split.test: expected a sum below 1, so that there are texts for training, "
+                f"found {self.val:g} + {self.test:g}"
             )
-        refuse_if_any(problems)
 
     def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
         """Return the split of each row; refuse a table with too few texts or authors."""
@@ -90,6 +92,7 @@ class Holdout:
         return _named(table, train=train, val=val, test=test)
 
 
+@checked("data.split")
 @dataclass(frozen=True)
 class KFold:
     """Cross-validation: the test texts are one fold, validation is a seeded share of the others.
@@ -107,23 +110,20 @@ class KFold:
         seed: seeds the shuffling and the choice of validation texts.
     """
 
-    folds: int = 10
-    fold: int = 0
-    val: float = 0.1
+    folds: Annotated[int, Ge(2)] = 10
+    fold: Index = 0
+    val: Part = 0.1
     grouped: bool = False
     shuffle: bool = True
-    seed: int = 42
+    seed: Seed = 42
 
-    def __post_init__(self) -> None:
-        problems = [*_share_faults("val", self.val), *_seed_faults(self.seed)]
-        if not _whole(self.folds) or self.folds < 2:
-            problems.append(f"data.split: folds: expected a whole number, 2 or more, found {self.folds!r}")
-        elif not _whole(self.fold) or not 0 <= self.fold < self.folds:
-            problems.append(
-                f"data.split: fold: expected a whole number from 0 to {self.folds - 1}, since folds={self.folds} "
-                f"are counted from 0, found {self.fold!r}"
+    def contradictions(self) -> Iterator[str]:
+        """Say what does not fit together."""
+        if self.fold >= self.folds:
+            yield (
+                f"data.split.fold: expected a whole number from 0 to {self.folds - 1}, since data.split.folds="
+                f"{self.folds} are counted from 0, found {self.fold}"
             )
-        refuse_if_any(problems)
 
     def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
         """Return the split of each row; refuse a table with fewer texts (or authors) than folds."""
@@ -143,12 +143,12 @@ class KFold:
         return _named(table, train=train, val=val, test=labelled[test])
 
 
-def _labelled(table: pd.DataFrame) -> Rows:
+def _labelled(table: pd.DataFrame) -> Ints:
     """Return the positions of the rows that have a crowd label, in the table's order."""
     return np.flatnonzero(table["crowd_label"].notna().to_numpy())
 
 
-def _clusters(table: pd.DataFrame, grouped: bool) -> npt.NDArray[np.int64]:
+def _clusters(table: pd.DataFrame, grouped: bool) -> Ints:
     """Number the sets of rows that have to stay together, from 0, in the order of their first rows.
 
     Rows with the same text are joined and, when `grouped`, rows with the same author; the sets are the connected
@@ -156,17 +156,15 @@ def _clusters(table: pd.DataFrame, grouped: bool) -> npt.NDArray[np.int64]:
     """
     texts, _ = pd.factorize(same_text(table["text"]))
     if not grouped:
-        return np.asarray(texts, dtype=np.int64)
+        return np.asarray(texts, dtype=np.intp)
     authors, _ = pd.factorize(table["group_id"])
     # A graph with a node for each author and each text, and an edge for each row.
     ties = coo_array((np.ones(len(table)), (authors, len(table) + texts)), shape=(2 * len(table),) * 2)
     _, components = connected_components(ties, directed=False)
-    return np.asarray(pd.factorize(components[authors])[0], dtype=np.int64)
+    return np.asarray(pd.factorize(components[authors])[0], dtype=np.intp)
 
 
-def _share(
-    rows: Rows, clusters: npt.NDArray[np.int64], share: float, seed: int, grouped: bool, leave: int = 1
-) -> tuple[Rows, Rows]:
+def _share(rows: Ints, clusters: Ints, share: float, seed: int, grouped: bool, leave: int = 1) -> tuple[Ints, Ints]:
     """Divide `rows` into the rest, of `leave` clusters or more, and a seeded `share` of the clusters, one or more."""
     units = len(np.unique(clusters))
     taken = min(max(1, round(share * units)), units - leave)
@@ -177,7 +175,7 @@ def _share(
     return rows[rest], rows[drawn]
 
 
-def _named(table: pd.DataFrame, **rows: Rows) -> "pd.Series[str]":
+def _named(table: pd.DataFrame, **rows: Ints) -> "pd.Series[str]":
     """Return a split for each row of `table`: the keyword that lists its position, else ``unlabelled``."""
     names = np.full(len(table), "unlabelled", dtype=object)
     for name, positions in rows.items():
@@ -185,27 +183,13 @@ def _named(table: pd.DataFrame, **rows: Rows) -> "pd.Series[str]":
     return pd.Series(names, index=table.index, name="split", dtype="str")
 
 
-def _too_small(wanted: str, rows: Rows, units: int, grouped: bool) -> InputError:
+def _too_small(wanted: str, rows: Ints, units: int, grouped: bool) -> InputError:
     kind = "authors (group_id) or sets of authors with a text in common" if grouped else "different texts"
-    mend = ", or set data.split.grouped=false" if grouped else ""
+    other = ", or set data.split.grouped=false" if grouped else ""
     return InputError(
-        f"data.split: the corpus is too small for {wanted}: {len(rows)} labelled texts, {units} {kind} "
-        f"to divide. Use a larger corpus or fewer, larger parts{mend}"
+        f"data.split: the corpus is too small for {wanted}: it has {len(rows)} labelled texts, {units} {kind} "
+        f"to divide. Use a larger corpus or fewer, larger parts{other}"
     )
-
-
-def _share_faults(name: str, share: Any) -> Iterator[str]:
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
-        yield f"data.split: {name}: expected a share above 0 and below 1, found {share!r}"
-
-
-def _seed_faults(seed: Any) -> Iterator[str]:
-    if not _whole(seed) or not 0 <= seed < 2**32:
-        yield f"data.split: seed: expected a whole number from 0 to {2**32 - 1}, found {seed!r}"
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _sizes(split: "pd.Series[str]") -> str:

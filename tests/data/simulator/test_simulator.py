@@ -284,18 +284,18 @@ class TestSettings:
                 loading=2,
                 author_share=0.7,
                 story_share=0.7,
-                crowd=CrowdRaters(inattention=2),
-                llm=LLMRater(missing=-1),
             )
         assert [problem.split(":")[0] for problem in caught.value.problems] == [
             "data.texts",
             "data.seed",
+            "data.loading",
+        ]
+        with pytest.raises(InputError) as caught:
+            Simulator(Holdout(), texts=2, authors=3, language="fr", author_share=0.7, story_share=0.7)
+        assert [problem.split(":")[0] for problem in caught.value.problems] == [
             "data.authors",
             "data.language",
-            "data.loading",
             "data.author_share and data.story_share",
-            "data.crowd.inattention",
-            "data.llm.missing",
         ]
 
     @pytest.mark.parametrize("wrong", [{"texts": 10.5}, {"texts": "many"}, {"spread": "wide"}, {"level": None}])
@@ -358,8 +358,11 @@ class TestPrompts:
     @pytest.mark.parametrize(
         ("prompts", "message"),
         [
-            (["reasoned"], "data.prompts: expected prompts, such as {reasoned: {text_noise: 0.1}}, found ['reasoned']"),
-            ({"reasoned": 0.1}, "data.prompts.reasoned: expected what is other than under data.llm"),
+            (
+                ["reasoned"],
+                "with what differs from data.llm, such as {reasoned: {text_noise: 0.1}}, found",
+            ),
+            ({"reasoned": 0.1}, "data.prompts: expected null or prompts, each with what differs from data.llm"),
             ({"reasoned": {"noise": 1}}, "data.prompts.reasoned: expected any of bias, gain, text_noise"),
             ({"reasoned": {"gain": -1}}, "data.prompts.reasoned.gain: expected a number of at least 0, found -1"),
         ],

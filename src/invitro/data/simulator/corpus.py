@@ -3,29 +3,35 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
+from annotated_types import Ge, Le
 from scipy.special import ndtr
 
+from invitro.arrays import Floats, Ints
 from invitro.data.corpus import DEMOGRAPHICS, Corpus, canonical
 from invitro.data.reader import SplitRule
 from invitro.data.simulator.composer import Composer, languages
-from invitro.data.simulator.crowd import CrowdRaters, Floats
+from invitro.data.simulator.crowd import CrowdRaters, NotNegative
 from invitro.data.simulator.llm import LLMRater
-from invitro.errors import not_whole, out_of_range, refuse_if_any
+from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
+from invitro.settings import Count, Index, Share, checked
 
 TEXTS_EACH = 5
 
 # Each step draws from a stream of its own: to change the crowd leaves truth, texts and LLM labels as they are.
 STREAMS = ("latent", "people", "wording", "text", "crowd", "llm")
 
-SHARES = ("author_share", "story_share", "loading", "signal")
+Prompts = Annotated[
+    Mapping[str, Mapping[str, Any]],
+    "prompts, each with what differs from data.llm, such as {reasoned: {text_noise: 0.1}}",
+]
 
 
+@checked("data")
 @dataclass(frozen=True)
 class Simulator:
     """Makes a corpus for any scale, in the regime of NewsEmp18 by default.
@@ -63,65 +69,46 @@ class Simulator:
     """
 
     split: SplitRule
-    texts: int = 2000
-    authors: int | None = None
-    stories: int | None = None
+    texts: Count = 2000
+    authors: Count | None = None
+    stories: Count | None = None
     language: str = "en"
-    seed: int = 0
-    level: float = -0.4
-    spread: float = 1.4
-    author_share: float = 0.35
-    story_share: float = 0.15
-    loading: float = 0.9
-    wording: float = 0.17
-    signal: float = 0.42
+    seed: Index = 0
+    level: Annotated[float, Ge(-5), Le(5)] = -0.4
+    spread: Annotated[float, Ge(0), Le(10)] = 1.4
+    author_share: Share = 0.35
+    story_share: Share = 0.15
+    loading: Share = 0.9
+    wording: NotNegative = 0.17
+    signal: Share = 0.42
     crowd: CrowdRaters = field(default_factory=CrowdRaters)
     llm: LLMRater = field(default_factory=LLMRater)
-    prompts: Mapping[str, Mapping[str, Any]] | None = None
+    prompts: Prompts | None = None
     name: str = "simulated"
     licence: ClassVar[str] = "simulated: no person wrote or rated it, and no rights are reserved"
     citation: ClassVar[str] = "Simulated by invitro; there is nothing to cite but the software"
 
-    def __post_init__(self) -> None:
-        refuse_if_any(self._problems())
-
-    def _problems(self) -> Iterator[str]:
-        """Say what is wrong with the settings, one line each."""
-        yield from not_whole("data.texts", self.texts, 1)
-        yield from not_whole("data.seed", self.seed, 0)
+    def contradictions(self) -> Iterator[str]:
+        """Say what does not fit together."""
         for name in ("authors", "stories"):
-            count = getattr(self, name)
-            if count is not None:
-                yield from not_whole(f"data.{name}", count, 1)
-                if isinstance(count, int) and isinstance(self.texts, int) and count > self.texts:
-                    yield f"data.{name}: expected at most as many as there are texts ({self.texts}), found {count}"
+            if (getattr(self, name) or 1) > self.texts:
+                yield (
+                    f"data.{name}: expected at most as many as there are texts ({self.texts}), found "
+                    f"{getattr(self, name)}"
+                )
         if self.language not in languages():
             yield f"data.language: expected one of {', '.join(languages())}, found {self.language!r}"
-        yield from out_of_range("data.level", self.level, -5, 5)
-        for name, high in (("spread", 10), ("wording", math.inf), *((name, 1) for name in SHARES)):
-            yield from out_of_range(f"data.{name}", getattr(self, name), 0, high)
-        shares = (self.author_share, self.story_share)
-        if all(isinstance(share, (int, float)) and 0 <= share <= 1 for share in shares) and sum(shares) > 1:
-            yield f"data.author_share and data.story_share: expected at most 1 together, found {sum(shares):g}"
-        yield from self.crowd.problems()
-        yield from self.llm.problems()
-        yield from self._prompt_problems()
-
-    def _prompt_problems(self) -> Iterator[str]:
-        """Say what is wrong with the prompts, one line each."""
-        known = [one.name for one in fields(LLMRater)]
-        if not isinstance(self.prompts or {}, Mapping):
-            yield f"data.prompts: expected prompts, such as {{reasoned: {{text_noise: 0.1}}}}, found {self.prompts!r}"
-            return
-        for name, changed in (self.prompts or {}).items():
-            where = f"data.prompts.{name}"
-            if not isinstance(changed, Mapping):
-                yield f"{where}: expected what is other than under data.llm, such as {{bias: 0.1}}, found {changed!r}"
-            elif unknown := [key for key in changed if key not in known]:
-                yield f"{where}: expected any of {', '.join(known)}, found {', '.join(map(str, unknown))}"
-            else:
-                for problem in replace(self.llm, **changed).problems():
-                    yield problem.replace("data.llm", where, 1)
+        if (total := self.author_share + self.story_share) > 1:
+            yield f"data.author_share and data.story_share: expected at most 1 together, found {total:g}"
+        known = [setting.name for setting in fields(LLMRater)]
+        for prompt, changed in (self.prompts or {}).items():
+            if unknown := [name for name in changed if name not in known]:
+                yield f"data.prompts.{prompt}: expected any of {', '.join(known)}, found {', '.join(unknown)}"
+                continue
+            try:
+                replace(self.llm, **changed)
+            except InputError as error:
+                yield from (problem.replace("data.llm", f"data.prompts.{prompt}", 1) for problem in error.problems)
 
     def read(self, scale: Scale) -> Corpus:
         """Simulate the corpus for `scale`.
@@ -177,14 +164,14 @@ class Simulator:
         """Return the random numbers of one step, and of one prompt whichever others there are."""
         return np.random.default_rng([self.seed, STREAMS.index(step), *prompt.encode()])
 
-    def _authorship(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _authorship(self) -> tuple[Ints, Ints]:
         """Return each text's author and story: authors in blocks of equal size, stories shuffled over the texts."""
         authors = self.authors or math.ceil(self.texts / TEXTS_EACH)
         stories = self.stories or math.ceil(self.texts / TEXTS_EACH)
         number = np.arange(self.texts, dtype=np.int64)
         return number * authors // self.texts, self._stream("latent").permutation(number % stories)
 
-    def _latent(self, author: npt.NDArray[np.int64], story: npt.NDArray[np.int64], scale: Scale) -> Floats:
+    def _latent(self, author: Ints, story: Ints, scale: Scale) -> Floats:
         """Draw the true item scores, shape (texts, items), within the items' bounds."""
         rng = self._stream("latent").spawn(1)[0]
         rest = 1.0 - self.author_share - self.story_share

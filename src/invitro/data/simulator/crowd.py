@@ -6,23 +6,29 @@ the item's range ``high - low``, so that one setting suits a scale from 1 to 7 a
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from annotated_types import Ge
 
-from invitro.data.corpus import DEMOGRAPHICS
-from invitro.errors import InputError, out_of_range, refuse_if_any
+from invitro.arrays import Bools, Floats, Ints
+from invitro.errors import InputError
 from invitro.scales import Scale
+from invitro.settings import Share, checked
 
-Floats = npt.NDArray[np.float64]
-
-FAULTS = ("inattention", "straight_lining", "acquiescence", "compression")
+Fault = Literal["inattention", "straight_lining", "acquiescence", "compression"]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
 """What can go wrong with one person's answers about one text; at most one of them does."""
 
-
-EXAMPLE = "{gender: {2: {inattention: 0.3}}, age: {18-29: {compression: 0.2}}}"
+Demographic = Literal["gender", "education", "race", "age", "income"]
+GroupRates = Annotated[
+    Mapping[Demographic, Mapping[str | float, Mapping[Fault, Share]]],
+    f"groups by one of {', '.join(get_args(Demographic))}, with rates from 0 to 1 of {', '.join(FAULTS)}, such as "
+    "{gender: {2: {inattention: 0.3}}, age: {18-29: {compression: 0.2}}}",
+]
+NotNegative = Annotated[float, Ge(0)]
 
 
 class Answers(NamedTuple):
@@ -32,6 +38,7 @@ class Answers(NamedTuple):
     fault: npt.NDArray[np.str_]
 
 
+@checked("data.crowd")
 @dataclass(frozen=True)
 class CrowdRaters:
     """People who rate themselves: they read the truth t with noise, answer in whole points, and make faults.
@@ -40,7 +47,7 @@ class CrowdRaters:
 
         h_ij = round(clip(t_ij + (high - low) * (style_a + slip_i + e_ij)))     style, slip, e: normal, mean 0
 
-    The fault of a text, drawn once a text, changes its answers to
+    The fault of a text, drawn once per text, changes its answers to
 
     - inattention: y_ij uniform on low, low + 1, ..., high, anew for each item, whatever the text
     - straight_lining: y_ij = s_i, one uniform answer for all items, whatever the text
@@ -56,48 +63,37 @@ class CrowdRaters:
         slip: SD of the mood of the moment, the same for all items of a text.
         item_noise: SD of each single answer.
         agreement: how far an acquiescent answer moves towards `high`, 0 to 1.
-        squeeze: what is left of the distance to the middle under compression, 0 to 1.
+        squeeze: the share that is left of the distance to the middle under compression, 0 to 1.
         by_group: other rates for some people, ``{gender: {2: {inattention: 0.3}}, age: {18-29: {compression: 0.2}}}``:
             a group is a number or a range with both ends included. A later entry wins over an earlier one.
     """
 
-    inattention: float = 0.07
-    straight_lining: float = 0.18
-    acquiescence: float = 0.05
-    compression: float = 0.05
-    style: float = 0.15
-    slip: float = 0.17
-    item_noise: float = 0.1
-    agreement: float = 0.6
-    squeeze: float = 0.3
-    by_group: Mapping[str, Mapping[str | int, Mapping[str, float]]] | None = None
+    inattention: Share = 0.07
+    straight_lining: Share = 0.18
+    acquiescence: Share = 0.05
+    compression: Share = 0.05
+    style: NotNegative = 0.15
+    slip: NotNegative = 0.17
+    item_noise: NotNegative = 0.1
+    agreement: Share = 0.6
+    squeeze: Share = 0.3
+    by_group: GroupRates | None = None
 
-    def problems(self) -> Iterator[str]:
-        """Say what is wrong with the settings, one line each."""
-        for name in (*FAULTS, "agreement", "squeeze"):
-            yield from out_of_range(f"data.crowd.{name}", getattr(self, name), 0, 1)
-        for name in ("style", "slip", "item_noise"):
-            yield from out_of_range(f"data.crowd.{name}", getattr(self, name), 0, np.inf)
-        yield from _more_than_one("data.crowd", {name: getattr(self, name) for name in FAULTS})
-        if not _nested(self.by_group):
-            yield f"data.crowd.by_group: expected groups such as {EXAMPLE}, found {self.by_group!r}"
-            return
+    def contradictions(self) -> Iterator[str]:
+        """Say what does not fit together."""
+        yield from self._more_than_one("data.crowd", {})
         for column, groups in (self.by_group or {}).items():
-            if column not in DEMOGRAPHICS:
-                yield f"data.crowd.by_group: expected one of {', '.join(DEMOGRAPHICS)}, found {column!r}"
             for group, rates in groups.items():
-                yield from self._group_problems(f"data.crowd.by_group.{column}.{group}", group, rates)
+                where = f"data.crowd.by_group.{column}.{group}"
+                if bounds(group) is None:
+                    yield f"{where}: expected a number or a range such as 18-29, found {group!r}"
+                yield from self._more_than_one(where, rates)
 
-    def _group_problems(self, where: str, group: Any, rates: Mapping[str, float]) -> Iterator[str]:
-        """Say what is wrong with one group's rates."""
-        if bounds(group) is None:
-            yield f"{where}: expected a number or a range such as 18-29, found {group!r}"
-        for fault, rate in rates.items():
-            if fault in FAULTS:
-                yield from out_of_range(f"{where}.{fault}", rate, 0, 1)
-            else:
-                yield f"{where}: expected one of {', '.join(FAULTS)}, found {fault!r}"
-        yield from _more_than_one(where, {name: getattr(self, name) for name in FAULTS} | dict(rates))
+    def _more_than_one(self, where: str, rates: Mapping[Fault, float]) -> Iterator[str]:
+        """Say so when the rates of faults, which exclude each other, add up to more than 1."""
+        total = sum(rates.get(name, getattr(self, name)) for name in FAULTS)
+        if total > 1 + 1e-9:
+            yield f"{where}: expected rates of at most 1 together, since a text has one fault; found {total:g}"
 
     def rates(self, people: pd.DataFrame) -> Floats:
         """Return the rate of each of `FAULTS` for each row of `people` (demographics), shape (texts, 4)."""
@@ -115,26 +111,20 @@ class CrowdRaters:
         return rates
 
     def rate(
-        self,
-        truth: Floats,
-        authors: npt.NDArray[np.int64],
-        people: pd.DataFrame,
-        scale: Scale,
-        rng: np.random.Generator,
+        self, truth: Floats, authors: Ints, people: pd.DataFrame, scale: Scale, rng: np.random.Generator
     ) -> Answers:
         """Answer every item of every text.
 
         Args:
             truth: latent item scores, shape (texts, items).
             authors: who wrote each text, 0 to authors - 1, shape (texts,).
-            people: the texts' demographics, one row a text; only the columns of `by_group` are read.
+            people: the texts' demographics, one row per text; only the columns of `by_group` are read.
             scale: the bounds of the answers.
             rng: every draw is made whatever the rates are, so settings can be compared on the same noise.
 
         Raises:
-            InputError: the settings contradict each other; see `problems`.
+            InputError: the groups of `by_group` give somebody rates of more than 1.
         """
-        refuse_if_any(self.problems())
         texts = len(truth)
         fault = drawn_faults(self.rates(people), rng)
         style = rng.normal(size=int(authors.max(initial=-1)) + 1)[authors]
@@ -154,7 +144,7 @@ class CrowdRaters:
 
 
 def drawn_faults(rates: Floats, rng: np.random.Generator) -> npt.NDArray[np.str_]:
-    """Draw one fault or ``none`` a row from `rates`, shape (texts, 4)."""
+    """Draw one fault or ``none`` per row from `rates`, shape (texts, 4)."""
     position = (rng.random(len(rates))[:, None] >= np.cumsum(rates, axis=1)).sum(axis=1)
     names: npt.NDArray[np.str_] = np.array([*FAULTS, "none"])[position]
     return names
@@ -181,22 +171,7 @@ def compressed(honest: Floats, squeeze: float, scale: Scale) -> Floats:
     return in_points(middle + squeeze * (honest - middle), scale)
 
 
-def _more_than_one(where: str, rates: Mapping[str, Any]) -> Iterator[str]:
-    """Say so when the rates of faults that exclude each other add up to more than 1."""
-    numbers = [rate for rate in rates.values() if isinstance(rate, (int, float))]
-    if sum(numbers) > 1 + 1e-9 and all(rate <= 1 for rate in numbers):
-        yield f"{where}: expected rates of at most 1 together, since a text has one fault; found {sum(numbers):g}"
-
-
-def _nested(by_group: Any) -> bool:
-    """Tell whether `by_group` maps columns to groups to rates."""
-    groups = list(by_group.values()) if isinstance(by_group, Mapping) else [by_group]
-    return by_group is None or all(
-        isinstance(group, Mapping) and all(isinstance(rates, Mapping) for rates in group.values()) for group in groups
-    )
-
-
-def members(codes: "pd.Series", group: Any) -> npt.NDArray[np.bool_]:
+def members(codes: "pd.Series", group: Any) -> Bools:
     """Return whose code lies in a group, a number or a range with both ends included; shape (texts,)."""
     low, high = bounds(group) or (np.nan, np.nan)
     return np.asarray(pd.to_numeric(codes).between(low, high), dtype=bool)

@@ -6,16 +6,26 @@ the item's range ``high - low``, as in `invitro.data.simulator.crowd`.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Annotated, get_args
 
 import numpy as np
 import pandas as pd
+from annotated_types import Ge, Le
 
-from invitro.data.corpus import DEMOGRAPHICS
-from invitro.data.simulator.crowd import Floats, bounds, members
-from invitro.errors import not_whole, out_of_range, refuse_if_any
+from invitro.arrays import Floats
+from invitro.data.simulator.crowd import Demographic, NotNegative, bounds, members
+from invitro.errors import InputError
 from invitro.scales import Scale
+from invitro.settings import Index, Share, checked
+
+Bias = Annotated[float, Ge(-1), Le(1)]
+GroupBiases = Annotated[
+    Mapping[Demographic, Mapping[str | float, Bias]],
+    f"groups by one of {', '.join(get_args(Demographic))}, with biases from -1 to 1, such as {{gender: {{2: -0.1}}}}",
+]
 
 
+@checked("data.llm")
 @dataclass(frozen=True)
 class LLMRater:
     """A language model that scores what a text says, s, item by item::
@@ -36,34 +46,20 @@ class LLMRater:
             number or a range with both ends included.
     """
 
-    bias: float | Mapping[str, float] = 0.0
-    gain: float = 1.0
-    text_noise: float = 0.18
-    item_noise: float = 0.06
-    missing: float = 0.0025
-    decimals: int = 1
-    by_group: Mapping[str, Mapping[str | int, float]] | None = None
+    bias: Annotated[Bias | Mapping[str, Bias], "a number from -1 to 1, or one for each of some items"] = 0.0
+    gain: NotNegative = 1.0
+    text_noise: NotNegative = 0.18
+    item_noise: NotNegative = 0.06
+    missing: Share = 0.0025
+    decimals: Index = 1
+    by_group: GroupBiases | None = None
 
-    def problems(self) -> Iterator[str]:
-        """Say what is wrong with the settings, one line each."""
-        biases = self.bias if isinstance(self.bias, Mapping) else {"": self.bias}
-        for item, bias in biases.items():
-            yield from out_of_range(f"data.llm.bias.{item}".rstrip("."), bias, -1, 1)
-        for name, high in (("gain", np.inf), ("text_noise", np.inf), ("item_noise", np.inf), ("missing", 1)):
-            yield from out_of_range(f"data.llm.{name}", getattr(self, name), 0, high)
-        yield from not_whole("data.llm.decimals", self.decimals, 0)
-        if not isinstance(self.by_group or {}, Mapping) or not all(
-            isinstance(groups, Mapping) for groups in (self.by_group or {}).values()
-        ):
-            yield f"data.llm.by_group: expected groups such as {{gender: {{2: -0.1}}}}, found {self.by_group!r}"
-            return
+    def contradictions(self) -> Iterator[str]:
+        """Say what does not fit together."""
         for column, groups in (self.by_group or {}).items():
-            if column not in DEMOGRAPHICS:
-                yield f"data.llm.by_group: expected one of {', '.join(DEMOGRAPHICS)}, found {column!r}"
-            for group, bias in groups.items():
+            for group in groups:
                 if bounds(group) is None:
                     yield f"data.llm.by_group.{column}: expected a number or a range such as 18-29, found {group!r}"
-                yield from out_of_range(f"data.llm.by_group.{column}.{group}", bias, -1, 1)
 
     def score(self, said: Floats, scale: Scale, rng: np.random.Generator, people: pd.DataFrame | None = None) -> Floats:
         """Score every item of every text; `said` and the answer have shape (texts, items), failed replies are NaN.
@@ -72,17 +68,17 @@ class LLMRater:
             said: what the texts say.
             scale: the bounds of the answers.
             rng: every draw is made whatever the settings are.
-            people: the texts' demographics, one row a text, with the columns of `by_group`; None where it has none.
+            people: the texts' demographics, one row per text, with the columns of `by_group`; None where it has none.
 
         Raises:
-            InputError: the settings are wrong, or a bias names an item that the scale does not have.
+            InputError: a bias names an item that the scale does not have.
         """
         names = [item.name for item in scale.items]
         unknown = [name for name in self.bias if name not in names] if isinstance(self.bias, Mapping) else []
-        foreign = (
-            f"data.llm.bias: expected items of {scale.name} ({', '.join(names)}), found {', '.join(map(str, unknown))}"
-        )
-        refuse_if_any([*self.problems(), *([foreign] if unknown else [])])
+        if unknown:
+            raise InputError(
+                f"data.llm.bias: expected items of {scale.name} ({', '.join(names)}), found {', '.join(unknown)}"
+            )
         bias = [self.bias.get(name, 0.0) if isinstance(self.bias, Mapping) else self.bias for name in names]
         noise = self.text_noise * rng.normal(size=(len(said), 1)) + self.item_noise * rng.normal(size=said.shape)
         for column, groups in (self.by_group or {}).items():
