@@ -6,17 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from invitro.application.fusion import (
-    Fused,
-    beyond,
-    correct,
-    drop,
-    mixed,
-    quantile_alpha,
-    replace,
-    thresholds,
-    weighted,
-)
+from invitro.application.fusion import Fused, beyond, correct, fuse, quantile_alpha, thresholds
 
 NAN, INF = float("nan"), float("inf")
 CROWD = np.array([1.0, 1.0, 3.0, 2.0, 5.0])
@@ -29,16 +19,11 @@ pairs = st.integers(1, 30).flatmap(
     )
 )
 alphas = st.one_of(st.floats(0, 8), st.just(INF))
-POLICIES = {
-    "replace": lambda crowd, llm, acted, alpha: replace(crowd, llm, acted),
-    "drop": lambda crowd, llm, acted, alpha: drop(crowd, llm, acted),
-    "blend": lambda crowd, llm, acted, alpha: mixed(crowd, llm, 0.3, acted),
-    "weight": lambda crowd, llm, acted, alpha: weighted(crowd, llm, alpha, np.ones(len(crowd), dtype=bool)),
-}
+POLICIES = ("replace", "drop", "blend", "weight")
 
 
 def fused(policy: str, crowd: np.ndarray, llm: np.ndarray, alpha: float) -> Fused:
-    return POLICIES[policy](crowd, llm, beyond(crowd, llm, alpha), alpha)
+    return fuse(policy, crowd, llm, alpha, share=0.3 if policy == "blend" else 1.0)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +48,8 @@ def test_a_threshold_of_0_leaves_no_weight_to_texts_that_differ() -> None:
 @pytest.mark.parametrize(("share", "expected"), [(1.0, LLM), (0.0, CROWD)])
 def test_a_whole_share_is_exactly_one_of_the_labels(share: float, expected: np.ndarray) -> None:
     crowd, llm = CROWD + 0.1, LLM + 0.2  # no sum or product of these is exact
-    acted = ~np.isnan(llm)
-    found = mixed(crowd, llm, share, acted)
-    assert (found.label == np.where(acted, expected + (0.2 if share else 0.1), crowd)).all()
+    found = fuse("blend", crowd, llm, 0.0, share=share)
+    assert (found.label == np.where(np.isnan(llm), crowd, expected + (0.2 if share else 0.1))).all()
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -108,7 +92,16 @@ def test_replace_is_correct(pair: tuple, alpha: float) -> None:
 def test_weights_grow_with_the_threshold_and_are_half_at_it(pair: tuple, one: float, other: float) -> None:
     small, large = (fused("weight", *pair, alpha).weight for alpha in sorted((one, other)))
     assert (small <= large + 1e-12).all()
-    assert weighted(np.array([1.0]), np.array([1.0 + one]), one, np.array([True])).weight == pytest.approx(0.5)
+    assert fuse("weight", np.array([1.0]), np.array([1.0 + one]), one).weight == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_texts_that_are_not_allowed_stay_as_they_are(policy: str) -> None:
+    allowed = np.array([False, True, True, True, True])
+    found = fuse(policy, CROWD, LLM, 0.5, allowed)
+    assert (found.label[0], found.share[0], found.weight[0], found.kept[0]) == (1, 0, 1, True)
+    acted = {"replace": found.share == 1, "drop": ~found.kept, "blend": found.share == 1, "weight": found.weight < 1}
+    assert acted[policy].tolist() == [False, True, False, False, True]
 
 
 def test_thresholds_grow_with_the_spread() -> None:

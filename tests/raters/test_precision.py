@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invitro.errors import InputError
-from invitro.raters.precision import Errors, errors, precision_share, triad_reliability
+from invitro.raters.precision import Errors, mean_squared_errors, precision_share, triad_reliability
 
 N = 40_000
 
@@ -37,8 +37,8 @@ def test_reliability_by_hand() -> None:
 
 def test_errors_and_share_by_hand() -> None:
     crowd, llm = np.array([1.0, 3, 5, 7]), np.array([2.0, 4, 6, 8])  # var(C) = 5, all differences 1
-    assert errors(crowd, llm, 0.9) == pytest.approx((0.5, 0.5))
-    assert errors(crowd, llm, 0.0) == pytest.approx((1, 0))  # no more than the difference
+    assert mean_squared_errors(crowd, llm, 0.9) == pytest.approx((0.5, 0.5))
+    assert mean_squared_errors(crowd, llm, 0.0) == pytest.approx((1, 0))  # no more than the difference
     assert precision_share(Errors(0.5, 0.5)) == 0.5
     assert precision_share(Errors(3.0, 1.0)) == 0.75
     assert precision_share(Errors(0.0, 0.0)) == 0.5
@@ -47,7 +47,7 @@ def test_errors_and_share_by_hand() -> None:
 @pytest.mark.parametrize(("llm_sd", "shift", "gain"), [(0.5, 0.0, 1.0), (0.5, 1.0, 1.0), (0.3, 0.0, 0.5)])
 def test_the_share_is_the_one_with_the_least_error(llm_sd: float, shift: float, gain: float) -> None:
     truth, crowd, llm, third = raters(1.0, llm_sd, shift, gain)
-    found = errors(crowd, llm, triad_reliability(crowd, llm, third))
+    found = mean_squared_errors(crowd, llm, triad_reliability(crowd, llm, third))
     assert found.crowd == pytest.approx(np.mean((crowd - truth) ** 2), rel=0.05)
     assert found.llm == pytest.approx(np.mean((llm - truth) ** 2), rel=0.1)
     shares = np.linspace(0, 1, 101)

@@ -1,21 +1,21 @@
 """LLM labels brought to the crowd's scale, by a mapping that is fitted on texts which both labelled.
 
-Arrays have the shape (n,), one entry a text, and the scale's units. With crowd labels C and LLM labels L:
+Arrays have the shape (n,), one entry per text, and the scale's units. With crowd labels C and LLM labels L:
 
 - ``moment``: ``mean(C) + sd(C) / sd(L) * (L - mean(L))``: the mapped labels have the crowd's mean and SD. Linear
   equating of test scores (Kolen & Brennan, "Test Equating, Scaling, and Linking"). The labels keep their spread, so
-  that a model trained on them uses the scale as the crowd does; noise in C goes into the SD that is matched.
+  that a model trained on them uses the scale as the crowd does; noise in C inflates the SD that is matched.
 - ``linear``: least squares of C on L, shrunk towards the identity::
 
       a, b = argmin  sum_i (C_i - L_i - a - b (L_i - mean(L)))^2  +  m (a^2 + b^2 var(L))
            = n / (n + m) * (mean(C) - mean(L)),   n / (n + m) * (cov(C, L) / var(L) - 1)
 
   and L becomes ``L + a + b (L - mean(L))``: ridge regression (Hoerl & Kennard 1970, Technometrics 12) of the difference
-  on L, as if m further texts had said that the LLM is right as it is. It predicts C best, and that narrows the labels.
+  on L, as if m further texts had shown that the LLM is right as it is. It predicts C best, and that narrows the labels.
 - ``isotonic``: the non-decreasing step function nearest to C in squared error, by pooling adjacent violators, linear in
   between and constant outside; a common calibrator of scores (Zadrozny & Elkan 2002, "Transforming Classifier Scores
-  into Accurate Multiclass Probability Estimates", KDD). It bends where the LLM uses the ends of the scale otherwise
-  than people do, and narrows labels as ``linear`` does.
+  into Accurate Multiclass Probability Estimates", KDD). It bends where the LLM uses the ends of the scale differently
+  from people, and narrows labels as ``linear`` does.
 """
 
 from collections.abc import Callable
@@ -24,15 +24,13 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 
+from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.raters.word_counts import folds
 
-Floats = npt.NDArray[np.float64]
-Mapping = Callable[[Floats], Floats]
-
 SHRINKAGE = 20.0
 LEAST = 10
-"""Texts below which nothing is fitted."""
+"""Number of texts below which nothing is fitted."""
 
 
 def fitted_mapping(
@@ -41,7 +39,7 @@ def fitted_mapping(
     llm: Floats,
     bounds: tuple[float, float] = (-np.inf, np.inf),
     shrinkage: float = SHRINKAGE,
-) -> Mapping:
+) -> Callable[[Floats], Floats]:
     """Fit a mapping from LLM labels to the crowd's scale.
 
     Args:
@@ -52,11 +50,16 @@ def fitted_mapping(
         shrinkage: the m of ``linear``, 0 or more, in texts.
 
     Returns:
-        A function from LLM labels of any number to as many mapped ones; a missing one (NaN) stays missing. LLM labels
+        A function from any number of LLM labels to as many mapped ones; a missing one (NaN) stays missing. LLM labels
         that do not vary are only shifted.
 
     Raises:
         InputError: there are too few texts.
+
+    Example:
+        >>> crowd, llm = np.tile([2.0, 6.0], 5), np.tile([1.0, 3.0], 5)
+        >>> fitted_mapping("moment", crowd, llm)(np.array([1.0, 2.0, np.nan])).tolist()
+        [2.0, 4.0, nan]
     """
     if len(crowd) < LEAST:
         raise InputError(
@@ -64,9 +67,9 @@ def fitted_mapping(
             f"to fit on, found {len(crowd)}; use application.calibration=none"
         )
     if method == "isotonic":
-        return _isotonic(crowd, llm, bounds)
-    shift, centre = float(crowd.mean() - llm.mean()), float(llm.mean())
-    varies = float(llm.std()) > 0
+        model = IsotonicRegression(y_min=bounds[0], y_max=bounds[1], out_of_bounds="clip").fit(llm, crowd)
+        return lambda labels: np.where(np.isnan(labels), np.nan, model.predict(np.nan_to_num(labels)))
+    shift, centre, varies = float(crowd.mean() - llm.mean()), float(llm.mean()), float(llm.std()) > 0
     if method == "moment":
         slope = float(crowd.std() / llm.std()) if varies else 1.0
     elif method == "linear":
@@ -84,7 +87,7 @@ def calibrated(
     llm: Floats,
     groups: npt.NDArray[np.str_],
     bounds: tuple[float, float] = (-np.inf, np.inf),
-    shrinkage: float = SHRINKAGE,
+    shrinkage: float | None = None,
 ) -> Floats:
     """Return LLM labels on the crowd's scale, each mapped without its author's crowd labels.
 
@@ -93,36 +96,23 @@ def calibrated(
     by the fit on all.
 
     Args:
-        method: ``none`` returns `llm` as it is.
+        method: ``none`` returns `llm` as it is; otherwise see `fitted_mapping`.
         crowd: crowd labels of shape (n,), NaN where there is none.
         llm: LLM labels of shape (n,), NaN where there is none.
         groups: authors of shape (n,).
-        bounds: see `fitted_mapping`, as the next.
-        shrinkage: likewise.
+        bounds: see `fitted_mapping`.
+        shrinkage: see `fitted_mapping`; None is `SHRINKAGE`.
 
     Raises:
         InputError: too few texts or authors have both labels.
     """
     if method == "none":
         return llm
+    shrinkage = SHRINKAGE if shrinkage is None else shrinkage
     both = np.flatnonzero(~np.isnan(crowd) & ~np.isnan(llm))
     everything = fitted_mapping(method, crowd[both], llm[both], bounds, shrinkage)
-    found = np.where(np.isnan(crowd), everything(llm), np.nan)
+    mapped = np.where(np.isnan(crowd), everything(llm), np.nan)
     for rest, left_out in folds(groups[both], f"application.calibration={method}"):
-        one = fitted_mapping(method, crowd[both[rest]], llm[both[rest]], bounds, shrinkage)
-        found[both[left_out]] = one(llm[both[left_out]])
-    return found
-
-
-def _isotonic(crowd: Floats, llm: Floats, bounds: tuple[float, float]) -> Mapping:
-    low, high = (bound if np.isfinite(bound) else None for bound in bounds)
-    model = IsotonicRegression(y_min=low, y_max=high, out_of_bounds="clip").fit(llm, crowd)
-
-    def mapped(labels: Floats) -> Floats:
-        known = ~np.isnan(labels)
-        found = np.full(len(labels), np.nan)
-        if known.any():
-            found[known] = model.predict(labels[known])
-        return found
-
+        mapping = fitted_mapping(method, crowd[both[rest]], llm[both[rest]], bounds, shrinkage)
+        mapped[both[left_out]] = mapping(llm[both[left_out]])
     return mapped

@@ -1,4 +1,4 @@
-"""From a crowd label and an LLM label to one label: pure functions on arrays of shape (n,), one entry a text.
+"""From a crowd label and an LLM label to one label: pure functions on arrays of shape (n,), one entry per text.
 
 Labels are float64 in the scale's units. An LLM label or a spread of NaN is missing: such a text is never acted on.
 """
@@ -6,16 +6,8 @@ Labels are float64 in the scale's units. An LLM label or a spread of NaN is miss
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
-from invitro.application.calibration import SHRINKAGE, calibrated
-from invitro.application.policy import Application
-from invitro.raters.precision import errors, precision_share, triad_reliability
-from invitro.raters.word_counts import out_of_fold, word_counts
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+from invitro.arrays import Bools, Floats
 
 
 class Corrected(NamedTuple):
@@ -26,12 +18,12 @@ class Corrected(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """What a policy makes of n texts.
+    """The training labels that a policy makes of n texts.
 
     Args:
         label: the training label.
         share: the LLM's share in it, from 0 (the crowd's label) to 1 (the LLM's).
-        weight: what the text counts in the loss, from 0 to 1.
+        weight: the text's weight in the loss, from 0 to 1.
         kept: whether the text stays in training.
     """
 
@@ -52,16 +44,22 @@ def correct(crowd: Floats, llm: Floats, alpha: float) -> Corrected:
         crowd: crowd labels of shape (n,), the scale's units.
         llm: LLM labels of shape (n,), the scale's units, NaN where there is none.
         alpha: threshold from 0 to inf, the scale's units.
+
+    Example:
+        >>> label, replaced = correct(np.array([1.0, 1.0, 2.0]), np.array([5.0, 6.0, np.nan]), 4.0)
+        >>> label.tolist(), replaced.tolist()
+        ([1.0, 6.0, 2.0], [False, True, False])
     """
     replaced = beyond(crowd, llm, alpha)
-    return Corrected(replace(crowd, llm, replaced).label, replaced)
+    return Corrected(np.where(replaced, llm, crowd), replaced)
 
 
 def thresholds(alpha: float, spread: Floats | None, alpha_per_spread: float) -> Floats:
     """Return each text's threshold, ``alpha + alpha_per_spread * spread``, shape (n,) or () without spreads.
 
-    What the LLM is unsure of (spread: the SD of its own answers, or of several LLMs) has to be further off before it
-    is acted on. The rule is the project's own. A missing spread makes the threshold NaN, which nothing exceeds.
+    Where the LLM is unsure (spread: the SD of its own answers, or of several LLMs), a crowd label has to be further
+    off before it is acted on. The rule is the project's own. A missing spread makes the threshold NaN, which nothing
+    exceeds.
     """
     if spread is None or not alpha_per_spread:
         return np.asarray(alpha, dtype=np.float64)
@@ -92,8 +90,12 @@ def quantile_alpha(
 
     Returns:
         The threshold in the scale's units; inf when no text can be compared.
+
+    Example:
+        >>> quantile_alpha(np.array([1.0, 1.0, 3.0, 5.0]), np.array([5.0, 6.0, 3.0, 4.0]), 0.25)
+        4.0
     """
-    distance = np.abs(crowd - llm) - (thresholds(0.0, spread, alpha_per_spread))
+    distance = np.abs(crowd - llm) - thresholds(0.0, spread, alpha_per_spread)
     distance = np.sort(distance[~np.isnan(distance)])
     if not len(distance):
         return float("inf")
@@ -102,119 +104,49 @@ def quantile_alpha(
     return float(max(0.0, distance[left - 1])) if left else 0.0
 
 
-def mixed(crowd: Floats, llm: Floats, share: float | Floats, acted: Bools) -> Fused:
-    """Return ``share * llm + (1 - share) * crowd`` where `acted`, and the crowd's label elsewhere.
+def fuse(
+    policy: str,
+    crowd: Floats,
+    llm: Floats,
+    threshold: float | Floats,
+    allowed: Bools | None = None,
+    share: float | Floats = 1.0,
+) -> Fused:
+    """Act on the texts whose labels are more than a threshold apart.
 
-    A share of 1 gives exactly the LLM's label, a share of 0 exactly the crowd's.
-
-    Args:
-        crowd: crowd labels of shape (n,).
-        llm: LLM labels of shape (n,); not NaN where `acted`.
-        share: the LLM's, from 0 to 1, for all texts or each.
-        acted: where correction acts, shape (n,).
-    """
-    shares = np.where(acted, share, 0.0)
-    label = np.where(shares == 0, crowd, np.where(shares == 1, llm, shares * llm + (1 - shares) * crowd))
-    return Fused(label, shares, np.ones_like(label), np.ones(len(label), dtype=bool))
-
-
-def replace(crowd: Floats, llm: Floats, acted: Bools) -> Fused:
-    """Take the LLM's label where `acted` (Hasan et al., arXiv 2501.00691)."""
-    return mixed(crowd, llm, 1.0, acted)
-
-
-def drop(crowd: Floats, llm: Floats, acted: Bools) -> Fused:
-    """Leave texts out where `acted`: ``kept = not acted``.
-
-    Filtering what two raters disagree on is the oldest way to clean labels; for classifiers: Brodley & Friedl (1999),
-    "Identifying Mislabeled Training Data", JAIR 11.
-    """
-    return mixed(crowd, llm, 0.0, acted)._replace(kept=~acted)
-
-
-def weighted(crowd: Floats, llm: Floats, threshold: float | Floats, compared: Bools) -> Fused:
-    """Keep labels and weigh texts by how far raters agree: ``weight = 1 / (1 + ((crowd - llm) / threshold)^2)``.
-
-    The Cauchy weight function of robust regression (Holland & Welsch 1977, "Robust regression using iteratively
-    reweighted least-squares", Communications in Statistics A6), taken of the raters' difference instead of a residual.
-    At the threshold a text counts 1/2. A threshold of 0 leaves no weight to texts that differ, inf all of it.
+    - ``replace``, ``blend`` and ``precision``: ``label = share * llm + (1 - share) * crowd``; a share of 1 is `correct`
+      and gives exactly the LLM's label, a share of 0 exactly the crowd's.
+    - ``drop``: the text is left out. Filtering out what two raters disagree on is the oldest way to clean labels; for
+      classifiers: Brodley & Friedl (1999), "Identifying Mislabeled Training Data", JAIR 11.
+    - ``weight``: the label stays, and every text has ``weight = 1 / (1 + ((crowd - llm) / threshold)^2)``, 1/2 at the
+      threshold: the Cauchy weight function of robust regression (Holland & Welsch 1977, "Robust regression using
+      iteratively reweighted least-squares", Communications in Statistics A6), of the raters' difference instead of a
+      residual. A threshold of 0 leaves no weight to texts that differ, inf leaves all of it.
 
     Args:
+        policy: see above.
         crowd: crowd labels of shape (n,).
         llm: LLM labels of shape (n,), NaN where there is none.
         threshold: from 0 to inf, for all texts or each, the scale's units.
-        compared: which texts may lose weight, shape (n,); the others count 1.
+        allowed: texts that may be acted on, shape (n,); None allows all.
+        share: the LLM's, from 0 to 1, for all texts or each; for the first three policies.
+
+    Example:
+        >>> crowd, llm = np.array([1.0, 1.0, 2.0]), np.array([3.0, 6.0, np.nan])
+        >>> fuse("blend", crowd, llm, 4.0, share=0.25).label.tolist()
+        [1.0, 2.25, 2.0]
+        >>> fuse("weight", crowd, llm, 2.0).weight.round(3).tolist()
+        [0.5, 0.138, 1.0]
     """
-    squared = np.square(crowd - llm)
-    scale = np.broadcast_to(np.square(threshold), squared.shape)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # scale / (scale + squared), which is 0 / 0 where equal labels meet a threshold of 0.
-        weight = np.where(np.isinf(scale) | (squared == 0), 1.0, scale / (scale + squared))
-    usable = compared & ~np.isnan(squared) & ~np.isnan(scale)
-    kept = mixed(crowd, llm, 0.0, np.zeros(len(squared), dtype=bool))
-    return kept._replace(weight=np.where(usable, weight, 1.0))
-
-
-def on_the_crowds_scale(
-    rows: pd.DataFrame, llm: Floats, application: Application, bounds: tuple[float, float]
-) -> Floats:
-    """Return the LLM labels after calibration, shape (rows,)."""
-    if application.calibration == "none" or not application.needs_llm_labels:
-        return llm
-    crowd, groups = rows["crowd_label"].to_numpy(), rows["group_id"].to_numpy()
-    shrinkage = SHRINKAGE if application.shrinkage is None else application.shrinkage
-    return calibrated(application.calibration, crowd, llm, groups, bounds, shrinkage)
-
-
-def corrected(
-    rows: pd.DataFrame,
-    llm: Floats,
-    spread: Floats | None,
-    application: Application,
-    alpha: float,
-    alpha_quantile: float | None,
-) -> tuple[Fused, dict[str, float]]:
-    """Act on the texts beyond alpha; return what came of all rows, and the numbers that were found on the way."""
-    crowd = rows["crowd_label"].to_numpy()
-    nowhere = np.zeros(len(rows), dtype=bool)
-    if not application.correction:
-        return replace(crowd, llm, nowhere), {}
-    per_spread = application.alpha_per_spread
-    allowed = ~nowhere
-    if application.max_spread is not None and spread is not None:
-        allowed = np.asarray(spread <= application.max_spread)
-    if alpha_quantile is not None:
-        compared = np.where(allowed, llm, np.nan)
-        alpha = quantile_alpha(crowd, compared, alpha_quantile, spread, per_spread)
-    threshold = thresholds(alpha, spread, per_spread)
+    allowed = np.ones(len(crowd), dtype=bool) if allowed is None else allowed
     acted = allowed & beyond(crowd, llm, threshold)
-    facts = {"alpha": float(alpha)}
-    if application.policy == "weight":
-        fused = weighted(crowd, llm, threshold, allowed)
-    elif application.policy == "drop":
-        fused = drop(crowd, llm, acted)
-    elif application.policy == "precision":
-        share, found = _precision(rows, llm, spread, acted, application)
-        fused, facts = mixed(crowd, llm, share, acted), facts | found
-    else:
-        share = application.blend_weight if application.blend_weight is not None else 1.0
-        fused = mixed(crowd, llm, share, acted)
-    rated = ~np.isnan(crowd)
-    return fused, facts | {"llm_share": float(fused.share[rated].mean()) if rated.any() else 0.0}
-
-
-def _precision(
-    rows: pd.DataFrame, llm: Floats, spread: Floats | None, acted: Bools, application: Application
-) -> tuple[float | Floats, dict[str, float]]:
-    """Return the LLM's share in each label, and the errors behind it, estimated on all texts that both labelled."""
-    if not acted.any():
-        return 0.0, {}
-    both = np.flatnonzero(rows["crowd_label"].notna().to_numpy() & ~np.isnan(llm))
-    crowd, theirs = rows["crowd_label"].to_numpy()[both], llm[both]
-    reliability = application.crowd_reliability
-    if reliability is None:
-        counts, groups = word_counts(rows["text"].iloc[both].tolist()), rows["group_id"].iloc[both]
-        reliability = triad_reliability(crowd, theirs, out_of_fold(counts, crowd, groups, "application=precision"))
-    found = errors(crowd, theirs, reliability)
-    share = precision_share(found, spread, application.spread_share or 0.0)
-    return share, {"crowd_reliability": reliability, "crowd_error": found.crowd, "llm_error": found.llm}
+    shares = np.where(acted, 0.0 if policy in ("drop", "weight") else share, 0.0)
+    label = np.where(shares == 0, crowd, np.where(shares == 1, llm, shares * llm + (1 - shares) * crowd))
+    weight = np.ones_like(label)
+    if policy == "weight":
+        squared, scale = np.square(crowd - llm), np.broadcast_to(np.square(threshold), label.shape)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # The same weight without dividing by the threshold; equal labels at a threshold of 0 would be 0 / 0.
+            cauchy = np.where(np.isinf(scale) | (squared == 0), 1.0, scale / (scale + squared))
+        weight = np.where(allowed & ~np.isnan(squared) & ~np.isnan(scale), cauchy, 1.0)
+    return Fused(label, shares, weight, ~acted if policy == "drop" else np.ones_like(acted))

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from invitro.application.fusion import Bools, corrected, on_the_crowds_scale
+from invitro.application.calibration import calibrated
+from invitro.application.fusion import Fused, beyond, fuse, quantile_alpha, thresholds
 from invitro.application.policy import NO_POOL, SET_ASIDE, UNLABELLED, Application, seeded_share
+from invitro.arrays import Bools, Floats
 from invitro.errors import InputError
+from invitro.raters.precision import mean_squared_errors, precision_share, triad_reliability
+from invitro.raters.word_counts import out_of_fold, word_counts
 
 RECORD = ("text_id", "crowd_label", "llm_label", "label", "origin", "weight")
 UNBOUNDED = (-np.inf, np.inf)
@@ -20,20 +24,21 @@ class TrainingLabels:
     """The training set.
 
     Args:
-        table: one row a text: ``text_id, text, crowd_label, llm_label, label, origin, weight``; ``origin`` is
-            ``crowd``, ``llm`` or ``fused`` (some of both), and ``weight`` what the text counts in the loss, above 0 and
-            at most 1. The pool's crowd labels are NaN unless the upper reference asked for them. Where LLM labels were
-            calibrated, ``llm_calibrated`` stands beside them.
-        replaced: texts of the crowd whose label is not the crowd's any more, fused ones included.
-        augmented: texts that came from the pool.
-        without_llm_label: texts for which an LLM label was wanted and missing; a crowd label stayed as it was, and a
-            pool text was left out.
-        left_out: texts with no label at all.
-        fused: texts whose label is some of both.
-        dropped: texts that correction left out of training.
-        facts: numbers that the policy found, by name: ``alpha`` (the threshold in use, the scale's units),
-            ``llm_share`` (mean share of the LLM in crowd texts' labels), ``crowd_reliability``, ``crowd_error`` and
-            ``llm_error`` (mean squared, precision only), ``effective_size`` (Kish's, where weights differ).
+        table: one row per text: ``text_id, text, crowd_label, llm_label, label, origin, weight``; ``origin`` is
+            ``crowd``, ``llm`` or ``fused`` (a mixture), and ``weight`` is the text's in the loss, above 0 and at most
+            1. The pool's crowd labels are NaN unless the upper reference asked for them. Where LLM labels were
+            calibrated, there is a column ``llm_calibrated`` too.
+        replaced: number of texts whose label is no longer the crowd's, fused ones included.
+        augmented: number of texts that came from the pool.
+        without_llm_label: number of texts for which an LLM label was wanted and missing; a crowd label stayed as it
+            was, and a pool text was left out.
+        left_out: number of texts with no label at all.
+        fused: number of texts whose label is a mixture.
+        dropped: number of texts that correction left out of training.
+        facts: results of the policy by name: ``alpha`` (the threshold in use, the scale's units), ``llm_share`` (mean
+            share of the LLM in crowd texts' labels), ``crowd_reliability``, ``crowd_error`` and ``llm_error`` (mean
+            squared, precision only), ``effective_size`` (``sum(w)^2 / sum(w^2)``, Kish 1965, "Survey Sampling", where
+            weights differ).
     """
 
     table: pd.DataFrame
@@ -48,12 +53,12 @@ class TrainingLabels:
     @property
     def fingerprint(self) -> str:
         """Hash of the rows in order: whatever led to the same labels and weights has the same fingerprint."""
-        weighted = ["weight"] if (self.table["weight"] != 1).any() else []
-        rows = self.table[["text_id", "text", "label", *weighted]]
+        weight = ["weight"] if (self.table["weight"] != 1).any() else []
+        rows = self.table[["text_id", "text", "label", *weight]]
         return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
 
     def record(self) -> pd.DataFrame:
-        """Return the columns of ``labels.csv``."""
+        """Return the content of ``labels.csv``."""
         return self.table.loc[:, [*RECORD, *({"llm_calibrated"} & set(self.table))]]
 
 
@@ -62,11 +67,14 @@ def divide(table: pd.DataFrame, application: Application) -> tuple[pd.DataFrame,
 
     Args:
         table: a canonical table.
-        application: its `pool`; another corpus or a file offers no texts of this one, so that the pool is empty.
+        application: its `pool`; where that is another corpus or a file, the pool returned here is empty.
 
     Returns:
         The rows for training, and the pool's. A set-aside share leaves training whatever the application, so that all
         applications train on the same crowd labels.
+
+    Raises:
+        InputError: a set-aside share that takes all texts or none, or an unlabelled pool that is empty.
     """
     training = table.loc[(table["split"] == "train") & table["crowd_label"].notna()]
     if application.pool == SET_ASIDE:
@@ -107,8 +115,8 @@ def training_labels(
 ) -> TrainingLabels:
     """Apply correction and augmentation.
 
-    LLM labels are calibrated first, so that alpha compares what is on one scale. Calibration and the errors behind
-    ``precision`` are estimated on `training` alone.
+    LLM labels are calibrated first, so that alpha compares labels on one scale. Calibration and the errors behind
+    ``precision`` are estimated on the texts that are trained on with crowd labels.
 
     Args:
         training: canonical rows that people labelled.
@@ -125,48 +133,103 @@ def training_labels(
     """
     if application.policy == "auto":
         raise ValueError("policy auto has to be chosen before labels are made")
-    pool = pool.loc[seeded_share(len(pool), application.portion, application.pool_seed + 1)]
-    if application.pool_labels == "crowd":
-        crowd, added = pd.concat([training, pool]), pool.iloc[:0]
-    else:
-        crowd, added = training, pool if application.augmentation else pool.iloc[:0]
-    source = pd.concat([crowd, added.assign(crowd_label=np.nan)], ignore_index=True)
-    from_pool = np.arange(len(source)) >= len(crowd)
-    rows = source[["text_id", "text", "crowd_label"]].assign(llm_label=_by_id(source, llm_label))
-    llm = on_the_crowds_scale(source, rows["llm_label"].to_numpy(), application, bounds)
     if application.spread_setting and llm_spread is None:
         raise ValueError(f"{application.spread_setting} needs llm_spread")
-    spread = None if llm_spread is None else np.asarray(_by_id(source, llm_spread), dtype=np.float64)
-    fused, facts = corrected(source, llm, spread, application, alpha, alpha_quantile)
-    rows["label"] = np.where(from_pool, llm, fused.label)
-    share = np.where(from_pool, 1.0, fused.share)
-    rows["origin"] = np.select([share == 0, share == 1], ["crowd", "llm"], "fused")
-    rows["weight"] = np.where(from_pool, application.pool_weight, fused.weight)
+    rows, from_pool = _rows(training, pool, application)
+    added = from_pool & (application.pool_labels == "llm")
+    crowd, wanted = rows["crowd_label"].to_numpy(), _by_id(rows, llm_label)
+    llm = wanted
+    if application.needs_llm_labels:
+        groups = rows["group_id"].to_numpy()
+        llm = calibrated(application.calibration, crowd, wanted, groups, bounds, application.shrinkage)
+    spread = None if llm_spread is None else _by_id(rows, llm_spread)
+    fused, facts = _corrected(rows, llm, spread, application, alpha, alpha_quantile)
+    share = np.where(added, 1.0, fused.share)
+    table = rows[["text_id", "text", "crowd_label"]].assign(
+        llm_label=wanted,
+        label=np.where(added, llm, fused.label),
+        origin=np.select([share == 0, share == 1], ["crowd", "llm"], "fused"),
+        weight=np.where(added, application.pool_weight, fused.weight),
+    )
     if application.calibration != "none":
-        rows["llm_calibrated"] = llm
-    wanted = from_pool | application.correction
-    without = int((wanted & rows["llm_label"].isna()).sum())
-    labelled = rows["label"].notna().to_numpy()
-    kept = labelled & fused.kept & (rows["weight"] > 0).to_numpy()
+        table["llm_calibrated"] = llm
+    labelled = table["label"].notna().to_numpy()
+    kept = labelled & fused.kept & (table["weight"] > 0).to_numpy()
     _refuse_nothing(labelled, kept, application, alpha)
-    if (weight := rows["weight"][kept]).nunique() > 1:
+    if (weight := table["weight"][kept]).nunique() > 1:
         facts["effective_size"] = float(weight.sum() ** 2 / (weight**2).sum())
-    joined_pool = from_pool if application.pool_labels == "llm" else np.arange(len(rows)) >= len(training)
     return TrainingLabels(
-        table=rows.loc[kept].reset_index(drop=True),
-        replaced=int((~from_pool & kept & (share > 0)).sum()),
-        augmented=int((joined_pool & kept).sum()),
-        without_llm_label=without,
+        table=table.loc[kept].reset_index(drop=True),
+        replaced=int((~added & kept & (share > 0)).sum()),
+        augmented=int((from_pool & kept).sum()),
+        without_llm_label=int(((added | application.correction) & np.isnan(wanted)).sum()),
         left_out=int((~labelled).sum()),
-        fused=int((kept & (rows["origin"] == "fused")).sum()),
+        fused=int((kept & (table["origin"] == "fused")).sum()),
         dropped=int((labelled & ~kept).sum()),
         facts=facts,
     )
 
 
-def _by_id(rows: pd.DataFrame, values: "pd.Series[float] | None") -> "pd.Series[float]":
-    found = np.nan if values is None else rows["text_id"].map(values)
-    return pd.Series(found, index=rows.index, dtype="float64")
+def _rows(training: pd.DataFrame, pool: pd.DataFrame, application: Application) -> tuple[pd.DataFrame, Bools]:
+    """Return training texts and the share of the pool that is used, and which rows are the pool's, (rows,).
+
+    The pool's crowd labels are hidden, unless the upper reference trains on them.
+    """
+    pool = pool.loc[seeded_share(len(pool), application.portion, application.pool_seed + 1)]
+    if application.pool_labels == "llm":
+        pool = (pool if application.augmentation else pool.iloc[:0]).assign(crowd_label=np.nan)
+    rows = pd.concat([training, pool], ignore_index=True)
+    return rows, np.arange(len(rows)) >= len(training)
+
+
+def _by_id(rows: pd.DataFrame, values: "pd.Series[float] | None") -> Floats:
+    """Return values of the rows' texts, NaN where there is none."""
+    if values is None:
+        return np.full(len(rows), np.nan)
+    return rows["text_id"].map(values).to_numpy(dtype=np.float64)
+
+
+def _corrected(
+    rows: pd.DataFrame,
+    llm: Floats,
+    spread: Floats | None,
+    application: Application,
+    alpha: float,
+    alpha_quantile: float | None,
+) -> tuple[Fused, dict[str, float]]:
+    """Act on the texts beyond alpha; return the result for all rows, and the policy's facts."""
+    crowd = rows["crowd_label"].to_numpy()
+    if not application.correction:
+        return fuse("replace", crowd, llm, np.inf), {}
+    allowed = np.ones(len(rows), dtype=bool)
+    if application.max_spread is not None and spread is not None:
+        allowed = np.asarray(spread <= application.max_spread)
+    comparable, per_spread = np.where(allowed, llm, np.nan), application.alpha_per_spread
+    if alpha_quantile is not None:
+        alpha = quantile_alpha(crowd, comparable, alpha_quantile, spread, per_spread)
+    threshold = thresholds(alpha, spread, per_spread)
+    share, facts = 1.0 if application.blend_weight is None else application.blend_weight, {"alpha": float(alpha)}
+    if application.policy == "precision" and beyond(crowd, comparable, threshold).any():
+        share, estimated = _precision(rows, llm, spread, application)
+        facts |= estimated
+    fused = fuse(application.policy, crowd, llm, threshold, allowed, share)
+    rated = ~np.isnan(crowd)
+    return fused, facts | {"llm_share": float(fused.share[rated].mean()) if rated.any() else 0.0}
+
+
+def _precision(
+    rows: pd.DataFrame, llm: Floats, spread: Floats | None, application: Application
+) -> tuple[float | Floats, dict[str, float]]:
+    """Return the LLM's share in each label, and the errors behind it, estimated on all texts that both labelled."""
+    both = rows["crowd_label"].notna().to_numpy() & ~np.isnan(llm)
+    rated, crowd, reliability = rows[both], rows["crowd_label"].to_numpy()[both], application.crowd_reliability
+    if reliability is None:
+        counts = word_counts(rated["text"].tolist())
+        from_words = out_of_fold(counts, crowd, rated["group_id"], "application=precision")
+        reliability = triad_reliability(crowd, llm[both], from_words)
+    errors = mean_squared_errors(crowd, llm[both], reliability)
+    share = precision_share(errors, spread, application.spread_share or 0.0)
+    return share, {"crowd_reliability": reliability, "crowd_error": errors.crowd, "llm_error": errors.llm}
 
 
 def _refuse_nothing(labelled: Bools, kept: Bools, application: Application, alpha: float) -> None:
@@ -176,5 +239,5 @@ def _refuse_nothing(labelled: Bools, kept: Bools, application: Application, alph
     if not kept.any():
         raise InputError(
             f"application={application.name} alpha={alpha:g}: all {int(labelled.sum())} training texts lie beyond "
-            "alpha, so that none counts any more; choose a larger alpha"
+            "alpha, so that none is left to train on; choose a larger alpha"
         )

@@ -12,14 +12,12 @@ give it; a third can, or the user.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from invitro.arrays import Floats
 from invitro.errors import InputError
 
-Floats = npt.NDArray[np.float64]
-
 LEAST = 10
-"""Texts below which nothing is estimated."""
+"""Number of texts below which nothing is estimated."""
 
 
 class Errors(NamedTuple):
@@ -32,16 +30,16 @@ class Errors(NamedTuple):
 def triad_reliability(crowd: Floats, llm: Floats, third: Floats) -> float:
     """Return the share of the crowd labels' variance that is truth, estimated from three raters.
 
-    ``reliability = cov(C, L) cov(C, F) / (cov(L, F) var(C))``
+    ``reliability = cov(C, L) cov(C, F) / (cov(L, F) var(C))``,
 
-    the communality of the first of three indicators of one factor, whose gains may differ. With equal gains it is the
-    three-instrument case of Grubbs (1948), "On Estimating Precision of Measuring Instruments and Product Variability",
-    JASA 43; in this form it is the squared correlation with the truth of McColl et al. (2014), "Extended triple
-    collocation", Geophysical Research Letters 41. It asks that the three raters' errors are uncorrelated.
+    the communality of the first of three indicators of one factor, whose loadings may differ. With equal loadings it is
+    the three-instrument case of Grubbs (1948), "On Estimating Precision of Measuring Instruments and Product
+    Variability", JASA 43; in this form it is the squared correlation with the truth of McColl et al. (2014), "Extended
+    triple collocation", Geophysical Research Letters 41. It requires that the three raters' errors are uncorrelated.
 
     The third rater here is a model that predicts the crowd's label from the text (`invitro.raters.word_counts`).
-    It and the LLM see only the text, so what people felt and did not write is an error of the crowd's in this estimate:
-    it is the reliability as a measure of what texts say, which is all that a model of texts can learn. Where LLM and
+    It and the LLM see only the text, so what people felt and did not write counts as an error of the crowd's:
+    this is the reliability as a measure of what texts say, which is all that a model of texts can learn. Where LLM and
     text model err alike beyond that, the crowd's reliability comes out too low, and the LLM is trusted too much.
 
     Args:
@@ -60,14 +58,14 @@ def triad_reliability(crowd: Floats, llm: Floats, third: Floats) -> float:
     cov = np.cov([crowd, llm, third])
     pairs = cov[0, 1], cov[0, 2], cov[1, 2]
     if not all(pair > 0 for pair in pairs):
-        found = ", ".join(f"{pair:.3g}" for pair in pairs)
+        values = ", ".join(f"{pair:.3g}" for pair in pairs)
         raise InputError(
-            _advice(f"crowd, LLM and text model have to covary; crowd-LLM, crowd-texts, LLM-texts covary by {found}")
+            _advice(f"crowd, LLM and text model have to covary; crowd-LLM, crowd-texts, LLM-texts covary by {values}")
         )
     return float(np.clip(pairs[0] * pairs[1] / (pairs[2] * cov[0, 0]), 0.0, 1.0))
 
 
-def errors(crowd: Floats, llm: Floats, reliability: float) -> Errors:
+def mean_squared_errors(crowd: Floats, llm: Floats, reliability: float) -> Errors:
     """Split the mean squared difference of two raters into the error of each.
 
     ``crowd = (1 - reliability) var(C)``, at most ``mean((C - L)^2)``, and ``llm = mean((C - L)^2) - crowd``.
@@ -76,13 +74,17 @@ def errors(crowd: Floats, llm: Floats, reliability: float) -> Errors:
         crowd: labels of shape (n,), n at least 1, no NaN.
         llm: labels of shape (n,), no NaN.
         reliability: share of the crowd labels' variance that is truth, 0 to 1.
+
+    Example:
+        >>> mean_squared_errors(np.array([1.0, 3, 5, 7]), np.array([2.0, 4, 6, 8]), 0.875)  # var(C) = 5
+        Errors(crowd=0.625, llm=0.375)
     """
     difference = float(np.mean(np.square(crowd - llm)))
     own = min((1 - reliability) * float(np.var(crowd)), difference)
     return Errors(own, difference - own)
 
 
-def precision_share(found: Errors, spread: Floats | None = None, spread_share: float = 0.0) -> float | Floats:
+def precision_share(errors: Errors, spread: Floats | None = None, spread_share: float = 0.0) -> float | Floats:
     """Return the LLM's share in the label with the least mean squared error: ``crowd / (crowd + llm_i)``.
 
     Inverse-variance weighting, with the LLM's squared error in place of a variance because its shift counts too. With
@@ -96,22 +98,26 @@ def precision_share(found: Errors, spread: Floats | None = None, spread_share: f
     shows.
 
     Args:
-        found: mean squared errors of crowd and LLM.
+        errors: mean squared errors of crowd and LLM.
         spread: the LLM's spreads of shape (n,); a missing one (NaN) counts as an average one.
         spread_share: from 0 to 1.
 
     Returns:
         The share, from 0 to 1, one for all or of shape (n,); 1/2 where neither errs.
+
+    Example:
+        >>> precision_share(Errors(crowd=3.0, llm=1.0))
+        0.75
     """
-    llm: float | Floats = found.llm
+    llm: float | Floats = errors.llm
     if spread is not None and spread_share:
         squared = np.square(spread)
         known = ~np.isnan(squared)
         mean = float(squared[known].mean()) if known.any() else 0.0
         own = np.where(known, squared / mean, 1.0) if mean else np.ones_like(squared)
-        llm = found.llm * ((1 - spread_share) + spread_share * own)
-    total = found.crowd + llm
-    share = np.where(total > 0, found.crowd / np.where(total > 0, total, 1.0), 0.5)
+        llm = errors.llm * ((1 - spread_share) + spread_share * own)
+    total = errors.crowd + llm
+    share = np.where(total > 0, errors.crowd / np.where(total > 0, total, 1.0), 0.5)
     return share if share.ndim else float(share)
 
 
