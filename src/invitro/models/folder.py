@@ -12,7 +12,7 @@ import torch
 
 from invitro.errors import InputError
 from invitro.files import write_json, write_text
-from invitro.models.loading import Loaded, load_tokenizer, load_trained
+from invitro.models.loading import Loaded, load_regressor, load_tokenizer
 from invitro.models.outputs import Outputs, Score
 from invitro.models.settings import PLM
 from invitro.scales import Scale
@@ -135,6 +135,6 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Loaded
     if (kind := read_meaning(folder).get("model", ENCODER_KIND)) != ENCODER_KIND:
         raise InputError(f"model={folder}: expected a fine-tuned encoder, found {kind}")
     plm = PLM(name=str(folder), max_length=2**20)
-    tokenizer, model = load_tokenizer(plm), load_trained(plm)
+    tokenizer, model = load_tokenizer(plm), load_regressor(plm, None)
     model.to(torch.device(device))  # type: ignore[arg-type]  # the annotation is that of what it wraps
     return Loaded(model.eval(), tokenizer)

