@@ -35,7 +35,7 @@ from machine import described
 from scipy import stats
 
 from invitro.application import Application, training_labels
-from invitro.application.choosing import Material, choose
+from invitro.application.choosing import Ingredients, choose
 from invitro.data import Holdout
 from invitro.data.simulator.corpus import Simulator
 from invitro.data.simulator.crowd import FAULTS, CrowdRaters
@@ -208,7 +208,7 @@ def _policies(
         for alpha in alphas:
             yield name, Application(name, True, False, pool="none", **settings), alpha
     if auto:
-        material = Material(training, training.iloc[:0], by_id, None, _bounds())
+        material = Ingredients(training, training.iloc[:0], by_id, None, _bounds())
         choice = choose(material, Application("auto", True, False, pool="none", policy="auto"))
         yield "auto", choice.application, choice.alpha
 

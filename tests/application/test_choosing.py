@@ -6,7 +6,7 @@ import pytest
 from support import small_corpus
 
 from invitro.application import Application, training_labels
-from invitro.application.choosing import Choice, Material, _scores, candidates, choose
+from invitro.application.choosing import Choice, Ingredients, _scores, candidates, choose
 from invitro.errors import InputError
 from invitro.metrics import measure
 
@@ -14,7 +14,7 @@ AUTO = Application("auto", True, False, pool="none", policy="auto")
 BOUNDS = (1.0, 7.0)
 
 
-def material(crowd_sd: float, llm: str, n: int = 300) -> Material:
+def material(crowd_sd: float, llm: str, n: int = 300) -> Ingredients:
     """Return texts whose crowd labels have noise of `crowd_sd`, rated by an LLM that is good, shifted or useless."""
     corpus = small_corpus(n, authors=n // 4, seed=3)
     rng = np.random.default_rng(5)
@@ -35,7 +35,7 @@ def material(crowd_sd: float, llm: str, n: int = 300) -> Material:
         }
     )
     by_id = pd.Series(scores[llm], index=table["text_id"])
-    return Material(table, table.iloc[:0], by_id, None, BOUNDS)
+    return Ingredients(table, table.iloc[:0], by_id, None, BOUNDS)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_augmentation_stays_with_every_candidate() -> None:
     of = material(2.5, "good", n=160)
     pool = of.training.iloc[120:].assign(crowd_label=np.nan, split="unlabelled")
     how = Application("auto", True, True, pool="unlabelled", policy="auto", pool_weight=0.5)
-    choice = choose(Material(of.training.iloc[:120], pool, of.llm_label, None, BOUNDS), how)
+    choice = choose(Ingredients(of.training.iloc[:120], pool, of.llm_label, None, BOUNDS), how)
     assert choice.application.augmentation
     made = training_labels(of.training.iloc[:120], pool, of.llm_label, choice.application, choice.alpha, bounds=BOUNDS)
     assert made.augmented == 40
@@ -129,6 +129,6 @@ def test_scores_are_ccc_and_a_paired_bootstrap() -> None:
 
 def test_one_author_is_refused() -> None:
     of = material(1.0, "good", n=40)
-    one = Material(of.training.assign(group_id="a"), of.pool, of.llm_label, None, BOUNDS)
+    one = Ingredients(of.training.assign(group_id="a"), of.pool, of.llm_label, None, BOUNDS)
     with pytest.raises(InputError, match="application=auto is fitted out of fold, by authors"):
         choose(one, AUTO)

@@ -5,24 +5,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from invitro.application import Application, TrainingLabels, training_labels
+from invitro.arrays import Floats, Ints
 from invitro.errors import InputError
 from invitro.raters.word_counts import FOLDS, fitted, folds, word_counts
 from invitro.stats.moments import ccc as concordance
 from invitro.stats.moments import of_sums, sums_over
 
-Floats = npt.NDArray[np.float64]
-
-NEEDED_FOR = "application=auto"
 DRAWS = 200
 
 
 @dataclass(frozen=True)
-class Material:
-    """What labels are made from: see `invitro.application.training_labels`, whose arguments these are."""
+class Ingredients:
+    """The material of training labels: arguments of `invitro.application.training_labels`."""
 
     training: pd.DataFrame
     pool: pd.DataFrame
@@ -30,15 +27,27 @@ class Material:
     llm_spread: "pd.Series[float] | None"
     bounds: tuple[float, float]
 
+    def labels(self, candidate: Application, alpha: float, rows: "Ints | slice" = slice(None)) -> TrainingLabels:
+        """Make training labels of some of the training texts, and of the pool."""
+        return training_labels(
+            self.training.iloc[rows],
+            self.pool,
+            self.llm_label if candidate.needs_llm_labels else None,
+            candidate,
+            alpha,
+            llm_spread=self.llm_spread,
+            bounds=self.bounds,
+        )
+
 
 @dataclass(frozen=True)
 class Choice:
-    """What cross-validation chose.
+    """The result of cross-validation.
 
     Args:
         application: an ordinary application, its policy no longer ``auto``.
         alpha: its threshold, the scale's units; inf where no crowd label is acted on.
-        table: one row a candidate: ``policy, calibration, blend_weight, alpha``, ``ccc`` of its predictions with the
+        table: one row per candidate: ``policy, calibration, blend_weight, alpha``, ``ccc`` of its predictions with the
             held-out crowd labels, ``short`` (how far that is below the best candidate's) with its standard error
             ``se``, ``change`` (see `choose`), ``problem`` (why it could not be tried) and ``chosen``.
     """
@@ -52,7 +61,7 @@ def candidates(application: Application, bounds: tuple[float, float]) -> Iterato
     """Yield applications with their alpha; thresholds are sixths of the scale's range, 1 to 4 points from 1 to 7.
 
     Args:
-        application: its augmentation, pool and use of spreads are the candidates' too.
+        application: the candidates have its augmentation, pool and use of spreads.
         bounds: lowest and highest label of the scale.
     """
     step = (bounds[1] - bounds[0]) / 6
@@ -73,50 +82,58 @@ def candidates(application: Application, bounds: tuple[float, float]) -> Iterato
             yield replace(application, **settings), sixth * step
 
 
-def choose(material: Material, application: Application, seed: int = 0) -> Choice:
+def choose(ingredients: Ingredients, application: Application, seed: int = 0) -> Choice:
     """Choose the candidate whose labels teach a word-counting model best, or one that changes less and is as good.
 
     For every candidate and fold, training labels are made from the other folds' texts (calibration and error estimates
     included), a ridge regression on TF-IDF is fitted on them, and predicts the fold's texts; no author is in both.
-    What counts is the CCC of all predictions p with the crowd labels C of the same texts as they are, noise and all::
+    The criterion is the CCC of all predictions p with the crowd labels C of the same texts, noise included::
 
         2 cov(p, C) / (var(p) + var(C) + (mean(p) - mean(C))^2)
 
     Noise that is independent of p leaves cov(p, C) and the means as they are and adds the same to var(C) for every
     candidate: it costs power, and favours predictions that spread a little more than the truth does. Answers at random
-    also shrink cov(p, C), for all alike. A squared error, to which independent noise only adds a constant, would not
-    do: where people answer at random the expected crowd label lies nearer to the middle than the truth, and training
-    labels that are pulled there too would look best. What the crowd do to the mean, such as agreeing too readily, no
-    held-out crowd label can show.
+    also shrink cov(p, C), for all candidates alike. A squared error, to which independent noise only adds a constant,
+    would mislead: where people answer at random the expected crowd label lies nearer to the middle than the truth, and
+    training labels that are pulled there too would look best. No held-out crowd label can show what the crowd do to
+    the mean, such as agreeing too readily.
 
     Of the candidates within one standard error of the best, the one that changes the crowd's labels least is taken (the
     rule of Breiman, Friedman, Olshen & Stone 1984, "Classification and Regression Trees"). The standard error is that
     of the difference from the best on the same texts, by a bootstrap over authors. Change is the share of the crowd's
-    labels that is mixed, weighed or left out of training: from 0 to 1.
+    labels that is mixed, weighted down or left out of training: from 0 (none of it) to 1 (every label is the LLM's, or
+    every text left out).
 
     Args:
-        material: what labels are made from.
+        ingredients: the material of training labels.
         application: with the policy ``auto``.
-        seed: of folds and bootstrap; the choice depends on nothing else.
+        seed: of folds and bootstrap; nothing else in the choice is random.
 
     Raises:
         InputError: the training texts have fewer than two authors, or share no words.
     """
-    rows = pd.concat([material.training, material.pool], ignore_index=True)
+    training = ingredients.training
+    rows = pd.concat([training, ingredients.pool], ignore_index=True)
     counts, position = word_counts(rows["text"].tolist()), pd.Series(rows.index, index=rows["text_id"])
-    parts = list(folds(material.training["group_id"], NEEDED_FOR, FOLDS, seed))
-    tried = list(candidates(application, material.bounds))
-    predicted = np.full((len(tried), len(material.training)), np.nan)
-    change = np.full(len(tried), np.nan)
+    parts = list(folds(training["group_id"], "application=auto", FOLDS, seed))
+    tried = list(candidates(application, ingredients.bounds))
+    predicted, change = np.full((len(tried), len(training)), np.nan), np.full(len(tried), np.nan)
     problems: list[str | None] = [None] * len(tried)
     for number, (candidate, alpha) in enumerate(tried):
         try:
-            predicted[number] = _predictions(material, candidate, alpha, parts, counts, position)
-            change[number] = _change(material, candidate, alpha)
-        except InputError as error:  # such as a policy that leaves no text; it stands in the table with its reason
-            problems[number] = str(error)
-    authors, _ = pd.factorize(material.training["group_id"])
-    ccc, se = _scores(predicted, material.training["crowd_label"].to_numpy(), authors, seed)
+            for rest, left_out in parts:
+                made = ingredients.labels(candidate, alpha, rest).table
+                at = position[made["text_id"]].to_numpy()
+                model = fitted(counts[at], made["label"].to_numpy(), made["weight"].to_numpy())
+                held_out = position[training["text_id"].iloc[left_out]].to_numpy()
+                predicted[number, left_out] = model.predict(counts[held_out])
+            labels = ingredients.labels(candidate, alpha)
+            kept = labels.table.loc[labels.table["crowd_label"].notna(), "weight"].sum() / len(training)
+            change[number] = 1 - kept * (1 - labels.facts.get("llm_share", 0.0))
+        except InputError as error:  # such as a policy that leaves no text; the table gives the reason
+            problems[number], predicted[number] = str(error), np.nan
+    authors, _ = pd.factorize(training["group_id"])
+    ccc, se = _scores(predicted, training["crowd_label"].to_numpy(), authors, seed)
     short = np.nanmax(ccc) - ccc
     as_good = np.flatnonzero(short <= se)
     chosen = int(as_good[np.argmin(change[as_good])])
@@ -126,48 +143,6 @@ def choose(material: Material, application: Application, seed: int = 0) -> Choic
     ).assign(ccc=ccc, short=short, se=se, change=change, problem=pd.Series(problems, dtype="str"))
     table["chosen"] = np.arange(len(tried)) == chosen
     return Choice(*tried[chosen], table)
-
-
-def _predictions(
-    material: Material,
-    candidate: Application,
-    alpha: float,
-    parts: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]],
-    counts: Any,
-    position: "pd.Series[int]",
-) -> Floats:
-    """Predict each training text when its author is left out, shape (training texts,)."""
-    predicted = np.empty(len(material.training))
-    for rest, left_out in parts:
-        made = _labels(material, material.training.iloc[rest], candidate, alpha).table
-        at = position[made["text_id"]].to_numpy()
-        model = fitted(counts[at], made["label"].to_numpy(), made["weight"].to_numpy())
-        held = position[material.training["text_id"].iloc[left_out]].to_numpy()
-        predicted[left_out] = model.predict(counts[held])
-    return predicted
-
-
-def _labels(material: Material, training: pd.DataFrame, candidate: Application, alpha: float) -> TrainingLabels:
-    return training_labels(
-        training,
-        material.pool,
-        material.llm_label if candidate.needs_llm_labels else None,
-        candidate,
-        alpha,
-        llm_spread=material.llm_spread,
-        bounds=material.bounds,
-    )
-
-
-def _change(material: Material, candidate: Application, alpha: float) -> float:
-    """Return how much of the crowd's labels a candidate takes away, by mixing, weighing or leaving out.
-
-    0 is none of it, 1 all: every label the LLM's, or every text left out.
-    """
-    made = _labels(material, material.training, candidate, alpha)
-    crowd = made.table["crowd_label"].notna()
-    kept = float(made.table.loc[crowd, "weight"].sum()) / len(material.training)
-    return 1 - kept * (1 - float(made.facts.get("llm_share", 0.0)))
 
 
 def described(application: Application, alpha: float) -> Mapping[str, Any]:
@@ -180,7 +155,7 @@ def described(application: Application, alpha: float) -> Mapping[str, Any]:
     }
 
 
-def _scores(predicted: Floats, crowd: Floats, authors: npt.NDArray[np.intp], seed: int) -> tuple[Floats, Floats]:
+def _scores(predicted: Floats, crowd: Floats, authors: Ints, seed: int) -> tuple[Floats, Floats]:
     """Return each candidate's CCC, and the standard error of its difference from the best one's.
 
     Args:

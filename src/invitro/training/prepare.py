@@ -19,7 +19,7 @@ from invitro.application import (
     quantile_problem,
     training_labels,
 )
-from invitro.application.choosing import Choice, Material, choose, described
+from invitro.application.choosing import Choice, Ingredients, choose, described
 from invitro.data import Corpus, DataFolder, Reader, refuse_shared_texts
 from invitro.errors import InputError, refuse_if_any
 from invitro.files import numbers
@@ -194,7 +194,9 @@ def prepare(
     choice = None
     if application.policy == "auto" and llm_label is not None:
         added = pool if application.augmentation else pool.iloc[:0]
-        choice = choose(Material(training, added, llm_label, llm_spread, (scale.minimum, scale.maximum)), application)
+        choice = choose(
+            Ingredients(training, added, llm_label, llm_spread, (scale.minimum, scale.maximum)), application
+        )
         application, alpha = choice.application, choice.alpha
     return Prepared(
         corpus=corpus,
