@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -41,8 +41,8 @@ def head_modules(model: PreTrainedModel) -> list[nn.Module]:
     BERT and DeBERTa have a pooler, dropout and a linear classifier; RoBERTa's classifier has all of these inside.
     """
     pooler = getattr(model.base_model, "pooler", None) or getattr(model, "pooler", None)
-    found = (pooler, getattr(model, "dropout", None), getattr(model, "classifier", None))
-    return [module for module in found if isinstance(module, nn.Module)]
+    modules = (pooler, getattr(model, "dropout", None), getattr(model, "classifier", None))
+    return [module for module in modules if isinstance(module, nn.Module)]
 
 
 def check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -105,11 +105,7 @@ class FeatureCache:
     """
 
     def __init__(
-        self,
-        folder: Path | None,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        pooling: str = "first",
+        self, folder: Path | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: str = "first"
     ) -> None:
         self.model, self.tokenizer, self.pooling = model, tokenizer, pooling
         suffix = "" if pooling == "first" else f"-{pooling}"
@@ -119,7 +115,7 @@ class FeatureCache:
         """Return features of shape (texts, hidden), float32, on the CPU."""
         if not len(texts):
             return torch.empty(0, self.model.config.hidden_size)
-        keys = [_text_key(text) for text in texts]
+        keys = [hashlib.sha256(text.encode()).digest()[:KEY_BYTES] for text in texts]
         known = self._read()
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if new:
@@ -131,9 +127,7 @@ class FeatureCache:
 
     def _read(self) -> dict[bytes, Tensor]:
         known: dict[bytes, Tensor] = {}
-        if self.folder is None:
-            return known
-        for file in sorted(self.folder.glob("*.safetensors")):
+        for file in sorted(self.folder.glob("*.safetensors")) if self.folder else ():
             try:
                 known |= _part(file)
             except SafetensorError:
@@ -152,13 +146,8 @@ class FeatureCache:
 @lru_cache(maxsize=64)
 def _part(file: Path) -> dict[bytes, Tensor]:
     """Read one file of the cache, once per process: none ever changes."""
-    with safe_open(file, framework="pt") as part:
-        keys, features = part.get_tensor("keys").numpy(), part.get_tensor("features")
-    return dict(zip((key.tobytes() for key in keys), features, strict=True))
-
-
-def _text_key(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()[:KEY_BYTES]
+    part = load_file(file)
+    return dict(zip((key.tobytes() for key in part["keys"].numpy()), part["features"], strict=True))
 
 
 def encoder_key(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
