@@ -95,15 +95,6 @@ def test_weights_grow_with_the_threshold_and_are_half_at_it(pair: tuple, one: fl
     assert fuse("weight", np.array([1.0]), np.array([1.0 + one]), one).weight == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_texts_that_are_not_allowed_stay_as_they_are(policy: str) -> None:
-    allowed = np.array([False, True, True, True, True])
-    found = fuse(policy, CROWD, LLM, 0.5, allowed)
-    assert (found.label[0], found.share[0], found.weight[0], found.kept[0]) == (1, 0, 1, True)
-    acted = {"replace": found.share == 1, "drop": ~found.kept, "blend": found.share == 1, "weight": found.weight < 1}
-    assert acted[policy].tolist() == [False, True, False, False, True]
-
-
 def test_thresholds_grow_with_the_spread() -> None:
     spread = np.array([0.0, 1.0, NAN, 2.0, 0.5])
     found = thresholds(3.0, spread, 2.0)

@@ -104,14 +104,7 @@ def quantile_alpha(
     return float(max(0.0, distance[left - 1])) if left else 0.0
 
 
-def fuse(
-    policy: str,
-    crowd: Floats,
-    llm: Floats,
-    threshold: float | Floats,
-    allowed: Bools | None = None,
-    share: float | Floats = 1.0,
-) -> Fused:
+def fuse(policy: str, crowd: Floats, llm: Floats, threshold: float | Floats, share: float | Floats = 1.0) -> Fused:
     """Act on the texts whose labels are more than a threshold apart.
 
     - ``replace``, ``blend`` and ``precision``: ``label = share * llm + (1 - share) * crowd``; a share of 1 is `correct`
@@ -126,9 +119,8 @@ def fuse(
     Args:
         policy: see above.
         crowd: crowd labels of shape (n,).
-        llm: LLM labels of shape (n,), NaN where there is none.
+        llm: LLM labels of shape (n,), NaN where there is none or the text must stay as it is.
         threshold: from 0 to inf, for all texts or each, the scale's units.
-        allowed: texts that may be acted on, shape (n,); None allows all.
         share: the LLM's, from 0 to 1, for all texts or each; for the first three policies.
 
     Example:
@@ -138,8 +130,7 @@ def fuse(
         >>> fuse("weight", crowd, llm, 2.0).weight.round(3).tolist()
         [0.5, 0.138, 1.0]
     """
-    allowed = np.ones(len(crowd), dtype=bool) if allowed is None else allowed
-    acted = allowed & beyond(crowd, llm, threshold)
+    acted = beyond(crowd, llm, threshold)
     shares = np.where(acted, 0.0 if policy in ("drop", "weight") else share, 0.0)
     label = np.where(shares == 0, crowd, np.where(shares == 1, llm, shares * llm + (1 - shares) * crowd))
     weight = np.ones_like(label)
@@ -148,5 +139,5 @@ def fuse(
         with np.errstate(invalid="ignore", divide="ignore"):
             # The same weight without dividing by the threshold; equal labels at a threshold of 0 would be 0 / 0.
             cauchy = np.where(np.isinf(scale) | (squared == 0), 1.0, scale / (scale + squared))
-        weight = np.where(allowed & ~np.isnan(squared) & ~np.isnan(scale), cauchy, 1.0)
+        weight = np.where(~np.isnan(squared) & ~np.isnan(scale), cauchy, 1.0)
     return Fused(label, shares, weight, ~acted if policy == "drop" else np.ones_like(acted))

@@ -142,8 +142,7 @@ def training_labels(
     if application.needs_llm_labels:
         groups = rows["group_id"].to_numpy()
         llm = calibrated(application.calibration, crowd, wanted, groups, bounds, application.shrinkage)
-    spread = None if llm_spread is None else _by_id(rows, llm_spread)
-    fused, facts = _corrected(rows, llm, spread, application, alpha, alpha_quantile)
+    fused, facts = _corrected(rows, llm, _by_id(rows, llm_spread), application, alpha, alpha_quantile)
     share = np.where(added, 1.0, fused.share)
     table = rows[["text_id", "text", "crowd_label"]].assign(
         llm_label=wanted,
@@ -186,39 +185,37 @@ def _by_id(rows: pd.DataFrame, values: "pd.Series[float] | None") -> Floats:
     """Return values of the rows' texts, NaN where there is none."""
     if values is None:
         return np.full(len(rows), np.nan)
-    return rows["text_id"].map(values).to_numpy(dtype=np.float64)
+    return np.asarray(rows["text_id"].map(values), dtype=np.float64)
 
 
 def _corrected(
     rows: pd.DataFrame,
     llm: Floats,
-    spread: Floats | None,
+    spread: Floats,
     application: Application,
     alpha: float,
     alpha_quantile: float | None,
 ) -> tuple[Fused, dict[str, float]]:
     """Act on the texts beyond alpha; return the result for all rows, and the policy's facts."""
-    crowd = rows["crowd_label"].to_numpy()
+    crowd, per_spread = rows["crowd_label"].to_numpy(), application.alpha_per_spread
     if not application.correction:
         return fuse("replace", crowd, llm, np.inf), {}
-    allowed = np.ones(len(rows), dtype=bool)
-    if application.max_spread is not None and spread is not None:
-        allowed = np.asarray(spread <= application.max_spread)
-    comparable, per_spread = np.where(allowed, llm, np.nan), application.alpha_per_spread
+    # Where the LLM is too unsure, its label counts as missing.
+    comparable = llm if application.max_spread is None else np.where(spread <= application.max_spread, llm, np.nan)
     if alpha_quantile is not None:
         alpha = quantile_alpha(crowd, comparable, alpha_quantile, spread, per_spread)
-    threshold = thresholds(alpha, spread, per_spread)
-    share, facts = 1.0 if application.blend_weight is None else application.blend_weight, {"alpha": float(alpha)}
+    threshold, facts = thresholds(alpha, spread, per_spread), {"alpha": float(alpha)}
+    share: float | Floats = 1.0 if application.blend_weight is None else application.blend_weight
     if application.policy == "precision" and beyond(crowd, comparable, threshold).any():
-        share, estimated = _precision(rows, llm, spread, application)
-        facts |= estimated
-    fused = fuse(application.policy, crowd, llm, threshold, allowed, share)
+        share, estimates = _precision(rows, llm, spread, application)
+        facts |= estimates
+    fused = fuse(application.policy, crowd, comparable, threshold, share)
     rated = ~np.isnan(crowd)
     return fused, facts | {"llm_share": float(fused.share[rated].mean()) if rated.any() else 0.0}
 
 
 def _precision(
-    rows: pd.DataFrame, llm: Floats, spread: Floats | None, application: Application
+    rows: pd.DataFrame, llm: Floats, spread: Floats, application: Application
 ) -> tuple[float | Floats, dict[str, float]]:
     """Return the LLM's share in each label, and the errors behind it, estimated on all texts that both labelled."""
     both = rows["crowd_label"].notna().to_numpy() & ~np.isnan(llm)
