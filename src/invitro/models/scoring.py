@@ -16,7 +16,7 @@ from invitro.errors import InputError
 from invitro.files import SUFFIXES, columns_of, read_rows, write_rows
 from invitro.models.folder import ENCODER_KIND, load_model, read_meaning
 from invitro.models.loading import Loaded
-from invitro.models.outputs import Outputs, Predicted, Score, outputs_from
+from invitro.models.outputs import Outputs, Predictions, Score, outputs_from
 from invitro.models.tokens import token_batches
 from invitro.scales import Item, Scale
 from invitro.settings import Count, checked
@@ -31,7 +31,7 @@ def score_texts(
     texts: Sequence[str],
     batch_size: int = 32,
     outputs: Outputs | None = None,
-) -> Predicted:
+) -> Predictions:
     """Score texts in batches of similar length, on the model's device.
 
     Args:
@@ -55,7 +55,7 @@ def score_texts(
             if read.sd is not None:
                 sd[rows] = read.sd.double().cpu().numpy()
     model.train(was_training)
-    return Predicted(score, sd if len(outputs.names) > 1 else None)
+    return Predictions(score, sd if len(outputs.names) > 1 else None)
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ class Scorer:
     scale: Scale
     outputs: Outputs
 
-    def score(self, texts: Sequence[str], batch_size: int = 32) -> Predicted:
+    def score(self, texts: Sequence[str], batch_size: int = 32) -> Predictions:
         """Score texts in their order, in the scale's units; scores can lie slightly outside the scale."""
         if isinstance(self.model, Loaded):
             return score_texts(*self.model, texts, batch_size, self.outputs)
         from invitro.models.linear import scores_of
 
-        return Predicted(scores_of(self.model, texts, batch_size))
+        return Predictions(scores_of(self.model, texts, batch_size))
 
 
 def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Scorer:

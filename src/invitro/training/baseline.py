@@ -15,7 +15,7 @@ from invitro.metrics import measure
 from invitro.models.features import FeatureCache
 from invitro.models.linear import Embeddings, fitted_ridge, fitted_tfidf, save_linear
 from invitro.models.loading import load_regressor, load_tokenizer
-from invitro.models.outputs import Predicted
+from invitro.models.outputs import Predictions
 from invitro.models.settings import Baseline, EmbeddingRidge, TfIdfRidge
 from invitro.models.tokens import tokenise
 from invitro.training.callbacks import COLUMNS
@@ -52,7 +52,7 @@ def fitted(prepared: Prepared, baseline: Baseline, recipe: Recipe, place: Place)
     _write_history(place.directory / "history.csv", loss, scores[1], val, time.perf_counter() - started)
     save = partial(save_linear, model=make_pipeline(transformer, ridge), scale=prepared.scale)
     counts = {"truncated": truncated, "epochs": 1}
-    return Trained([Predicted(part) for part in scores[1:]], save, counts, device=device)
+    return Trained([Predictions(part) for part in scores[1:]], save, counts, device=device)
 
 
 def _tfidf(baseline: TfIdfRidge, texts: list[list[str]]) -> tuple[Any, list[Any], int, str]:

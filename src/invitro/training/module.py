@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from invitro.errors import InputError
 from invitro.metrics import metrics
 from invitro.models.features import head, head_modules
-from invitro.models.outputs import Distribution, Gaussian, Outputs, Predicted, Score
+from invitro.models.outputs import Distribution, Gaussian, Outputs, Predictions, Score
 from invitro.scales import Scale
 from invitro.training.recipe import Fit
 
@@ -169,7 +169,7 @@ class Regressor(L.LightningModule):
         outputs: what the model's outputs mean; None is one output, the score.
 
     Attributes:
-        predicted: what the test loop predicted, one `Predicted` a split.
+        predicted: what the test loop predicted, one `Predictions` a split.
         factor: by what the loss of each training text is multiplied besides its weight, (training texts,); None is 1.
     """
 
@@ -187,7 +187,7 @@ class Regressor(L.LightningModule):
         self.loss = loss_of(fit, self.outputs)
         self.val_metrics = metrics("val_")
         self.factor: Tensor | None = None
-        self.predicted: list[Predicted] = []
+        self.predicted: list[Predictions] = []
         self._scores: list[Tensor] = []
         if self.head_only:
             model.requires_grad_(False)
@@ -259,7 +259,7 @@ class Regressor(L.LightningModule):
                 processes = torch.as_tensor(self.all_gather(kept)).reshape(self.trainer.world_size, *kept.shape)
                 kept = processes.sum(dim=0)
             score, sd = kept.cpu().numpy()
-            self.predicted.append(Predicted(score, sd if len(self.outputs.names) > 1 else None))
+            self.predicted.append(Predictions(score, sd if len(self.outputs.names) > 1 else None))
         self._scores = []
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

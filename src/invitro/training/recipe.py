@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from invitro.models.folder import CardFacts
-    from invitro.models.outputs import Predicted
+    from invitro.models.outputs import Predictions
 
 
 LOSSES = ("mse", "huber", "mae", "ccc", "nll", "beta_nll", "ldl")
@@ -214,7 +214,7 @@ class Trained:
         device: what it was trained on: ``cpu``, or a GPU's name.
     """
 
-    predicted: "Sequence[Predicted]"
+    predicted: "Sequence[Predictions]"
     save: "Callable[[Path, CardFacts], None]"
     counts: Mapping[str, int]
     records: bool = True

@@ -14,7 +14,7 @@ from invitro.files import write_json
 from invitro.metrics import measure
 from invitro.models import PLM
 from invitro.models.folder import CardFacts
-from invitro.models.outputs import Predicted
+from invitro.models.outputs import Predictions
 from invitro.training import record
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Place, Recipe, Result
@@ -28,7 +28,7 @@ class TrainingError(RuntimeError):
 
 def result_of(
     prepared: Prepared,
-    predicted: Sequence[Predicted],
+    predicted: Sequence[Predictions],
     run: str,
     seconds: float,
     cost: Mapping[str, Any] | None = None,
@@ -65,7 +65,7 @@ def result_of(
     return Result(metrics_of(prepared, predictions) | found, predictions)
 
 
-def predictions_of(prepared: Prepared, predicted: Sequence[Predicted]) -> pd.DataFrame:
+def predictions_of(prepared: Prepared, predicted: Sequence[Predictions]) -> pd.DataFrame:
     """Return the rows of ``predictions.csv``, each score in the scale's units, not clipped.
 
     Where the model predicts how far labels scatter, ``uncertainty`` is that standard deviation.
