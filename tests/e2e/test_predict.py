@@ -15,7 +15,7 @@ from invitro.models.folder import CardFacts, save_model
 from invitro.models.linear import Embeddings, fitted_tfidf, ridge_of, save_linear
 from invitro.models.loading import Loaded, load_regressor, load_tokenizer
 from invitro.models.outputs import Distribution, Gaussian
-from invitro.models.scoring import Prediction, load_scorer, predict
+from invitro.models.scoring import ScoringJob, load_scorer, predict
 from invitro.models.submission import read_submission
 from invitro.scales import Item, Scale
 
@@ -55,7 +55,7 @@ def test_same_rows_same_order_one_column_more(model: Path, tmp_path: Path, suffi
     rows: list[dict[str, str | None]] = [{"id": f"00{i}", "text": text} for i, text in enumerate(TEXTS * 3)]
     source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
     write(source, rows)
-    summary = predict(Prediction(str(model), str(source), str(target), chunk=4))
+    summary = predict(ScoringJob(str(model), str(source), str(target), chunk=4))
     found = read(target)
     assert list(found.columns) == ["id", "text", "empathy"]
     assert found["id"].tolist() == [row["id"] for row in rows]
@@ -91,7 +91,7 @@ def folder_of(kind: str, folder: Path, tiny_roberta: Path) -> Path:
 def test_every_kind_of_model_scores(kind: str, tiny_roberta: Path, tmp_path: Path) -> None:
     folder = folder_of(kind, tmp_path / "model", tiny_roberta)
     write(tmp_path / "in.csv", [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)])
-    predict(Prediction(str(folder), str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), chunk=4, clip=True))
+    predict(ScoringJob(str(folder), str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), chunk=4, clip=True))
     found = read(tmp_path / "out.csv")
     has_sd = kind in ("gaussian", "distribution")
     assert list(found.columns) == ["id", "text", "empathy", *(["empathy_sd"] if has_sd else [])]
@@ -109,7 +109,7 @@ def test_a_column_of_the_uncertainty_s_name_is_refused(tiny_roberta: Path, tmp_p
     folder = folder_of("gaussian", tmp_path / "model", tiny_roberta)
     write(tmp_path / "in.csv", [{"warm_sd": "1", "text": "a story"}])
     with pytest.raises(InputError, match=r"in\.csv: has a column warm_sd already; choose another by score=COLUMN"):
-        predict(Prediction(str(folder), str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), score="warm"))
+        predict(ScoringJob(str(folder), str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), score="warm"))
 
 
 def test_a_folder_of_an_older_version_scores(model: Path, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_folder_of_an_older_version_scores(model: Path, tmp_path: Path) -> Non
     meaning = json.loads((older / "scale.json").read_text())
     assert set(meaning) == {"outputs", "minimum", "maximum", "scale"}  # nothing was added for one output
     write(tmp_path / "in.csv", [{"text": "a sad story"}])
-    predict(Prediction(str(older), str(tmp_path / "in.csv"), str(tmp_path / "out.csv")))
+    predict(ScoringJob(str(older), str(tmp_path / "in.csv"), str(tmp_path / "out.csv")))
     assert list(read(tmp_path / "out.csv").columns) == ["text", "empathy"]
 
 
@@ -134,10 +134,10 @@ def test_outputs_of_a_newer_version_are_refused(model: Path, tmp_path: Path) -> 
 def test_scores_are_clipped_only_on_request(model: Path, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     write(source, [{"text": f"story {i} {'sad ' * (i % 7)} {i * 'x'}"} for i in range(30)])
-    kept = predict(Prediction(str(model), str(source), str(tmp_path / "kept.csv")))
+    kept = predict(ScoringJob(str(model), str(source), str(tmp_path / "kept.csv")))
     assert kept.outside > 0
     assert "clip=true moves them" in str(kept)
-    predict(Prediction(str(model), str(source), str(tmp_path / "clipped.csv"), clip=True))
+    predict(ScoringJob(str(model), str(source), str(tmp_path / "clipped.csv"), clip=True))
     raw, clipped = (read(tmp_path / name)["empathy"] for name in ("kept.csv", "clipped.csv"))
     assert raw.max() > 7
     assert clipped.max() == 7
@@ -160,10 +160,14 @@ def test_the_command(run, model: Path, tmp_path: Path) -> None:
 
 def test_bad_input_is_reported_together(run, model: Path, tmp_path: Path) -> None:
     write(tmp_path / "in.csv", [{"id": "1", "body": "x"}])
-    done = run("predict.py", f"model={model.parent}/none", "input=in.csv", "output=out.xlsx", "batch_size=0")
+    done = run("predict.py", f"model={model.parent}/none", "input=in.csv", "output=out.xlsx")
     assert done.returncode == 2
-    for part in ("no such folder", "out.xlsx: expected a file ending in", "batch_size: expected", "found id, body"):
+    for part in ("no such folder", "out.xlsx: expected a file ending in", "found id, body"):
         assert part in done.stderr
+    wrong = run("predict.py", f"model={model}", "input=in.csv", "output=out.csv", "batch_size=0", "clip=perhaps")
+    assert "batch_size: expected a whole number of at least 1, found 0\nclip: expected true or false" in "\n".join(
+        sorted(wrong.stderr.splitlines())
+    )
     assert "Traceback" not in done.stderr
     missing = run("predict.py", "input=in.csv")
     assert missing.returncode == 2

@@ -104,7 +104,7 @@ def _scale_of(meaning: Mapping[str, Any]) -> Scale:
 
 @checked("")
 @dataclass(frozen=True)
-class Prediction:
+class ScoringJob:
     """Settings of scoring a file.
 
     Args:
@@ -180,7 +180,7 @@ class ScoredFile:
         return "\n".join(lines)
 
 
-def predict(job: Prediction) -> ScoredFile:
+def predict(job: ScoringJob) -> ScoredFile:
     """Score `job.input` into `job.output`, chunk by chunk; a failure leaves no output behind."""
     scorer = load_scorer(job.model, device_of(job.device))
     score, scale = job.score or scorer.scale.construct, scorer.scale
@@ -209,7 +209,7 @@ def predict(job: Prediction) -> ScoredFile:
     return done
 
 
-def _text(value: object, job: Prediction, row: int) -> str:
+def _text(value: object, job: ScoringJob, row: int) -> str:
     """Return a cell as text: a missing one is empty, a number is written as Python prints it; others are refused."""
     if value is None:
         return ""
