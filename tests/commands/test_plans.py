@@ -8,7 +8,7 @@ import pytest
 from support import ROOT, table_overrides
 
 from invitro.commands.common import first_lines
-from invitro.commands.plans import Request, request
+from invitro.commands.plans import SweepRequest, request
 from invitro.errors import InputError
 from invitro.files import write_json
 from invitro.studies import Study
@@ -22,11 +22,11 @@ def given(corpus_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return table_overrides(corpus_csv)
 
 
-def asked(*arguments: str) -> Request:
+def asked(*arguments: str) -> SweepRequest:
     return request(arguments, ROOT)
 
 
-def jobs(one: Request) -> list[dict[str, str]]:
+def jobs(one: SweepRequest) -> list[dict[str, str]]:
     assert one.plan is not None
     assert one.plan.jobs is not None
     return [dict(override.split("=", 1) for override in job) for job in one.plan.jobs]

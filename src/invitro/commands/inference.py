@@ -17,13 +17,13 @@ from invitro.errors import InputError, refuse_if_any
 from invitro.training.multirun import STUDY, as_mapping
 
 if TYPE_CHECKING:
-    from invitro.commands.plans import Request
+    from invitro.commands.plans import SweepRequest
     from invitro.studies.inference import Inference, Material
 
 Job = Sequence[str]
 
 
-def infer_command(asked: "Request", home: Path) -> Path:
+def infer_command(asked: "SweepRequest", home: Path) -> Path:
     """Make the estimates of every job of a study, and return the path of the report.
 
     All jobs' settings are looked at before the first corpus is read.

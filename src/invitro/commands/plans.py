@@ -3,16 +3,17 @@
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 import yaml
+from annotated_types import MinLen
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -34,28 +35,50 @@ from invitro.commands.overrides import (
     parsed,
 )
 from invitro.commands.settings import checked, prepared_for, with_baseline
-from invitro.errors import InputError, not_boolean, refuse_if_any
+from invitro.errors import InputError, refuse_if_any
+from invitro.settings import Count
+from invitro.settings import checked as checked_settings
 from invitro.studies import Study
 from invitro.studies.found import is_incidental
 from invitro.studies.launch import Plan, quoted
 from invitro.training.multirun import STUDY, as_mapping
 
-if TYPE_CHECKING:
-    from invitro.studies import Study
-
-
 GRID = "grid"
 """The study of whatever jobs there are."""
 
 INFERENCE = "inference"
-"""The job that ``sweep.py`` does itself, in seconds: estimates instead of runs."""
+"""The job that ``sweep.py`` does itself, within seconds: estimates instead of runs."""
 
 LONGEST_NAME = 70
-"""Characters of a study's folder; what does not fit stands in a hash."""
+"""Characters in the name of a study's folder; a hash replaces what does not fit."""
+
+
+@checked_settings("")
+@dataclass(frozen=True)
+class SweepSettings:
+    """What ``sweep.yaml`` sets besides the study.
+
+    Args:
+        report_only: start nothing and report the runs that are there.
+        runs: the folder below which runs are made; with `report_only` the folder to report.
+        directory: the study's folder, or the report's with `report_only`; None where it is named by the study.
+        fail_fast: start no further job after a failure.
+        dry_run: only show the plan.
+        dashboard: save a W&B workspace for the study.
+        resamples: draws of the bootstrap.
+    """
+
+    report_only: bool
+    runs: Annotated[str, MinLen(1)]
+    directory: str | None
+    fail_fast: bool
+    dry_run: bool
+    dashboard: bool
+    resamples: Count
 
 
 @dataclass(frozen=True)
-class Request:
+class SweepRequest:
     """What ``sweep.py`` is asked for.
 
     Args:
@@ -63,94 +86,87 @@ class Request:
         root: the folder with the runs.
         report: the folder of the report.
         plan: the jobs to start; None starts nothing.
-        resamples: of the bootstrap.
-        dry_run: show the plan only.
-        dashboard: save a W&B workspace for the study.
+        settings: all others.
     """
 
     study: Study
     root: Path
     report: Path
     plan: Plan | None
-    resamples: int
-    dry_run: bool
-    dashboard: bool = False
+    settings: SweepSettings
 
 
-def request(arguments: Sequence[str], home: Path) -> Request:
+def request(arguments: Sequence[str], home: Path) -> SweepRequest:
     """Read the command line; `home` is the folder of the entry points.
 
-    Keys of ``sweep.yaml`` are its own, all others are the jobs', and go before what the study says itself.
+    Keys of ``sweep.yaml`` are its own. All others are the jobs' and replace what the study sets.
 
     Raises:
         InputError: whatever Hydra, the study or its jobs would refuse.
     """
     conf = home / "conf"
-    flags = [one for one in arguments if one.startswith("-")]
-    refuse_if_any(f"{flag}: expected key=value; sweep.py has no options but --help" for flag in flags)
+    flags = [word for word in arguments if word.startswith("-")]
+    refuse_if_any(f"{flag}: expected key=value; sweep.py has no options except --help" for flag in flags)
     try:
         with initialize_config_dir(str(conf), version_base="1.3", job_name="sweep"):
-            keys = set(yaml.safe_load((conf / "sweep.yaml").read_text("utf-8"))) - {"defaults"} | {"study"}
+            keys = {"study", *(field.name for field in fields(SweepSettings))}
             lines = parsed(arguments)
-            own = [one for one in lines if re.split(r"[./@]", one.key_or_group)[0] in keys]
-            passed = [one for one in lines if one not in own]
-            named = "study" in {one.key_or_group for one in own}
-            settings = any(one.key_or_group.startswith("study.") for one in own)
-            grid = [f"study={GRID}"] if settings and not named else []
-            cfg = compose("sweep", overrides=[*grid, *map(own_line, own)])
-            refuse_if_any(
-                not_boolean(**{name: cfg[name] for name in ("report_only", "fail_fast", "dry_run", "dashboard")})
+            own = [line for line in lines if re.split(r"[./@]", line.key_or_group)[0] in keys]
+            passed = [line for line in lines if line not in own]
+            given = {line.key_or_group for line in own}
+            default = (
+                [f"study={GRID}"] if "study" not in given and any(key.startswith("study.") for key in given) else []
             )
-            if cfg.report_only:
-                at = next((Path(cfg.runs) for one in own if one.key_or_group == "runs"), None)
-                return _report_only(cfg, at, named or settings, passed)
-            if not named:
+            cfg = compose("sweep", overrides=[*default, *map(own_line, own)])
+            settings = SweepSettings(**{str(key): value for key, value in cfg.items() if key != "study"})
+            if settings.report_only:
+                return _report_only(settings, given, cfg, passed)
+            if "study" not in given:
                 raise InputError(f"study: expected one of {', '.join(first_lines(conf / 'study'))}; found none")
-            study = instantiated(cfg.study)
-            runs = [f"runs={quoted(cfg.runs)}"] if "runs" in {one.key_or_group for one in own} else []
             asked = shlex.join(["python", "sweep.py", *arguments])
-            return _launching(cfg, study, passed, runs, asked, home)
+            runs = [f"runs={quoted(settings.runs)}"] if "runs" in given else []
+            return _launching(settings, instantiated(cfg.study), passed, runs, asked, home)
     except HydraException as error:
         raise InputError(message_of(error)) from error
 
 
-def _report_only(cfg: DictConfig, at: Path | None, named: bool, passed: Sequence[Override]) -> Request:
-    """Return the request for a report of what is there: `at` a folder, or where the study would be."""
-    if at is None and not named:
-        raise InputError("report_only=true: expected runs=FOLDER, or study=NAME with the settings it was started with")
-    if at is not None and passed:
-        given = " ".join(str(one.input_line) for one in passed)
-        raise InputError(f"{given}: nothing is started, so that this has no effect; leave it out")
-    if at is None:
-        study = instantiated(cfg.study)
-        at = _directory(cfg, study, _merged(study, passed))
-    elif named:
-        study = instantiated(cfg.study)
-    elif (at / STUDY).is_file():
-        study = Study(**yaml.safe_load((at / STUDY).read_text("utf-8")))
+def _report_only(settings: SweepSettings, given: Set[str], cfg: DictConfig, passed: Sequence[Override]) -> SweepRequest:
+    """Return the request for a report of runs that are there: in the folder ``runs``, or where the study would be."""
+    study = instantiated(cfg.study) if any(key.startswith("study") for key in given) else None
+    if "runs" in given:
+        at = Path(settings.runs)
+        if passed:
+            words = " ".join(str(line.input_line) for line in passed)
+            raise InputError(f"{words}: nothing is started, so that this has no effect; leave it out")
+    elif study is not None:
+        at = _directory(settings, study, _merged(study, passed))
     else:
-        study = instantiated(compose("sweep", overrides=[f"study={GRID}"]).study)
-        study = replace(study, title=f"{study.title}: {at}")
+        raise InputError("report_only=true: expected runs=FOLDER, or study=NAME with the settings it was started with")
     if not at.is_dir():
         raise InputError(f"{at}: no such folder of runs (looked in {Path.cwd()})")
-    report = Path(cfg.directory) if cfg.directory else at / "report"
-    return Request(study, at, report, None, cfg.resamples, cfg.dry_run, cfg.dashboard)
+    if study is None and (at / STUDY).is_file():
+        study = Study(**yaml.safe_load((at / STUDY).read_text("utf-8")))
+    elif study is None:
+        study = instantiated(compose("sweep", overrides=[f"study={GRID}"]).study)
+        study = replace(study, title=f"{study.title}: {at}")
+    report = Path(settings.directory) if settings.directory else at / "report"
+    return SweepRequest(study, at, report, None, settings)
 
 
 def _launching(
-    cfg: DictConfig, study: Study, passed: Sequence[Override], runs: Sequence[str], asked: str, home: Path
-) -> Request:
-    """Return the request to launch a study, after its jobs' settings were looked at."""
+    settings: SweepSettings, study: Study, passed: Sequence[Override], runs: Sequence[str], asked: str, home: Path
+) -> SweepRequest:
+    """Return the request to launch a study, after its jobs' settings have been checked."""
     hydra = list({key_of(one): one for one in [*parsed(study.overrides), *passed] if is_hydra(one)}.values())
     merged = _merged(study, passed)
-    directory = _directory(cfg, study, merged)
+    directory = _directory(settings, study, merged)
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:6]}"
     ours = study.job == "train"
-    told = [*runs] if ours or study.job == INFERENCE else []
+    added = [*runs] if ours or study.job == INFERENCE else []
     if ours:
-        told += [f"launch={stamp}", f"group={quoted(directory.name)}"]
-        told += ["fail_fast=true"] if cfg.fail_fast else []
-    merged |= {key_of(one): one for one in parsed(told)}
+        added += [f"launch={stamp}", f"group={quoted(directory.name)}"]
+        added += ["fail_fast=true"] if settings.fail_fast else []
+    merged |= {key_of(line): line for line in parsed(added)}
     swept = [key for key, one in merged.items() if key in study.params or one.is_sweep_override()]
     refuse_if_any(decided_by_rows(merged, passed, home / "conf"))
     sweeper, trials, seed = _sweeper(study, hydra, directory)
@@ -190,10 +206,10 @@ def _launching(
         not_run=not_run,
         trials=trials,
         sampler_seed=seed,
-        fail_fast=cfg.fail_fast,
+        fail_fast=settings.fail_fast,
         repeat=ours or study.job.endswith(".py"),
     )
-    return Request(study, directory, directory / "report", plan, cfg.resamples, cfg.dry_run, cfg.dashboard)
+    return SweepRequest(study, directory, directory / "report", plan, settings)
 
 
 def _merged(study: Study, passed: Sequence[Override]) -> dict[str, Override]:
@@ -202,10 +218,10 @@ def _merged(study: Study, passed: Sequence[Override]) -> dict[str, Override]:
     return {key_of(one): one for one in [*own, *passed] if not is_hydra(one)}
 
 
-def _directory(cfg: DictConfig, study: Study, merged: Mapping[str, Override]) -> Path:
+def _directory(settings: SweepSettings, study: Study, merged: Mapping[str, Override]) -> Path:
     """Return the study's folder: named, or by the study and what the command line fixes otherwise than it."""
-    if cfg.directory:
-        return Path(cfg.directory)
+    if settings.directory:
+        return Path(settings.directory)
     own = [one.input_line for one in parsed(study.overrides)]
     groups = GlobalHydra.instance().config_loader().list_groups("")
     chosen, set_, hidden = [study.name], [], []
@@ -222,7 +238,7 @@ def _directory(cfg: DictConfig, study: Study, merged: Mapping[str, Override]) ->
     name = "-".join([*chosen, *set_])
     if hidden or len(name) > LONGEST_NAME:
         name = f"{name[:LONGEST_NAME]}-{sha256(' '.join([name, *hidden]).encode()).hexdigest()[:6]}"
-    return Path(cfg.runs) / "study" / name
+    return Path(settings.runs) / "study" / name
 
 
 def _sweeper(study: Study, hydra: Sequence[Override], directory: Path) -> tuple[list[str], int, int | None]:
@@ -247,20 +263,21 @@ def _sweeper(study: Study, hydra: Sequence[Override], directory: Path) -> tuple[
     return lines, int(trials), None if seed is None else int(seed)
 
 
-Job = tuple[str, ...]
+Overrides = tuple[str, ...]
+"""Of one job."""
 
 ELSEWHERE = ("seed", "alpha", "plm", "baseline", "fit", "optimizer", "trainer", "logger")
-"""Keys that say nothing about which texts and labels are read."""
+"""Keys that do not decide which texts and labels are read."""
 
 
-def not_to_run(jobs: Sequence[Job], hydra: Sequence[str], study: "Study") -> Mapping[int, str]:
-    """Return the jobs, by position, whose data or LLM labels are not there, and what they lack, for a partial study.
+def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) -> Mapping[int, str]:
+    """Return by position the jobs of a partial study whose data or LLM labels are missing, and what they lack.
 
-    Settings are composed and checked once for every value that is swept; then the material of the first job is read,
-    without a model. Where that is refused, and so is every other job's, the study is.
+    Settings are composed and checked once for every value that is swept. Then the texts and labels of the first job
+    are read, without a model; the study is refused where those of all jobs are missing.
 
     Raises:
-        InputError: settings that a job would refuse, or material that no job has.
+        InputError: settings that a job would refuse, or texts and labels that no job has.
     """
     problems: dict[str, None] = {}
     for job in _one_of_each(jobs):
@@ -270,26 +287,17 @@ def not_to_run(jobs: Sequence[Job], hydra: Sequence[str], study: "Study") -> Map
             problems |= dict.fromkeys(error.problems)
     refuse_if_any(problems)
     if not study.partial:
-        _refuse_where_all_fail(jobs)
+        first = _problem(jobs[0])
+        if first is not None and all(_problem(job) for job in dict.fromkeys(map(_material, jobs))):
+            raise InputError(first)
         return {}
-    lacking: dict[Job, str | None] = {}
-    for job in jobs:
-        lacking.setdefault(_material(job), None)
-    for job in lacking:
-        lacking[job] = _problem(job)
+    lacking = {job: _problem(job) for job in dict.fromkeys(map(_material, jobs))}
     found = {number: lacking[_material(job)] for number, job in enumerate(jobs)}
     return {number: problem for number, problem in found.items() if problem is not None}
 
 
-def _refuse_where_all_fail(jobs: Sequence[Job]) -> None:
-    """Refuse the study when the first job's material is not there, and no other's either."""
-    first = _problem(jobs[0])
-    if first is not None and all(_problem(job) for job in dict.fromkeys(_material(one) for one in jobs)):
-        raise InputError(first)
-
-
-def _problem(job: Job) -> str | None:
-    """Return what is wrong with a job's material, or None."""
+def _problem(job: Overrides) -> str | None:
+    """Return what is wrong with a job's texts and labels, or None."""
     cfg = _composed(job, ())
     try:
         prepared_for(cfg, checked(cfg, multirun=True))
@@ -298,12 +306,12 @@ def _problem(job: Job) -> str | None:
     return None
 
 
-def _material(job: Job) -> Job:
-    """Return the overrides of a job that say which texts and labels it trains on."""
+def _material(job: Overrides) -> Overrides:
+    """Return the overrides of a job that decide which texts and labels it trains on."""
     return tuple(one for one in job if one.lstrip("+").partition("=")[0].partition(".")[0] not in ELSEWHERE)
 
 
-def _one_of_each(jobs: Sequence[Job]) -> Iterator[Job]:
+def _one_of_each(jobs: Sequence[Overrides]) -> Iterator[Overrides]:
     """Yield jobs such that every override occurs."""
     seen: set[tuple[str, str]] = set()
     for job in jobs:
@@ -313,7 +321,7 @@ def _one_of_each(jobs: Sequence[Job]) -> Iterator[Job]:
             yield job
 
 
-def _composed(job: Job, hydra: Sequence[str]) -> DictConfig:
+def _composed(job: Overrides, hydra: Sequence[str]) -> DictConfig:
     """Compose a job's configuration as its process will."""
     cfg = compose("train", overrides=[*hydra, *job], return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)

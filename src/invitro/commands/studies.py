@@ -10,19 +10,19 @@ from invitro.commands.common import REFUSED, first_lines
 from invitro.errors import InputError
 
 if TYPE_CHECKING:
-    from invitro.commands.plans import Request
+    from invitro.commands.plans import SweepRequest
     from invitro.studies import Runs
     from invitro.studies.summary import Summary
 
 INTERRUPTED = 130
 """Exit status when the user stopped a study."""
 
-HELP = """Launch a study's jobs, and end in a report: tables, tests, figures.
+HELP = """Launch a study's jobs and report the results: tables, tests, figures.
 
   python sweep.py study=NAME [anything that train.py understands]
   python sweep.py report_only=true runs=FOLDER [study=NAME]
 
-The same line again goes on where it stopped; more seeds or values add runs.
+The same line again continues where it stopped; more seeds or values add runs.
 
 Studies:
 
@@ -34,7 +34,7 @@ Examples:
   python sweep.py study=applications data=newsemp18 plm=minilm plm.train=head seed=0,1,2
   python sweep.py study=alpha alpha=3.5,4.0,inf hydra/launcher=joblib hydra.launcher.n_jobs=2
 
-Its own settings, besides study.*; all others are those of train.py --help:
+Its own settings, besides study.*; for all others see train.py --help:
 
 {settings}"""
 
@@ -55,7 +55,7 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
     except InputError as error:
         print(f"{error}\nNothing was started.", file=sys.stderr)
         sys.exit(REFUSED)
-    if asked.dry_run:
+    if asked.settings.dry_run:
         _show(asked)
         return
     if asked.study.job == INFERENCE:
@@ -67,7 +67,7 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
     except InputError as error:
         print(problem or error, "There is nothing to report.", sep="\n", file=sys.stderr)
         sys.exit(status or 1)
-    if asked.plan is not None and _tell_of_failures(runs):
+    if asked.plan is not None and _report_failures(runs):
         status = status or 1
     if problem:
         print(problem, file=sys.stderr)
@@ -76,7 +76,7 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
         sys.exit(status)
 
 
-def _estimate(asked: "Request", home: Path) -> None:
+def _estimate(asked: "SweepRequest", home: Path) -> None:
     """Make the estimates and the report of ``study=inference``, and print the report's path."""
     from invitro.commands.inference import infer_command
 
@@ -87,8 +87,8 @@ def _estimate(asked: "Request", home: Path) -> None:
         sys.exit(REFUSED)
 
 
-def launch_jobs(asked: "Request") -> tuple[int, str | None]:
-    """Start what is to be started; return an exit status and what went wrong besides jobs that failed."""
+def launch_jobs(asked: "SweepRequest") -> tuple[int, str | None]:
+    """Launch the plan's jobs; return an exit status and what went wrong apart from jobs that failed."""
     if asked.plan is None:
         return 0, None
     from invitro.files import write_json
@@ -101,21 +101,21 @@ def launch_jobs(asked: "Request") -> tuple[int, str | None]:
     except LostError as error:
         return 1, str(error)
     except KeyboardInterrupt:
-        return INTERRUPTED, "Stopped. The same line goes on from here"
+        return INTERRUPTED, "Stopped. The same line continues from here"
     return 0, None
 
 
-def read_jobs(asked: "Request") -> "Runs":
-    """Read what is on disk, of this launch and of all earlier ones."""
+def read_jobs(asked: "SweepRequest") -> "Runs":
+    """Read the jobs of this launch and of all earlier ones from disk."""
     from invitro.studies import read_runs
 
-    # A study without factors of its own that is only reported: they are found.
+    # Where a study without factors is only reported, the runs say in what they differ.
     factors = asked.study.factors if asked.study.factors or asked.plan is not None else None
     return read_runs(asked.root, factors, asked.study.replicates)
 
 
-def report_jobs(asked: "Request", runs: "Runs") -> "tuple[Path, Summary]":
-    """Make the report; return its path, and what stands in it."""
+def report_jobs(asked: "SweepRequest", runs: "Runs") -> "tuple[Path, Summary]":
+    """Make the report; return its path and the numbers in it."""
     from invitro.studies.dashboard import publish, save_workspace
     from invitro.studies.figures.collection import figures
     from invitro.studies.health.checks import findings
@@ -123,47 +123,46 @@ def report_jobs(asked: "Request", runs: "Runs") -> "tuple[Path, Summary]":
     from invitro.studies.summary import summarise
 
     study = replace(asked.study, factors=runs.factors)
-    summary = summarise(study, runs, resamples=asked.resamples)
+    summary = summarise(study, runs, resamples=asked.settings.resamples)
     found, drawn = findings(study, runs, summary), figures(study, runs, summary)
     report = write_report(study, runs, summary, found, drawn, asked.report)
-    # Whatever W&B does, the report is there.
-    try:
+    try:  # whatever W&B does, the report exists
         publish(study, runs, summary, drawn, report)
-        if asked.dashboard:
+        if asked.settings.dashboard:
             print(f"Workspace: {save_workspace(study, runs, asked.report)}", file=sys.stderr)
     except InputError as error:
         print(error, file=sys.stderr)
     return report, summary
 
 
-def _tell_of_failures(runs: "Runs") -> bool:
-    """Name the jobs that failed or were not run, on stderr; return whether any failed.
+def _report_failures(runs: "Runs") -> bool:
+    """Name the jobs that failed or were skipped on stderr; return whether any failed.
 
-    Jobs that were not run for one reason share a line.
+    Jobs that were skipped for the same reason share a line.
     """
     names = [*runs.factors, *runs.replicates]
     skipped: dict[str, list[dict[str, str]]] = {}
     for _, row in runs.table.iterrows():
         values = {name: str(row[name]) for name in names}
         if row["outcome"] == "failed":
-            told = f"{_told(values)}: {row['error']} ({Path(row['record']) / 'error.txt'})"
-            print(f"failed: {told}", file=sys.stderr)
+            where = Path(row["record"]) / "error.txt"
+            print(f"failed: {_named(values)}: {row['error']} ({where})", file=sys.stderr)
         elif row["outcome"] == "skipped":
             skipped.setdefault(str(row["error"]), []).append(values)
     for reason, jobs in skipped.items():
         differing = {name: ",".join(dict.fromkeys(job[name] for job in jobs)) for name in names}
         several = f"{len(jobs)} jobs: " if len(jobs) > 1 else ""
-        print(f"skipped: {several}{_told(differing)}: {reason}", file=sys.stderr)
+        print(f"skipped: {several}{_named(differing)}: {reason}", file=sys.stderr)
     return bool((runs.table["outcome"] == "failed").any())
 
 
-def _told(values: Mapping[str, str]) -> str:
-    """Write what tells a job from others, or some jobs with equal fate."""
+def _named(values: Mapping[str, str]) -> str:
+    """Name a job, or several, by the values in which jobs differ."""
     return " ".join(f"{name}={value}" for name, value in values.items()) or "the only job"
 
 
-def _show(asked: "Request") -> None:
-    """Print what would be started."""
+def _show(asked: "SweepRequest") -> None:
+    """Print the plan."""
     if asked.plan is None:
         print(f"Nothing would be started; the report of {asked.root} would be made in {asked.report}")
         return
