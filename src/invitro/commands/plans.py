@@ -39,7 +39,7 @@ from invitro.errors import InputError, refuse_if_any
 from invitro.settings import Count
 from invitro.settings import checked as checked_settings
 from invitro.studies import Study
-from invitro.studies.found import is_incidental
+from invitro.studies.jobs import is_incidental
 from invitro.studies.launch import Plan, quoted
 from invitro.training.multirun import STUDY, as_mapping
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from invitro.files import write_json
-from invitro.studies.found import LAUNCH
+from invitro.studies.jobs import LAUNCH
 from invitro.training.multirun import LAUNCHES, Identity, Job, identity, jobs, started, write_hold, write_job
 from invitro.training.record import write_failure
 

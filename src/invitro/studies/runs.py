@@ -17,7 +17,7 @@ from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.stats.bootstrap import Scores, resampled
 from invitro.stats.moments import METRICS
-from invitro.studies.found import GROUPS, Found, commands, find
+from invitro.studies.jobs import NAMED_GROUPS, FoundJob, commands_of, find_jobs
 from invitro.studies.study import Value, canonical
 
 SIZES = ("size", "replaced", "augmented", "without_llm_label", "truncated", "epochs", "seconds")
@@ -27,16 +27,16 @@ FINISHED = ("finished", "finished before")
 
 @dataclass(frozen=True)
 class Runs:
-    """All jobs of a study.
+    """The runs of a study: one row per job, and the files of their records.
 
     Args:
         root: the folder that was read.
         factors: the columns of `table` that make a configuration.
         replicates: the columns whose values repeat a configuration.
-        table: one row a job, in the order in which jobs were first started: the factors (a column of numbers where all
+        table: one row per job, in the order in which jobs first started: the factors (a column of numbers where all
             values are), the replicates, ``record`` (a path), ``outcome`` (`invitro.training.multirun.OUTCOMES`),
             ``error`` (a line, None where there is none), ``shared`` (whether another row has the same record: equal
-            labels, seed and settings were trained once), ``fingerprint``, ``val_pcc`` ... ``test_rmse``,
+            labels, seed and settings are trained once), ``fingerprint``, ``val_pcc`` ... ``test_rmse``,
             ``truth_val_pcc`` ... where the truth is known, and `SIZES`; numbers that a job does not have are NaN.
         commands: the command lines that made the runs.
     """
@@ -53,15 +53,15 @@ class Runs:
 
     def predictions(self, row: int) -> pd.DataFrame:
         """Return ``predictions.csv`` of a row; ids are text."""
-        return self._csv(row, "predictions.csv")
+        return _read_csv(self._record(row) / "predictions.csv").copy()
 
     def labels(self, row: int) -> pd.DataFrame:
         """Return ``labels.csv`` of a row: the training labels."""
-        return self._csv(row, "labels.csv")
+        return _read_csv(self._record(row) / "labels.csv").copy()
 
     def history(self, row: int) -> pd.DataFrame:
-        """Return ``history.csv`` of a row, a line an epoch."""
-        return self._csv(row, "history.csv")
+        """Return ``history.csv`` of a row, one line per epoch."""
+        return _read_csv(self._record(row) / "history.csv").copy()
 
     def config(self, row: int) -> dict[str, Any]:
         """Return the resolved configuration of a row's record."""
@@ -74,13 +74,10 @@ class Runs:
     def _record(self, row: int) -> Path:
         return Path(str(self.table.loc[row, "record"]))
 
-    def _csv(self, row: int, name: str) -> pd.DataFrame:
-        return _read_csv(self._record(row) / name).copy()
-
 
 @lru_cache(maxsize=1024)
 def _read_csv(path: Path) -> pd.DataFrame:
-    """Read a table of a record, which does not change once it is there; only empty cells are missing."""
+    """Read a table of a record, which never changes; only empty cells are missing."""
     ids = {"text_id": str, "group_id": str}
     return pd.DataFrame(pd.read_csv(path, dtype=ids, keep_default_na=False, na_values=[""]))
 
@@ -89,8 +86,8 @@ def read_runs(root: Path, factors: Sequence[str] | None = None, replicates: Sequ
     """Read the jobs below `root`: a study's folder, a multirun's, or any folder with records in it.
 
     Of jobs with equal overrides the latest counts, so that a launch after an interruption, or one with more seeds,
-    continues the table. Where jobs differ in more than `factors` and `replicates` say, the further keys join the
-    factors: runs with different settings never stand for one configuration.
+    continues the table. Where jobs differ in further keys than `factors` and `replicates`, these join the factors: runs
+    with different settings are never one configuration.
 
     Args:
         root: the folder.
@@ -103,36 +100,36 @@ def read_runs(root: Path, factors: Sequence[str] | None = None, replicates: Sequ
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder of runs")
-    found = find(root)
-    if not found:
+    every = find_jobs(root)
+    if not every:
         raise InputError(f"{root}: holds no runs; expected a folder that sweep.py, train.py or train.py -m made")
-    jobs = _latest(found, lambda job: frozenset((key, canonical(value)) for key, value in job.overrides.items()))
+    jobs = _latest(every, lambda job: frozenset((key, canonical(value)) for key, value in job.overrides.items()))
     replicates = tuple(name for name in replicates if any(job.value(name) is not None for job in jobs))
     names = tuple(factors) if factors is not None else _differing(jobs, replicates)
 
-    def place(job: Found) -> tuple[object, ...]:
+    def place(job: FoundJob) -> tuple[Value, ...]:
         return tuple(canonical(job.value(name)) for name in (*names, *replicates))
 
-    # The same run, asked for in other words: a key that is spelled out here and left to its default there.
+    # The same run in other words: one job names a key that the other leaves at its default.
     jobs = _latest(jobs, lambda job: (place(job), job.record.resolve()))
-    doubled = {one for one, count in Counter(map(place, jobs)).items() if count > 1}
-    names += _differing([job for job in jobs if place(job) in doubled], (*names, *replicates))
+    places = Counter(map(place, jobs))
+    names += _differing([job for job in jobs if places[place(job)] > 1], (*names, *replicates))
     jobs = _latest(jobs, place)
-    table = pd.DataFrame([_row(job, (*names, *replicates)) for job in jobs])
-    for name in (*names, *replicates):
-        table[name] = _column([canonical(value) for value in table[name]])
+    table = pd.DataFrame([_row(job) for job in jobs])
+    for position, name in enumerate((*names, *replicates)):
+        table.insert(position, name, _column([canonical(job.value(name)) for job in jobs]))
     table["error"] = pd.Series([job.error for job in jobs], dtype="object")  # None stays None
     finished = table["outcome"].isin(FINISHED)
     table["shared"] = finished & table["record"].where(finished, table.index.astype("str")).duplicated(keep=False)
-    return Runs(root, names, replicates, table, commands(found))
+    return Runs(root, names, replicates, table, commands_of(every))
 
 
-def _latest(found: Sequence[Found], key: Callable[[Found], object]) -> list[Found]:
+def _latest(jobs: Sequence[FoundJob], key: Callable[[FoundJob], object]) -> list[FoundJob]:
     """Return the last of the jobs with equal keys, in the place of the first."""
-    return list({key(job): job for job in found}.values())
+    return list({key(job): job for job in jobs}.values())
 
 
-def _differing(jobs: Sequence[Found], without: Sequence[str]) -> tuple[str, ...]:
+def _differing(jobs: Sequence[FoundJob], without: Sequence[str]) -> tuple[str, ...]:
     """Return the override keys in which jobs differ, but for those named and for a key that repeats another's values.
 
     Of a group such as ``llm`` only the choice is kept where it decides the group's further keys.
@@ -150,21 +147,20 @@ def _differing(jobs: Sequence[Found], without: Sequence[str]) -> tuple[str, ...]
 
 def _depth(key: str) -> tuple[bool, bool]:
     """Order groups before their keys, and these before others."""
-    return "." in key, key.partition(".")[0] not in GROUPS
+    return "." in key, key.partition(".")[0] not in NAMED_GROUPS
 
 
-def _row(job: Found, names: Sequence[str]) -> dict[str, object]:
-    """Return a job's row of the table."""
-    row: dict[str, object] = {name: job.value(name) for name in names}
-    row |= {"record": str(job.record), "outcome": job.outcome, "error": job.error}
+def _row(job: FoundJob) -> dict[str, object]:
+    """Return a job's row of the table, without factors and replicates."""
+    metrics = job.metrics if job.outcome in FINISHED else {}
+    row: dict[str, object] = {"record": str(job.record), "outcome": job.outcome, "error": job.error}
     row["fingerprint"] = job.metrics.get("fingerprint")
-    there = job.outcome in FINISHED
-    for prefix, scores in (("", job.metrics), ("truth_", job.metrics.get("truth"))):
+    for prefix, scores in (("", metrics), ("truth_", metrics.get("truth") or {})):
         for split in SPLITS:
-            values = (scores or {}).get(split) if there else None
+            values = scores.get(split) or {}
             if values or not prefix:
-                row |= {f"{prefix}{split}_{name}": (values or {}).get(name, np.nan) for name in METRICS}
-    train = (job.metrics.get("train") or {}) if there else {}
+                row |= {f"{prefix}{split}_{name}": values.get(name, np.nan) for name in METRICS}
+    train = metrics.get("train") or {}
     return row | {name: train.get(name, np.nan) for name in SIZES}
 
 
@@ -178,12 +174,12 @@ def _column(values: Sequence[Value]) -> "pd.Series":
 
 
 LEAST_COMMON = 0.5
-"""Two jobs are paired by text when they have this share of the smaller one's texts in common, or more."""
+"""Share of the smaller job's texts that two jobs need in common to be paired by text."""
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One split of a study.
+class SplitScores:
+    """The predictions of all runs on one split, measured on all texts and on draws of them.
 
     Args:
         labels: of each text, the scale's units; crowd labels or the truth.
@@ -205,8 +201,8 @@ class Scored:
 
     def has(self, jobs: Iterable[Any]) -> bool:
         """Whether there are any jobs, and predictions of each."""
-        found = [int(job) in self.position for job in jobs]
-        return bool(found) and all(found)
+        known = [int(job) in self.position for job in jobs]
+        return bool(known) and all(known)
 
     def of(self, jobs: Iterable[Any]) -> dict[str, Scores]:
         """Return the scores of these jobs, one configuration's seeds."""
@@ -220,7 +216,7 @@ class Scored:
     def pair(self, a: Iterable[Any], b: Iterable[Any]) -> tuple[dict[str, Scores], dict[str, Scores]] | None:
         """Return the scores of two configurations on the texts that both predicted, seed by seed.
 
-        None where they have too few texts in common: ids and labels then tell of different corpora.
+        None where they have too few texts in common: ids and labels are then those of different corpora.
         """
         a, b = [int(job) for job in a], [int(job) for job in b]
         if not self.has(a) or not self.has(b):
@@ -239,7 +235,7 @@ class Scored:
         return one, other
 
 
-def score(runs: Runs, split: str, resamples: int, seed: int) -> Scored | None:
+def score_split(runs: Runs, split: str, resamples: int, seed: int) -> SplitScores | None:
     """Read and measure a split: ``val`` or ``test`` against crowd labels, ``truth_val`` or ``truth_test``.
 
     Texts are the same where id, author and label are. None where no job has predictions with labels there.
@@ -248,35 +244,31 @@ def score(runs: Runs, split: str, resamples: int, seed: int) -> Scored | None:
     parts: list[pd.DataFrame] = []
     records: dict[str, int] = {}
     position: dict[int, int] = {}
-    for job, row in runs.finished().iterrows():
-        number, record = int(str(job)), str(row["record"])
+    for job, record in runs.finished()["record"].items():
+        number = int(str(job))
         if record not in records:
             table = runs.predictions(number)
             rows = table.loc[table["split"] == name]
             if column not in rows or not rows[column].notna().any():
                 continue
             rows = rows.loc[rows[column].notna()]
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "record": len(records),
-                        "text_id": rows["text_id"].astype("str"),
-                        "author": (rows["group_id"] if "group_id" in rows else rows["text_id"]).astype("str"),
-                        "label": rows[column].astype("float64"),
-                        "prediction": rows["prediction"].astype("float64"),
-                    }
-                )
-            )
+            values = {
+                "record": len(records),
+                "text_id": rows["text_id"].astype("str"),
+                "author": (rows["group_id"] if "group_id" in rows else rows["text_id"]).astype("str"),
+                "label": rows[column].astype("float64"),
+                "prediction": rows["prediction"].astype("float64"),
+            }
+            parts.append(pd.DataFrame(values))
             records[record] = len(records)
         position[number] = records[record]
     if not parts:
         return None
     whole = pd.concat(parts, ignore_index=True)
     texts = whole.groupby(["text_id", "author", "label"], sort=True)
-    number_of = texts.ngroup().to_numpy()
     known = texts.size().index.to_frame(index=False)
     predictions = np.full((len(records), len(known)), np.nan)
-    predictions[whole["record"].to_numpy(), number_of] = whole["prediction"].to_numpy()
+    predictions[whole["record"].to_numpy(), texts.ngroup().to_numpy()] = whole["prediction"].to_numpy()
     labels, authors = known["label"].to_numpy(dtype="float64"), known["author"].to_numpy()
     scores = resampled(labels, predictions, authors, resamples, seed)
-    return Scored(labels, authors, predictions, position, scores, resamples, seed)
+    return SplitScores(labels, authors, predictions, position, scores, resamples, seed)

@@ -15,7 +15,7 @@ from invitro.stats.bootstrap import RESAMPLES, Scores
 from invitro.stats.intervals import interval_of
 from invitro.stats.moments import METRICS
 from invitro.stats.paired import Plateau, best, compared, holm, plateau
-from invitro.studies.runs import FINISHED, Runs, Scored, score
+from invitro.studies.runs import FINISHED, Runs, SplitScores, score_split
 from invitro.studies.study import Study, canonical, matches
 
 RANGES = {"pcc": (-1.0, 1.0), "ccc": (-1.0, 1.0), "rmse": (0.0, float("inf"))}
@@ -153,7 +153,7 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
         seed: of the draws.
     """
     configurations = list(_configurations(runs))
-    scored = {split: found for split in SPLITS if (found := score(runs, split, resamples, seed)) is not None}
+    scored = {split: found for split in SPLITS if (found := score_split(runs, split, resamples, seed)) is not None}
     chosen = _chosen(study, runs, configurations)
     baseline = _baseline(study, runs, configurations)
     differences, unpaired = _differences(study, runs, configurations, scored)
@@ -183,7 +183,7 @@ def _configurations(runs: Runs) -> Iterator[Configuration]:
         yield Configuration(dict(zip(factors, key, strict=True)), rows, by_replicate)
 
 
-def _group(one: Configuration, runs: Runs, scored: Mapping[str, Scored]) -> dict[str, Any]:
+def _group(one: Configuration, runs: Runs, scored: Mapping[str, SplitScores]) -> dict[str, Any]:
     """Return a configuration's row of ``groups``."""
     rows = runs.table.loc[list(one.by_replicate.values())]
     row: dict[str, Any] = dict(one.values)
@@ -253,7 +253,7 @@ def _chosen(study: Study, runs: Runs, configurations: Sequence[Configuration]) -
 
 
 def _differences(
-    study: Study, runs: Runs, configurations: Sequence[Configuration], scored: Mapping[str, Scored]
+    study: Study, runs: Runs, configurations: Sequence[Configuration], scored: Mapping[str, SplitScores]
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the differences from the baseline before correction, and why some configurations have none."""
     wanted = _wanted(study, runs)
@@ -304,7 +304,7 @@ def _corrected(differences: pd.DataFrame, runs: Runs, chosen: Mapping[str, Any] 
 
 
 def _plateaus(
-    study: Study, runs: Runs, configurations: Sequence[Configuration], test: Scored | None
+    study: Study, runs: Runs, configurations: Sequence[Configuration], test: SplitScores | None
 ) -> tuple[Plateau, ...] | None:
     """Test for no further gain from ``study.plateau`` on, for every combination of the other factors."""
     axis = study.axis
