@@ -12,14 +12,14 @@ from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.scales import Item, Scale
 from invitro.stats.powered import CLASSICAL, NAIVE, POWERED, estimates, problem
-from invitro.studies.inference import ALL_CROWD, TRUTH, Inference, Material, drawn, infer, material
+from invitro.studies.inference import ALL_CROWD, TRUTH, Inference, InferenceData, drawn, infer, material
 
 pytestmark = pytest.mark.skipif(problem() is not None, reason="ppi-python is not installed")
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"), Item("tender", "tender")), 1, 7)
 
 
-def simulated(covariate: str = "words", **settings) -> Material:
+def simulated(covariate: str = "words", **settings) -> InferenceData:
     reader = Simulator(split=Undivided(), texts=500, **settings)
     source = LabelSource("simulated", column="llm_label")
     return material(reader, SCALE, source, "scale_aware", DataFolder(), covariate)

@@ -18,7 +18,7 @@ from invitro.training.multirun import STUDY, as_mapping
 
 if TYPE_CHECKING:
     from invitro.commands.plans import SweepRequest
-    from invitro.studies.inference import Inference, Material
+    from invitro.studies.inference import Inference, InferenceData
 
 Job = Sequence[str]
 
@@ -80,7 +80,7 @@ def _checked(cfg: DictConfig) -> "Inference":
     return settings
 
 
-def _inferred(cfg: DictConfig, settings: "Inference") -> "tuple[Material, pd.DataFrame]":
+def _inferred(cfg: DictConfig, settings: "Inference") -> "tuple[InferenceData, pd.DataFrame]":
     """Read a job's material and make its estimates."""
     from invitro.data import DataFolder
     from invitro.studies.inference import infer, material

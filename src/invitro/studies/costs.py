@@ -1,4 +1,4 @@
-"""What each configuration of a study cost, from its runs' records: time, and the LLM's labels, tokens and bill."""
+"""What each configuration of a study costs, from its runs' records: time, and the LLM's labels, tokens and bill."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,18 @@ LLM = ("labels", "prompt_tokens", "completion_tokens", "dollars")
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a configuration cost, on average over its runs; NaN where a run's record does not tell.
+    """What one run of a configuration costs, on average over its runs; NaN where a run's record does not say.
 
-    A run that was trained once and is shared counts with what that training cost. Older records tell the time alone.
+    A shared run counts with the cost of its training. Older records contain the time alone.
 
     Args:
         hours: from start to end of a training.
         processor_hours: of all processor cores together, child processes included.
-        device: what it was trained on, ``cpu`` or a GPU's name, the most frequent first; None where no record tells.
-        labels: texts whose LLM label training used, or looked at to decide.
+        device: what it was trained on, ``cpu`` or a GPU's name, the most frequent first; None where no record says.
+        labels: texts whose LLM label training used, or compared with the crowd label.
         prompt_tokens: that the LLM read for these labels.
-        completion_tokens: that it wrote.
-        dollars: what its provider billed for them, in US dollars.
+        completion_tokens: that it generated.
+        dollars: what its provider charged, in US dollars.
     """
 
     hours: float

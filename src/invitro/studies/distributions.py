@@ -1,4 +1,4 @@
-"""Do corrected labels look like validation's? Distances between distributions of labels, and histograms of them."""
+"""Whether corrected labels look like validation's: distances between distributions of labels, and histograms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +22,8 @@ class Distance:
     Args:
         wasserstein: W1, the area between the distribution functions: how far, on average, a label would have to move;
             in scale points, 0 for equal distributions.
-        ks: Kolmogorov's and Smirnov's D, the largest gap between the distribution functions, in [0, 1].
-        p: of `ks`, two-sided, were both samples drawn alike. With thousands of texts p is small for gaps that do not
-            matter, so D stands first.
+        ks: Kolmogorov and Smirnov's D, the largest gap between the distribution functions, in [0, 1].
+        p: of `ks`, two-sided. With thousands of texts p is small for gaps that do not matter.
     """
 
     wasserstein: float
@@ -44,12 +43,12 @@ def distance(labels: npt.ArrayLike, reference: npt.ArrayLike) -> Distance:
 
 
 def before(labels: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Return the crowd labels among the training texts of a ``labels.csv``: what there was before correction."""
+    """Return the crowd labels of the training texts in a ``labels.csv``: the labels before correction."""
     return labels["crowd_label"].dropna().to_numpy(dtype="float64")
 
 
 def after(labels: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Return the labels that were trained on: after correction and augmentation."""
+    """Return the training labels: those after correction and augmentation."""
     return labels["label"].dropna().to_numpy(dtype="float64")
 
 
@@ -67,7 +66,8 @@ def labels_of(predictions: pd.DataFrame, split: str) -> npt.NDArray[np.float64]:
 
 
 def alignment(runs: "Runs", summary: "Summary", split: str = "val") -> pd.DataFrame:
-    """Return the distances of training labels from those of `split`, see `labels_of`, one row a configuration.
+    """Return the distances of training labels from those of `split`, see `labels_of`, one row per
+    configuration.
 
     Columns: the factors, and for ``before`` and ``after`` correction ``_wasserstein`` (scale points), ``_ks`` and
     ``_p``: means over runs (the median for p). Labels seldom differ between seeds, but do between folds.
@@ -105,7 +105,7 @@ def _means(found: Mapping[str, list[Distance]]) -> dict[str, float]:
 def histogram(labels: npt.ArrayLike, low: float, high: float, bins: int = 12) -> npt.NDArray[np.float64]:
     """Return the share of `labels`, shape (n,), in each of `bins` equal bins from `low` to `high`, the last closed.
 
-    Shares are of all labels: they add up to 1 where none lies outside.
+    Shares are of all labels; they add up to 1 where none lies outside.
     """
     values = np.asarray(labels, dtype="float64")
     counts, _ = np.histogram(values, bins=bins, range=(low, high))

@@ -1,19 +1,19 @@
 """How well scores measure groups of people: PCC, CCC, RMSE and bias by group, and whether a group differs.
 
-Every group is measured on its own texts and, as is everybody else whose group is known, on the same bootstrap draws of
-whole authors. With several seeds a measure is its mean over them. Intervals are those of `invitro.stats.paired`
-over texts alone, with the group's authors as their number: people are drawn anew and not models, so that what is found
-holds for the models at hand.
+A group and its rest (all other texts whose group is known) are measured on their own texts, on the same bootstrap draws
+of whole authors. With several seeds a measure is its mean over them. Intervals (`invitro.stats.intervals`) are over
+texts alone, with the number of the group's authors: they draw new people and not new models, so that findings hold for
+the models at hand.
 
 A group is compared with the rest by its bias and its CCC, the latter on Fisher's scale z = artanh(CCC). The difference
-of both sides is taken draw by draw, its error is the spread over draws, and p follows from Student's t with one degree
-of freedom less than the smaller side has authors (`invitro.stats.intervals`).
-The bootstrap and not a permutation of the group over authors: a permutation tests whether both sides are alike in
-everything, so that it would also reject where a group has as good a CCC but a wider range of labels. A draw of authors
-asks only that authors are independent of each other, and lets both sides scatter as they do.
+is taken draw by draw, its error is the standard deviation over draws, and p follows from Student's t with one degree of
+freedom less than the smaller side has authors.
+A permutation of the group over authors would test whether both sides are alike in everything, and so also reject where
+a group has as good a CCC but a wider range of labels. The bootstrap assumes only that authors are independent, and lets
+each side vary in its own way.
 
-All comparisons of one table are one family for Holm's correction: every attribute, group and measure, and every series.
-Where an attribute has two groups, either one is the other's rest; their common test counts once.
+All comparisons in a table are one family for Holm's correction: every attribute, group, measure and series. Where an
+attribute has two groups, each is the other's rest, and their common test counts once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from invitro.studies.summary import Summary
 
 
-LEAST = 30
-"""Groups with fewer texts are not shown: their numbers say little, and might tell of a person."""
+LEAST_TEXTS = 30
+"""Groups with fewer texts are not shown: their numbers are uncertain and might reveal a person."""
 AGES = (0, 30, 40, 50, 60, 200)
 
 
 def known_attributes(table: pd.DataFrame) -> list[str]:
-    """Return the demographics that a table has any value of."""
+    """Return the demographics for which a table has any value."""
     return [name for name in DEMOGRAPHICS if name in table and table[name].notna().any()]
 
 
@@ -74,14 +74,14 @@ COMPARED = ("bias", "ccc")
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured, against what, of whose texts.
+    """Scores, what they are measured against, and who wrote the texts.
 
     Args:
-        series: its name, such as a configuration's.
-        scores: shape (seeds, texts), NaN where a run did not score a text; the scale's units, as the next.
-        reference: what they are compared with, shape (texts,).
-        people: one row a text, with any of `invitro.data.DEMOGRAPHICS`.
-        authors: of each text, shape (texts,); None where every text is its own.
+        series: a name, such as a configuration's.
+        scores: shape (seeds, texts), NaN where a run did not score a text; in the scale's units.
+        reference: what they are measured against, shape (texts,), in the scale's units.
+        people: one row per text, with any of `invitro.data.DEMOGRAPHICS`.
+        authors: of each text, shape (texts,); None where every text has its own.
     """
 
     series: str
@@ -93,7 +93,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Apart:
-    """How far a group lies from the rest.
+    """How far a group differs from the rest.
 
     Args:
         difference: the group's measure less the rest's, in the measure's own units.
@@ -110,7 +110,7 @@ class Apart:
 class GroupRow:
     """One group of one series: its size, `MEASURES` with their 95 % intervals, and `COMPARED` against the rest.
 
-    `apart` is empty where the rest is too small to be shown, or there is none.
+    `apart` is empty where there is no rest, or it is too small to be shown.
     """
 
     series: str
@@ -121,7 +121,7 @@ class GroupRow:
     measures: dict[str, Interval]
     apart: dict[str, Apart]
     mirrored: bool = False
-    """Whether the rest is the group of the row before, so that both have one test."""
+    """Whether the rest is the group in the row before, so that both have one test."""
 
 
 @dataclass(frozen=True)
@@ -136,19 +136,21 @@ class Suppressed:
 
 @dataclass(frozen=True)
 class Fairness:
-    """What was measured by group."""
+    """Measures by group."""
 
     rows: tuple[GroupRow, ...]
     suppressed: tuple[Suppressed, ...]
 
 
-def fairness(measured: Sequence[Measured], least: int = LEAST, resamples: int = RESAMPLES, seed: int = 0) -> Fairness:
+def fairness(
+    measured: Sequence[Measured], least: int = LEAST_TEXTS, resamples: int = RESAMPLES, seed: int = 0
+) -> Fairness:
     """Measure every series by every group of people, and test all groups against their rest as one family.
 
     Args:
         measured: the series; those without demographics have no rows.
-        least: texts that a group needs to be shown, and the rest to be compared with; both need `LEAST_AUTHORS`
-            authors too.
+        least: texts that a group needs to be shown, and the rest for a comparison; both also need `LEAST_AUTHORS`
+            authors.
         resamples: draws of authors.
         seed: of the draws.
 
@@ -167,7 +169,7 @@ def fairness(measured: Sequence[Measured], least: int = LEAST, resamples: int = 
 
 @dataclass(frozen=True)
 class _Side:
-    """A group and its rest, as rows of texts; `rest` is None where there is nothing to compare with."""
+    """Which texts are a group's and which the rest's; `rest` is None where there is no comparison."""
 
     attribute: str
     group: str
@@ -210,7 +212,7 @@ def _authors(one: Measured) -> npt.NDArray[Any]:
 
 
 def _rows(one: Measured, sides: Sequence[_Side], resamples: int, seed: int) -> Iterator[GroupRow]:
-    """Measure all groups and rests of a series on the same draws: each is the scores with the other texts left out."""
+    """Measure all groups and rests of a series on the same draws, each as scores with the other texts left out."""
     authors, seeds = _authors(one), len(one.scores)
     masks = [mask for side in sides for mask in (side.own, side.own if side.rest is None else side.rest)]
     arms = np.concatenate([np.where(mask, one.scores, np.nan) for mask in masks])
@@ -239,7 +241,7 @@ def _mean(scores: Scores) -> Scores:
 
 
 def _apart(own: Scores, rest: Scores, measure: str) -> Apart:
-    """Compare a group with the rest; the smaller side says how many authors there are."""
+    """Compare a group with the rest; the smaller side decides the number of authors."""
     authors = min(own.authors, rest.authors)
     difference = float((own - rest).values.mean())
     if measure == "ccc":
@@ -260,7 +262,7 @@ def _on_fishers_scale(scores: Scores) -> Scores:
 
 
 def _corrected(rows: Sequence[GroupRow]) -> Iterator[GroupRow]:
-    """Correct all tests as one family; of two that are one, only the first is in it."""
+    """Correct all tests as one family; a test that two rows share counts once."""
     family = [(place, name) for place, row in enumerate(rows) for name in row.apart if not row.mirrored]
     corrected = dict(zip(family, holm([rows[place].apart[name].p for place, name in family]), strict=True))
     for place, row in enumerate(rows):
@@ -270,23 +272,22 @@ def _corrected(rows: Sequence[GroupRow]) -> Iterator[GroupRow]:
         )  # fmt: skip
 
 
-MOST = 4
-"""Configurations, or sets of LLM labels, that are shown where there are no more; of more configurations `LEADING`."""
-LEADING = 2
+MOST, LEADING = 4, 2
+"""Up to `MOST` configurations or label sets are shown; of more configurations only the first `LEADING`."""
 
 Kind = Literal["labels", "test", "truth_test"]
 
 
 @dataclass(frozen=True)
 class GroupTable:
-    """One kind of comparison.
+    """Measures by group of one kind of scores.
 
     Args:
         kind: ``labels`` (crowd against LLM labels), or ``test`` and ``truth_test`` (predictions on test, against crowd
             labels and against the simulator's truth).
-        found: what was measured, tested as one family.
-        series: how many configurations or sets of LLM labels are shown.
-        of: how many there are.
+        found: the measures, tested as one family.
+        series: number of configurations or label sets that are shown.
+        of: number of all.
         pooled: whether some configuration's runs predicted different texts, as with folds, so that each text's
             prediction is the mean over the runs that have one.
     """
@@ -301,8 +302,7 @@ class GroupTable:
 def group_tables(study: "Study", runs: "Runs", summary: "Summary", resamples: int = RESAMPLES) -> list[GroupTable]:
     """Measure by group whatever the records allow; nothing for a corpus without demographics.
 
-    Of more than `MOST` configurations the baseline and the chosen one are measured (or what `wording.leading` puts in
-    their place).
+    Of more than `MOST` configurations the first two are measured, see `wording.leading`.
     """
     made = []
     labels = label_pairs(runs)
@@ -325,10 +325,10 @@ def group_tables(study: "Study", runs: "Runs", summary: "Summary", resamples: in
 
 
 def label_pairs(runs: "Runs") -> list[Measured]:
-    """Return crowd labels as scores and LLM labels as reference, for every set of LLM labels among the runs.
+    """Return crowd labels as scores and LLM labels as reference, for every label set that the runs used.
 
-    The pairs are those of ``labels.csv``, each text once, from all runs that used the set. Runs that left texts out for
-    their labels' sake (policy ``drop``, ``fit.clean``) are not read: crowd and LLM agree in what they kept.
+    The pairs are those of ``labels.csv``, each text once, from all runs that used the set. Runs that left texts out
+    because of their labels (policy ``drop``, ``fit.clean``) are skipped: crowd and LLM agree on the texts they kept.
     """
     tables: dict[tuple[str, ...], list[pd.DataFrame]] = {}
     for job, row in runs.finished().drop_duplicates("record").iterrows():
@@ -353,14 +353,14 @@ def label_pairs(runs: "Runs") -> list[Measured]:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A configuration's predictions on test, and whether those of its runs were joined to one a text."""
+    """A configuration's predictions on test, and whether those of its runs were averaged per text."""
 
     measured: Measured
     pooled: bool
 
 
 def prediction_pairs(runs: "Runs", jobs: Sequence[int], column: str, name: str) -> Predicted | None:
-    """Return a configuration's predictions on test, one row a run, against `column` (``crowd_label`` or ``truth``).
+    """Return a configuration's predictions on test, one row per run, against `column` (``crowd_label`` or ``truth``).
 
     None where there is no such column, no value in it, or no demographics.
     """

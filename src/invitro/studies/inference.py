@@ -44,17 +44,17 @@ class Inference:
 
 
 @dataclass(frozen=True)
-class Material:
-    """What estimates are made from.
+class InferenceData:
+    """The labels that estimates are made from.
 
     Args:
         corpus: the texts.
         labels: the LLM's label set.
         scale: of all labels.
-        table: one row a text with an LLM label: ``text_id``, ``group_id``, ``crowd_label`` (NaN where there is none),
+        table: one row per text with an LLM label: ``text_id``, ``group_id``, ``crowd_label`` (NaN where there is none),
             ``llm_label``, ``covariate`` (NaN where it is unknown) and, where it is known, ``truth``.
         covariate: its name.
-        without_llm: texts that were left out for want of an LLM label.
+        without_llm: texts that were left out because they have no LLM label.
     """
 
     corpus: Corpus
@@ -67,7 +67,7 @@ class Material:
 
 def material(
     reader: Reader, scale: Scale, source: LabelSource, prompt: str, folder: DataFolder, covariate: str
-) -> Material:
+) -> InferenceData:
     """Read a corpus and its LLM labels, as a training does; splits do not matter.
 
     Raises:
@@ -80,7 +80,7 @@ def material(
         llm_label=labels.of(corpus.table["text_id"]), covariate=_covariate(corpus, covariate)
     )
     known = table["llm_label"].notna()
-    return Material(corpus, labels, scale, table.loc[known].reset_index(drop=True), covariate, int((~known).sum()))
+    return InferenceData(corpus, labels, scale, table.loc[known].reset_index(drop=True), covariate, int((~known).sum()))
 
 
 def _covariate(corpus: Corpus, name: str) -> "pd.Series[float]":
@@ -101,10 +101,10 @@ def _covariate(corpus: Corpus, name: str) -> "pd.Series[float]":
 
 
 def drawn(table: pd.DataFrame, gold: int | None, seed: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-    """Return which texts' crowd labels are used: `gold` of those that have one, all equally likely.
+    """Draw the texts whose crowd labels are used: `gold` of those that have one, all equally likely.
 
     Raises:
-        InputError: there are not so many.
+        InputError: fewer texts have both labels.
     """
     rated = np.flatnonzero(table["crowd_label"].notna())
     if gold is not None and gold > len(rated):
@@ -115,29 +115,29 @@ def drawn(table: pd.DataFrame, gold: int | None, seed: int) -> "np.ndarray[Any, 
     return used
 
 
-def infer(found: Material, settings: Inference, seed: int) -> pd.DataFrame:
-    """Return the estimates, a row each, with the columns of `powered.Coefficient`, ``estimand`` and ``authors``.
+def infer(data: InferenceData, settings: Inference, seed: int) -> pd.DataFrame:
+    """Return one estimate per row, with the columns of `powered.Coefficient`, ``estimand`` and ``authors``.
 
-    Beside the three estimates stand, as a check, that from the crowd labels of all texts where more have one than were
-    drawn, and the truth where it is known. What is estimated is what the crowd would say on average, in the population
-    that the corpus is a sample of: where the crowd is biased, that is not the truth.
+    Two checks are added to the three estimates: the estimate from all crowd labels, where there are more than were
+    drawn, and the truth, where it is known. The estimand is what the crowd would say on average in the population from
+    which the corpus is a sample; where the crowd is biased, that is not the truth.
 
     Raises:
         InputError: too few labels, or labels or a covariate that do not vary.
     """
-    gold = drawn(found.table, settings.gold, seed)
-    known = found.table["covariate"].notna().to_numpy()
-    ones = np.ones(len(found.table))
+    gold = drawn(data.table, settings.gold, seed)
+    known = data.table["covariate"].notna().to_numpy()
+    ones = np.ones(len(data.table))
     parts = {
-        "mean": (np.ones(len(found.table), dtype=bool), ones[:, None]),
-        f"coefficient of {found.covariate}": (
+        "mean": (np.ones(len(data.table), dtype=bool), ones[:, None]),
+        f"coefficient of {data.covariate}": (
             known,
-            np.column_stack([ones, _standardised(found.table["covariate"].to_numpy(dtype="float64"))]),
+            np.column_stack([ones, _standardised(data.table["covariate"].to_numpy(dtype="float64"))]),
         ),
     }
     rows: list[Mapping[str, Any]] = []
     for name, (used, design) in parts.items():
-        table, x = found.table.loc[used], design[used]
+        table, x = data.table.loc[used], design[used]
         crowd, llm = (table[column].to_numpy(dtype="float64") for column in ("crowd_label", "llm_label"))
         authors = table["group_id"].to_numpy()
         every = list(estimates(x, crowd, llm, gold[used], authors))

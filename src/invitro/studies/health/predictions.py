@@ -11,7 +11,7 @@ from invitro.stats.bootstrap import resampled
 from invitro.stats.intervals import interval_of
 from invitro.stats.moments import measured
 from invitro.studies.distributions import Distance, after, distance
-from invitro.studies.groups import LEAST, banded, known_attributes
+from invitro.studies.groups import LEAST_TEXTS, banded, known_attributes
 from invitro.studies.health.finding import Finding, few, named_rows
 from invitro.studies.wording import count, number
 
@@ -132,8 +132,8 @@ def negative_in_groups(found: Sequence[GroupScore]) -> Finding | None:
     if not negative:
         least = min(found, key=lambda one: one.ccc)
         what = (
-            f"CCC is positive in every group of {LEAST} texts or more; lowest {number(least.ccc)} for {least.group} "
-            f"({count(least.texts, 'text')}; {least.name})."
+            f"CCC is positive in every group of {LEAST_TEXTS} texts or more; lowest {number(least.ccc)} for "
+            f"{least.group} ({count(least.texts, 'text')}; {least.name})."
         )
         return Finding("groups", "good", what)
     told = few(f"{one.group} {number(one.ccc)} ({count(one.texts, 'text')}; {one.name})" for one in negative)
@@ -221,7 +221,7 @@ def _by_group(pooled: dict[str, list[pd.DataFrame]]) -> list[GroupScore]:
         authors = first["group_id"] if "group_id" in first else first["text_id"]
         for attribute in known_attributes(first):
             for value, rows in first.groupby(banded(first[attribute], attribute), observed=True).groups.items():
-                if len(rows) >= LEAST:
+                if len(rows) >= LEAST_TEXTS:
                     found.append(_group_score(name, f"{attribute} {value}", first, predictions, authors, rows))
     return found
 

@@ -13,7 +13,7 @@ from invitro import __version__, charts
 from invitro.errors import InputError
 from invitro.files import whole_or_absent, write_text
 from invitro.stats.powered import CLASSICAL, NAIVE, POWERED
-from invitro.studies.inference import ALL_CROWD, TRUTH, Material
+from invitro.studies.inference import ALL_CROWD, TRUTH, InferenceData
 from invitro.studies.report.facts import Fact
 from invitro.studies.report.files import latex, markdown
 from invitro.studies.report.page import FIGURES, PAGE, rendered
@@ -54,7 +54,7 @@ class Estimated:
 
     rows: pd.DataFrame
     factors: tuple[str, ...]
-    found: Sequence[Material]
+    found: Sequence[InferenceData]
     command: str
 
 
@@ -160,7 +160,7 @@ def _with_interval(row: Mapping[str, Any]) -> str:
     return f"{number(row['value'])} {interval(row['low'], row['high'])}"
 
 
-def _data(found: Sequence[Material]) -> list[Fact]:
+def _data(found: Sequence[InferenceData]) -> list[Fact]:
     """Return corpora and label sets with their terms, whom to cite, and what was left out."""
     facts: dict[str, str] = {}
     for one in found:
