@@ -120,7 +120,7 @@ def test_intervals_for_independent_texts_do_not_hold_where_authors_wrote_several
     ("change", "says"),
     [
         ({"gold": 20}, "at least 30 texts"),
-        ({"gold": 600}, "takes all texts"),
+        ({"gold": 600}, "uses all texts"),
         ({"llm": 3.0}, "LLM labels of the 150 drawn texts are all 3"),
         ({"crowd": 2.5}, "crowd labels of the 150 drawn texts are all 2.5"),
         ({"x": 1.0}, "inference.covariate: is the same for all texts"),

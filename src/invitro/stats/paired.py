@@ -51,12 +51,12 @@ class Difference:
 
 def compared(a: Scores, b: Scores, metric: str) -> Difference:
     """Return a - b from scores of the same seeds, texts and draws."""
-    found = contrast(a - b)
-    there = found.interval()
+    of = contrast(a - b)
+    there = of.interval()
     means = float(a.values.mean()), float(b.values.mean())
     return Difference(
-        metric, *means, found.value, there.low, there.high, found.p, effect_size(*means, metric), a.seeds, a.texts
-    )  # fmt: skip
+        metric, *means, of.value, there.low, there.high, of.p, effect_size(*means, metric), a.seeds, a.texts
+    )
 
 
 def effect_size(a: float, b: float, metric: str) -> float:

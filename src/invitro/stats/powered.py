@@ -1,4 +1,4 @@
-"""Means and regression coefficients of a construct from few crowd labels and an LLM's labels for all texts.
+"""Means and regression coefficients of a construct, from a few crowd labels and an LLM's labels for all texts.
 
 n texts have a crowd label y (drawn at random), N further texts have none, and all have an LLM label f. With x a text's
 covariates (1 alone for a mean), three estimates of the coefficients theta of y on x::
@@ -12,17 +12,17 @@ on the n texts correct it on the N. lambda is tuned for the smallest variance an
 used (Angelopoulos, Duchi, Zrnic 2023, "PPI++: Efficient Prediction-Powered Inference", arXiv 2311.01453). Estimates,
 lambda and intervals for independent texts are those of the authors' library, ppi-python.
 
-Independent they rarely are: one author wrote several, which say less together than as many by others. Intervals that
-take texts for independent are then too narrow, those of the LLM's part most, since it has all texts of an author. To
-keep one text an author would be valid and would throw most LLM labels away. So the error here adds up what an author's
-texts contribute before it is squared, labelled and unlabelled ones alike (Liang, Zeger 1986, "Longitudinal Data
+Texts are rarely independent: several by one author say less than as many by different authors. Intervals that take
+them for independent are too narrow, most of all the LLM's part, which has all texts of an author. Keeping one text per
+author would be valid, but would throw away most LLM labels. So the error here adds up what an author's texts contribute
+before it is squared, labelled and unlabelled texts alike (Liang, Zeger 1986, "Longitudinal Data
 Analysis Using Generalized Linear Models", Biometrika 73)::
 
     error^2 = [ H^-1 (G / (G - 1)  sum_a s_a s_a') H^-1 ],   s_a = sum of author a's scores,   H = mean of x x'
 
 over G authors, with scores u / n of the labelled and v / N of the unlabelled texts, each centred over its own texts:
 u = x (x'theta - y) - lambda x (x'theta - f), v = lambda x (x'theta - f). Where every author wrote one text this is the
-library's own error but for G / (G - 1), and the library's interval is taken.
+library's own error times G / (G - 1), and the library's interval is used.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class Coefficient:
 
     Args:
         method: `CLASSICAL`, `NAIVE` or `POWERED`.
-        value: in the labels' units; for a coefficient a unit of the covariate.
+        value: in the labels' units; a coefficient is per unit of the covariate.
         error: standard error over authors.
         low: end of the interval, as `high`.
         high: likewise.
@@ -57,7 +57,7 @@ class Coefficient:
         crowd: texts whose crowd label was used.
         llm: texts whose LLM label was used.
         power: lambda, the weight of the LLM's labels; NaN but for `POWERED`.
-        effective: how many crowd labels alone would have been as exact: crowd * (classical error / error)^2; NaN for
+        effective: how many crowd labels alone would be as exact: crowd * (classical error / error)^2; NaN for
             `NAIVE`, whose error leaves its bias out.
     """
 
@@ -75,7 +75,7 @@ class Coefficient:
 
 
 def problem() -> str | None:
-    """Return what keeps prediction-powered intervals from being computed here, with the mend, or None."""
+    """Return why prediction-powered intervals cannot be computed here, with the remedy, or None."""
     from importlib.util import find_spec
 
     if all(find_spec(name) for name in ("ppi_py", "numba", "statsmodels")):
@@ -128,9 +128,7 @@ def _check(y: Floats, f: Floats, x: Floats, rest: Floats, codes: Ints) -> None:
             f"found {len(y)} by {len(np.unique(codes))}; intervals from fewer would not hold"
         )
     if not len(rest):
-        raise InputError(
-            f"inference.gold={len(y)}: takes all texts, so that the LLM adds nothing; choose fewer than there are"
-        )
+        raise InputError(f"inference.gold={len(y)}: uses all texts, so that the LLM adds nothing; choose fewer")
     for name, values in {"crowd labels": y, "LLM labels": f}.items():
         if np.ptp(values) == 0:
             raise InputError(f"inference: the {name} of the {len(y)} drawn texts are all {values[0]:g}; nothing varies")

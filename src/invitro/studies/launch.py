@@ -1,4 +1,4 @@
-"""Start a study's jobs, and start them again when a launcher was lost on the way."""
+"""Launch a study's jobs, and launch them again when a launcher was lost."""
 
 import contextlib
 import re
@@ -16,12 +16,12 @@ from invitro.training.multirun import LAUNCHES, Identity, Job, identity, jobs, s
 from invitro.training.record import write_failure
 
 GRACE = 30.0
-"""Seconds that a launcher has to end after it was asked to."""
+"""Seconds that a launcher has to stop when asked to."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be launched, and where.
+    """Which jobs to launch, and where.
 
     Args:
         directory: the study's; every launch has a folder of its own in ``jobs/``.
@@ -33,9 +33,9 @@ class Plan:
         jobs: each job's overrides; None where a sweeper makes them up.
         not_run: jobs that are left out, by their position in `jobs`, and why.
         trials: how many jobs a sweeper makes up, over all launches together.
-        sampler_seed: that sweeper's seed; the jobs that it has made already are added, so that it goes on otherwise.
+        sampler_seed: that sweeper's seed; the number of jobs that it has made is added, so that it draws new ones.
         fail_fast: whether to stop after a failure.
-        repeat: whether jobs leave ``job.json`` and heed ``hold.json``, so that a lost launch can be started again.
+        repeat: whether jobs write ``job.json`` and obey ``hold.json``, so that a lost launch can be started again.
     """
 
     directory: Path
@@ -57,23 +57,23 @@ class Plan:
 
 
 class LostError(Exception):
-    """A launch came to an end before its jobs did, and to start it again would not help."""
+    """A launch ended before its jobs did, and starting it again would not help."""
 
 
 def launch(plan: Plan) -> None:
-    """Start the jobs of `plan` and return when each has an outcome; outcomes and records are on disk.
+    """Launch the jobs of `plan` and return when each has an outcome; outcomes and records are on disk.
 
-    Where the launcher is lost (a SIGKILL of one joblib worker ends all of them), what has no outcome yet is started
-    again, as long as that brings outcomes. A job that was under way when its launcher was lost is put last and started
-    by itself; when it is lost again, that is recorded as its failure.
+    Where the launcher is lost (a SIGKILL of one joblib worker ends all of them), jobs without an outcome are launched
+    again, as long as that yields outcomes. A job that was running when its launcher was lost comes last and by itself;
+    if it is lost again, it is recorded as failed.
 
     Raises:
-        LostError: jobs have no outcome, and starting them again came to nothing.
-        KeyboardInterrupt: the user stopped it; the launcher has ended.
+        LostError: jobs have no outcome, and launching them again yields none.
+        KeyboardInterrupt: the user stopped the launch; the launcher has ended.
     """
     if not plan.repeat:
         if _start(plan, plan.folder(1), plan.overrides):
-            raise LostError("the launch failed; its own messages say why")
+            raise LostError("the launch failed; see its messages")
     elif plan.jobs is None:
         _search(plan)
     else:
@@ -81,7 +81,7 @@ def launch(plan: Plan) -> None:
 
 
 def _grid(plan: Plan, every: Sequence[tuple[str, ...]]) -> None:
-    """Launch jobs that are known beforehand."""
+    """Launch jobs that are known in advance."""
     for number, reason in plan.not_run.items():
         directory = plan.folder(1) / str(number)
         write_job(directory, directory, "skipped", every[number], plan.stamp, reason)
@@ -102,7 +102,9 @@ def _grid(plan: Plan, every: Sequence[tuple[str, ...]]) -> None:
         if open_ and not (done or under_way):
             raise LostError(_names(plan, [*open_.values(), *suspects.values()]))
         if open_ or under_way:
-            print(f"The launch ended with {len(open_) + len(suspects)} jobs to go; starting these again.", flush=True)
+            print(
+                f"The launch ended with {len(open_) + len(suspects)} jobs unfinished; starting these again.", flush=True
+            )
     for one, job in suspects.items():
         launched += 1
         folder = plan.folder(launched)
@@ -112,7 +114,7 @@ def _grid(plan: Plan, every: Sequence[tuple[str, ...]]) -> None:
 
 
 def _search(plan: Plan) -> None:
-    """Launch jobs that a sweeper makes up, until there are as many as were asked for."""
+    """Launch jobs that a sweeper makes up, until there are `Plan.trials`."""
     launched = 0
     while (left := plan.trials - (done := _count(plan))) > 0:
         launched += 1
@@ -124,7 +126,7 @@ def _search(plan: Plan) -> None:
         if plan.fail_fast and failed:
             return
         if _count(plan) == done:
-            raise LostError(f"{left} of {plan.trials} trials have not been made")
+            raise LostError(f"{left} of {plan.trials} trials were not made")
 
 
 def _count(plan: Plan) -> int:
@@ -141,7 +143,7 @@ def _take_done(open_: dict[Identity, tuple[str, ...]], folder: Path) -> list[Job
 
 
 def _record_lost(plan: Plan, folder: Path, job: Sequence[str]) -> None:
-    """Record that a job was killed twice, the second time by itself."""
+    """Record that a job was killed twice, the second time when it ran alone."""
     directory = folder / "0"
     error = RuntimeError(
         "the job's process was killed, twice, the second time with no other job beside it; is there too little memory?"
@@ -151,7 +153,7 @@ def _record_lost(plan: Plan, folder: Path, job: Sequence[str]) -> None:
 
 
 def _names(plan: Plan, open_: Sequence[tuple[str, ...]]) -> str:
-    """Return what tells the jobs without an outcome from others."""
+    """Name the jobs without an outcome by the overrides in which jobs differ."""
     common = frozenset[str].intersection(*map(frozenset, plan.jobs or [()]))
     lines = [" ".join(one for one in job if one not in common) or "the only job" for job in open_]
     more = f"\n  and {len(lines) - 10} more" if len(lines) > 10 else ""
@@ -159,14 +161,14 @@ def _names(plan: Plan, open_: Sequence[tuple[str, ...]]) -> str:
 
 
 def _start(plan: Plan, folder: Path, overrides: Sequence[str]) -> int:
-    """Run one multirun to its end, whatever that is, with its output on ours; return its exit status."""
+    """Run one multirun to its end, with its output on ours; return its exit status."""
     command = _note(plan, folder, overrides)
     print(f"{shlex.join(command)}\n", flush=True)
     with _terminable(), subprocess.Popen(command) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            # A terminal has told the launcher too; joblib ends its workers when it is told, not when it is killed.
+            # A terminal interrupts the launcher too; joblib ends its workers on an interrupt, not when it is killed.
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(GRACE)
@@ -184,7 +186,7 @@ def _note(plan: Plan, folder: Path, overrides: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Treat SIGTERM, a cluster's way to end us, as the user's Ctrl-C."""
+    """Treat SIGTERM, by which a cluster ends processes, as the user's Ctrl-C."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

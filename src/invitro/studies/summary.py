@@ -3,7 +3,6 @@
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,17 @@ import yaml
 
 from invitro.errors import InputError, refuse_if_any
 from invitro.stats.bootstrap import RESAMPLES, Scores
-from invitro.stats.intervals import interval_of
+from invitro.stats.intervals import Interval, interval_of
 from invitro.stats.moments import METRICS
 from invitro.stats.paired import Plateau, best, compared, holm, plateau
 from invitro.studies.runs import FINISHED, Runs, SplitScores, score_split
 from invitro.studies.study import Study, canonical, matches
 
-RANGES = {"pcc": (-1.0, 1.0), "ccc": (-1.0, 1.0), "rmse": (0.0, float("inf"))}
 ROW = ("label", "experiment", "factors", *METRICS)
 
 
 def published_numbers(table: str) -> pd.DataFrame:
-    """Return one table of `paper.yaml`: one row a published row and metric.
+    """Return one table of `paper.yaml`: one row per published row and metric.
 
     Columns: ``label``; ``experiment`` and the other factors that rows name (missing where a row names none);
     ``metric``; ``median`` and ``peak`` over the authors' seeds. ``attrs`` has ``source``, ``test_set`` and ``seeds``.
@@ -45,41 +43,37 @@ def read_published(name: str, table: Mapping[str, Any]) -> pd.DataFrame:
             is worse than the median.
     """
     missing = [key for key in ("source", "test_set", "seeds", "rows") if not table.get(key)]
-    refuse_if_any([f"paper.yaml: {name}: expected {key}, found none" for key in missing])
-    refuse_if_any(chain.from_iterable(_problems(f"paper.yaml: {name}: row {n}", row) for n, row in _numbered(table)))
-    rows = [
-        {
-            "label": row["label"],
-            "experiment": row["experiment"],
-            **row["factors"],
-            "metric": metric,
-            "median": float(row[metric][0]),
-            "peak": float(row[metric][1]),
-        }
-        for _, row in _numbered(table)
+    refuse_if_any(f"paper.yaml: {name}: expected {key}, found none" for key in missing)
+    rows: list[dict[str, Any]] = table["rows"]
+    refuse_if_any(
+        problem for n, row in enumerate(rows, 1) for problem in _problems(f"paper.yaml: {name}: row {n}", row)
+    )
+    numbers = [
+        {"label": row["label"], "experiment": row["experiment"], **row["factors"], "metric": metric}
+        | dict(zip(("median", "peak"), map(float, row[metric]), strict=True))
+        for row in rows
         for metric in METRICS
     ]
-    frame = pd.DataFrame(rows)
-    last = ["metric", "median", "peak"]
-    frame = frame[[column for column in frame.columns if column not in last] + last]
+    frame = pd.DataFrame(numbers)
+    last = ["metric", "median", "peak"]  # after factors that the first row lacks
+    frame = frame[[*frame.columns.difference(last, sort=False), *last]]
     frame.attrs = {"source": table["source"], "test_set": table["test_set"], "seeds": list(table["seeds"])}
     return frame
-
-
-def _numbered(table: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
-    return enumerate(table["rows"], start=1)
 
 
 def _problems(place: str, row: Mapping[str, Any]) -> Iterator[str]:
     if set(row) != set(ROW):
         yield f"{place}: expected the keys {', '.join(ROW)}, found {', '.join(map(str, row))}"
         return
-    for metric, (low, high) in RANGES.items():
-        pair = row[metric]
-        numbers = isinstance(pair, list) and all(isinstance(one, (int, float)) for one in pair)
-        if not numbers or len(pair) != 2 or not all(low <= one <= high for one in pair):
+    for metric in METRICS:
+        pair, (low, high) = row[metric], (0.0, np.inf) if metric == "rmse" else (-1.0, 1.0)
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not all(isinstance(value, (int, float)) and low <= value <= high for value in pair)
+        ):
             yield f"{place}, {row['label']}: {metric}: expected [median, peak] from {low:g} to {high:g}, found {pair!r}"
-        elif (pair[1] < pair[0]) != (metric == "rmse") and pair[0] != pair[1]:
+        elif best(pair, metric) != pair[1]:
             yield f"{place}, {row['label']}: {metric}: the peak {pair[1]} is worse than the median {pair[0]}"
 
 
@@ -91,23 +85,23 @@ DIFFERENCES = ("split", "metric", "difference", "low", "high", "p", "p_holm", "e
 
 @dataclass(frozen=True)
 class Summary:
-    """What a study came to.
+    """A study's results.
 
     Args:
-        groups: one row a configuration, in the order of the jobs: the factors; ``seeds`` with a result and runs that
-            ``failed``; the means of ``size``, ``replaced``, ``augmented``, and of ``replaced_share``, the share of the
-            crowd labels in training that were replaced; and for each split (``val``, ``test``, and ``truth_val``,
-            ``truth_test`` where the truth is known) and metric ``test_ccc_median``, ``_peak`` (the best run),
-            ``_mean``, ``_sd`` (n - 1; NaN with one seed), ``_low``, ``_high`` (95 %, over seeds and texts; with one
-            seed over texts alone).
-        differences: one row a configuration, split (``test``, ``truth_test``) and metric: the factors and
-            `DIFFERENCES`, of `statistics.Difference`. Empty without a baseline. p is NaN where nothing was tested,
-            since the runs are the baseline's own.
-        baseline: the factors' values of the configuration that the others are compared to; None where there is none.
+        groups: one row per configuration, in the order of the jobs: the factors; how many ``seeds`` have a result and
+            how many runs ``failed``; the means of ``size``, ``replaced``, ``augmented``, and of ``replaced_share``, the
+            share of the crowd labels in training that were replaced; and for each split (``val``, ``test``, and
+            ``truth_val``, ``truth_test`` where the truth is known) and metric ``test_ccc_median``, ``_peak`` (the best
+            run), ``_mean``, ``_sd`` (n - 1; NaN with one seed), ``_low``, ``_high`` (95 %, over seeds and texts; with
+            one seed over texts alone).
+        differences: one row per configuration, split (``test``, ``truth_test``) and metric: the factors and
+            `DIFFERENCES`, see `invitro.stats.paired.Difference`. Empty without a baseline. p is NaN where nothing could
+            be tested, as where the runs are the baseline's own.
+        baseline: the values of factors of the configuration with which the others are compared; None without one.
         chosen: the value of ``study.choose`` with the highest mean validation CCC; None where nothing is chosen.
-        plateau: by metric on test (and by the other factors, where there are such); None where none was asked for.
-        published: the paper's numbers, see `published.published_numbers`; None where none stand beside.
-        unpaired: why some configuration could not be compared, a sentence each.
+        plateau: by metric on test (and by the other factors, if any); None where none was asked for.
+        published: the paper's numbers, see `published_numbers`; None where the study names none.
+        unpaired: why configurations could not be compared, one sentence each.
     """
 
     groups: pd.DataFrame
@@ -123,7 +117,7 @@ class Summary:
 class Configuration:
     """The jobs of one configuration: the factors' values, all rows of the table, and those with a result by replicate.
 
-    Where two jobs have the same replicate the later one counts.
+    Of two jobs with the same replicate the later one counts.
     """
 
     values: Mapping[str, Any]
@@ -134,17 +128,17 @@ class Configuration:
 def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 0) -> Summary:
     """Summarise the runs of a study from their records.
 
-    Holm's correction is over one family a split: all configurations against the baseline times all of the study's
+    Holm's correction is over one family per split: all configurations against the baseline, times all of the study's
     metrics. Where a value is chosen on validation (``study.choose``), the chosen configuration's tests are a family of
-    their own, tested first, and the others' count only once all of these have been rejected (Westfall, Krishen 2001,
-    "Optimally Weighted, Fixed Sequence and Gatekeeper Multiple Testing Procedures", J. Stat. Plan. Inference 99): their
-    corrected p is at least the largest of the chosen one's. The family-wise error is 5 % for each split; metrics
+    their own, which is tested first; the others count only once all of these have been rejected (Westfall, Krishen
+    2001, "Optimally Weighted, Fixed Sequence and Gatekeeper Multiple Testing Procedures", J. Stat. Plan. Inference 99):
+    their corrected p is at least the largest of the chosen one's. The family-wise error is 5 % for each split; metrics
     against the simulator's truth are a family of their own.
 
-    The choice used no text of the test split, so that it does not flatter the difference there as far as texts go. It
-    did choose among trained models: what luck their seeds had shows on validation and on test alike. In simulations
-    with twelve equal configurations and five seeds (``benchmarks/coverage.py``) that leaves the error below 5 % unless
-    runs differ far more between seeds than is usual; seeds that were not in the choice leave no doubt.
+    No text of the test split took part in the choice, so that texts do not flatter the difference there. But the choice
+    was among trained models, whose luck with their seeds shows on validation and test alike. In simulations with twelve
+    equal configurations and five seeds (``benchmarks/coverage.py``) the error stays below 5 % unless runs differ far
+    more between seeds than is usual; seeds that had no part in the choice leave no doubt.
 
     Args:
         study: what is asked.
@@ -153,14 +147,15 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
         seed: of the draws.
     """
     configurations = list(_configurations(runs))
-    scored = {split: found for split in SPLITS if (found := score_split(runs, split, resamples, seed)) is not None}
-    chosen = _chosen(study, runs, configurations)
-    baseline = _baseline(study, runs, configurations)
-    differences, unpaired = _differences(study, runs, configurations, scored)
+    scored = {split: scores for split in SPLITS if (scores := score_split(runs, split, resamples, seed)) is not None}
+    wanted = {name: value for name, value in study.baseline.items() if name in runs.factors} or None
+    baselines = [one for one in configurations if one.by_replicate and matches(one.values, wanted)]
+    chosen = _chosen(study, runs, [one for one in configurations if not matches(one.values, wanted)])
+    differences, unpaired = _differences(study, runs, configurations, baselines, scored)
     return Summary(
         groups=pd.DataFrame([_group(one, runs, scored) for one in configurations]),
-        differences=_corrected(differences, runs, chosen),
-        baseline=baseline,
+        differences=_corrected(differences, chosen),
+        baseline={name: baselines[0].values[name] for name in wanted} if wanted and baselines else None,
         chosen=chosen,
         plateau=_plateaus(study, runs, configurations, scored.get("test")),
         published=published_numbers(study.paper) if study.paper else None,
@@ -193,7 +188,7 @@ def _group(one: Configuration, runs: Runs, scored: Mapping[str, SplitScores]) ->
     for split in SPLITS:
         if split not in scored and split not in ("val", "test"):
             continue
-        found = scored[split].of(rows.index) if split in scored and scored[split].has(rows.index) else None
+        scores = scored[split].of(rows.index) if split in scored and scored[split].has(rows.index) else None
         for metric in METRICS:
             values = rows[f"{split}_{metric}"].dropna().to_numpy(dtype="float64")
             column = f"{split}_{metric}"
@@ -201,27 +196,13 @@ def _group(one: Configuration, runs: Runs, scored: Mapping[str, SplitScores]) ->
             row[f"{column}_peak"] = best(values, metric)
             row[f"{column}_mean"] = float(values.mean()) if len(values) else np.nan
             row[f"{column}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else np.nan
-            there = None if found is None else interval_of(found[metric], metric)
-            row |= {f"{column}_low": there.low if there else np.nan, f"{column}_high": there.high if there else np.nan}
+            interval = Interval(np.nan, np.nan, np.nan) if scores is None else interval_of(scores[metric], metric)
+            row |= {f"{column}_low": interval.low, f"{column}_high": interval.high}
     return row
 
 
-def _baseline(study: Study, runs: Runs, configurations: Sequence[Configuration]) -> dict[str, Any] | None:
-    """Return what picks the baseline, in the table's own values, where it picks any configuration with a result."""
-    wanted = _wanted(study, runs)
-    for one in configurations:
-        if one.by_replicate and matches(one.values, wanted):
-            return {name: one.values[name] for name in wanted or ()}
-    return None
-
-
-def _wanted(study: Study, runs: Runs) -> dict[str, str] | None:
-    """Return the baseline's values of those factors that the runs have; None where there are none."""
-    return {name: value for name, value in study.baseline.items() if name in runs.factors} or None
-
-
 def _reference(one: Configuration, baselines: Sequence[Configuration]) -> Configuration | None:
-    """Return the baseline of a configuration: the one that has most of its other factors' values."""
+    """Return the baseline of a configuration: the one that shares most values of factors with it."""
 
     def likeness(other: Configuration) -> int:
         return sum(matches(other.values, {name: value}) for name, value in one.values.items())
@@ -230,20 +211,23 @@ def _reference(one: Configuration, baselines: Sequence[Configuration]) -> Config
 
 
 def _chosen(study: Study, runs: Runs, configurations: Sequence[Configuration]) -> dict[str, Any] | None:
-    """Return the value of ``study.choose`` with the highest mean validation CCC over its runs, the baseline left out.
+    """Return the value of ``study.choose`` with the highest mean validation CCC over its runs.
 
-    Of equal ones the largest number is taken: as a threshold it changes the fewest labels.
+    Of equal ones it is the largest number: as a threshold it changes the fewest labels.
+
+    Args:
+        study: what is asked.
+        runs: the records.
+        configurations: all but the baseline.
     """
     name = study.choose
     if name is None or name not in runs.factors:
         return None
-    wanted = _wanted(study, runs)
     values: dict[Any, list[float]] = {}
     for one in configurations:
-        if not matches(one.values, wanted):
-            ccc = runs.table.loc[list(one.by_replicate.values()), "val_ccc"].dropna()
-            values.setdefault(one.values[name], []).extend(ccc)
-    means = {value: float(np.mean(found)) for value, found in values.items() if found}
+        ccc = runs.table.loc[list(one.by_replicate.values()), "val_ccc"].dropna()
+        values.setdefault(one.values[name], []).extend(ccc)
+    means = {value: float(np.mean(scores)) for value, scores in values.items() if scores}
     if not means:
         return None
     highest = max(means.values())
@@ -253,11 +237,13 @@ def _chosen(study: Study, runs: Runs, configurations: Sequence[Configuration]) -
 
 
 def _differences(
-    study: Study, runs: Runs, configurations: Sequence[Configuration], scored: Mapping[str, SplitScores]
+    study: Study,
+    runs: Runs,
+    configurations: Sequence[Configuration],
+    baselines: Sequence[Configuration],
+    scored: Mapping[str, SplitScores],
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the differences from the baseline before correction, and why some configurations have none."""
-    wanted = _wanted(study, runs)
-    baselines = [one for one in configurations if matches(one.values, wanted) and one.by_replicate]
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     for one in configurations:
@@ -265,35 +251,26 @@ def _differences(
         if reference is None or not one.by_replicate:
             continue
         common = [key for key in one.by_replicate if key in reference.by_replicate]
-        told = ", ".join(f"{name}={value}" for name, value in one.values.items())
+        name = ", ".join(f"{factor}={value}" for factor, value in one.values.items())
         if not common:
-            problems.append(f"{told} and the baseline have no {' and '.join(runs.replicates)} in common.")
+            problems.append(f"{name} and the baseline have no {' and '.join(runs.replicates)} in common.")
             continue
-        for split in TESTED:
-            if split not in scored:
-                continue
-            pair = scored[split].pair(
-                [one.by_replicate[key] for key in common], [reference.by_replicate[key] for key in common]
-            )
+        jobs, others = ([arm.by_replicate[key] for key in common] for arm in (one, reference))
+        for split in (split for split in TESTED if split in scored):
+            pair = scored[split].pair(jobs, others)
             if pair is None:
-                problems.append(f"{told} and the baseline have no texts in common on {split.replace('_', ' ')}.")
+                problems.append(f"{name} and the baseline have no texts in common on {split.replace('_', ' ')}.")
                 continue
             for metric in study.metrics:
-                found = compared(pair[0][metric], pair[1][metric], metric)
-                figures = {name: getattr(found, name) for name in DIFFERENCES if hasattr(found, name)}
-                rows.append({**one.values, "split": split, **figures})
+                difference = vars(compared(pair[0][metric], pair[1][metric], metric))
+                rows.append({**one.values, "split": split} | {key: difference[key] for key in DIFFERENCES[1:]})
     return pd.DataFrame(rows, columns=[*runs.factors, *DIFFERENCES]), problems
 
 
-def _corrected(differences: pd.DataFrame, runs: Runs, chosen: Mapping[str, Any] | None) -> pd.DataFrame:
-    """Fill ``p_holm``; see `summarise` for what a family is."""
+def _corrected(differences: pd.DataFrame, chosen: Mapping[str, Any] | None) -> pd.DataFrame:
+    """Fill in ``p_holm``; families are those of `summarise`."""
     corrected = pd.Series(np.nan, index=differences.index, dtype="float64")
-    first = pd.Series(False, index=differences.index)
-    if chosen:
-        first = pd.Series(
-            [matches(dict(row), chosen) for _, row in differences.iterrows()],
-            index=differences.index, dtype="bool",
-        )  # fmt: skip
+    first = pd.Series([matches(dict(row), chosen) for _, row in differences.iterrows()], differences.index, "bool")
     for split in TESTED:
         here, gate = differences["split"] == split, 0.0
         for family in (here & first, here & ~first):
@@ -315,7 +292,7 @@ def _plateaus(
         others = tuple((name, value) for name, value in one.values.items() if name != axis)
         if one.by_replicate and isinstance(canonical(one.values[axis]), (int, float)):
             series.setdefault(others, {})[float(one.values[axis])] = one
-    found = []
+    plateaus = []
     for others, by_value in series.items():
         common = set.intersection(*(set(one.by_replicate) for one in by_value.values()))
         if not common or sum(value >= study.plateau - 1e-9 for value in by_value) < 2:
@@ -324,5 +301,5 @@ def _plateaus(
         scores = {value: test.of([one.by_replicate[key] for key in order]) for value, one in by_value.items()}
         for metric in study.metrics:
             of_metric: dict[float, Scores] = {value: one[metric] for value, one in scores.items()}
-            found.append(plateau(of_metric, metric, study.plateau, where=dict(others)))
-    return tuple(found) or None
+            plateaus.append(plateau(of_metric, metric, study.plateau, where=dict(others)))
+    return tuple(plateaus) or None
