@@ -27,9 +27,8 @@ from invitro.data import NewsEmp, Undivided
 from invitro.data.simulator.corpus import Simulator
 from invitro.engines.base import Readout, Reply, Request, Sampling
 from invitro.engines.vllm import VLLM
-from invitro.labelling import Prompt
 from invitro.labelling.labeller import LOGPROBS
-from invitro.labelling.prompts import Renderer
+from invitro.labelling.prompts import Prompt, Renderer
 from invitro.labelling.replies import parse
 from invitro.labelling.texts import CorpusTexts
 from invitro.labels.answers import Status

@@ -28,9 +28,9 @@ from machine import described
 
 from invitro.engines.base import Readout, Reply, Request, Sampling
 from invitro.engines.scripted import Scripted
-from invitro.labelling import Prompt, Renderer
-from invitro.labelling.job import Job, run_job, set_info
+from invitro.labelling.job import LabelJob, run_job
 from invitro.labelling.labeller import LOGPROBS
+from invitro.labelling.prompts import Prompt, Renderer
 from invitro.labelling.texts import Text
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
@@ -116,11 +116,10 @@ def _measured(count: int, readout: Readout) -> dict[str, Any]:
     sampling = Sampling(0.0, renderer.form.max_tokens, 0, LOGPROBS if readout == Readout.EXPECTED else 0)
     engine, texts = Timed(faults={"unparseable": 0.05}), Texts(count)
     with TemporaryDirectory() as folder, LabelStore(Path(folder) / "labels.sqlite") as store:
-        info = set_info("made", "scripted", engine, renderer, sampling, {})
         before = _mib()
         whole = Watch()
         with whole:
-            report = run_job(Job(store, engine, renderer, info, sampling, progress=False), texts)
+            report = run_job(LabelJob(store, engine, renderer, sampling, "made", "scripted", progress=False), texts)
         after, kept = _mib(), sum(path.stat().st_size for path in Path(folder).iterdir()) / 2**20
         assert report.stored.texts == count
         assert report.stored.labelled + sum(report.stored.unusable.values()) == count

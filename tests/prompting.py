@@ -1,10 +1,14 @@
-"""Prompts, scales and texts as the tests of labelling use them."""
+"""Prompts, scales and a small corpus as the tests of labelling use them."""
 
+import numpy as np
+import pandas as pd
 import yaml
 from support import ROOT
 
+from invitro.data import Corpus
 from invitro.engines.base import Readout
-from invitro.labelling import Prompt, ReplyForm
+from invitro.labelling.prompts import Prompt
+from invitro.labelling.replies import ReplyForm
 from invitro.scales import Item, Scale
 
 NAMES = ("sympathetic", "moved", "compassionate", "tender", "warm", "softhearted")
@@ -27,3 +31,19 @@ def scale(name: str = "batson_empathy") -> Scale:
 def form(readout: str = "text", of: str = "batson_empathy", **changes) -> ReplyForm:
     """Return the form of replies on a shipped scale."""
     return ReplyForm(scale(of), Readout(readout), **changes)
+
+
+def a_corpus(n: int = 40) -> Corpus:
+    """Return short texts by authors of two texts each, most of them rated."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "text_id": [f"t{i:02d}" for i in range(n)],
+            "text": [f"story number {i}" for i in range(n)],
+            "group_id": [f"a{i // 2}" for i in range(n)],
+            "split": ["test" if i % 4 == 0 else "train" for i in range(n)],
+            "crowd_label": np.where(np.arange(n) % 10 == 9, np.nan, rng.uniform(1, 7, n).round(2)),
+            "gender": ["2" if i % 2 else None for i in range(n)],
+        }
+    )
+    return Corpus("small", table, "CC0", "nobody")

@@ -96,8 +96,9 @@ def label(
     Returns
     -------
     pandas.DataFrame
-        Indexed like `texts`, in their order: ``score`` in the scale's units, one column per item in the item's bounds,
-        and ``status``: ``ok``, or why there is no score (such as ``refused`` or ``unparseable``); scores are then NaN.
+        Indexed like `texts`, in their order: ``score`` in the scale's units, ``spread`` (its standard deviation, where
+        the readout or several samples give one), one column per item that was scored, in the item's bounds, and
+        ``status``: ``ok``, or why there is no score (such as ``refused`` or ``unparseable``); scores are then NaN.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The one exception that is meant for people: bad input, told so that it can be mended."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 
@@ -46,3 +46,20 @@ def refuse_if_any(problems: Iterable[str]) -> None:
     found = tuple(problems)
     if found:
         raise InputError(*found)
+
+
+def error_text(error: BaseException, secrets: Sequence[str] = ()) -> str:
+    """Return what an error says, its kind first: the one place that it passes before it is printed, stored or sent on.
+
+    Args:
+        error: any exception.
+        secrets: blotted out wherever they stand.
+    """
+    return without_secrets(f"{type(error).__name__}: {error}", secrets)
+
+
+def without_secrets(text: str, secrets: Sequence[str]) -> str:
+    """Return `text` with each of `secrets` blotted out; to be done before anything is cut off."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text

@@ -2,7 +2,10 @@
 
 import json
 import os
+import pty
 import random
+import re
+import select
 import signal
 import sqlite3
 import subprocess
@@ -20,7 +23,12 @@ TEXTS, IN_FLIGHT = 240, 4
 SCRIPTED = [
     "label.py", "llm=scripted", "data=simulated", f"data.texts={TEXTS}", "readout=digits",
     f"llm.engine.concurrency={IN_FLIGHT}", "llm.engine.faults.unparseable=0.1", "llm.engine.faults.refused=0.1",
+
 ]  # fmt: skip
+BAR = re.compile(
+    r"(?P<n>\d+)/(?P<total>\d+) \[(?P<spent>[\d:]+)<(?P<left>[\d:?]+),\s+(?P<rate>[\d.?]+)(label/s|s/label), "
+    r"(?P<speed>\d+) tokens/s, \$(?P<cost>\d+\.\d\d)"
+)
 
 
 def content(store: Path) -> dict[str, list[tuple]]:
@@ -179,7 +187,7 @@ def test_a_server_and_its_key(run, tmp_path: Path) -> None:
         assert not server.calls
         gone = run(*base, "llm.engine.base_url=http://127.0.0.1:9/v1", "llm.engine.tries=1", env={"LAB_KEY": secret})
         assert gone.returncode == 1
-        assert "not one of 3 texts got an answer, the last error: ConnectError" in gone.stderr
+        assert "none of 3 texts got an answer, the last error: ConnectError" in gone.stderr
         done = run(*base, env={"LAB_KEY": secret})
         assert done.returncode == 0, done.stderr
         assert len(server.calls) == 3
@@ -192,8 +200,12 @@ def test_a_server_and_its_key(run, tmp_path: Path) -> None:
     ("overrides", "parts"),
     [
         (["llm=simulated"], ["llm=simulated cannot be asked"]),
-        (["llm=scripted", "readout=guess", "llm.engine.concurrency=0"], ["readout: expected one of", "concurrency"]),
-        (["llm=scripted", "samples=3", "limit=0", "export=a.xlsx"], ["samples=3", "limit", "export"]),
+        (
+            ["llm=scripted", "readout=guess", "llm.engine.concurrency=0"],
+            ["readout: expected text, digits or expected", "concurrency"],
+        ),
+        (["llm=scripted", "samples=0", "limit=0", "export=a.xlsx"], ["samples: expected", "limit", "export"]),
+        (["llm=scripted", "samples=3"], ["samples=3 at sampling.temperature=0"]),
         (["llm=scripted", "data=table"], ["data.path: expected a value"]),
         (["llm=scripted", "~scale.items"], ["scale: expected a value for 'items'"]),
         (
@@ -201,9 +213,12 @@ def test_a_server_and_its_key(run, tmp_path: Path) -> None:
             ["value for 'statement'"],
         ),
         (["llm=scripted", "+scale.lowest=1"], ["scale: there is no setting 'lowest'"]),
-        (["llm=scripted", "limit=ten", "sampling.seed=abc"], ["limit: expected a whole number", "sampling.seed"]),
+        (
+            ["llm=scripted", "limit=ten", "sampling.seed=abc"],
+            ["limit: expected null or a whole number", "sampling.seed"],
+        ),
         (["llm=scripted", "dry_run=maybe", "reparse=yep"], ["dry_run: expected true or false", "reparse"]),
-        (["llm=scripted", "experiment=prompt_check", "prompt=reasoned"], ["say prompt@check.items=reasoned"]),
+        (["llm=scripted", "experiment=prompt_check", "prompt=reasoned"], ["use prompt@check.items=reasoned"]),
         (["llm=scripted", "experiment=prompt_check", "export=a.csv"], ["export: the check makes several label sets"]),
     ],
 )
@@ -312,3 +327,65 @@ def test_the_published_labels_have_the_known_agreement(run, tmp_path: Path) -> N
     missing = run("label.py", "report=true", "data=newsemp22", env=data)
     assert missing.returncode == 2
     assert "messages_train_ready_for_WS.tsv is neither in" in missing.stderr
+
+
+class Terminal:
+    """A process on a pseudo terminal, which does not say how wide it is."""
+
+    def __init__(self, command: list[str], folder: Path) -> None:
+        self.seen = ""
+        self._master, slave = pty.openpty()
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        )
+        os.close(slave)
+
+    def read(self, until: int | None = None, seconds: float = 60) -> list[re.Match[str]]:
+        """Read until the bar shows at least `until` labels, or to the end; return every state of the bar so far."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            shown = list(BAR.finditer(self.seen))
+            if until is not None and shown and int(shown[-1]["n"]) >= until:
+                return shown
+            if select.select([self._master], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self._master, 65536).decode("utf-8", "replace")
+                except OSError:  # the other side is closed: the process has ended
+                    break
+        return list(BAR.finditer(self.seen))
+
+    def kill(self) -> None:
+        """Kill the process as a machine does that runs out of memory."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        os.close(self._master)
+
+
+@pytest.mark.slow
+def test_the_bar_on_a_terminal_killed_and_begun_again(tmp_path: Path) -> None:
+    texts = 200
+    command = [
+        sys.executable, str(ROOT / "label.py"), "llm=scripted", "data=simulated", f"data.texts={texts}",
+        "readout=digits", "llm.engine.concurrency=4", "llm.engine.delay=0.03",
+        "+llm.engine.price={_target_: invitro.engines.base.Price, prompt: 1000, completion: 1000}",
+    ]  # fmt: skip
+    first = Terminal(command, tmp_path)
+    shown = first.read(until=60)
+    assert shown, first.seen
+    assert {int(one["total"]) for one in shown} == {texts}
+    counts = [int(one["n"]) for one in shown]
+    assert counts == sorted(counts)
+    costs = [float(one["cost"]) for one in shown]
+    assert costs == sorted(costs)
+    assert costs[-1] > 1
+    assert any(one["left"] != "?" and int(one["speed"]) > 0 for one in shown)
+    first.kill()
+
+    again = Terminal(command, tmp_path)
+    shown = again.read()
+    assert again.process.wait(timeout=60) == 0, again.seen
+    assert int(shown[0]["n"]) >= 60  # what is stored is there from the start
+    assert float(shown[0]["cost"]) < costs[-1]  # and the cost is this run's
+    assert int(shown[-1]["n"]) == texts
+    assert "texts labelled   200 of 200" in again.seen

@@ -12,9 +12,8 @@ from invitro.engines.base import EngineError, Price, Readout, Request, Sampling
 from invitro.engines.openai import OpenAICompatible
 from invitro.engines.tokenizers import counter
 from invitro.errors import InputError
-from invitro.labelling import Renderer
-from invitro.labelling.job import estimate, run_job
-from invitro.labelling.questions import Job, set_info
+from invitro.labelling.job import LabelJob, estimate, run_job
+from invitro.labelling.prompts import Renderer
 from invitro.labelling.texts import Text
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
@@ -33,10 +32,10 @@ def engine(server: ChatServer, **more) -> OpenAICompatible:
     return OpenAICompatible("gpt-4o", server.url, **(quick | more))
 
 
-def a_job(store: LabelStore, of: OpenAICompatible, readout: str = "text", name: str = "scale_aware") -> Job:
+def a_job(store: LabelStore, of: OpenAICompatible, readout: str = "text", name: str = "scale_aware") -> LabelJob:
     renderer = Renderer(prompt(name), prompt(name).form(scale(), Readout(readout)))
     sampling = Sampling(0.0, renderer.form.max_tokens, 0, 20 if readout == "expected" else 0)
-    return Job(store, of, renderer, set_info("c", "gpt", of, renderer, sampling, {}), sampling, progress=False)
+    return LabelJob(store, of, renderer, sampling, "c", "gpt", progress=False)
 
 
 def texts(n: int) -> list[Text]:
@@ -133,7 +132,7 @@ def test_the_limit_goes_by_the_name_that_the_server_knows(store: LabelStore, nam
     assert len({"max_tokens", "max_completion_tokens"} & set(body)) == 1
 
 
-def test_tokens_can_be_reckoned_and_say_so(store: LabelStore) -> None:
+def test_tokens_can_be_estimated_and_the_report_says_so(store: LabelStore) -> None:
     with ChatServer() as server:
         job = a_job(store, engine(server, tokenizer="approximate"))
         found = estimate(job, texts(2))
@@ -142,7 +141,7 @@ def test_tokens_can_be_reckoned_and_say_so(store: LabelStore) -> None:
     signs = sum(len(message["content"]) for message in messages)
     assert found.approximate
     assert found.prompt_tokens == pytest.approx(2 * (signs / 4 + 9), abs=2)
-    assert "reckoned from the texts' length" in found.lines()[0]
+    assert "estimated from the length of the texts" in found.lines()[0]
     exact = engine(server, tokenizer="server")
     assert not exact.approximate
 
@@ -279,5 +278,5 @@ def test_faulty_settings_are_refused_together() -> None:
         OpenAICompatible(
             "m", "localhost:8000", constraint="guided", concurrency=0, tries="many", timeout=0, patience=-1
         )
-    for part in ("base_url", "constraint", "concurrency", "tries", "timeout: expected more than 0", "patience"):
+    for part in ("base_url", "constraint", "concurrency", "tries", "timeout: expected a number above 0", "patience"):
         assert part in str(refused.value)

@@ -1,5 +1,6 @@
-"""An engine in the workers of a real Ray cluster on this machine, one of which is killed on the way."""
+"""Batches on their way to workers, and an engine in those of a real Ray cluster here, one of which is killed."""
 
+import asyncio
 import json
 import logging
 import os
@@ -21,14 +22,13 @@ from prompting import prompt, scale
 from support import ROOT
 
 import invitro.commands  # noqa: F401  (registers the resolvers)
-from invitro.engines.base import Engine, Price, Readout, Reply, Request, Sampling
+from invitro.engines.base import Engine, Price, Readout, Reply, Request, Sampling, TokenChoice
 from invitro.engines.openai import OpenAICompatible
-from invitro.engines.ray import AHEAD, RayData, check_address, set_environment
+from invitro.engines.ray import AHEAD, Feeder, Outcome, RayData, answer, check_address, set_environment
 from invitro.engines.scripted import Scripted
 from invitro.errors import InputError
-from invitro.labelling import Renderer
-from invitro.labelling.job import run_job
-from invitro.labelling.questions import Job, set_info
+from invitro.labelling.job import LabelJob, run_job
+from invitro.labelling.prompts import Renderer
 from invitro.labelling.texts import Text
 from invitro.labels.store import LabelStore
 
@@ -57,12 +57,11 @@ def requests(numbers: Iterable[int]) -> Iterator[Request]:
         yield Request(f"k{i}", f"t{i}", ({"role": "user", "content": f"essay {i}"},), Sampling())
 
 
-def a_job(store: LabelStore, engine: Engine) -> Job:
+def a_job(store: LabelStore, engine: Engine) -> LabelJob:
     chosen = prompt("scale_aware")
     renderer = Renderer(chosen, chosen.form(scale(), Readout.EXPECTED))
     sampling = Sampling(0.0, renderer.form.max_tokens, 0, 20)
-    info = set_info("corpus", "scripted", engine, renderer, sampling, {})
-    return Job(store, engine, renderer, info, sampling, progress=False)
+    return LabelJob(store, engine, renderer, sampling, "corpus", "scripted", progress=False)
 
 
 def noted(log: Path) -> list[dict]:
@@ -203,8 +202,14 @@ def test_a_cluster_that_is_too_small_is_refused(cluster: None, settings: dict, p
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        ({"workers": 0, "batch": 2.5}, ["cluster.workers: expected 1 or more, found 0", "cluster.batch"]),
-        ({"tries": True, "store_mb": 5}, ["cluster.tries", "cluster.store_mb: expected 80 or more, found 5"]),
+        (
+            {"workers": 0, "batch": 2.5},
+            ["cluster.workers: expected a whole number of at least 1, found 0", "cluster.batch"],
+        ),
+        (
+            {"tries": True, "store_mb": 5},
+            ["cluster.tries", "cluster.store_mb: expected a whole number of at least 80, found 5"],
+        ),
         ({"cpus": -1, "gpus": -0.5}, ["cluster.cpus", "cluster.gpus: expected a number of at least 0, found -0.5"]),
         ({"address": "ray://head:10001"}, ["expected host:port of the cluster's head node"]),
     ],
@@ -263,3 +268,72 @@ def test_the_configuration_puts_the_llm_s_engine_into_the_cluster() -> None:
     assert isinstance(engine, RayData)
     assert isinstance(engine.engine, Scripted)
     assert (engine.revision, engine.gpus, engine.address) == ("v2", 0, None)
+
+
+class Failing(Scripted):
+    """Answers one request, then raises."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        yield next(super().replies(requests))
+        raise self.error
+
+
+def test_batches_are_counted_in_the_order_of_their_numbers() -> None:
+    async def scene() -> None:
+        feeder, asked = Feeder(), list(requests(range(3)))
+        waits = asyncio.create_task(feeder.count(0))
+        await feeder.put(1, asked[1:2])
+        await asyncio.sleep(0)
+        assert not waits.done()  # number 0 is still on its way
+        await feeder.put(0, asked[:1])
+        assert await waits == 2
+        further = asyncio.create_task(feeder.count(2))
+        await feeder.end()
+        assert await further == 2
+
+    asyncio.run(scene())
+
+
+def test_a_batch_is_kept_until_it_is_dropped() -> None:
+    async def scene() -> None:
+        feeder, asked = Feeder(), list(requests(range(2)))
+        await feeder.put(0, asked)
+        assert await feeder.give(0) == (asked, 1)
+        assert await feeder.give(0) == (asked, 2)
+        await feeder.drop(0)
+        assert await feeder.give(0) == ([], 0)
+        await feeder.put(1, asked)
+        assert await feeder.count(1) == 2
+
+    asyncio.run(scene())
+
+
+def test_replies_survive_without_their_requests() -> None:
+    asked = list(requests(range(3)))
+    known = Reply(asked[0], "4", "stop", None, (TokenChoice("4", (("4", -0.1), ("5", -2.4))),), 7, 1)
+    fields = {name: value for name, value in vars(known).items() if name != "request"}
+    got = list(Outcome({"k0": fields}, failure="OSError: disk full").replies(asked[:2]))
+    assert got == [known, Reply(asked[1], "", "error", "OSError: disk full")]
+    assert list(answer(Scripted(), asked).replies(asked)) == list(Scripted().replies(asked))
+
+
+def test_what_an_engine_raises_is_an_error_of_what_it_left_open() -> None:
+    asked = list(requests(range(3)))
+    first, *rest = answer(Failing(OSError("disk full")), asked, times=2).replies(asked)
+    assert first == next(Scripted().replies(asked))
+    assert [(one.finish, one.error) for one in rest] == [("error", "OSError: disk full")] * 2
+    assert answer(Failing(OSError()), asked, times=2).times == 2
+
+
+def test_what_an_engine_refuses_stops_the_job_after_the_replies() -> None:
+    asked = list(requests(range(3)))
+    outcome = answer(Failing(InputError("no such model", "no key")), asked)
+    replies = outcome.replies(asked)
+    assert next(replies).request.key == "k0"
+    with pytest.raises(InputError, match="no such model\nno key"):
+        next(replies)
+    assert list(outcome.replies([])) == []

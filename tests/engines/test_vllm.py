@@ -22,7 +22,7 @@ from invitro.data.simulator.corpus import Simulator
 from invitro.engines.base import Readout, Request, Sampling
 from invitro.engines.vllm import VLLM
 from invitro.errors import InputError
-from invitro.labelling.labeller import Labelling, label
+from invitro.labelling.labeller import Labelling, Options, label
 from invitro.labels.store import LabelStore
 from invitro.weights import PACKAGES, packaged
 
@@ -30,11 +30,11 @@ MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TEXTS = 32
 
 
-def test_all_wrong_settings_are_told_at_once() -> None:
+def test_all_wrong_settings_are_reported_at_once() -> None:
     with pytest.raises(InputError) as refused:
         VLLM("", tensor_parallel_size=0, constraint="grammar", concurrency=True)
     assert [problem.split(":")[0] for problem in refused.value.problems] == [
-        "llm.engine.model", "llm.engine.constraint", "llm.engine.tensor_parallel_size", "llm.engine.concurrency",
+        "llm.engine.model", "llm.engine.tensor_parallel_size", "llm.engine.constraint", "llm.engine.concurrency",
     ]  # fmt: skip
 
 
@@ -74,11 +74,9 @@ def chat(words: str) -> tuple[dict[str, str], ...]:
 @pytest.mark.vllm
 @pytest.mark.parametrize("readout", list(Readout))
 def test_every_essay_gets_a_valid_label(engine: VLLM, reader, tmp_path: Path, readout: Readout) -> None:
-    what = Labelling(
-        reader=reader, scale=scale(), prompt=prompt("scale_aware"), llm="smollm2", engine=engine,
-        store=tmp_path / "store.sqlite", readout=readout, limit=TEXTS, progress=False,
-    )  # fmt: skip
-    (done,) = label(what)
+    options = Options(readout=readout, limit=TEXTS, progress=False)
+    what = Labelling(scale(), prompt("scale_aware"), "smollm2", engine, tmp_path / "store.sqlite", options)
+    (done,) = label(reader.read(scale()), what)
     assert done.report.stored.labelled == done.report.labels == done.report.usage.requests == TEXTS
     assert done.report.retries == 0
     labels = done.labels.labels

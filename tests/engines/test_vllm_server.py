@@ -18,7 +18,7 @@ from invitro.data import NewsEmp, Undivided
 from invitro.data.simulator.corpus import Simulator
 from invitro.engines.base import Readout
 from invitro.engines.openai import OpenAICompatible
-from invitro.labelling.labeller import Labelling, label
+from invitro.labelling.labeller import Labelling, Options, label
 from invitro.labels.store import LabelStore
 from invitro.weights import PACKAGES
 
@@ -77,12 +77,10 @@ def _healthy(port: int) -> bool:
 def test_every_essay_gets_a_valid_label(server: str, tmp_path: Path, readout: Readout, constraint: str) -> None:
     folder = os.environ.get("INVITRO_DATA_DIR")
     engine = OpenAICompatible(MODEL, server, constraint=constraint, tokenizer="server", concurrency=TEXTS)
-    what = Labelling(
-        reader=NewsEmp(18, folder=folder, split=Undivided()) if folder else Simulator(texts=200, split=Undivided()),
-        scale=scale(), prompt=prompt("scale_aware"), llm="gpt", engine=engine, store=tmp_path / "store.sqlite",
-        readout=readout, limit=TEXTS, progress=False,
-    )  # fmt: skip
-    (done,) = label(what)
+    reader = NewsEmp(18, folder=folder, split=Undivided()) if folder else Simulator(texts=200, split=Undivided())
+    options = Options(readout=readout, limit=TEXTS, progress=False)
+    what = Labelling(scale(), prompt("scale_aware"), "gpt", engine, tmp_path / "store.sqlite", options)
+    (done,) = label(reader.read(scale()), what)
     stored = done.report.stored
     if constraint == "response_format":
         # A schema bounds no white space: what runs on is told, and asked for again.

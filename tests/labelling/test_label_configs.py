@@ -8,7 +8,7 @@ from support import ROOT
 
 import invitro.commands  # noqa: F401  (registers the resolvers)
 from invitro.engines.base import Readout
-from invitro.labelling import Prompt, Renderer
+from invitro.labelling.prompts import Prompt, Renderer
 from invitro.labelling.texts import Text
 from invitro.labels import LabelSource
 from invitro.scales import Scale

@@ -10,8 +10,7 @@ from support import ROOT
 
 from invitro.engines.base import Readout
 from invitro.errors import InputError
-from invitro.labelling import Prompt, Renderer
-from invitro.labelling.prompts import BEGIN, END, fenced, harmless, language_of
+from invitro.labelling.prompts import BEGIN, END, Prompt, Renderer, fenced, harmless, language_of
 from invitro.labelling.texts import Example, Text
 
 WRITER = {"gender": "2", "age": "33", "income": "50000"}
@@ -132,7 +131,7 @@ def test_the_hash_sees_words_and_settings_but_not_the_name() -> None:
         ({"system": None}, "system: expected a Jinja template, found None"),
         ({"shots": "two"}, "shots: expected a whole number of at least 0, found 'two'"),
         ({"overall": "maybe"}, "overall: expected true or false, found 'maybe'"),
-        ({"languages": ["en", "xx"]}, "expected any of en, de, es, bn, found 'xx'"),
+        ({"languages": ["en", "xx"]}, r"languages: expected a list, each en, de, es or bn, found \['en', 'xx'\]"),
         ({"shots": -1}, "shots: expected a whole number of at least 0, found -1"),
     ],
 )

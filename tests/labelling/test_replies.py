@@ -10,8 +10,8 @@ from prompting import NAMES, form, scale
 
 from invitro.engines.base import Readout, Reply, Request, Sampling, TokenChoice
 from invitro.errors import InputError
-from invitro.labelling import ReplyForm, Status
-from invitro.labelling.replies import parse
+from invitro.labelling.replies import ReplyForm, parse
+from invitro.labels.answers import Status
 
 REQUEST = Request("key", "t", (), Sampling())
 SIX = dict.fromkeys(NAMES, 3.5)
@@ -233,7 +233,7 @@ def test_scales_of_several_digits_are_refused_at_once(readout: str, of: str, ove
     from dataclasses import replace
 
     chosen = replace(scale(), name="percent", low=0, high=100) if of == "percent" else scale(of)
-    with pytest.raises(InputError, match=rf"readout={readout} reads one digit a score, but .*{what}.*readout=text"):
+    with pytest.raises(InputError, match=rf"readout={readout} reads one digit per score, but .*{what}.*readout=text"):
         ReplyForm(chosen, Readout(readout), overall)
 
 

@@ -12,7 +12,7 @@ from prompting import prompt, scale
 from invitro.data import Corpus
 from invitro.engines.base import Price, Readout
 from invitro.engines.scripted import Scripted
-from invitro.labelling.labeller import Labelling, label
+from invitro.labelling.labeller import Labelling, Options, label
 from invitro.labels.store import LabelStore
 from invitro.reliability.check import Averaging, Check, Prompted, advice, averaging, check, lines
 from invitro.stats.agreement import Agreement
@@ -36,22 +36,20 @@ def a_corpus(n: int = 60) -> Corpus:
 
 
 def settings(tmp_path: Path, engine: Scripted, **more) -> dict[str, Labelling]:
-    given = {
-        "reader": None, "scale": scale(), "llm": "scripted", "engine": engine, "store": tmp_path / "labels.sqlite",
-        "limit": 20, "limit_seed": 1, "progress": False,
-    } | more  # fmt: skip
-    return {role: Labelling(prompt=prompt(name), **given) for role, name in ROLES.items()}
+    options = Options(**{"limit": 20, "limit_seed": 1, "progress": False} | more)
+    store = tmp_path / "labels.sqlite"
+    return {role: Labelling(scale(), prompt(name), "scripted", engine, store, options) for role, name in ROLES.items()}
 
 
 def checked(tmp_path: Path, engine: Scripted, corpus: Corpus | None = None, **more) -> Check:
     corpus = corpus or a_corpus()
     what = settings(tmp_path, engine, **more)
-    return check(corpus, what, {role: label(one, corpus) for role, one in what.items()})
+    return check(corpus, what, {role: label(corpus, one) for role, one in what.items()})
 
 
 def test_figures_come_from_the_store_s_answers_to_these_texts(tmp_path: Path) -> None:
     engine = Scripted(faults={"unparseable": 0.3, "refused": 0.1}, price=Price(2.0, 8.0))
-    label(settings(tmp_path, engine, limit=30, limit_seed=None)["items"], a_corpus())  # others' answers in the same set
+    label(a_corpus(), settings(tmp_path, engine, limit=30, limit_seed=None)["items"])  # others' answers in the same set
     found = checked(tmp_path, engine)
     with LabelStore(tmp_path / "labels.sqlite") as store:
         for one in found.prompts.values():

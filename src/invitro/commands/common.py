@@ -4,7 +4,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -57,6 +58,15 @@ def instantiated(node: DictConfig) -> Any:
         where = str(error).rpartition("full_key: ")[2].strip()
         found = "expected a value for" if arguments["lacking"] else "there is no setting"
         raise InputError(f"{where}: {found} {arguments['lacking'] or arguments['unknown']}") from None
+
+
+@contextmanager
+def noting(problems: list[str]) -> Iterator[None]:
+    """Note in `problems` what is refused inside, instead of raising it: several refusals are reported together."""
+    try:
+        yield
+    except InputError as error:
+        problems += [problem for problem in error.problems if problem not in problems]
 
 
 def missing(cfg: DictConfig) -> list[str]:

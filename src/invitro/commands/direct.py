@@ -5,7 +5,7 @@ Overrides are those of the command line, such as ``fit.epochs=2``; of two that s
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,35 +94,27 @@ def label_texts(texts: "pd.Series[str]", scale: Scale, overrides: Sequence[str])
     """Label texts as ``label.py`` labels a corpus.
 
     Returns:
-        On the index of `texts`: ``score``, one column per item, and ``status``, a word of
-        `invitro.labels.answers.Status` or ``pending``.
+        On the index of `texts`: ``score``, one column per item, and ``status``; see
+        `invitro.labelling.labeller.scored`.
     """
     import pandas as pd
 
     from invitro.commands.labelling import labellings
-    from invitro.data import Undivided
-    from invitro.data.table import Frame
-    from invitro.labelling.labeller import label
+    from invitro.labelling.labeller import label, scored
+    from invitro.labelling.texts import corpus_of
     from invitro.labels.answers import text_hash
-    from invitro.labels.store import LabelStore
 
     # Texts are known by their content: the same text is asked about once, wherever and whenever it stands.
     ids = texts.map(text_hash)
-    rows = pd.DataFrame({"text_id": ids, "text": texts}).drop_duplicates("text_id")
-    reader = Frame("texts", {"text_id": "text_id", "text": "text"}, Undivided(), "texts", rows=rows)
+    corpus = corpus_of(pd.DataFrame({"text_id": ids, "text": texts}).drop_duplicates("text_id"), scale)
     with composed("label", ["data=table", "data.path=texts", *overrides]) as cfg:
         _put_scale(cfg, scale)
-        what = replace(labellings(cfg, {"": cfg.prompt})[""], reader=reader)
+        what = labellings(cfg, {"items": cfg.prompt}, dry_run=False)["items"]
     try:
-        (done,) = label(what)
+        (done,) = label(corpus, what)
     finally:
         what.engine.close()
-    with LabelStore(what.store, must_exist=True) as store:
-        status = {row["text_id"]: row["status"] or "pending" for row in store.outcomes(done.report.stored.id)}
-    names = [item.name for item in scale.items]
-    labels = done.labels.labels.reindex(ids).set_axis(texts.index)
-    items = {name: labels["llm_label" if len(names) == 1 else f"llm_{name}"] for name in names}
-    return pd.DataFrame({"score": labels["llm_label"], **items, "status": ids.map(status)})
+    return scored(what, done).reindex(ids).set_axis(texts.index)
 
 
 def train_frame(

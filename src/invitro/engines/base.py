@@ -1,17 +1,26 @@
 """What passes between the labelling job and an engine: requests, replies, and how a score is read out."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+from annotated_types import Ge, Le, MinLen
+
+from invitro.settings import Count, Index, checked
+
+Messages = tuple[dict[str, str], ...]
+"""A chat, each message with ``role`` and ``content``."""
+ModelName = Annotated[str, MinLen(1), "a model's name or folder, as llm.model= gives it"]
+Dollars = Annotated[float, Ge(0)]
 
 
 class Readout(StrEnum):
     """How item scores are taken from a model.
 
-    ``text``: a JSON object with one decimal score an item, as people would write it. ``digits``: one digit an item in
-    the items' order and nothing else, the fewest decoded tokens. ``expected``: the same reply, of which the mean of
-    each item's probability distribution over the valid digits is taken, and its spread kept.
+    ``text``: a JSON object with one decimal score per item, as people would write it. ``digits``: one digit per item in
+    the items' order and nothing else, the fewest decoded tokens. ``expected``: the same reply, but each item's score is
+    the mean of its probability distribution over the valid digits, and its spread is kept.
     """
 
     TEXT = "text"
@@ -19,21 +28,23 @@ class Readout(StrEnum):
     EXPECTED = "expected"
 
 
+@checked("sampling")
 @dataclass(frozen=True)
 class Sampling:
     """How a model decodes.
 
     Args:
         temperature: 0 is greedy.
-        max_tokens: most tokens of a reply.
+        max_tokens: most tokens of a reply; None leaves it to whoever asks: the labelling job allows enough for what it
+            asks, an engine its own limit.
         seed: of sampling, where the engine takes one.
         top_logprobs: how many alternatives of each token are reported; 0 for none.
     """
 
-    temperature: float = 0.0
-    max_tokens: int = 256
-    seed: int | None = None
-    top_logprobs: int = 0
+    temperature: Annotated[float, Ge(0), Le(2)] = 0.0
+    max_tokens: Count | None = None
+    seed: Index | None = 0
+    top_logprobs: Index = 0
 
 
 @dataclass(frozen=True)
@@ -56,14 +67,14 @@ class Request:
     Args:
         key: hash of everything that decides the answer: messages, model and revision, readout, sampling, sample number.
         text_id: which text it is about.
-        messages: the chat, each with ``role`` and ``content``; the fixed part first and the text last.
+        messages: the fixed part first and the text last.
         sampling: how to decode.
         constraint: what a valid reply looks like; None leaves the model free.
     """
 
     key: str
     text_id: str
-    messages: tuple[dict[str, str], ...]
+    messages: Messages
     sampling: Sampling
     constraint: Constraint | None = None
 
@@ -99,23 +110,25 @@ class Reply:
     completion_tokens: int = 0
 
 
+@checked("llm.engine.price")
 @dataclass(frozen=True)
 class Price:
-    """Money a million tokens, in US dollars; 0 for a model of one's own."""
+    """US dollars per million tokens; 0 for a model of one's own."""
 
-    prompt: float = 0.0
-    completion: float = 0.0
+    prompt: Dollars = 0.0
+    completion: Dollars = 0.0
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Return the cost in US dollars."""
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
+@runtime_checkable
 class Engine(Protocol):
     """A language model that answers.
 
     An engine takes requests lazily and gives each reply as soon as it has it, in any order; every request gets exactly
-    one reply, an ``error`` included. It keeps nothing: what is stored is the job's business.
+    one reply, an ``error`` included. It keeps nothing: storing is the job's business.
     """
 
     model: str
@@ -125,7 +138,7 @@ class Engine(Protocol):
     def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Answer requests."""
 
-    def count_tokens(self, messages: tuple[dict[str, str], ...]) -> int:
+    def count_tokens(self, messages: Messages) -> int:
         """Count the prompt's tokens with the model's own tokenizer and chat template, without asking the model."""
 
     def close(self) -> None:
@@ -134,12 +147,12 @@ class Engine(Protocol):
 
 @dataclass
 class Usage:
-    """What a job has used so far."""
+    """What a job has used so far; `cost` in US dollars."""
 
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    cost: float = field(default=0.0)
+    cost: float = 0.0
 
     def add(self, reply: Reply, price: Price) -> None:
         """Count one reply."""
@@ -150,4 +163,4 @@ class Usage:
 
 
 class EngineError(RuntimeError):
-    """The engine answers nothing any more; what it answered before is stored."""
+    """The engine no longer answers; what it answered before is stored."""

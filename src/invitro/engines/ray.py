@@ -5,9 +5,9 @@
     requests -> Feeder <- numbers of batches -> workers -> outcomes -> replies
     (here)     (an actor)      (Ray Data)    (Ray Data)     (here)
 
-What runs through Ray Data are the numbers of batches; a worker fetches the batch with its number from the feeder, which
-keeps it until its replies have come. A worker that dies is replaced and its batch is asked again. Replies are matched
-to the requests that wait for them here, so that each request gets exactly one, whatever was asked twice on the way.
+Only the numbers of batches run through Ray Data; a worker fetches the batch with its number from the feeder, which
+keeps it until its replies have arrived. A worker that dies is replaced and its batch is asked again. Replies are
+matched here to the requests that wait for them, so that each gets exactly one, whatever was asked twice on the way.
 """
 
 import asyncio
@@ -20,22 +20,26 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
-from invitro.engines.base import Engine, EngineError, Price, Reply, Request
-from invitro.errors import InputError, out_of_range, refuse_if_any
+from annotated_types import Ge
+
+from invitro.engines.base import Engine, EngineError, Messages, Reply, Request
+from invitro.errors import InputError, error_text
+from invitro.settings import Count, checked
 
 log = logging.getLogger(__name__)
 
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+Amount = Annotated[float, Ge(0)]
+UNASKED = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 """Nothing is reported to anybody, and the job's own progress bar is the one to be seen."""
-LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
-"""As on Windows and macOS, a cluster of one machine listens on loopback only; and it obeys nobody without its token."""
-TIMEOUT = 20.0
-"""Seconds until a cluster's head node has to answer."""
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+"""As on Windows and macOS, a cluster of one machine listens on loopback only; without its token nobody can use it."""
+HEAD_TIMEOUT = 20.0
+"""Seconds within which a cluster's head node has to answer."""
 
 
 def set_environment(local: bool) -> None:
@@ -45,7 +49,7 @@ def set_environment(local: bool) -> None:
         local: whether Ray is to be started on this machine. Its token lives in this process and those that it starts,
             and is written nowhere.
     """
-    settings = QUIET | (LOCAL | {"RAY_AUTH_TOKEN": secrets.token_hex(32)} if local else {})
+    settings = UNASKED | (LOOPBACK | {"RAY_AUTH_TOKEN": secrets.token_hex(32)} if local else {})
     for name, value in settings.items():
         os.environ.setdefault(name, value)
 
@@ -60,30 +64,9 @@ def check_address(address: str) -> None:
     if not host or not port.isdigit():
         return  # such as "auto", which Ray resolves itself
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_TIMEOUT).close()
     except OSError as error:
         raise InputError(f"cluster.address: nothing answers at {address}: {error}") from error
-
-
-def check_size(resources: Mapping[str, float], workers: int, cpus: float, gpus: float) -> None:
-    """Refuse a cluster on which the workers would wait for ever.
-
-    Args:
-        resources: CPUs and GPUs of the whole cluster, as Ray counts them.
-        workers: how many are wanted.
-        cpus: of each.
-        gpus: of each.
-
-    Raises:
-        InputError: they do not fit.
-    """
-    for name, each in (("cpus", cpus), ("gpus", gpus)):
-        found = resources.get(name[:3].upper(), 0.0)
-        if found < workers * each:
-            raise InputError(
-                f"cluster.{name}: {workers} workers with {each:g} each need {workers * each:g}, and Ray has {found:g}; "
-                f"set cluster.workers, cluster.{name}, or the cluster.address of a larger cluster"
-            )
 
 
 @contextmanager
@@ -183,16 +166,17 @@ def answer(engine: Engine, requests: list[Request], times: int = 1) -> Outcome:
     except InputError as error:
         return Outcome(answered, refused=error.problems, times=times)
     except Exception as error:
-        return Outcome(answered, failure=f"{type(error).__name__}: {error}", times=times)
+        return Outcome(answered, failure=error_text(error), times=times)
     return Outcome(answered, times=times)
 
 
 AHEAD = 8
-"""Batches a worker that are out at a time. Ray Data may look for finished ones only ten times a second: some wait."""
+"""Batches per worker that are out at a time. Ray Data looks for finished ones only ten times a second: some wait."""
 QUEUED = 4
 """Of these, batches that Ray Data sends to a worker at a time."""
 
 
+@checked("cluster")
 @dataclass
 class RayData:
     """Spreads an engine over a Ray cluster; it starts with the first request and runs until it is closed.
@@ -206,8 +190,8 @@ class RayData:
             this machine, for nobody else, and ends it with the job. On a cluster all nodes need this package, and
             whatever the engine needs, in the same versions.
         workers: engines at a time.
-        cpus: a worker.
-        gpus: a worker; all on one node.
+        cpus: per worker.
+        gpus: per worker; all on one node.
         batch: requests that a worker gets at a time. Those that a dying worker had in hand are asked again.
         tries: workers that may die over the same batch, each of which is replaced; then its requests end in errors.
         store_mb: memory of a local Ray's object store, in MB.
@@ -218,34 +202,28 @@ class RayData:
 
     engine: Engine
     address: str | None = None
-    workers: int = 1
-    cpus: float = 1.0
-    gpus: float = 0.0
-    batch: int = 256
-    tries: int = 3
-    store_mb: int = 200
-    model: str = field(init=False)
-    revision: str | None = field(init=False)
-    price: Price = field(init=False)
+    workers: Count = 1
+    cpus: Amount = 1.0
+    gpus: Amount = 0.0
+    batch: Count = 256
+    tries: Count = 3
+    store_mb: Annotated[int, Ge(80)] = 200
 
     def __post_init__(self) -> None:
-        refuse_if_any(self._problems())
-        self.model, self.revision, self.price = self.engine.model, self.engine.revision, self.engine.price
         self._stream: _Stream | None = None
         self._connected = False
 
-    def _problems(self) -> Iterator[str]:
-        for name, least in (("workers", 1), ("batch", 1), ("tries", 1), ("store_mb", 80)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                yield f"cluster.{name}: expected {least} or more, found {value!r}"
-        for name in ("cpus", "gpus"):
-            yield from out_of_range(f"cluster.{name}", getattr(self, name), 0, math.inf)
+    def contradictions(self) -> Iterator[str]:
+        """Yield what is wrong with the address."""
         if self.address is not None and self.address.startswith("ray://"):
             yield (
-                f"cluster.address: expected host:port of the cluster's head node (port 6379 as a rule), found the "
-                f"address of a Ray client, {self.address}"
+                "cluster.address: expected host:port of the cluster's head node (usually port 6379), found the address "
+                f"of a Ray client, {self.address}"
             )
+
+    model = property(lambda self: self.engine.model)
+    revision = property(lambda self: self.engine.revision)
+    price = property(lambda self: self.engine.price)
 
     def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Answer requests, batch by batch, in the order in which batches are done.
@@ -273,7 +251,7 @@ class RayData:
                 for number in waiting:
                     self._stream.drop(number)
 
-    def count_tokens(self, messages: tuple[dict[str, str], ...]) -> int:
+    def count_tokens(self, messages: Messages) -> int:
         """Count a chat's tokens as the engine does, here; no cluster is needed."""
         return self.engine.count_tokens(messages)
 
@@ -322,8 +300,17 @@ class RayData:
                 where = f"no Ray cluster answers at {self.address}" if self.address else "Ray does not start here"
                 raise InputError(f"cluster.address: {where}: {error}") from error
             self._connected = True
-        resources: Any = ray.cluster_resources  # it has no types
-        check_size(resources(), self.workers, self.cpus, self.gpus)
+        self._check_size(ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+    def _check_size(self, resources: Mapping[str, float]) -> None:
+        """Refuse a cluster on which the workers would wait for ever; `resources` as Ray counts them."""
+        for name, each in (("cpus", self.cpus), ("gpus", self.gpus)):
+            there = resources.get(name[:3].upper(), 0.0)
+            if there < self.workers * each:
+                raise InputError(
+                    f"cluster.{name}: {self.workers} workers with {each:g} each need {self.workers * each:g}, and Ray "
+                    f"has {there:g}; set cluster.workers, cluster.{name}, or the cluster.address of a larger cluster"
+                )
 
 
 class Worker:
@@ -368,13 +355,13 @@ class _Stream:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._feeder: Any = ray.remote(Feeder).options(num_cpus=0, scheduling_strategy=here).remote()
         self._sent = 0
-        one: Any = ray.data.from_items([{"start": 0}], override_num_blocks=1)
-        context = one.context
+        start: Any = ray.data.from_items([{"start": 0}], override_num_blocks=1)
+        context = start.context
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.execution_no_progress_timeout_s = -1  # a large model loads for long, and a batch may take its time
         context.target_max_block_size = 1  # bytes: a row is passed on when it is there
-        batches = one.map_batches(numbers, fn_kwargs={"feeder": self._feeder}, batch_size=1, num_cpus=0)
+        batches = start.map_batches(numbers, fn_kwargs={"feeder": self._feeder}, batch_size=1, num_cpus=0)
         outcomes = batches.map_batches(
             Worker,
             fn_constructor_kwargs={"engine": settings.engine, "feeder": self._feeder, "tries": settings.tries},
@@ -397,8 +384,8 @@ class _Stream:
             row = next(self._rows)
         except Exception as error:
             raise EngineError(
-                f"cluster=ray: the workers are gone: {type(error).__name__}: {error}. All answers so far are stored "
-                "and are not asked for again: mend the cause and run the same line"
+                f"cluster=ray: the workers are gone: {error_text(error)}. All answers so far are stored "
+                "and are not asked for again: fix the cause and run the same line"
             ) from error
         number = int(row["number"][0])
         self.drop(number)

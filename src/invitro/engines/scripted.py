@@ -9,21 +9,24 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from invitro.engines.base import Price, Reply, Request, TokenChoice
-from invitro.errors import not_whole, out_of_range, refuse_if_any
+from annotated_types import Ge
+
+from invitro.engines.base import Messages, ModelName, Price, Reply, Request, TokenChoice
 from invitro.files import pieces
 from invitro.labels.answers import Status
+from invitro.settings import Count, Share, checked
 
-FAULTS = tuple(status.value for status in Status if status != Status.OK)
-CLASS = re.compile(r"\[(\d)-(\d)\](?:\{(\d+)\})?")
+FAULT_NAMES = tuple(status.value for status in Status if status != Status.OK)
+DIGIT_CLASS = re.compile(r"\[(\d)-(\d)\](?:\{(\d+)\})?")
 PROSE = re.compile(r"\[\^[^\]]*\]\{\d+,\d+\}")
 
 
+@checked("llm.engine")
 @dataclass
 class Scripted:
-    """Answers any request at once and always alike; for tests, rehearsals and measurements of what is not the model.
+    """Answers any request at once and always alike; for tests, rehearsals and measurements of all but the model.
 
     Scores are drawn from the valid range by a hash of messages, temperature and seed: they have nothing to do with what
     a text says.
@@ -33,36 +36,30 @@ class Scripted:
         revision: likewise.
         delay: seconds that each batch of requests takes.
         concurrency: requests in a batch; so many can be in flight when the process is killed.
-        faults: share of the requests that go wrong in each way, one of `FAULTS`.
+        faults: share of the requests that go wrong in each way, one of `FAULT_NAMES`.
         log: a file that gets a line of JSON for each request, before it is answered.
-        price: of a million tokens; a token is a word here.
+        price: per million tokens; a token is a word here.
 
     Raises:
         InputError: naming every setting that is wrong.
     """
 
-    model: str = "scripted"
+    model: ModelName = "scripted"
     revision: str | None = None
-    delay: float = 0.0
-    concurrency: int = 8
-    faults: Mapping[str, float] = field(default_factory=dict)
+    delay: Annotated[float, Ge(0)] = 0.0
+    concurrency: Count = 8
+    faults: Annotated[Mapping[str, Share], f"shares from 0 to 1 of any of {', '.join(FAULT_NAMES)}"] = field(
+        default_factory=dict
+    )
     log: str | None = None
     price: Price = field(default_factory=Price)
 
-    def __post_init__(self) -> None:
-        refuse_if_any(self._problems())
-
-    def _problems(self) -> Iterator[str]:
-        where = "llm.engine.faults"
-        unknown = [name for name in self.faults if name not in FAULTS]
-        wrong = [f"{where}: expected any of {', '.join(FAULTS)}, found {name}" for name in unknown]
-        for name, share in self.faults.items():
-            wrong += out_of_range(f"{where}.{name}", share, 0, 1)
-        yield from wrong
-        if not wrong and sum(self.faults.values()) > 1:
-            yield f"{where}: expected shares of at most 1 together, found {sum(self.faults.values()):g}"
-        yield from not_whole("llm.engine.concurrency", self.concurrency, 1)
-        yield from out_of_range("llm.engine.delay", self.delay, 0, math.inf)
+    def contradictions(self) -> Iterator[str]:
+        """Yield what is wrong with the faults together."""
+        for name in self.faults.keys() - set(FAULT_NAMES):
+            yield f"llm.engine.faults: expected any of {', '.join(FAULT_NAMES)}, found {name}"
+        if sum(self.faults.values()) > 1:
+            yield f"llm.engine.faults: expected shares of at most 1 together, found {sum(self.faults.values()):g}"
 
     def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Answer requests, `concurrency` at a time."""
@@ -73,7 +70,7 @@ class Scripted:
                 time.sleep(self.delay)
             yield from map(self._reply, some)
 
-    def count_tokens(self, messages: tuple[dict[str, str], ...]) -> int:
+    def count_tokens(self, messages: Messages) -> int:
         """Count words."""
         return sum(len(message["content"].split()) for message in messages)
 
@@ -85,19 +82,10 @@ class Scripted:
             return
         path = Path(self.log)
         path.parent.mkdir(parents=True, exist_ok=True)
-        entry = {
-            "key": request.key,
-            "text_id": request.text_id,
-            "temperature": request.sampling.temperature,
-            "pid": os.getpid(),
-        }
-        line = (json.dumps(entry) + "\n").encode()
-        # One write in append mode: lines of several processes do not mix, and a kill leaves none half.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(handle, line)
-        finally:
-            os.close(handle)
+        asked = {"key": request.key, "text_id": request.text_id, "temperature": request.sampling.temperature}
+        # One unbuffered write in append mode: lines of several processes do not mix, and a kill leaves none half.
+        with path.open("ab", buffering=0) as file:
+            file.write((json.dumps(asked | {"pid": os.getpid()}) + "\n").encode())
 
     def _reply(self, request: Request) -> Reply:
         source = _Hash(request)
@@ -113,7 +101,7 @@ class Scripted:
 
     def _fault(self, source: "_Hash") -> str | None:
         drawn = source.uniform()
-        for name in FAULTS:
+        for name in FAULT_NAMES:
             drawn -= self.faults.get(name, 0.0)
             if drawn < 0:
                 return name
@@ -145,11 +133,11 @@ def _valid(request: Request, source: _Hash) -> str:
             body[name] = "scripted" if kind["type"] == "string" else round(low + (high - low) * source.uniform(), 1)
         return json.dumps(body)
 
-    def digits(found: re.Match[str]) -> str:
-        low, high = int(found[1]), int(found[2])
-        return "".join(str(low + int((high - low + 1) * source.uniform())) for _ in range(int(found[3] or 1)))
+    def digits(asked: re.Match[str]) -> str:
+        low, high = int(asked[1]), int(asked[2])
+        return "".join(str(low + int((high - low + 1) * source.uniform())) for _ in range(int(asked[3] or 1)))
 
-    return CLASS.sub(digits, PROSE.sub("scripted", constraint.regex)).replace("\\n", "\n")
+    return DIGIT_CLASS.sub(digits, PROSE.sub("scripted", constraint.regex)).replace("\\n", "\n")
 
 
 def _spoiled(text: str, fault: str | None) -> str:

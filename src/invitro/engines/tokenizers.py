@@ -7,19 +7,19 @@ from typing import Any
 
 import httpx
 
-from invitro.errors import InputError
+from invitro.engines.base import Messages
+from invitro.errors import InputError, error_text
 
-Messages = tuple[dict[str, str], ...]
-Counter = Callable[[Messages], int]
+TokenCounter = Callable[[Messages], int]
 
-A_MESSAGE, A_REPLY = 3, 3
+PER_MESSAGE, PER_REPLY = 3, 3
 """Tokens that OpenAI's chat format adds to each message, and before the reply."""
 APPROXIMATE = "approximate"
-ASCII_A_TOKEN, OTHER_A_TOKEN = 4.0, 1.5
-"""Characters a token when nothing but the text is at hand: rather too many tokens than too few, in any script."""
+ASCII_PER_TOKEN, OTHERS_PER_TOKEN = 4.0, 1.5
+"""Characters per token when only the text is at hand: rather too many tokens than too few, in any script."""
 
 
-def counter(tokenizer: str, model: str, base_url: str) -> Counter:
+def counter(tokenizer: str, model: str, base_url: str) -> TokenCounter:
     """Return a function that counts the tokens of a chat; whatever it needs is loaded when it is first called.
 
     Args:
@@ -29,7 +29,7 @@ def counter(tokenizer: str, model: str, base_url: str) -> Counter:
         base_url: of the server.
     """
     if tokenizer == APPROXIMATE:
-        return _reckoned
+        return _estimate
     if tokenizer == "tiktoken":
         return lambda messages: _count_tiktoken(model, messages)
     if tokenizer == "server":
@@ -42,12 +42,12 @@ def counter(tokenizer: str, model: str, base_url: str) -> Counter:
     )
 
 
-def _reckoned(messages: Messages) -> int:
-    """Reckon from the number of characters."""
-    total = float(A_MESSAGE * len(messages) + A_REPLY)
+def _estimate(messages: Messages) -> int:
+    """Estimate from the number of characters."""
+    total = float(PER_MESSAGE * len(messages) + PER_REPLY)
     for message in messages:
         plain = sum(sign.isascii() for sign in message["content"])
-        total += plain / ASCII_A_TOKEN + (len(message["content"]) - plain) / OTHER_A_TOKEN
+        total += plain / ASCII_PER_TOKEN + (len(message["content"]) - plain) / OTHERS_PER_TOKEN
     return math.ceil(total)
 
 
@@ -55,28 +55,26 @@ def _count_tiktoken(model: str, messages: Messages) -> int:
     encoding = _tiktoken(model)
     # Texts may hold what looks like a special token; it is counted as the text that it is.
     parts = [encoding.encode(value, disallowed_special=()) for message in messages for value in message.values()]
-    return sum(map(len, parts)) + A_MESSAGE * len(messages) + A_REPLY
+    return sum(map(len, parts)) + PER_MESSAGE * len(messages) + PER_REPLY
 
 
 @cache
 def _tiktoken(model: str) -> Any:
-    mend = (
+    fix = (
         "install it by pip install 'invitro[llm]' and let it download its vocabulary once (TIKTOKEN_CACHE_DIR names a "
         "folder to take along), name another tokenizer by llm.engine.tokenizer=server or a tokenizer's folder, or "
-        f"have the tokens reckoned from the texts' length by llm.engine.tokenizer={APPROXIMATE}"
+        f"have the tokens estimated from the length of the texts by llm.engine.tokenizer={APPROXIMATE}"
     )
     try:
         import tiktoken
 
         return tiktoken.encoding_for_model(model)
     except ImportError as error:
-        raise InputError(f"tokens of {model} are counted by tiktoken, which is not installed; {mend}") from error
+        raise InputError(f"tokens of {model} are counted by tiktoken, which is not installed; {fix}") from error
     except KeyError as error:
-        raise InputError(f"tiktoken knows no model {model}; {mend}") from error
+        raise InputError(f"tiktoken knows no model {model}; {fix}") from error
     except OSError as error:  # its download goes through requests, whose errors these are
-        raise InputError(
-            f"tiktoken could not get the vocabulary of {model} ({type(error).__name__}); {mend}"
-        ) from error
+        raise InputError(f"tiktoken could not get the vocabulary of {model} ({type(error).__name__}); {fix}") from error
 
 
 def _count_server(url: str, model: str, messages: Messages) -> int:
@@ -85,7 +83,7 @@ def _count_server(url: str, model: str, messages: Messages) -> int:
         return int(response.raise_for_status().json()["count"])
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{url}: expected a server that counts tokens, as vLLM's does, found {type(error).__name__}: {error}; "
+            f"{url}: expected a server that counts tokens, as vLLM's does, found {error_text(error)}; "
             "name another tokenizer by llm.engine.tokenizer="
         ) from error
 

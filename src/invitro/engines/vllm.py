@@ -7,25 +7,29 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from invitro.engines.base import Constraint, Price, Reply, Request, Sampling, TokenChoice
-from invitro.errors import InputError, refuse_if_any
+from invitro.engines.base import Messages, ModelName, Price, Reply, Request, TokenChoice
+from invitro.errors import InputError, error_text
+from invitro.settings import Count, checked
 from invitro.weights import packaged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from vllm import SamplingParams
 
 log = logging.getLogger(__name__)
 
-CONSTRAINTS = ("regex", "json_schema", "none")
-QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 """Nothing leaves the machine unasked, and the job's own progress bar is the one to be seen."""
-ON_CPU = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2", "TORCHDYNAMO_DISABLE": "1"}
+ENVIRONMENT_ON_CPU = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+    "TORCHDYNAMO_DISABLE": "1",
+}
 """Two GiB of keys and values; compiling the sampler takes longer than a small model needs for a hundred texts."""
 
 
+@checked("llm.engine")
 @dataclass
 class VLLM:
     """Loads a model when the first request comes, and keeps `concurrency` requests in its batch from then on.
@@ -44,40 +48,29 @@ class VLLM:
         prefix_caching: whether the prompts' common beginning is computed once.
         concurrency: requests in vLLM's hands; it batches as many of them as fit.
         options: any other argument of vLLM's engine, such as ``gpu_memory_utilization``.
-        price: of a million tokens, where a machine's hour is to be counted.
+        price: per million tokens, to account for the hours of a machine.
 
     Raises:
         InputError: naming every setting that is wrong.
     """
 
-    model: str
+    model: ModelName
     revision: str | None = None
-    tensor_parallel_size: int = 1
+    tensor_parallel_size: Count = 1
     dtype: str = "auto"
     quantization: str | None = None
-    max_model_len: int | None = None
-    constraint: str = "regex"
+    max_model_len: Count | None = None
+    constraint: Literal["regex", "json_schema", "none"] = "regex"
     prefix_caching: bool = True
-    concurrency: int = 256
+    concurrency: Count = 256
     options: Mapping[str, Any] = field(default_factory=dict)
     price: Price = field(default_factory=Price)
 
     def __post_init__(self) -> None:
-        refuse_if_any(self._problems())
         self._package = packaged(self.model, self.revision)
         if self._package is not None:
             self.revision = self._package.revision
         self._engine: Any = None
-
-    def _problems(self) -> Iterator[str]:
-        if not self.model:
-            yield "llm.engine.model: expected a model's name or folder, found nothing"
-        if self.constraint not in CONSTRAINTS:
-            yield f"llm.engine.constraint: expected one of {', '.join(CONSTRAINTS)}, found {self.constraint!r}"
-        for name in ("tensor_parallel_size", "max_model_len", "concurrency"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                yield f"llm.engine.{name}: expected 1 or more, found {value!r}"
 
     def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Answer requests in the order in which replies become complete.
@@ -93,23 +86,21 @@ class VLLM:
                 while len(waiting) < self.concurrency and (request := next(source, None)) is not None:
                     engine = self._loaded()
                     number += 1
-                    name = str(number)
-                    try:
-                        engine.add_request(name, self._input(request), self._params(request))
-                    except _unanswerable() as error:  # such as a prompt that is longer than the model can read
-                        yield Reply(request, "", "error", str(error))
+                    refusal = self._added(engine, str(number), request)
+                    if refusal is None:
+                        waiting[str(number)] = request
                     else:
-                        waiting[name] = request
+                        yield Reply(request, "", "error", refusal)
                 if not waiting or engine is None:
                     return
                 for output in engine.step():
                     if output.finished:
-                        yield self._reply(waiting.pop(output.request_id), output)
+                        yield _reply(waiting.pop(output.request_id), output)
         finally:
             if engine is not None and waiting:
                 engine.abort_request(list(waiting))
 
-    def count_tokens(self, messages: tuple[dict[str, str], ...]) -> int:
+    def count_tokens(self, messages: Messages) -> int:
         """Count the tokens of a chat as the model reads it; the model itself is not loaded."""
         return len(self._tokens(messages, reply_follows=messages[-1]["role"] != "assistant"))
 
@@ -120,19 +111,19 @@ class VLLM:
             self._engine = None
 
     @cached_property
-    def _path(self) -> str:
-        return str(self._package.folder()) if self._package is not None else self.model
-
-    @cached_property
-    def _hub_revision(self) -> str | None:
-        return None if self._package is not None else self.revision
+    def _place(self) -> dict[str, str | None]:
+        """Where the model lies: a folder or name, and the hub's revision."""
+        if self._package is not None:
+            return {"model": str(self._package.folder()), "revision": None}
+        return {"model": self.model, "revision": self.revision}
 
     @cached_property
     def _tokenizer(self) -> "PreTrainedTokenizerBase":
         from transformers import AutoTokenizer
 
+        place, revision = self._place["model"], self._place["revision"]
         try:
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self._path, revision=self._hub_revision)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, revision=revision)
         except (OSError, ValueError) as error:
             raise InputError(f"llm.model={self.model}: its tokenizer cannot be loaded: {error}") from error
         if tokenizer.chat_template is None:
@@ -142,16 +133,11 @@ class VLLM:
             )
         return tokenizer
 
-    def _tokens(self, messages: tuple[dict[str, str], ...], reply_follows: bool = True) -> list[int]:
+    def _tokens(self, messages: Messages, reply_follows: bool = True) -> list[int]:
         rendered = self._tokenizer.apply_chat_template(
             list(messages), add_generation_prompt=reply_follows, tokenize=True, return_dict=False
         )
         return list(rendered)
-
-    def _input(self, request: Request) -> Any:
-        from vllm.inputs import tokens_input
-
-        return tokens_input(self._tokens(request.messages))
 
     def _loaded(self) -> Any:
         """Return vLLM's engine, loading the model at the first call."""
@@ -166,14 +152,12 @@ class VLLM:
         import torch
 
         on_cpu = not torch.cuda.is_available()
-        for name, value in (QUIET | ON_CPU if on_cpu else QUIET).items():
+        for name, value in (ENVIRONMENT | ENVIRONMENT_ON_CPU if on_cpu else ENVIRONMENT).items():
             os.environ.setdefault(name, value)
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        settings: dict[str, Any] = {
-            "model": self._path,
-            "revision": self._hub_revision,
+        settings: dict[str, Any] = self._place | {
             "tensor_parallel_size": self.tensor_parallel_size,
             "dtype": self.dtype,
             "quantization": self.quantization,
@@ -191,53 +175,51 @@ class VLLM:
             raise InputError(f"llm.model={self.model}: vLLM cannot load it with these settings: {error}") from error
         return self._engine
 
-    def _params(self, request: Request) -> "SamplingParams":
-        """Return a request's sampling as vLLM wants it."""
+    def _added(self, engine: Any, name: str, request: Request) -> str | None:
+        """Hand a request to vLLM; return why vLLM refuses it, such as a prompt that is too long for the model."""
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMValidationError
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import StructuredOutputsParams
 
-        sampling: Sampling = request.sampling
-        return SamplingParams(
+        sampling, wanted, structure = request.sampling, request.constraint, None
+        if wanted is not None and self.constraint == "regex":
+            structure = StructuredOutputsParams(regex=wanted.regex)
+        elif wanted is not None and self.constraint == "json_schema" and wanted.json_schema is not None:
+            structure = StructuredOutputsParams(json=wanted.json_schema)
+        params = SamplingParams(
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
             # A seed makes vLLM sample request by request; a greedy reply does not depend on it.
             seed=sampling.seed if sampling.temperature > 0 else None,
             logprobs=sampling.top_logprobs or None,
-            structured_outputs=self._structure(request.constraint),
+            structured_outputs=structure,
         )
+        try:
+            engine.add_request(name, tokens_input(self._tokens(request.messages)), params)
+        except (VLLMValidationError, ValueError) as error:
+            return error_text(error)
+        return None
 
-    def _structure(self, wanted: Constraint | None) -> Any:
-        from vllm.sampling_params import StructuredOutputsParams
 
-        if wanted is None or self.constraint == "none":
-            return None
-        if self.constraint == "regex":
-            return StructuredOutputsParams(regex=wanted.regex)
-        return None if wanted.json_schema is None else StructuredOutputsParams(json=wanted.json_schema)
-
-    def _reply(self, request: Request, output: Any) -> Reply:
-        """Read what vLLM made of a request."""
-        done = output.outputs[0]
-        decoded = zip(done.token_ids, done.logprobs or (), strict=False)  # no alternatives where none were asked for
-        return Reply(
-            request=request,
-            text=done.text,
-            finish="length" if done.finish_reason == "length" else "stop",
-            tokens=tuple(_choice(token, options) for token, options in decoded),
-            prompt_tokens=len(output.prompt_token_ids),
-            completion_tokens=len(done.token_ids),
-        )
+def _reply(request: Request, output: Any) -> Reply:
+    """Read what vLLM made of a request."""
+    done = output.outputs[0]
+    decoded = zip(done.token_ids, done.logprobs or (), strict=False)  # no alternatives where none were asked for
+    return Reply(
+        request=request,
+        text=done.text,
+        finish="length" if done.finish_reason == "length" else "stop",
+        tokens=tuple(_choice(token, options) for token, options in decoded),
+        prompt_tokens=len(output.prompt_token_ids),
+        completion_tokens=len(done.token_ids),
+    )
 
 
 def _choice(token: int, options: Mapping[int, Any]) -> TokenChoice:
     """Return a decoded token with its alternatives, the most probable first."""
     ranked = sorted(options.values(), key=lambda option: -option.logprob)
     # What the grammar forbids has a probability of 0.
-    alternatives = tuple((str(one.decoded_token), float(one.logprob)) for one in ranked if math.isfinite(one.logprob))
+    alternatives = tuple((str(other.decoded_token), float(other.logprob)) for other in ranked
+                         if math.isfinite(other.logprob))  # fmt: skip
     return TokenChoice(str(options[token].decoded_token), alternatives)
-
-
-def _unanswerable() -> tuple[type[Exception], ...]:
-    """Return what vLLM raises about one request."""
-    from vllm.exceptions import VLLMValidationError
-
-    return (VLLMValidationError, ValueError)

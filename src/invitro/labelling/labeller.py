@@ -3,146 +3,121 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from annotated_types import Predicate
+from pydantic_core import to_jsonable_python
 
-from invitro.data import Corpus, Reader
+from invitro.data import Corpus
 from invitro.engines.base import Engine, Readout, Sampling
-from invitro.errors import InputError, not_whole, out_of_range, refuse_if_any
 from invitro.files import SUFFIXES, suffix_of, whole_or_absent
-from invitro.labelling.forms import ReplyForm
-from invitro.labelling.job import estimate, reparse, run_job
+from invitro.labelling.job import RETRY_TEMPERATURE, LabelJob, estimate, reparse, run_job
 from invitro.labelling.prompts import Prompt, Renderer
-from invitro.labelling.questions import RETRY_TEMPERATURE, Job, set_info
-from invitro.labelling.reports import Estimate, JobReport, agreement_lines, write_datasheet
+from invitro.labelling.replies import ReplyForm
+from invitro.labelling.reports import CostEstimate, JobReport, agreement_lines, write_datasheet
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text, chosen, parts
 from invitro.labels.labelset import LabelSet
 from invitro.labels.published import published_sets
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
 from invitro.scales import Scale
+from invitro.settings import Count, Index, checked
 from invitro.stats.agreement import Agreement, agreement
 
 log = logging.getLogger(__name__)
 
-
-def export(table: pd.DataFrame, path: Path) -> None:
-    """Write labels; Parquet, CSV, TSV or JSONL by suffix."""
-    suffix = suffix_of(path)
-    with whole_or_absent(path) as temporary:
-        if suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
-        elif suffix == ".jsonl":
-            table.to_json(temporary, orient="records", lines=True, force_ascii=False)
-        else:
-            table.to_csv(temporary, index=False, sep="\t" if suffix == ".tsv" else ",")
-
-
-def exported(table: pd.DataFrame, labels: LabelSet, construct: str, prefix: str) -> pd.DataFrame:
-    """Return the exported rows: ids, ``llm_<construct>``, spread, item scores; one a text, blank without a label."""
-    columns = [name for name in labels.labels.columns if name.startswith("llm_") and name != "llm_label"]
-    of_texts = labels.labels.reindex(table["text_id"])
-    out = pd.DataFrame({"text_id": (prefix + table["text_id"]).to_numpy()})
-    out[f"llm_{construct}"] = of_texts["llm_label"].to_numpy()
-    if of_texts["spread"].notna().any():
-        out["spread"] = of_texts["spread"].to_numpy()
-    for name in columns:
-        if name not in out:  # an item may be called as the construct is
-            out[name] = of_texts[name].to_numpy()
-    return out
-
-
 LOGPROBS = 20
 """Alternatives asked for by the `expected` readout: as many as common servers give."""
 PROVENANCE = ("base_url", "constraint", "dtype", "quantization", "max_model_len", "tensor_parallel_size")
-"""What a datasheet tells of an engine, where the engine has it."""
+"""What a datasheet reports about an engine, where the engine has it."""
+ExportFile = Annotated[
+    str, Predicate(lambda name: name.lower().endswith(SUFFIXES)), f"a file ending in {', '.join(SUFFIXES)}"
+]
 
 
+@checked("")
 @dataclass(frozen=True)
-class Labelling:
-    """What is to be labelled, by whom and how.
+class Options:
+    """How texts are labelled: the settings of ``label.yaml`` that are no choices of a group.
 
     Args:
-        reader: of the corpus.
-        scale: the questionnaire.
-        prompt: how it is asked.
-        llm: the choice of the group ``llm``.
-        engine: who answers.
-        store: the label store's file.
         readout: how scores are taken from replies.
-        temperature: of the first attempt.
-        max_tokens: most tokens of a reply; None is enough for what is asked.
-        seed: of sampling.
-        samples: answers a text.
-        merges_digits: whether the model's tokenizer makes one token of neighbouring digits; then `expected` asks for
-            spaces between them.
-        limit: only so many texts.
+        sampling: of the first attempt; its ``max_tokens`` may be None, which is enough for what is asked.
+        samples: answers per text; more than one need a temperature.
+        limit: only so many texts; None for all.
         limit_seed: they are drawn at random by this seed; None takes the first.
         export: a table file for the labels.
-        progress: whether a bar is shown; None shows it on a terminal.
         merge: another label store, whose answers are taken in first.
         reparse: read the label set's stored replies anew first.
+        progress: whether a bar is shown; None shows it on a terminal.
 
     Raises:
         InputError: naming every setting that is wrong.
     """
 
-    reader: Reader
+    readout: Readout = Readout.TEXT
+    sampling: Sampling = field(default_factory=Sampling)
+    samples: Count = 1
+    limit: Count | None = None
+    limit_seed: Index | None = None
+    export: ExportFile | None = None
+    merge: str | None = None
+    reparse: bool = False
+    progress: Annotated[bool | None, "true, false, or null for a bar on a terminal"] = None
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield what cannot be meant together."""
+        if self.samples > 1 and self.sampling.temperature == 0:
+            yield (
+                f"samples={self.samples} at sampling.temperature=0 would be the same answer each time; "
+                "set sampling.temperature, such as 0.7"
+            )
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """By whom texts are labelled, on which scale and how.
+
+    Args:
+        scale: the questionnaire.
+        prompt: how it is asked.
+        llm: what the labels go by, such as a choice of the group ``llm``.
+        engine: who answers.
+        store: the label store's file, which need not exist.
+        options: everything else.
+        merges_digits: whether the model's tokenizer makes one token of neighbouring digits; then `expected` asks for
+            spaces between them.
+
+    Raises:
+        InputError: the prompt cannot be read out in this way on this scale.
+    """
+
     scale: Scale
     prompt: Prompt
     llm: str
     engine: Engine
     store: Path
-    readout: Readout = Readout.TEXT
-    temperature: float = 0.0
-    max_tokens: int | None = None
-    seed: int | None = 0
-    samples: int = 1
+    options: Options = field(default_factory=Options)
     merges_digits: bool = False
-    limit: int | None = None
-    limit_seed: int | None = None
-    export: str | None = None
-    progress: bool | None = None
-    merge: str | None = None
-    reparse: bool = False
-    form: ReplyForm = field(init=False)
 
     def __post_init__(self) -> None:
-        separated = self.merges_digits and self.readout == Readout.EXPECTED
-        problems = list(self._problems())
-        try:
-            object.__setattr__(self, "form", self.prompt.form(self.scale, self.readout, separated))
-        except InputError as error:
-            problems += error.problems
-        refuse_if_any(problems)
+        self.form  # noqa: B018  (refuses what does not fit together)
 
-    def _problems(self) -> Iterator[str]:
-        yield from not_whole("samples", self.samples, 1)
-        least = {"limit": 1, "limit_seed": 0, "sampling.max_tokens": 1, "sampling.seed": 0}
-        for name, low in least.items():
-            value = getattr(self, name.rpartition(".")[2])
-            yield from () if value is None else not_whole(name, value, low)
-        yield from out_of_range("sampling.temperature", self.temperature, 0, 2)
-        if self.temperature == 0 and isinstance(self.samples, int) and self.samples > 1:
-            yield (
-                f"samples={self.samples} at sampling.temperature=0 would be the same answer each time; "
-                "set sampling.temperature, such as 0.7"
-            )
-        if not self.engine.model or not isinstance(self.engine.model, str):
-            yield f"llm.model: expected a model's name, found {self.engine.model!r}"
-        if self.progress not in (None, True, False):
-            yield f"progress: expected true, false, or null for a bar on a terminal, found {self.progress!r}"
-        if self.export is not None and not str(self.export).lower().endswith(SUFFIXES):
-            yield f"export: expected a file ending in {', '.join(SUFFIXES)}, found {self.export!r}"
+    @cached_property
+    def form(self) -> ReplyForm:
+        """The form of the replies."""
+        readout = self.options.readout
+        return self.prompt.form(self.scale, readout, separated=self.merges_digits and readout == Readout.EXPECTED)
 
-    @property
+    @cached_property
     def sampling(self) -> Sampling:
         """How the model decodes at the first attempt."""
-        alternatives = LOGPROBS if self.readout == Readout.EXPECTED else 0
-        return Sampling(self.temperature, self.max_tokens or self.form.max_tokens, self.seed, alternatives)
+        wanted, alternatives = self.options.sampling, LOGPROBS if self.options.readout == Readout.EXPECTED else 0
+        return Sampling(wanted.temperature, wanted.max_tokens or self.form.max_tokens, wanted.seed, alternatives)
 
 
 @dataclass(frozen=True)
@@ -175,86 +150,123 @@ class Labelled:
             f"  datasheet        {self.datasheet}",
         ]
 
+    def record(self) -> dict[str, Any]:
+        """Return the report as JSON values; what is undefined is null."""
+        stored, used, crowd = self.report.stored, self.report.usage, self.agreement
+        names = ("pcc", "ccc", "alpha", "rmse", "bias")
+        figures = {name: getattr(crowd, name).value for name in names} if crowd else {}
+        figures |= {"pcc_low": crowd.pcc.low, "pcc_high": crowd.pcc.high} if crowd else {}
+        record = {
+            "set": stored.info.name,
+            "id": stored.id,
+            "labelled": stored.labelled,
+            "texts": stored.texts,
+            **{name: round(value, 4) for name, value in figures.items()},
+            "measurable": crowd.pcc.measurable if crowd else None,
+            **asdict(used),
+            "cost": round(used.cost, 6),
+            "seconds": round(self.report.seconds, 3),
+            "unusable": stored.unusable,
+        }
+        return dict(to_jsonable_python(record, inf_nan_mode="null"))
 
-def label(what: Labelling, corpus: Corpus | None = None) -> list[Labelled]:
-    """Label a corpus, or each member of a combination; see `invitro.labelling.job.run_job`.
+
+def label(corpus: Corpus, what: Labelling) -> list[Labelled]:
+    """Label a corpus, or each member of a combination; answers that are stored already are not asked for again.
 
     Args:
-        what: is to be labelled, and how.
-        corpus: what ``what.reader`` reads, where that has been read already.
+        corpus: its texts; `invitro.labelling.texts.corpus_of` makes one of plain texts.
+        what: by whom it is labelled, on which scale and how.
+
+    Raises:
+        InputError: settings that do not suit this corpus, or that the engine refuses.
+        EngineError: the engine does not answer, or no longer; see `invitro.labelling.job.run_job`.
     """
-    corpus = corpus or what.reader.read(what.scale)
-    for line in untranslated(what):
-        log.warning(line)
-    done, tables = [], []
+    done, options = [], what.options
     with LabelStore(what.store) as store:
-        if what.merge is not None:
-            log.info("%s: %d new answers taken in from %s", what.store, store.merge(what.merge), what.merge)
-        for name, table, prefix in parts(corpus, chosen(corpus.table, what.limit, what.limit_seed)):
-            for line in published_already(what, name):
-                log.warning(line)
-            job = _job(what, store, corpus, name)
-            for stored in store.sets(id=job.info.id) if what.reparse else ():
+        if options.merge is not None:
+            log.info("%s: %d new answers taken in from %s", what.store, store.merge(options.merge), options.merge)
+        for job, table, prefix in _jobs(corpus, what, store):
+            for stored in store.sets(id=job.info.id) if options.reparse else ():
                 changed = reparse(store, stored, what.form)
-                log.info("%s: read anew, %d replies came out otherwise", stored.info.name, changed)
+                log.info("%s: read anew, %d replies are read differently now", stored.info.name, changed)
             report = run_job(job, CorpusTexts(table))
             labels = stored_labels(store, report.stored, what.scale)
-            found = _agreement(table, labels)
-            sheet = write_datasheet(what.store, report.stored, RETRY_TEMPERATURE, found)
-            done.append(Labelled(report, labels, found, sheet, table, prefix))
-            if what.export is not None:
-                tables.append(exported(table, labels, what.scale.construct, prefix))
-    if what.export is not None:
-        export(pd.concat(tables, ignore_index=True), Path(what.export))
+            crowd = _agreement(table, labels)
+            sheet = write_datasheet(what.store, report.stored, RETRY_TEMPERATURE, crowd)
+            done.append(Labelled(report, labels, crowd, sheet, table, prefix))
+    if options.export is not None:
+        _export(done, what.scale.construct, Path(options.export))
     return done
 
 
-def dry_run(what: Labelling, corpus: Corpus | None = None) -> list[tuple[str, Estimate]]:
+def dry_run(corpus: Corpus, what: Labelling) -> list[tuple[str, CostEstimate]]:
     """Count and price what `label` would ask, by corpus; nothing is asked, and no store is made."""
-    corpus = corpus or what.reader.read(what.scale)
-    for line in untranslated(what):
-        log.warning(line)
-    found = []
     with LabelStore(what.store if what.store.is_file() else ":memory:") as store:
-        for name, table, _ in parts(corpus, chosen(corpus.table, what.limit, what.limit_seed)):
-            for line in published_already(what, name):
-                log.warning(line)
-            found.append((name, estimate(_job(what, store, corpus, name), CorpusTexts(table))))
-    return found
+        jobs = _jobs(corpus, what, store)
+        return [(job.info.corpus, estimate(job, CorpusTexts(table))) for job, table, _ in jobs]
 
 
-def _job(what: Labelling, store: LabelStore, corpus: Corpus, name: str) -> Job:
-    """Put one corpus's job together."""
-    renderer = Renderer(what.prompt, what.form)
-    shots = Shots(corpus, what.prompt.shots, what.prompt.shots_seed)
+def scored(what: Labelling, done: Labelled) -> pd.DataFrame:
+    """Return a label set's scores as a table for people who go on in Python.
+
+    Args:
+        what: as it was given to `label`.
+        done: what that returned.
+
+    Returns:
+        A row per text in the corpus's order, indexed by ``text_id``: ``score`` (the scale's units; NaN without a usable
+        answer), ``spread`` (standard deviation of the score, where the readout or several samples give one), a column
+        for each item that was scored, and ``status``: ``ok``, or why there is no usable answer, a word of
+        `invitro.labels.answers.Status` or ``pending``.
+    """
+    with LabelStore(what.store, must_exist=True) as store:
+        statuses: dict[str, str] = {}
+        for row in store.outcomes(done.report.stored.id):
+            if statuses.get(row["text_id"]) != "ok":
+                statuses[row["text_id"]] = row["status"] or "pending"
+    labels = done.labels.labels.reindex(done.texts["text_id"])
+    columns = {"score": labels["llm_label"]}
+    if labels["spread"].notna().any():
+        columns["spread"] = labels["spread"]
+    names = [item.name for item in what.scale.items]
+    # The score of a scale with a single item is that item's.
+    columns |= {name: labels[column] for name in names
+                if (column := f"llm_{name}" if len(names) > 1 else "llm_label") in labels}  # fmt: skip
+    table = pd.DataFrame(columns).assign(status=labels.index.map(statuses))
+    return table.set_axis(done.prefix + table.index)
+
+
+def _jobs(corpus: Corpus, what: Labelling, store: LabelStore) -> Iterator[tuple[LabelJob, pd.DataFrame, str]]:
+    """Yield the job of each label set that the corpus's texts belong to, their rows and the prefix of their ids."""
+    options, prompt = what.options, what.prompt
+    renderer = Renderer(prompt, what.form)
+    shots = Shots(corpus, prompt.shots, prompt.shots_seed)
     empty = Text("", "")
-    usual = shots.of(empty)
+    # A datasheet may not be allowed to repeat the examples' words; their ids stand in their place.
+    nameless = tuple(
+        Example(Text("", f"(the text {shot.text.text_id} of the training split)"), shot.score)
+        for shot in shots.of(empty)
+    )
     answering = getattr(what.engine, "engine", what.engine)  # on a cluster, what runs in its workers
-    engine = {name: value for name in PROVENANCE if (value := getattr(answering, name, None)) is not None}
+    provenance = {name: value for name in PROVENANCE if (value := getattr(answering, name, None)) is not None}
     about: dict[str, Any] = {
         "version": version("invitro"),
         "licence": corpus.licence,
         "citation": corpus.citation,
         "scale": asdict(what.scale),
-        "messages": renderer.messages(empty, tuple(_nameless(one) for one in usual)),
+        "messages": renderer.messages(empty, nameless),
         "price": vars(what.engine.price),
-        "engine": {"class": type(answering).__name__} | engine,
+        "engine": {"class": type(answering).__name__} | provenance,
     }
-    return Job(
-        store=store,
-        engine=what.engine,
-        renderer=renderer,
-        info=set_info(name, what.llm, what.engine, renderer, what.sampling, about, usual),
-        sampling=what.sampling,
-        examples=shots.of,
-        samples=what.samples,
-        progress=what.progress,
-    )
-
-
-def _nameless(example: Example) -> Example:
-    """Return an example with its id in the place of its words, which a datasheet may not be allowed to repeat."""
-    return Example(Text("", f"(the text {example.text.text_id} of the training split)"), example.score)
+    _warn_of_translations(what)
+    for name, table, prefix in parts(corpus, chosen(corpus.table, options.limit, options.limit_seed)):
+        _warn_of_published(what, name)
+        job = LabelJob(
+            store, what.engine, renderer, what.sampling, name, what.llm, about, shots.of,
+            options.samples, options.progress,
+        )  # fmt: skip
+        yield job, table, prefix
 
 
 def _agreement(table: pd.DataFrame, labels: LabelSet) -> Agreement | None:
@@ -267,27 +279,55 @@ def _agreement(table: pd.DataFrame, labels: LabelSet) -> Agreement | None:
     return agreement(crowd[both], llm[both], table["group_id"].to_numpy()[both], ("crowd", "llm"))
 
 
-def published_already(what: "Labelling", corpus: str) -> Iterator[str]:
-    """Say that labels by this model with this prompt are published, where that is so."""
-    wanted = (corpus, what.llm, what.prompt.name, what.scale.name)
-    for one in published_sets():
-        if (one.corpus, one.llm, one.prompt, one.scale) == wanted:
-            yield (
-                f"{one.name}: labels of this name are published already ({one.licence}); train.py and report=true find "
-                "them without a question to any model. What is asked now makes another set, and train.py will want to "
-                "know which: llm.set_id=published, or the id of the new one"
+def _warn_of_published(what: Labelling, corpus: str) -> None:
+    """Warn that labels by this model with this prompt are published, where that is so."""
+    for known in published_sets():
+        if (known.corpus, known.llm, known.prompt, known.scale) == (
+            corpus, what.llm, what.prompt.name, what.scale.name
+        ):  # fmt: skip
+            log.warning(
+                "%s: labels of this name are published already (%s); train.py and report=true find them without asking "
+                "any model. What is asked now makes another set, and train.py will want to know which: "
+                "llm.set_id=published, or the id of the new one",
+                known.name,
+                known.licence,
             )
 
 
-def untranslated(what: "Labelling") -> Iterator[str]:
-    """Say in which of the prompt's languages the scale has no words of its own, and is asked in the file's instead.
-
-    The first language is the one that prompts and scales are written in.
-    """
-    without = [one for one in what.prompt.languages[1:] if one not in what.scale.translations]
+def _warn_of_translations(what: Labelling) -> None:
+    """Warn of languages of the prompt in which the scale has no words of its own; the first is the scale's file's."""
+    without = [language for language in what.prompt.languages[1:] if language not in what.scale.translations]
     if without:
-        yield (
-            f"scale={what.scale.name} has no words in {', '.join(without)}: prompt={what.prompt.name} gives its task "
-            "in the text's language there, and the questionnaire as the scale's file has it; translations of the scale "
-            "change that"
+        log.warning(
+            "scale=%s has no words in %s: prompt=%s gives its task in the text's language there, and the questionnaire "
+            "as the scale's file has it; translations in that file change this",
+            what.scale.name,
+            ", ".join(without),
+            what.prompt.name,
         )
+
+
+def _export(done: list[Labelled], construct: str, path: Path) -> None:
+    """Write labels as Parquet, CSV, TSV or JSONL by suffix.
+
+    Columns are ids, ``llm_<construct>``, spread and item scores; a row per text, blank without a label.
+    """
+    tables = []
+    for part in done:
+        labels = part.labels.labels.reindex(part.texts["text_id"])
+        columns = {"text_id": part.prefix + labels.index, f"llm_{construct}": labels["llm_label"].to_numpy()}
+        if labels["spread"].notna().any():
+            columns["spread"] = labels["spread"].to_numpy()
+        items = [name for name in map(str, labels) if name.startswith("llm_") and name != "llm_label"]
+        # An item may be called as the construct is.
+        columns |= {name: labels[name].to_numpy() for name in items if name not in columns}
+        tables.append(pd.DataFrame(columns))
+    table = pd.concat(tables, ignore_index=True)
+    suffix = suffix_of(path)
+    with whole_or_absent(path) as temporary:
+        if suffix == ".parquet":
+            table.to_parquet(temporary, index=False)
+        elif suffix == ".jsonl":
+            table.to_json(temporary, orient="records", lines=True, force_ascii=False)
+        else:
+            table.to_csv(temporary, index=False, sep="\t" if suffix == ".tsv" else ",")

@@ -3,18 +3,20 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import lru_cache
+from typing import Annotated, Any, Literal
 
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from invitro.engines.base import Readout
-from invitro.errors import InputError, not_boolean, not_whole, refuse_if_any
-from invitro.labelling.forms import ReplyForm
+from invitro.engines.base import Messages, Readout
+from invitro.errors import InputError
+from invitro.labelling.replies import ReplyForm
 from invitro.labelling.texts import Example, Text
+from invitro.scales import Scale
+from invitro.settings import Index, checked
 
 SCRIPTS = {"bn": ("\u0980", "\u09ff")}
 """Languages that their script gives away, with its first and last character."""
@@ -26,7 +28,7 @@ SMALL_WORDS = {
     "es": "el la los las de que y en un una es no se por con para su lo como más pero fue muy está me",
 }
 _WORDS = {language: frozenset(words.split()) for language, words in SMALL_WORDS.items()}
-LANGUAGES = (*_WORDS, *SCRIPTS)
+Language = Literal["en", "de", "es", "bn"]
 
 
 def language_of(text: str, among: Sequence[str]) -> str:
@@ -34,7 +36,7 @@ def language_of(text: str, among: Sequence[str]) -> str:
 
     Args:
         text: at least a sentence; its first 2,000 characters are looked at.
-        among: codes out of `LANGUAGES`.
+        among: codes, each a `Language`.
     """
     head = text[:2000]
     for language, (first, last) in SCRIPTS.items():
@@ -48,13 +50,12 @@ def language_of(text: str, among: Sequence[str]) -> str:
 
 
 BEGIN, END = "<<<BEGIN TEXT>>>", "<<<END TEXT>>>"
-FENCE = re.compile(r"<{3,}|>{3,}")
+MARK = re.compile(r"<{3,}|>{3,}")
 # What chat templates write between turns: in a text it would be read as the end of the user's turn.
 TURNS = re.compile(
     r"<(?=\|)|(?<=\|)>|<(?=(?:/?s|(?:start|end)_of_turn|bos|eos|pad)>)|\[(?=/?INST\])|<(?=</?SYS>>)", re.I
 )
 
-Messages = tuple[dict[str, str], ...]
 _environment = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
 )
@@ -63,7 +64,7 @@ _environment = ImmutableSandboxedEnvironment(
 def harmless(text: str) -> str:
     """Return `text` with spaces in whatever could close the fence or end the turn; all else stays as it is."""
     text = TURNS.sub(lambda sign: sign[0] + " " if sign[0] != ">" else " >", text)
-    return FENCE.sub(lambda run: " ".join(run[0]), text)
+    return MARK.sub(lambda run: " ".join(run[0]), text)
 
 
 def fenced(text: str) -> str:
@@ -71,6 +72,7 @@ def fenced(text: str) -> str:
     return f"{BEGIN}\n{harmless(text)}\n{END}"
 
 
+@checked("prompt")
 @dataclass(frozen=True)
 class Prompt:
     """How an LLM is asked: two templates, the fixed part (``system``) and the part with the text (``user``).
@@ -85,13 +87,13 @@ class Prompt:
         name: the choice of the group ``prompt``.
         system: template of the fixed part: task, scale, reply format.
         user: template of the rest; it ends in ``{{ essay }}``.
-        overall: one score for the whole scale instead of one an item.
+        overall: one score for the whole scale instead of one per item.
         total: one score for the whole scale after those of the items; see `ReplyForm`.
         reasoning: brief reasoning comes before the scores.
         shots: how many examples of the training split are shown.
         shots_seed: which ones.
         codes: the demographic columns that the writer is described by, each with its codes in words; values that are
-            no codes are taken as they are. None tells nothing about the writer.
+            no codes are taken as they are. None leaves the writer undescribed.
         languages: what ``language`` can be; the first serves texts in any other. Empty is a prompt in one language.
 
     Raises:
@@ -99,56 +101,40 @@ class Prompt:
     """
 
     name: str
-    system: str
-    user: str
+    system: Annotated[str, "a Jinja template"]
+    user: Annotated[str, "a Jinja template"]
     overall: bool = False
     total: bool = False
     reasoning: bool = False
-    shots: int = 0
-    shots_seed: int = 0
+    shots: Index = 0
+    shots_seed: Index = 0
     codes: dict[str, dict[str, str]] | None = None
-    languages: Sequence[str] = ()
+    languages: tuple[Language, ...] = ()
 
-    def __post_init__(self) -> None:
-        refuse_if_any(self._problems())
-
-    def _problems(self) -> Iterator[str]:
-        where = f"prompt {self.name}:"
-        for part in ("system", "user"):
-            if not isinstance(getattr(self, part), str):
-                yield f"{where} {part}: expected a Jinja template, found {getattr(self, part)!r}"
-        if not (isinstance(self.system, str) and isinstance(self.user, str)):
-            return
+    def contradictions(self) -> Iterator[str]:
+        """Yield what is wrong with the templates."""
         for part in ("system", "user"):
             try:
                 _template(getattr(self, part))
             except TemplateError as error:
-                yield f"{where} {part} is no Jinja template: line {getattr(error, 'lineno', '?')}: {error}"
+                yield f"prompt.{part} is no Jinja template: line {getattr(error, 'lineno', '?')}: {error}"
         if not re.search(r"\{\{-?\s*essay\s*-?\}\}\s*\Z", self.user):
-            yield f"{where} user must end in {{{{ essay }}}}, so that what is fixed comes first and the text last"
+            yield "prompt.user must end in {{ essay }}, so that what is fixed comes first and the text last"
         if "essay" in re.findall(r"\{\{-?\s*(\w+)\s*-?\}\}", self.system):
-            yield f"{where} system is the same for all texts and cannot hold {{{{ essay }}}}; put it into user"
-        yield from not_whole(f"{where} shots", self.shots, 0)
-        yield from not_whole(f"{where} shots_seed", self.shots_seed, 0)
-        for name in not_boolean(overall=self.overall, total=self.total, reasoning=self.reasoning):
-            yield f"{where} {name}"
-        for language in self.languages:
-            if language not in LANGUAGES:
-                yield f"{where} languages: expected any of {', '.join(LANGUAGES)}, found {language!r}"
+            yield "prompt.system is the same for all texts and cannot hold {{ essay }}; put it into user"
 
     @property
     def hash(self) -> str:
         """Hash of everything that the rendered prompts depend on, besides scale, readout and texts."""
-        settings = {name: value for name, value in asdict(self).items() if name != "name"}
-        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()[:16]
+        return _hashed({name: value for name, value in asdict(self).items() if name != "name"})
 
-    def form(self, scale: Any, readout: Readout, separated: bool = False) -> ReplyForm:
+    def form(self, scale: Scale, readout: Readout, separated: bool = False) -> ReplyForm:
         """Return the form of the replies that this prompt asks for."""
         return ReplyForm(scale, readout, self.overall, self.reasoning, separated, self.total)
 
 
 class Renderer:
-    """Renders one prompt for one form of reply; about 20 microseconds a text, the fixed part being kept.
+    """Renders one prompt for one form of reply; about 20 microseconds per text, since the fixed part is kept.
 
     Args:
         prompt: what is rendered.
@@ -162,12 +148,13 @@ class Renderer:
         self.prompt, self.form = prompt, form
         self._user = _template(prompt.user)
         self._system = lru_cache(maxsize=256)(self._render_system)
+        self._values = lru_cache(self._make_values)
         example = Example(Text("example", "an example"), form.low)
         for language in prompt.languages or (None,):
             try:
                 self.messages(Text("check", "a text", language=language), (example,))
             except (TemplateError, TypeError, ValueError) as error:
-                raise InputError(f"prompt {prompt.name}: cannot be rendered: {error}") from error
+                raise InputError(f"prompt={prompt.name} cannot be rendered: {error}") from error
 
     def hash(self, examples: tuple[Example, ...] = ()) -> str:
         """Hash of what the fixed part is made of: the prompt, the scale's words, and the `examples` commonly shown.
@@ -177,49 +164,30 @@ class Renderer:
         """
         scale = self.form.scale
         words = [scale.construct, scale.instructions, [item.statement for item in scale.items]]
-        asked = [self.prompt.hash, words, {one: dict(scale.translations[one]) for one in self._translated()}]
-        shown = [[one.text.text, one.score] for one in examples]
-        return hashlib.sha256(json.dumps([asked, shown], sort_keys=True).encode()).hexdigest()[:16]
-
-    def _translated(self) -> list[str]:
-        return [one for one in self.prompt.languages if one in self.form.scale.translations]
+        translated = {
+            code: dict(scale.translations[code]) for code in self.prompt.languages if code in scale.translations
+        }
+        shown = [[example.text.text, example.score] for example in examples]
+        return _hashed([[self.prompt.hash, words, translated], shown])
 
     def messages(self, text: Text, examples: tuple[Example, ...] = ()) -> Messages:
         """Return the chat that asks for the scores of `text`: the fixed part, then the text."""
-        language = self._language(text)
+        languages = self.prompt.languages
+        language = "en"
+        if languages:
+            language = text.language if text.language in languages else language_of(text.text, languages)
+        system = self._system(language, tuple((example.text.text, example.score) for example in examples))
         user = self._user.render(
             **self._values(language),
-            examples=_shown(examples),
+            examples=_shown((example.text.text, example.score) for example in examples),
             writer=_in_words(text.demographics, self.prompt.codes or {}),
             essay=fenced(text.text),
         )
-        return (
-            {
-                "role": "system",
-                "content": self._system(language, tuple((one.text.text, one.score) for one in examples)),
-            },
-            {"role": "user", "content": user.strip()},
-        )
-
-    def _language(self, text: Text) -> str:
-        known = self.prompt.languages
-        if not known:
-            return "en"
-        return text.language if text.language and text.language in known else language_of(text.text, known)
+        return {"role": "system", "content": system}, {"role": "user", "content": user.strip()}
 
     def _render_system(self, language: str, examples: tuple[tuple[str, float], ...]) -> str:
-        shown = _shown([Example(Text("", text), score) for text, score in examples])
-        return _template(self.prompt.system).render(**self._values(language), examples=shown).strip()
-
-    def _values(self, language: str) -> Mapping[str, Any]:
-        values: dict[str, Mapping[str, Any]] = self._by_language
-        if language not in values:
-            values[language] = self._make_values(language)
-        return values[language]
-
-    @cached_property
-    def _by_language(self) -> dict[str, Mapping[str, Any]]:
-        return {}
+        template = _template(self.prompt.system)
+        return template.render(**self._values(language), examples=_shown(examples)).strip()
 
     def _make_values(self, language: str) -> Mapping[str, Any]:
         form, scale = self.form, self.form.scale
@@ -242,16 +210,20 @@ class Renderer:
         }
 
 
+def _hashed(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=list).encode()).hexdigest()[:16]
+
+
 def _template(source: str) -> Template:
     return _environment.from_string(source)
 
 
-def _shown(examples: Sequence[Example]) -> list[dict[str, str]]:
-    return [{"essay": fenced(one.text.text), "score": f"{one.score:.2f}".rstrip("0").rstrip(".")} for one in examples]
+def _shown(examples: Iterable[tuple[str, float]]) -> list[dict[str, str]]:
+    return [{"essay": fenced(text), "score": f"{score:.2f}".rstrip("0").rstrip(".")} for text, score in examples]
 
 
 def _in_words(known: Mapping[str, str], codes: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return what is known of a writer in words, one line a value: these cells are data like the text."""
+    """Return what is known of a writer in words, one line per value: these cells are data like the text."""
     return {
         column: " ".join(harmless(codes[column].get(known[column].removesuffix(".0"), known[column])).split())
         for column in codes

@@ -1,79 +1,141 @@
-"""What a valid reply looks like, and how one is read: every reply becomes scores or a status, never a guess."""
+"""The form that replies are asked for in, and how they are read: each becomes scores or a status, never a guess."""
 
 import json
 import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from invitro.engines.base import Readout, Reply, TokenChoice
-from invitro.labelling.forms import ReplyForm
+from invitro.engines.base import Constraint, Readout, Reply, TokenChoice
+from invitro.errors import refuse_if_any
 from invitro.labels.answers import Status
+from invitro.scales import Scale
 
+OVERALL = "score"
+"""The name of the score of the whole scale in a reply."""
+REASONING = 400  # characters: a few sentences, so that a reply cannot run into max_tokens
 DIGITS = "0123456789"
 
 
 @dataclass(frozen=True)
-class ItemDistribution:
-    """Mean and variance of one item's distribution, in the item's units and their square."""
-
-    mean: float
-    variance: float
-
-
-def distributions(tokens: Sequence[TokenChoice], start: int, end: int, valid: range) -> list[ItemDistribution]:
-    """Return the distribution behind each digit of a reply.
+class ReplyForm:
+    """The form that replies are asked for in.
 
     Args:
-        tokens: the reply's tokens; together they are its text.
-        start: where in that text the digits begin, in characters.
-        end: where they end.
-        valid: the valid digits.
+        scale: the questionnaire.
+        readout: how scores are taken from the model.
+        overall: one score for the whole scale (``score``, within the scale's own bounds) instead of one per item.
+        reasoning: brief reasoning stands in front of the scores: a key ``reasoning`` that comes first in the JSON
+            object, or text before a last line ``scores: ...``.
+        total: the overall score follows the items'. The label is the items' score; the overall one is kept beside it.
+        separated: single spaces between digits, for tokenizers that would merge neighbouring digits into one token,
+            whose distribution then is not one item's.
 
-    Returns:
-        One distribution a digit, in order; shorter where alternatives hold no valid digit at all.
+    Raises:
+        InputError: digits are to be read, but a score of the scale is not one digit; or an item has the name of
+            something else that is asked for: ``reasoning``, ``score``.
     """
-    found = []
-    for choice, positions in _digit_tokens(tokens, start, end):
-        for position in positions:
-            weights = _weights(choice, position, valid)
-            total = math.fsum(weights.values())
-            if total <= 0.0:
-                continue
-            mean = math.fsum(digit * weight for digit, weight in weights.items()) / total
-            square = math.fsum(weight * (digit - mean) ** 2 for digit, weight in weights.items()) / total
-            # Rounding may carry a mean past a bound by 1e-16, which a check of ranges would refuse.
-            found.append(ItemDistribution(min(max(mean, valid.start), valid.stop - 1), square))
-    return found
+
+    scale: Scale
+    readout: Readout
+    overall: bool = False
+    reasoning: bool = False
+    separated: bool = False
+    total: bool = False
+
+    def __post_init__(self) -> None:
+        refuse_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        low, high = self.bounds[-1]
+        # One range for all digits: a sum of items has another than its items, and prompts name one range for digits.
+        whole = all(float(bound).is_integer() and 0 <= bound <= 9 for bound in (low, high))
+        if self.readout != Readout.TEXT and not (whole and len(set(self.bounds)) == 1):
+            of_all = self.overall or self.total
+            yield (
+                f"readout={self.readout.value} reads one digit per score, but {'overall scores' if of_all else 'items'}"
+                f" of the scale {self.scale.name} go from {low:g} to {high:g}; choose readout=text"
+                + (", or a prompt that asks for each item, such as prompt=scale_aware" if of_all else "")
+            )
+        if self.total and self.overall:
+            yield "prompt: overall asks for one score alone, total for the items' and that one; choose one"
+        beside = {"reasoning": self.reasoning, OVERALL: self.total}
+        for item in self.scale.items:
+            if beside.get(item.name):
+                yield f"scale {self.scale.name}: an item is called {item.name!r}, which replies need for something else"
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The scores asked for, in order."""
+        items = () if self.overall else tuple(item.name for item in self.scale.items)
+        return (*items, OVERALL) if self.overall or self.total else items
+
+    @cached_property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        """Lowest and highest valid value of each score asked for, in order."""
+        items = () if self.overall else ((self.scale.low, self.scale.high),) * len(self.scale.items)
+        return (*items, (self.scale.minimum, self.scale.maximum)) if self.overall or self.total else items
+
+    def score(self, values: Sequence[float]) -> float:
+        """Return the scale's score from the values of `names`."""
+        return values[0] if self.overall else float(self.scale.score(values[: len(self.scale.items)]))
+
+    @property
+    def low(self) -> float:
+        """Lowest valid value of the first score."""
+        return self.bounds[0][0]
+
+    @property
+    def high(self) -> float:
+        """Highest valid value of the first score."""
+        return self.bounds[0][1]
+
+    @property
+    def max_tokens(self) -> int:
+        """Enough tokens for a valid reply in any common tokenizer."""
+        # A digit may cost two tokens with its space; a JSON entry its name in pieces, a number and punctuation.
+        scores = 2 * len(self.names) + 4 if self.readout != Readout.TEXT else 16 + 24 * len(self.names)
+        return scores + (REASONING // 2 if self.reasoning else 0)
+
+    @property
+    def example(self) -> str:
+        """A valid reply, as long as valid replies commonly are."""
+        values = [(low + high) / 2 for low, high in self.bounds]
+        if self.readout == Readout.TEXT:
+            body: dict[str, Any] = {"reasoning": "x " * (REASONING // 3)} if self.reasoning else {}
+            return json.dumps(body | {name: round(value, 1) for name, value in zip(self.names, values, strict=True)})
+        digits = (" " if self.separated else "").join(str(int(value)) for value in values)
+        return f"{'x ' * (REASONING // 3)}\nscores: {digits}" if self.reasoning else digits
+
+    @cached_property
+    def constraint(self) -> Constraint:
+        """What engines are asked to enforce; keys of the JSON schema stand in the order in which they are written."""
+        if self.readout != Readout.TEXT:
+            digit = f"[{self.low:.0f}-{self.high:.0f}]"
+            digits = " ".join([digit] * len(self.names)) if self.separated else f"{digit}{{{len(self.names)}}}"
+            return Constraint(rf"[^\n]{{1,{REASONING}}}\nscores: {digits}" if self.reasoning else digits)
+        entries = [rf'"reasoning": "[^"\\\x00-\x1f]{{1,{REASONING}}}"'] if self.reasoning else []
+        properties: dict[str, Any] = {"reasoning": {"type": "string"}} if self.reasoning else {}
+        for name, (low, high) in zip(self.names, self.bounds, strict=True):
+            entries.append(f'"{re.escape(name)}": {_number_regex(low, high)}')
+            properties[name] = {"type": "number", "minimum": low, "maximum": high}
+        schema = {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
+        return Constraint(r"\{" + ", ".join(entries) + r"\}", schema)
 
 
-def spread_of(items: Sequence[ItemDistribution], total: bool) -> float:
-    """Return the standard deviation of the items' mean, or of their `total`."""
-    spread = math.sqrt(math.fsum(item.variance for item in items))
-    return spread if total else spread / len(items)
-
-
-def _digit_tokens(tokens: Sequence[TokenChoice], start: int, end: int) -> Iterator[tuple[TokenChoice, range]]:
-    """Yield tokens that hold digits between `start` and `end`, and which of a token's own digits these are."""
-    offset = 0
-    for choice in tokens:
-        inside = [start <= offset + place < end for place, sign in enumerate(choice.token) if sign in DIGITS]
-        offset += len(choice.token)
-        if any(inside):
-            yield choice, range(inside.index(True), len(inside))
-
-
-def _weights(choice: TokenChoice, position: int, valid: range) -> dict[int, float]:
-    """Return the probability that each valid digit stands at `position` of the token's digits, not normalised."""
-    weights = dict.fromkeys(valid, 0.0)
-    for token, logprob in choice.alternatives:
-        digits = token.strip(" \t\n,;")
-        if digits and all(sign in DIGITS for sign in digits) and len(digits) > position:
-            digit = int(digits[position])
-            if digit in weights:
-                weights[digit] += math.exp(min(logprob, 0.0))
-    return weights
+def _number_regex(low: float, high: float) -> str:
+    """Return a regular expression of the decimals from `low` to `high` with at most two places."""
+    if not (float(low).is_integer() and float(high).is_integer() and 0 <= low < high <= 99):
+        return r"-?[0-9]{1,4}(?:\.[0-9]{1,2})?"
+    below = "|".join(str(number) for number in range(int(low), int(high)))
+    return rf"(?:(?:{below})(?:\.[0-9]{{1,2}})?|{int(high)}(?:\.0{{1,2}})?)"
 
 
 REFUSALS = re.compile(
@@ -82,7 +144,7 @@ REFUSALS = re.compile(
     r"|es tut mir leid|ich kann (?:das |dies )?nicht|lo siento|no puedo|দুঃখিত)",
     re.IGNORECASE,
 )
-FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
+CODE_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 LAST_LINE = re.compile(r"(?:\A|\n)[ \t]*scores:[ \t]*([^\n]*)\Z", re.IGNORECASE)
 
 
@@ -91,11 +153,11 @@ class Parsed:
     """A reply, read.
 
     Args:
-        status: what became of it.
+        status: whether it can be used.
         items: the scores asked for, in the form's order; empty unless `status` is ``ok``.
         score: the scale's score, its units; None unless `status` is ``ok``.
         spread: standard deviation of the score, its units; only `Readout.EXPECTED` has one.
-        detail: what was wrong, for people.
+        detail: what was wrong.
     """
 
     status: Status
@@ -114,20 +176,17 @@ class _FaultError(Exception):
 
 
 def parse(reply: Reply, form: ReplyForm) -> Parsed:
-    """Read a reply; whatever it holds, the result is scores within bounds or a status that says why not.
-
-    For ``expected`` the item scores are means of distributions and `Parsed.spread` is the score's standard deviation:
-    see `invitro.labelling.replies`.
-    """
+    """Read a reply; whatever it holds, the result is scores within bounds or a status that says why not."""
     if reply.finish == "error":
         return Parsed(Status.ERROR, detail=reply.error or "the engine gave no reason")
     if reply.finish == "refusal":
         return Parsed(Status.REFUSED, detail="refused by the provider")
     try:
-        if form.readout == Readout.TEXT:
-            return _scored(_from_json(reply.text, form), form)
-        digits = _from_digits(reply.text, form)
-        return _scored(digits, form) if form.readout == Readout.DIGITS else _expected(reply, form)
+        values = _from_json(reply.text, form) if form.readout == Readout.TEXT else _from_digits(reply.text, form)
+        _refuse_outside(values, form)
+        if form.readout == Readout.EXPECTED:
+            return _expected(reply, form)
+        return Parsed(Status.OK, tuple(values), form.score(values))
     except _FaultError as fault:
         # A reply that was cut off, or that says no, is not a badly formed one.
         if reply.finish == "length":
@@ -146,7 +205,7 @@ def _from_json(text: str, form: ReplyForm) -> list[float]:
     if missing:
         raise _FaultError(Status.MISSING_ITEMS, f"no score for {', '.join(missing)}")
     if extra:
-        raise _FaultError(Status.EXTRA_ITEMS, f"scores for {', '.join(extra)[:200]}, which was not asked for")
+        raise _FaultError(Status.EXTRA_ITEMS, f"scores for {', '.join(extra)[:200]}, not asked for")
     values = []
     for name in form.names:
         value = body[name]
@@ -167,7 +226,7 @@ def _json_object(text: str) -> dict[str, Any]:
     def refuse(constant: str) -> float:
         raise _FaultError(Status.OUT_OF_RANGE, f"found {constant}")
 
-    fenced = FENCED.search(text)
+    fenced = CODE_FENCE.search(text)
     inner = fenced[1] if fenced else text[text.find("{") : text.rfind("}") + 1]
     try:
         body = json.loads(inner, object_pairs_hook=once, parse_constant=refuse)
@@ -190,9 +249,8 @@ def _digit_text(text: str, form: ReplyForm) -> tuple[str, int]:
 
 
 def _from_digits(text: str, form: ReplyForm) -> list[float]:
-    """Return one score a digit; white space, commas and semicolons may stand between."""
-    part, _ = _digit_text(text, form)
-    digits = re.sub(r"[\s,;]", "", part)
+    """Return one score per digit; white space, commas and semicolons may stand between."""
+    digits = re.sub(r"[\s,;]", "", _digit_text(text, form)[0])
     if not re.fullmatch(r"[0-9]+", digits):
         raise _FaultError(Status.UNPARSEABLE, "expected digits only")
     if len(digits) != len(form.names):
@@ -201,7 +259,7 @@ def _from_digits(text: str, form: ReplyForm) -> list[float]:
     return [float(digit) for digit in digits]
 
 
-def _in_range(values: Sequence[float], form: ReplyForm) -> None:
+def _refuse_outside(values: Sequence[float], form: ReplyForm) -> None:
     outside = [
         f"{low:g} to {high:g}, found {name}={value:g}"
         for name, value, (low, high) in zip(form.names, values, form.bounds, strict=True)
@@ -211,24 +269,61 @@ def _in_range(values: Sequence[float], form: ReplyForm) -> None:
         raise _FaultError(Status.OUT_OF_RANGE, f"expected {'; '.join(outside)}")
 
 
-def _scored(values: list[float], form: ReplyForm) -> Parsed:
-    _in_range(values, form)
-    return Parsed(Status.OK, tuple(values), form.score(values))
-
-
 def _expected(reply: Reply, form: ReplyForm) -> Parsed:
-    """Read means and spread from the log-probabilities of the digits' tokens."""
-    _in_range(_from_digits(reply.text, form), form)
+    """Read means and spread from the log-probabilities of the digits' tokens.
+
+    Item i has the mean ``m_i = sum_d d p(d)`` and the variance ``v_i = sum_d p(d) (d - m_i)^2`` over the valid digits
+    d, whose probabilities are normalised to 1. The spread of the score is ``sqrt(sum_i v_i)`` for a sum of items, and
+    that divided by the number of items for a mean: items are taken as independent.
+    """
     if not reply.tokens:
         raise _FaultError(Status.UNPARSEABLE, "the engine gave no log-probabilities")
-    text = "".join(choice.token for choice in reply.tokens)
-    valid = range(int(form.low), int(form.high) + 1)
-    part, start = _digit_text(text, form)
-    found: list[ItemDistribution] = distributions(reply.tokens, start, start + len(part), valid)
-    if len(found) != len(form.names):
+    part, start = _digit_text("".join(choice.token for choice in reply.tokens), form)
+    moments = list(_moments(reply.tokens, start, start + len(part), range(int(form.low), int(form.high) + 1)))
+    if len(moments) != len(form.names):
         raise _FaultError(Status.UNPARSEABLE, "the tokens do not add up to the reply's digits")
-    means = [one.mean for one in found]
+    means = [mean for mean, _ in moments]
     # The spread of the label: of the items, or of the one overall score where nothing else is asked for.
-    behind = found[:1] if form.overall else found[: len(form.scale.items)]
-    summed = not form.overall and form.scale.aggregation == "sum"
-    return Parsed(Status.OK, tuple(means), form.score(means), spread_of(behind, summed))
+    behind = moments[: 1 if form.overall else len(form.scale.items)]
+    spread = math.sqrt(math.fsum(variance for _, variance in behind))
+    if form.overall or form.scale.aggregation != "sum":
+        spread /= len(behind)
+    return Parsed(Status.OK, tuple(means), form.score(means), spread)
+
+
+def _moments(tokens: Sequence[TokenChoice], start: int, end: int, valid: range) -> Iterator[tuple[float, float]]:
+    """Yield mean and variance of the distribution behind each digit of a reply, in order.
+
+    Digits without a valid alternative are left out.
+
+    Args:
+        tokens: the reply's tokens; together they are its text.
+        start: where in that text the digits begin, in characters.
+        end: where they end.
+        valid: the valid digits.
+    """
+    offset = 0
+    for choice in tokens:
+        inside = [start <= offset + place < end for place, sign in enumerate(choice.token) if sign in DIGITS]
+        offset += len(choice.token)
+        for position in range(inside.index(True), len(inside)) if any(inside) else ():
+            weights = _weights(choice, position, valid)
+            total = math.fsum(weights.values())
+            if total <= 0.0:
+                continue
+            mean = math.fsum(digit * weight for digit, weight in weights.items()) / total
+            square = math.fsum(weight * (digit - mean) ** 2 for digit, weight in weights.items()) / total
+            # Rounding may carry a mean past a bound by 1e-16, which a check of ranges would refuse.
+            yield min(max(mean, valid.start), valid.stop - 1), square
+
+
+def _weights(choice: TokenChoice, position: int, valid: range) -> dict[int, float]:
+    """Return the probability that each valid digit stands at `position` of the token's digits, not normalised."""
+    weights = dict.fromkeys(valid, 0.0)
+    for token, logprob in choice.alternatives:
+        digits = token.strip(" \t\n,;")
+        if len(digits) > position and all(sign in DIGITS for sign in digits):
+            digit = int(digits[position])
+            if digit in weights:
+                weights[digit] += math.exp(min(logprob, 0.0))
+    return weights

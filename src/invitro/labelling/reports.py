@@ -71,16 +71,16 @@ def agreement_lines(found: Agreement | None) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What a job would ask and cost.
+class CostEstimate:
+    """What a job would ask and what that would cost.
 
     Args:
         requests: questions without a usable stored answer; retries come on top.
         prompt_tokens: of all of them, as the engine's tokenizer counts.
-        completion_tokens: of replies of common length.
+        completion_tokens: of replies of the usual length.
         cost: US dollars.
         at_most: US dollars if each reply ran to ``max_tokens`` and was asked for twice.
-        approximate: tokens were not counted by the model's tokenizer, but reckoned from the length of the texts.
+        approximate: tokens were not counted by the model's tokenizer, but estimated from the length of the texts.
     """
 
     requests: int
@@ -92,7 +92,9 @@ class Estimate:
 
     def lines(self) -> list[str]:
         """Return the estimate for people."""
-        rough = "  approximate      tokens are reckoned from the texts' length, not counted by the model's tokenizer"
+        rough = (
+            "  approximate      tokens are estimated from the length of the texts, not counted by the model's tokenizer"
+        )
         return [
             *([rough] if self.approximate else []),
             f"  would ask        {self.requests} requests",

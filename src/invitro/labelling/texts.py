@@ -1,15 +1,41 @@
 """The texts that are labelled, and the examples that are shown with them."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from invitro.data import DEMOGRAPHICS, Corpus
+from invitro.data import DEMOGRAPHICS, Corpus, Undivided
+from invitro.data.corpus import COLUMNS
+from invitro.data.table import Frame
 from invitro.errors import InputError
+from invitro.scales import Scale
+
+
+def corpus_of(texts: Sequence[str] | pd.DataFrame, scale: Scale, name: str = "texts") -> Corpus:
+    """Return plain texts as a corpus.
+
+    Args:
+        texts: strings, which get the ids ``row1``, ``row2`` and so on; or a frame with a column ``text`` and any other
+            column of the canonical table, such as ``text_id``, ``group_id`` or ``crowd_label``.
+        scale: of the crowd labels, where there are any.
+        name: the corpus's key, under which its labels are stored.
+
+    Raises:
+        InputError: a text is blank, an id stands twice, a crowd label lies outside `scale`, or there is no text at all.
+
+    Example:
+        >>> from invitro.scales import Item
+        >>> mood = Scale("mood", "mood", (Item("good", "I feel good"),), 1, 7)
+        >>> corpus_of(["I am fine.", "I cried."], mood).table[["text_id", "split"]].values.tolist()
+        [['row1', 'unlabelled'], ['row2', 'unlabelled']]
+    """
+    table = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)}, dtype="str")
+    columns = {column: column for column in (*COLUMNS, *DEMOGRAPHICS) if column in table}
+    return Frame(name, {"text": "text"} | columns, Undivided(), name, rows=table).read(scale)
 
 
 def chosen(table: pd.DataFrame, limit: int | None = None, seed: int | None = None) -> pd.DataFrame:
@@ -127,15 +153,14 @@ class Shots:
         if len(training) < count:
             raise InputError(
                 f"{corpus.name}: the prompt shows {count} examples out of the training split, found {len(training)} "
-                "training texts with a crowd label; choose another prompt, or prompt.shots= fewer"
+                "training texts with a crowd label; choose another prompt, or fewer by prompt.shots="
             )
         draw = random.Random(seed)
         self._strata: list[list[Example]] = []
         for number in range(count):
             rows = training.iloc[number * len(training) // count : (number + 1) * len(training) // count]
-            chosen = rows.iloc[draw.sample(range(len(rows)), min(SPARE, len(rows)))]
-            labels = chosen["crowd_label"]
-            pairs = zip(CorpusTexts(chosen), labels, strict=True)
+            drawn = rows.iloc[draw.sample(range(len(rows)), min(SPARE, len(rows)))]
+            pairs = zip(CorpusTexts(drawn), drawn["crowd_label"], strict=True)
             self._strata.append([Example(text, float(label)) for text, label in pairs])
 
     def of(self, text: Text) -> tuple[Example, ...]:
@@ -143,12 +168,13 @@ class Shots:
         return tuple(
             example
             for stratum in self._strata
-            if (example := next((one for one in stratum if not _same(one.text, text)), None))
+            if (example := next((spare for spare in stratum if not _same(spare.text, text)), None))
         )
 
 
-def _same(one: Text, other: Text) -> bool:
-    return one.text_id == other.text_id or one.text == other.text or (one.group_id == other.group_id != "")
+def _same(shown: Text, text: Text) -> bool:
+    """Whether one gives the other away: the text itself, a copy of it, or its writer's."""
+    return shown.text_id == text.text_id or shown.text == text.text or (shown.group_id == text.group_id != "")
 
 
 def _blank(value: Any) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from invitro.data import Corpus
-from invitro.labelling.forms import OVERALL
 from invitro.labelling.labeller import Labelled, Labelling
+from invitro.labelling.replies import OVERALL
 from invitro.labels.answers import Status
 from invitro.labels.store import LabelStore
 from invitro.scales import Scale

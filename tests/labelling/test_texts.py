@@ -1,0 +1,58 @@
+"""Texts that are labelled, and the examples that are shown with them."""
+
+import pandas as pd
+import pytest
+from prompting import a_corpus, scale
+
+from invitro.errors import InputError
+from invitro.labelling.texts import CorpusTexts, Shots, Text, corpus_of
+
+
+def test_examples_come_from_training_and_are_never_the_text_s_own() -> None:
+    corpus = a_corpus()
+    shots = Shots(corpus, 4, seed=1)
+    training = corpus.of_split("train")
+    labelled = training[training["crowd_label"].notna()]
+    usual = shots.of(Text("elsewhere", "something else", "nobody"))
+    assert [one.score for one in usual] == sorted(one.score for one in usual)
+    assert {one.text.text_id for one in usual} <= set(labelled["text_id"])
+    for text in CorpusTexts(corpus.table):
+        shown = shots.of(text)
+        assert len(shown) == 4
+        assert all(one.text.text_id != text.text_id and one.text.group_id != text.group_id for one in shown)
+    assert shots.of(usual[0].text)[1:] == usual[1:]
+    assert Shots(corpus, 4, seed=1).of(Text("e", "s")) == usual
+    with pytest.raises(InputError, match="shows 400 examples out of the training split, found 26"):
+        Shots(corpus, 400)
+
+
+def test_texts_carry_what_is_known_of_the_writer() -> None:
+    one, other = list(CorpusTexts(a_corpus().table))[:2]
+    assert (one.demographics, other.demographics) == ({}, {"gender": "2"})
+    table = a_corpus().table.assign(language=["de"] + [None] * 39)
+    assert [one.language for one in CorpusTexts(table.head(2))] == ["de", None]
+
+
+def test_plain_texts_are_a_corpus() -> None:
+    plain = corpus_of(["I am fine.", "I cried."], scale())
+    assert (plain.name, plain.label_corpora) == ("texts", ("texts",))
+    assert plain.table["text_id"].tolist() == ["row1", "row2"]
+    assert set(plain.table["split"]) == {"unlabelled"}
+    frame = pd.DataFrame(
+        {"text_id": [7, 8], "text": ["a", "b"], "crowd_label": [1, None], "gender": ["1", "2"]}, index=[5, 5]
+    )
+    corpus = corpus_of(frame, scale(), "mine")
+    assert corpus.table["text_id"].tolist() == corpus.table["group_id"].tolist() == ["7", "8"]
+    assert corpus.table["split"].tolist() == ["train", "unlabelled"]
+    assert [text.demographics for text in CorpusTexts(corpus.table)] == [{"gender": "1"}, {"gender": "2"}]
+    assert "split" not in frame
+
+
+@pytest.mark.parametrize(
+    ("texts", "part"),
+    [([], "texts"), (["a", " "], "data row 2"), (pd.DataFrame({"text": ["a"], "crowd_label": [9]}), "crowd_label")],
+    ids=["none", "blank", "outside"],
+)
+def test_texts_that_cannot_be_labelled_are_refused(texts, part: str) -> None:
+    with pytest.raises(InputError, match=part):
+        corpus_of(texts, scale())
