@@ -18,7 +18,9 @@ settings.register_profile("fast", deadline=None, max_examples=20)
 settings.register_profile("thorough", deadline=None)
 settings.load_profile("fast")
 
-# Read when the hub's library is imported: no test asks the hub.
+# Read when PyTorch and the hub's library are imported. Tiny models are slower on several threads, and no test asks the
+# hub.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Processes that tests start run this checkout's code too, whichever is installed.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,5 +1,6 @@
 """Every shipped configuration composes and instantiates, and says in its first line what it is."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from support import ROOT
 CONF = ROOT / "conf"
 GROUPS = ("application", "data", "data/split", "experiment", "llm", "logger", "plm", "prompt", "scale", "trainer")
 ROWS = ("row/fusion", "row/noise_robust")
-CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+CHOICES = {group: [file.stem for file in sorted((CONF / group).glob("*.yaml"))] for group in GROUPS}
 
 
 def composed(*overrides: str, name: str = "train") -> DictConfig:
@@ -42,10 +43,22 @@ def test_the_first_lines_say_what_it_is(path: Path) -> None:
     assert len(first) > 10
 
 
-@pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_every_choice_composes_and_instantiates(group: str, choice: str) -> None:
-    extra = ["data.path=essays.csv"] if choice == "table" else []
-    cfg = composed(f"{group}={choice}", *extra)
+def beside_each_other(choices: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Return settings in which every choice of every key is there, and that are no more than the longest list."""
+    longest = max(map(len, choices.values()), default=1)
+    return [{key: values[number % len(values)] for key, values in choices.items()} for number in range(longest)]
+
+
+# An experiment decides what other groups are; everything else is chosen independently.
+EXPERIMENTS = [{"experiment": choice} for choice in CHOICES.pop("experiment")]
+
+
+@pytest.mark.parametrize(
+    "choices", [*EXPERIMENTS, *beside_each_other(CHOICES)], ids=lambda chosen: "-".join(chosen.values())
+)
+def test_every_choice_composes_and_instantiates(choices: dict[str, str]) -> None:
+    extra = ["data.path=essays.csv"] if choices.get("data") == "table" else []
+    cfg = composed(*(f"{group}={choice}" for group, choice in choices.items()), *extra)
     OmegaConf.to_container(cfg, resolve=False)
     for node in ("data", "scale", "llm", "application", "plm", "fit", "optimizer", "trainer", "logger"):
         assert instantiated(cfg[node]) is not None
@@ -79,15 +92,14 @@ def test_every_study_s_jobs_compose_and_instantiate(name: str) -> None:
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         swept = {key: parser.parse_override(f"{key}={value}") for key, value in study.params.items()}
     values = {key: list(one.sweep_iterator()) for key, one in swept.items() if one.is_discrete_sweep()}
-    first = {key: value[0] for key, value in values.items()}
-    for key, alternatives in values.items():
-        for value in alternatives[:4]:
-            ours = (f"{key}={value}" for key, value in (first | {key: value}).items())
-            job = composed(*study.overrides, *ours, name=study.job)
-            nodes = ("data", "scale", "llm") + (("application", "plm", "fit") if study.job == "train" else ())
-            for node in nodes:
-                assert instantiated(job[node]) is not None
-            assert study.job != "train" or job.save_model is (name == "grid")
+    for ours in beside_each_other(
+        {key: [str(one) for one in alternatives[:4]] for key, alternatives in values.items()}
+    ):
+        job = composed(*study.overrides, *(f"{key}={value}" for key, value in ours.items()), name=study.job)
+        nodes = ("data", "scale", "llm") + (("application", "plm", "fit") if study.job == "train" else ())
+        for node in nodes:
+            assert instantiated(job[node]) is not None
+        assert study.job != "train" or job.save_model is (name == "grid")
 
 
 def test_table_v_s_rows_are_pairs_with_the_paper_s_recipe() -> None:

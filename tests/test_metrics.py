@@ -83,6 +83,7 @@ def test_an_empty_process_changes_nothing() -> None:
         torch.testing.assert_close(merge(torch.stack(parts)), metric.moments)
 
 
+@pytest.mark.slow
 def test_two_processes_agree_with_one() -> None:
     import socket
 

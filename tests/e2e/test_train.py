@@ -46,7 +46,7 @@ def test_the_headline_command(run, corpus_csv: Path, tiny_deberta: Path, tmp_pat
 def test_roberta_and_a_multirun_that_goes_on(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     command = [
         "train.py", "-m", "plm=roberta", f"plm.name={tiny_roberta}", "application=none,correction", "alpha=1.0,inf",
-        "hydra.sweep.dir=sweep", "save_model=false", *table_overrides(corpus_csv),
+        "hydra.sweep.dir=sweep", "save_model=false", *table_overrides(corpus_csv), "fit.epochs=1",
     ]  # fmt: skip
     done = run(*command)
     assert done.returncode == 0, done.stderr
@@ -67,7 +67,8 @@ def test_a_job_that_fails_is_recorded_and_the_others_finish(
 ) -> None:
     done = run(
         "train.py", "-m", "plm=roberta", f"plm.name={tiny_roberta}", "alpha=-1,1", "plm.lr=1e30,1e-3", "fit.clip=null",
-        "hydra.sweep.dir=sweep", "save_model=false", *[o for o in table_overrides(corpus_csv) if "plm.lr" not in o],
+        "hydra.sweep.dir=sweep", "save_model=false", "fit.epochs=1",
+        *[o for o in table_overrides(corpus_csv) if not o.startswith(("plm.lr", "fit.epochs"))],
     )  # fmt: skip
     assert done.returncode == 1
     assert "1 finished, 0 finished before, 3 failed" in done.stdout
@@ -218,7 +219,7 @@ def test_a_finished_record_is_not_overwritten_by_a_single_run(
 ) -> None:
     command = [
         "train.py", "plm=roberta", f"plm.name={tiny_roberta}", "hydra.run.dir=here", "save_model=false",
-        *table_overrides(corpus_csv),
+        *table_overrides(corpus_csv), "fit.epochs=1",
     ]  # fmt: skip
     assert run(*command).returncode == 0
     before = (tmp_path / "here" / "metrics.json").read_text()

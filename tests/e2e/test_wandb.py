@@ -62,6 +62,7 @@ def test_offline_by_default_and_nothing_leaves(run_apart, corpus_csv: Path, tiny
     assert b"train.py" not in found["raw"]  # no command line
 
 
+@pytest.mark.slow
 def test_every_job_of_a_multirun_is_its_own_closed_run(
     run_apart, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path
 ) -> None:

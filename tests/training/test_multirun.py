@@ -1,10 +1,10 @@
 """Jobs on disk: who is held back, who was killed; equal runs keep each other out, and processes share the GPUs."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from invitro.training.multirun import alone
+print("ready", flush=True)
 with alone(Path(sys.argv[1]), "f"):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
@@ -82,9 +83,11 @@ def test_an_equal_run_waits_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     first = subprocess.Popen([*command, "600"], stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
-    assert first.stdout.readline() == "held\n"
+    assert [first.stdout.readline() for _ in range(2)] == ["ready\n", "held\n"]
     second = subprocess.Popen([*command, "0"], stdout=subprocess.PIPE, text=True)
-    time.sleep(4)
+    assert second.stdout is not None
+    assert second.stdout.readline() == "ready\n"
+    assert not select.select([second.stdout], [], [], 0.5)[0]
     assert second.poll() is None
     first.send_signal(signal.SIGKILL)
     first.communicate()
