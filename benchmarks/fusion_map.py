@@ -16,7 +16,7 @@ import altair as alt
 import pandas as pd
 from fusion import RESULTS, SETTING, half_width
 
-from invitro.charts import INK, PAGE, save
+from invitro.writing.charts import INK, PAGE, save
 
 NOT_CHOSEN = ("none", "truth", "auto")
 SHORT = {"moment": "mom", "moment, precision": "mom+p", "moment, weight": "mom+w"}

@@ -8,7 +8,7 @@ from support import ROOT
 
 SOURCE = ROOT / "src" / "invitro"
 FLOORS = [
-    {"errors", "files", "scales", "metrics", "charts", "weights", "settings", "stats", "arrays", "templates"},
+    {"errors", "files", "scales", "metrics", "weights", "settings", "stats", "arrays", "templates", "writing"},
     {"data", "labels"},
     {"raters"},
     {"application", "models", "engines"},

@@ -1,11 +1,12 @@
-"""Templates are filled in strictly, and HTML is escaped."""
+"""Templates are filled in strictly, HTML is escaped, and paragraphs are one line."""
 
 from pathlib import Path
 
 import pytest
 from jinja2 import UndefinedError
+from support import ROOT
 
-from invitro.templates import rendered
+from invitro.templates import _environment, _folded, paragraphs, rendered, said
 
 
 def test_blocks_leave_no_lines_and_what_is_missing_is_an_error(tmp_path: Path) -> None:
@@ -19,3 +20,22 @@ def test_html_is_escaped_and_may_include(tmp_path: Path) -> None:
     (tmp_path / "part.html.j2").write_text("<i>{{ text }}</i>")
     (tmp_path / "page.html.j2").write_text("{% include 'part.html.j2' %}")
     assert rendered(tmp_path / "page.html.j2", text="<b>") == "<i>&lt;b&gt;</i>\n"
+
+
+def test_line_breaks_of_the_layout_are_spaces_and_no_break_spaces_stay() -> None:
+    assert _folded("  one\n  two , three .\n\n 5\N{NO-BREAK SPACE}%") == "one two, three. 5\N{NO-BREAK SPACE}%"
+
+
+def test_a_macro_says_a_paragraph_or_several(tmp_path: Path) -> None:
+    source = "{% macro many(a, b) %}\nOne {{ a | number }}\nline.\n\n{% if b %}Two {{ b }}.{% endif %}\n{% endmacro %}"
+    (words := tmp_path / "words.j2").write_text(source)
+    assert said(words, "many", 0.5, b="b") == "One 0.500 line. Two b."
+    assert paragraphs(words, "many", a=0.5, b="b") == ["One 0.500 line.", "Two b."]
+    assert paragraphs(words, "many", a=0.5, b="") == ["One 0.500 line."]
+    with pytest.raises(UndefinedError, match="'b'"):
+        said(words, "many", 0.5)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.j2")), ids=lambda path: path.name)
+def test_every_template_can_be_read(path: Path) -> None:
+    _environment(path.parent).get_template(path.name)

@@ -1,8 +1,20 @@
-"""Text from Jinja templates that lie beside the module that fills them in."""
+"""Text from Jinja templates that lie beside the module that fills them in.
 
+Python decides what is said, and with which numbers; the template has the words. The functions of
+`invitro.writing.words` are filters and functions of every template.
+"""
+
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from invitro.writing import words
+
+FUNCTIONS = (
+    words.number, words.plain, words.p_value, words.interval, words.estimate, words.share, words.count, words.listed,
+    words.shortened, words.duration, words.capital, words.unbroken, words.missing,
+)  # fmt: skip
 
 
 def rendered(template: Path, **values: Any) -> str:
@@ -12,21 +24,57 @@ def rendered(template: Path, **values: Any) -> str:
     ``.html.j2``, values are escaped.
 
     Args:
-        template: the file, such as ``Path(__file__).with_name("card.md.j2")``; it may include others of its folder.
+        template: the file, such as ``Path(__file__).with_name("card.md.j2")``; it may include others of its folder,
+            and import those of `invitro.writing`, such as ``tables.html.j2``.
         values: what the template calls by name.
     """
     return str(_environment(template.parent).get_template(template.name).render(values)).rstrip("\n") + "\n"
+
+
+def said(template: Path, macro: str, *values: Any, **named: Any) -> str:
+    """Return what one macro of a template says, as one paragraph: its line breaks become spaces.
+
+    A line break after a block (``{% if %}``) is dropped, as in `rendered`.
+
+    Args:
+        template: the file.
+        macro: the macro's name.
+        values: its arguments.
+        named: likewise.
+    """
+    return _folded(_of_macro(template, macro, values, named))
+
+
+def paragraphs(template: Path, macro: str, *values: Any, **named: Any) -> list[str]:
+    """Return what one macro says, a paragraph each: blank lines separate them. Arguments are those of `said`."""
+    text = _of_macro(template, macro, values, named)
+    return [folded for part in re.split(r"\n[ \t]*\n", text) if (folded := _folded(part))]
+
+
+def _of_macro(template: Path, macro: str, values: Any, named: Any) -> str:
+    module = _environment(template.parent).get_template(template.name).module
+    return str(getattr(module, macro)(*values, **named))
+
+
+def _folded(text: str) -> str:
+    """Join lines and drop the spaces that the template's layout left; no-break spaces stay."""
+    return re.sub(r" ([.,;:)])(?=[ ]|$)", r"\1", re.sub(r"[ \n]+", " ", text).strip())
 
 
 @cache
 def _environment(folder: Path) -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-    return Environment(
-        loader=FileSystemLoader(folder),
+    environment = Environment(
+        loader=FileSystemLoader([folder, Path(__file__).with_name("writing")]),
         undefined=StrictUndefined,
         autoescape=select_autoescape(["html.j2"], default=False),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        extensions=["jinja2.ext.do"],
     )
+    functions = {function.__name__: function for function in FUNCTIONS}
+    environment.filters |= functions
+    environment.globals |= functions
+    return environment

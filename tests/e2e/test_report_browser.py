@@ -11,7 +11,7 @@ from studies.reported import Reported, reported
 from invitro.studies.figures.base import Figure
 from invitro.studies.health.checks import findings
 from invitro.studies.report.page import write_report
-from invitro.studies.wording import number
+from invitro.writing.words import number
 
 pytestmark = pytest.mark.browser
 CHROMIUM = Path("/usr/bin/chromium")

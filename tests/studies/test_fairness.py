@@ -28,8 +28,8 @@ from invitro.studies.groups import (
     label_pairs,
     prediction_pairs,
 )
-from invitro.studies.report.files import write_tables
 from invitro.studies.report.groups import group_section
+from invitro.studies.report.page import write_tables
 from invitro.studies.runs import read_runs
 
 SCALE = Scale("batson_empathy", "empathy", tuple(Item(name, name) for name in ("warm", "moved", "tender")), 1, 7)
@@ -211,9 +211,9 @@ def test_a_group_that_a_model_gets_wrong_is_told(tmp_path: Path) -> None:
     test = next(one for one in made if one.table.name == "groups_truth_test")
     assert "Different from the rest, after Holm's correction over " in test.verdict
     assert "CCC of gender 1 (both) by +" in test.verdict
-    paths = write_tables(study.study, study.runs, study.summary, tmp_path / "report", made)
+    paths = write_tables(study.study, study.runs, [], made, tmp_path / "report")
     told = paths[1].read_text("utf-8")
-    assert "## Predictions against the truth on test, by group" in told
+    assert "## Predictions compared with the truth on test, by group" in told
     assert test.verdict in told
     columns = pd.read_csv(paths[2]).columns
     assert not any("gender" in name for name in columns)

@@ -15,12 +15,12 @@ from scipy import stats
 from studies.records import Arm, Texts
 from studies.reported import Reported, reported
 
-from invitro import charts
 from invitro.errors import InputError
 from invitro.studies.figures.base import thinned, wrapped
 from invitro.studies.figures.collection import figures
 from invitro.studies.figures.predictions import LEAST, MOST, banded, mean_predictions, mean_with_interval
 from invitro.studies.runs import read_runs
+from invitro.writing import charts
 
 METRICS = ("pcc", "ccc", "rmse")
 

@@ -14,12 +14,12 @@ import pytest
 from studies.records import Arm
 from studies.reported import Reported, reported
 
-from invitro import charts
 from invitro.errors import InputError
 from invitro.studies.health.checks import findings
-from invitro.studies.report.facts import data_facts, duration, environment_facts, failures
+from invitro.studies.report.facts import data_facts, environment_facts, failed_jobs
 from invitro.studies.report.page import write_report
-from invitro.studies.report.words import found
+from invitro.studies.report.sentences import conclusion
+from invitro.writing import charts
 
 
 class Page(HTMLParser):
@@ -117,7 +117,7 @@ def test_charts_are_those_of_the_figures(page: Page, alpha: Reported) -> None:
 def test_what_a_reader_looks_for_is_there(page: Page, alpha: Reported) -> None:
     study, runs = alpha.study, alpha.runs
     assert study.question in page.text
-    assert re.sub(r"\s+", " ", found(study, runs, alpha.summary)) in page.text
+    assert re.sub(r"\s+", " ", conclusion(study, runs, alpha.summary)) in page.text
     for finding in findings(study, runs, alpha.summary):
         assert re.sub(r"\s+", " ", finding.what) in page.text
         assert re.sub(r"\s+", " ", finding.do) in page.text
@@ -125,7 +125,7 @@ def test_what_a_reader_looks_for_is_there(page: Page, alpha: Reported) -> None:
     assert len(failed) == 1
     assert failed["error"].item() in page.text
     assert f"Job {failed.index[0]} (failed): alpha 1.5, seed 42" in page.text
-    assert "equal another job in training labels, settings and seed, and were trained once" in page.text
+    assert "have the same training labels, settings and seed as another job, and were trained once" in page.text
     assert "terms of simulated" in page.text
     assert "no rights are reserved" in page.text
     assert runs.environment(0)["hashes"]["corpus"] in page.text
@@ -197,13 +197,6 @@ def test_missing_libraries_are_named(alpha: Reported, tmp_path: Path, monkeypatc
     assert not (tmp_path / "report").exists()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (725, "12 min 5 s"), (11520, "3 h 12 min")]
-)
-def test_durations(seconds: float, expected: str) -> None:
-    assert duration(seconds) == expected
-
-
 def environment(torch: str, seconds: float, cores: int | None = 2) -> dict[str, object]:
     hardware = {"platform": "Linux", "processor": "A CPU", "cores": cores, "threads": 1, "gpus": ["A100"]}
     hashes = {"corpus": "c1", "newsemp24/llama/scale_aware/batson_empathy": "l1"}
@@ -246,7 +239,7 @@ def test_terms_of_corpora_and_labels() -> None:
 
 def test_links_to_tracebacks_lead_from_the_report(tmp_path: Path) -> None:
     study = reported("applications", tmp_path / "runs 1", [Arm({"application": "none"}, failed=(42,))])
-    (failure,) = failures(study.runs, tmp_path / "elsewhere" / "report")
+    (failure,) = failed_jobs(study.runs, tmp_path / "elsewhere" / "report")
     assert failure.link == "../../runs%201/1/error.txt"
     assert Path(failure.path) == tmp_path / "runs 1" / "1" / "error.txt"
     assert failure.name == "none, seed 42"

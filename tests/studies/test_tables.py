@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from invitro.studies.report.files import escape, latex, markdown, write_tables
-from invitro.studies.report.table import Column, Table
+from invitro.studies.report.page import study_tables, write_tables
 from invitro.studies.report.tables import differences_table, metrics_table, published_table, runs_table
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
+from invitro.writing.tables import ReportTable
 
 STUDY = Study("alpha", "Alpha & co", "Which?", metrics=("ccc", "rmse"), choose="alpha", baseline={"alpha": "inf"})
 NAN = float("nan")
@@ -59,12 +58,12 @@ SUMMARY = summary(
 )
 
 
-def texts(table: Table, key: str) -> list[str]:
+def texts(table: ReportTable, key: str) -> list[str]:
     place = [column.key for column in table.columns].index(key)
     return [row[place].text + (f" ({row[place].tag})" if row[place].tag else "") for row in table.rows]
 
 
-def bold(table: Table, key: str) -> list[str]:
+def bold(table: ReportTable, key: str) -> list[str]:
     place = [column.key for column in table.columns].index(key)
     return [row[place].text for row in table.rows if row[place].best]
 
@@ -140,22 +139,9 @@ def test_every_job_has_a_row() -> None:
     assert texts(table, "record") == ["r/0", "r/1"]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a_b & 5 % of $x #1", r"a\_b \& 5 \% of \$x \#1"),
-        ("p < 0.001, −0.2 ± 0.1", r"p $<$ 0.001, $-$0.2 $\pm$ 0.1"),
-        (r"C:\x~{y}^2", r"C:\textbackslash{}x\textasciitilde{}\{y\}\textasciicircum{}2"),
-        ("∞ – 3", r"$\infty$ -- 3"),
-    ],
-)
-def test_latex_is_escaped(text: str, expected: str) -> None:
-    assert escape(text) == expected
-
-
 def test_latex_as_a_paper_prints_it() -> None:
-    table = metrics_table(STUDY, RUNS, SUMMARY, "test").printed()
-    lines = latex(table, "tab:alpha").splitlines()
+    table = metrics_table(STUDY, RUNS, SUMMARY, "test")
+    lines = table.latex("tab:alpha").splitlines()
     assert lines[0] == r"% needs \usepackage{booktabs}"
     assert r"\label{tab:alpha}" in lines
     assert r"\begin{tabular}{rrrrrrr}" in lines
@@ -173,7 +159,7 @@ def test_latex_as_a_paper_prints_it() -> None:
 
 def test_markdown_is_a_table_whatever_stands_in_it() -> None:
     table = metrics_table(STUDY, RUNS, SUMMARY, "test")
-    lines = markdown(table).splitlines()
+    lines = table.markdown().splitlines()
     assert len(lines) == 2 + 4
     assert {line.count("|") for line in lines} == {len(table.columns) + 1}
     assert lines[2].startswith("| 4 (chosen) | 2 | 1200 |")
@@ -182,17 +168,12 @@ def test_markdown_is_a_table_whatever_stands_in_it() -> None:
         alpha=["a|b", "c*d"], seed=[0, 1], record=["r_0", "r_1"], outcome=["finished"] * 2, error=[None] * 2,
         shared=[False] * 2, fingerprint=["x"] * 2,
     )  # fmt: skip
-    assert markdown(runs_table(STUDY, odd)).splitlines()[2].startswith(r"| 0 | a\|b |")
-
-
-def test_groups_of_columns_span_their_columns() -> None:
-    columns = (Column("a", "a"), Column("b", "b", "B"), Column("c", "c", "B"), Column("d", "d"))
-    assert Table("t", "", columns, ()).groups == [("", 1), ("B", 2), ("", 1)]
+    assert runs_table(STUDY, odd).markdown().splitlines()[2].startswith(r"| 0 | a\|b |")
 
 
 def test_files(tmp_path: Path) -> None:
     for _ in range(2):  # a report that is made again replaces the first
-        paths = write_tables(STUDY, RUNS, SUMMARY, tmp_path)
+        paths = write_tables(STUDY, RUNS, study_tables(STUDY, RUNS, SUMMARY), [], tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["runs.csv", "table.md", "table.tex"]
     csv = pd.read_csv(paths[2])
     assert csv.columns.tolist() == RUNS.table.columns.tolist()
@@ -206,6 +187,6 @@ def test_files(tmp_path: Path) -> None:
 
 def test_a_study_without_results_has_files_that_say_so(tmp_path: Path) -> None:
     empty = summary(group(4.0, (NAN, NAN), (NAN, NAN), seeds=0), chosen=None, baseline=None)
-    write_tables(STUDY, RUNS, empty, tmp_path)
+    write_tables(STUDY, RUNS, study_tables(STUDY, RUNS, empty), [], tmp_path)
     assert (tmp_path / "table.tex").read_text("utf-8") == "% alpha: no run has finished\n"
     assert len(pd.read_csv(tmp_path / "runs.csv")) == 2

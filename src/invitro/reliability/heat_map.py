@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from invitro import charts
 from invitro.stats.agreement import Agreement
 from invitro.stats.intervals import Estimate
+from invitro.writing import charts
 
 if TYPE_CHECKING:
     import altair as alt

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
-from invitro import charts
 from invitro.errors import refuse_if_any
 from invitro.files import whole_or_absent, write_text
 from invitro.reliability.facets import (
@@ -28,6 +27,7 @@ from invitro.scales import Scale
 from invitro.stats.agreement import Agreement, Groups, alpha_estimate, pairwise
 from invitro.stats.bootstrap import RESAMPLES
 from invitro.stats.intervals import NOT_MEASURABLE, Estimate
+from invitro.writing import charts
 
 MEASURES = ("pcc", "ccc", "alpha", "rmse", "bias")
 Published = Mapping[tuple[str, str], Mapping[str, float]]

@@ -1,13 +1,13 @@
-"""How studies are told: names of factors and configurations, numbers, and which row is the baseline or the choice."""
+"""How studies are put into words: names of factors and configurations, and which row is the baseline or the choice."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from invitro.studies.study import canonical, matches
+from invitro.writing.words import DASH, is_number, plain
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs
@@ -23,73 +23,11 @@ SPLITS = {
 }
 """Whose labels predictions are compared to; the truth is known to simulated corpora only."""
 LOWER_IS_BETTER = ("rmse",)
-CHANGED = "Changed: crowd labels that training does not use as they were, but the LLM's or some of both."
+SIGNIFICANT = 0.05
+"""A difference is called one where its Holm-corrected p is below this."""
 AXES = {"alpha": "alpha (scale points)", "application.portion": "portion of the pool (%)"}
 PUBLISHED = ("label", "metric", "median", "peak")
 """Columns of published numbers that are no factors."""
-MINUS, NONE = "\N{MINUS SIGN}", "–"
-
-
-def number(value: Any, digits: int = 3, sign: bool = False) -> str:
-    """Write a number with `digits` decimals and a true minus sign; a missing one as a dash."""
-    if value is None or pd.isna(value):
-        return NONE
-    return f"{float(value):{'+' if sign else ''}z.{digits}f}".replace("-", MINUS)
-
-
-def plain(value: Any) -> str:
-    """Write a factor's value as short as it is: 4.0 as ``4``, infinity as ``∞``, a missing one as a dash."""
-    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
-        return NONE
-    if is_number(value):
-        return f"{float(value):g}".replace("-", MINUS).replace("inf", "∞")
-    return str(value)
-
-
-def p_value(value: Any) -> str:
-    """Write p with three decimals, small ones as ``< 0.001``."""
-    if value is None or pd.isna(value):
-        return NONE
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def interval(low: Any, high: Any, digits: int = 3, sign: bool = False) -> str:
-    """Write an interval as ``[0.401, 0.512]``; nothing where there is none."""
-    if pd.isna(low) or pd.isna(high):
-        return ""
-    return f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
-
-
-def share(value: Any) -> str:
-    """Write a share in [0, 1] as a percentage with one decimal."""
-    return NONE if value is None or pd.isna(value) else f"{100 * float(value):.1f}\N{NO-BREAK SPACE}%"
-
-
-def count(number_of: int, one: str, many: str = "") -> str:
-    """Write ``1 run`` or ``5 runs``."""
-    return f"{number_of:,} {one if number_of == 1 else many or one + 's'}"
-
-
-def listed(parts: Iterable[str]) -> str:
-    """Join parts as ``a``, ``a and b`` or ``a, b and c``."""
-    *first, last = [*parts] or [""]
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def unbroken(text: str) -> str:
-    """Keep a number and its per cent sign, and p and its value, on one line of a page."""
-    text = re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
-    return re.sub(r"p ([<=]) (?=\d)", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a number, written as one or as text; true and false are not."""
-    if isinstance(value, bool):
-        return False
-    try:
-        return not math.isnan(float(value))
-    except (TypeError, ValueError):
-        return False
 
 
 def factor(name: str) -> str:
@@ -106,7 +44,7 @@ def configuration(values: Mapping[str, Any], factors: Iterable[str], full: bool 
     for name in factors:
         value = values.get(name)
         text = plain(value).rsplit("/", 1)[-1] if name in ("experiment", "row") else plain(value)
-        if text == NONE:
+        if text == DASH:
             continue
         own = not full and not is_number(value) and text not in ("True", "False", "true", "false")
         parts.append(text if own else f"{factor(name)} {text}")

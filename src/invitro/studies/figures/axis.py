@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from invitro.charts import SOFT
 from invitro.studies.distributions import alignment
 from invitro.studies.figures.base import (
     POINT,
@@ -24,17 +23,9 @@ from invitro.studies.figures.base import (
     tooltip,
 )
 from invitro.studies.study import matches
-from invitro.studies.wording import (
-    AXES,
-    METRICS,
-    SPLITS,
-    configuration,
-    factor,
-    measured,
-    plain,
-    position,
-    records,
-)
+from invitro.studies.wording import AXES, METRICS, SPLITS, configuration, factor, measured, position, records
+from invitro.writing.charts import SOFT
+from invitro.writing.words import plain
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs

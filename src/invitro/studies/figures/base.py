@@ -10,7 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from invitro.charts import COLOURS, COLUMN, DASHES, SHAPES, SOFT
+from invitro.writing.charts import COLOURS, COLUMN, DASHES, SHAPES, SOFT
 
 LEFT, RIGHT = 34, 6
 """Room for the labels and title of a y axis, and at the right edge, in points."""

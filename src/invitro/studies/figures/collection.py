@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from invitro import charts
 from invitro.errors import InputError
 from invitro.studies.figures.base import Figure
+from invitro.writing import charts
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import altair as alt
 import pandas as pd
 
-from invitro.charts import COLOURS, COLUMN, INK, SOFT
 from invitro.studies.figures.base import (
     POINT,
     Figure,
@@ -20,6 +19,7 @@ from invitro.studies.figures.base import (
     wrapped,
 )
 from invitro.studies.wording import METRICS, SPLITS, configuration, mark, measured, published_for, records, rows_of
+from invitro.writing.charts import COLOURS, COLUMN, INK, SOFT
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import numpy as np
 
-from invitro.charts import COLOURS, COLUMN, FAINT, SOFT
 from invitro.studies.distributions import after, before, bounds, distance, histogram, validation
 from invitro.studies.figures.base import LEFT, Figure, Row, chart, layered, tooltip, wrapped
-from invitro.studies.wording import configuration, leading, mark, number, position, records, rows_of
+from invitro.studies.wording import configuration, leading, mark, position, records, rows_of
+from invitro.writing.charts import COLOURS, COLUMN, FAINT, SOFT
+from invitro.writing.words import number
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs

@@ -6,7 +6,6 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from invitro.charts import COLOURS, COLUMN, SOFT
 from invitro.stats.moments import measured
 from invitro.studies.figures.base import (
     LEFT,
@@ -24,7 +23,9 @@ from invitro.studies.figures.base import (
     wrapped,
 )
 from invitro.studies.groups import LEAST_TEXTS, banded, known_attributes
-from invitro.studies.wording import METRICS, configuration, leading, mark, number, records, rows_of
+from invitro.studies.wording import METRICS, configuration, leading, mark, records, rows_of
+from invitro.writing.charts import COLOURS, COLUMN, SOFT
+from invitro.writing.words import number
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs

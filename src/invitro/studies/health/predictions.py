@@ -13,7 +13,7 @@ from invitro.stats.moments import measured
 from invitro.studies.distributions import Distance, after, distance
 from invitro.studies.groups import LEAST_TEXTS, banded, known_attributes
 from invitro.studies.health.finding import Finding, few, named_rows
-from invitro.studies.wording import count, number
+from invitro.writing.words import count, number
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs

@@ -9,7 +9,7 @@ import pandas as pd
 
 from invitro.studies.health.finding import Finding, few, named
 from invitro.studies.runs import FINISHED
-from invitro.studies.wording import count, listed, number, plain, share
+from invitro.writing.words import count, listed, number, plain, share
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs

@@ -1,4 +1,4 @@
-"""What a report says about where its numbers come from: software, hardware, time, data and their terms, failures."""
+"""Where a report's numbers come from: software, hardware, time, data and their terms, failed jobs."""
 
 import os
 from collections import Counter
@@ -12,7 +12,8 @@ import pandas as pd
 from invitro import data
 from invitro.data.newsemp import YEARS
 from invitro.labels.published import published_sets
-from invitro.studies.wording import configuration, count, plain
+from invitro.studies.wording import configuration
+from invitro.writing.words import count, duration, plain
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs
@@ -25,8 +26,8 @@ class Fact(NamedTuple):
     value: str
 
 
-class Failure(NamedTuple):
-    """A job without a result: which, what became of it, the error's first line, and the way to the traceback."""
+class FailedJob(NamedTuple):
+    """A job without a result: its settings, its outcome, the error's first line, and the way to the traceback."""
 
     job: int
     name: str
@@ -38,19 +39,23 @@ class Failure(NamedTuple):
 
 def environment_facts(runs: "Runs") -> list[Fact]:
     """Return versions, commit, hardware and wall time; where runs differ, every value with the number of its runs."""
-    rows = [int(str(row)) for row in runs.finished().drop_duplicates("record").index]
-    flat = [dict(_flattened(runs.environment(row))) for row in rows]
-    if not flat:
+    environments = [runs.environment(int(str(row))) for row in runs.finished().drop_duplicates("record").index]
+    if not environments:
         return []
-    names = list(dict.fromkeys(name for one in flat for name in one))
-    facts = [Fact(name, _values([one.get(name) for one in flat])) for name in names]
-    seconds = pd.Series([runs.environment(row)["seconds"] for row in rows], dtype="float64")
-    longest = duration(float(seconds.max()))
-    told = f"{duration(float(seconds.sum()))} over {count(len(rows), 'run')}; the longest took {longest}"
-    return [*facts, Fact("wall time", told)]
+    values: dict[str, Counter[str]] = {}
+    for environment in environments:
+        for name, value in _of_environment(environment):
+            values.setdefault(name, Counter())[value] += 1
+    facts = []
+    for name, counts in values.items():
+        several = [f"{value} ({count(number, 'run')})" for value, number in counts.most_common()]
+        facts.append(Fact(name, next(iter(counts)) if len(counts) == 1 else "; ".join(several)))
+    seconds = pd.Series([environment["seconds"] for environment in environments], dtype="float64")
+    total, longest = duration(float(seconds.sum())), duration(float(seconds.max()))
+    return [*facts, Fact("wall time", f"{total} over {count(len(seconds), 'run')}; the longest took {longest}")]
 
 
-def _flattened(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _of_environment(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the lines of one ``environment.json``."""
     yield "invitro", str(environment["invitro"])
     yield "commit", str(environment["commit"] or "none: not run from a checkout")
@@ -63,61 +68,43 @@ def _flattened(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "platform", str(hardware["platform"])
 
 
-def _values(values: list[str | None]) -> str:
-    """Return the values that occur, with their numbers where there are several."""
-    counts = Counter(value for value in values if value is not None)
-    if len(counts) == 1:
-        return next(iter(counts))
-    return "; ".join(f"{value} ({count(number, 'run')})" for value, number in counts.most_common())
-
-
-def duration(seconds: float) -> str:
-    """Write a time as ``41 s``, ``12 min 5 s`` or ``3 h 12 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def data_facts(runs: "Runs") -> list[Fact]:
-    """Return corpora and label sets with their hashes, terms and whom to cite."""
-    hashes: dict[str, Counter[str]] = {}
+    """Return corpora and label sets with their hashes, their terms and the citation they ask for."""
+    hashes: dict[str, dict[str, None]] = {}
     sources: dict[str, str] = {}
-    for row in runs.finished().drop_duplicates("record").index:
-        config = runs.config(int(str(row)))
-        corpus = str((config.get("data") or {}).get("name", "corpus"))
-        for part, terms in _corpora(config.get("data") or {}):
-            sources[part] = terms
-        for name, value in (runs.environment(int(str(row))).get("hashes") or {}).items():
-            told = f"corpus {corpus}" if name == "corpus" else f"LLM labels {name}"
-            hashes.setdefault(told, Counter())[str(value)] += 1
-    licences = {f"LLM labels {one.name}": one.licence for one in published_sets()}
+    for row in map(int, map(str, runs.finished().drop_duplicates("record").index)):
+        corpus = runs.config(row).get("data") or {}
+        sources |= dict(_terms(corpus))
+        for name, value in (runs.environment(row).get("hashes") or {}).items():
+            labelled = f"corpus {corpus.get('name', 'corpus')}" if name == "corpus" else f"LLM labels {name}"
+            hashes.setdefault(labelled, {})[str(value)] = None
+    licences = {f"LLM labels {one.name}": f"{one.licence}; " for one in published_sets()}
     facts = [Fact(f"terms of {name}", terms) for name, terms in sources.items() if terms]
-    for name, values in hashes.items():
-        told = "; ".join(value for value, _ in values.most_common())
-        facts.append(Fact(name, f"{licences[name]}; hash {told}" if name in licences else f"hash {told}"))
-    return facts
+    return facts + [Fact(name, f"{licences.get(name, '')}hash {'; '.join(known)}") for name, known in hashes.items()]
 
 
-def _corpora(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield every corpus of a configuration with its licence and citation, members of a combination each for itself."""
+def _terms(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield every corpus of a configuration with its terms, members of a combination each for itself."""
     for member in config.get("members") or []:
-        yield from _corpora(member)
+        yield from _terms(member)
     reader = getattr(data, str(config.get("_target_", "")).rpartition(".")[2], None)
     if reader is None or config.get("members"):
         return
-    terms = YEARS[config["year"]] if reader is data.NewsEmp else reader
-    licence = config.get("licence") or getattr(terms, "licence", "")
-    citation = config.get("citation") or getattr(terms, "citation", "")
-    name = str(config.get("name") or (f"newsemp{config['year']}" if reader is data.NewsEmp else reader.__name__))
-    yield name, ". ".join(part for part in (str(licence), f"Cite: {citation}" if citation else "") if part)
+    known, name = (
+        (YEARS[config["year"]], f"newsemp{config['year']}") if reader is data.NewsEmp else (reader, reader.__name__)
+    )
+    licence, citation = (config.get(part) or getattr(known, part, "") for part in ("licence", "citation"))
+    yield str(config.get("name") or name), terms(str(licence), str(citation))
 
 
-def failures(runs: "Runs", directory: Path) -> list[Failure]:
+def terms(licence: str, citation: str) -> str:
+    """Write a licence and whom to cite, as far as they are known."""
+    return ". ".join(part for part in (licence, f"Cite: {citation}" if citation else "") if part)
+
+
+def failed_jobs(runs: "Runs", directory: Path) -> list[FailedJob]:
     """Return the jobs without a result, with the path of the traceback as seen from the report's `directory`."""
-    found = []
+    jobs = []
     for job, row in runs.table.iterrows():
         if row["outcome"] in ("finished", "finished before"):
             continue
@@ -126,7 +113,6 @@ def failures(runs: "Runs", directory: Path) -> list[Failure]:
         parts += [f"{name} {plain(row[name])}" for name in runs.replicates]
         error = row["error"] if isinstance(row["error"], str) else "no reason was recorded"
         path = Path(str(row["record"])) / "error.txt"
-        there = path.is_file()
-        link = quote(os.path.relpath(path, directory)) if there else ""
-        found.append(Failure(int(str(job)), ", ".join(parts), row["outcome"], error, str(path) if there else "", link))
-    return found
+        shown, link = (str(path), quote(os.path.relpath(path, directory))) if path.is_file() else ("", "")
+        jobs.append(FailedJob(int(str(job)), ", ".join(parts), row["outcome"], error, shown, link))
+    return jobs

@@ -4,19 +4,17 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from invitro import charts
-from invitro.errors import InputError
-from invitro.files import write_text
+from invitro.errors import refuse_if_any
+from invitro.files import whole_or_absent, write_text
 from invitro.studies.groups import group_tables
-from invitro.studies.report.facts import data_facts, environment_facts, failures
-from invitro.studies.report.files import write_tables
+from invitro.studies.report.facts import data_facts, environment_facts, failed_jobs
 from invitro.studies.report.groups import GroupSection, group_section
+from invitro.studies.report.sentences import conclusion, method
 from invitro.studies.report.tables import (
     costs_table,
     differences_table,
@@ -26,8 +24,10 @@ from invitro.studies.report.tables import (
     published_table,
     runs_table,
 )
-from invitro.studies.report.words import found, method
-from invitro.studies.wording import SPLITS, count, listed, measured, unbroken
+from invitro.studies.wording import measured
+from invitro.templates import rendered
+from invitro.writing import charts
+from invitro.writing.tables import ReportTable
 
 if TYPE_CHECKING:
     from invitro.studies.figures.base import Figure
@@ -37,12 +37,10 @@ if TYPE_CHECKING:
     from invitro.studies.summary import Summary
 
 PAGE, FIGURES = "report.html", "figures"
-PARTS = files("invitro.studies.report")
-ABSENT = (
-    "findings", "tables", "further", "extra", "differences", "unpaired", "plateau", "published", "failures", "shared",
-    "runs", "distances", "groups",
-)  # fmt: skip
-"""Parts of a page that it may be without."""
+HERE = Path(__file__).parent
+LEVELS = ("warning", "note", "good")
+SETS = 12
+"""Sets of jobs with a common result that are listed; the others are counted."""
 
 
 def write_report(
@@ -57,85 +55,96 @@ def write_report(
 
     Files: ``figures/NAME.svg``, ``.pdf`` and ``.png``; ``table.tex``, ``table.md``, ``runs.csv``; and last
     ``report.html``: text, tables, charts and the code that draws them in one file, which fetches nothing. Each is
-    written whole or not at all. Figures of an earlier report that there are no more are removed.
+    written whole or not at all. An earlier report's figures that are no longer drawn are removed.
 
     Raises:
         InputError: the chart libraries are missing.
     """
-    missing = charts.problem()
-    if missing:
-        raise InputError(missing)
-    directory = Path(directory)
-    written = [path for figure in figures for path in charts.save(figure.chart, directory / FIGURES / figure.name)]
+    refuse_if_any(filter(None, [charts.problem()]))
+    folder = Path(directory) / FIGURES
+    written = [path for figure in figures for path in charts.save(figure.chart, folder / figure.name)]
     groups = [group_section(one) for one in group_tables(study, runs, summary)]
-    write_tables(study, runs, summary, directory, groups)
-    write_text(directory / PAGE, page(study, runs, summary, findings, figures, directory, groups))
-    for path in (directory / FIGURES).glob("*.*") if (directory / FIGURES).is_dir() else ():
-        if path not in written and path.suffix.removeprefix(".") in charts.FORMATS:
-            path.unlink()
-    return directory / PAGE
-
-
-def page(
-    study: "Study",
-    runs: "Runs",
-    summary: "Summary",
-    findings: "Sequence[Finding]",
-    figures: "Sequence[Figure]",
-    directory: Path,
-    groups: "Sequence[GroupSection]" = (),
-) -> str:
-    """Return the page; links lead from `directory`, and `groups` are the tables by group of people."""
-    splits = [split for split in ("test", "truth_test", "val", "truth_val") if measured(summary, study, split)]
-    return rendered(
-        figures=figures,
+    tables = study_tables(study, runs, summary)
+    write_tables(study, runs, tables, groups, directory)
+    shared = runs.table.loc[runs.table["shared"].astype(bool)]
+    html = page(
         study=study,
-        found=found(study, runs, summary),
-        findings=sorted(findings, key=lambda one: ("warning", "note", "good").index(one.level)),
-        tables=[(SPLITS[split], metrics_table(study, runs, summary, split)) for split in splits if "test" in split],
-        further=[(SPLITS[split], metrics_table(study, runs, summary, split)) for split in splits if "val" in split],
-        differences=differences_table(study, runs, summary),
+        conclusion=conclusion(study, runs, summary),
+        figures=figures,
+        findings=sorted(findings, key=lambda one: LEVELS.index(one.level)),
+        tables=tables,
         unpaired=summary.unpaired,
-        plateau=plateau_table(summary, study),
-        distances=distances_table(study, runs, summary),
         published=published_table(summary, study),
-        extra=[("Gains and costs", costs_table(study, runs, summary))] if study.costs else [],
         groups=groups,
-        failures=failures(runs, directory),
-        shared=_shared(runs),
+        failures=failed_jobs(runs, directory),
+        shared=[list(part.index) for _, part in shared.groupby("record", sort=False)],
         runs=runs_table(study, runs),
         commands=runs.commands,
         environment=environment_facts(runs),
         data=data_facts(runs),
         method=method(study, runs, summary),
     )
+    write_text(directory / PAGE, html)
+    for path in folder.glob("*.*") if folder.is_dir() else ():
+        if path not in written and path.suffix.removeprefix(".") in charts.FORMATS:
+            path.unlink()
+    return directory / PAGE
 
 
-def rendered(figures: "Sequence[Figure]", **parts: Any) -> str:
-    """Return the page that has these `figures` and `parts`, the template's variables; `ABSENT` are left out.
+def study_tables(study: "Study", runs: "Runs", summary: "Summary") -> list[ReportTable]:
+    """Return the tables of a study's results, in the order of the page: test first, validation last."""
+    there = [split for split in ("test", "truth_test", "val", "truth_val") if measured(summary, study, split)]
+    metrics = {split: metrics_table(study, runs, summary, split) for split in there}
+    further = [
+        differences_table(study, runs, summary),
+        distances_table(study, runs, summary),
+        plateau_table(summary, study),
+        costs_table(study, runs, summary) if study.costs else None,
+    ]
+    on_test = [table for split, table in metrics.items() if "test" in split]
+    on_validation = [table for split, table in metrics.items() if "val" in split]
+    return [*on_test, *(table for table in further if table is not None), *on_validation]
 
-    ``extra`` are further tables with their headings.
+
+def write_tables(
+    study: "Study",
+    runs: "Runs",
+    tables: Sequence[ReportTable],
+    groups: Sequence[GroupSection],
+    directory: Path,
+) -> list[Path]:
+    """Write ``table.tex`` (the first table of metrics), ``table.md`` (all tables) and ``runs.csv`` (every job).
+
+    Each is written whole or not at all; those of an earlier report are replaced.
     """
-    from jinja2 import Environment, StrictUndefined
+    paths = [directory / name for name in ("table.tex", "table.md", "runs.csv")]
+    first = next((table for table in tables if table.name.startswith("metrics_")), None)
+    write_text(paths[0], first.latex(f"tab:{study.name}") if first else f"% {study.name}: no run has finished\n")
+    write_text(paths[1], rendered(HERE / "tables.md.j2", study=study, tables=tables, groups=groups))
+    with whole_or_absent(paths[2]) as temporary:
+        runs.table.to_csv(temporary, index=False)
+    return paths
 
+
+def page(figures: "Sequence[Figure]", **parts: Any) -> str:
+    """Return the page that has these `figures` and `parts`, the variables of ``report.html.j2``."""
     style = _part("report.css")
     scripts = [charts.script(), _part("report.js")] if figures else [_part("report.js")]
     scripts = [script.replace("</script", "<\\/script") for script in scripts]
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["unbroken"] = unbroken
-    template = environment.from_string(_part("report.html.j2"))
-    return template.render(
+    return rendered(
+        HERE / "report.html.j2",
         policy=_policy([style], scripts),
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         figures=[(figure, Markup(_json(figure)), charts.FORMATS) for figure in figures],
-        **dict.fromkeys(ABSENT) | parts,
+        sets_shown=SETS,
+        **parts,
     )
 
 
 def _part(name: str) -> str:
     """Return a file of this package as text."""
-    return PARTS.joinpath(name).read_text("utf-8")
+    return (HERE / name).read_text("utf-8")
 
 
 def _json(figure: "Figure") -> str:
@@ -153,17 +162,4 @@ def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
     return (
         f"default-src 'none'; script-src {hashes(scripts)}; style-src {hashes(styles)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _shared(runs: "Runs") -> str:
-    """Tell which jobs share a result; an empty string where none do."""
-    table = runs.table.loc[runs.table["shared"].astype(bool)]
-    if table.empty:
-        return ""
-    sets = [listed(f"job {job}" for job in part.index) for _, part in table.groupby("record", sort=False)]
-    shown = "; ".join(sets[:12]) + (f"; and {len(sets) - 12} more sets" if len(sets) > 12 else "")
-    return (
-        f"{count(len(table), 'job')} equal another job in training labels, settings and seed, and were trained once: "
-        f"{shown}. Their numbers are equal by construction, and no evidence for each other."
     )

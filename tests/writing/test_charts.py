@@ -6,8 +6,8 @@ from pathlib import Path
 import altair as alt
 import pytest
 
-from invitro import charts
 from invitro.errors import InputError
+from invitro.writing import charts
 
 
 def scatter(size: int = 3) -> alt.Chart:

@@ -1,0 +1,1 @@
+"""How results are written: numbers in words, tables, charts."""

@@ -1,0 +1,61 @@
+"""How numbers and lists are written."""
+
+from typing import Any
+
+import pytest
+
+from invitro.writing.words import (
+    SPACE,
+    capital,
+    count,
+    duration,
+    estimate,
+    interval,
+    listed,
+    number,
+    p_value,
+    plain,
+    share,
+    shortened,
+    unbroken,
+)
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(4.0, "4"), ("0.35", "0.35"), (INF, "∞"), (None, "–"), (NAN, "–"), ("both", "both")]
+)
+def test_values_are_written_in_as_few_digits_as_they_have(value: Any, expected: str) -> None:
+    assert plain(value) == expected
+
+
+def test_numbers() -> None:
+    assert (number(-0.0001), number(0.5, sign=True), number(NAN)) == ("0.000", "+0.500", "–")
+    assert (p_value(0.0004), p_value(0.049), p_value(0.049, equals=True)) == ("< 0.001", "0.049", "= 0.049")
+    assert (share(0.125), share(None)) == (f"12.5{SPACE}%", "–")
+    assert (interval(-0.1, 0.2, sign=True), interval(NAN, 0.2)) == ("[−0.100, +0.200]", "")
+    assert (estimate(0.45, 0.4, 0.5, 2), estimate(0.45, NAN, NAN)) == ("0.45 [0.40, 0.50]", "0.450")
+
+
+def test_lists_and_counts() -> None:
+    assert (listed(["a"]), listed(["a", "b", "c"]), listed([])) == ("a", "a, b and c", "")
+    assert (shortened("abcd", 2), shortened("ab", 2)) == (["a", "b", "2 more"], ["a", "b"])
+    assert (count(1, "text"), count(1200, "text"), count(2, "entry", "entries")) == (
+        "1 text",
+        "1,200 texts",
+        "2 entries",
+    )
+    assert (capital("no PCC"), capital("")) == ("No PCC", "")
+
+
+def test_what_belongs_together_stays_on_one_line() -> None:
+    text = "95 % interval, p = 0.01, p < 0.001, 3 %, a % b"
+    assert unbroken(text) == "95~% interval, p~=~0.01, p~<~0.001, 3~%, a % b".replace("~", SPACE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (725, "12 min 5 s"), (11520, "3 h 12 min")]
+)
+def test_durations(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
