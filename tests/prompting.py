@@ -1,5 +1,12 @@
 """Prompts, scales and a small corpus as the tests of labelling use them."""
 
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import yaml
@@ -47,3 +54,27 @@ def a_corpus(n: int = 40) -> Corpus:
         }
     )
     return Corpus("small", table, "CC0", "nobody")
+
+
+def store_content(store: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return everything in a label store but times and the order of arrival."""
+    with sqlite3.connect(store) as db:
+        db.row_factory = sqlite3.Row
+        tables = {}
+        for name in ("sets", "answers", "uses"):
+            left_out = {"created", "answered"} | ({"id"} if name == "answers" else set())
+            rows = [dict(row) for row in db.execute(f"SELECT * FROM {name}")]
+            tables[name] = sorted(
+                tuple((k, repr(v)) for k, v in sorted(row.items()) if k not in left_out) for row in rows
+            )
+    return tables
+
+
+def noted(log: Path) -> list[dict[str, Any]]:
+    """Return what the scripted engine noted of each request, in order."""
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+
+
+def asked(notes: Iterable[dict[str, Any]]) -> Counter[tuple[str, float]]:
+    """Count how often each question was asked, by its key and temperature."""
+    return Counter((note["key"], note["temperature"]) for note in notes)

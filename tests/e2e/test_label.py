@@ -11,12 +11,12 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from chat_server import ChatServer
+from prompting import asked, noted, store_content
 from support import ROOT, small_corpus, table_overrides
 
 TEXTS, IN_FLIGHT = 240, 4
@@ -31,26 +31,6 @@ BAR = re.compile(
 )
 
 
-def content(store: Path) -> dict[str, list[tuple]]:
-    """Return everything in a store but times and the order of arrival."""
-    with sqlite3.connect(store) as db:
-        db.row_factory = sqlite3.Row
-        tables = {}
-        for name in ("sets", "answers", "uses"):
-            rows = [dict(row) for row in db.execute(f"SELECT * FROM {name}")]
-            tables[name] = sorted(
-                repr(
-                    sorted(
-                        (k, v)
-                        for k, v in row.items()
-                        if k not in ("created", "answered") and (k, name) != ("id", "answers")
-                    )
-                )
-                for row in rows
-            )
-    return tables
-
-
 def answered(store: Path) -> int:
     if not store.is_file():
         return 0
@@ -60,17 +40,12 @@ def answered(store: Path) -> int:
         return int(db.execute("SELECT count(*) FROM answers").fetchone()[0])
 
 
-def asked(log: Path) -> list[tuple[str, float]]:
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    return [(row["key"], row["temperature"]) for row in rows]
-
-
 @pytest.mark.slow
 def test_killed_at_ten_random_moments(run, tmp_path: Path) -> None:
     """Nothing stored is lost or asked again, and the end is that of a run that was left alone."""
     whole = run(*SCRIPTED, f"store={tmp_path}/whole.sqlite", "llm.engine.log=whole.jsonl")
     assert whole.returncode == 0, whole.stderr
-    questions = Counter(asked(tmp_path / "whole.jsonl"))
+    questions = asked(noted(tmp_path / "whole.jsonl"))
     assert set(questions.values()) == {1}
 
     store, log, chance = tmp_path / "killed.sqlite", tmp_path / "killed.jsonl", random.Random(7)
@@ -93,15 +68,16 @@ def test_killed_at_ten_random_moments(run, tmp_path: Path) -> None:
         assert answered(store) >= before
     done = run(*SCRIPTED, f"store={store}", f"llm.engine.log={log}")
     assert done.returncode == 0, done.stderr
-    assert content(store) == content(tmp_path / "whole.sqlite")
-    again = Counter(asked(log))
+    assert store_content(store) == store_content(tmp_path / "whole.sqlite")
+    again = asked(noted(log))
     assert set(again) == set(questions)
     assert 0 < sum(again.values()) - sum(questions.values()) <= 10 * IN_FLIGHT
     last = run(*SCRIPTED, f"store={store}", f"llm.engine.log={log}")
     assert "0 labels from 0 requests" in last.stdout
-    assert Counter(asked(log)) == again
+    assert asked(noted(log)) == again
 
 
+@pytest.mark.slow
 def test_two_processes_share_one_store(run, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "label.py"), *SCRIPTED[1:], f"store={tmp_path}/both.sqlite"]
     both = [
@@ -115,7 +91,7 @@ def test_two_processes_share_one_store(run, tmp_path: Path) -> None:
         assert one.returncode == 0, err.decode()
         assert f"of {TEXTS}" in out.decode()
     run(*SCRIPTED, f"store={tmp_path}/alone.sqlite")
-    assert content(tmp_path / "both.sqlite") == content(tmp_path / "alone.sqlite")
+    assert store_content(tmp_path / "both.sqlite") == store_content(tmp_path / "alone.sqlite")
 
 
 def test_dry_run_export_and_a_comparison_of_prompts(run, tmp_path: Path) -> None:
@@ -255,7 +231,7 @@ def test_the_prompt_check_and_what_the_whole_job_takes_from_it(run, tmp_path: Pa
         assert one["first"] < 1
         assert f"about ${one['cost'] * 1.5:.2f}" in done.stdout
     assert figures["advice"][0].startswith("Not measurable")
-    asked_before = asked(log)
+    asked_before = noted(log)
     whole = run(*base, "llm.engine.faults.unparseable=0.1", priced)
     assert whole.returncode == 0, whole.stderr
     texts = {json.loads(line)["text_id"] for line in log.read_text().splitlines()[len(asked_before) :]}

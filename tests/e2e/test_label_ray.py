@@ -1,19 +1,18 @@
 """``label.py cluster=ray`` as a user runs it: killed as a whole, run again, and a worker killed on the way."""
 
 import ipaddress
-import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
+from prompting import asked, noted, store_content
 from support import ROOT
 
 TEXTS, WORKERS, BATCH, AT_ONCE = 300, 2, 10, 5
@@ -21,28 +20,6 @@ LABEL = [
     "label.py", "llm=scripted", "data=simulated", f"data.texts={TEXTS}", "readout=digits",
     f"llm.engine.concurrency={AT_ONCE}", "llm.engine.faults.unparseable=0.1", "progress=true",
 ]  # fmt: skip
-
-
-def content(store: Path) -> dict[str, list[tuple]]:
-    """Return everything in a store but times and the order of arrival."""
-    with sqlite3.connect(store) as db:
-        db.row_factory = sqlite3.Row
-        tables = {}
-        for name in ("sets", "answers", "uses"):
-            left_out = {"created", "answered"} | ({"id"} if name == "answers" else set())
-            rows = [dict(row) for row in db.execute(f"SELECT * FROM {name}")]
-            tables[name] = sorted(
-                tuple((k, repr(v)) for k, v in sorted(row.items()) if k not in left_out) for row in rows
-            )
-    return tables
-
-
-def noted(log: Path) -> list[dict]:
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-
-
-def asked(notes: list[dict]) -> Counter:
-    return Counter((one["key"], one["temperature"]) for one in notes)
 
 
 def answered(store: Path) -> set[tuple[str, float]]:
@@ -116,7 +93,7 @@ def test_killed_and_run_again_on_a_cluster(run, run_apart, tmp_path: Path) -> No
         out, err = second.communicate(timeout=240)
     assert second.returncode == 0, err
     assert f"of {TEXTS}" in out
-    assert content(store) == content(tmp_path / "whole.sqlite")
+    assert store_content(store) == store_content(tmp_path / "whole.sqlite")
     assert set(asked(noted(log))) == set(questions)
     again = asked(noted(log)[before:])
     assert not set(again) & stored, "nothing that was stored is asked again"

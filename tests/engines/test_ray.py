@@ -1,7 +1,6 @@
 """Batches on their way to workers, and an engine in those of a real Ray cluster here, one of which is killed."""
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from prompting import prompt, scale
+from prompting import asked, noted, prompt, scale
 from support import ROOT
 
 import invitro.commands  # noqa: F401  (registers the resolvers)
@@ -64,10 +63,6 @@ def a_job(store: LabelStore, engine: Engine) -> LabelJob:
     return LabelJob(store, engine, renderer, sampling, "corpus", "scripted", progress=False)
 
 
-def noted(log: Path) -> list[dict]:
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-
-
 def kill_the_latest(log: Path, after: int) -> dict[str, int]:
     """Kill the worker that has just noted a request, once `after` were noted; return its id and that number."""
     deadline = time.monotonic() + 120
@@ -109,13 +104,13 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_doubled(
     assert (report.stored.labelled, report.stored.unusable) == (usual.stored.labelled, usual.stored.unusable)
     assert any(one.tokens for one in rows)
 
-    asked = Counter((one["key"], one["temperature"]) for one in noted(log))
-    assert {(key, 0.7 if attempt else 0.0) for key, attempt in expected} == set(asked)
-    twice = {question for question, times in asked.items() if times > 1}
+    questions = asked(noted(log))
+    assert {(key, 0.7 if attempt else 0.0) for key, attempt in expected} == set(questions)
+    twice = {question for question, times in questions.items() if times > 1}
     of_the_dead = [(one["key"], one["temperature"]) for one in noted(log) if one["pid"] == killed["pid"]]
     assert AT_ONCE <= len(twice) <= BATCH
     assert twice <= set(of_the_dead[-BATCH:])
-    assert max(asked.values()) == 2
+    assert max(questions.values()) == 2
     assert len({one["pid"] for one in noted(log)}) >= 3, "two workers and the dead one's successor"
     assert f"a Ray worker died; {BATCH} requests were asked again" in caplog.text
 
@@ -284,12 +279,12 @@ class Failing(Scripted):
 
 def test_batches_are_counted_in_the_order_of_their_numbers() -> None:
     async def scene() -> None:
-        feeder, asked = Feeder(), list(requests(range(3)))
+        feeder, batch = Feeder(), list(requests(range(3)))
         waits = asyncio.create_task(feeder.count(0))
-        await feeder.put(1, asked[1:2])
+        await feeder.put(1, batch[1:2])
         await asyncio.sleep(0)
         assert not waits.done()  # number 0 is still on its way
-        await feeder.put(0, asked[:1])
+        await feeder.put(0, batch[:1])
         assert await waits == 2
         further = asyncio.create_task(feeder.count(2))
         await feeder.end()
@@ -300,39 +295,39 @@ def test_batches_are_counted_in_the_order_of_their_numbers() -> None:
 
 def test_a_batch_is_kept_until_it_is_dropped() -> None:
     async def scene() -> None:
-        feeder, asked = Feeder(), list(requests(range(2)))
-        await feeder.put(0, asked)
-        assert await feeder.give(0) == (asked, 1)
-        assert await feeder.give(0) == (asked, 2)
+        feeder, batch = Feeder(), list(requests(range(2)))
+        await feeder.put(0, batch)
+        assert await feeder.give(0) == (batch, 1)
+        assert await feeder.give(0) == (batch, 2)
         await feeder.drop(0)
         assert await feeder.give(0) == ([], 0)
-        await feeder.put(1, asked)
+        await feeder.put(1, batch)
         assert await feeder.count(1) == 2
 
     asyncio.run(scene())
 
 
 def test_replies_survive_without_their_requests() -> None:
-    asked = list(requests(range(3)))
-    known = Reply(asked[0], "4", "stop", None, (TokenChoice("4", (("4", -0.1), ("5", -2.4))),), 7, 1)
+    batch = list(requests(range(3)))
+    known = Reply(batch[0], "4", "stop", None, (TokenChoice("4", (("4", -0.1), ("5", -2.4))),), 7, 1)
     fields = {name: value for name, value in vars(known).items() if name != "request"}
-    got = list(Outcome({"k0": fields}, failure="OSError: disk full").replies(asked[:2]))
-    assert got == [known, Reply(asked[1], "", "error", "OSError: disk full")]
-    assert list(answer(Scripted(), asked).replies(asked)) == list(Scripted().replies(asked))
+    got = list(Outcome({"k0": fields}, failure="OSError: disk full").replies(batch[:2]))
+    assert got == [known, Reply(batch[1], "", "error", "OSError: disk full")]
+    assert list(answer(Scripted(), batch).replies(batch)) == list(Scripted().replies(batch))
 
 
 def test_what_an_engine_raises_is_an_error_of_what_it_left_open() -> None:
-    asked = list(requests(range(3)))
-    first, *rest = answer(Failing(OSError("disk full")), asked, times=2).replies(asked)
-    assert first == next(Scripted().replies(asked))
+    batch = list(requests(range(3)))
+    first, *rest = answer(Failing(OSError("disk full")), batch, times=2).replies(batch)
+    assert first == next(Scripted().replies(batch))
     assert [(one.finish, one.error) for one in rest] == [("error", "OSError: disk full")] * 2
-    assert answer(Failing(OSError()), asked, times=2).times == 2
+    assert answer(Failing(OSError()), batch, times=2).times == 2
 
 
 def test_what_an_engine_refuses_stops_the_job_after_the_replies() -> None:
-    asked = list(requests(range(3)))
-    outcome = answer(Failing(InputError("no such model", "no key")), asked)
-    replies = outcome.replies(asked)
+    batch = list(requests(range(3)))
+    outcome = answer(Failing(InputError("no such model", "no key")), batch)
+    replies = outcome.replies(batch)
     assert next(replies).request.key == "k0"
     with pytest.raises(InputError, match="no such model\nno key"):
         next(replies)
