@@ -212,20 +212,20 @@ def _compared(cfg: DictConfig, directory: Path) -> list[str]:
     corpus = reader.read(scale)
     texts = chosen(corpus.table, cfg.limit, cfg.limit_seed)
     try:
-        found = gather(corpus, texts, scale, Path(cfg.store), folder, own, raters)
+        gathered = gather(corpus, texts, scale, Path(cfg.store), folder, own, raters)
     except NoLabelsError as error:
         raise InputError(*error.problems, f"To make some: {_command(cfg)}") from error
-    told = reliability_report(
-        found.ratings,
-        found.groups,
+    report = reliability_report(
+        gathered.ratings,
+        gathered.groups,
         directory,
         scale,
-        found.raters,
+        gathered.raters,
         corpus.name,
-        parts=found.parts,
-        remarks=found.remarks,
+        parts=gathered.parts,
+        remarks=gathered.remarks,
     )
-    return [str(told), "", f"Report: {told.files[-1]}"]
+    return [str(report), "", f"Report: {report.files[-1]}"]
 
 
 def _data(cfg: DictConfig, whole: bool) -> DictConfig:
