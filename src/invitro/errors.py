@@ -1,4 +1,4 @@
-"""The one exception that is meant for people: bad input, told so that it can be mended."""
+"""The one exception that is meant for people: bad input, reported so that it can be fixed."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,9 +6,9 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """The user's input cannot be used; the message says where, what was expected, what was found and the mend.
+    """The user's input cannot be used; the message says where, what was expected, what was found and how to fix it.
 
-    Several independent problems are reported together, one a line.
+    Several independent problems are reported together, one per line.
     """
 
     def __init__(self, *problems: str) -> None:

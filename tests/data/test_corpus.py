@@ -41,7 +41,7 @@ def test_missing_groups_and_splits_are_filled() -> None:
     [
         (
             {"text_id": ["a", "b", "a"]},
-            "a.csv: data row 3 (text_id a), column text_id: expected an id that stands once",
+            "a.csv: data row 3 (text_id a), column text_id: expected an id that occurs once",
         ),
         ({"text_id": ["a", "b", None]}, "a.csv: data row 3, column text_id: expected a value, found nothing"),
         ({"text": ["x", "  ", "z"]}, "data row 2 (text_id b), column text: expected a text that is not blank"),
@@ -85,7 +85,7 @@ def test_rows_are_counted_in_the_file_and_columns_named_as_there() -> None:
             table(crowd_label=[1.0, 2, 8.5]).set_index(pd.Index([0, 3, 8])),
             EMPATHY,
             "f.csv",
-            theirs={"crowd_label": "rating"},
+            names_in_file={"crowd_label": "rating"},
         )
 
 

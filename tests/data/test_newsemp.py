@@ -77,7 +77,7 @@ def test_there_are_no_published_splits(folder: Path) -> None:
             r"messages.csv: data row 13 \(text_id R_9_9\), column crowd_label \(empathy in the file\): expected 1 to 7",
         ),
         ({"empathy": "much"}, "messages.csv: data row 13, column empathy: expected a number, found 'much'"),
-        ({"message_id": "R_0_0"}, r"column text_id: expected an id that stands once, found 'R_0_0'"),
+        ({"message_id": "R_0_0"}, r"column text_id: expected an id that occurs once, found 'R_0_0'"),
     ],
 )
 def test_faulty_rows_are_refused(

@@ -1,4 +1,4 @@
-"""NewsEmp22, NewsEmp23 and NewsEmp24 in the shared tasks' file formats, with invented essays."""
+"""NewsEmp22, NewsEmp23 and NewsEmp24 in the shared tasks' file formats, and their test sets row by row."""
 
 import logging
 from pathlib import Path
@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from invitro.data import Combination, Holdout, NewsEmp, Reader
+from invitro.data.newsemp import TASKS, YEARS, task_texts
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
 
@@ -218,11 +219,11 @@ def changed(rows: Rows, row: int, **cells: str) -> Rows:
         ),
         (
             {"train": changed(rows_22("a", 4, True), 3, message_id="R_a0_1")},
-            r"messages_train_ready_for_WS.tsv: data row 1 .* an id that stands once, found 'R_a0_1'",
+            r"messages_train_ready_for_WS.tsv: data row 1 .* an id that occurs once, found 'R_a0_1'",
         ),
         (
             {"test": rows_22("a", 2, False)},
-            r"newsemp22 \(its files together\): .* column text_id: expected an id that stands once, found 'R_a0_1'",
+            r"newsemp22 \(its files together\): .* column text_id: expected an id that occurs once, found 'R_a0_1'",
         ),
         (
             {"train": [{"message_id": "R_1", "essay": "x", "empathy": "1"}]},
@@ -261,3 +262,51 @@ def test_the_paper_s_combination_reads_from_one_folder(tmp_path: Path) -> None:
     assert table["split"].value_counts().to_dict() == {"train": 3 + 4 + 2, "unlabelled": 1 + 2, "val": 1, "test": 1}
     assert table.loc["newsemp24:1_p019", "group_id"] == "newsemp24:p019"
     assert corpus.label_corpora == ("newsemp24", "newsemp22")
+
+
+HEADERS = {
+    "newsemp22": "message_id\tresponse_id\tessay\n{}",
+    "newsemp23": "conversation_id\tspeaker_id\tessay\n{}",
+    "newsemp24": "conversation_id,person_id,person_essay\n{}",
+}
+
+
+def write_test(folder: Path, corpus: str, texts: list[str]) -> Path:
+    """Write the test file of `corpus` with ids that fall while rows rise."""
+    separator = "," if corpus == "newsemp24" else "\t"
+    rows = [separator.join([f"R_{99 - n}", f"{n}", text]) for n, text in enumerate(texts)]
+    path = folder / corpus / YEARS[TASKS[corpus]].files["test"]
+    path.parent.mkdir(parents=True)
+    path.write_text(HEADERS[corpus].format("\n".join(rows) + "\n"))
+    return path
+
+
+@pytest.mark.parametrize("corpus", TASKS)
+def test_texts_are_in_the_file_s_order(tmp_path: Path, corpus: str) -> None:
+    path = write_test(tmp_path, corpus, ["zebra", "ape", " mole "])
+    assert task_texts(corpus, tmp_path).texts == ("zebra", "ape", "mole")
+    assert task_texts(corpus, tmp_path).path == path
+
+
+def test_a_blank_text_keeps_its_row(tmp_path: Path) -> None:
+    write_test(tmp_path, "newsemp22", ["one", "", "  ", "four"])
+    assert task_texts("newsemp22", tmp_path).texts == ("one", "", "", "four")
+
+
+def test_the_dialect_of_24_is_read(tmp_path: Path) -> None:
+    write_test(tmp_path, "newsemp24", ['"I am a \\"good\\" person, mostly,\nand more."', "Short."])
+    assert task_texts("newsemp24", tmp_path).texts == ('I am a "good" person, mostly,\nand more.', "Short.")
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data=newsemp18: is no corpus of a WASSA shared task; .* newsemp22"):
+        task_texts("newsemp18", tmp_path)
+    with pytest.raises(InputError, match=r"messages_test_features_ready_for_WS_2022.tsv is neither in .* register"):
+        task_texts("newsemp22", tmp_path)
+    path = write_test(tmp_path, "newsemp22", [])
+    path.write_text("message_id\tessay\n")
+    with pytest.raises(InputError, match="expected texts, found a header only"):
+        task_texts("newsemp22", tmp_path)
+    path.write_text("message_id\ttext\n1\tx\n")
+    with pytest.raises(InputError, match="expected column essay; found message_id, text"):
+        task_texts("newsemp22", tmp_path)

@@ -137,7 +137,7 @@ def test_a_wrong_map_is_refused_at_once(columns: dict[str, str | None], messages
     [
         (
             {"nr": "same"},
-            r"mine.csv: data row 1 .*, column text_id \(nr in the file\): expected an id that stands once",
+            r"mine.csv: data row 1 .*, column text_id \(nr in the file\): expected an id that occurs once",
         ),
         (
             {"score": 7.5},

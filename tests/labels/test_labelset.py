@@ -51,7 +51,7 @@ def test_no_id_in_common_is_an_error_that_shows_both_sides() -> None:
 @pytest.mark.parametrize(
     ("ids", "labels", "message"),
     [
-        (["a", "a"], [1.0, 2.0], "data row 2: expected an id that stands once, found id 'a'"),
+        (["a", "a"], [1.0, 2.0], "data row 2: expected an id that occurs once, found id 'a'"),
         (["a", None], [1.0, 2.0], "data row 2: expected an id"),
         (["a", "b"], [1.0, 7.5], r"data row 2: expected a label from 1 to 7 \(empathy7\), found id 'b' with label 7.5"),
     ],

@@ -1,4 +1,4 @@
-"""Several corpora as one: the first is measured on, the others add to its training texts."""
+"""Several corpora as one: models are tested on the first, the others add to its training texts."""
 
 import logging
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 class Combination:
     """Reads several corpora into one.
 
-    The first member is the primary: it keeps its splits. What the others have for training and validation joins the
-    training texts (their dev sets are worth more there), and their test and unlabelled texts become ``unlabelled``,
-    whose crowd labels nobody looks at. Ids are prefixed by the member's name: ``newsemp22:R_1``.
+    The first member is the primary: it keeps its splits. The training and validation texts of the others join its
+    training texts (their dev sets are worth more there); their test and unlabelled texts become ``unlabelled``, and
+    their crowd labels are not used. Ids are prefixed by the member's name: ``newsemp22:R_1``.
 
     Args:
         name: the combination's key.
         members: the corpora's readers, the primary first; their names differ.
-        split: the primary's rule, when it should not be its own.
-        folder: the data folder of all members, when it should not be their own.
+        split: the rule for the primary's texts; None is the primary's own.
+        folder: the data folder of all members; None is each one's own.
     """
 
     name: str
@@ -39,21 +39,18 @@ class Combination:
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", tuple(self.members))
         names = [member.name for member in self.members]
-        faults = {
-            f"{self.name}: data.members: expected at least one corpus, found none": not names,
-            f"{self.name}: data.members: expected names that differ, found {', '.join(names)}": len(set(names))
-            < len(names),
-            f"{self.name}: data.members: expected names without a colon, found {', '.join(names)}": any(
-                ":" in name for name in names
-            ),
-        }
-        refuse_if_any(problem for problem, wrong in faults.items() if wrong)
+        problems = [
+            "expected at least one corpus, found none" if not names else "",
+            f"expected names that differ, found {', '.join(names)}" if len(set(names)) < len(names) else "",
+            f"expected names without a colon, found {', '.join(names)}" if any(":" in name for name in names) else "",
+        ]
+        refuse_if_any(f"{self.name}: data.members: {problem}" for problem in problems if problem)
 
     def read(self, scale: Scale) -> Corpus:
         """Read all members with the crowd labels of `scale`'s construct.
 
-        A text of another member that stands in the primary's validation or test is left out, and the log says how many
-        were: NewsEmp24 repeats essays of NewsEmp23.
+        A text of another member that is also in the primary's validation or test is left out, and the log says how many
+        are: NewsEmp24 repeats essays of NewsEmp23.
         """
         primary, *others = [self._configured(member, first=not i).read(scale) for i, member in enumerate(self.members)]
         measured = set(same_text(primary.of_split("val", "test")["text"]))

@@ -24,10 +24,10 @@ class Corpus:
 
     Args:
         name: the corpus's key, such as ``newsemp18``.
-        table: one row a text, with `COLUMNS`, any of `DEMOGRAPHICS`, and whatever else the source carries
+        table: one row per text, with `COLUMNS`, any of `DEMOGRAPHICS`, and whatever else the source carries
             (the simulator adds ``truth`` and ``llm_label``). ``text_id`` is unique; ``crowd_label`` is float64 in the
             scale's units, NaN where nobody rated; ``split`` is one of `SPLITS`.
-        licence: under which terms the data may be used.
+        licence: the terms under which the data may be used.
         citation: whom to cite.
         label_corpora: the corpora whose LLM label sets cover these texts: itself, or the members of a combination,
             whose ids carry the member's name as a prefix (``newsemp22:R_1``).
@@ -61,9 +61,9 @@ def canonical(
     scale: Scale,
     source: str,
     published_splits: bool = True,
-    theirs: Mapping[str, str] | None = None,
+    names_in_file: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Return `table` with typed canonical columns, or refuse it with every fault that was found.
+    """Return `table` with typed canonical columns, or refuse it with every fault in it.
 
     Args:
         table: at least ``text_id``, ``text`` and ``crowd_label``; a missing ``group_id`` becomes the text's own id, and
@@ -72,13 +72,15 @@ def canonical(
         scale: bounds of the crowd labels.
         source: the file (or corpus) named in errors.
         published_splits: whether ``split`` has to be there already.
-        theirs: the file's own names of canonical columns, for the errors.
+        names_in_file: the file's own names of canonical columns, for the errors.
 
     Raises:
         InputError: empty table, missing column, duplicate id, missing text, label outside the scale, unknown split.
     """
     if table.empty:
-        raise InputError(f"{source}: expected texts, found an empty table; check the file, or the filter that led here")
+        raise InputError(
+            f"{source}: expected texts, found an empty table; check the file, or the filter before this step"
+        )
     table = table.copy()
     if "group_id" not in table and "text_id" in table:
         table["group_id"] = table["text_id"]
@@ -98,13 +100,13 @@ def canonical(
     try:
         return schema.validate(table, lazy=True).reset_index(drop=True)
     except pa.errors.SchemaErrors as errors:
-        raise InputError(*_explained(errors.failure_cases, table, source, theirs or {})) from None
+        raise InputError(*_explained(errors.failure_cases, table, source, names_in_file or {})) from None
 
 
 def _explained(
-    cases: pd.DataFrame, table: pd.DataFrame, source: str, theirs: Mapping[str, str], most: int = 10
+    cases: pd.DataFrame, table: pd.DataFrame, source: str, names_in_file: Mapping[str, str], most: int = 10
 ) -> Sequence[str]:
-    """Turn pandera's failure cases into lines that say file, row, column, expected and found."""
+    """Turn pandera's failure cases into lines with file, row, column, what was expected and what was found."""
     lines = []
     for case in cases.head(most).to_dict("records"):
         index, column, check = case["index"], case["column"] or case["failure_case"], str(case["check"])
@@ -113,11 +115,11 @@ def _explained(
             lines.append(f"{source}: expected a column {case['failure_case']}; found {there}")
             continue
         row = "" if pd.isna(index) else f" data row {int(index) + 1}{_id_of(table, index)},"
-        expected = {"field_uniqueness": "an id that stands once", "not_nullable": "a value"}.get(check, check)
-        found = "nothing" if check == "not_nullable" else f"{case['failure_case']!r}"
-        own = f" ({theirs[column]} in the file)" if theirs.get(column, column) != column else ""
-        mend = "; correct the row, or choose the scale it was rated on by scale=" if column == "crowd_label" else ""
-        lines.append(f"{source}:{row} column {column}{own}: expected {expected}, found {found}{mend}")
+        expected = {"field_uniqueness": "an id that occurs once", "not_nullable": "a value"}.get(check, check)
+        actual = "nothing" if check == "not_nullable" else f"{case['failure_case']!r}"
+        own = f" ({names_in_file[column]} in the file)" if names_in_file.get(column, column) != column else ""
+        fix = "; correct the row, or choose the scale of the ratings by scale=" if column == "crowd_label" else ""
+        lines.append(f"{source}:{row} column {column}{own}: expected {expected}, found {actual}{fix}")
     if len(cases) > most:
         lines.append(f"{source}: and {len(cases) - most} more faults")
     return lines

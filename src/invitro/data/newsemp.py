@@ -210,8 +210,10 @@ def _part(about: Year, official: str, path: Path, gold: Path | None, scale: Scal
     if (own or from_gold) and (missing := int((table["crowd_label"].isna() & ~blank).sum())):
         log.warning("%s: %d texts have a blank crowd label and count as unlabelled", path, missing)
     renamed = list({about.group, *about.ids} - {"conversation_id"})
-    theirs = {"crowd_label": column} if own else None
-    return canonical(without_unknown(table[~blank]).drop(columns=renamed), scale, str(path), theirs=theirs)
+    names_in_file = {"crowd_label": column} if own else None
+    return canonical(
+        without_unknown(table[~blank]).drop(columns=renamed), scale, str(path), names_in_file=names_in_file
+    )
 
 
 def _gold_labels(gold: Path, construct: str, texts: int, source: Path) -> "pd.Series[float]":

@@ -1,4 +1,4 @@
-"""What every corpus reader shares: where its files lie, what it measures, and how splits are laid over the table."""
+"""What corpus readers share: the folder of data files, and the interfaces of readers and of rules for splits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ def same_text(texts: "pd.Series[str]") -> "pd.Series[str]":
 
 
 def refuse_shared_texts(training: pd.DataFrame, evaluation: pd.DataFrame, source: str) -> None:
-    """Refuse a text that a model could learn by heart and then be tested on.
+    """Refuse texts that a model could memorise in training and then be tested on.
 
     Args:
-        training: ``text_id`` and ``text`` of all that is trained on: training texts and pool.
+        training: ``text_id`` and ``text`` of everything that is trained on: training texts and pool.
         evaluation: ``text_id`` and ``text`` of validation and test.
         source: the corpus or file named in the error.
 
     Raises:
-        InputError: a text stands in both, with up to five pairs of ids.
+        InputError: a text occurs in both; the message has up to five pairs of ids.
     """
     learnt = training.assign(key=same_text(training["text"])).drop_duplicates("key").set_index("key")["text_id"]
     keys = same_text(evaluation["text"])
@@ -36,8 +36,8 @@ def refuse_shared_texts(training: pd.DataFrame, evaluation: pd.DataFrame, source
         pairs = zip(keys[shared].map(learnt).head(5), evaluation["text_id"][shared].head(5), strict=True)
         more = f" and {int(shared.sum()) - 5} more" if shared.sum() > 5 else ""
         raise InputError(
-            f"{source}: expected texts that stand in training (or its pool) or in validation and test, "
-            f"found {int(shared.sum())} in both: {', '.join(f'{one} = {other}' for one, other in pairs)}{more}. "
+            f"{source}: expected every text either in training (or its pool) or in validation and test, "
+            f"found {int(shared.sum())} in both: {', '.join(f'{mine} = {other}' for mine, other in pairs)}{more}. "
             "Choose a split that keeps identical texts together (data/split=holdout, or data.split.grouped=true), "
             "remove one of each pair, or set allow_shared_texts=true"
         )
@@ -59,7 +59,7 @@ class SplitRule(Protocol):
     """A rule that says which text is for training, validation and test."""
 
     def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
-        """Return the split of each row of a canonical table, on the same index."""
+        """Return the split of each row of a canonical table, with the same index."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class DataFolder:
     @property
     def root(self) -> Path:
         """The folder that is used."""
-        # An empty INVITRO_DATA_DIR means that none was named, not the current directory.
+        # An empty INVITRO_DATA_DIR names no folder; it does not mean the current directory.
         return Path(self.path).expanduser() if self.path not in (None, "") else Path(pooch.os_cache("invitro"))
 
     def find(self, corpus: str, file: str) -> Path | None:
@@ -104,13 +104,13 @@ class DataFolder:
         """Return where `file` lies, after downloading it when it is not there yet; its hash is checked either way.
 
         Raises:
-            InputError: the file is there with another content, or it can not be downloaded.
+            InputError: the file is there with other content, or cannot be downloaded.
         """
         target = self.find(corpus, file) or self.root / corpus / file
         if target.is_file() and pooch.file_hash(str(target)) != sha256:
             raise InputError(
                 f"{target}: expected SHA-256 {sha256}, found {pooch.file_hash(str(target))}; "
-                f"this is not the published file. Move it away to download {url} anew"
+                f"this is not the published file. Move it away to download {url} again"
             )
         try:
             pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=target.name, path=target.parent, progressbar=False)
@@ -124,10 +124,7 @@ class DataFolder:
 
 
 def without_unknown(table: pd.DataFrame) -> pd.DataFrame:
-    """Return `table` with "unknown" and blank cells as NA in what describes the author.
-
-    These are the demographic, personality (``personality_*``) and empathy questionnaire (``iri_*``) columns.
-    """
+    """Return `table` with "unknown" and blank cells as NA in the columns that describe the author."""
     table = table.copy()
     for name in about_author(table):
         text = table[name].str.strip()
@@ -136,5 +133,5 @@ def without_unknown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def about_author(table: pd.DataFrame) -> list[str]:
-    """Return the names of the columns that describe the author and not the text."""
+    """Return the columns that describe the author: demographics, personality and the empathy questionnaire (IRI)."""
     return [name for name in table.columns if name in DEMOGRAPHICS or name.startswith(("personality_", "iri_"))]

@@ -64,7 +64,7 @@ class TableFile:
         """Read the table with crowd labels on `scale`; columns that are not mapped are carried under their own names.
 
         Raises:
-            InputError: the file or a mapped column is missing, or there is a fault in the rows.
+            InputError: the file or a mapped column is missing, or a row has a fault.
         """
         return self.of(read_table(self.path), scale)
 
@@ -72,25 +72,27 @@ class TableFile:
         """Make a corpus of a table whose cells are text, as `read_table` returns it."""
         if raw.empty:
             raise InputError(f"{self.path}: expected texts, found an empty table")
-        theirs = {ours: column for ours, column in self.columns.items() if column}
-        mend = "Name the file's columns by data.columns.KEY=COLUMN, null for what it does not have"
-        require_columns(raw, theirs.values(), self.path, mend)
-        table = pd.concat([self._mapped(raw, theirs), self._carried(raw, theirs)], axis="columns")
-        table = canonical(without_unknown(table), scale, str(self.path), theirs=theirs)
-        if "crowd_label" in theirs:
+        names_in_file = {ours: column for ours, column in self.columns.items() if column}
+        fix = "Name the file's columns by data.columns.KEY=COLUMN, null for what it does not have"
+        require_columns(raw, names_in_file.values(), self.path, fix)
+        table = pd.concat([self._mapped(raw, names_in_file), self._carried(raw, names_in_file)], axis="columns")
+        table = canonical(without_unknown(table), scale, str(self.path), names_in_file=names_in_file)
+        if "crowd_label" in names_in_file:
             table["split"] = self.split.assign(table)
         return Corpus(self.name, table, self.licence, self.citation)
 
-    def _mapped(self, raw: pd.DataFrame, theirs: Mapping[str, str]) -> pd.DataFrame:
+    def _mapped(self, raw: pd.DataFrame, names_in_file: Mapping[str, str]) -> pd.DataFrame:
         """Return the canonical columns, in their order."""
-        table = pd.DataFrame({ours: raw[theirs[ours]] for ours in (*COLUMNS, *DEMOGRAPHICS) if ours in theirs})
-        if "text_id" not in theirs:
+        table = pd.DataFrame(
+            {ours: raw[names_in_file[ours]] for ours in (*COLUMNS, *DEMOGRAPHICS) if ours in names_in_file}
+        )
+        if "text_id" not in names_in_file:
             table.insert(0, "text_id", [f"row{number}" for number in range(1, len(raw) + 1)])
-        if "group_id" not in theirs:
+        if "group_id" not in names_in_file:
             table["group_id"] = table["text_id"]
-        labelled = "crowd_label" in theirs
-        table["crowd_label"] = numbers(raw[theirs["crowd_label"]], self.path) if labelled else float("nan")
-        wanted = self._splits(raw[theirs["split"]]) if "split" in theirs else "train"
+        labelled = "crowd_label" in names_in_file
+        table["crowd_label"] = numbers(raw[names_in_file["crowd_label"]], self.path) if labelled else float("nan")
+        wanted = self._splits(raw[names_in_file["split"]]) if "split" in names_in_file else "train"
         table["split"] = pd.Series(wanted, index=raw.index, dtype="str").where(
             table["crowd_label"].notna(), "unlabelled"
         )
@@ -109,10 +111,10 @@ class TableFile:
             )
         return splits
 
-    def _carried(self, raw: pd.DataFrame, theirs: Mapping[str, str]) -> pd.DataFrame:
-        """Return the file's other columns; one that has a canonical name but is not mapped is left, with a warning."""
-        others = [name for name in raw.columns if name not in theirs.values()]
-        left = [name for name in others if name in COLUMNS or name in theirs]
+    def _carried(self, raw: pd.DataFrame, names_in_file: Mapping[str, str]) -> pd.DataFrame:
+        """Return the other columns; one with a canonical name that is not mapped is left out, with a warning."""
+        others = [name for name in raw.columns if name not in names_in_file.values()]
+        left = [name for name in others if name in COLUMNS or name in names_in_file]
         for name in left:
             log.warning("%s: the column %s is not used; data.columns.%s=%s would use it", self.path, name, name, name)
         return raw[[name for name in others if name not in left]]

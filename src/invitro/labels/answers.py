@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-OK, ERROR = "ok", "error"
-"""The statuses that the store itself tells from the others: a usable answer, and no answer at all."""
-
 Tokens = tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
 
 
 class Status(StrEnum):
-    """What became of a question. All but ``ok`` leave the text unlabelled, and all keep the raw reply."""
+    """The result of a question. All but ``ok`` leave the text unlabelled, and all keep the raw reply.
+
+    The store itself distinguishes two of them: ``ok``, a usable answer, and ``error``, no answer at all.
+    """
 
     OK = "ok"
     OUT_OF_RANGE = "out_of_range"
@@ -44,7 +44,7 @@ class SetInfo:
         items: what was scored, as JSON: names, bounds, aggregation.
         readout: ``text``, ``digits`` or ``expected``.
         sampling: as JSON.
-        about: what else a datasheet tells; not part of the identity.
+        about: what else a datasheet reports; not part of the identity.
     """
 
     corpus: str
@@ -136,7 +136,7 @@ class Answer:
     Args:
         key: hash of the question.
         attempt: 0, or 1 for the retry.
-        status: what became of it; ``ok`` is usable, ``error`` means that nothing was answered.
+        status: a `Status`; ``ok`` is usable, ``error`` means that nothing was answered.
         raw: the reply as it came.
         finish: how it ended: ``stop``, ``length``, ``refusal``, ``error``.
         error: what went wrong, where something did.

@@ -20,7 +20,7 @@ class LabelSet:
     Args:
         name: readable and unique, ``<corpus>/<llm>/<prompt>/<scale>``.
         labels: indexed by ``text_id`` (unique), with a column ``llm_label`` (float64, the scale's units, NaN where the
-            LLM gave no usable score) and whatever else the source has, such as ``spread`` and one column an item.
+            LLM gave no usable score) and whatever else the source has, such as ``spread`` and one column per item.
         source: the file, store or column that the labels come from.
         licence: under which terms they may be used.
     """
@@ -49,7 +49,7 @@ class LabelSet:
             )
         foreign = int((~self.labels.index.isin(text_ids)).sum())
         if foreign:
-            log.info("%s: %d labels belong to no text in use and are left", self.name, foreign)
+            log.info("%s: %d labels belong to no text in use and are left out", self.name, foreign)
         return text_ids.map(self.labels["llm_label"]).astype("float64")
 
 
@@ -62,7 +62,7 @@ def label_set(name: str, table: pd.DataFrame, scale: Scale, source: str, licence
     ids, labels = table["text_id"], table["llm_label"]
     faults = {
         "expected an id": ids.isna(),
-        "expected an id that stands once": ids.duplicated(),
+        "expected an id that occurs once": ids.duplicated(),
         f"expected a label from {scale.minimum:g} to {scale.maximum:g} ({scale.name})": pd.Series(
             scale.outside(labels.to_numpy()), index=labels.index
         ),

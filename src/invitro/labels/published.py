@@ -111,11 +111,11 @@ def published(corpus: str, llm: str, prompt: str, scale: str) -> PublishedSet:
     for candidate in sets:
         if (candidate.corpus, candidate.llm, candidate.prompt, candidate.scale) == (corpus, llm, prompt, scale):
             return candidate
-    near = [one for one in sets if one.corpus == corpus]
-    choices = "; ".join(f"llm={one.llm} prompt={one.prompt} scale={one.scale}" for one in near)
+    others = [candidate for candidate in sets if candidate.corpus == corpus]
+    choices = "; ".join(f"llm={other.llm} prompt={other.prompt} scale={other.scale}" for other in others)
     raise InputError(
         f"No LLM labels by llm={llm} with prompt={prompt} on scale={scale} for the corpus {corpus}. "
-        + (f"There are: {choices}. " if near else "No label file was published for it. ")
+        + (f"There are: {choices}. " if others else "No label file was published for it. ")
         + "Choose one of these, or name a file of your own by llm.labels=FILE, "
         "or a column of the corpus's own table by llm.column=NAME"
     )

@@ -13,9 +13,9 @@ import pandas as pd
 
 from invitro.errors import InputError, refuse_if_any
 from invitro.files import PIECE, numbers, pieces, require_columns
-from invitro.labels.answers import OK, StoredSet, text_hash
+from invitro.labels.answers import Status, StoredSet, text_hash
 from invitro.labels.labelset import LabelSet, joined, label_set
-from invitro.labels.published import Folder, PublishedSet, published, published_sets, read_labels
+from invitro.labels.published import Folder, PublishedSet, published, read_labels
 from invitro.labels.store import LabelStore
 from invitro.scales import Scale
 
@@ -35,7 +35,7 @@ def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSe
 
     Columns: ``llm_label``, ``spread``, ``samples`` (usable ones), ``text_hash``, ``llm_<item>`` (item scores,
     averaged too) where items were scored, and `SPENT`: what a text's answers cost, retries included, as the engine
-    told it (0 where it counts no tokens or has no price).
+    reports it (0 where it counts no tokens or has no price).
 
     Raises:
         InputError: a label lies outside `scale`.
@@ -60,10 +60,10 @@ def _table(rows: list[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
 
 
 def _rows(store: LabelStore, set_id: str, items: int) -> Iterator[tuple[Any, ...]]:
-    """Yield one row a text."""
+    """Yield one row per text."""
     for text_id, samples in groupby(store.outcomes(set_id), key=itemgetter("text_id")):
         every = list(samples)
-        usable = [sample for sample in every if sample["status"] == OK]
+        usable = [sample for sample in every if sample["status"] == Status.OK]
         label, spread = _averaged([(one["score"], one["spread"]) for one in usable])
         scores = [json.loads(one["items"]) for one in usable] if items else []
         means = [math.fsum(item) / len(usable) for item in zip(*scores, strict=True)] or [NAN] * items
@@ -165,41 +165,34 @@ class LabelSource:
             sets = [self._one(corpus, scale, prompt, folder) for corpus in corpora]
         except InputError as error:
             raise InputError(*error.problems, *_hint(table)) from error
-        found = joined(sets, prefixes)
-        refuse_if_any(_changed(found, table))
-        return found
+        labels = joined(sets, prefixes)
+        refuse_if_any(_changed(labels, table))
+        return labels
 
     def _one(self, corpus: str, scale: Scale, prompt: str, folder: Folder) -> LabelSet:
-        """Return the one set for a corpus, out of store and published files."""
-        stored = self._stored(corpus, scale, prompt)
-        files = [
-            one
-            for one in published_sets()
-            if (one.corpus, one.llm, one.prompt, one.scale) == (corpus, self.name, prompt, scale.name)
-        ]
-        candidates: list[StoredSet | PublishedSet] = [*stored, *files]
-        if self.set_id:
-            candidates = [one for one in candidates if _id(one).startswith(self.set_id)]
-        if len(candidates) > 1 or (self.set_id and not candidates):
-            there = [f"  llm.set_id={one}" for one in stored] + [
-                f"  llm.set_id={PUBLISHED}  {one.name}" for one in files
-            ]
-            what = f"{len(candidates)} label sets" if candidates else f"No label set {self.set_id}"
+        """Return the one set for a corpus, from the store or from published files."""
+        there: dict[str, StoredSet | PublishedSet] = {one.id: one for one in self._stored(corpus, scale, prompt)}
+        unpublished: tuple[str, ...] = ()
+        try:
+            there[PUBLISHED] = published(corpus, self.name, prompt, scale.name)
+        except InputError as error:
+            unpublished = error.problems
+        chosen = [one for set_id, one in there.items() if set_id.startswith(self.set_id or "")]
+        if not chosen and not self.set_id:
+            raise InputError(*unpublished, *self._how_to_make(corpus, scale, prompt))
+        if len(chosen) != 1:
+            what = f"{len(chosen)} label sets" if chosen else f"No label set {self.set_id}"
+            lines = [f"  llm.set_id={one if isinstance(one, StoredSet) else f'{PUBLISHED}  {one.name}'}"
+                     for one in there.values()]  # fmt: skip
             raise InputError(
                 f"{what} by llm={self.name} with prompt={prompt} on scale={scale.name} for the corpus {corpus}. "
-                + "\n".join(["Choose one of these:", *there] if there else ["There is none at all."])
+                + "\n".join(["Choose one of these:", *lines] if lines else ["There is none at all."])
             )
-        if not candidates:
-            try:
-                published(corpus, self.name, prompt, scale.name)
-            except InputError as error:
-                raise InputError(*error.problems, *self._mend(corpus, scale, prompt)) from None
-        chosen = candidates[0]
-        if isinstance(chosen, PublishedSet):
-            return chosen.read(scale, folder)
+        if isinstance(chosen[0], PublishedSet):
+            return chosen[0].read(scale, folder)
         assert self.store is not None
         with LabelStore(self.store, must_exist=True) as store:
-            return stored_labels(store, chosen, scale)
+            return stored_labels(store, chosen[0], scale)
 
     def _stored(self, corpus: str, scale: Scale, prompt: str) -> list[StoredSet]:
         """Return the stored sets that hold any label of what is wanted."""
@@ -211,7 +204,7 @@ class LabelSource:
         with LabelStore(self.store, must_exist=True) as store:
             return [one for one in store.sets(**wanted) if one.labelled]
 
-    def _mend(self, corpus: str, scale: Scale, prompt: str) -> Iterator[str]:
+    def _how_to_make(self, corpus: str, scale: Scale, prompt: str) -> Iterator[str]:
         """Say how to make the labels, where this LLM can be asked."""
         if self.engine is None:
             return
@@ -224,8 +217,8 @@ class LabelSource:
 def averaged(name: str, sets: Sequence[LabelSet]) -> LabelSet:
     """Return the mean of several label sets where every one has a label, NaN elsewhere.
 
-    ``spread`` is the population standard deviation of the members' labels. A text that one member left out stays
-    without: a mean of fewer members would be on another footing than the rest.
+    ``spread`` is the population standard deviation of the members' labels. A text that one member left out has no
+    label: a mean of fewer members would not be comparable with the others.
     """
     each = pd.concat({number: one.labels["llm_label"] for number, one in enumerate(sets)}, axis=1)
     table = pd.DataFrame(
@@ -242,23 +235,19 @@ def averaged(name: str, sets: Sequence[LabelSet]) -> LabelSet:
     )
 
 
-def _changed(found: LabelSet, table: pd.DataFrame) -> Iterator[str]:
-    """Say which texts are not those that were labelled under their id."""
-    if "text_hash" not in found.labels or "text" not in table:
+def _changed(labels: LabelSet, table: pd.DataFrame) -> Iterator[str]:
+    """Say which texts differ from those that were labelled under their ids."""
+    if "text_hash" not in labels.labels or "text" not in table:
         return
-    labelled = table["text_id"].map(found.labels["text_hash"])
+    labelled = table["text_id"].map(labels.labels["text_hash"])
     now = table["text"].map(text_hash)
     changed = table["text_id"][labelled.notna() & (labelled != now)]
     if len(changed):
         yield (
-            f"{found.source}: {len(changed)} texts are not the ones that were labelled under their ids, such as "
+            f"{labels.source}: {len(changed)} texts are not the ones that were labelled under their ids, such as "
             f"{', '.join(changed.head(3))}. If the corpus has changed, run label.py again; if it is another corpus, "
             "give it a name of its own by data.name="
         )
-
-
-def _id(one: StoredSet | PublishedSet) -> str:
-    return one.id if isinstance(one, StoredSet) else PUBLISHED
 
 
 def _hint(table: pd.DataFrame) -> list[str]:

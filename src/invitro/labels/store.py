@@ -17,10 +17,9 @@ from invitro.errors import InputError
 from invitro.files import pieces
 from invitro.labels.answers import (
     ANSWER_COLUMNS,
-    ERROR,
-    OK,
     Answer,
     SetInfo,
+    Status,
     StoredSet,
     Use,
     answer_of,
@@ -31,10 +30,18 @@ from invitro.labels.answers import (
 APPLICATION, VERSION = 0x1A7E15, 1
 """Marks a file as a label store, and the layout of its tables."""
 PATIENCE = 60.0  # seconds that a write waits for those of other processes
+PAGE = 500  # rows read at a time: what is read never holds the file for long
+
+_PUT = (
+    f"INSERT INTO answers ({', '.join(ANSWER_COLUMNS)}) VALUES ({', '.join('?' * len(ANSWER_COLUMNS))}) "
+    "ON CONFLICT (key, attempt) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in ANSWER_COLUMNS[2:])
+    + f" WHERE answers.status = '{Status.ERROR}'"
+)
 
 
-class Database:
-    """The file of a label store, open; a context manager.
+class LabelStore:
+    """A label store; a context manager.
 
     Args:
         path: the file; it is made when there is none.
@@ -107,28 +114,6 @@ class Database:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
-
-
-PAGE = 500  # rows read at a time: what is read never holds the file for long
-
-_PUT = (
-    f"INSERT INTO answers ({', '.join(ANSWER_COLUMNS)}) VALUES ({', '.join('?' * len(ANSWER_COLUMNS))}) "
-    "ON CONFLICT (key, attempt) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in ANSWER_COLUMNS[2:])
-    + f" WHERE answers.status = '{ERROR}'"
-)
-
-
-class LabelStore(Database):
-    """A label store; a context manager.
-
-    Args:
-        path: the file; it is made when there is none.
-        must_exist: refuse instead.
-
-    Raises:
-        InputError: the file is no label store, of another version, missing though it must exist, or cannot be written.
-    """
 
     def open_set(self, info: SetInfo) -> str:
         """Make a label set, unless it is there already, and return its id."""
@@ -215,7 +200,7 @@ class LabelStore(Database):
             last = page[-1]["id"]
 
     def outcomes(self, set_id: str) -> Iterator[sqlite3.Row]:
-        """Yield what each question of a set came to, by text and sample: the columns of the view ``outcomes``."""
+        """Yield the result of each question of a set, by text and sample: the columns of the view ``outcomes``."""
         after: tuple[str, int] = ("", -1)
         query = (
             "SELECT text_id, sample, text_hash, status, items, score, spread FROM outcomes "
@@ -241,7 +226,7 @@ class LabelStore(Database):
         unusable = self._db.execute(
             "SELECT coalesce(status, 'pending') AS what, count(*) FROM outcomes WHERE set_id = ? AND what <> ? "
             "GROUP BY what ORDER BY what",
-            (row["id"], OK),
+            (row["id"], Status.OK),
         )
         spent = self._db.execute(
             "SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
@@ -254,15 +239,15 @@ class LabelStore(Database):
         return StoredSet(row["id"], info, texts, labelled, dict(map(tuple, unusable)), samples, *spent, row["created"])  # type: ignore[call-arg]
 
     def reparse(self, parse: Callable[[Answer], Answer], set_id: str) -> int:
-        """Read a set's stored replies anew, without asking any model; return how many came out otherwise.
+        """Read a set's stored replies again, without asking any model; return how many results changed.
 
         Args:
-            parse: gives the answer with status, items, score and spread as they are to be.
+            parse: gives the answer with the status, items, score and spread that it should have.
             set_id: whose answers.
         """
         changed = 0
         for some in pieces(self.answers(set_id), PAGE):
-            pairs = [(old, new) for old in some if old.status != ERROR and (new := parse(old)) != old]
+            pairs = [(old, new) for old in some if old.status != Status.ERROR and (new := parse(old)) != old]
             rows: list[tuple[Any, ...]] = [
                 (new.status, row_of(new)[6], new.score, new.spread, new.error, old.key, old.attempt)
                 for old, new in pairs
@@ -277,20 +262,20 @@ class LabelStore(Database):
         return changed
 
     def merge(self, other: str | Path) -> int:
-        """Take in another store's sets and answers, in one transaction; return how many answers are new.
+        """Add another store's sets and answers, in one transaction; return how many answers are new.
 
         Where both hold an answer under one key this store's stays, unless it is an ``error``.
         """
-        with LabelStore(other, must_exist=True) as theirs:
-            if theirs.path.resolve() == self.path.resolve():
+        with LabelStore(other, must_exist=True) as source:
+            if source.path.resolve() == self.path.resolve():
                 raise InputError(f"{other}: is this store itself; name another one to merge")
             before = self._count()
             with self._writing():
-                for row in theirs._db.execute("SELECT * FROM sets"):
+                for row in source._db.execute("SELECT * FROM sets"):
                     self._db.execute(f"INSERT OR IGNORE INTO sets VALUES ({', '.join('?' * len(row))})", tuple(row))
-                for row in theirs._db.execute("SELECT * FROM uses"):
+                for row in source._db.execute("SELECT * FROM uses"):
                     self._db.execute("INSERT OR IGNORE INTO uses VALUES (?, ?, ?, ?, ?)", tuple(row))
-                for answer in theirs.answers():
+                for answer in source.answers():
                     self._db.execute(_PUT, row_of(answer))
             return self._count() - before
 

@@ -1,6 +1,6 @@
 """A submission to a WASSA shared task: empathy and distress of every test text, in one ZIP file that is read back.
 
-The task's scorer reads ``predictions_EMP.tsv`` from the archive: no header, one row a text in the order of the
+The task's scorer reads ``predictions_EMP.tsv`` from the archive: no header, one row per text in the order of the
 published test file, tab-separated, empathy first and distress second. Its score is the mean of both Pearson
 correlations.
 """
@@ -8,26 +8,26 @@ correlations.
 import io
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from invitro.arrays import Floats
 from invitro.data.newsemp import task_texts
-from invitro.errors import InputError, not_boolean, refuse_if_any
+from invitro.errors import InputError, refuse_if_any
 from invitro.files import whole_or_absent
 from invitro.models.folder import read_meaning
+from invitro.settings import Count, checked
 
 MEMBER = "predictions_EMP.tsv"
 COLUMNS = ("empathy", "distress")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of the archive's file, so that equal predictions make equal archives."""
 SHOWN = 10
-"""Rows, and faults, that are named; the others are counted."""
-Floats = npt.NDArray[np.float64]
+"""Rows, and problems, that are named; the others are counted."""
 
 
 def write_archive(path: str | Path, values: Floats) -> None:
@@ -71,9 +71,9 @@ def submission_problems(path: str | Path, rows: int) -> list[str]:
     except UnicodeDecodeError as error:
         return [f"{path}: {MEMBER}: expected UTF-8 ({error})"]
     lines = lines[:-1] if lines[-1] == "" else lines
-    problems = [f"{path}: {MEMBER}, row {row}{told}" for row, line in enumerate(lines, 1) for told in _faults(line)]
-    more = [f"{path}: and {len(problems) - SHOWN} more faults"] if len(problems) > SHOWN else []
-    count = f"{path}: {MEMBER}: expected {rows} rows, one a text and no header, found {len(lines)}"
+    problems = [f"{path}: {MEMBER}, row {row}{fault}" for row, line in enumerate(lines, 1) for fault in _faults(line)]
+    more = [f"{path}: and {len(problems) - SHOWN} more problems"] if len(problems) > SHOWN else []
+    count = f"{path}: {MEMBER}: expected {rows} rows, one per text and no header, found {len(lines)}"
     return [*([count] if len(lines) != rows else []), *problems[:SHOWN], *more]
 
 
@@ -97,9 +97,9 @@ def _is_finite(cell: str) -> bool:
 
 
 KEYS = {"empathy": "model", "distress": "distress_model"}
-REFUSE, CONSTANT = "refuse", "constant"
 
 
+@checked("")
 @dataclass(frozen=True)
 class Submission:
     """What is submitted.
@@ -113,7 +113,7 @@ class Submission:
         missing: what to do about a column without a model, or a text without words: ``refuse`` them, or fill in a
             ``constant``.
         clip: whether scores outside the scale are moved to its bounds.
-        batch_size: texts a forward pass.
+        batch_size: texts per forward pass, at least 1.
         device: ``auto``, or a torch device.
         force: whether the file may be replaced.
 
@@ -126,52 +126,50 @@ class Submission:
     folder: str | Path | None = None
     model: str | None = None
     distress_model: str | None = None
-    missing: str = REFUSE
+    missing: Literal["refuse", "constant"] = "refuse"
     clip: bool = False
-    batch_size: int = 32
+    batch_size: Count = 32
     device: str = "auto"
     force: bool = False
-    models: Mapping[str, str] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @property
+    def models(self) -> dict[str, str]:
+        """The folder of each construct's model, where there is one."""
         given = {"empathy": self.model, "distress": self.distress_model}
-        object.__setattr__(self, "models", {name: str(path) for name, path in given.items() if path is not None})
+        return {name: folder for name, folder in given.items() if folder is not None}
+
+    def contradictions(self) -> Iterator[str]:
+        """Say what is wrong with the files."""
         path = Path(self.submission)
-        problems = not_boolean(clip=self.clip, force=self.force)
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            problems.append(f"batch_size: expected a whole number of at least 1, found {self.batch_size!r}")
         if path.suffix.lower() != ".zip":
-            problems.append(f"submission={path}: expected a file ending in .zip, such as predictions.zip")
+            yield f"submission={path}: expected a file ending in .zip, such as predictions.zip"
         elif path.exists() and not self.force:
-            problems.append(f"submission={path}: exists already; choose another name, or replace it by force=true")
+            yield f"submission={path}: exists already; choose another name, or replace it by force=true"
         if self.corpus is None:
-            problems.append("data: expected the corpus whose test set is scored, as in data=newsemp22, found none")
-        if self.missing not in (REFUSE, CONSTANT):
-            problems.append(f"missing: expected {REFUSE} or {CONSTANT}, found {self.missing!r}")
+            yield "data: expected the corpus whose test set is scored, as in data=newsemp22, found none"
         if not self.models:
-            problems.append("model and distress_model: expected at least one of them, found none")
-        elif self.missing == REFUSE:
-            problems += [
-                f"{KEYS[name]}: expected a model of {name}, found none; the column would hold no prediction. To submit "
-                f"all the same, with a constant that counts as a correlation of 0, set missing={CONSTANT}"
-                for name in COLUMNS
-                if name not in self.models
-            ]
+            yield "model and distress_model: expected at least one of them, found none"
+        elif self.missing == "refuse":
+            for name in COLUMNS:
+                if name not in self.models:
+                    yield (
+                        f"{KEYS[name]}: expected a model of {name}, found none; the column would hold no prediction. "
+                        "To submit anyway, with a constant that counts as a correlation of 0, set missing=constant"
+                    )
         for name, folder in self.models.items():
-            problems += _model_problems(name, folder)
-        refuse_if_any(problems)
+            yield from _model_problems(name, folder)
 
 
 def _model_problems(name: str, folder: str) -> list[str]:
     """Say what is wrong with the model of a column: that it is none, or one of another construct."""
     try:
-        found = read_meaning(folder)["scale"]["construct"]
+        construct = read_meaning(folder)["scale"]["construct"]
     except InputError as error:
         return [problem.replace("model=", f"{KEYS[name]}=") for problem in error.problems]
-    if found == name:
+    if construct == name:
         return []
-    mend = f"; it belongs to {KEYS[found]}=" if found in KEYS else ""
-    return [f"{KEYS[name]}={folder}: expected a model of {name}, found one of {found}{mend}"]
+    place = f"; it belongs to {KEYS[construct]}=" if construct in KEYS else ""
+    return [f"{KEYS[name]}={folder}: expected a model of {name}, found one of {construct}{place}"]
 
 
 @dataclass(frozen=True)
@@ -201,20 +199,20 @@ def submit(job: Submission) -> Submitted:
     assert job.corpus is not None
     tests = task_texts(job.corpus, job.folder)
     blank = [row for row, text in enumerate(tests.texts) if not text]
-    if blank and job.missing == REFUSE:
+    if blank and job.missing == "refuse":
         raise InputError(
             f"{tests.path}: {_rows(blank)} without a text, for which there is no prediction; to fill in the mean of "
-            f"the other scores, set missing={CONSTANT}"
+            f"the other scores, set missing=constant"
         )
     columns = [
         _predicted(name, job, tests.texts, blank) if name in job.models else _constant(name, job, len(tests.texts))
         for name in COLUMNS
     ]
     with whole_or_absent(job.submission) as temporary:
-        write_archive(temporary, np.stack([one.values for one in columns], axis=1))
+        write_archive(temporary, np.stack([column.values for column in columns], axis=1))
         read_submission(temporary, len(tests.texts))
-    outside = sum(one.outside for one in columns)
-    warnings = tuple(warning for one in columns for warning in one.warnings)
+    outside = sum(column.outside for column in columns)
+    warnings = tuple(warning for column in columns for warning in column.warnings)
     return Submitted(Path(job.submission), len(tests.texts), tests.path, outside, warnings)
 
 
@@ -231,11 +229,11 @@ def _constant(name: str, job: Submission, rows: int) -> _Column:
     (other,) = job.models.values()
     scale = read_meaning(other)
     value = (scale["minimum"] + scale["maximum"]) / 2
-    told = (
+    warning = (
         f"The column {name} holds {value:g} in all {rows} rows. It is NO PREDICTION: no model of {name} was given "
         f"({KEYS[name]}=), and its correlation counts as 0."
     )
-    return _Column(np.full(rows, value), [told])
+    return _Column(np.full(rows, value), [warning])
 
 
 def _predicted(name: str, job: Submission, texts: Sequence[str], blank: Sequence[int]) -> _Column:
@@ -253,11 +251,14 @@ def _predicted(name: str, job: Submission, texts: Sequence[str], blank: Sequence
     middle = float(scores.mean()) if len(scores) else (low + high) / 2
     values = np.full(len(texts), middle)
     values[filled] = scores
-    told = [f"The column {name} holds {middle:.3f} for {_rows(blank)} without a text: it is NO PREDICTION of them."]
-    told = told if blank else []
+    warnings = []
+    if blank:
+        warnings.append(
+            f"The column {name} holds {middle:.3f} for {_rows(blank)} without a text: it is NO PREDICTION of them."
+        )
     if len(scores) > 1 and np.ptp(scores) == 0:
-        told.append(f"The column {name} holds one number in all rows: {KEYS[name]} tells no text from another.")
-    return _Column(values, told, int(((scores < low) | (scores > high)).sum()))
+        warnings.append(f"The column {name} holds one number in all rows: {KEYS[name]} does not tell texts apart.")
+    return _Column(values, warnings, int(((scores < low) | (scores > high)).sum()))
 
 
 def _rows(rows: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from invitro.data import Corpus
 from invitro.errors import InputError
 from invitro.labelling.texts import parts
-from invitro.labels.answers import OK, StoredSet, text_hash
+from invitro.labels.answers import Status, StoredSet, text_hash
 from invitro.labels.published import Folder, published_sets
 from invitro.labels.source import PUBLISHED, LabelSource, stored_labels
 from invitro.labels.store import LabelStore
@@ -94,7 +94,7 @@ def _same_scale(stored: StoredSet, scale: Scale) -> bool:
 def _samples(store: LabelStore, stored: StoredSet, ids: "pd.Index[Any]", changed: Any) -> tuple[Scores, ...]:
     """Return each sample's scores by text, NaN where a text has no usable one."""
     rows = [
-        (row["text_id"], row["sample"], row["score"] if row["status"] == OK else None)
+        (row["text_id"], row["sample"], row["score"] if row["status"] == Status.OK else None)
         for row in store.outcomes(stored.id)
     ]
     table = pd.DataFrame(rows, columns=["text_id", "sample", "score"]).pivot_table(

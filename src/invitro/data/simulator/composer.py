@@ -1,4 +1,4 @@
-"""Texts whose wording tells a level: composed from the project's own phrases, in `phrases/<language>.yaml`."""
+"""Texts whose wording reveals a level, composed from the project's own phrases in `phrases/<language>.yaml`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,8 +45,8 @@ class Composer:
 
         grade = clip(floor(5 * level + N(0, blur)), 0, 4)        level = (score - low) / (high - low)
 
-    so that the wording of a text tells its level, with noise, and more surely in a long text. The level is the mean of
-    the items' levels; constructs without phrases of their own get sentences about single items, each graded by the
+    so that the wording of a text reveals its level, with noise, and more reliably in a long text. The level is the mean
+    of the items' levels; constructs without phrases of their own get sentences about single items, each graded by the
     level of its item. No text repeats a template before all of its kind were used.
 
     Args:

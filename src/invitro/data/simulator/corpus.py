@@ -1,4 +1,4 @@
-"""The simulator: texts whose truth is known, rated by a crowd that errs and an LLM that errs otherwise."""
+"""The simulator: texts whose true scores are known, rated by a crowd and an LLM, each with errors of its own."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,15 +14,15 @@ from invitro.arrays import Floats, Ints
 from invitro.data.corpus import DEMOGRAPHICS, Corpus, canonical
 from invitro.data.reader import SplitRule
 from invitro.data.simulator.composer import Composer, languages
-from invitro.data.simulator.crowd import CrowdRaters
+from invitro.data.simulator.crowd import CrowdRaters, NotNegative
 from invitro.data.simulator.llm import LLMRater
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
-from invitro.settings import Count, Index, NotNegative, Share, checked
+from invitro.settings import Count, Index, Share, checked
 
 TEXTS_EACH = 5
 
-# Each step draws from a stream of its own: to change the crowd leaves truth, texts and LLM labels as they are.
+# Each step draws from its own stream, so that another crowd leaves truth, texts and LLM labels unchanged.
 STREAMS = ("latent", "people", "wording", "text", "crowd", "llm")
 
 Prompts = Annotated[
@@ -61,8 +61,8 @@ class Simulator:
         crowd: who gives ``crowd_label``.
         llm: who gives ``llm_label``.
         prompts: by the name of a prompt, the fields in which the LLM differs when it is asked so,
-            ``{reasoned: {text_noise: 0.1}}``: it then gives ``llm_label_reasoned`` too. Each prompt's noise is drawn
-            anew, as an LLM that is asked otherwise errs elsewhere; ``{}`` is the same rater once more.
+            ``{reasoned: {text_noise: 0.1}}``: it then gives ``llm_label_reasoned`` too. Each prompt has its own noise,
+            as an LLM that is asked differently errs elsewhere; ``{}`` is the same rater once more.
 
     Raises:
         InputError: naming every setting that is wrong.

@@ -1,4 +1,4 @@
-"""Those who rate simulated texts: crowd raters with named faults. The LLM stands in `invitro.data.simulator.llm`.
+"""The crowd that rates simulated texts, with named faults; the LLM is in `invitro.data.simulator.llm`.
 
 Arrays of item scores have the shape (texts, items) and the units of the scale's items. Every SD and bias is a share of
 the item's range ``high - low``, so that one setting suits a scale from 1 to 7 and one from 0 to 3.
@@ -11,15 +11,16 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from annotated_types import Ge
 
 from invitro.arrays import Bools, Floats, Ints
 from invitro.errors import InputError
 from invitro.scales import Scale
-from invitro.settings import NotNegative, Share, checked
+from invitro.settings import Share, checked
 
 Fault = Literal["inattention", "straight_lining", "acquiescence", "compression"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
-"""What can go wrong with one person's answers about one text; at most one of them does."""
+"""What can go wrong with one person's answers about one text, at most one at a time."""
 
 Demographic = Literal["gender", "education", "race", "age", "income"]
 GroupRates = Annotated[
@@ -27,6 +28,7 @@ GroupRates = Annotated[
     f"groups by one of {', '.join(get_args(Demographic))}, with rates from 0 to 1 of {', '.join(FAULTS)}, such as "
     "{gender: {2: {inattention: 0.3}}, age: {18-29: {compression: 0.2}}}",
 ]
+NotNegative = Annotated[float, Ge(0)]
 
 
 class Answers(NamedTuple):
