@@ -1,8 +1,6 @@
 """The one exception that is meant for people: bad input, reported so that it can be fixed."""
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -27,25 +25,11 @@ def not_boolean(**settings: object) -> list[str]:
     ]
 
 
-def out_of_range(where: str, value: Any, low: float, high: float) -> Iterator[str]:
-    """Say so when `value` is no finite number from `low` to `high`."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and low <= value <= high and math.isfinite(value)):
-        bounds = f" from {low:g} to {high:g}" if math.isfinite(high) else f" of at least {low:g}"
-        yield f"{where}: expected a number{bounds if math.isfinite(low) else ''}, found {value!r}"
-
-
-def not_whole(where: str, value: Any, low: int) -> Iterator[str]:
-    """Say so when `value` is no whole number of at least `low`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        yield f"{where}: expected a whole number of at least {low}, found {value!r}"
-
-
 def refuse_if_any(problems: Iterable[str]) -> None:
     """Raise one `InputError` that lists all `problems`; do nothing when there is none."""
-    found = tuple(problems)
-    if found:
-        raise InputError(*found)
+    listed = tuple(problems)
+    if listed:
+        raise InputError(*listed)
 
 
 def error_text(error: BaseException, secrets: Sequence[str] = ()) -> str:

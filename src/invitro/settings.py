@@ -21,6 +21,7 @@ Count = Annotated[int, Ge(1)]
 Index = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
 
 
 def checked(where: str) -> Callable[[type[T]], type[T]]:

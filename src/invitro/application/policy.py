@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Gt, Le, Lt
 
 from invitro.arrays import Bools
-from invitro.settings import Index, Share, checked
+from invitro.settings import Index, NotNegative, Share, checked
 
 SET_ASIDE, UNLABELLED, NO_POOL = "set_aside", "unlabelled", "none"
 
 Policy = Literal["replace", "drop", "blend", "precision", "weight", "auto"]
 Calibration = Literal["none", "moment", "isotonic", "linear"]
-NotNegative = Annotated[float, Ge(0)]
 Within = Annotated[float, Gt(0), Lt(1)]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -67,10 +67,7 @@ class SetInfo:
     @property
     def identity(self) -> tuple[str, ...]:
         """Everything that makes it this set, in the order of the store's columns."""
-        return (
-            self.corpus, self.llm, self.model, self.revision, self.prompt, self.template, self.scale, self.items,
-            self.readout, self.sampling,
-        )  # fmt: skip
+        return tuple(str(getattr(self, one.name)) for one in fields(self) if one.compare)
 
     @property
     def id(self) -> str:
@@ -166,20 +163,18 @@ class Answer:
     answered: str = ""
 
 
-ANSWER_COLUMNS = (
-    "key", "attempt", "status", "finish", "raw", "error", "items", "score", "spread", "tokens", "prompt_tokens",
-    "completion_tokens", "cost", "answered",
-)  # fmt: skip
+ANSWER_COLUMNS = tuple(one.name for one in fields(Answer))
 
 
-def row_of(answer: Answer) -> tuple[Any, ...]:
-    """Return an answer as a row in the order of `ANSWER_COLUMNS`."""
-    return (
-        answer.key, answer.attempt, answer.status, answer.finish, storable(answer.raw),
-        None if answer.error is None else storable(answer.error), json.dumps(answer.items) if answer.items else None,
-        answer.score, answer.spread, json.dumps(answer.tokens) if answer.tokens else None, answer.prompt_tokens,
-        answer.completion_tokens, answer.cost, answer.answered or now(),
-    )  # fmt: skip
+def row_of(answer: Answer) -> dict[str, Any]:
+    """Return an answer as a row of the store, by column."""
+    return vars(answer) | {
+        "raw": storable(answer.raw),
+        "error": None if answer.error is None else storable(answer.error),
+        "items": json.dumps(answer.items) if answer.items else None,
+        "tokens": json.dumps(answer.tokens) if answer.tokens else None,
+        "answered": answer.answered or now(),
+    }
 
 
 def answer_of(row: sqlite3.Row) -> Answer:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from invitro.errors import InputError
 from invitro.files import pieces
@@ -33,9 +33,9 @@ PATIENCE = 60.0  # seconds that a write waits for those of other processes
 PAGE = 500  # rows read at a time: what is read never holds the file for long
 
 _PUT = (
-    f"INSERT INTO answers ({', '.join(ANSWER_COLUMNS)}) VALUES ({', '.join('?' * len(ANSWER_COLUMNS))}) "
+    f"INSERT INTO answers ({', '.join(ANSWER_COLUMNS)}) VALUES (:{', :'.join(ANSWER_COLUMNS)}) "
     "ON CONFLICT (key, attempt) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in ANSWER_COLUMNS[2:])
+    + ", ".join(f"{name} = excluded.{name}" for name in ANSWER_COLUMNS if name not in ("key", "attempt"))
     + f" WHERE answers.status = '{Status.ERROR}'"
 )
 
@@ -247,15 +247,11 @@ class LabelStore:
         """
         changed = 0
         for some in pieces(self.answers(set_id), PAGE):
-            pairs = [(old, new) for old in some if old.status != Status.ERROR and (new := parse(old)) != old]
-            rows: list[tuple[Any, ...]] = [
-                (new.status, row_of(new)[6], new.score, new.spread, new.error, old.key, old.attempt)
-                for old, new in pairs
-            ]
+            rows = [row_of(new) for old in some if old.status != Status.ERROR and (new := parse(old)) != old]
             with self._writing():
                 self._db.executemany(
-                    "UPDATE answers SET status = ?, items = ?, score = ?, spread = ?, error = ? "
-                    "WHERE key = ? AND attempt = ?",
+                    "UPDATE answers SET status = :status, items = :items, score = :score, spread = :spread, "
+                    "error = :error WHERE key = :key AND attempt = :attempt",
                     rows,
                 )
             changed += len(rows)

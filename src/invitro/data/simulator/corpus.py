@@ -14,11 +14,11 @@ from invitro.arrays import Floats, Ints
 from invitro.data.corpus import DEMOGRAPHICS, Corpus, canonical
 from invitro.data.reader import SplitRule
 from invitro.data.simulator.composer import Composer, languages
-from invitro.data.simulator.crowd import CrowdRaters, NotNegative
+from invitro.data.simulator.crowd import CrowdRaters
 from invitro.data.simulator.llm import LLMRater
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
-from invitro.settings import Count, Index, Share, checked
+from invitro.settings import Count, Index, NotNegative, Share, checked
 
 TEXTS_EACH = 5
 

@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from annotated_types import Ge
 
 from invitro.arrays import Bools, Floats, Ints
 from invitro.errors import InputError
 from invitro.scales import Scale
-from invitro.settings import Share, checked
+from invitro.settings import NotNegative, Share, checked
 
 Fault = Literal["inattention", "straight_lining", "acquiescence", "compression"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
@@ -28,7 +27,6 @@ GroupRates = Annotated[
     f"groups by one of {', '.join(get_args(Demographic))}, with rates from 0 to 1 of {', '.join(FAULTS)}, such as "
     "{gender: {2: {inattention: 0.3}}, age: {18-29: {compression: 0.2}}}",
 ]
-NotNegative = Annotated[float, Ge(0)]
 
 
 class Answers(NamedTuple):

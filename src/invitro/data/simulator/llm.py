@@ -13,10 +13,10 @@ import pandas as pd
 from annotated_types import Ge, Le
 
 from invitro.arrays import Floats
-from invitro.data.simulator.crowd import Demographic, NotNegative, bounds, members
+from invitro.data.simulator.crowd import Demographic, bounds, members
 from invitro.errors import InputError
 from invitro.scales import Scale
-from invitro.settings import Index, Share, checked
+from invitro.settings import Index, NotNegative, Share, checked
 
 Bias = Annotated[float, Ge(-1), Le(1)]
 GroupBiases = Annotated[
