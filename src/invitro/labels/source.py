@@ -83,7 +83,7 @@ def _averaged(samples: list[tuple[float, float | None]]) -> tuple[float, float]:
     return mean, math.sqrt(within + between)
 
 
-PUBLISHED = "published"
+PUBLISHED_SET = "published"
 """What `LabelSource.set_id` calls a published set."""
 
 
@@ -174,7 +174,7 @@ class LabelSource:
         there: dict[str, StoredSet | PublishedSet] = {one.id: one for one in self._stored(corpus, scale, prompt)}
         unpublished: tuple[str, ...] = ()
         try:
-            there[PUBLISHED] = published(corpus, self.name, prompt, scale.name)
+            there[PUBLISHED_SET] = published(corpus, self.name, prompt, scale.name)
         except InputError as error:
             unpublished = error.problems
         chosen = [one for set_id, one in there.items() if set_id.startswith(self.set_id or "")]
@@ -182,7 +182,7 @@ class LabelSource:
             raise InputError(*unpublished, *self._how_to_make(corpus, scale, prompt))
         if len(chosen) != 1:
             what = f"{len(chosen)} label sets" if chosen else f"No label set {self.set_id}"
-            lines = [f"  llm.set_id={one if isinstance(one, StoredSet) else f'{PUBLISHED}  {one.name}'}"
+            lines = [f"  llm.set_id={one if isinstance(one, StoredSet) else f'{PUBLISHED_SET}  {one.name}'}"
                      for one in there.values()]  # fmt: skip
             raise InputError(
                 f"{what} by llm={self.name} with prompt={prompt} on scale={scale.name} for the corpus {corpus}. "

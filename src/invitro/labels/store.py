@@ -30,7 +30,7 @@ from invitro.labels.answers import (
 APPLICATION, VERSION = 0x1A7E15, 1
 """Marks a file as a label store, and the layout of its tables."""
 PATIENCE = 60.0  # seconds that a write waits for those of other processes
-PAGE = 500  # rows read at a time: what is read never holds the file for long
+PAGE_ROWS = 500  # rows read at a time: what is read never holds the file for long
 
 _PUT = (
     f"INSERT INTO answers ({', '.join(ANSWER_COLUMNS)}) VALUES (:{', :'.join(ANSWER_COLUMNS)}) "
@@ -139,7 +139,7 @@ class LabelStore:
     def known(self, keys: Sequence[str]) -> dict[str, dict[int, str]]:
         """Return the status of each stored answer: key, then attempt, to status."""
         found: dict[str, dict[int, str]] = {}
-        for some in pieces(keys, PAGE):
+        for some in pieces(keys, PAGE_ROWS):
             query = f"SELECT key, attempt, status FROM answers WHERE key IN ({', '.join('?' * len(some))})"
             for key, attempt, status in self._db.execute(query, some):
                 found.setdefault(key, {})[attempt] = status
@@ -148,7 +148,7 @@ class LabelStore:
     def used(self, set_id: str, text_ids: Sequence[str]) -> dict[tuple[str, int], tuple[str, str]]:
         """Return what is noted of a set's texts: ``(text_id, sample)`` to ``(key, text_hash)``."""
         found = {}
-        for some in pieces(text_ids, PAGE):
+        for some in pieces(text_ids, PAGE_ROWS):
             query = (
                 "SELECT text_id, sample, key, text_hash FROM uses "
                 f"WHERE set_id = ? AND text_id IN ({', '.join('?' * len(some))})"
@@ -162,7 +162,7 @@ class LabelStore:
 
         Columns: ``text_id, sample, attempt, status, prompt_tokens, completion_tokens, cost``.
         """
-        for some in pieces(text_ids, PAGE):
+        for some in pieces(text_ids, PAGE_ROWS):
             query = (
                 "SELECT text_id, sample, attempt, status, prompt_tokens, completion_tokens, cost FROM uses "
                 f"JOIN answers USING (key) WHERE set_id = ? AND text_id IN ({', '.join('?' * len(some))}) "
@@ -194,7 +194,7 @@ class LabelStore:
             wheres.append("EXISTS (SELECT 1 FROM uses WHERE uses.key = answers.key AND uses.set_id = ?)")
         if status is not None:
             wheres.append("status = ?")
-        query, last = f"SELECT * FROM answers WHERE {' AND '.join(wheres)} ORDER BY id LIMIT {PAGE}", 0
+        query, last = f"SELECT * FROM answers WHERE {' AND '.join(wheres)} ORDER BY id LIMIT {PAGE_ROWS}", 0
         while page := self._db.execute(query, (last, *values)).fetchall():
             yield from map(answer_of, page)
             last = page[-1]["id"]
@@ -204,7 +204,7 @@ class LabelStore:
         after: tuple[str, int] = ("", -1)
         query = (
             "SELECT text_id, sample, text_hash, status, items, score, spread FROM outcomes "
-            f"WHERE set_id = ? AND (text_id, sample) > (?, ?) ORDER BY text_id, sample LIMIT {PAGE}"
+            f"WHERE set_id = ? AND (text_id, sample) > (?, ?) ORDER BY text_id, sample LIMIT {PAGE_ROWS}"
         )
         while page := self._db.execute(query, (set_id, *after)).fetchall():
             yield from page
@@ -246,7 +246,7 @@ class LabelStore:
             set_id: whose answers.
         """
         changed = 0
-        for some in pieces(self.answers(set_id), PAGE):
+        for some in pieces(self.answers(set_id), PAGE_ROWS):
             rows = [row_of(new) for old in some if old.status != Status.ERROR and (new := parse(old)) != old]
             with self._writing():
                 self._db.executemany(

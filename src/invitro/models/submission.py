@@ -16,17 +16,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from invitro.arrays import Floats
-from invitro.data.newsemp import task_texts
+from invitro.data.newsemp import CONSTRUCTS, task_texts
 from invitro.errors import InputError, refuse_if_any
 from invitro.files import whole_or_absent
 from invitro.models.folder import read_meaning
 from invitro.settings import Count, checked
 
 MEMBER = "predictions_EMP.tsv"
-COLUMNS = ("empathy", "distress")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of the archive's file, so that equal predictions make equal archives."""
-SHOWN = 10
+MOST_SHOWN = 10
 """Rows, and problems, that are named; the others are counted."""
 
 
@@ -72,19 +71,19 @@ def submission_problems(path: str | Path, rows: int) -> list[str]:
         return [f"{path}: {MEMBER}: expected UTF-8 ({error})"]
     lines = lines[:-1] if lines[-1] == "" else lines
     problems = [f"{path}: {MEMBER}, row {row}{fault}" for row, line in enumerate(lines, 1) for fault in _faults(line)]
-    more = [f"{path}: and {len(problems) - SHOWN} more problems"] if len(problems) > SHOWN else []
+    more = [f"{path}: and {len(problems) - MOST_SHOWN} more problems"] if len(problems) > MOST_SHOWN else []
     count = f"{path}: {MEMBER}: expected {rows} rows, one per text and no header, found {len(lines)}"
-    return [*([count] if len(lines) != rows else []), *problems[:SHOWN], *more]
+    return [*([count] if len(lines) != rows else []), *problems[:MOST_SHOWN], *more]
 
 
 def _faults(line: str) -> list[str]:
     """Say what is wrong with a row."""
     cells: list[Any] = line.split("\t")
-    if len(cells) != len(COLUMNS):
-        return [f": expected {len(COLUMNS)} cells ({', '.join(COLUMNS)}) with a tab between, found {len(cells)}"]
+    if len(cells) != len(CONSTRUCTS):
+        return [f": expected {len(CONSTRUCTS)} cells ({', '.join(CONSTRUCTS)}) with a tab between, found {len(cells)}"]
     return [
         f", column {name}: expected a finite number, found {cell!r}"
-        for name, cell in zip(COLUMNS, cells, strict=True)
+        for name, cell in zip(CONSTRUCTS, cells, strict=True)
         if not _is_finite(cell)
     ]
 
@@ -150,7 +149,7 @@ class Submission:
         if not self.models:
             yield "model and distress_model: expected at least one of them, found none"
         elif self.missing == "refuse":
-            for name in COLUMNS:
+            for name in CONSTRUCTS:
                 if name not in self.models:
                     yield (
                         f"{KEYS[name]}: expected a model of {name}, found none; the column would hold no prediction. "
@@ -184,7 +183,7 @@ class Submitted:
 
     def __str__(self) -> str:
         """Return the summary for the terminal."""
-        lines = [f"{self.rows} rows of {' and '.join(COLUMNS)}, in the order of {self.order}"]
+        lines = [f"{self.rows} rows of {' and '.join(CONSTRUCTS)}, in the order of {self.order}"]
         if self.outside:
             lines.append(f"{self.outside} scores lie outside the scale (clip=true moves them to its bounds)")
         return "\n".join(lines)
@@ -206,7 +205,7 @@ def submit(job: Submission) -> Submitted:
         )
     columns = [
         _predicted(name, job, tests.texts, blank) if name in job.models else _constant(name, job, len(tests.texts))
-        for name in COLUMNS
+        for name in CONSTRUCTS
     ]
     with whole_or_absent(job.submission) as temporary:
         write_archive(temporary, np.stack([column.values for column in columns], axis=1))
@@ -263,5 +262,5 @@ def _predicted(name: str, job: Submission, texts: Sequence[str], blank: Sequence
 
 def _rows(rows: Sequence[int]) -> str:
     """Name data rows, counted from 1, the first few."""
-    shown = ", ".join(str(row + 1) for row in rows[:SHOWN]) + (", ..." if len(rows) > SHOWN else "")
+    shown = ", ".join(str(row + 1) for row in rows[:MOST_SHOWN]) + (", ..." if len(rows) > MOST_SHOWN else "")
     return f"{len(rows)} row{'s' * (len(rows) > 1)} ({shown})"

@@ -13,7 +13,7 @@ from invitro.errors import InputError
 from invitro.labelling.texts import parts
 from invitro.labels.answers import Status, StoredSet, text_hash
 from invitro.labels.published import Folder, published_sets
-from invitro.labels.source import PUBLISHED, LabelSource, stored_labels
+from invitro.labels.source import PUBLISHED_SET, LabelSource, stored_labels
 from invitro.labels.store import LabelStore
 from invitro.reliability.facets import Rater
 from invitro.scales import Scale
@@ -53,7 +53,7 @@ def published_scores(corpus: str, scale: Scale, folder: Folder, remarks: list[st
             except InputError as error:
                 remarks.append(f"Left out: published labels {one.name}: {error.problems[0]}")
                 continue
-            yield ScoreSource(one.llm, one.prompt, PUBLISHED, scores)
+            yield ScoreSource(one.llm, one.prompt, PUBLISHED_SET, scores)
 
 
 def stored_scores(

@@ -14,7 +14,7 @@ import yaml
 from invitro.errors import InputError
 from invitro.scales import Scale
 
-SHORTEST, LONGEST = 44, 163
+SHORTEST_TEXT, LONGEST_TEXT = 44, 163
 """Bounds of a text's length in words."""
 
 LEAD_RATE = 0.2
@@ -103,7 +103,7 @@ class Composer:
         setting = content["settings"][kind["setting"]]
         fillers = _without_end(setting["fillers"], rng)
         graded = [_without_end(grade, rng) for grade in kind["grades"]]
-        wanted = min(SHORTEST + rng.gammavariate(1.1, 25.0), LONGEST - 28.0)
+        wanted = min(SHORTEST_TEXT + rng.gammavariate(1.1, 25.0), LONGEST_TEXT - 28.0)
         level = sum(levels) / len(levels)
 
         sentences = [self._filled(rng.choice(setting["openers"]), plot, rng)]
@@ -120,7 +120,7 @@ class Composer:
             else:
                 sentences.append(self._filled(next(fillers), plot, rng))
             words += len(sentences[-1].split())
-        if rng.random() < CLOSER_RATE and words < LONGEST - 15:
+        if rng.random() < CLOSER_RATE and words < LONGEST_TEXT - 15:
             sentences.append(self._filled(rng.choice(setting["closers"]), plot, rng))
         return " ".join(sentences)
 
