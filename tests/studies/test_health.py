@@ -70,7 +70,7 @@ def test_a_clean_study_has_no_warning_and_says_what_was_looked_at(clean: dict[st
          "add seeds"),
         ([Arm({"application": "none"}, epochs=(20,)), Arm({"application": "both"}, epochs=(20,))], "early stopping",
          ["20 of at most 20", "never ended a run"], "Raise fit.epochs"),
-        (two(reversed_group=("gender", "2")), "groups", ["gender 2 −0.", "texts; both"], "Do not score"),
+        (two(reversed_group=("gender", "2")), "groups", ["gender 2 −0.", "texts; both"], "Do not use these models"),
         (two(train_shift=2.5), "label distributions", ["1 configuration", "points (Wasserstein)", "KS D 0."], "biased"),
     ],
 )  # fmt: skip
@@ -97,9 +97,9 @@ def test_a_study_without_factors_is_looked_at_too(tmp_path: Path) -> None:
     ("seeds", "level", "told"),
     [
         ((0,), "warning", "One run only"),
-        ((0, 1), "warning", "2 runs a configuration"),
-        ((0, 1, 2, 3), "note", "4 runs a configuration"),
-        ((0, 1, 2, 3, 4), "good", "5 runs a configuration or more"),
+        ((0, 1), "warning", "2 runs per configuration"),
+        ((0, 1, 2, 3), "note", "4 runs per configuration"),
+        ((0, 1, 2, 3, 4), "good", "5 runs per configuration or more"),
     ],
 )
 def test_few_seeds(tmp_path: Path, seeds: tuple[int, ...], level: str, told: str) -> None:
@@ -156,7 +156,7 @@ def test_half_the_scale(scale: dict[str, Any], expected: float) -> None:
         ([Course(20, 5, 2, 9, 7), Course(20, 5, 2, 14, 12)], "good", "Early stopping ended 2 of 2"),
         ([Course(20, 5, 2, 20, 15), Course(20, 5, 2, 20, 12)], "warning", "never ended a run"),
         ([Course(3, 0, 2, 3, 3), Course(3, 0, 2, 3, 3)], "warning", "best in the very last epoch"),
-        ([Course(20, 5, 2, 8, 6), Course(20, 5, 2, 8, 3)], "note", "stopped at the first occasion"),
+        ([Course(20, 5, 2, 8, 6), Course(20, 5, 2, 8, 3)], "note", "stopped as early as possible"),
         ([Course(12, 0, None, 12, 7), Course(12, 0, None, 12, 12)], "good", "Early stopping is off"),
         ([Course(12, 0, None, 12, 12)], "warning", "best in the very last epoch"),
     ],

@@ -1,4 +1,4 @@
-"""Is a study in good health? Checks that are made without being asked, each with numbers and with what to do."""
+"""All health checks of a study."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from invitro.studies.runs import Runs
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
-
-__all__ = ["Finding", "findings"]
 
 
 def findings(study: "Study", runs: "Runs", summary: "Summary") -> list[Finding]:
@@ -46,7 +44,7 @@ def findings(study: "Study", runs: "Runs", summary: "Summary") -> list[Finding]:
             early_stopping(courses(runs)),
             *prediction_checks(runs, summary),
         ]
-    return [one for one in found if one is not None]
+    return [finding for finding in found if finding is not None]
 
 
 def _scale(runs: "Runs") -> dict[str, Any]:

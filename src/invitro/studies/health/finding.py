@@ -1,4 +1,4 @@
-"""What health checks share: what a finding is, and how configurations are named in one."""
+"""Findings of health checks, and how configurations are named in them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from invitro.studies.summary import Summary
 
 SHOWN = 3
-"""Configurations that are named; the others are counted."""
+"""Configurations named in a finding; further ones are counted."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """The result of a health check.
 
     Args:
         check: its name.
-        level: ``warning`` where a result may mislead, ``note`` where one should know, ``good`` where all is well.
-        what: what was found, with numbers.
-        do: what to do about it; empty where nothing is.
+        level: ``warning`` where a result may mislead, ``note`` for what readers should know, ``good`` otherwise.
+        what: the finding, with numbers.
+        do: what to do about it; empty where there is nothing to do.
     """
 
     check: str
@@ -34,7 +34,7 @@ class Finding:
 
 
 def named(row: "pd.Series[Any]", factors: Sequence[str]) -> str:
-    """Name the configuration that a row of a table is of."""
+    """Name the configuration of a row."""
     return configuration({str(name): row[name] for name in factors}, factors)
 
 

@@ -1,4 +1,4 @@
-"""Health checks that look at predictions and training labels."""
+"""Health checks on predictions and training labels."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 ACCURACY = 0.8
 """CCC / PCC, Lin's bias correction factor, below which magnitudes are off."""
 CONSTANT = 0.05
-"""Predictions that spread by less than this share of the labels' SD are all but one number."""
+"""Predictions whose SD is below this share of the labels' SD are all but constant."""
 APART = 0.3
-"""Wasserstein distance of training labels from test's, in SDs of the latter, from which they are far apart."""
+"""Training and test labels are far apart from this Wasserstein distance on, in SDs of test labels."""
 
 
 def prediction_checks(runs: "Runs", summary: "Summary") -> Iterator[Finding | None]:
@@ -42,7 +42,7 @@ def prediction_checks(runs: "Runs", summary: "Summary") -> Iterator[Finding | No
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """Predictions and crowd labels of a configuration on test: means over its runs, scale points."""
+    """Predictions and crowd labels of a configuration on test: means over its runs, in scale points."""
 
     name: str
     pcc: float
@@ -54,10 +54,10 @@ class Magnitudes:
 
 
 def ccc_below_pcc(found: Sequence[Magnitudes]) -> Finding | None:
-    """Tell where CCC is far below PCC: predictions follow the labels, but are biased, or keep to the middle.
+    """Report where CCC is far below PCC: predictions follow the labels, but are biased or keep to the middle.
 
     Lin's CCC is PCC times ``C = 2 / (v + 1 / v + u^2)`` with v the ratio of both SDs and u the difference of the means
-    over the root of their product. Least squares alone makes v about PCC, since it regresses to the mean.
+    over the root of their product. Least squares alone makes v about equal to PCC: it regresses to the mean.
     """
     usable = [one for one in found if one.pcc > 0.1 and one.sd > 0 and one.label_sd > 0]
     if not usable:
@@ -69,26 +69,26 @@ def ccc_below_pcc(found: Sequence[Magnitudes]) -> Finding | None:
         f"{number(worst.label_sd, 2)}."
     )
     if worst.ccc / worst.pcc >= ACCURACY:
-        return Finding("CCC and PCC", "good", f"CCC keeps close to PCC everywhere; furthest off, {what}")
+        return Finding("CCC and PCC", "good", f"CCC is close to PCC everywhere; at its furthest, {what}")
     v = worst.sd / worst.label_sd
     bias = (worst.mean - worst.label_mean) ** 2 / (worst.sd * worst.label_sd)
-    mends = []
+    remedies = []
     if bias > 0.1:
         side = "too high" if worst.mean > worst.label_mean else "too low"
-        mends.append(
+        remedies.append(
             f"Predictions are {side} by {number(abs(worst.mean - worst.label_mean), 2)} points: compare the means of "
-            "LLM and crowd labels in the label distributions; a biased LLM shifts what is trained on."
+            "LLM and crowd labels in the label distributions; a biased LLM shifts the training labels."
         )
     if v < 0.8:
-        mends.append(
-            f"Predictions spread {number(v, 2)} times as far as labels: least squares on noisy labels keeps to the "
+        remedies.append(
+            f"Predictions vary {number(v, 2)} times as much as labels: least squares on noisy labels keeps to the "
             "middle; fit.loss=ccc, or more epochs, uses more of the scale."
         )
     if v > 1.25:
-        mends.append(f"Predictions spread {number(v, 2)} times as far as labels: lower plm.lr, or fewer epochs.")
+        remedies.append(f"Predictions vary {number(v, 2)} times as much as labels: lower plm.lr, or fewer epochs.")
     other = sum(one.ccc / one.pcc < ACCURACY for one in usable)
-    what = f"CCC is far below PCC in {count(other, 'configuration')}. Most of all, {what}"
-    return Finding("CCC and PCC", "warning", what, " ".join(mends) or "Look at predicted against labelled.")
+    what = f"CCC is far below PCC in {count(other, 'configuration')}. At worst, {what}"
+    return Finding("CCC and PCC", "warning", what, " ".join(remedies) or "Look at predictions against labels.")
 
 
 class Flatness(NamedTuple):
@@ -99,18 +99,18 @@ class Flatness(NamedTuple):
 
 
 def constant_predictions(found: Sequence[Flatness]) -> Finding:
-    """Tell of runs that predict one number for every text."""
+    """Report runs that predict one number for every text."""
     flat = [one for one in found if one.ratio < CONSTANT]
     if not flat:
         least = min((one.ratio for one in found), default=np.nan)
-        what = f"Every run tells texts apart; the narrowest predictions have {number(least, 2)} times the labels' SD."
+        what = f"Every run distinguishes texts; the narrowest predictions have {number(least, 2)} times the labels' SD."
         return Finding("constant predictions", "good", what)
     first = flat[0]
     what = (
         f"All but constant predictions in {count(len(flat), 'configuration')}, {few(one.name for one in flat)}: "
-        f"their SD is {number(first.ratio, 3)} times that of the labels. Correlations are then 0, or noise."
+        f"their SD is {number(first.ratio, 3)} times that of the labels. Correlations are then undefined, or noise."
     )
-    do = "The model learnt nothing but the mean: raise plm.lr or fit.epochs, look at the learning curves and labels."
+    do = "The model learned nothing but the mean: raise plm.lr or fit.epochs; look at the learning curves and labels."
     return Finding("constant predictions", "warning", what, do)
 
 
@@ -125,7 +125,7 @@ class GroupScore(NamedTuple):
 
 
 def negative_in_groups(found: Sequence[GroupScore]) -> Finding | None:
-    """Tell of groups in which predictions run against the labels."""
+    """Report groups in which predictions run against the labels."""
     if not found:
         return None
     negative = sorted((one for one in found if one.ccc < 0), key=lambda one: one.ccc)
@@ -136,11 +136,11 @@ def negative_in_groups(found: Sequence[GroupScore]) -> Finding | None:
             f"{least.group} ({count(least.texts, 'text')}; {least.name})."
         )
         return Finding("groups", "good", what)
-    told = few(f"{one.group} {number(one.ccc)} ({count(one.texts, 'text')}; {one.name})" for one in negative)
+    groups = few(f"{one.group} {number(one.ccc)} ({count(one.texts, 'text')}; {one.name})" for one in negative)
     sure = [one for one in negative if one.high < 0]
-    chance = "" if sure else " Their intervals hold 0: with so few texts this may be chance."
-    do = "Do not score people of these groups by these models; look at their labels and texts, and collect more."
-    what = f"CCC is negative in {count(len(negative), 'group')}: {told}.{chance}"
+    chance = "" if sure else " Their intervals include 0: with so few texts this may be chance."
+    do = "Do not use these models to score people of these groups; look at their labels and texts, and collect more."
+    what = f"CCC is negative in {count(len(negative), 'group')}: {groups}.{chance}"
     return Finding("groups", "warning" if sure else "note", what, do)
 
 
@@ -155,7 +155,7 @@ class LabelDistance(NamedTuple):
 
 
 def labels_apart(found: Sequence[LabelDistance]) -> Finding | None:
-    """Tell where models are trained on labels that are distributed unlike those they are tested on."""
+    """Report models whose training labels are distributed unlike the labels they are tested on."""
     usable = [one for one in found if one.test_sd > 0]
     if not usable:
         return None
@@ -166,11 +166,11 @@ def labels_apart(found: Sequence[LabelDistance]) -> Finding | None:
         f"means {number(worst.mean, 2)} and {number(worst.test_mean, 2)} ({worst.name})."
     )
     if worst.distance.wasserstein / worst.test_sd < APART:
-        return Finding("label distributions", "good", f"Alike in training and test; furthest apart, {what}")
+        return Finding("label distributions", "good", f"Alike in training and test; at most, {what}")
     do = (
-        "A model reproduces the labels it was trained on: expect biased scores and a low CCC. Compare the "
-        "distributions before and after correction; a larger alpha keeps more crowd labels. If the crowd's labels "
-        "themselves differ, the splits do: divide them at random."
+        "A model reproduces its training labels: expect biased scores and a low CCC. Compare the distributions before "
+        "and after correction; a larger alpha keeps more crowd labels. If the crowd's own labels differ, so do the "
+        "splits: divide them at random."
     )
     many = sum(one.distance.wasserstein / one.test_sd >= APART for one in usable)
     what = f"Far apart in training and test in {count(many, 'configuration')}: {what}"
@@ -229,7 +229,7 @@ def _by_group(pooled: dict[str, list[pd.DataFrame]]) -> list[GroupScore]:
 def _group_score(
     name: str, group: str, first: pd.DataFrame, predictions: Any, authors: "pd.Series[Any]", rows: "pd.Index[Any]"
 ) -> GroupScore:
-    """Measure one group; its interval is only looked for where CCC is negative."""
+    """Measure one group; its interval is only computed where CCC is negative."""
     labels, here = first.loc[rows, "crowd_label"].to_numpy(), predictions[:, rows]
     ccc, high = float(np.mean([measured(one, labels)["ccc"] for one in here])), np.nan
     if ccc < 0:

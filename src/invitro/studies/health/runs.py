@@ -1,4 +1,4 @@
-"""Health checks on training: how much was changed, how far seeds scatter, when runs stopped."""
+"""Health checks on training: how many labels were changed, how far seeds vary, when runs stopped."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,36 +24,36 @@ FEW, ENOUGH = 3, 5
 def missing_runs(
     table: pd.DataFrame, groups: pd.DataFrame, factors: Sequence[str], replicates: Sequence[str]
 ) -> Finding:
-    """Tell of jobs that failed or did not run, and of configurations that lack seeds which others have."""
+    """Report jobs that failed or did not run, and configurations that lack seeds which others have."""
     outcomes = table["outcome"]
     failed = table.loc[outcomes == "failed"]
     idle = int((~outcomes.isin([*FINISHED, "failed"])).sum())
     seeds = groups["seeds"] if len(groups) else pd.Series(dtype="int64")
-    told, mends = [], []
+    facts, remedies = [], []
     if len(failed):
         first = failed.iloc[0]
         reason = f": {first['error']}" if isinstance(first["error"], str) else ""
-        told.append(f"{len(failed)} of {count(len(table), 'job')} failed, first {named(first, factors)}{reason}.")
-        mends.append("Read error.txt beside each failed record and start the study again: only these are run.")
+        facts.append(f"{len(failed)} of {count(len(table), 'job')} failed, first {named(first, factors)}{reason}.")
+        remedies.append("Read error.txt in each failed record and start the study again: only these jobs are run.")
     if idle:
-        told.append(f"{count(idle, 'job')} did not run.")
-        mends.append("The table of runs says what each of them lacks.")
+        facts.append(f"{count(idle, 'job')} did not run.")
+        remedies.append("The table of runs shows what each of them lacks.")
     if len(seeds) and seeds.nunique() > 1:
         least = groups.iloc[int(seeds.to_numpy().argmin())]
         unequal = " and ".join(replicates) or "runs"
-        told.append(
+        facts.append(
             f"Configurations have unequal numbers of runs ({unequal}): {seeds.min()} to {seeds.max()}, the fewest "
-            f"{named(least, factors)}. Means over different seeds are not alike; differences are paired over the "
-            "seeds that both have."
+            f"{named(least, factors)}. Means over different seeds are not comparable; differences are paired over "
+            "the seeds that both have."
         )
-        mends.append("Run the seeds that are missing: start the study again.")
-    if not told:
-        return Finding("runs", "good", f"All {count(len(table), 'job')} have a result, equally many a configuration.")
-    return Finding("runs", "warning", " ".join(told), " ".join(mends))
+        remedies.append("Run the seeds that are missing: start the study again.")
+    if not facts:
+        return Finding("runs", "good", f"All {count(len(table), 'job')} have a result, equally many per configuration.")
+    return Finding("runs", "warning", " ".join(facts), " ".join(remedies))
 
 
 def few_seeds(groups: pd.DataFrame, factors: Sequence[str]) -> Finding | None:
-    """Tell where a configuration has too few runs for its interval to be narrow, or to count seeds at all."""
+    """Report configurations with so few runs that their intervals are wide, or hold for one model only."""
     finished = groups.loc[groups["seeds"] > 0] if len(groups) else groups
     if finished.empty:
         return None
@@ -63,16 +63,16 @@ def few_seeds(groups: pd.DataFrame, factors: Sequence[str]) -> Finding | None:
         what = f"One run only: {where}. Intervals and tests there are over texts alone and hold for that one model."
         return Finding("number of seeds", "warning", what, "Run five seeds: seed=0,42,100,999,1234.")
     if least < FEW:
-        what = f"{least} runs a configuration: {where}. Their spread is all but unknown, so intervals are wide."
+        what = f"{least} runs per configuration: {where}. Their spread is hardly known, so intervals are wide."
         return Finding("number of seeds", "warning", what, "Run five seeds: seed=0,42,100,999,1234.")
     if least < ENOUGH:
-        what = f"{least} runs a configuration: {where}. Intervals take that into account and are wide."
+        what = f"{least} runs per configuration: {where}. Intervals take that into account and are wide."
         return Finding("number of seeds", "note", what, "Five seeds or more make them narrower.")
-    return Finding("number of seeds", "good", f"{least} runs a configuration or more.")
+    return Finding("number of seeds", "good", f"{least} runs per configuration or more.")
 
 
 def comparison(study: "Study", summary: "Summary") -> Finding | None:
-    """Tell where no difference could be computed though the study names a baseline."""
+    """Report where differences could not be computed although the study names a baseline."""
     if not study.baseline:
         return None
     wanted = ", ".join(f"{name}={value}" for name, value in study.baseline.items())
@@ -80,7 +80,7 @@ def comparison(study: "Study", summary: "Summary") -> Finding | None:
         what = f"The baseline ({wanted}) has no finished run: nothing is compared."
         return Finding("comparison", "warning", what, "Run the baseline, or name another by study.baseline.")
     if summary.unpaired:
-        do = "Give all configurations the same seeds and the same test texts; without that no difference is computed."
+        do = "Give all configurations the same seeds and the same test texts; differences need both."
         return Finding("comparison", "warning", " ".join(summary.unpaired), do)
     if summary.differences.empty:
         return None
@@ -90,7 +90,7 @@ def comparison(study: "Study", summary: "Summary") -> Finding | None:
 
 
 def shared_results(table: pd.DataFrame, factors: Sequence[str]) -> Finding | None:
-    """Tell which configurations have the same results since their labels, seed and settings were the same."""
+    """Report configurations that share results because their labels, seed and settings were the same."""
     shared = table.loc[table["shared"]]
     if shared.empty:
         return None
@@ -98,25 +98,25 @@ def shared_results(table: pd.DataFrame, factors: Sequence[str]) -> Finding | Non
         tuple(dict.fromkeys(named(row, factors) for _, row in rows.iterrows()))
         for _, rows in shared.groupby("record", sort=False)
     }
-    told = listed(f"({'; '.join(names)})" for names in sorted(together))
-    what = f"{count(len(shared), 'job')} share {count(shared['record'].nunique(), 'result')}: {told}."
+    groups = listed(f"({'; '.join(names)})" for names in sorted(together))
+    what = f"{count(len(shared), 'job')} share {count(shared['record'].nunique(), 'result')}: {groups}."
     return Finding(
-        "shared results", "note", f"{what} Training labels, seed and settings were the same, and were trained once.",
+        "shared results", "note", f"{what} With equal labels, seed and settings they were trained once.",
         "Do not count them as independent evidence: a difference between them is 0 by construction and not tested.",
     )  # fmt: skip
 
 
 FALL = 0.02
-"""Validation CCC below alpha 3 may be so much lower than from there on before it is told."""
+"""Validation CCC below half the scale may be this much lower than above before it is reported."""
 MOSTLY = 0.5
 SPREAD = 0.05
-"""SD of CCC over seeds from which single runs say little: several of the paper's gains are that large."""
+"""With an SD of CCC over seeds above this single runs say little: several of the paper's gains are that large."""
 
 
 def replaced_too_much(groups: pd.DataFrame, half: float, factors: Sequence[str] = ()) -> Finding | None:
-    """Tell whether results fall where alpha is below `half` the scale's width (3 on a scale of 1 to 7).
+    """Report whether results are worse where alpha is below `half` the scale's width (3 on a scale of 1 to 7).
 
-    Compared are mean validation CCC below it and from it on, as far as anything is replaced there.
+    Mean validation CCC below it is compared with that from it on, where anything is replaced there.
     """
     replaced = groups["replaced_share"]
     if "alpha" in groups and pd.api.types.is_numeric_dtype(groups["alpha"]):
@@ -133,8 +133,8 @@ def replaced_too_much(groups: pd.DataFrame, half: float, factors: Sequence[str] 
             )
             if means[0] < means[1] - FALL:
                 do = (
-                    f"Keep alpha at {plain(half)} or above: below it correction replaces labels that were merely "
-                    "different, and the model learns the LLM's scores."
+                    f"Keep alpha at {plain(half)} or above: below it correction also replaces labels that differ "
+                    "only a little, and the model learns the LLM's scores."
                 )
                 return Finding("labels changed", "warning", f"Results fall below alpha {plain(half)}. {what}", do)
             return Finding("labels changed", "good", what)
@@ -145,7 +145,7 @@ def replaced_too_much(groups: pd.DataFrame, half: float, factors: Sequence[str] 
             f"Up to {share(replaced.max())} of the crowd labels are replaced by the LLM's or fused with them "
             f"({named(groups.iloc[int(replaced.argmax())], factors)}): the model learns what the LLM thinks."
         )
-        return Finding("labels changed", "note", what, "Sweep alpha (study=alpha) before you rely on this one.")
+        return Finding("labels changed", "note", what, "Sweep alpha (study=alpha) before you rely on this value.")
     return Finding(
         "labels changed",
         "good",
@@ -154,7 +154,7 @@ def replaced_too_much(groups: pd.DataFrame, half: float, factors: Sequence[str] 
 
 
 def spread_over_seeds(table: pd.DataFrame, groups: pd.DataFrame, factors: Sequence[str]) -> Finding | None:
-    """Tell how far CCC scatters over seeds, and after how many epochs the runs of the widest configuration ended."""
+    """Report how far CCC varies over seeds, and after how many epochs the runs of the widest configuration ended."""
     split = next((name for name in ("test", "val") if groups[f"{name}_ccc_sd"].notna().any()), None)
     if split is None:
         return None
@@ -173,8 +173,8 @@ def spread_over_seeds(table: pd.DataFrame, groups: pd.DataFrame, factors: Sequen
     if spread.max() > SPREAD:
         do = (
             "Report means over seeds with their intervals, never the best run, and add seeds. Where the epochs differ "
-            "much, early stopping follows noise: a larger validation split or fit.patience steadies it; a lower plm.lr "
-            "or a longer fit.warmup does where some runs fail to learn."
+            "much, early stopping follows noise: a larger validation split or fit.patience helps; where some runs fail "
+            "to learn, a lower plm.lr or a longer fit.warmup does."
         )
         return Finding("spread over seeds", "warning", what, do)
     return Finding("spread over seeds", "good", what)
@@ -182,7 +182,7 @@ def spread_over_seeds(table: pd.DataFrame, groups: pd.DataFrame, factors: Sequen
 
 @dataclass(frozen=True)
 class Course:
-    """How one run's training went: ``fit.epochs``, ``start_epoch``, ``patience``, epochs made, the best one from 1."""
+    """How a run trained: ``fit.epochs``, ``start_epoch``, ``patience``, epochs made, the best epoch (from 1)."""
 
     limit: int
     start: int
@@ -192,7 +192,7 @@ class Course:
 
 
 def courses(runs: "Runs") -> Iterator[Course]:
-    """Yield the course of every finished run whose history and settings are known, shared ones once."""
+    """Yield the course of every finished run whose history and settings are known; shared runs count once."""
     for job in runs.finished().drop_duplicates("record").index:
         history, fit = runs.history(int(job)), runs.config(int(job)).get("fit") or {}
         ccc = history["val_ccc"].to_numpy(dtype="float64")
@@ -202,7 +202,7 @@ def courses(runs: "Runs") -> Iterator[Course]:
 
 
 def early_stopping(found: Iterable[Course]) -> Finding | None:
-    """Tell when runs stopped: never early, as early as they could, or in between."""
+    """Report when runs stopped: never early, as early as possible, or in between."""
     all_runs = list(found)
     if not all_runs:
         return None
@@ -223,8 +223,8 @@ def early_stopping(found: Iterable[Course]) -> Finding | None:
         do = "Raise fit.epochs if validation CCC still rises at the end; otherwise lower fit.patience."
         return Finding("early stopping", "warning", what, do)
     if len(stopping) > 1 and first == len(stopping):
-        what = f"{ended} Every run stopped at the first occasion: none improved after fit.start_epoch."
-        do = "Look at the learning curves: a lower plm.lr learns for longer; a later fit.start_epoch waits for it."
+        what = f"{ended} Every run stopped as early as possible: none improved after fit.start_epoch."
+        do = "Look at the learning curves: a lower plm.lr learns longer; a later fit.start_epoch waits longer."
         return Finding("early stopping", "note", what, do)
     if not stopping:
         what = f"{ended} Early stopping is off; in {rising} of {n} validation CCC was best in the very last epoch."
@@ -233,7 +233,7 @@ def early_stopping(found: Iterable[Course]) -> Finding | None:
 
 
 def half_scale(scale: dict[str, Any]) -> float:
-    """Return half the width of a scale as a record's configuration has it: 3 for a mean of items from 1 to 7."""
+    """Return half the width of the scale in a record's configuration: 3 for a mean of items from 1 to 7."""
     low, high = scale.get("low"), scale.get("high")
     if low is None or high is None:
         return 3.0
