@@ -12,7 +12,7 @@ from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.scales import Item, Scale
 from invitro.stats.powered import CLASSICAL, NAIVE, POWERED, estimates, problem
-from invitro.studies.inference import ALL_CROWD, TRUTH, Inference, InferenceData, drawn, infer, material
+from invitro.studies.inference import ALL_CROWD, TRUTH, Inference, InferenceData, drawn, infer, inference_data
 
 pytestmark = pytest.mark.skipif(problem() is not None, reason="ppi-python is not installed")
 
@@ -22,7 +22,7 @@ SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"), Item("tender",
 def simulated(covariate: str = "words", **settings) -> InferenceData:
     reader = Simulator(split=Undivided(), texts=500, **settings)
     source = LabelSource("simulated", column="llm_label")
-    return material(reader, SCALE, source, "scale_aware", DataFolder(), covariate)
+    return inference_data(reader, SCALE, source, "scale_aware", DataFolder(), covariate)
 
 
 def test_estimates_over_the_simulated_corpus() -> None:
@@ -80,7 +80,7 @@ def test_texts_without_a_crowd_label_count_with_the_llm_s(tmp_path: Path) -> Non
     frame.to_csv(tmp_path / "texts.csv", index=False)
     columns = {"text_id": "text_id", "text": "text", "crowd_label": "crowd_label"}
     reader = TableFile(str(tmp_path / "texts.csv"), columns, Undivided(), name="texts")
-    found = material(reader, SCALE, LabelSource("gpt", column="llm"), "plain", DataFolder(), "words")
+    found = inference_data(reader, SCALE, LabelSource("gpt", column="llm"), "plain", DataFolder(), "words")
     rows = infer(found, Inference(gold=None), seed=0)
     assert rows["method"].tolist() == [CLASSICAL, NAIVE, POWERED] * 2  # no further crowd label is there to check with
     powered = rows[rows["method"] == POWERED]

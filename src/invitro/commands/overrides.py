@@ -1,4 +1,4 @@
-"""Hydra's overrides, taken apart: whose they are, what they set, and to what."""
+"""Parts of Hydra's overrides: whose they are, which key they set, and to which value."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -26,7 +26,7 @@ def key_of(one: Override) -> str:
 
 
 def own_line(one: Override) -> str:
-    """Return an override of ``sweep.yaml``; a field that the study's file leaves to its default can be set too."""
+    """Return an override of ``sweep.yaml`` so that it may also set a field that the study's file leaves out."""
     group, _, name = one.key_or_group.partition(".")
     if group != "study" or not name:
         return str(one.input_line)
@@ -37,22 +37,22 @@ def own_line(one: Override) -> str:
 
 
 def is_hydra(one: Override) -> bool:
-    """Whether an override is about how jobs are run, and no setting of theirs."""
+    """Return whether an override decides how jobs are run and is no setting of theirs."""
     return one.key_or_group.startswith(("hydra.", "hydra/"))
 
 
 def is_sweeper(one: Override) -> bool:
-    """Whether an override is about what makes up the jobs."""
+    """Return whether an override is about what makes up the jobs."""
     return one.key_or_group.startswith(("hydra.sweeper.", "hydra/sweeper"))
 
 
 def expression(one: Override) -> str:
-    """Return an override's value as it was written."""
+    """Return an override's value as written."""
     return str(one.input_line).partition("=")[2]
 
 
 def first_value(one: Override) -> str:
-    """Return an override with the first value that it is swept over."""
+    """Return an override with the first of its swept values."""
     if not one.is_sweep_override():
         return str(one.input_line)
     if one.is_discrete_sweep():
@@ -63,11 +63,12 @@ def first_value(one: Override) -> str:
 
 
 def decided_by_rows(swept: Mapping[str, Override], passed: Sequence[Override], conf: Path) -> Iterator[str]:
-    """Yield what the command line would set alike in all rows of the group ``row``, though it tells rows apart."""
+    """Yield overrides that would give all rows of the group ``row`` one value of a key in which rows differ."""
     if "row" not in swept:
         return
     deciders: dict[str, str] = {}
-    for row in _values(swept["row"]):
+    chosen = swept["row"]
+    for row in chosen.sweep_string_iterator() if chosen.is_sweep_override() else [str(chosen.value())]:
         file = conf / "row" / f"{row}.yaml"
         config = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else {}
         groups = [one for one in config.pop("defaults", []) if isinstance(one, dict)]
@@ -82,11 +83,6 @@ def decided_by_rows(swept: Mapping[str, Override], passed: Sequence[Override], c
             )
 
 
-def _values(one: Override) -> list[str]:
-    values = one.sweep_string_iterator() if one.is_sweep_override() else [str(one.value())]
-    return list(values)
-
-
 def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -96,12 +92,12 @@ def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def message_of(error: HydraException) -> str:
-    """Return Hydra's message, with the mend where a plugin is not installed."""
+    """Return Hydra's message, with the remedy where a plugin is not installed."""
     text = str(error).partition("Config search path:")[0].strip()
-    for kind, mend in {
+    for kind, remedy in {
         "hydra/launcher": "pip install 'invitro[joblib]', [slurm] or [ray]",
         "hydra/sweeper": "pip install 'invitro[optuna]' and pip install --no-deps hydra-optuna-sweeper==1.3.0",
     }.items():
         if f"Could not find '{kind}" in text:
-            return f"{text}\nMore of them: {mend}"
+            return f"{text}\nTo install more: {remedy}"
     return text

@@ -65,7 +65,7 @@ class InferenceData:
     without_llm: int
 
 
-def material(
+def inference_data(
     reader: Reader, scale: Scale, source: LabelSource, prompt: str, folder: DataFolder, covariate: str
 ) -> InferenceData:
     """Read a corpus and its LLM labels, as a training does; splits do not matter.
