@@ -39,7 +39,7 @@ def test_estimates_from_one_command_to_their_report(run, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["inference.gold=10"], "inference.gold: expected a whole number of at least 30"),
+        (["inference.gold=10"], "inference.gold: expected null or a whole number of at least 30"),
         (["inference.gold=5000"], "only 4"),
         (["inference.covariate=mood"], "inference.covariate=mood: expected words or a column"),
         (["inference.golden=1"], "golden"),
