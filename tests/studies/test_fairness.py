@@ -18,7 +18,7 @@ from invitro.stats.bootstrap import resampled
 from invitro.stats.intervals import interval_of
 from invitro.stats.paired import holm
 from invitro.studies.groups import (
-    LEAST_TEXTS,
+    LEAST_IN_GROUP,
     Fairness,
     GroupRow,
     GroupTable,
@@ -117,7 +117,7 @@ def test_authors_count_whole() -> None:
 
 
 def test_small_groups_are_suppressed_and_so_is_a_comparison_that_would_tell_of_one() -> None:
-    of = ["1"] * 100 + ["2"] * (LEAST_TEXTS - 1) + [None] * 20
+    of = ["1"] * 100 + ["2"] * (LEAST_IN_GROUP - 1) + [None] * 20
     rng = np.random.default_rng(0)
     reference = rng.normal(size=len(of))
     one = Measured("m", (reference + rng.normal(size=len(of)))[None], reference, people(gender=of))
@@ -127,7 +127,7 @@ def test_small_groups_are_suppressed_and_so_is_a_comparison_that_would_tell_of_o
     assert "gender 2 (fewer than 30 texts)" in section.left_out
     assert section.verdict == "No group could be compared with the rest."
     assert [(s.attribute, s.group, s.why) for s in found.suppressed] == [("gender", "2", "fewer than 30 texts")]
-    assert {r.group for r in fairness([one], least=LEAST_TEXTS - 1, resamples=50).rows} == {"1", "2"}
+    assert {r.group for r in fairness([one], least=LEAST_IN_GROUP - 1, resamples=50).rows} == {"1", "2"}
 
 
 def test_people_and_texts_have_to_fit() -> None:

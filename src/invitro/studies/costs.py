@@ -13,7 +13,7 @@ from invitro.studies.wording import rows_of
 from invitro.training.record import read_metrics
 
 HOUR = 3600.0
-LLM = ("labels", "prompt_tokens", "completion_tokens", "dollars")
+LLM_COSTS = ("labels", "prompt_tokens", "completion_tokens", "dollars")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def cost_of(runs: Runs, values: Mapping[str, Any]) -> Cost:
         hours=_mean([(one.get("train") or {}).get("seconds") for one in metrics]) / HOUR,
         processor_hours=_mean([one.get("processor_seconds") for one in costs]) / HOUR,
         device=", ".join(device for device, _ in devices.most_common()) or None,
-        **{name: _mean([one.get(name) for one in used]) for name in LLM},
+        **{name: _mean([one.get(name) for one in used]) for name in LLM_COSTS},
     )
 
 

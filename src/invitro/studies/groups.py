@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from invitro.studies.summary import Summary
 
 
-LEAST_TEXTS = 30
+LEAST_IN_GROUP = 30
 """Groups with fewer texts are not shown: their numbers are uncertain and might reveal a person."""
 AGES = (0, 30, 40, 50, 60, 200)
 
@@ -143,7 +143,7 @@ class Fairness:
 
 
 def fairness(
-    measured: Sequence[Measured], least: int = LEAST_TEXTS, resamples: int = RESAMPLES, seed: int = 0
+    measured: Sequence[Measured], least: int = LEAST_IN_GROUP, resamples: int = RESAMPLES, seed: int = 0
 ) -> Fairness:
     """Measure every series by every group of people, and test all groups against their rest as one family.
 
@@ -272,8 +272,8 @@ def _corrected(rows: Sequence[GroupRow]) -> Iterator[GroupRow]:
         )  # fmt: skip
 
 
-MOST, LEADING = 4, 2
-"""Up to `MOST` configurations or label sets are shown; of more configurations only the first `LEADING`."""
+MOST_SHOWN, LEADING = 4, 2
+"""Up to `MOST_SHOWN` configurations or label sets are shown; of more configurations only the first `LEADING`."""
 
 Kind = Literal["labels", "test", "truth_test"]
 
@@ -302,14 +302,18 @@ class GroupTable:
 def group_tables(study: "Study", runs: "Runs", summary: "Summary", resamples: int = RESAMPLES) -> list[GroupTable]:
     """Measure by group whatever the records allow; nothing for a corpus without demographics.
 
-    Of more than `MOST` configurations the first two are measured, see `wording.leading`.
+    Of more than `MOST_SHOWN` configurations the first two are measured, see `wording.leading`.
     """
     made = []
     labels = label_pairs(runs)
     if labels:
-        made.append(GroupTable("labels", fairness(labels[:MOST], resamples=resamples), len(labels[:MOST]), len(labels)))
+        made.append(
+            GroupTable(
+                "labels", fairness(labels[:MOST_SHOWN], resamples=resamples), len(labels[:MOST_SHOWN]), len(labels)
+            )
+        )
     there = sum(bool(row.get("seeds", 1)) for row in records(summary.groups))
-    shown = leading(study, summary, MOST if there <= MOST else LEADING)
+    shown = leading(study, summary, MOST_SHOWN if there <= MOST_SHOWN else LEADING)
     kinds: tuple[tuple[Kind, str], ...] = (("test", "crowd_label"), ("truth_test", "truth"))
     for kind, column in kinds:
         found = [

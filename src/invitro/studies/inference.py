@@ -15,9 +15,9 @@ from invitro.scales import Scale
 from invitro.settings import checked
 from invitro.stats.powered import LEAST_LABELS, Coefficient, estimates, of_all, problem
 
-WORDS = "words"
+TEXT_LENGTH = "words"
 ALL_CROWD, TRUTH = "crowd labels of all texts", "the truth, all texts"
-COLUMNS = ("estimand", *Coefficient.__dataclass_fields__, "authors")
+ESTIMATE_COLUMNS = ("estimand", *Coefficient.__dataclass_fields__, "authors")
 
 
 @checked("inference")
@@ -36,7 +36,7 @@ class Inference:
     """
 
     gold: Annotated[int, Ge(LEAST_LABELS)] | None = 200
-    covariate: Annotated[str, MinLen(1), f"{WORDS} or a column's name"] = WORDS
+    covariate: Annotated[str, MinLen(1), f"{TEXT_LENGTH} or a column's name"] = TEXT_LENGTH
 
     def contradictions(self) -> list[str]:
         """Return what is not installed."""
@@ -84,7 +84,7 @@ def inference_data(
 
 
 def _covariate(corpus: Corpus, name: str) -> "pd.Series[float]":
-    if name == WORDS:
+    if name == TEXT_LENGTH:
         return corpus.table["text"].map(lambda text: float(len(text.split())))
     numeric = {
         str(column): values
@@ -94,7 +94,7 @@ def _covariate(corpus: Corpus, name: str) -> "pd.Series[float]":
     }
     if name not in numeric:
         raise InputError(
-            f"inference.covariate={name}: expected {WORDS} or a column of {corpus.name} that holds numbers "
+            f"inference.covariate={name}: expected {TEXT_LENGTH} or a column of {corpus.name} that holds numbers "
             f"({', '.join(numeric) or 'there is none'})"
         )
     return numeric[name].astype("float64")
@@ -149,7 +149,7 @@ def infer(data: InferenceData, settings: Inference, seed: int) -> pd.DataFrame:
         if "truth" in table:
             value = np.linalg.lstsq(x, table["truth"].to_numpy(dtype="float64"), rcond=None)[0][-1]
             rows.append(common | {"method": TRUTH, "value": float(value), "crowd": 0, "llm": 0})
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(ESTIMATE_COLUMNS))
 
 
 def _standardised(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":

@@ -21,7 +21,6 @@ from invitro.studies.jobs import NAMED_GROUPS, FoundJob, commands_of, find_jobs
 from invitro.studies.study import Value, canonical
 
 SIZES = ("size", "replaced", "augmented", "without_llm_label", "truncated", "epochs", "seconds")
-SPLITS = ("val", "test")
 FINISHED = ("finished", "finished before")
 
 
@@ -156,7 +155,7 @@ def _row(job: FoundJob) -> dict[str, object]:
     row: dict[str, object] = {"record": str(job.record), "outcome": job.outcome, "error": job.error}
     row["fingerprint"] = job.metrics.get("fingerprint")
     for prefix, scores in (("", metrics), ("truth_", metrics.get("truth") or {})):
-        for split in SPLITS:
+        for split in ("val", "test"):
             values = scores.get(split) or {}
             if values or not prefix:
                 row |= {f"{prefix}{split}_{name}": values.get(name, np.nan) for name in METRICS}

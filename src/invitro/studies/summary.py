@@ -77,7 +77,7 @@ def _problems(place: str, row: Mapping[str, Any]) -> Iterator[str]:
             yield f"{place}, {row['label']}: {metric}: the peak {pair[1]} is worse than the median {pair[0]}"
 
 
-SPLITS = ("val", "test", "truth_val", "truth_test")
+LABELLED_SPLITS = ("val", "test", "truth_val", "truth_test")
 TESTED = ("test", "truth_test")
 COUNTS = ("size", "replaced", "augmented")
 DIFFERENCES = ("split", "metric", "difference", "low", "high", "p", "p_holm", "effect", "seeds", "texts")
@@ -147,7 +147,9 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
         seed: of the draws.
     """
     configurations = list(_configurations(runs))
-    scored = {split: scores for split in SPLITS if (scores := score_split(runs, split, resamples, seed)) is not None}
+    scored = {
+        split: scores for split in LABELLED_SPLITS if (scores := score_split(runs, split, resamples, seed)) is not None
+    }
     wanted = {name: value for name, value in study.baseline.items() if name in runs.factors} or None
     baselines = [one for one in configurations if one.by_replicate and matches(one.values, wanted)]
     chosen = _chosen(study, runs, [one for one in configurations if not matches(one.values, wanted)])
@@ -185,7 +187,7 @@ def _group(one: Configuration, runs: Runs, scored: Mapping[str, SplitScores]) ->
     row |= {"seeds": len(rows), "failed": int((one.rows["outcome"] == "failed").sum())}
     row |= {name: float(rows[name].mean()) for name in COUNTS}
     row["replaced_share"] = float((rows["replaced"] / (rows["size"] - rows["augmented"])).mean())
-    for split in SPLITS:
+    for split in LABELLED_SPLITS:
         if split not in scored and split not in ("val", "test"):
             continue
         scores = scored[split].of(rows.index) if split in scored and scored[split].has(rows.index) else None

@@ -22,7 +22,7 @@ from invitro.studies.figures.base import (
     tooltip,
     wrapped,
 )
-from invitro.studies.groups import LEAST_TEXTS, banded, known_attributes
+from invitro.studies.groups import LEAST_IN_GROUP, banded, known_attributes
 from invitro.studies.wording import METRICS, configuration, leading, mark, records, rows_of
 from invitro.writing.charts import COLOURS, COLUMN, SOFT
 from invitro.writing.words import number
@@ -129,7 +129,7 @@ def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list
         series.append(configuration(group, runs.factors))
         for attribute in known_attributes(table):
             for name, part in table.groupby(banded(table[attribute], attribute), observed=True, sort=True):
-                if len(part) < LEAST_TEXTS:
+                if len(part) < LEAST_IN_GROUP:
                     small.add(f"{attribute} {name}")
                     continue
                 mean, low, high = mean_with_interval(part["prediction"] - part["crowd_label"], part.get("group_id"))
@@ -142,7 +142,7 @@ def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list
         "Mean residual (predicted less crowd label) on the test texts by group, with the 95 % interval of the mean, "
         "authors counted whole; predictions are means over runs; in brackets: texts. Right of 0 the model scores "
         "too high. Codes are the corpus's own; incomes are in thirds of the texts. "
-        f"Groups with fewer than {LEAST_TEXTS} texts are left out{left_out}."
+        f"Groups with fewer than {LEAST_IN_GROUP} texts are left out{left_out}."
     )
     return [Figure("residuals_by_group", "Residuals by group", caption, _drawn(rows, series))]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from invitro.studies.runs import Runs
     from invitro.studies.summary import Summary
 
-SHOWN = 3
+MOST_NAMED = 3
 """Configurations named in a finding; further ones are counted."""
 
 
@@ -39,10 +39,10 @@ def named(row: "pd.Series[Any]", factors: Sequence[str]) -> str:
 
 
 def few(names: Iterable[str]) -> str:
-    """List names, `SHOWN` at most."""
+    """List names, `MOST_NAMED` at most."""
     names = list(names)
-    more = [f"{len(names) - SHOWN} more"] if len(names) > SHOWN else []
-    return "; ".join([*names[:SHOWN], *more])
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return "; ".join([*names[:MOST_NAMED], *more])
 
 
 def named_rows(runs: "Runs", summary: "Summary") -> Iterator[tuple[str, list[int]]]:

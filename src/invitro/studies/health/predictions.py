@@ -11,7 +11,7 @@ from invitro.stats.bootstrap import resampled
 from invitro.stats.intervals import interval_of
 from invitro.stats.moments import measured
 from invitro.studies.distributions import Distance, after, distance
-from invitro.studies.groups import LEAST_TEXTS, banded, known_attributes
+from invitro.studies.groups import LEAST_IN_GROUP, banded, known_attributes
 from invitro.studies.health.finding import Finding, few, named_rows
 from invitro.writing.words import count, number
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ACCURACY = 0.8
 """CCC / PCC, Lin's bias correction factor, below which magnitudes are off."""
-CONSTANT = 0.05
+ALMOST_CONSTANT = 0.05
 """Predictions whose SD is below this share of the labels' SD are all but constant."""
 APART = 0.3
 """Training and test labels are far apart from this Wasserstein distance on, in SDs of test labels."""
@@ -100,7 +100,7 @@ class Flatness(NamedTuple):
 
 def constant_predictions(found: Sequence[Flatness]) -> Finding:
     """Report runs that predict one number for every text."""
-    flat = [one for one in found if one.ratio < CONSTANT]
+    flat = [one for one in found if one.ratio < ALMOST_CONSTANT]
     if not flat:
         least = min((one.ratio for one in found), default=np.nan)
         what = f"Every run distinguishes texts; the narrowest predictions have {number(least, 2)} times the labels' SD."
@@ -132,7 +132,7 @@ def negative_in_groups(found: Sequence[GroupScore]) -> Finding | None:
     if not negative:
         least = min(found, key=lambda one: one.ccc)
         what = (
-            f"CCC is positive in every group of {LEAST_TEXTS} texts or more; lowest {number(least.ccc)} for "
+            f"CCC is positive in every group of {LEAST_IN_GROUP} texts or more; lowest {number(least.ccc)} for "
             f"{least.group} ({count(least.texts, 'text')}; {least.name})."
         )
         return Finding("groups", "good", what)
@@ -221,7 +221,7 @@ def _by_group(pooled: dict[str, list[pd.DataFrame]]) -> list[GroupScore]:
         authors = first["group_id"] if "group_id" in first else first["text_id"]
         for attribute in known_attributes(first):
             for value, rows in first.groupby(banded(first[attribute], attribute), observed=True).groups.items():
-                if len(rows) >= LEAST_TEXTS:
+                if len(rows) >= LEAST_IN_GROUP:
                     found.append(_group_score(name, f"{attribute} {value}", first, predictions, authors, rows))
     return found
 
