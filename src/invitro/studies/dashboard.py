@@ -19,7 +19,7 @@ from invitro.training.loggers import RunInfo, WandB, default_entity
 log = logging.getLogger(__name__)
 
 SPECIFICATION = "workspace.json"
-METRICS = ("ccc", "pcc", "rmse")
+PANELS = ("ccc", "pcc", "rmse")
 
 
 def wandb_of(runs: Runs) -> tuple[WandB, str | None] | None:
@@ -104,7 +104,7 @@ def workspace_of(study: Study, runs: Runs, entity: str, project: str, group: str
         return panels.BarPlot(title=title, metrics=[y], groupby=panels.Config(axis) if axis else None)
 
     sections = [
-        ws.Section(name=name, is_open=split == "val", panels=[against(split, metric) for metric in METRICS])
+        ws.Section(name=name, is_open=split == "val", panels=[against(split, metric) for metric in PANELS])
         for name, split in (("Validation", "val"), ("Test", "test"))
     ]
     curves = [

@@ -13,7 +13,7 @@ import yaml
 
 from invitro.studies.study import canonical
 from invitro.training.multirun import JOB, as_mapping, read_job
-from invitro.training.record import METRICS, REPLACED, read_metrics
+from invitro.training.record import METRICS_FILE, REPLACED, read_metrics
 
 LAUNCH = "launch.json"
 SKIPPED_FOLDERS = ("model", "wandb", "checkpoints", ".hydra", ".locks", ".submitit", "report", REPLACED)
@@ -70,7 +70,7 @@ def find_jobs(root: Path) -> list[FoundJob]:
         directory = Path(name)
         if (directory / JOB).is_file():
             job_folders.append(directory)
-        elif (directory / METRICS).is_file():
+        elif (directory / METRICS_FILE).is_file():
             record_folders.append(directory)
     jobs = [_of_job(directory) for directory in job_folders]
     known = {job.record.resolve() for job in jobs}
@@ -119,7 +119,7 @@ def _flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _of_job(directory: Path) -> FoundJob:
     job = read_job(directory)
-    metrics = read_metrics(job.record) if (job.record / METRICS).is_file() else {}
+    metrics = read_metrics(job.record) if (job.record / METRICS_FILE).is_file() else {}
     outcome, error = job.outcome, job.error
     if outcome.startswith("finished") and metrics.get("status") != "finished":
         outcome, error = "failed", f"its record is not there: {job.record}"  # moved or removed since

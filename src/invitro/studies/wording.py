@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
 
-METRICS = {"pcc": "PCC", "ccc": "CCC", "rmse": "RMSE"}
+METRIC_NAMES = {"pcc": "PCC", "ccc": "CCC", "rmse": "RMSE"}
 SPLITS = {
     "val": "validation",
     "test": "test",

@@ -105,9 +105,9 @@ PACKAGES = (
     "numpy",
     "pandas",
 )
-METRICS, REPLACED = "metrics.json", ".replaced"
+METRICS_FILE, REPLACED = "metrics.json", ".replaced"
 FILES = (
-    METRICS,
+    METRICS_FILE,
     "predictions.csv",
     "labels.csv",
     "history.csv",
@@ -140,7 +140,7 @@ def finished_run(roots: Iterable[Path], wanted: str, with_model: bool = False) -
 
 def read_metrics(directory: Path) -> dict[str, Any]:
     """Return the content of a record's ``metrics.json``."""
-    metrics: dict[str, Any] = json.loads((directory / METRICS).read_text("utf-8"))
+    metrics: dict[str, Any] = json.loads((directory / METRICS_FILE).read_text("utf-8"))
     return metrics
 
 
@@ -157,7 +157,7 @@ def claim(directory: Path, run: str, force: bool, sibling: bool) -> Path:
         sibling: when another run's finished record is there: make a directory beside it, instead of refusing.
     """
     settle(directory)
-    finished = (directory / METRICS).is_file() and read_metrics(directory).get("status") == "finished"
+    finished = (directory / METRICS_FILE).is_file() and read_metrics(directory).get("status") == "finished"
     if finished and not force:
         if not sibling:
             raise InputError(
@@ -182,7 +182,7 @@ def settle(directory: Path) -> None:
     old = directory / REPLACED
     if not old.is_dir():
         return
-    if not (directory / METRICS).is_file() or read_metrics(directory).get("status") != "finished":
+    if not (directory / METRICS_FILE).is_file() or read_metrics(directory).get("status") != "finished":
         for name in FILES[::-1]:  # metrics.json last
             if (old / name).exists():
                 _remove(directory / name)
@@ -203,9 +203,9 @@ def records(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         folders[:] = sorted(
             folder for folder in folders if folder not in ("model", "wandb", "checkpoints", ".hydra", REPLACED)
         )
-        if METRICS in names:
+        if METRICS_FILE in names:
             try:
-                yield Path(directory), json.loads(Path(directory, METRICS).read_text("utf-8"))
+                yield Path(directory), json.loads(Path(directory, METRICS_FILE).read_text("utf-8"))
             except (OSError, json.JSONDecodeError):
                 continue  # removed meanwhile, or not written by a run
 
@@ -224,7 +224,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 def failure_directory(directory: Path) -> Path:
     """Return where a failure is recorded: `directory`, or a new one beside it when a finished record is there."""
     number, place = 0, directory
-    while (place / METRICS).is_file() and read_metrics(place).get("status") == "finished":
+    while (place / METRICS_FILE).is_file() and read_metrics(place).get("status") == "finished":
         number += 1
         place = directory.with_name(f"{directory.name}-failed{number}")
     return place
@@ -235,7 +235,7 @@ def write_failure(directory: Path, error: BaseException, run: str | None = None)
     write_text(directory / "error.txt", "".join(traceback.format_exception(error)))
     empty = {"val": None, "test": None, "train": None}
     write_json(
-        directory / METRICS,
+        directory / METRICS_FILE,
         empty | {"fingerprint": run, "status": "failed", "error": f"{type(error).__name__}: {error}"},
     )
 

@@ -135,7 +135,7 @@ def write_record(
         save(directory / "model", facts)
     if not place.keep_checkpoints:
         rmtree(directory / "checkpoints", ignore_errors=True)
-    write_json(directory / record.METRICS, metrics)
+    write_json(directory / record.METRICS_FILE, metrics)
 
 
 def summary(metrics: Mapping[str, Any]) -> str:

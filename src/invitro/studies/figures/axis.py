@@ -23,7 +23,7 @@ from invitro.studies.figures.base import (
     tooltip,
 )
 from invitro.studies.study import matches
-from invitro.studies.wording import AXES, METRICS, SPLITS, configuration, factor, measured, position, records
+from invitro.studies.wording import AXES, METRIC_NAMES, SPLITS, configuration, factor, measured, position, records
 from invitro.writing.charts import SOFT
 from invitro.writing.words import plain
 
@@ -175,7 +175,7 @@ def metrics_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> list[
             continue
         panels = [
             Panel(
-                METRICS[metric] + (" (points)" if metric == "rmse" else ""),
+                METRIC_NAMES[metric] + (" (points)" if metric == "rmse" else ""),
                 [
                     _row(point, *(point[f"{split}_{metric}_{part}"] for part in ("mean", "low", "high")))
                     for point in points

@@ -18,7 +18,7 @@ from invitro.studies.figures.base import (
     tooltip,
     wrapped,
 )
-from invitro.studies.wording import METRICS, SPLITS, configuration, mark, measured, published_for, records, rows_of
+from invitro.studies.wording import METRIC_NAMES, SPLITS, configuration, mark, measured, published_for, records, rows_of
 from invitro.writing.charts import COLOURS, COLUMN, INK, SOFT
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _drawn(
                     [row for row in rows if row["metric"] == metric],
                     [row for row in seeds if row["metric"] == metric],
                     [row for row in paper if row["metric"] == metric],
-                    names, METRICS[metric], first=number == 0,
+                    names, METRIC_NAMES[metric], first=number == 0,
                 ),
                 width=width, height=step * len(names),
             )

@@ -23,7 +23,7 @@ from invitro.studies.figures.base import (
     wrapped,
 )
 from invitro.studies.groups import LEAST_IN_GROUP, banded, known_attributes
-from invitro.studies.wording import METRICS, configuration, leading, mark, records, rows_of
+from invitro.studies.wording import METRIC_NAMES, configuration, leading, mark, records, rows_of
 from invitro.writing.charts import COLOURS, COLUMN, SOFT
 from invitro.writing.words import number
 
@@ -83,7 +83,7 @@ def _panel(
 ) -> alt.LayerChart:
     """Draw one configuration's texts."""
     scores = measured(table["prediction"], table["crowd_label"])
-    told = ", ".join(f"{METRICS[name]} {number(scores[name], 2)}" for name in ("ccc", "rmse"))
+    told = ", ".join(f"{METRIC_NAMES[name]} {number(scores[name], 2)}" for name in ("ccc", "rmse"))
     subtitle = f"{mark(summary, group)}: {told}" if mark(summary, group) else told
     size = (COLUMN - 10 - 2 * 24 - 12) / 2
     scale = alt.Scale(domain=list(ends), nice=False, zero=False)

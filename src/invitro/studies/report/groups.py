@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from invitro.stats.moments import MEASURES
 from invitro.studies.groups import COMPARED, GroupRow, GroupTable
-from invitro.studies.wording import METRICS, SIGNIFICANT
+from invitro.studies.wording import METRIC_NAMES, SIGNIFICANT
 from invitro.templates import said
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
 from invitro.writing.words import p_value
 
 WORDS = Path(__file__).with_name("groups.j2")
-NAMES = METRICS | {"bias": "bias"}
+NAMES = METRIC_NAMES | {"bias": "bias"}
 
 
 class GroupSection(NamedTuple):

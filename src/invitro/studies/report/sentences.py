@@ -9,7 +9,7 @@ import pandas as pd
 from invitro.studies.study import matches
 from invitro.studies.wording import (
     LOWER_IS_BETTER,
-    METRICS,
+    METRIC_NAMES,
     SIGNIFICANT,
     configuration,
     factor,
@@ -89,14 +89,14 @@ def _compared(study: "Study", runs: "Runs", summary: "Summary", split: str) -> V
     truth, metric = split != "test", _leading_metric(study)
     chosen = [_comparison(row, runs, summary) for row in rows if mark(summary, row) == "chosen"]
     if chosen:
-        chosen.sort(key=lambda one: one["metric"] != METRICS[metric])
+        chosen.sort(key=lambda one: one["metric"] != METRIC_NAMES[metric])
         return {"truth": truth, "first": chosen[0], "others": [] if truth else chosen[1 : len(study.metrics)]}
     tested = [_comparison(row, runs, summary) for row in rows if row["metric"] == metric and not missing(row["p_holm"])]
     if not tested:
         return None
     by_size = sorted(tested, key=lambda one: -abs(one["difference"]))
     return {
-        "truth": truth, "first": None, "metric": METRICS[metric], "tested": len(tested),
+        "truth": truth, "first": None, "metric": METRIC_NAMES[metric], "tested": len(tested),
         "better": [one for one in by_size if one["verdict"] == "better"],
         "worse": [one for one in by_size if one["verdict"] == "worse"],
         "closest": min(tested, key=lambda one: one["p_holm"]),
@@ -115,7 +115,7 @@ def _comparison(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> Val
     else:
         verdict = "better" if (row["difference"] > 0) != (metric in LOWER_IS_BETTER) else "worse"
     return dict(row) | {
-        "metric": METRICS[metric],
+        "metric": METRIC_NAMES[metric],
         "name": configuration(row, runs.factors, full=True),
         "verdict": verdict,
         "own": next((one[column] for one in records(summary.groups) if matches(one, wanted)), None),
@@ -134,7 +134,7 @@ def _best(study: "Study", runs: "Runs", summary: "Summary") -> Values | None:
         return None
     name = configuration(row, runs.factors, full=True)
     alone = len(summary.groups) == 1
-    return {"metric": METRICS[metric], "name": name, "value": value, "low": low, "high": high, "alone": alone}
+    return {"metric": METRIC_NAMES[metric], "name": name, "value": value, "low": low, "high": high, "alone": alone}
 
 
 def _plateaus(study: "Study", summary: "Summary") -> list[Values]:
@@ -146,7 +146,7 @@ def _plateaus(study: "Study", summary: "Summary") -> list[Values]:
 
     return [
         {
-            "verdict": one.verdict, "metric": METRICS[one.metric], "gain": one.after, "margin": one.margin,
+            "verdict": one.verdict, "metric": METRIC_NAMES[one.metric], "gain": one.after, "margin": one.margin,
             "where": configuration(one.where, one.where, full=True) if one.where else "",
             "start": at(one.start), "end": at(one.end), "most": one.most,
         }

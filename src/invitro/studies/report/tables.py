@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from invitro.studies.costs import Cost, cost_of
 from invitro.studies.distributions import alignment
 from invitro.studies.study import matches
-from invitro.studies.wording import LOWER_IS_BETTER, METRICS, SPLITS, factor, mark, measured, published_for, records
+from invitro.studies.wording import (
+    LOWER_IS_BETTER,
+    METRIC_NAMES,
+    SPLITS,
+    factor,
+    mark,
+    measured,
+    published_for,
+    records,
+)
 from invitro.templates import said
 from invitro.writing.tables import (
     Cell,
@@ -55,10 +64,10 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
     ]
     for metric in study.metrics:
         columns += [
-            Column(f"{metric}_median", "median (peak)", METRICS[metric]),
-            Column(f"{metric}_mean", "mean ± sd", METRICS[metric]),
-            Column(f"{metric}_interval", "95 % interval", METRICS[metric], hidden=("paper",)),
-            *([Column(f"{metric}_paper", "paper", METRICS[metric])] if metric in beside else []),
+            Column(f"{metric}_median", "median (peak)", METRIC_NAMES[metric]),
+            Column(f"{metric}_mean", "mean ± sd", METRIC_NAMES[metric]),
+            Column(f"{metric}_interval", "95 % interval", METRIC_NAMES[metric], hidden=("paper",)),
+            *([Column(f"{metric}_paper", "paper", METRIC_NAMES[metric])] if metric in beside else []),
         ]
     rows = [_configuration(study, runs, summary, row, split, beside) for row in groups]
     for metric in study.metrics:
@@ -136,7 +145,7 @@ def differences_table(study: "Study", runs: "Runs", summary: "Summary") -> Repor
         _factors(runs, row, mark(summary, row))
         | {
             "split": cell_of(SPLITS[row["split"]]),
-            "metric": cell_of(METRICS[row["metric"]]),
+            "metric": cell_of(METRIC_NAMES[row["metric"]]),
             "difference": number_cell(row["difference"], sign=True),
             "interval": interval_cell(row["low"], row["high"], sign=True),
             "p": cell_of(row["p"], p_value(row["p"])),
@@ -168,7 +177,7 @@ def plateau_table(summary: "Summary", study: "Study") -> ReportTable | None:
     rows = [
         {name: cell_of(value) for name, value in one.where.items()}
         | {
-            "metric": cell_of(METRICS[one.metric]),
+            "metric": cell_of(METRIC_NAMES[one.metric]),
             "before": estimate_cell(one.before.value, one.before.low, one.before.high, sign=True),
             "after": estimate_cell(one.after.value, one.after.low, one.after.high, sign=True),
             "p": cell_of(one.p, p_value(one.p)),
@@ -186,7 +195,7 @@ def published_table(summary: "Summary", study: "Study") -> ReportTable | None:
     """Return all numbers of the paper's table, whether they have a counterpart here or not; None without any."""
     if summary.published is None or summary.published.empty:
         return None
-    columns = [Column("label", "row of the paper"), *(Column(metric, METRICS[metric]) for metric in study.metrics)]
+    columns = [Column("label", "row of the paper"), *(Column(metric, METRIC_NAMES[metric]) for metric in study.metrics)]
     rows: dict[str, Cells] = {}
     for row in records(summary.published):
         cells = rows.setdefault(str(row["label"]), {"label": cell_of(row["label"])})
@@ -204,7 +213,7 @@ def runs_table(study: "Study", runs: "Runs") -> ReportTable:
         Column("outcome", "outcome"),
         Column("epochs", "epochs"),
         Column("seconds", "seconds"),
-        *(Column(f"{split}_{metric}", METRICS[metric], SPLITS[split]) for split, metric in scores),
+        *(Column(f"{split}_{metric}", METRIC_NAMES[metric], SPLITS[split]) for split, metric in scores),
         Column("record", "record"),
     ]
     rows = [
@@ -244,7 +253,7 @@ def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportT
             for split in splits
             for measure, sign in DISTANCES.items()
         ),
-        *(Column(metric, METRICS[metric], f"on {SPLITS[last]}") for metric in study.metrics),
+        *(Column(metric, METRIC_NAMES[metric], f"on {SPLITS[last]}") for metric in study.metrics),
     ]
     rows = []
     for row in groups:
@@ -276,7 +285,7 @@ def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable
     shown = [metric for metric in GAINS if metric in study.metrics]
     columns = [
         *(Column(name, factor(name)) for name in runs.factors),
-        *(Column(metric, METRICS[metric], "gain on test") for metric in shown),
+        *(Column(metric, METRIC_NAMES[metric], "gain on test") for metric in shown),
         Column("labels", "texts", "LLM"),
         Column("prompt_tokens", "tokens read", "LLM"),
         Column("completion_tokens", "tokens written", "LLM"),
