@@ -18,7 +18,7 @@ from studies.reported import Reported, reported
 from invitro.errors import InputError
 from invitro.studies.figures.base import thinned, wrapped
 from invitro.studies.figures.collection import figures
-from invitro.studies.figures.predictions import LEAST, MOST, banded, mean_predictions, mean_with_interval
+from invitro.studies.figures.predictions import LEAST_IN_GROUP, MOST, banded, mean_predictions, mean_with_interval
 from invitro.studies.runs import read_runs
 from invitro.writing import charts
 
@@ -199,11 +199,11 @@ def test_groups_of_people() -> None:
 def test_small_groups_are_not_drawn(alpha: Reported) -> None:
     drawn = rows(specification(alpha, "residuals_by_group"), "group")
     assert {row["attribute"] for row in drawn} == {"gender", "education", "race", "age", "income"}
-    assert min(row["n"] for row in drawn) >= LEAST
+    assert min(row["n"] for row in drawn) >= LEAST_IN_GROUP
     counts = alpha.runs.predictions(0).query("split == 'test'")["race"].value_counts()
-    assert counts.min() < LEAST  # there was a group to leave out
+    assert counts.min() < LEAST_IN_GROUP  # there was a group to leave out
     assert {row["group"] for row in drawn if row["attribute"] == "race"} == {
-        f"race {code} ({count})" for code, count in counts.items() if count >= LEAST
+        f"race {code} ({count})" for code, count in counts.items() if count >= LEAST_IN_GROUP
     }
     caption = next(one.caption for one in alpha.figures if one.name == "residuals_by_group")
     assert "are left out (" in caption
