@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from invitro.commands.plans import Request, request
+from invitro.commands.plans import SweepRequest, request
 from invitro.errors import InputError
 from invitro.studies import read_runs
 from invitro.studies.summary import summarise
@@ -55,7 +55,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("INVITRO_DATA_DIR", raising=False)
 
 
-def asked(*arguments: str) -> Request:
+def asked(*arguments: str) -> SweepRequest:
     return request([*arguments, "dry_run=true"], ROOT)
 
 
