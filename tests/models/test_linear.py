@@ -1,4 +1,4 @@
-"""Linear models: their features, their fit, their files, and the settings of the baselines."""
+"""Linear models: their features, their fit and their files."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from support import small_corpus
 
 from invitro.errors import InputError
 from invitro.metrics import measure
-from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
+from invitro.models import PLM, TfIdfRidge
 from invitro.models.features import FeatureCache
 from invitro.models.folder import CardFacts, read_meaning
 from invitro.models.linear import (
@@ -140,13 +140,6 @@ def test_embeddings_are_the_cache_s_and_come_back_from_their_files(
     assert not list((tmp_path / "model").rglob("*.bin"))
 
 
-def test_features_of_another_pooling_have_a_folder_of_their_own(tiny_roberta: Path, tmp_path: Path) -> None:
-    settings = PLM(str(tiny_roberta))
-    model, tokenizer = load_regressor(settings, 0.0), load_tokenizer(settings)
-    folders = [FeatureCache(tmp_path, model, tokenizer, *more).folder for more in ((), ("first",), ("mean",))]
-    assert folders[0] == folders[1] != folders[2]
-
-
 def test_a_damaged_or_unknown_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not readable \(FileNotFoundError.*copy it again"):
         load_linear(tmp_path, {"model": "tfidf_ridge", "ngrams": 2}, CPU)
@@ -156,20 +149,3 @@ def test_a_damaged_or_unknown_model_is_refused(tmp_path: Path) -> None:
         load_linear(tmp_path, {"model": "tfidf_ridge", "ngrams": 2}, CPU)
     with pytest.raises(InputError, match="expected transformers, tfidf_ridge or embedding_ridge, found 'forest'"):
         load_linear(tmp_path, {"model": "forest"}, CPU)
-
-
-def test_settings_of_baselines_report_all_problems_at_once(tmp_path: Path) -> None:
-    with pytest.raises(InputError) as refused:
-        TfIdfRidge(ngrams=0, min_texts=True, penalties=[1, -1], folds=1)  # type: ignore[arg-type]
-    assert len(refused.value.problems) == 4
-    with pytest.raises(InputError) as refused:
-        EmbeddingRidge("", max_length=1, pooling="last", penalties=[])  # type: ignore[arg-type]
-    assert len(refused.value.problems) == 4
-    with pytest.raises(InputError, match=r"plm\.name=.*/none/here: no such folder"):
-        EmbeddingRidge(f"{tmp_path}/none/here")
-
-
-def test_the_fingerprint_of_an_embedding_is_its_encoder_s(tiny_roberta: Path) -> None:
-    settings = EmbeddingRidge(str(tiny_roberta))
-    assert settings.fingerprint == PLM(str(tiny_roberta)).fingerprint
-    assert settings.licence == "see the base model's own card"
