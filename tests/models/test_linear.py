@@ -92,7 +92,7 @@ def test_ridge_solves_the_normal_equations_with_weights(dense: bool) -> None:
     assert ridge.intercept_ == pytest.approx(np.average(y, weights=weights) - mean @ expected, rel=1e-4)
 
 
-def test_a_text_without_weight_is_not_there_for_ridge() -> None:
+def test_ridge_ignores_a_text_without_weight() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(40, 3)), rng.normal(size=40)
     weights = np.where(np.arange(40) < 30, 1.0, 0.0)
@@ -102,7 +102,7 @@ def test_a_text_without_weight_is_not_there_for_ridge() -> None:
     assert whole.coef_ == pytest.approx(part.coef_)
 
 
-def test_one_author_is_no_obstacle_for_ridge() -> None:
+def test_ridge_also_takes_a_single_author() -> None:
     x = np.arange(12.0).reshape(6, 2)
     ridge = fitted_ridge(x, x[:, 0], np.ones(6), ["me"] * 6, TfIdfRidge(penalties=(1e-6,), folds=2), 0)
     assert ridge.predict(x) == pytest.approx(x[:, 0], abs=1e-3)

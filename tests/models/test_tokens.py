@@ -29,7 +29,7 @@ def test_padding_is_what_the_tokenizer_would_do(plm: PLM) -> None:
 
 
 @given(st.lists(st.integers(1, 99), max_size=200), st.integers(1, 17), st.integers(0, 3))
-def test_each_row_stands_in_one_batch(lengths: list[int], size: int, seed: int) -> None:
+def test_each_row_is_in_one_batch(lengths: list[int], size: int, seed: int) -> None:
     for batches in (
         length_batches(lengths, size),
         length_batches(lengths, size, np.random.default_rng(seed)),

@@ -37,7 +37,7 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tokeni
 
 
 def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[TokenIds]) -> dict[str, Tensor]:
-    """Stack rows of token ids to ``input_ids`` and ``attention_mask``, both (batch, longest row), int64."""
+    """Stack rows of token ids into ``input_ids`` and ``attention_mask``, both (batch, longest row), int64."""
     longest = max(len(row) for row in rows)
     ids = np.full((len(rows), longest), tokenizer.pad_token_id, dtype=np.int64)
     mask = np.zeros((len(rows), longest), dtype=np.int64)

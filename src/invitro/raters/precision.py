@@ -1,12 +1,12 @@
-"""How far crowd and LLM can be trusted: error variances from three raters, and the weights that follow from them.
+"""How far crowd and LLM can be trusted: error variances from three raters, and the weights that these imply.
 
 The model: a crowd label is the truth plus an error, ``C = t + e``, with e of mean 0 and independent of t and of what
-the LLM says. Nothing is assumed of the LLM's errors: shift, squeeze and noise all count. With v the variance of e::
+the LLM says. Nothing is assumed about the LLM's errors: shift, squeeze and noise all count. With v the variance of e::
 
     E (C - L)^2 = v + E (L - t)^2
 
 so that one number, the crowd's reliability ``var(t) / var(C) = 1 - v / var(C)``, decides both errors. Two raters cannot
-give it; a third can, or the user.
+determine it; with a third it can be estimated, or the user sets it.
 """
 
 from typing import NamedTuple
@@ -125,6 +125,6 @@ def precision_share(errors: Errors, spread: Floats | None = None, spread_share: 
 
 def _advice(problem: str) -> str:
     return (
-        f"application.policy=precision: the crowd's reliability cannot be estimated: {problem}. Give it by "
+        f"application.policy=precision: the crowd's reliability cannot be estimated: {problem}. Set "
         "application.crowd_reliability, or choose application=blend"
     )
