@@ -74,6 +74,23 @@ def missing(cfg: DictConfig) -> list[str]:
     return [f"{key}: expected a value, as in {key}=..., found none" for key in sorted(OmegaConf.missing_keys(cfg))]
 
 
+def conf_folder() -> Path:
+    """Return the folder of the configuration: inside the installed package, or at the top of its repository.
+
+    Raises:
+        InputError: it is in neither place.
+    """
+    package = Path(__file__).resolve().parents[1]
+    folders = (package / "conf", package.parents[1] / "conf")
+    for folder in folders:
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise InputError(
+        f"conf: expected the configuration in {folders[0]} or {folders[1]}, found neither; "
+        "install invitro from its repository by pip install -e ."
+    )
+
+
 def first_lines(group: Path) -> dict[str, str]:
     """Return the choices of the group in the folder `group` and what they are, from the first lines of their files."""
     return {file.stem: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for file in sorted(group.glob("*.yaml"))}

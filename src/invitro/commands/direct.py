@@ -14,30 +14,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from invitro.commands.common import instantiated
+from invitro.commands.common import conf_folder, instantiated
 from invitro.commands.overrides import message_of
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def conf_folder() -> Path:
-    """Return the folder of the configuration: inside the installed package, or at the top of its repository.
-
-    Raises:
-        InputError: it is in neither place.
-    """
-    package = Path(__file__).resolve().parents[1]
-    folders = (package / "conf", package.parents[1] / "conf")
-    for folder in folders:
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise InputError(
-        f"conf: expected the configuration in {folders[0]} or {folders[1]}, found neither; "
-        "install invitro from its repository by pip install -e ."
-    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from invitro.commands.common import instantiated, missing
+from invitro.commands.common import conf_folder, instantiated, missing
 from invitro.errors import InputError, not_boolean, refuse_if_any
 
 if TYPE_CHECKING:
@@ -56,17 +56,12 @@ def with_baseline(cfg: DictConfig) -> DictConfig:
             with open_dict(cfg):
                 cfg.plm.pop("lr", None)  # an experiment's, for encoders: a baseline takes no steps
         return cfg
-    folder = _conf_folder() / "plm"
+    folder = conf_folder() / "plm"
     baselines = [file.stem for file in sorted(folder.glob("*.yaml")) if "train" not in OmegaConf.load(file)]
     if cfg.baseline not in baselines:
         raise InputError(f"baseline: expected one of {', '.join(baselines)} or null, found {cfg.baseline!r}")
     cfg.plm = OmegaConf.load(folder / f"{cfg.baseline}.yaml")
     return cfg
-
-
-def _conf_folder() -> Path:
-    """Return the folder of the entry points' configuration."""
-    return Path(next(source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "main"))
 
 
 def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
@@ -156,14 +151,14 @@ def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None"
         return TableFile(
             path=pool, columns=dict(application.pool_columns or {}), split=Undivided(), name=Path(pool).stem
         )
-    choices = sorted(file.stem for file in (_conf_folder() / "data").glob("*.yaml") if file.stem != "table")
+    choices = sorted(file.stem for file in (conf_folder() / "data").glob("*.yaml") if file.stem != "table")
     if pool not in choices:
         own = "set_aside, unlabelled, none"
         raise InputError(
             f"application.pool: expected {own}, a corpus ({', '.join(choices)}) or a table file "
             f"({', '.join(SUFFIXES)}), found {pool!r}"
         )
-    corpus = OmegaConf.load(_conf_folder() / "data" / f"{pool}.yaml")
+    corpus = OmegaConf.load(conf_folder() / "data" / f"{pool}.yaml")
     assert isinstance(corpus, DictConfig)
     corpus.pop("defaults")
     corpus.split = {"_target_": "invitro.data.Undivided"}
