@@ -1,6 +1,7 @@
 """The house: a floor imports only floors below it, no circle of imports, and what is heavy is imported in one place."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,13 @@ def test_some_libraries_are_imported_in_one_place(library: str) -> None:
 def test_entry_points_are_short() -> None:
     for script in ("train.py", "label.py", "sweep.py", "predict.py"):
         assert len((ROOT / script).read_text("utf-8").splitlines()) < 40
+
+
+def test_contributing_names_the_rooms_and_modules_that_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rooms = {path.name for path in SOURCE.iterdir() if path.is_dir() and (path / "__init__.py").is_file()}
+    assert set(re.findall(r"`src/invitro/(\w+)/`", text)) == rooms
+    for name in re.findall(r"`([\w/]+\.(?:py|yaml|txt))`", text):
+        assert any((folder / name).is_file() for folder in (ROOT, SOURCE)), f"CONTRIBUTING.md names {name}"
+    for name in re.findall(r"`(\w+/)`", text):
+        assert any(folder.is_dir() for folder in (ROOT / name, SOURCE / name, *SOURCE.glob(f"*/{name}"))), name
