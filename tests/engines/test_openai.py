@@ -4,12 +4,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from chat_server import ChatServer
 from prompting import form, prompt, scale
 
 from invitro.engines.base import EngineError, Price, Readout, Request, Sampling
-from invitro.engines.openai import OpenAICompatible
+from invitro.engines.openai import OpenAICompatible, PermanentError, TransientError, answered
 from invitro.engines.tokenizers import counter
 from invitro.errors import InputError
 from invitro.labelling.job import LabelJob, estimate, run_job
@@ -40,6 +41,40 @@ def a_job(store: LabelStore, of: OpenAICompatible, readout: str = "text", name: 
 
 def texts(n: int) -> list[Text]:
     return [Text(f"t{i}", f"a story called word{i}") for i in range(n)]
+
+
+def said(message: dict, **choice) -> dict:
+    return {"choices": [{"message": message, **choice}], "usage": {"prompt_tokens": 3, "completion_tokens": None}}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        (200, said({"content": "35"}, finish_reason="stop"), ("35", "stop")),
+        (200, said({"content": "35"}, finish_reason="length"), ("35", "length")),
+        (200, said({"content": None}), ("", "stop")),
+        (200, said({"refusal": "No."}), ("No.", "refusal")),
+        (200, said({"content": ""}, finish_reason="content_filter"), ("", "refusal")),
+        (200, {"choices": []}, TransientError),
+        (200, ["no", "object"], TransientError),
+        (400, {"error": {"message": f"bad {KEY}"}}, ("", "error")),
+        (401, {"error": {"message": f"bad {KEY}"}}, PermanentError),
+        (429, {"error": {"message": "slow down"}}, TransientError),
+        (429, {"error": {"message": "pay", "code": "insufficient_quota"}}, PermanentError),
+        (503, f"down, {KEY}", TransientError),
+    ],
+)
+def test_a_response_is_a_reply_another_try_or_the_end(status: int, body: object, outcome) -> None:
+    request = Request("k", "t", (), Sampling())
+    response = httpx.Response(status, json=body)
+    if isinstance(outcome, type):
+        with pytest.raises(outcome) as raised:
+            answered(request, response, [KEY])
+        assert KEY not in str(raised.value)
+    else:
+        reply = answered(request, response, [KEY])
+        assert (reply.text, reply.finish) == outcome
+        assert KEY not in str(reply.error)
 
 
 SCHEDULE = {
