@@ -27,10 +27,10 @@ def test_line_breaks_of_the_layout_are_spaces_and_no_break_spaces_stay() -> None
 
 
 def test_a_macro_says_a_paragraph_or_several(tmp_path: Path) -> None:
-    source = "{% macro many(a, b) %}\nOne {{ a | number }}\nline.\n\n{% if b %}Two {{ b }}.{% endif %}\n{% endmacro %}"
+    source = "{% macro many(a, b) %}\nOne {{ a | number }}\nline.\n¶\n{% if b %}Two{% endif %}\n{{ b }}\n{% endmacro %}"
     (words := tmp_path / "words.j2").write_text(source)
-    assert said(words, "many", 0.5, b="b") == "One 0.500 line. Two b."
-    assert paragraphs(words, "many", a=0.5, b="b") == ["One 0.500 line.", "Two b."]
+    assert said(words, "many", 0.5, b="b") == "One 0.500 line. ¶ Two b"
+    assert paragraphs(words, "many", a=0.5, b="b") == ["One 0.500 line.", "Two b"]
     assert paragraphs(words, "many", a=0.5, b="") == ["One 0.500 line."]
     with pytest.raises(UndefinedError, match="'b'"):
         said(words, "many", 0.5)

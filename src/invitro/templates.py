@@ -34,8 +34,6 @@ def rendered(template: Path, **values: Any) -> str:
 def said(template: Path, macro: str, *values: Any, **named: Any) -> str:
     """Return what one macro of a template says, as one paragraph: its line breaks become spaces.
 
-    A line break after a block (``{% if %}``) is dropped, as in `rendered`.
-
     Args:
         template: the file.
         macro: the macro's name.
@@ -46,30 +44,31 @@ def said(template: Path, macro: str, *values: Any, **named: Any) -> str:
 
 
 def paragraphs(template: Path, macro: str, *values: Any, **named: Any) -> list[str]:
-    """Return what one macro says, a paragraph each: blank lines separate them. Arguments are those of `said`."""
-    text = _of_macro(template, macro, values, named)
-    return [folded for part in re.split(r"\n[ \t]*\n", text) if (folded := _folded(part))]
+    """Return what one macro says, a paragraph each, separated by ``¶``. Arguments are those of `said`."""
+    parts = _of_macro(template, macro, values, named).split("¶")
+    return [folded for part in parts if (folded := _folded(part))]
 
 
 def _of_macro(template: Path, macro: str, values: Any, named: Any) -> str:
-    module = _environment(template.parent).get_template(template.name).module
+    module = _environment(template.parent, trimmed=False).get_template(template.name).module
     return str(getattr(module, macro)(*values, **named))
 
 
 def _folded(text: str) -> str:
     """Join lines and drop the spaces that the template's layout left; no-break spaces stay."""
-    return re.sub(r" ([.,;:)])(?=[ ]|$)", r"\1", re.sub(r"[ \n]+", " ", text).strip())
+    text = re.sub(r"[ \n]+", " ", text).strip()
+    return re.sub(r" ([.,;:)]+)(?=[ ]|$)", r"\1", re.sub(r"\( ", "(", text))
 
 
 @cache
-def _environment(folder: Path) -> Any:
+def _environment(folder: Path, trimmed: bool = True) -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
         loader=FileSystemLoader([folder, Path(__file__).with_name("writing")]),
         undefined=StrictUndefined,
         autoescape=select_autoescape(["html.j2"], default=False),
-        trim_blocks=True,
+        trim_blocks=trimmed,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         extensions=["jinja2.ext.do"],

@@ -114,8 +114,8 @@ def test_without_a_crowd_nothing_is_said_about_measuring(tmp_path: Path) -> None
     found = checked(tmp_path, Scripted(), replace(corpus, table=corpus.table.assign(crowd_label=math.nan)))
     assert found.gained is None
     assert advice(found) == [
-        "There are too few crowd labels on these texts. Which prompt measures better is told by nothing here; what the "
-        "replies are like and what they cost is."
+        "There are too few crowd labels on these texts to compare how well the prompts measure; the check shows only "
+        "what the replies are like and what they cost."
     ]
     assert any("plain and scale_aware agree with each other" in line for line in lines(found))
 
@@ -150,34 +150,34 @@ def a_check(overall: tuple[float, float], items: tuple[float, float], gained: tu
     ("found", "expected"),
     [
         (a_check((0.1, 0.4), (0.3, 0.6), (0.05, 0.3)), [
-            "Take prompt=scale_aware: the PCC of scale_aware less that of plain is 0.1750 [0.050, 0.300]. The corpus "
-            "costs about $30.00 with it."]),
-        (a_check((0.3, 0.6), (0.1, 0.4), (-0.3, -0.05)), ["Take prompt=plain", "about $20.00"]),
+            "Use prompt=scale_aware: the PCC of scale_aware minus that of plain is 0.1750 [0.050, 0.300]. Labelling "
+            "the corpus with it costs about $30.00."]),
+        (a_check((0.3, 0.6), (0.1, 0.4), (-0.3, -0.05)), ["Use prompt=plain", "about $20.00"]),
         (a_check((0.1, 0.4), (0.1, 0.5), (-0.1, 0.3)), [
-            "No difference between the prompts is shown", "includes 0. prompt=plain is the cheaper one (about $20.00 "
-            "against about $30.00 for the corpus); prompt=scale_aware gives a score an item as well."]),
+            "No difference between the prompts is shown", "includes 0. prompt=plain is cheaper (about $20.00 "
+            "against about $30.00 for the corpus); prompt=scale_aware also gives a score per item."]),
         (a_check((-0.1, 0.3), (0.1, 0.5), (-0.1, 0.3)), [
-            "Only the PCC of scale_aware is above 0 for certain, but no difference", "Take prompt=scale_aware ("]),
+            "Only the PCC of scale_aware is certainly above 0, but no difference", "Use prompt=scale_aware ("]),
         (a_check((-0.1, 0.3), (-0.2, 0.1), (-0.3, -0.1)), ["Not measurable with this model", "Nothing is concluded"]),
         (a_check((-0.5, -0.1), (-0.2, 0.1), (0.1, 0.3)), ["With plain the scores run against the crowd's"]),
         (a_check((0.1, 0.4), (-0.4, -0.1), (-0.7, -0.2)), [
-            "With scale_aware the scores run against", "Take another one"]),
+            "With scale_aware the scores run against", "Use another model"]),
         (a_check((0.1, 0.4), (0.3, 0.6), (0.05, 0.3), near=0.4), [
-            "Take prompt=scale_aware", "within 0.5 of the overall score in 40.0 % of the texts only"]),
+            "Use prompt=scale_aware", "within 0.5 of the overall score in only 40.0 % of the texts"]),
         (a_check((0.1, 0.4), (0.3, 0.6), (0.05, 0.3), plain=0.6), [
-            "plain: 60.0 % of the replies are of use after the retry, less than 95.0 %; the commonest fault is "
-            "truncated", "Take prompt=scale_aware"]),
+            "plain: 60.0 % of the replies are usable after the retry, less than 95.0 %; the most frequent fault is "
+            "truncated", "Use prompt=scale_aware"]),
     ],
 )  # fmt: skip
 def test_the_recommendation_follows_from_the_figures(found: Check, expected: list[str]) -> None:
     told = "\n".join(advice(found))
     for part in expected:
         assert part in told
-    assert ("Take prompt" in told) == any("Take prompt" in part for part in expected)
+    assert ("Use prompt" in told) == any("Use prompt" in part for part in expected)
 
 
 def test_a_prompt_whose_replies_are_of_no_use_is_not_recommended() -> None:
     told = "\n".join(advice(a_check((0.1, 0.4), (0.3, 0.6), (0.05, 0.3), scale_aware=0.5)))
-    assert "scale_aware: 50.0 % of the replies are of use" in told
-    assert "Once its replies are of use, prompt=scale_aware: the PCC" in told
-    assert "Take prompt=scale_aware" not in told
+    assert "scale_aware: 50.0 % of the replies are usable" in told
+    assert "Once its replies are usable, use prompt=scale_aware: the PCC" in told
+    assert "Use prompt=scale_aware" not in told

@@ -1,11 +1,11 @@
-"""The reliability report's tables, for machines (numbers) and for people (terminal and Markdown)."""
+"""The reliability report: its tables for people and as bare numbers, and the heat map."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -27,26 +27,19 @@ from invitro.scales import Scale
 from invitro.stats.agreement import Agreement, Groups, alpha_estimate, pairwise
 from invitro.stats.bootstrap import RESAMPLES
 from invitro.stats.intervals import NOT_MEASURABLE, Estimate
+from invitro.templates import paragraphs, rendered, said
 from invitro.writing import charts
+from invitro.writing.tables import Cell, Column, ReportTable, cell_of, number_cell, table_of, text_table
+from invitro.writing.words import MINUS, number
 
-MEASURES = ("pcc", "ccc", "alpha", "rmse", "bias")
-Published = Mapping[tuple[str, str], Mapping[str, float]]
-"""The paper's figures by pair of columns and measure."""
-LEGEND = (
-    "PCC: Pearson. CCC: Lin's concordance. alpha: Krippendorff's, interval level. RMSE and bias (mean of the second "
-    "rater less the first) in scale points."
-)
-
-
-class Section(NamedTuple):
-    """A table for people: its cells are written already; `notes` stand below it."""
-
-    title: str
-    table: pd.DataFrame
-    notes: tuple[str, ...] = ()
+WORDS = Path(__file__).with_name("report.j2")
+RATED = {"pcc": "PCC", "ccc": "CCC", "alpha": "alpha", "rmse": "RMSE", "bias": "bias"}
+"""What is measured of two raters, with its heading; correlations come first."""
+CORRELATIONS = ("pcc", "ccc", "alpha")
+Figures = Sequence[Mapping[str, Any]]
 
 
-def of_paper(figures: Sequence[Mapping[str, Any]], a: Rater, b: Rater) -> dict[str, float]:
+def of_paper(figures: Figures, a: Rater, b: Rater) -> dict[str, float]:
     """Return the paper's figures by measure for two raters with these models and this prompt."""
     who = sorted(rater.llm or "crowd" for rater in (a, b))
     prompts = {rater.prompt for rater in (a, b) if rater.llm is not None}
@@ -57,197 +50,136 @@ def of_paper(figures: Sequence[Mapping[str, Any]], a: Rater, b: Rater) -> dict[s
     }
 
 
-def pairs_table(texts: Mapping[str, Sequence[Agreement]], paper: Published) -> pd.DataFrame:
-    """Return one row a pair: which `texts` (``pair`` or ``common``), every measure with its interval, the paper's."""
+def pairs_table(
+    name: str,
+    title: str,
+    pairs: Sequence[tuple[str, Agreement]],
+    paper: Sequence[Mapping[str, float]],
+    where: Column,
+    *notes: str,
+) -> ReportTable:
+    """Return one row per pair of raters.
+
+    Args:
+        name: the table's key.
+        title: its heading.
+        pairs: each with the part of the texts that it is of, or another word for the column `where`.
+        paper: the paper's figures for each of them.
+        where: the first column.
+        notes: below the table.
+    """
+    in_parts = where.key == "part"  # the other rater is always the crowd
+    columns = [
+        where,
+        Column("raters", "rater" if in_parts else "raters", hidden=("file",)),
+        *(Column(rater, rater, hidden=("paper", "page")) for rater in ("a", "b")),
+        Column("n", "n"),
+        *(Column(measure, head) for measure, head in RATED.items()),
+        Column("measurable", "measurable", hidden=("paper", "page")),
+        *(Column(f"paper_{measure}", f"paper {RATED[measure]}", hidden=("paper", "page")) for measure in CORRELATIONS),
+        *([Column("paper", "paper", hidden=("file",))] if any(paper) else []),
+    ]
     rows = []
-    for which, pairs in texts.items():
-        for pair in pairs:
-            row: dict[str, Any] = {"texts": which, "a": pair.a, "b": pair.b, "n": pair.n}
-            for name in MEASURES:
-                row |= _columns(name, getattr(pair, name))
-            figures = paper.get((pair.a, pair.b), {})
-            rows.append(
-                row | {"measurable": pair.pcc.measurable} | {f"paper_{m}": figures.get(m) for m in MEASURES[:3]}
-            )
-    return pd.DataFrame(rows)
+    for (word, pair), figures in zip(pairs, paper, strict=True):
+        cells = {
+            "a": cell_of(pair.a),
+            "b": cell_of(pair.b),
+            "raters": Cell(pair.b if in_parts else f"{pair.a} / {pair.b}"),
+        }
+        cells |= {where.key: Cell(word, word), "n": cell_of(pair.n), "measurable": cell_of(pair.pcc.measurable)}
+        cells |= {measure: _cell(getattr(pair, measure)) for measure in CORRELATIONS}
+        cells |= {"rmse": _cell(pair.rmse, number(pair.rmse.value, 4))}
+        cells |= {"bias": _cell(pair.bias, number(pair.bias.value, 4, sign=True))}
+        cells |= {f"paper_{measure}": cell_of(figures.get(measure)) for measure in CORRELATIONS}
+        cells["paper"] = Cell(", ".join(_of_paper(measure, value) for measure, value in figures.items()))
+        rows.append(cells)
+    return table_of(name, title, columns, rows, *notes)
 
 
-def alpha_table(alphas: Sequence[tuple[Facet, Estimate]]) -> pd.DataFrame:
-    """Return one row a set of raters, with alpha, its interval and the number of texts two of them scored."""
+def alpha_table(alphas: Sequence[tuple[Facet, Estimate]], guessing: Sequence[str]) -> ReportTable:
+    """Return one row per set of raters; where all of them are `guessing`, nothing is concluded from their alpha."""
+    columns = [Column("what", "compared"), Column("raters", "raters"), Column("n", "n"), Column("alpha", "alpha")]
     rows = [
-        {"what": facet.what, "raters": "; ".join(facet.raters), "n": alpha.n} | _columns("alpha", alpha)
+        {"what": cell_of(facet.what), "raters": cell_of("; ".join(facet.raters)), "n": cell_of(alpha.n)}
+        | {"alpha": _cell(alpha, GUESSED if set(facet.raters) <= set(guessing) else None)}
         for facet, alpha in alphas
     ]
-    return pd.DataFrame(rows)
+    title = "Krippendorff's alpha of several raters"
+    return table_of("alpha", title, columns, rows, said(WORDS, "alphas"))
 
 
-def prompts_table(shifts: Sequence[PromptShift]) -> pd.DataFrame:
-    """Return one row a comparison of prompts."""
-    undefined = Estimate(math.nan, math.nan, math.nan, 0)
-    return pd.DataFrame(
-        [
-            {"model": shift.model, "prompts": "; ".join(shift.prompts), "n": shift.n}
-            | _columns("pcc", shift.pcc or undefined)
-            | {name: getattr(shift, name) for name in ("difference", "sd", "moved", "measurable")}
-            for shift in shifts
-        ]
-    )
-
-
-def pairs_section(title: str, pairs: Sequence[Agreement], paper: Published, crowd: Sequence[str]) -> Section:
-    """Write the pairs; where one's correlation with a column of `crowd` is not measurable, a note says what follows."""
-    rows, notes = [], [LEGEND]
-    for pair in pairs:
-        row = {"raters": f"{pair.a} / {pair.b}", "n": str(pair.n), "PCC": _told(pair.pcc), "CCC": _told(pair.ccc)}
-        row |= {"alpha": _told(pair.alpha), "RMSE": _number(pair.rmse.value), "bias": f"{pair.bias.value:+.4f}"}
-        figures = paper.get((pair.a, pair.b), {})
-        row["paper"] = ", ".join(f"{_upper(name)} {_published(value)}" for name, value in figures.items())
-        rows.append(row)
-        if pair.a in crowd and pair.b not in crowd and not pair.pcc.measurable:
-            notes.append(
-                f"{pair.b}: {NOT_MEASURABLE} with this model. No agreement with {pair.a} is shown, and nothing follows "
-                "from its labels about prompts, languages or bias."
-            )
-    table = pd.DataFrame(rows)
-    if any("n.m." in cell for cell in table[["PCC", "CCC", "alpha"]].to_numpy().ravel()):
-        notes.insert(1, f"n.m.: {NOT_MEASURABLE}; there is no interval, or it includes 0.")
-    if not table["paper"].any():
-        return Section(title, table.drop(columns="paper"), tuple(notes))
-    return Section(title, table, (*notes, "paper: Hasan et al., on the texts named below, which need not be these."))
-
-
-def common_section(pairs: Sequence[Agreement], texts: int, short: Sequence[str]) -> Section:
-    """Write the pairs on common texts, and who is left out for having scored too few."""
-    section = pairs_section(f"On the {texts} texts that all scored", pairs, {}, [])
-    left = f"Left out, having scored fewer than half of the texts: {', '.join(short)}."
-    return section._replace(notes=(*section.notes, left)) if short else section
-
-
-def parts_table(parts: Sequence[tuple[str, Agreement]]) -> pd.DataFrame:
-    """Return one row a part and LLM."""
-    table = pairs_table({"pair": [pair for _, pair in parts]}, {}).drop(columns="texts")
-    table.insert(0, "part", [part for part, _ in parts])
-    return table[[name for name in table if not str(name).startswith("paper_")]]
-
-
-def parts_section(
-    parts: Sequence[tuple[str, Agreement]], raters: Mapping[str, Rater], figures: Sequence[Mapping[str, Any]]
-) -> Section:
-    """Write agreement with the crowd part by part, with the paper's figures where they are of the same part."""
-    rows = []
-    for part, pair in parts:
-        here = [figure for figure in figures if f"{figure['corpus']} {figure['split']}" == part]
-        found = of_paper(here, raters[pair.a], raters[pair.b])
-        row = {"part": part, "rater": pair.b, "n": str(pair.n)}
-        row |= {"PCC": _told(pair.pcc), "CCC": _told(pair.ccc), "alpha": _told(pair.alpha)}
-        row |= {"RMSE": _number(pair.rmse.value), "bias": f"{pair.bias.value:+.4f}"}
-        rows.append(row | {"paper": ", ".join(f"{_upper(name)} {_published(value)}" for name, value in found.items())})
-    table = pd.DataFrame(rows)
-    return Section(
-        "Agreement with the crowd, part by part", table if table["paper"].any() else table.drop(columns="paper")
-    )
-
-
-def alpha_section(alphas: Sequence[tuple[Facet, Estimate]], guessing: Sequence[str]) -> Section:
-    """Write alpha of several raters; where all of them are `guessing`, nothing is said of what they differ in."""
-    rows = []
-    for facet, alpha in alphas:
-        told = f"{NOT_MEASURABLE} with this model" if set(facet.raters) <= set(guessing) else _told(alpha)
-        rows.append({"compared": facet.what, "raters": ", ".join(facet.raters), "n": str(alpha.n), "alpha": told})
-    return Section("Krippendorff's alpha of several raters", pd.DataFrame(rows), ("n: texts that two or more scored.",))
-
-
-def prompts_section(shifts: Sequence[PromptShift]) -> Section:
-    """Write what prompts do, but for models whose agreement with the crowd is not measurable."""
+def prompts_table(shifts: Sequence[PromptShift]) -> ReportTable:
+    """Return one row per comparison of prompts; of a model whose agreement is not measurable no figures are shown."""
+    columns = [
+        Column("model", "model"),
+        Column("prompts", "prompts"),
+        Column("n", "n"),
+        Column("pcc", "PCC"),
+        Column("difference", "difference"),
+        Column("sd", "SD"),
+        Column("moved", "moved"),
+        Column("measurable", "measurable", hidden=("paper", "page")),
+    ]
     rows = []
     for shift in shifts:
-        row = {"model": shift.model, "prompts": " / ".join(shift.prompts), "n": str(shift.n)}
-        if shift.measurable is False:
-            rows.append(row | {"PCC": f"{NOT_MEASURABLE} with this model"})
-            continue
-        row |= {
-            "PCC": _told(shift.pcc) if shift.pcc else "",
-            "difference": "" if shift.difference is None else f"{shift.difference:+.4f}",
-            "SD": _number(shift.sd),
-            "moved": _number(shift.moved),
+        pcc = shift.pcc or Estimate(math.nan, math.nan, math.nan, 0)
+        cells = {name: number_cell(getattr(shift, name), 4, sign=name == "difference") for name in SHIFTS}
+        if hidden := shift.measurable is False:
+            cells = {name: replace(cell, text="") for name, cell in cells.items()}
+        cells |= {
+            "model": cell_of(shift.model),
+            "prompts": cell_of("; ".join(shift.prompts), " / ".join(shift.prompts)),
+            "n": cell_of(shift.n),
+            "pcc": _cell(pcc, GUESSED if hidden else None if shift.pcc else ""),
+            "measurable": cell_of(shift.measurable),
         }
-        rows.append(row)
-    note = (
-        "difference: mean of the second prompt's score less the first's. SD: of a text's score across prompts, mean "
-        f"over texts. moved: share of texts whose scores lie more than {STEP:g} scale point apart."
-    )
-    return Section("Prompt sensitivity", pd.DataFrame(rows).fillna(""), (note,))
+        rows.append(cells)
+    return table_of("prompts", "Prompt sensitivity", columns, rows, said(WORDS, "prompts", STEP))
 
 
-def disagreements_section(table: pd.DataFrame, most: int = 10) -> Section:
-    """Write the largest disagreements by id."""
-    written = table.head(most).copy()
-    for name in written.columns.difference(["text_id", "lowest", "highest"]):
-        written[name] = ["" if pd.isna(value) else f"{value:.2f}" for value in written[name]]
-    return Section("Largest disagreements", written.astype("str"), ("disagreements.csv has more, to be read by id.",))
+SHIFTS = ("difference", "sd", "moved")
+GUESSED = f"{NOT_MEASURABLE} with this model"
 
 
-def paper_section(paper: Mapping[str, Any]) -> Section:
-    """Write the paper's figures and where they hold."""
+def disagreements_table(table: pd.DataFrame, most: int = 10) -> ReportTable:
+    """Return the largest disagreements by id."""
+    names = ("text_id", "lowest", "highest")
+    rows = [
+        {str(name): str(value) if name in names else number(value, 2) for name, value in row.items()}
+        for row in table.head(most).to_dict("records")
+    ]
+    return text_table("disagreements", "Largest disagreements", rows, said(WORDS, "disagreements"))
+
+
+def paper_table(paper: Mapping[str, Any]) -> ReportTable:
+    """Return the paper's figures and where they hold."""
     rows = [
         {
             "raters": " / ".join(figure["raters"]),
             "prompt": figure["prompt"],
-            "figure": f"{_upper(figure['measure'])} {_published(figure['value'])}",
+            "figure": _of_paper(figure["measure"], figure["value"]),
             "on": f"{figure['corpus']} {figure['split']}",
         }
         for figure in paper["figures"]
     ]
-    return Section("The paper's figures", pd.DataFrame(rows), (str(paper["source"]),))
+    return text_table("paper", "The paper's figures", rows, str(paper["source"]))
 
 
-def terminal(head: Sequence[str], sections: Sequence[Section], files: Sequence[Path]) -> str:
-    """Join everything as plain text."""
-    parts = ["\n".join(head)]
-    for section in sections:
-        rows = [[str(name) for name in section.table.columns], *section.table.to_numpy().tolist()]
-        widths = [max(len(row[column]) for row in rows) for column in range(section.table.shape[1])]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        parts.append("\n".join([section.title, *lines, *section.notes]))
-    parts.append("\n".join(["Written:", *(f"  {_short(path)}" for path in files)]))
-    return "\n\n".join(parts)
+def _cell(estimate: Estimate, text: str | None = None) -> Cell:
+    """Return a cell with an estimate and its interval; `text` is read instead of both."""
+    shown = f"{estimate}{'' if estimate.measurable else ' n.m.'}".replace("-", MINUS)
+    return replace(cell_of(estimate.value, shown), text=shown if text is None else text, low=estimate.low,
+                   high=estimate.high)  # fmt: skip
 
 
-def markdown(head: Sequence[str], sections: Sequence[Section], figure: str) -> str:
-    """Join everything as Markdown, with the heat map after the first table."""
-    parts = ["# Reliability", *head]
-    for number, section in enumerate(sections):
-        lines = [list(section.table.columns), ["---"] * section.table.shape[1], *section.table.to_numpy().tolist()]
-        rows = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        parts += [f"## {section.title}", rows, "\n\n".join(section.notes)]
-        parts += [f"![PCC above and alpha below the diagonal]({figure})"] if number == 0 else []
-    return "\n\n".join(parts) + "\n"
+def _of_paper(measure: str, value: float) -> str:
+    return f"{RATED[measure]} {f'{value:.2f}' if round(value, 2) == value else f'{value:g}'}"
 
 
 def _short(path: Path) -> Path:
     """Return `path` as seen from the working directory, where it lies below it."""
     whole, here = path.absolute(), Path.cwd()
     return whole.relative_to(here) if whole.is_relative_to(here) else path
-
-
-def _columns(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-
-
-def _told(estimate: Estimate) -> str:
-    return f"{estimate}{'' if estimate.measurable else ' n.m.'}"
-
-
-def _number(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.4f}"
-
-
-def _published(value: float) -> str:
-    return f"{value:.2f}" if round(value, 2) == value else f"{value:g}"
-
-
-def _upper(measure: str) -> str:
-    return measure if measure == "alpha" else measure.upper()
 
 
 AMPLE = 0.5
@@ -338,43 +270,79 @@ def reliability_report(
     )
     prompts = tuple(prompt_shifts(ratings, known, pairs, groups, resamples, seed))
     parted = disagreements(ratings).head(most)
-    paper = paper_figures()
-    published = {(pair.a, pair.b): of_paper(paper["figures"], known[pair.a], known[pair.b]) for pair in pairs}
-    crowd = [name for name, rater in known.items() if rater.llm is None]
-
-    all_same = all(pair.n == len(complete) for pair in pairs)
-    sections = [
-        pairs_section("Agreement on the texts that both raters scored", pairs, published, crowd),
-        *([] if all_same or not common else [common_section(common, len(complete), short)]),
-        *([parts_section(in_parts, known, paper["figures"])] if in_parts else []),
-        alpha_section(alphas, [pair.b for pair in pairs if pair.a in crowd and not pair.pcc.measurable]),
-        *([prompts_section(prompts)] if prompts else []),
-        disagreements_section(parted),
-        paper_section(paper),
-    ]
-    tables = {
-        "agreement": pairs_table({"pair": pairs, "common": common}, published),
-        **({"parts": parts_table(in_parts)} if in_parts else {}),
-        "alpha": alpha_table(alphas),
-        **({"prompts": prompts_table(prompts)} if prompts else {}),
-        "disagreements": parted,
-    }
-    drawn = "texts" if groups is None else f"the texts' {groups.reindex(ratings.index).nunique()} authors"
-    heading = (
-        f"{corpus or 'Texts'} on {scale.name} ({scale.minimum:g} to {scale.maximum:g}): {len(ratings)} texts, "
-        f"{len(known)} raters. Intervals are 95 % intervals by a bootstrap over {drawn} ({resamples} draws, seed "
-        f"{seed})."
-    )
+    tables = _tables(pairs, common, in_parts, known, short, len(complete))
+    guessing = [pair.b for pair in pairs if pair.a in crowd_of(known) and not pair.pcc.measurable]
+    tables |= {"alpha": alpha_table(alphas, guessing)}
+    tables |= {"prompts": prompts_table(prompts)} if prompts else {}
+    same = not common or all(pair.n == len(complete) for pair in pairs)
+    shown = [table for name, table in tables.items() if not (same and name == "common")]
+    shown += [disagreements_table(parted), paper_table(paper_figures())]
+    files = {name: table.frame() for name, table in tables.items()}
+    files["agreement"] = pd.concat([files["agreement"], *([files.pop("common")] if common else [])])
+    files["disagreements"] = parted
+    authors = None if groups is None else int(groups.reindex(ratings.index).nunique())
+    head = [said(WORDS, "heading", corpus, scale, len(ratings), len(known), authors, resamples, seed), *remarks]
     written = []
-    for name, table in tables.items():
+    for name, frame in files.items():
         written.append(folder / f"{name}.csv")
         with whole_or_absent(written[-1]) as temporary:
-            table.to_csv(temporary, index=False)
+            frame.to_csv(temporary, index=False)
     written += heat_map(list(known), pairs, folder / "reliability")
     written.append(folder / "reliability.md")
-    write_text(written[-1], markdown([heading, *remarks], sections, "reliability.png"))
-    shown = terminal([heading, *remarks], sections, written)
-    return Report(folder, tuple(written), pairs, common, in_parts, alphas, prompts, parted, shown)
+    page = Path(__file__).with_name("report.md.j2")
+    write_text(written[-1], rendered(page, head=head, tables=shown, figure="reliability.png"))
+    parts_of_text = ["\n".join(head), *("\n".join([one.title, *one.terminal(), *one.notes]) for one in shown)]
+    parts_of_text.append("\n".join(["Written:", *(f"  {_short(path)}" for path in written)]))
+    text = "\n\n".join(parts_of_text)
+    return Report(folder, tuple(written), pairs, common, in_parts, alphas, prompts, parted, text)
+
+
+def crowd_of(raters: Mapping[str, Rater]) -> list[str]:
+    """Return the names of the raters that are people."""
+    return [name for name, rater in raters.items() if rater.llm is None]
+
+
+def _tables(
+    pairs: Sequence[Agreement],
+    common: Sequence[Agreement],
+    parts: Sequence[tuple[str, Agreement]],
+    raters: Mapping[str, Rater],
+    short: Sequence[str],
+    complete: int,
+) -> dict[str, ReportTable]:
+    """Return the tables of pairs: on the texts that both scored, on those that all did, and in each part."""
+    figures, crowd = paper_figures()["figures"], crowd_of(raters)
+
+    def notes(of: Sequence[Agreement], **more: Any) -> list[str]:
+        values = [getattr(pair, measure) for pair in of for measure in CORRELATIONS]
+        given = {"guessing": (), "paper": False, "short": ()} | more
+        return paragraphs(WORDS, "pairs", unmeasurable=not all(one.measurable for one in values), **given)
+
+    published = [of_paper(figures, raters[pair.a], raters[pair.b]) for pair in pairs]
+    guessing = [(a, b) for a, b in ((one.a, one.b) for one in pairs if not one.pcc.measurable)
+                if a in crowd and b not in crowd]  # fmt: skip
+    where = Column("texts", "texts", hidden=("paper", "page"))
+    tables = {
+        "agreement": pairs_table(
+            "agreement", "Agreement on the texts that both raters scored", [("pair", one) for one in pairs], published,
+            where, *notes(pairs, guessing=guessing, paper=any(published)),
+        )
+    }  # fmt: skip
+    if common:
+        tables["common"] = pairs_table(
+            "common", f"On the {complete} texts that all scored", [("common", one) for one in common],
+            [{}] * len(common), where, *notes(common, short=short),
+        )  # fmt: skip
+    if parts:
+        here = [
+            of_paper([figure for figure in figures if f"{figure['corpus']} {figure['split']}" == part], raters[pair.a],
+                     raters[pair.b])
+            for part, pair in parts
+        ]  # fmt: skip
+        tables["parts"] = pairs_table(
+            "parts", "Agreement with the crowd, part by part", parts, here, Column("part", "part")
+        )
+    return tables
 
 
 def paper_figures() -> dict[str, Any]:

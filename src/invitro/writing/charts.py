@@ -1,13 +1,13 @@
-"""Charts: one look for all of them, and their files. One specification (Vega-Lite) serves a page and a paper.
+"""Charts: one look for all of them, and their files. One specification (Vega-Lite) serves both page and paper.
 
 Sizes are in points, 72 an inch: in a PDF they are what they say, and a page scales the whole drawing.
 """
 
 import importlib.util
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from invitro.errors import InputError
 from invitro.files import whole_or_absent
@@ -21,7 +21,7 @@ FONT = "Arial, Liberation Sans, Helvetica, sans-serif"
 """These are equally wide, so that text takes the same room wherever it is set."""
 INK, SOFT, FAINT = "#222222", "#666666", "#dcdcdc"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's: told apart with any colour vision; shape and dash tell the same in grey."""
+"""Okabe and Ito's, distinct for any colour vision; shapes and dashes distinguish the same series in grey."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 DASHES = ([1, 0], [4, 2], [1, 1.5], [6, 2, 1, 2], [3, 1], [2, 3], [8, 3])
 DPI = 300
@@ -57,7 +57,7 @@ STYLE: dict[str, Any] = {
 
 
 def problem() -> str | None:
-    """Return what keeps charts from being drawn here, with the mend, or None."""
+    """Return why charts cannot be drawn here, and how to fix it; None where they can."""
     missing = [name for name in ("altair", "vl_convert") if importlib.util.find_spec(name) is None]
     if not missing:
         return None
@@ -65,7 +65,7 @@ def problem() -> str | None:
 
 
 def specification(chart: "alt.TopLevelMixin") -> dict[str, Any]:
-    """Return a chart's Vega-Lite specification in the common style; what the chart itself says stays."""
+    """Return a chart's Vega-Lite specification in the common style; the chart's own configuration comes before it."""
     spec: dict[str, Any] = chart.to_dict()
     spec["config"] = _merged(STYLE, spec.get("config", {}), without=("view",))
     return spec
@@ -82,7 +82,9 @@ def script() -> str:
 def save(chart: "alt.TopLevelMixin", path: Path) -> list[Path]:
     """Write ``path.png`` (300 dpi), ``path.svg`` and ``path.pdf``, each whole or not at all; return their paths.
 
-    The same chart gives the same bytes. No network is used.
+    The same chart gives the same specification and the same PNG. SVG and PDF look the same but need not be equal byte
+    for byte: Vega numbers clips from drawing to drawing, and the order of a PDF's resources is left to chance. No
+    network is used.
 
     Args:
         chart: without data from elsewhere.
@@ -96,12 +98,8 @@ def save(chart: "alt.TopLevelMixin", path: Path) -> list[Path]:
         raise InputError(missing)
     import vl_convert
 
-    svg = _renumbered(vl_convert.vegalite_to_svg(specification(chart), vl_version=_version(), allowed_base_urls=[]))
-    files = {
-        "png": vl_convert.svg_to_png(svg, ppi=DPI),
-        "svg": b'<?xml version="1.0" encoding="UTF-8"?>\n' + _in_points(svg).encode(),
-        "pdf": _ordered(vl_convert.svg_to_pdf(svg)),
-    }
+    svg = vl_convert.vegalite_to_svg(specification(chart), vl_version=_version(), allowed_base_urls=[])
+    files = {"png": vl_convert.svg_to_png(svg, ppi=DPI), "svg": _in_points(svg), "pdf": vl_convert.svg_to_pdf(svg)}
     written = []
     for suffix, content in files.items():
         written.append(path.with_name(f"{path.name}.{suffix}"))
@@ -110,26 +108,15 @@ def save(chart: "alt.TopLevelMixin", path: Path) -> list[Path]:
     return written
 
 
-def _renumbered(svg: str) -> str:
-    """Number clips and gradients from 0: Vega counts on from drawing to drawing."""
-    found = dict.fromkeys(re.findall(r'id="((?:clip|gradient_)\d+)"', svg))
-    names = {name: f"{name.rstrip('0123456789')}{number}" for number, name in enumerate(found)}
-    return re.sub(r'(id="|#)((?:clip|gradient_)\d+)\b', lambda match: match[1] + names.get(match[2], match[2]), svg)
-
-
-def _ordered(pdf: bytes) -> bytes:
-    """Sort the entries of a PDF's resources, whose order changes from time to time; every object stays in its place."""
-    entries = rb"(?m)(?:^ +/[a-z]+\d+ (?:\d+ 0 R|\[[^\]\n]*\])\n){2,}"
-    return re.sub(entries, lambda match: b"".join(sorted(match[0].splitlines(keepends=True))), pdf)
-
-
-def _in_points(svg: str) -> str:
+def _in_points(svg: str) -> bytes:
     """Give the drawing its size in points, as in the PDF; without a unit, pixels would make it a quarter smaller."""
-    head, rest = svg.split(">", 1)
+    ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(svg)
     for name in ("width", "height"):
-        before, value, after = head.partition(f' {name}="')[0], *head.partition(f' {name}="')[2].split('"', 1)
-        head = f'{before} {name}="{value}pt"{after}'
-    return f"{head}>{rest}"
+        root.set(name, f"{root.attrib[name]}pt")
+    drawn: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return drawn
 
 
 def _version() -> str:

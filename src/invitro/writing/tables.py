@@ -214,5 +214,5 @@ def escaped(text: str) -> str:
 
 
 def _bars(text: str) -> str:
-    """Return text as Markdown prints it in a table."""
-    return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", text) if re.search(r"[|*_`<>\\]", text) else text
+    """Return text as Markdown prints it in a table; an underscore inside of a word needs no care."""
+    return re.sub(r"[\\|*`<>]|(?<!\w)_|_(?!\w)", lambda match: f"\\{match[0]}", text)

@@ -252,11 +252,6 @@ def _row(point: Mapping[str, Any], value: Any, low: Any = None, high: Any = None
     return {"x": point["x"], "series": point["series"], "value": value, "low": low, "high": high, "seeds": seeds}
 
 
-def _measured(point: Mapping[str, Any], column: str) -> Row:
-    """Return the row of a metric, with its interval."""
-    return _row(point, *(point[f"{column}_{part}"] for part in ("mean", "low", "high")))
-
-
 def _baseline(summary: "Summary", column: str) -> float | None:
     """Return a column's value in the baseline's row, or None."""
     for row in records(summary.groups):
@@ -275,9 +270,11 @@ def _caption(study: "Study", summary: "Summary", split: str, replaced: bool) -> 
     chosen = (summary.chosen or {}).get(str(study.axis))
     if chosen is not None:
         told = f"{name} = {plain(chosen)} was chosen by mean validation CCC"
-        parts.append(f"Dotted: {told}." if split == "val" else f"Dotted: {told}, before these numbers were looked at.")
+        parts.append(f"Dotted: {told}." if split == "val" else f"Dotted: {told}, before these numbers were seen.")
     if study.plateau is not None:
         parts.append("Dotted: where the test of no further gain begins.")
     if replaced:
-        parts.append("Below: the share of crowd labels in training that were replaced by the LLM's or fused with them.")
+        parts.append(
+            "Bottom: the share of crowd labels in training that were replaced by LLM labels or fused with them."
+        )
     return " ".join(parts)

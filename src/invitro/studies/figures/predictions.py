@@ -139,8 +139,8 @@ def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list
         return []
     left_out = f" ({len(small)})" if small else ""
     caption = (
-        "Mean residual (predicted less crowd label) on the test texts by group, with the 95 % interval of the mean, "
-        "authors counted whole; predictions are means over runs; in brackets: texts. Right of 0 the model scores "
+        "Mean residual (prediction minus crowd label) on the test texts by group, with the 95 % interval of the mean, "
+        "clustered by author; predictions are means over runs; in brackets: texts. Right of 0 the model scores "
         "too high. Codes are the corpus's own; incomes are in thirds of the texts. "
         f"Groups with fewer than {LEAST_IN_GROUP} texts are left out{left_out}."
     )

@@ -32,8 +32,8 @@ def learning_curves(study: "Study", runs: "Runs", summary: "Summary") -> list[Fi
     panels = [_panel([row for row in rows if row["curve"] == name], name, series, name == names[-1]) for name in names]
     drawn = alt.vconcat(*panels, spacing=7).properties(description="Validation CCC and training loss by epoch")
     caption = (
-        "Learning curves: mean over runs, with the range from the lowest to the highest. Runs stop early, so that "
-        "later epochs are the mean of those that went on; pointing at an epoch tells how many."
+        "Learning curves: mean over runs, with the range from the lowest to the highest. Runs may stop early: at later "
+        "epochs the mean is over those that continued; point at an epoch to see how many."
     )
     left_out = len(summary.groups) - len(series)
     if left_out > 0:
@@ -49,8 +49,8 @@ def _curves(history: pd.DataFrame, name: str) -> list[Row]:
             continue
         by_epoch = history.groupby("epoch")[curve].agg(["mean", "min", "max", "count"])
         for epoch, row in by_epoch[by_epoch["count"] > 0].iterrows():
-            told = {"value": row["mean"], "low": row["min"], "high": row["max"], "runs": int(row["count"])}
-            rows.append({"epoch": int(str(epoch)) + 1, "curve": curve, "series": name} | told)
+            figures = {"value": row["mean"], "low": row["min"], "high": row["max"], "runs": int(row["count"])}
+            rows.append({"epoch": int(str(epoch)) + 1, "curve": curve, "series": name} | figures)
     return rows
 
 
