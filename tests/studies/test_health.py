@@ -9,8 +9,7 @@ import pytest
 from studies.records import Arm, Texts, alpha_arms, application_arms, write_records
 
 from invitro.studies.health.checks import findings
-from invitro.studies.health.finding import Finding
-from invitro.studies.health.runs import Course, early_stopping, half_scale, replaced_too_much
+from invitro.studies.health.runs import Course, Finding, early_stopping, half_scale, replaced_too_much
 from invitro.studies.runs import read_runs
 from invitro.studies.study import Study
 from invitro.studies.summary import summarise

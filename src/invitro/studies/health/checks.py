@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from invitro.studies.health.finding import Finding
 from invitro.studies.health.predictions import prediction_checks
 from invitro.studies.health.runs import (
+    Finding,
     comparison,
     courses,
     early_stopping,

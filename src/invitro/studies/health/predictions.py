@@ -12,7 +12,7 @@ from invitro.stats.intervals import interval_of
 from invitro.stats.moments import measured
 from invitro.studies.distributions import Distance, after, distance
 from invitro.studies.groups import LEAST_IN_GROUP, banded, known_attributes
-from invitro.studies.health.finding import Finding, few, named_rows
+from invitro.studies.health.runs import Finding, few, named_rows
 from invitro.writing.words import count, number
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from invitro.writing.tables import ReportTable
 
 if TYPE_CHECKING:
     from invitro.studies.figures.base import Figure
-    from invitro.studies.health.finding import Finding
+    from invitro.studies.health.runs import Finding
     from invitro.studies.runs import Runs
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
