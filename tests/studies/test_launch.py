@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inside import entered
 from support import ROOT
 
 from invitro.files import write_json
@@ -43,6 +44,12 @@ def started(plan: Path) -> "subprocess.Popen[str]":
 
 
 def ended(plan: Path) -> tuple[int, str]:
+    """Launch in this process, where nothing is killed."""
+    done = entered("tests/studies/quick_job.py", str(plan), folder=plan.parent, env=dict(os.environ))
+    return done.returncode, done.stdout + done.stderr
+
+
+def ended_apart(plan: Path) -> tuple[int, str]:
     process = started(plan)
     output, _ = process.communicate(timeout=120)
     return process.returncode, output
@@ -90,7 +97,7 @@ def test_killed_at_random_and_started_again(tmp_path: Path, launcher: tuple[str,
         now = finished_files(tmp_path / "study")
         assert {path: now.get(path) for path in before} == before
         before = now
-    status, output = ended(grid(tmp_path, "9", 4, 3, seconds, hydra=list(launcher)))
+    status, output = ended_apart(grid(tmp_path, "9", 4, 3, seconds, hydra=list(launcher)))
     assert status == 0, output
     now = finished_files(tmp_path / "study")
     assert {path: now.get(path) for path in before} == before
@@ -104,7 +111,7 @@ def test_killed_at_random_and_started_again(tmp_path: Path, launcher: tuple[str,
 @pytest.mark.slow
 def test_a_killed_joblib_worker_costs_its_own_job_only(tmp_path: Path) -> None:
     plan = grid(tmp_path, "1", 4, 1, ("dies=1", "seconds=0.2"), hydra=list(JOBLIB))
-    status, output = ended(plan)
+    status, output = ended_apart(plan)
     assert status == 0, output
     runs = read_runs(tmp_path / "study", ("value",))
     outcomes = dict(zip(runs.table["value"], runs.table["outcome"], strict=True))
@@ -115,8 +122,9 @@ def test_a_killed_joblib_worker_costs_its_own_job_only(tmp_path: Path) -> None:
     assert runs.commands[0] == "python sweep.py study=quick"
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_the_launcher_itself_leaves_the_others_to_be_run(tmp_path: Path) -> None:
-    status, output = ended(grid(tmp_path, "1", 3, 1, ("dies=0",)))
+    status, output = ended_apart(grid(tmp_path, "1", 3, 1, ("dies=0",)))
     assert status == 0, output
     assert output.count("starting these again") == 1
     table = read_runs(tmp_path / "study", ("value",)).table
