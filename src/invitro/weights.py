@@ -45,15 +45,15 @@ class Packaged:
     def revision(self) -> str | None:
         """The packages, their version and the file, which together identify the weights; None where one is missing."""
         try:
-            found = [distribution(name) for name in self.packages]
+            installed = [distribution(name) for name in self.packages]
         except PackageNotFoundError:
             return None
-        versions = {package.version for package in found}
+        versions = {package.version for package in installed}
         if len(versions) > 1:
             return None
         first, last = self.packages[0], self.packages[-1]
-        names = first if len(found) == 1 else f"{first} to {last}"
-        return f"{names}=={found[0].version} {_the_file(found[0], self.file).name}"
+        names = first if len(installed) == 1 else f"{first} to {last}"
+        return f"{names}=={installed[0].version} {_the_file(installed[0], self.file).name}"
 
     def folder(self) -> Path:
         """Return a folder in Transformers' format with these weights, in float32 where they come from a GGUF file.
@@ -63,17 +63,17 @@ class Packaged:
         Raises:
             InputError: the weights are not those that `sha256` names, or what reads GGUF is not installed.
         """
-        found = [distribution(name) for name in self.packages]
-        parts = [_the_file(package, self.file) for package in found]
+        installed = [distribution(name) for name in self.packages]
+        parts = [_the_file(package, self.file) for package in installed]
         if parts[0].name == "config.json":
             return parts[0].parent
-        place = Path(pooch.os_cache("invitro")) / f"{self.packages[0].replace('-', '_')}-{found[0].version}"
+        place = Path(pooch.os_cache("invitro")) / f"{self.packages[0].replace('-', '_')}-{installed[0].version}"
         if not (place / "config.json").is_file():
             log.info("%s: unpacking into %s", self.revision, place)
             place.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=f"{place.name}-") as temporary:
                 whole = self._unpacked(parts, Path(temporary))
-                if not place.exists():  # another process may have been as far
+                if not place.exists():  # another process may have been faster
                     whole.rename(place)
         return place
 

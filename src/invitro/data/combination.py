@@ -60,7 +60,7 @@ class Combination:
             leaking = same_text(table["text"]).isin(measured)
             if leaking.any():
                 log.warning(
-                    "%s: %d texts of %s stand in the validation or test texts of %s and are left out",
+                    "%s: %d texts of %s are also validation or test texts of %s and are left out",
                     self.name,
                     int(leaking.sum()),
                     corpus.name,

@@ -91,14 +91,14 @@ class DataFolder:
 
     def need_all(self, corpus: str, files: Sequence[str], obtain: str) -> list[Path]:
         """Return where each of `files` lies, or refuse, naming all that are missing."""
-        found = [(file, self.find(corpus, file)) for file in files]
+        paths = [(file, self.find(corpus, file)) for file in files]
         refuse_if_any(
             f"{corpus}: the file {file} is neither in {self.root / corpus} nor in {self.root}. {obtain} "
             "Put it there, or name another folder by data.folder= or INVITRO_DATA_DIR"
-            for file, path in found
+            for file, path in paths
             if path is None
         )
-        return [path for _, path in found if path is not None]
+        return [path for _, path in paths if path is not None]
 
     def fetch(self, corpus: str, file: str, url: str, sha256: str, licence: str) -> Path:
         """Return where `file` lies, after downloading it when it is not there yet; its hash is checked either way.

@@ -192,7 +192,7 @@ def storable(text: str) -> str:
 
 
 def text_hash(text: str) -> str:
-    """Return a hash that tells whether a text is still the one that was labelled."""
+    """Return a hash by which a text is recognised as the one that was labelled."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -57,7 +57,7 @@ def label_set(name: str, table: pd.DataFrame, scale: Scale, source: str, licence
     """Build a checked `LabelSet` from a table with ``text_id`` and ``llm_label``; further columns are carried.
 
     Raises:
-        InputError: an id stands twice, is missing, or a label lies outside the scale; each with its data row.
+        InputError: an id occurs twice or is missing, or a label lies outside the scale; each with its data row.
     """
     ids, labels = table["text_id"], table["llm_label"]
     faults = {

@@ -12,7 +12,7 @@ CREATE TABLE sets (
     items      TEXT NOT NULL,                -- JSON: names of the scores in order, bounds, aggregation
     readout    TEXT NOT NULL,
     sampling   TEXT NOT NULL,                -- JSON
-    about      TEXT NOT NULL,                -- JSON: what else a datasheet tells
+    about      TEXT NOT NULL,                -- JSON: what else a datasheet reports
     created    TEXT NOT NULL                 -- UTC, as all times
 );
 CREATE TABLE answers (
@@ -42,7 +42,7 @@ CREATE TABLE uses (
     PRIMARY KEY (set_id, text_id, sample)
 ) WITHOUT ROWID;
 CREATE INDEX uses_by_key ON uses (key);
--- What each question came to: the usable answer, else the last one; NULLs where nothing was answered yet.
+-- The result of each question: the usable answer, else the last one; NULLs where nothing was answered yet.
 CREATE VIEW outcomes AS
 SELECT uses.set_id, uses.text_id, uses.sample, uses.text_hash, answers.*
 FROM uses LEFT JOIN answers ON answers.id = (

@@ -97,7 +97,7 @@ class LabelSource:
         revision: likewise, where one is named.
         labels: a label file of the user's, instead of stored or published ones.
         column: a column of the corpus's own table that holds the LLM labels; excludes `labels`.
-        by_prompt: for `column`: whether the prompt's own column ``<column>_<prompt>`` goes before, where there is one.
+        by_prompt: for `column`: whether the prompt's own column ``<column>_<prompt>`` is preferred, where there is one.
         columns: for `labels`: ``text_id`` and ``llm_label`` name the file's columns.
         store: the label store, a file; None looks at published labels only.
         set_id: the id of a stored set, or its beginning, or ``published``, where several would do.

@@ -147,15 +147,15 @@ class LabelStore:
 
     def used(self, set_id: str, text_ids: Sequence[str]) -> dict[tuple[str, int], tuple[str, str]]:
         """Return what is noted of a set's texts: ``(text_id, sample)`` to ``(key, text_hash)``."""
-        found = {}
+        answered = {}
         for some in pieces(text_ids, PAGE_ROWS):
             query = (
                 "SELECT text_id, sample, key, text_hash FROM uses "
                 f"WHERE set_id = ? AND text_id IN ({', '.join('?' * len(some))})"
             )
             for text_id, sample, key, text in self._db.execute(query, (set_id, *some)):
-                found[text_id, sample] = (key, text)
-        return found
+                answered[text_id, sample] = (key, text)
+        return answered
 
     def attempts(self, set_id: str, text_ids: Sequence[str]) -> Iterator[sqlite3.Row]:
         """Yield every stored attempt at the questions about some of a set's texts, by text, sample and attempt.

@@ -47,7 +47,7 @@ class CrowdRaters:
 
     The fault of a text, drawn once per text, changes its answers to
 
-    - inattention: y_ij uniform on low, low + 1, ..., high, anew for each item, whatever the text
+    - inattention: y_ij uniform on low, low + 1, ..., high, drawn for each item, whatever the text
     - straight_lining: y_ij = s_i, one uniform answer for all items, whatever the text
     - acquiescence: y_ij = round(h_ij + agreement * (high - h_ij)), never below h_ij
     - compression: y_ij = round(mid + squeeze * (h_ij - mid)) with mid = (low + high) / 2, the middle of the scale only
