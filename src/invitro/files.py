@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from invitro.errors import InputError
 
 T = TypeVar("T")
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 BLANK = ("", "unknown", "nan", "na", "n/a", "none")
@@ -45,7 +45,9 @@ def pieces(things: Iterable[T], size: int) -> Iterator[list[T]]:
         yield piece
 
 
-def read_rows(path: str | Path, size: int, header: bool = True, escapechar: str | None = None) -> Iterator[list[Row]]:
+def read_rows(
+    path: str | Path, size: int, header: bool = True, escapechar: str | None = None
+) -> Iterator[list[TableRow]]:
     """Yield the rows of a CSV, TSV, Parquet or JSONL file in lists of at most `size`, in order.
 
     This is the one reader of tables. Cells of CSV and TSV are text exactly as it stands there; what Parquet and JSONL
@@ -73,7 +75,7 @@ def read_rows(path: str | Path, size: int, header: bool = True, escapechar: str 
         yield from pieces(_csv_rows(path, header, escapechar), size)
 
 
-def _csv_rows(path: Path, has_header: bool, escapechar: str | None) -> Iterator[Row]:
+def _csv_rows(path: Path, has_header: bool, escapechar: str | None) -> Iterator[TableRow]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
         cells = csv.reader(lines, _dialect(path), escapechar=escapechar)
         try:
@@ -102,7 +104,7 @@ def _dialect(path: Path) -> str:
     return "excel-tab" if path.suffix.lower() == ".tsv" else "excel"
 
 
-def _jsonl_rows(path: Path) -> Iterator[Row]:
+def _jsonl_rows(path: Path) -> Iterator[TableRow]:
     with path.open(encoding="utf-8-sig") as lines:
         try:
             for number, line in enumerate(lines, start=1):
@@ -122,7 +124,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
             raise InputError(f"{path}: not readable as UTF-8 text: {error}") from error
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path) -> Iterator[TableRow]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(PIECE):
@@ -251,7 +253,7 @@ def _sha256(path: Path, *version: int) -> str:
 @contextmanager
 def write_rows(
     path: str | Path, added: dict[str, pa.DataType], like: str | Path
-) -> Iterator[Callable[[Sequence[Row]], None]]:
+) -> Iterator[Callable[[Sequence[TableRow]], None]]:
     """Give a function that appends rows to a table file; the file appears when all went well, else not at all.
 
     Args:
@@ -279,7 +281,7 @@ def write_rows(
             table = csv.DictWriter(lines, [*columns_of(like), *added], dialect=_dialect(path), lineterminator="\n")
             table.writeheader()
 
-            def write(rows: Sequence[Row]) -> None:
+            def write(rows: Sequence[TableRow]) -> None:
                 try:
                     table.writerows(rows)
                 except ValueError as error:
@@ -308,7 +310,7 @@ class _ParquetRows:
         self._writer = pq.ParquetWriter(self._path, schema)
         return self._writer
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[TableRow]) -> None:
         writer = self._writer
         if writer is None:
             known = [{name: value for name, value in row.items() if name not in self._added} for row in rows]

@@ -120,12 +120,12 @@ def train_frame(
         The record's directory, and the content of ``metrics.json``.
     """
     from invitro.commands.training import train_configured
-    from invitro.data.corpus import COLUMNS, DEMOGRAPHICS
+    from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS
     from invitro.data.table import Frame
     from invitro.files import require_columns
     from invitro.studies.launch import quoted
 
-    known = (*COLUMNS, *DEMOGRAPHICS, "llm_label")
+    known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, "llm_label")
     refuse_if_any(f"columns: expected any of {', '.join(known)}, found {key!r}" for key in columns if key not in known)
     named = {key: columns.get(key, key) for key in known if key in columns or key in frame}
     mend = "Name the frame's columns by columns={'text': ..., 'crowd_label': ...}"

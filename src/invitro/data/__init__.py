@@ -1,7 +1,7 @@
 """Texts with crowd labels: one canonical table, a reader per corpus, splits, the simulator."""
 
 from invitro.data.combination import Combination
-from invitro.data.corpus import COLUMNS, DEMOGRAPHICS, SPLITS, Corpus, canonical
+from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS, SPLITS, Corpus, canonical
 from invitro.data.newsemp import NewsEmp
 from invitro.data.reader import DataFolder, Reader, SplitRule, refuse_shared_texts
 from invitro.data.simulator.corpus import Simulator
@@ -9,6 +9,6 @@ from invitro.data.splits import Holdout, KFold, Published, Undivided
 from invitro.data.table import TableFile
 
 __all__ = [
-    "COLUMNS", "DEMOGRAPHICS", "SPLITS", "Combination", "Corpus", "DataFolder", "Holdout", "KFold", "NewsEmp",
+    "CANONICAL_COLUMNS", "DEMOGRAPHICS", "SPLITS", "Combination", "Corpus", "DataFolder", "Holdout", "KFold", "NewsEmp",
     "Published", "Reader", "Simulator", "SplitRule", "TableFile", "Undivided", "canonical", "refuse_shared_texts",
 ]  # fmt: skip

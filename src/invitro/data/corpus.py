@@ -14,7 +14,7 @@ from invitro.scales import Scale
 SPLITS = ("train", "val", "test", "unlabelled")
 """Where a text belongs; ``unlabelled`` texts can only serve as augmentation's pool."""
 
-COLUMNS = ("text_id", "text", "group_id", "split", "crowd_label")
+CANONICAL_COLUMNS = ("text_id", "text", "group_id", "split", "crowd_label")
 DEMOGRAPHICS = ("gender", "education", "race", "age", "income")
 
 
@@ -24,7 +24,7 @@ class Corpus:
 
     Args:
         name: the corpus's key, such as ``newsemp18``.
-        table: one row per text, with `COLUMNS`, any of `DEMOGRAPHICS`, and whatever else the source carries
+        table: one row per text, with `CANONICAL_COLUMNS`, any of `DEMOGRAPHICS`, and whatever else the source carries
             (the simulator adds ``truth`` and ``llm_label``). ``text_id`` is unique; ``crowd_label`` is float64 in the
             scale's units, NaN where nobody rated; ``split`` is one of `SPLITS`.
         licence: the terms under which the data may be used.
@@ -48,7 +48,7 @@ class Corpus:
     @property
     def fingerprint(self) -> str:
         """Hash of what training can see: ids, texts, groups, splits and crowd labels, whatever the row order."""
-        table = self.table.loc[:, list(COLUMNS)].sort_values("text_id")
+        table = self.table.loc[:, list(CANONICAL_COLUMNS)].sort_values("text_id")
         return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
     def of_split(self, *splits: str) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from invitro.data.corpus import COLUMNS, DEMOGRAPHICS, Corpus, canonical
+from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS, Corpus, canonical
 from invitro.data.reader import SplitRule, without_unknown
 from invitro.data.splits import Holdout
 from invitro.errors import InputError, refuse_if_any
@@ -50,7 +50,7 @@ class TableFile:
     citation: str = ""
 
     def __post_init__(self) -> None:
-        known = (*COLUMNS, *DEMOGRAPHICS)
+        known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS)
         problems = [
             f"data.columns.{key}: expected one of {', '.join(known)}; other columns are carried under their own names"
             for key in self.columns
@@ -84,7 +84,7 @@ class TableFile:
     def _mapped(self, raw: pd.DataFrame, names_in_file: Mapping[str, str]) -> pd.DataFrame:
         """Return the canonical columns, in their order."""
         table = pd.DataFrame(
-            {ours: raw[names_in_file[ours]] for ours in (*COLUMNS, *DEMOGRAPHICS) if ours in names_in_file}
+            {ours: raw[names_in_file[ours]] for ours in (*CANONICAL_COLUMNS, *DEMOGRAPHICS) if ours in names_in_file}
         )
         if "text_id" not in names_in_file:
             table.insert(0, "text_id", [f"row{number}" for number in range(1, len(raw) + 1)])
@@ -114,7 +114,7 @@ class TableFile:
     def _carried(self, raw: pd.DataFrame, names_in_file: Mapping[str, str]) -> pd.DataFrame:
         """Return the other columns; one with a canonical name that is not mapped is left out, with a warning."""
         others = [name for name in raw.columns if name not in names_in_file.values()]
-        left = [name for name in others if name in COLUMNS or name in names_in_file]
+        left = [name for name in others if name in CANONICAL_COLUMNS or name in names_in_file]
         for name in left:
             log.warning("%s: the column %s is not used; data.columns.%s=%s would use it", self.path, name, name, name)
         return raw[[name for name in others if name not in left]]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from invitro.data import DEMOGRAPHICS, Corpus, Undivided
-from invitro.data.corpus import COLUMNS
+from invitro.data.corpus import CANONICAL_COLUMNS
 from invitro.data.table import Frame
 from invitro.errors import InputError
 from invitro.scales import Scale
@@ -34,7 +34,7 @@ def corpus_of(texts: Sequence[str] | pd.DataFrame, scale: Scale, name: str = "te
         [['row1', 'unlabelled'], ['row2', 'unlabelled']]
     """
     table = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)}, dtype="str")
-    columns = {column: column for column in (*COLUMNS, *DEMOGRAPHICS) if column in table}
+    columns = {column: column for column in (*CANONICAL_COLUMNS, *DEMOGRAPHICS) if column in table}
     return Frame(name, {"text": "text"} | columns, Undivided(), name, rows=table).read(scale)
 
 

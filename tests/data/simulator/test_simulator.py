@@ -21,7 +21,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold, cross_val_predict
 
-from invitro.data import COLUMNS, DEMOGRAPHICS, Holdout
+from invitro.data import CANONICAL_COLUMNS, DEMOGRAPHICS, Holdout
 from invitro.data.reader import Reader
 from invitro.data.simulator.composer import Composer, languages, phrases
 from invitro.data.simulator.corpus import Simulator
@@ -66,7 +66,7 @@ class TestTable:
         reader: Reader = Simulator(Holdout(), texts=300)
         corpus = reader.read(scale_of())
         items = [f"llm_{item.name}" for item in scale_of().items]
-        columns = {*COLUMNS, *DEMOGRAPHICS, "article_id", "truth", "fault", "llm_label", *items}
+        columns = {*CANONICAL_COLUMNS, *DEMOGRAPHICS, "article_id", "truth", "fault", "llm_label", *items}
         assert set(corpus.table) == columns
         assert (corpus.name, corpus.label_corpora, len(corpus.table)) == ("simulated", ("simulated",), 300)
         assert corpus.table["text_id"].is_unique
