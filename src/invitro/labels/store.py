@@ -15,17 +15,7 @@ from typing import Self
 
 from invitro.errors import InputError
 from invitro.files import pieces
-from invitro.labels.answers import (
-    ANSWER_COLUMNS,
-    Answer,
-    SetInfo,
-    Status,
-    StoredSet,
-    Use,
-    answer_of,
-    now,
-    row_of,
-)
+from invitro.labels.answers import ANSWER_COLUMNS, Answer, SetInfo, Status, StoredSet, Use, answer_of, now, row_of
 
 APPLICATION, VERSION = 0x1A7E15, 1
 """Marks a file as a label store, and the layout of its tables."""
@@ -138,12 +128,12 @@ class LabelStore:
 
     def known(self, keys: Sequence[str]) -> dict[str, dict[int, str]]:
         """Return the status of each stored answer: key, then attempt, to status."""
-        found: dict[str, dict[int, str]] = {}
+        statuses: dict[str, dict[int, str]] = {}
         for some in pieces(keys, PAGE_ROWS):
             query = f"SELECT key, attempt, status FROM answers WHERE key IN ({', '.join('?' * len(some))})"
             for key, attempt, status in self._db.execute(query, some):
-                found.setdefault(key, {})[attempt] = status
-        return found
+                statuses.setdefault(key, {})[attempt] = status
+        return statuses
 
     def used(self, set_id: str, text_ids: Sequence[str]) -> dict[tuple[str, int], tuple[str, str]]:
         """Return what is noted of a set's texts: ``(text_id, sample)`` to ``(key, text_hash)``."""
