@@ -25,11 +25,11 @@ import invitro.commands.training as training
 def ends_at_first_step():
     from invitro.training.module import Regressor
     Regressor.training_step = lambda self, batch, batch_idx: os._exit(0)
-keep = training.prepared_for
-def prepared_for(*args):
+keep = training.run_settings
+def run_settings(*args):
     ends_at_first_step()
     return keep(*args)
-training.prepared_for = prepared_for
+training.run_settings = run_settings
 import runpy
 runpy.run_path(os.path.join(sys.path[0], "train.py"), run_name="__main__")
 """

@@ -15,7 +15,7 @@ from invitro.data import TableFile, Undivided
 from invitro.labels import LabelSource
 from invitro.labels.answers import Answer, SetInfo, Use, text_hash
 from invitro.labels.store import LabelStore
-from invitro.training.record import device_name, llm_use, processor_seconds
+from invitro.training.results import device_name, llm_use, processor_seconds
 
 ITEMS = '{"names": ["warm"], "low": 1, "high": 7, "aggregation": "mean"}'
 

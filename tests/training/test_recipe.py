@@ -3,7 +3,7 @@
 import pytest
 
 from invitro.errors import InputError
-from invitro.training.recipe import Fit, seed_problem
+from invitro.training.recipe import Fit, RunOptions, Seeded
 
 
 @pytest.mark.parametrize(
@@ -11,12 +11,12 @@ from invitro.training.recipe import Fit, seed_problem
     [
         ({"epochs": 0}, "fit.epochs: expected a whole number of at least 1, found 0"),
         ({"batch_size": 2.5}, "fit.batch_size"),
-        ({"loss": "hinge"}, "fit.loss: expected mse or huber or mae or ccc or nll or beta_nll or ldl, found 'hinge'"),
+        ({"loss": "hinge"}, "fit.loss: expected mse, huber, mae, ccc, nll, beta_nll or ldl, found 'hinge'"),
         ({"beta": 1.5}, "fit.beta: expected a number from 0 to 1, found 1.5"),
         ({"bins": 2}, "fit.bins: expected a whole number of at least 3, found 2"),
         ({"smoothing": 0}, "fit.smoothing: expected a share above 0"),
         ({"keep": 0}, "fit.keep: expected a share above 0"),
-        ({"keep": 0.8, "select_from": 0}, "fit.select_from: .* losses are known after the first epoch"),
+        ({"keep": 0.8, "select_from": 0}, "fit.select_from: .*losses are known after the first epoch"),
         ({"keep": 0.8, "select_from": 3, "epochs": 3}, "fit.keep=0.8 begins in epoch fit.select_from=3, but the last"),
         ({"clean": "all"}, "fit.clean: expected none or cleanlab, found 'all'"),
         ({"loss": "ccc", "batch_size": 1}, "fit.loss=ccc needs batches to correlate in"),
@@ -40,12 +40,26 @@ def test_all_problems_come_together() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1234, 2**32 - 1])
 def test_seeds(seed: int) -> None:
-    assert seed_problem(seed) is None
+    assert Seeded(seed).seed == seed
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "0", None, False])
 def test_what_is_no_seed(seed: object) -> None:
-    assert "seed" in str(seed_problem(seed))
+    with pytest.raises(InputError, match=r"^seed: expected a whole number from 0 to 2\^32 - 1, found"):
+        Seeded(seed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("alpha", [0, 4, 3.5, float("inf")])
+def test_what_alpha_can_be(alpha: float) -> None:
+    assert RunOptions(alpha, None, 0).alpha == alpha
+
+
+def test_the_settings_at_the_top_are_reported_together() -> None:
+    wrong: dict = {"alpha": float("nan"), "alpha_quantile": 2.0, "seed": True, "force": "no", "save_model": 1}
+    with pytest.raises(InputError) as refused:
+        RunOptions(**wrong)
+    assert [problem.partition(":")[0] for problem in refused.value.problems] == list(wrong)
+    assert "force: expected true or false, found 'no'" in refused.value.problems
 
 
 def test_a_setting_counts_in_the_fingerprint_where_it_does_something() -> None:

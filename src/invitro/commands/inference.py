@@ -1,10 +1,11 @@
 """``sweep.py study=inference``: estimates with guarantees, made in this process because they take seconds."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from hydra import compose, initialize_config_dir
@@ -70,14 +71,16 @@ def _composed(jobs: Sequence[Sequence[str]], home: Path) -> list[DictConfig]:
 
 def _checked(cfg: DictConfig) -> "Inference":
     """Return what is to be estimated, or report everything that is wrong with the settings in one error."""
-    from invitro.training.recipe import seed_problem
+    from invitro.training.recipe import Seeded
 
     refuse_if_any(missing(cfg))
-    problems = [problem for problem in (seed_problem(cfg.seed),) if problem]
+    problems: list[str] = []
     settings = {}
-    for name in ("data", "scale", "llm", "inference"):
+    makers: dict[str, Callable[[], Any]] = {"seed": partial(Seeded, cfg.seed)}
+    makers |= {name: partial(instantiated, cfg[name]) for name in ("data", "scale", "llm", "inference")}
+    for name, make in makers.items():
         try:
-            settings[name] = instantiated(cfg[name])
+            settings[name] = make()
         except InputError as error:
             problems += error.problems
     refuse_if_any(problems)

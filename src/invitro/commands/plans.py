@@ -34,10 +34,9 @@ from invitro.commands.overrides import (
     own_line,
     parsed,
 )
-from invitro.commands.settings import checked, prepared_for, with_baseline
+from invitro.commands.settings import run_settings, with_baseline
 from invitro.errors import InputError, refuse_if_any
-from invitro.settings import Count
-from invitro.settings import checked as checked_settings
+from invitro.settings import Count, checked
 from invitro.studies import Study
 from invitro.studies.jobs import is_incidental
 from invitro.studies.launch import Plan, quoted
@@ -53,7 +52,7 @@ LONGEST_NAME = 70
 """Characters in the name of a study's folder; a hash replaces what does not fit."""
 
 
-@checked_settings("")
+@checked("")
 @dataclass(frozen=True)
 class SweepSettings:
     """What ``sweep.yaml`` sets besides the study.
@@ -282,7 +281,7 @@ def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) ->
     problems: dict[str, None] = {}
     for job in _one_of_each(jobs):
         try:
-            checked(_composed(job, hydra), multirun=True)
+            run_settings(_composed(job, hydra), multirun=True)
         except InputError as error:
             problems |= dict.fromkeys(error.problems)
     refuse_if_any(problems)
@@ -300,7 +299,7 @@ def _problem(job: Overrides) -> str | None:
     """Return what is wrong with a job's texts and labels, or None."""
     cfg = _composed(job, ())
     try:
-        prepared_for(cfg, checked(cfg, multirun=True))
+        run_settings(cfg, multirun=True).prepared()
     except InputError as error:
         return str(error)
     return None

@@ -1,7 +1,9 @@
-"""What a training works with: settings that check themselves, and the material they name."""
+"""A training's settings: checked, and as the instances that the configuration names."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,42 +12,99 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from invitro.commands.common import conf_folder, instantiated, missing
-from invitro.errors import InputError, not_boolean, refuse_if_any
+from invitro.errors import InputError, refuse_if_any
 
 if TYPE_CHECKING:
     from invitro.application import Application
-    from invitro.data import Reader
+    from invitro.data import DataFolder, Reader
+    from invitro.labels import LabelSource
+    from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
+    from invitro.scales import Scale
+    from invitro.training.loggers import LoggerChoice
     from invitro.training.prepare import Prepared
+    from invitro.training.recipe import Fit, RunOptions
 
-BOOLEANS = ("force", "save_model", "keep_checkpoints", "allow_shared_texts", "fail_fast")
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All that a run needs to know, checked.
+
+    Args:
+        options: the settings at the top of ``train.yaml``.
+        reader: of the corpus.
+        scale: the questionnaire.
+        application: what is done with LLM labels.
+        pool_reader: of the corpus or table that augmentation's pool comes from, when it is not the corpus itself.
+        source: whose LLM labels.
+        prompt: the prompt they were made with.
+        folder: where data files are.
+        plm: the encoder, or a baseline.
+        fit: the course of training.
+        logger: where curves go.
+    """
+
+    options: "RunOptions"
+    reader: "Reader"
+    scale: "Scale"
+    application: "Application"
+    pool_reader: "Reader | None"
+    source: "LabelSource"
+    prompt: str
+    folder: "DataFolder"
+    plm: "PLM | TfIdfRidge | EmbeddingRidge"
+    fit: "Fit"
+    logger: "LoggerChoice"
+
+    def prepared(self) -> "Prepared":
+        """Read the corpus and the LLM labels, and make the training labels; loads no model and no PyTorch."""
+        from invitro.training.prepare import prepare
+
+        return prepare(
+            reader=self.reader,
+            scale=self.scale,
+            application=self.application,
+            alpha=self.options.alpha,
+            source=self.source,
+            prompt=self.prompt,
+            folder=self.folder,
+            pool_reader=self.pool_reader,
+            allow_shared_texts=self.options.allow_shared_texts,
+            alpha_quantile=self.options.alpha_quantile,
+        )
 
 
-def checked(cfg: DictConfig, multirun: bool) -> dict[str, Any]:
-    """Instantiate what checks itself, and report everything that is wrong with the settings in one error."""
-    from invitro.application import alpha_problem, quantile_problem
+def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:
+    """Return a run's settings.
+
+    Raises:
+        InputError: everything that is wrong with them, together.
+    """
     from invitro.data import DataFolder
-    from invitro.training.recipe import seed_problem
+    from invitro.training.recipe import RunOptions
 
-    problems = missing(cfg)
-    refuse_if_any(problems)
-    found = (alpha_problem(cfg.alpha), quantile_problem(cfg.alpha_quantile), seed_problem(cfg.seed))
-    problems = [problem for problem in found if problem]
-    problems += not_boolean(**{name: cfg[name] for name in BOOLEANS})
-    settings: dict[str, Any] = {"folder": DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))}
-    for name in ("data", "scale", "application", "plm", "fit", "llm", "logger"):
+    refuse_if_any(missing(cfg))
+    problems: list[str] = []
+
+    def tried(make: Callable[[], Any]) -> Any:
         try:
-            settings[name] = instantiated(cfg[name])
+            return make()
         except InputError as error:
-            problems += error.problems
-    problems += _contradictions(cfg, multirun)
-    refuse_if_any(problems)
-    return settings
+            problems.extend(error.problems)
+
+    options = tried(lambda: RunOptions(**{field.name: cfg[field.name] for field in fields(RunOptions)}))
+    names = ("data", "scale", "application", "llm", "plm", "fit", "logger")
+    reader, scale, application, source, plm, fit, logger = [tried(partial(instantiated, cfg[name])) for name in names]
+    pool_reader = tried(lambda: _pool_reader(cfg, application)) if application is not None else None
+    refuse_if_any([*problems, *_contradictions(cfg, multirun)])
+    folder = DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
+    prompt = cfg.prompt.name
+    return RunSettings(options, reader, scale, application, pool_reader, source, prompt, folder, plm, fit, logger)
 
 
 def with_baseline(cfg: DictConfig) -> DictConfig:
-    """Return a copy of the configuration with the baseline that ``baseline=`` names in the place of ``plm``.
+    """Return a copy of the configuration in which the baseline that ``baseline=`` names, if any, replaces ``plm``.
 
-    A row of a study can so be a baseline whatever encoder, and settings of it, the command line gives to all rows.
+    So a row of a study can be a baseline, whatever encoder and settings of it the command line gives all rows.
 
     Raises:
         InputError: there is no such baseline.
@@ -106,7 +165,7 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
 
 
 def _meaningless_for_baselines(cfg: DictConfig, distributed: bool) -> Iterator[str]:
-    """Yield what a baseline, which is fitted in closed form and has no ``plm.train``, cannot take into account."""
+    """Yield the settings that mean nothing to a baseline, which is fitted in closed form and has no ``plm.train``."""
     if "train" in cfg.plm:
         return
     fitted = f"{cfg.plm.name} is fitted in one step by ridge regression"
@@ -118,24 +177,6 @@ def _meaningless_for_baselines(cfg: DictConfig, distributed: bool) -> Iterator[s
         yield f"resume={cfg.resume}: {fitted}; there is nothing to resume"
     if distributed:
         yield f"{fitted} and one process; choose trainer=auto, cpu or gpu"
-
-
-def prepared_for(cfg: DictConfig, settings: Mapping[str, Any]) -> "Prepared":
-    """Read the corpus and the LLM labels, and make the training labels; loads no model and no PyTorch."""
-    from invitro.training.prepare import prepare
-
-    return prepare(
-        reader=settings["data"],
-        scale=settings["scale"],
-        application=settings["application"],
-        alpha=cfg.alpha,
-        source=settings["llm"],
-        prompt=cfg.prompt.name,
-        folder=settings["folder"],
-        pool_reader=_pool_reader(cfg, settings["application"]),
-        allow_shared_texts=cfg.allow_shared_texts,
-        alpha_quantile=cfg.alpha_quantile,
-    )
 
 
 def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None":

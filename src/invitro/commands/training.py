@@ -3,8 +3,9 @@
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -12,11 +13,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from invitro.commands.common import REFUSED, RememberPlace, is_first_process, plain, remove_if_fresh
-from invitro.commands.settings import checked, prepared_for, with_baseline
+from invitro.commands.settings import RunSettings, run_settings, with_baseline
 from invitro.errors import InputError
 
 if TYPE_CHECKING:
     from invitro.data import Reader
+    from invitro.training.loggers import RunInfo
     from invitro.training.prepare import Prepared
     from invitro.training.recipe import Recipe
 
@@ -50,7 +52,7 @@ def run_train(cfg: DictConfig) -> float | None:
 
 
 def _is_left_out(cfg: DictConfig, directory: Path) -> bool:
-    """Whether a job is not to be started: it is held back, or skipped after a failure, which is recorded."""
+    """Whether a job must not start: it is held back, or is skipped after a failure, and recorded as skipped."""
     from invitro.training.multirun import is_held, jobs
 
     hydra = HydraConfig.get()
@@ -64,7 +66,7 @@ def _is_left_out(cfg: DictConfig, directory: Path) -> bool:
 
 
 def _write_job(cfg: DictConfig, directory: Path, record: Path, outcome: str, error: str | None = None) -> None:
-    """Write what became of this job of a multirun."""
+    """Write the outcome of this job of a multirun."""
     from invitro.training.multirun import write_job
 
     hydra = HydraConfig.get()
@@ -73,9 +75,9 @@ def _write_job(cfg: DictConfig, directory: Path, record: Path, outcome: str, err
 
 
 def train_command(main: Callable[[], None]) -> None:
-    """Run an entry point; after a multirun, show its jobs side by side and let the exit status tell of failures.
+    """Run an entry point; after a multirun, show its jobs side by side and exit with status 1 if any failed.
 
-    What is shown comes from the disk, so that it is shown however the launcher ended.
+    What is shown is read from disk, so it is shown however the launcher ended.
     """
     try:
         main()
@@ -89,11 +91,11 @@ def _show_jobs(sweep: Path, launch: str | None) -> bool:
     """Print the jobs of a multirun; return whether any failed."""
     from invitro.training.multirun import OUTCOMES, comparison, jobs
 
-    found = jobs(sweep, launch)
-    if found:
-        print(f"\nTest split:\n{comparison(found).to_string(index=False, na_rep='')}\n")
-    count = {outcome: sum(job.outcome == outcome for job in found) for outcome in OUTCOMES}
-    for job in found:
+    ended = jobs(sweep, launch)
+    if ended:
+        print(f"\nTest split:\n{comparison(ended).to_string(index=False, na_rep='')}\n")
+    count = {outcome: sum(job.outcome == outcome for job in ended) for outcome in OUTCOMES}
+    for job in ended:
         if job.outcome == "failed":
             print(f"failed: {job.record / 'error.txt'}", file=sys.stderr)
     print(", ".join(f"{number} {outcome}" for outcome, number in count.items() if number or outcome != "skipped"))
@@ -109,10 +111,24 @@ def _show_result(directory: Path, metrics: Mapping[str, Any]) -> None:
     print(f"Record: {directory}")
 
 
+class Finished(NamedTuple):
+    """A training that finished, now or earlier.
+
+    Args:
+        directory: the record's; of an earlier run where an equal one had finished.
+        outcome: ``finished`` or ``finished before``.
+        metrics: the content of ``metrics.json``.
+    """
+
+    directory: Path
+    outcome: str
+    metrics: Mapping[str, Any]
+
+
 def train_configured(
     cfg: DictConfig, directory: Path, sweep: Path | None = None, reader: "Reader | None" = None
-) -> tuple[Path, str, Mapping[str, Any]]:
-    """Check, read, train; return the record's directory, the outcome, and the content of ``metrics.json``.
+) -> Finished:
+    """Check the settings, prepare the data, and train, or find the record of an equal run.
 
     In a multirun, what has finished already is not trained again, and what another process is training is waited for.
 
@@ -123,9 +139,10 @@ def train_configured(
         reader: of the corpus, instead of the one that the configuration names.
     """
     cfg = with_baseline(cfg)
-    settings = checked(cfg, sweep is not None)
-    settings |= {} if reader is None else {"data": reader}
-    prepared = prepared_for(cfg, settings)
+    settings = run_settings(cfg, sweep is not None)
+    if reader is not None:
+        settings = replace(settings, reader=reader)
+    prepared = settings.prepared()
     log.info("%s: %s", prepared.corpus.name, prepared.description)
     if sweep is not None:
         _take_gpu()
@@ -133,67 +150,66 @@ def train_configured(
     from invitro.training.multirun import alone, kin
     from invitro.training.run import check_resume, fingerprint_of
 
-    recipe = _recipe(cfg, settings)
-    if cfg.resume:
-        check_resume(Path(cfg.resume), recipe.fit)
-    run = fingerprint_of(prepared, recipe)
+    recipe, options = _recipe(cfg, settings), settings.options
+    if options.resume:
+        check_resume(Path(options.resume), recipe.fit)
+    info = _run_info(cfg, settings, sweep, directory)
     if sweep is None:
-        return _train_now(cfg, settings, prepared, recipe, run, directory, None)
-    with alone(Path(cfg.runs), run):
-        earlier = None
-        if not cfg.force:
-            earlier = record.finished_run((Path(cfg.runs), kin(sweep)), run, with_model=cfg.save_model)
+        return _train(settings, prepared, recipe, info, sibling=False)
+    run = fingerprint_of(prepared, recipe)
+    with alone(Path(options.runs), run):
+        roots = (Path(options.runs), kin(sweep))
+        earlier = None if options.force else record.finished_run(roots, run, with_model=options.save_model)
         if earlier is not None:
             log.info("finished already, not trained again (force=true would): %s", earlier)
-            return earlier, "finished before", record.read_metrics(earlier)
-        return _train_now(cfg, settings, prepared, recipe, run, directory, sweep)
+            return Finished(earlier, "finished before", record.read_metrics(earlier))
+        return _train(settings, prepared, recipe, info, sibling=True)
 
 
-def _train_now(
-    cfg: DictConfig,
-    settings: Mapping[str, Any],
-    prepared: "Prepared",
-    recipe: "Recipe",
-    run: str,
-    directory: Path,
-    sweep: Path | None,
-) -> tuple[Path, str, Mapping[str, Any]]:
-    """Train the run `run`, leave its record in `directory` or beside it, and return what `train_configured` returns."""
+def _train(settings: RunSettings, prepared: "Prepared", recipe: "Recipe", info: "RunInfo", sibling: bool) -> Finished:
+    """Train; the record is in the run's directory, or beside it where `sibling` and another run's record is there."""
     from invitro.training import record
-    from invitro.training.loggers import NoLogger, RunInfo
+    from invitro.training.loggers import NoLogger
     from invitro.training.recipe import Place
-    from invitro.training.run import train
+    from invitro.training.run import fingerprint_of, train
 
-    first = is_first_process()
+    options, first, directory = settings.options, is_first_process(), info.directory
+    if first:
+        directory = record.claim(directory, fingerprint_of(prepared, recipe), options.force, sibling)
     place = Place(
-        directory=record.claim(directory, run, cfg.force, sibling=sweep is not None) if first else directory,
-        cache=Path(cfg.cache) if cfg.cache else None,
-        save_model=cfg.save_model,
-        resume=Path(cfg.resume) if cfg.resume else None,
-        keep_checkpoints=cfg.keep_checkpoints,
+        directory=directory,
+        cache=Path(options.cache) if options.cache else None,
+        save_model=options.save_model,
+        resume=Path(options.resume) if options.resume else None,
+        keep_checkpoints=options.keep_checkpoints,
     )
-    name = " ".join([cfg.plm.name.rpartition("/")[2], cfg.application.name, *_threshold(cfg), f"seed={cfg.seed}"])
-    tags = (settings["data"].name, cfg.application.name, cfg.llm.name, settings["scale"].name)
-    group = cfg.group or (sweep.name if sweep else None)
-    info = RunInfo(place.directory, name, plain(cfg), group, tags)
     try:
-        result = train(prepared, recipe, place, settings["logger"] if first else NoLogger(), info)
+        result = train(
+            prepared, recipe, place, settings.logger if first else NoLogger(), replace(info, directory=directory)
+        )
     finally:
-        record.settle(place.directory)
-    return place.directory, "finished", result.metrics
+        record.settle(directory)
+    return Finished(directory, "finished", result.metrics)
 
 
-def _threshold(cfg: DictConfig) -> list[str]:
-    """Return correction's threshold for a run's name, as it was given; nothing where it is not used, or is chosen."""
-    if not cfg.application.correction or cfg.application.policy == "auto":
-        return []
-    return [f"alpha={cfg.alpha}" if cfg.alpha_quantile is None else f"alpha_quantile={cfg.alpha_quantile}"]
+def _run_info(cfg: DictConfig, settings: RunSettings, sweep: Path | None, directory: Path) -> "RunInfo":
+    """Return what a logger and the record say of the run besides its results."""
+    from invitro.training.loggers import RunInfo
+
+    threshold = []
+    if cfg.application.correction and cfg.application.policy != "auto":
+        quantile = cfg.alpha_quantile is not None
+        threshold = [f"alpha_quantile={cfg.alpha_quantile}" if quantile else f"alpha={cfg.alpha}"]
+    name = " ".join([cfg.plm.name.rpartition("/")[2], cfg.application.name, *threshold, f"seed={cfg.seed}"])
+    tags = (settings.reader.name, cfg.application.name, cfg.llm.name, settings.scale.name)
+    group = settings.options.group or (sweep.name if sweep else None)
+    return RunInfo(directory, name, plain(cfg), group, tags)
 
 
 def _take_gpu() -> None:
-    """Give this process a GPU of its own, where the launcher runs jobs beside each other and leaves GPUs to them.
+    """Give this process a GPU of its own where the launcher runs jobs in parallel and leaves the GPUs to them.
 
-    SLURM and Ray give a job its GPUs themselves; jobs one after the other have no need.
+    SLURM and Ray assign GPUs to jobs themselves; jobs that run one after another need no assignment.
     """
     from invitro.training.multirun import take_gpu, visible_gpus
 
@@ -203,8 +219,8 @@ def _take_gpu() -> None:
             log.info("this job's GPU: %s", gpu)
 
 
-def _recipe(cfg: DictConfig, settings: Mapping[str, Any]) -> "Recipe":
-    """Return how the model is trained, after trying out what only PyTorch and Lightning can check."""
+def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
+    """Return how the model is trained, after trying what only PyTorch and Lightning can check."""
     import torch
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -216,11 +232,11 @@ def _recipe(cfg: DictConfig, settings: Mapping[str, Any]) -> "Recipe":
     quiet()
     optimizer = instantiate(cfg.optimizer, _convert_="all")
     trainer = instantiate(cfg.trainer, _convert_="all")
-    plm = settings["plm"]
+    plm = settings.plm
     if not isinstance(plm, PLM):  # a baseline, which has no optimiser
         encoder = check_available(plm.encoder) if isinstance(plm, EmbeddingRidge) else None
         commit = getattr(encoder, "_commit_hash", None)
-        return Recipe(plm, settings["fit"], optimizer, trainer, {"commit": commit}, cfg.seed)
+        return Recipe(plm, settings.fit, optimizer, trainer, {"commit": commit}, settings.options.seed)
     trials: dict[str, Callable[[], object]] = {
         "optimizer": lambda: optimizer([torch.nn.Parameter(torch.zeros(1))]),
         "trainer": lambda: trainer(logger=False, enable_checkpointing=False),
@@ -235,11 +251,11 @@ def _recipe(cfg: DictConfig, settings: Mapping[str, Any]) -> "Recipe":
     decisive = {key: value for key, value in plain(cfg.trainer).items() if key not in display}
     return Recipe(
         plm=plm,
-        fit=settings["fit"],
+        fit=settings.fit,
         optimizer=optimizer,
         trainer=trainer,
         settings=plain(cfg.optimizer) | decisive | {"resume": cfg.resume, "commit": commit, "gpus": _gpus(cfg)},
-        seed=cfg.seed,
+        seed=settings.options.seed,
     )
 
 
@@ -252,7 +268,7 @@ def _gpus(cfg: DictConfig) -> int:
 
 
 def _failed(directory: Path, error: Exception) -> Path:
-    """Record a failure, say so in one line, and return where; a finished record that is there stays."""
+    """Record and report a failure, and return where; a finished record stays."""
     from invitro.training.record import failure_directory, write_failure
 
     directory = failure_directory(directory)

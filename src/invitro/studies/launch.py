@@ -12,7 +12,7 @@ from types import FrameType
 
 from invitro.files import write_json
 from invitro.studies.jobs import LAUNCH
-from invitro.training.multirun import LAUNCHES, Identity, Job, identity, jobs, started, write_hold, write_job
+from invitro.training.multirun import LAUNCHES, Identity, JobOutcome, identity, jobs, started, write_hold, write_job
 from invitro.training.record import write_failure
 
 GRACE = 30.0
@@ -134,7 +134,7 @@ def _count(plan: Plan) -> int:
     return sum(len(jobs(one)) for one in folder.iterdir()) if folder.is_dir() else 0
 
 
-def _take_done(open_: dict[Identity, tuple[str, ...]], folder: Path) -> list[Job]:
+def _take_done(open_: dict[Identity, tuple[str, ...]], folder: Path) -> list[JobOutcome]:
     """Return the jobs of `folder` that have an outcome, and take them out of the open ones."""
     done = jobs(folder)
     for job in done:

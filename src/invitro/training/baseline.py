@@ -2,30 +2,27 @@
 
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.pipeline import make_pipeline
 
-from invitro.arrays import Floats
-from invitro.files import whole_or_absent
 from invitro.metrics import measure
 from invitro.models.features import FeatureCache
 from invitro.models.linear import Embeddings, fitted_ridge, fitted_tfidf, save_linear
 from invitro.models.loading import load_regressor, load_tokenizer
 from invitro.models.outputs import Predictions
-from invitro.models.settings import Baseline, EmbeddingRidge, TfIdfRidge
+from invitro.models.settings import PLM, EmbeddingRidge, TfIdfRidge
 from invitro.models.tokens import tokenise
-from invitro.training.callbacks import COLUMNS
+from invitro.training.callbacks import write_history
 from invitro.training.data import mean_one
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Place, Recipe, Trained
-from invitro.training.record import device_name
+from invitro.training.results import device_name
 
 
-def fitted(prepared: Prepared, baseline: Baseline, recipe: Recipe, place: Place) -> Trained:
+def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
     """Fit a baseline, and write its ``history.csv``.
 
     That has one row: mean squared errors, and validation metrics. Validation texts are not learnt from, as in every
@@ -33,14 +30,14 @@ def fitted(prepared: Prepared, baseline: Baseline, recipe: Recipe, place: Place)
 
     Args:
         prepared: the material.
-        baseline: which regression.
-        recipe: seed, and the trainer whose device the encoder uses.
+        recipe: which regression, the seed, and the trainer whose device the encoder uses.
         place: where to write.
 
     Raises:
         InputError: the encoder cannot be loaded, or the training texts share no words.
     """
-    started = time.perf_counter()
+    started, baseline = time.perf_counter(), recipe.plm
+    assert not isinstance(baseline, PLM)
     table, val, test = prepared.labels.table, prepared.evaluation("val"), prepared.evaluation("test")
     texts = [part["text"].tolist() for part in (table, val, test)]
     start = _tfidf if isinstance(baseline, TfIdfRidge) else partial(_embeddings, recipe=recipe, place=place)
@@ -49,7 +46,10 @@ def fitted(prepared: Prepared, baseline: Baseline, recipe: Recipe, place: Place)
     ridge = fitted_ridge(features[0], labels, weights, _authors(prepared), baseline, recipe.seed)
     scores = [ridge.predict(part) if part.shape[0] else np.empty(0) for part in features]
     loss = float((np.square(scores[0] - labels) * weights).mean())
-    _write_history(place.directory / "history.csv", loss, scores[1], val, time.perf_counter() - started)
+    metrics = measure(scores[1], val["crowd_label"])
+    row = {"epoch": 0, "step": 1, "train_loss": loss, "val_loss": metrics["rmse"] ** 2}
+    row |= {f"val_{name}": value for name, value in metrics.items()} | {"seconds": time.perf_counter() - started}
+    write_history(place.directory / "history.csv", [row])
     save = partial(save_linear, model=make_pipeline(transformer, ridge), scale=prepared.scale)
     counts = {"truncated": truncated, "epochs": 1}
     return Trained([Predictions(part) for part in scores[1:]], save, counts, device=device)
@@ -79,11 +79,3 @@ def _authors(prepared: Prepared) -> "pd.Series[str]":
     rows = pd.concat([prepared.training, prepared.pool])
     by_id = rows.drop_duplicates("text_id").set_index("text_id")["group_id"]
     return prepared.labels.table["text_id"].map(by_id)
-
-
-def _write_history(path: Path, loss: float, scores: Floats, val: pd.DataFrame, seconds: float) -> None:
-    numbers = measure(scores, val["crowd_label"])
-    row = {"epoch": 0, "step": 1, "train_loss": loss, "val_loss": numbers["rmse"] ** 2, "seconds": seconds}
-    row |= {f"val_{name}": value for name, value in numbers.items()}
-    with whole_or_absent(path) as temporary:
-        pd.DataFrame([row], columns=list(COLUMNS)).to_csv(temporary, index=False)

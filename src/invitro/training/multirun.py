@@ -31,7 +31,7 @@ Identity = frozenset[tuple[str, str]]
 """A job's overrides, by which it is told from the others of its multirun."""
 
 
-class Job(NamedTuple):
+class JobOutcome(NamedTuple):
     """What became of one job of a multirun.
 
     Args:
@@ -84,16 +84,16 @@ def identity(overrides: Iterable[str]) -> Identity:
     return frozenset(as_mapping(overrides).items())
 
 
-def read_job(directory: Path) -> Job:
+def read_job(directory: Path) -> JobOutcome:
     """Return the job that `directory` is of."""
     job = json.loads((directory / JOB).read_text("utf-8"))
     record = Path(os.path.normpath(directory / job["record"]))
-    return Job(
+    return JobOutcome(
         record, job["outcome"], job["overrides"], directory, job["launch"], job.get("error"), job.get("choices") or {}
     )
 
 
-def jobs(sweep: Path, launch: str | None = None) -> list[Job]:
+def jobs(sweep: Path, launch: str | None = None) -> list[JobOutcome]:
     """Return the jobs below `sweep` in their order, all or those of one `launch`."""
     paths = sorted(sweep.glob(f"*/{JOB}"), key=lambda path: (len(path.parent.name), path.parent.name))
     found = [read_job(path.parent) for path in paths]
@@ -200,7 +200,7 @@ def visible_gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def comparison(jobs: Sequence[Job]) -> pd.DataFrame:
+def comparison(jobs: Sequence[JobOutcome]) -> pd.DataFrame:
     """Return one row a job.
 
     Columns: the overrides in which jobs differ; ``PCC``, ``CCC``, ``RMSE`` on test; the same against the truth where
@@ -211,7 +211,7 @@ def comparison(jobs: Sequence[Job]) -> pd.DataFrame:
     return pd.DataFrame([{name: job.overrides.get(name) for name in differing} | _numbers(job) for job in jobs])
 
 
-def _numbers(job: Job) -> dict[str, Any]:
+def _numbers(job: JobOutcome) -> dict[str, Any]:
     if job.outcome in ("failed", "skipped"):
         return {"outcome": job.outcome}
     metrics = read_metrics(job.record)

@@ -1,4 +1,4 @@
-"""What a run leaves in its directory, and how a finished run is found again."""
+"""A run's record: what is written to its directory, and how a finished run is found again."""
 
 import hashlib
 import json
@@ -6,92 +6,24 @@ import os
 import platform
 import subprocess
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 
 from invitro import __version__
-from invitro.application import names_own_pool
 from invitro.errors import InputError
 from invitro.files import whole_or_absent, write_json, write_text
-from invitro.labels.source import SPENT
+from invitro.models import PLM
 from invitro.training.prepare import Prepared
+from invitro.training.recipe import Place, Recipe, Result
+from invitro.training.results import labels_of
 
 if TYPE_CHECKING:
-    import torch
-
-
-def processor_seconds() -> float:
-    """Return the seconds that processor cores have worked for this process and its children that have ended.
-
-    A run's share is the difference between its end and its start. Of a distributed run only this process counts.
-    """
-    return sum(os.times()[:4])
-
-
-def device_name(device: "torch.device") -> str:
-    """Return the name of a GPU, and of other devices their kind, such as ``cpu``."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    return device.type
-
-
-def llm_use(prepared: Prepared) -> dict[str, int | float | None]:
-    """Return how many texts' LLM labels a run used or looked at, and what these labels cost.
-
-    Correction looks at the LLM's label of every training text, whichever it replaces; augmentation uses those of the
-    texts that it adds.
-
-    Returns:
-        ``labels``, and `SPENT`: None where unknown, as for published files and a corpus's own column, and for engines
-        that count no tokens or have no price (the store has 0 then); 0 where no LLM was used.
-    """
-    ids = _used(prepared)
-    if ids.empty:
-        return {"labels": 0, **dict.fromkeys(SPENT, 0)}
-    spent = _spent(ids, prepared)
-    found: dict[str, int | float | None] = {"labels": len(ids)}
-    for name in SPENT:
-        total = float(spent[name].sum())
-        known = spent[name].notna().all() and total > 0
-        found[name] = None if not known else total if name == "dollars" else int(total)
-    return found
-
-
-def _used(prepared: Prepared) -> "pd.Series[str]":
-    """Return the ids of the texts whose LLM label the application needed and found."""
-    if prepared.llm_label is None:
-        return pd.Series([], dtype="str")
-    application, ids = prepared.application, []
-    if application.compares:
-        ids.append(prepared.training["text_id"])
-    if application.augmentation and application.pool_labels == "llm":
-        trained = prepared.labels.table["text_id"]
-        ids.append(trained[trained.isin(prepared.pool["text_id"])])
-    wanted = pd.concat(ids) if ids else pd.Series([], dtype="str")
-    return wanted[wanted.map(prepared.llm_label).notna()].reset_index(drop=True)
-
-
-def _spent(ids: "pd.Series[str]", prepared: Prepared) -> pd.DataFrame:
-    """Return what each text's label cost, NaN where its label set does not tell."""
-    found = pd.DataFrame(index=ids.index, columns=list(SPENT), dtype="float64")
-    own = names_own_pool(prepared.application)
-    for number, one in enumerate(prepared.label_sets):
-        # The last set is that of a pool from elsewhere, whose ids have its name before them.
-        foreign = not own and number == len(prepared.label_sets) - 1
-        of_it = ids[ids.isin(prepared.pool["text_id"]) == foreign] if not own else ids
-        keys = of_it.str.partition(":")[2] if foreign else of_it
-        for name in SPENT:
-            if name in one.labels:
-                found.loc[of_it.index, name] = keys.map(one.labels[name])
-    return found
+    from invitro.models.folder import CardFacts
 
 
 PACKAGES = (
@@ -106,7 +38,7 @@ PACKAGES = (
     "pandas",
 )
 METRICS_FILE, REPLACED = "metrics.json", ".replaced"
-FILES = (
+RECORD_FILES = (
     METRICS_FILE,
     "predictions.csv",
     "labels.csv",
@@ -128,7 +60,7 @@ def fingerprint(**facts: Any) -> str:
 def finished_run(roots: Iterable[Path], wanted: str, with_model: bool = False) -> Path | None:
     """Return a directory below `roots` whose run finished with the fingerprint `wanted`, or None.
 
-    Where the model is wanted too, a record without ``model/`` does not count.
+    If the model is needed too, a record without ``model/`` does not count.
     """
     for root in roots:
         for directory, metrics in records(root):
@@ -168,7 +100,7 @@ def claim(directory: Path, run: str, force: bool, sibling: bool) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     if finished:
         (directory / REPLACED).mkdir()
-    for name in FILES:
+    for name in RECORD_FILES:
         path = directory / name
         if finished and path.exists():
             path.rename(directory / REPLACED / name)
@@ -183,7 +115,7 @@ def settle(directory: Path) -> None:
     if not old.is_dir():
         return
     if not (directory / METRICS_FILE).is_file() or read_metrics(directory).get("status") != "finished":
-        for name in FILES[::-1]:  # metrics.json last
+        for name in RECORD_FILES[::-1]:  # metrics.json last
             if (old / name).exists():
                 _remove(directory / name)
                 (old / name).rename(directory / name)
@@ -210,15 +142,39 @@ def records(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
                 continue  # removed meanwhile, or not written by a run
 
 
-def write_config(directory: Path, config: Mapping[str, Any]) -> None:
-    """Write ``config.yaml``: the resolved configuration as plain values."""
+def write_record(
+    prepared: Prepared,
+    recipe: Recipe,
+    place: Place,
+    result: Result,
+    save: "Callable[[Path, CardFacts], None]",
+    config: Mapping[str, Any],
+) -> None:
+    """Write the record, ``metrics.json`` last; `save` writes the folder of the trained model."""
+    directory, metrics = place.directory, result.metrics
     write_text(directory / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    for name, table in (("predictions.csv", result.predictions), ("labels.csv", labels_of(prepared))):
+        with whole_or_absent(directory / name) as temporary:
+            table.to_csv(temporary, index=False)
+    hashes = {"corpus": prepared.corpus.fingerprint} | {one.name: one.fingerprint for one in prepared.label_sets}
+    write_json(directory / "environment.json", environment(recipe.seed, metrics["train"]["seconds"], hashes))
+    if place.save_model:
+        from invitro.models.folder import CardFacts
 
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, whole or not at all."""
-    with whole_or_absent(path) as temporary:
-        table.to_csv(temporary, index=False)
+        facts = CardFacts(
+            base=recipe.plm.name if recipe.plm.licence else "",
+            base_licence=recipe.plm.licence,
+            corpus=prepared.corpus.name,
+            corpus_licence=prepared.corpus.licence,
+            citation=prepared.corpus.citation,
+            labels=prepared.description,
+            metrics={split: metrics[split] for split in ("val", "test")},
+            library="transformers" if isinstance(recipe.plm, PLM) else "invitro",
+        )
+        save(directory / "model", facts)
+    if not place.keep_checkpoints:
+        rmtree(directory / "checkpoints", ignore_errors=True)
+    write_json(directory / METRICS_FILE, metrics)
 
 
 def failure_directory(directory: Path) -> Path:

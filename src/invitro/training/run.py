@@ -22,22 +22,20 @@ from invitro.models.loading import Loaded, add_adapters, check_available, load_r
 from invitro.training import record
 from invitro.training.baseline import fitted
 from invitro.training.callbacks import History, PatientStopping, SmallLossSelection, kept_of
-from invitro.training.data import FeatureInputs, TextsDataModule, TokenInputs, mean_one
-from invitro.training.loggers import LoggerChoice, RunInfo
+from invitro.training.data import FeatureInputs, Inputs, TextsDataModule, TokenInputs, mean_one
+from invitro.training.loggers import LoggerChoice, NoLogger, RunInfo
 from invitro.training.module import Regressor, first_bias, outputs_of
 from invitro.training.prepare import Prepared, cleaned
 from invitro.training.recipe import Fit, Place, Recipe, Result, Trained
-from invitro.training.record import device_name, llm_use, processor_seconds
-from invitro.training.results import flattened, result_of, write_record
-
-log = logging.getLogger(__name__)
+from invitro.training.results import device_name, flattened, llm_use, processor_seconds, result_of
 
 
 def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
     """Hash what decides a run's result: training labels, evaluation rows, encoder, recipe, seed, version.
 
-    The training labels stand for corpus, label set, application and alpha: what leads to the same labels is the same
-    run (alpha beyond the largest difference is no correction). A baseline knows no epochs, optimiser or trainer.
+    The training labels stand for corpus, label set, application and alpha: settings that lead to the same labels are
+    the same run (an alpha beyond the largest difference corrects nothing). Epochs, optimiser and trainer do not count
+    for a baseline, which has none.
     """
     plm, is_baseline = recipe.plm, not isinstance(recipe.plm, PLM)
     return record.fingerprint(
@@ -51,11 +49,27 @@ def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
     )
 
 
-def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice, info: RunInfo) -> Result:
+def train(
+    prepared: Prepared,
+    recipe: Recipe,
+    place: Place,
+    logger: LoggerChoice | None = None,
+    info: RunInfo | None = None,
+) -> Result:
     """Train and evaluate one model, and leave its record in ``place.directory``.
 
     The record's ``metrics.json`` is written last. An exception leaves no model folder and no ``metrics.json``; the
     caller decides how the failure is recorded.
+
+    Args:
+        prepared: texts, training labels and evaluation rows.
+        recipe: the model and how it is trained.
+        place: where to read and write.
+        logger: where curves go; None logs nothing.
+        info: what the logger and ``config.yaml`` say of the run; None is the directory's name and no configuration.
+
+    Returns:
+        The content of ``metrics.json``, and the predictions.
 
     Raises:
         InputError: the encoder cannot be loaded, or does not fit ``plm.train``.
@@ -63,17 +77,17 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
     """
     started, worked = time.perf_counter(), processor_seconds()
     quiet()
-    run, before = fingerprint_of(prepared, recipe), len(prepared.labels.table)
+    info = info or RunInfo(place.directory, place.directory.name, {}, None, ())
+    run, texts = fingerprint_of(prepared, recipe), len(prepared.labels.table)
     prepared = cleaned(prepared, recipe.fit.clean, recipe.seed)
-    counts = {"cleaned": before - len(prepared.labels.table)} if recipe.fit.clean != "none" else {}
+    counts = {"cleaned": texts - len(prepared.labels.table)} if recipe.fit.clean != "none" else {}
     L.seed_everything(recipe.seed, workers=True, verbose=False)
-    baseline = None if isinstance(recipe.plm, PLM) else recipe.plm
-    loaded = None if baseline is not None else _load(prepared, recipe)
-    with logger.open(info) as opened:
+    loaded = _load(recipe.plm, prepared, recipe.fit) if isinstance(recipe.plm, PLM) else None
+    with (logger or NoLogger()).open(info) as opened:
         if loaded is not None:
             trained = _fine_tuned(prepared, recipe, place, loaded, opened.logger)
-        elif baseline is not None:
-            trained = fitted(prepared, baseline, recipe, place)
+        else:
+            trained = fitted(prepared, recipe, place)
         seconds = time.perf_counter() - started
         cost = {
             "processor_seconds": round(processor_seconds() - worked, 3),
@@ -82,13 +96,13 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
         }
         result = result_of(prepared, trained.predicted, run, seconds, cost, **counts, **trained.counts)
         if trained.records:
-            write_record(prepared, recipe, place, result, trained.save, info.config)
+            record.write_record(prepared, recipe, place, result, trained.save, info.config)
             opened.summarise(flattened(result.metrics))
     return result
 
 
 def quiet() -> None:
-    """Silence what Lightning and Transformers tell about themselves; their warnings about the run stay."""
+    """Silence what Lightning and Transformers say about themselves; their warnings about the run stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers.logging.set_verbosity_error()
@@ -103,7 +117,7 @@ def quiet() -> None:
 
 
 def check_resume(checkpoint: Path, fit: Fit) -> None:
-    """Refuse a checkpoint that is none, or that has trained all of ``fit.epochs`` already."""
+    """Refuse a file that is not a checkpoint, or one that has trained all of ``fit.epochs`` already."""
     try:
         epoch = int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"])
     except (RuntimeError, KeyError, OSError, pickle.UnpicklingError) as error:
@@ -112,57 +126,31 @@ def check_resume(checkpoint: Path, fit: Fit) -> None:
         raise InputError(f"resume={checkpoint}: has {epoch + 1} epochs already; set fit.epochs above that")
 
 
-def _load(prepared: Prepared, recipe: Recipe) -> Loaded:
-    """Load encoder and tokenizer."""
-    assert isinstance(recipe.plm, PLM)
-    check_available(recipe.plm)
-    table, outputs = prepared.labels.table, outputs_of(recipe.fit, prepared.scale)
-    bias = first_bias(recipe.fit, outputs, table["label"].to_numpy(dtype="float64"), mean_one(table))
-    loaded = Loaded(load_regressor(recipe.plm, bias), load_tokenizer(recipe.plm))
-    if recipe.plm.train == "head":
+def _load(plm: PLM, prepared: Prepared, fit: Fit) -> Loaded:
+    """Load encoder and tokenizer; the head starts from the training labels."""
+    check_available(plm)
+    table = prepared.labels.table
+    bias = first_bias(fit, outputs_of(fit, prepared.scale), table["label"].to_numpy(dtype="float64"), mean_one(table))
+    loaded = Loaded(load_regressor(plm, bias), load_tokenizer(plm))
+    if plm.train == "head":
         check_head(*loaded)
     return loaded
 
 
 def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, logger: Any) -> Trained:
-    """Fine-tune an encoder, all of it or its head."""
+    """Fine-tune an encoder: all of it, adapters, or its head."""
     assert isinstance(recipe.plm, PLM)
-    adapters = add_adapters(loaded.model, recipe.plm) if recipe.plm.train == "lora" else None
-    history = History(place.directory / "history.csv")
-    trainer = _trainer(prepared, recipe, place, logger, history)
-    module, data = _assemble(prepared, recipe, place, loaded, trainer)
-    trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
-    _take_best(recipe, trainer, module)
-    trainer.test(module, data, verbose=False)
-    if adapters is not None:
-        adapters.merge_and_unload()
-    counts = {"truncated": data.truncated, "epochs": len(history.rows)}
-    if recipe.fit.keep < 1:
-        counts["kept"] = kept_of(recipe.fit, len(prepared.labels.table))
-    save = partial(save_model, loaded=loaded, scale=prepared.scale, outputs=module.outputs)
-    return Trained(module.predicted, save, counts, trainer.is_global_zero, device_name(trainer.strategy.root_device))
-
-
-def _trainer(prepared: Prepared, recipe: Recipe, place: Place, logger: Any, history: History) -> L.Trainer:
-    """Return Lightning's trainer with the callbacks of a run."""
-    fit = recipe.fit
-    folder = place.directory / "checkpoints"
-    callbacks: list[Callback] = [
-        history,
-        ModelCheckpoint(
-            folder, filename="last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
-        ),
-    ]
+    plm, fit, (model, tokenizer) = recipe.plm, recipe.fit, loaded
+    adapters = add_adapters(model, plm) if plm.train == "lora" else None
+    history, best = History(place.directory / "history.csv"), _checkpoint(place, "best", monitor="val_ccc", mode="max")
+    callbacks: list[Callback] = [history, _checkpoint(place, "last", every_n_epochs=1, save_on_train_epoch_end=True)]
     if fit.checkpoint == "best":
-        best = ModelCheckpoint(
-            folder, filename="best", monitor="val_ccc", mode="max", save_weights_only=True, enable_version_counter=False
-        )
         callbacks.append(best)
     if fit.patience is not None:
         callbacks.append(PatientStopping(fit.start_epoch, fit.patience))
     if fit.keep < 1:
         callbacks.append(SmallLossSelection(fit, len(prepared.labels.table)))
-    return recipe.trainer(
+    trainer = recipe.trainer(
         max_epochs=fit.epochs,
         gradient_clip_val=fit.clip,
         callbacks=callbacks,
@@ -170,32 +158,28 @@ def _trainer(prepared: Prepared, recipe: Recipe, place: Place, logger: Any, hist
         default_root_dir=place.directory,
         use_distributed_sampler=False,
     )
-
-
-def _assemble(
-    prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, trainer: L.Trainer
-) -> tuple[Regressor, TextsDataModule]:
-    """Put module and data together."""
-    assert isinstance(recipe.plm, PLM)
-    fit, outputs = recipe.fit, outputs_of(recipe.fit, prepared.scale)
-    if recipe.plm.train == "head":
+    inputs: Inputs = TokenInputs(tokenizer)
+    if plm.train == "head":
         # Features are computed before Lightning moves the model to its device.
-        loaded.model.to(trainer.strategy.root_device)  # type: ignore[arg-type]  # typed as what it wraps
-        inputs: Any = FeatureInputs(FeatureCache(place.cache, *loaded))
-    else:
-        inputs = TokenInputs(loaded.tokenizer)
-    module = Regressor(loaded.model, fit, recipe.optimizer, recipe.plm.train, outputs)
-    return module, TextsDataModule(prepared, inputs, fit, recipe.seed)
+        model.to(trainer.strategy.root_device)  # type: ignore[arg-type]  # typed as what it wraps
+        inputs = FeatureInputs(FeatureCache(place.cache, model, tokenizer))
+    data = TextsDataModule(prepared, inputs, fit, recipe.seed)
+    module = Regressor(model, fit, recipe.optimizer, plm.train, outputs_of(fit, prepared.scale))
+    trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
+    if fit.checkpoint == "best":
+        state = torch.load(best.best_model_path, map_location=module.device, weights_only=True)["state_dict"]
+        module.load_state_dict(state, strict=module.strict_loading)
+    trainer.test(module, data, verbose=False)
+    if adapters is not None:
+        adapters.merge_and_unload()
+    counts = {"truncated": data.truncated, "epochs": len(history.rows)}
+    if fit.keep < 1:
+        counts["kept"] = kept_of(fit, len(prepared.labels.table))
+    save = partial(save_model, loaded=loaded, scale=prepared.scale, outputs=module.outputs)
+    return Trained(module.predicted, save, counts, trainer.is_global_zero, device_name(trainer.strategy.root_device))
 
 
-def _take_best(recipe: Recipe, trainer: L.Trainer, module: Regressor) -> None:
-    """Put the weights of the best validation CCC back, unless the last ones are wanted."""
-    if recipe.fit.checkpoint == "last":
-        return
-    path = next(
-        callback.best_model_path
-        for callback in trainer.checkpoint_callbacks
-        if isinstance(callback, ModelCheckpoint) and callback.monitor == "val_ccc"
-    )
-    state = torch.load(path, map_location=module.device, weights_only=True)["state_dict"]
-    module.load_state_dict(state, strict=module.strict_loading)
+def _checkpoint(place: Place, name: str, **when: Any) -> ModelCheckpoint:
+    """Return the callback that keeps one checkpoint; that of the best weights holds nothing else."""
+    folder, weights_only = place.directory / "checkpoints", name == "best"
+    return ModelCheckpoint(folder, name, save_weights_only=weights_only, enable_version_counter=False, **when)
