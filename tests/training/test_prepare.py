@@ -111,7 +111,7 @@ def test_spreads_are_joined_by_key_and_wanted_ones_refused_where_there_are_none(
     rows = found.labels.table
     sure_ones = rows["text_id"].isin(labels.loc[labels["spread"] < 1, "text_id"])
     assert (rows["origin"] == "llm").equals(sure_ones & (rows["crowd_label"] != rows["llm_label"]))
-    with pytest.raises(InputError, match=r"application\.max_spread=1 needs the LLM's spread, which .* has not"):
+    with pytest.raises(InputError, match=r"application\.max_spread=1 needs the LLM's spread, which .* does not have"):
         material(corpus_csv, application=sure)
 
 

@@ -24,11 +24,11 @@ OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=Tru
 
 
 REFUSED = 2
-"""Exit status for input that cannot be used; 1 is for what went wrong on the way."""
+"""Exit status for input that cannot be used; 1 is for what fails later."""
 
 
 class RememberPlace(Callback):
-    """Remembers where a multirun's records go, and which start of the command it is, for the lines printed last."""
+    """Remembers where a multirun's records go, and its launch, for the lines printed last."""
 
     sweep: Path | None = None
     launch: str | None = None

@@ -42,7 +42,7 @@ def _score(cfg: DictConfig) -> None:
 
 
 def _submit(cfg: DictConfig) -> None:
-    """Score a shared task's test set; what is no prediction is told on stderr."""
+    """Score a shared task's test set; texts without a prediction are reported on stderr."""
     from invitro.models.submission import Submission, submit
 
     given = [name for name in ("input", "output", "score") if not OmegaConf.is_missing(cfg, name) and cfg[name]]

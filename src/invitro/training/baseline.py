@@ -1,4 +1,4 @@
-"""A run whose model is a baseline: fitted in closed form on the training labels, recorded as every other run."""
+"""A run whose model is a baseline: fitted in closed form on the training labels, recorded like every other run."""
 
 import time
 from functools import partial
@@ -25,8 +25,8 @@ from invitro.training.results import device_name
 def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
     """Fit a baseline, and write its ``history.csv``.
 
-    That has one row: mean squared errors, and validation metrics. Validation texts are not learnt from, as in every
-    other run.
+    It has one row: mean squared errors, and validation metrics. As in every run, nothing is learned from validation
+    texts.
 
     Args:
         prepared: the material.

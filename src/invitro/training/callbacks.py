@@ -19,26 +19,26 @@ COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_pcc", "val_ccc", "val
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write ``history.csv``, whole or not at all: one row an epoch with `COLUMNS`."""
+    """Write ``history.csv``, whole or not at all: one row per epoch with `COLUMNS`."""
     with whole_or_absent(path) as temporary:
         pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False)
 
 
 class PatientStopping(EarlyStopping):
-    """Stops when validation CCC no longer improves, looking from `start_epoch` on (the first epoch is 0)."""
+    """Stops when validation CCC no longer improves; epochs before `start_epoch` (the first is 0) do not count."""
 
     def __init__(self, start_epoch: int, patience: int) -> None:
         super().__init__(monitor="val_ccc", mode="max", patience=patience, check_on_train_epoch_end=False)
         self.start_epoch = start_epoch
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the epoch's validation CCC, unless it is too early."""
+        """Compare the epoch's validation CCC with the best one, unless it is too early."""
         if trainer.current_epoch >= self.start_epoch:
             super().on_validation_end(trainer, pl_module)
 
 
 class History(Callback):
-    """Writes ``history.csv``: one row an epoch, the file whole after each."""
+    """Writes ``history.csv``: one row per epoch; the file is whole after each."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,16 +76,16 @@ class History(Callback):
 class SmallLossSelection(Callback):
     """Learns, from ``fit.select_from`` on, only from the share ``fit.keep`` of the texts with the smallest losses.
 
-    Networks fit what most texts agree on before they fit single wrong labels, so that early in training a large loss
-    tells of noise; Han, Yao, Yu, Niu, Xu, Hu, Tsang & Sugiyama (2018), "Co-teaching: Robust Training of Deep Neural
-    Networks with Extremely Noisy Labels", arXiv 1804.06872. Theirs are two networks that select for each other within
-    each batch. Here one network selects for itself, over the whole training set and anew for every epoch: the 16 texts
-    of a batch, alike in length, are too few to rank by, and their share of wrong labels differs from batch to batch.
+    Networks fit what most texts agree on before they fit single wrong labels, so early in training a large loss is a
+    sign of noise; Han, Yao, Yu, Niu, Xu, Hu, Tsang & Sugiyama (2018), "Co-teaching: Robust Training of Deep Neural
+    Networks with Extremely Noisy Labels", arXiv 1804.06872. There, two networks select for each other within
+    each batch. Here, one network selects for itself, over the whole training set and anew for every epoch: the 16 texts
+    of a batch, similar in length, are too few to rank, and their share of wrong labels varies from batch to batch.
 
-    A text's loss is the one that it had in the epoch before, when it was trained on or passed over; that costs no
-    further pass. A text that is passed over stands in its batch with the factor 0, and may come back; the others have
-    the factor ``texts / kept``, so that steps are as large as before. Weights play no part in the ranking. What is
-    rare and right has a large loss too: selection also takes away the ends of the scale.
+    A text's loss is that of the epoch before, whether it was trained on or passed over; this costs no further pass. A
+    text that is passed over stays in its batch with the factor 0, and may return; the others have the factor
+    ``texts / kept``, so that steps are as large as before. Weights do not affect the ranking. Rare, correct labels have
+    large losses too, so selection also removes texts at the ends of the scale.
 
     Args:
         fit: share, first epoch and the losses to rank by.
@@ -111,7 +111,7 @@ class SmallLossSelection(Callback):
         self.losses[batch["row"]] = pl_module.loss.of_texts(outputs["outputs"], batch["label"])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Bring the processes' losses together and choose the next epoch's texts."""
+        """Gather the losses of all processes and choose the next epoch's texts."""
         if trainer.current_epoch + 1 < self.fit.select_from:
             return
         gathered = torch.as_tensor(pl_module.all_gather(self.losses)).reshape(trainer.world_size, -1)
@@ -134,5 +134,5 @@ def small_loss_factor(losses: Tensor, kept: int) -> Tensor:
 
 
 def kept_of(fit: Fit, texts: int) -> int:
-    """Return how many of so many training texts are learnt from once selection has begun; at least 1."""
+    """Return how many of so many training texts are learned from once selection has begun; at least 1."""
     return max(1, round(fit.keep * texts))

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple, Protocol
 
 import lightning as L
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from invitro.application import TrainingLabels
+from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.models.features import FeatureCache
 from invitro.models.tokens import length_batches, pad, random_batches, tokenise
@@ -20,12 +20,12 @@ from invitro.training.prepare import Prepared
 from invitro.training.recipe import Fit
 
 
-def mean_one(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+def mean_one(table: pd.DataFrame) -> Floats:
     """Return the training texts' weights, divided by their mean over the whole training set; 1 where there are none.
 
     A batch's loss is then ``mean(w * l)``: an unbiased estimate of ``sum(w * l) / sum(w)`` over the training set, with
-    steps as large as without weights. Dividing by each batch's own sum of weights instead would let a batch of light
-    texts pull as hard as one of heavy texts, and with one text a batch weights would do nothing.
+    steps as large as without weights. Dividing by each batch's own sum of weights instead would give a batch of light
+    texts as much influence as one of heavy texts, and with one text per batch weights would do nothing.
 
     Args:
         table: training labels, with or without a column ``weight``.
@@ -44,7 +44,7 @@ def mean_one(table: pd.DataFrame) -> npt.NDArray[np.float64]:
             f"({int(wrong.sum())} such texts)"
         )
     if not weights.any():
-        raise InputError(f"all {len(weights)} training texts have the weight 0, so that none would be learnt from")
+        raise InputError(f"all {len(weights)} training texts have the weight 0, so that none would be learned from")
     relative = weights / weights.max()  # exactly 1, all of them, where they are equal
     return np.asarray(relative / relative.mean())
 
@@ -99,7 +99,7 @@ class FeatureInputs:
 
 
 PADDING = -1
-"""Row number of a text that stands in a batch only so that all processes have as many batches."""
+"""Row number of a text that is in a batch only to give all processes the same number of batches."""
 
 Item = tuple[Any, float, int, float]
 
@@ -115,7 +115,7 @@ class Texts(Dataset[Item]):
         rows: Sequence[Any],
         lengths: Sequence[int],
         labels: "pd.Series[float]",
-        weights: npt.NDArray[np.float64] | None = None,
+        weights: Floats | None = None,
     ) -> None:
         self.rows, self.lengths, self.labels = rows, lengths, labels.to_numpy(dtype=np.float32)
         self.weights = np.ones(len(rows)) if weights is None else weights
@@ -136,7 +136,7 @@ class TrainingBatches(Sampler[list[int]]):
 
     @property
     def sampler(self) -> "TrainingBatches":
-        """Itself: Lightning tells ``batch_sampler.sampler`` the epoch."""
+        """Itself: Lightning sets the epoch on ``batch_sampler.sampler``."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -178,7 +178,7 @@ class TextsDataModule(L.LightningDataModule):
     """Serves a run's texts.
 
     Args:
-        prepared: the run's material.
+        prepared: the run's texts and labels.
         inputs: how texts become tensors.
         fit: batch sizes and batching.
         seed: decides, with the epoch, the composition of training batches.

@@ -4,12 +4,13 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from invitro.errors import InputError
+from invitro.settings import Positive, checked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a logger is told of a run.
+    """The description of a run for its logger and record.
 
     Args:
         directory: the run's directory.
@@ -61,7 +62,7 @@ class NoLogger:
 
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
-        """Give a logger that is none."""
+        """Open nothing."""
         yield _Plain(None)
 
 
@@ -95,6 +96,7 @@ class TensorBoard:
         logger.finalize("success")
 
 
+@checked("logger")
 @dataclass(frozen=True)
 class WandB:
     """Weights & Biases.
@@ -113,13 +115,9 @@ class WandB:
     entity: str | None = None
     group: str | None = None
     job_type: str = "train"
-    tags: list[str] = field(default_factory=list)
+    tags: tuple[str, ...] = ()
     mode: Literal["auto", "online", "offline"] = "auto"
-    timeout: float = 20.0
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("auto", "online", "offline"):
-            raise InputError(f"logger.mode: expected auto, online or offline, found {self.mode!r}")
+    timeout: Positive = 20.0
 
     @contextmanager
     def open(self, run: RunInfo) -> "Iterator[_WandB]":

@@ -1,4 +1,4 @@
-"""The LightningModule: regression of a scale's score on a text."""
+"""The LightningModule: a regression from a text to its score on a scale."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ class Loss:
 
     Args:
         of_texts: from raw outputs (batch, outputs) and labels (batch,) to the losses of the texts, (batch,). Where the
-            batch's loss is none of single texts, it is the squared error, by which texts can be compared.
+            batch's loss is not made of single texts' losses, it is the squared error, by which texts can be compared.
         of_batch: from outputs, labels and weights (batch,) to the batch's loss; None is the texts' weighted mean.
     """
 
@@ -69,9 +69,9 @@ def ccc_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None)
 def gaussian_nll(raw: Tensor, labels: Tensor, outputs: Gaussian, beta: float = 0.0) -> Tensor:
     """Return ``v^beta * ((y - m)^2 / v + log v) / 2`` of each text, m and v = exp(s) the predicted mean and variance.
 
-    With `beta` = 0 it is the negative log-likelihood but for its constant (Kendall & Gal 2017). There, a text's pull on
-    the mean is divided by v, so that what is predicted badly at first is soon explained as noise. The factor, through
-    which no gradient flows, takes that back by degrees; at 1 the mean learns as by the squared error (Seitzer,
+    With `beta` = 0 it is the negative log-likelihood without its constant (Kendall & Gal 2017). There, a text's
+    influence on the mean is divided by v, so what is predicted badly at first is soon explained as noise. The factor,
+    through which no gradient flows, undoes this gradually; at 1 the mean learns as with the squared error (Seitzer,
     Tavakoli, Antic & Martius 2022, "On the Pitfalls of Heteroscedastic Uncertainty Estimation with Probabilistic
     Neural Networks", who advise 0.5).
     """
@@ -211,7 +211,7 @@ class Regressor(L.LightningModule):
             module.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the ``loss`` of one batch, and its ``outputs`` for whoever looks at single texts."""
+        """Return the ``loss`` of one batch, and its ``outputs`` for callbacks that look at single texts."""
         raw, weights = self(batch), batch["weight"]
         if self.factor is not None:
             weights = weights * self.factor[batch["row"]]
@@ -238,7 +238,7 @@ class Regressor(L.LightningModule):
         self.log_dict(values, prog_bar=True, sync_dist=False)
 
     def on_test_start(self) -> None:
-        """Make room for the scores of every split that is predicted."""
+        """Make room for the scores of every split."""
         loaders = self.trainer.test_dataloaders
         sizes = [len(loader.dataset) for loader in loaders] if isinstance(loaders, list) else []
         self._scores = [torch.zeros(2, size, dtype=torch.float64, device=self.device) for size in sizes]
@@ -252,7 +252,7 @@ class Regressor(L.LightningModule):
             kept[1, rows] = read.sd.double()
 
     def on_test_epoch_end(self) -> None:
-        """Bring the processes' scores together: each row was scored by one process and is 0 in the others."""
+        """Add up the scores of all processes: each row was scored by one and is 0 in the others."""
         self.predicted = []
         for kept in self._scores:
             if kept.numel():

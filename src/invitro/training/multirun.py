@@ -1,6 +1,6 @@
-"""The jobs of a multirun: what became of each, and which of them are not to be started.
+"""The jobs of a multirun: how each ended, and which of them must not start.
 
-Everything is told by files, so that whatever ends a launcher, what its jobs came to is known.
+All of it is in files, so the outcome of jobs is known however their launcher ended.
 """
 
 import json
@@ -28,18 +28,18 @@ JOB, HOLD, STUDY, LAUNCHES = "job.json", "hold.json", "study.json", "jobs"
 OUTCOMES = ("finished", "finished before", "failed", "skipped")
 
 Identity = frozenset[tuple[str, str]]
-"""A job's overrides, by which it is told from the others of its multirun."""
+"""A job's overrides, which identify it within its multirun."""
 
 
 class JobOutcome(NamedTuple):
-    """What became of one job of a multirun.
+    """The outcome of one job of a multirun.
 
     Args:
         record: the record's directory; of an earlier or an equal run where that had finished.
         outcome: one of `OUTCOMES`.
         overrides: the job's own, key to value as text.
         directory: the job's directory.
-        launch: the start of the command that it belongs to.
+        launch: the run of the command that it belongs to.
         error: why it was skipped.
         choices: the configuration's groups and what was chosen.
     """
@@ -96,34 +96,34 @@ def read_job(directory: Path) -> JobOutcome:
 def jobs(sweep: Path, launch: str | None = None) -> list[JobOutcome]:
     """Return the jobs below `sweep` in their order, all or those of one `launch`."""
     paths = sorted(sweep.glob(f"*/{JOB}"), key=lambda path: (len(path.parent.name), path.parent.name))
-    found = [read_job(path.parent) for path in paths]
-    return [job for job in found if launch is None or job.launch == launch]
+    ended = [read_job(path.parent) for path in paths]
+    return [job for job in ended if launch is None or job.launch == launch]
 
 
 def started(sweep: Path) -> list[Identity]:
     """Return the overrides of the jobs below `sweep` that began and have no outcome: their process was killed."""
     begun = [path.parents[1] for path in sweep.glob("*/.hydra/overrides.yaml")]
     held = _held(sweep)
-    found = [_overrides(directory) for directory in begun if not (directory / JOB).exists()]
-    return [one for one in found if one not in held]
+    killed = [_overrides(directory) for directory in begun if not (directory / JOB).exists()]
+    return [job for job in killed if job not in held]
 
 
 def _overrides(directory: Path) -> Identity:
     """Return a job's overrides as Hydra wrote them before it began; nothing where it was killed while writing."""
     try:
-        found = yaml.safe_load((directory / ".hydra" / "overrides.yaml").read_text("utf-8"))
+        overrides = yaml.safe_load((directory / ".hydra" / "overrides.yaml").read_text("utf-8"))
     except yaml.YAMLError:
         return frozenset()
-    return identity(map(str, found or ()))
+    return identity(map(str, overrides or ()))
 
 
 def write_hold(sweep: Path, held: Iterable[Sequence[str]]) -> None:
-    """Name the jobs of the multirun in `sweep`, by their overrides, that are not to be started in it."""
+    """Name, by their overrides, the jobs of the multirun in `sweep` that must not start."""
     write_json(sweep / HOLD, [list(overrides) for overrides in held])
 
 
 def is_held(sweep: Path, overrides: Iterable[str]) -> bool:
-    """Whether the job with these overrides is not to be started in `sweep`."""
+    """Whether the job with these overrides must not start in `sweep`."""
     return identity(overrides) in _held(sweep)
 
 
@@ -167,8 +167,8 @@ def alone(runs: Path, fingerprint: str) -> Iterator[None]:
 def take_gpu(gpus: Sequence[str]) -> str | None:
     """Give this process one of the machine's `gpus` as its only one, until it ends; return which.
 
-    Has to come before CUDA starts, which looks at ``CUDA_VISIBLE_DEVICES`` once. Processes agree by locks in the
-    temporary folder; where there are more processes than GPUs, the rest are spread over all of them.
+    Call it before CUDA starts, which reads ``CUDA_VISIBLE_DEVICES`` once. Processes agree by locks in the temporary
+    folder; if there are more processes than GPUs, the rest are spread over all GPUs.
     """
     if _taken:
         return os.environ["CUDA_VISIBLE_DEVICES"]
@@ -201,7 +201,7 @@ def visible_gpus() -> list[str]:
 
 
 def comparison(jobs: Sequence[JobOutcome]) -> pd.DataFrame:
-    """Return one row a job.
+    """Return one row per job.
 
     Columns: the overrides in which jobs differ; ``PCC``, ``CCC``, ``RMSE`` on test; the same against the truth where
     it is known; ``texts`` trained on, ``replaced``, ``added``; ``outcome``.

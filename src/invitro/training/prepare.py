@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """The material of one run.
+    """The texts and labels of one run.
 
     Args:
         corpus: texts with crowd labels and splits.
@@ -76,9 +76,9 @@ class Prepared:
 
     @property
     def applied(self) -> dict[str, Any]:
-        """What was done with LLM labels, in plain values for the record: name, policy, calibration, what was found."""
-        found = {"name": self.application.name} | dict(described(self.application, self.alpha))
-        return {key: value for key, value in (found | dict(self.labels.facts)).items() if value is not None}
+        """How LLM labels were used, in plain values for the record: settings, and the numbers they led to."""
+        settings = {"name": self.application.name} | dict(described(self.application, self.alpha))
+        return {key: value for key, value in (settings | dict(self.labels.facts)).items() if value is not None}
 
     @property
     def evaluation_fingerprint(self) -> str:
@@ -89,28 +89,28 @@ class Prepared:
     @property
     def description(self) -> str:
         """One line on the training labels, for people."""
-        labels, told = self.labels, []
-        told.append(f"{len(labels.table)} training texts")
+        labels, parts = self.labels, []
+        parts.append(f"{len(labels.table)} training texts")
         if self.choice is not None:
             settings = described(self.application, self.alpha).items()
             chosen = ", ".join(f"{key}={value}" for key, value in settings if value is not None)
-            told.append(f"chosen by cross-validation: {chosen}")
+            parts.append(f"chosen by cross-validation: {chosen}")
         if self.application.correction:
-            told.append(self._correction())
+            parts.append(self._correction())
         if labels.augmented:
-            told.append(f"{labels.augmented} texts added from the pool with {self.application.pool_labels} labels")
+            parts.append(f"{labels.augmented} texts added from the pool with {self.application.pool_labels} labels")
         if self.label_sets:
-            told.append("LLM labels: " + ", ".join(one.name for one in self.label_sets))
+            parts.append("LLM labels: " + ", ".join(one.name for one in self.label_sets))
         if self.llm_label is not None and self.llm_label.isna().any():
-            told.append(f"{int(self.llm_label.isna().sum())} of {len(self.llm_label)} texts have no LLM label")
+            parts.append(f"{int(self.llm_label.isna().sum())} of {len(self.llm_label)} texts have no LLM label")
         if labels.without_llm_label:
-            told.append(
+            parts.append(
                 f"{labels.without_llm_label} of these are wanted in training: labelled texts keep their crowd label, "
                 "pool texts are left out"
             )
         if labels.left_out:
-            told.append(f"{labels.left_out} texts without any label left out")
-        return "; ".join(told) + "."
+            parts.append(f"{labels.left_out} texts without any label left out")
+        return "; ".join(parts) + "."
 
     def _correction(self) -> str:
         """Say what correction did, and from which distance on."""
@@ -152,7 +152,7 @@ def prepare(
         prompt: the prompt the labels were made with.
         folder: where data files lie.
         pool_reader: of the corpus or table that the pool comes from, when it is not the corpus itself.
-        allow_shared_texts: whether a text may stand in training or pool and again in validation or test.
+        allow_shared_texts: whether a text may be in training or pool and again in validation or test.
         alpha_quantile: instead of `alpha`, the share of texts that lie beyond it.
 
     Raises:
@@ -163,14 +163,14 @@ def prepare(
         raise InputError("application=auto chooses alpha itself; set alpha_quantile=null")
     corpus = reader.read(scale)
     training, pool = divide(corpus.table, application)
-    found: list[tuple[LabelSet, pd.DataFrame]] = []
+    sources: list[tuple[LabelSet, pd.DataFrame]] = []
 
     def look_up(of: Corpus) -> tuple[LabelSet, pd.DataFrame]:
         labels = source.find(of.label_corpora, of.table, scale, prompt, folder)
         return labels, _by_id(labels, of.table["text_id"], with_spread=application.spread_setting is not None)
 
     if application.needs_llm_labels and (application.compares or names_own_pool(application)):
-        found.append(look_up(corpus))
+        sources.append(look_up(corpus))
     if pool_reader is not None:
         other = pool_reader.read(scale)
         pool = other.table.assign(
@@ -183,12 +183,12 @@ def prepare(
                     f"{source.labels}: labels both {corpus.name} and {other.name}, which have ids in common such as "
                     f"{min(same)!r}; give the pool's texts ids of their own"
                 )
-            labels, theirs = look_up(other)
-            found.append((labels, theirs.rename(index=lambda text_id: f"{other.name}:{text_id}")))
-    _check_usable(corpus, pool, application, found)
+            labels, rows = look_up(other)
+            sources.append((labels, rows.rename(index=lambda text_id: f"{other.name}:{text_id}")))
+    _check_usable(corpus, pool, application, sources)
     if not allow_shared_texts:
         refuse_shared_texts(pd.concat([training, pool]), corpus.of_split("val", "test"), corpus.name)
-    by_id = pd.concat([one for _, one in found]) if found else None
+    by_id = pd.concat([rows for _, rows in sources]) if sources else None
     llm_label = None if by_id is None else by_id["llm_label"]
     llm_spread = None if by_id is None or not application.spread_setting else by_id["spread"]
     choice = None
@@ -203,7 +203,7 @@ def prepare(
         training=training,
         pool=pool,
         llm_label=llm_label,
-        label_sets=tuple(labels for labels, _ in found),
+        label_sets=tuple(labels for labels, _ in sources),
         scale=scale,
         application=application,
         alpha=float(alpha),
@@ -214,9 +214,9 @@ def prepare(
 
 
 def _check_usable(
-    corpus: Corpus, pool: pd.DataFrame, application: Application, found: list[tuple[LabelSet, pd.DataFrame]]
+    corpus: Corpus, pool: pd.DataFrame, application: Application, sources: list[tuple[LabelSet, pd.DataFrame]]
 ) -> None:
-    """Refuse material that would train on something else than was asked for, or could not be validated."""
+    """Refuse texts and labels that would not train what was asked for, or could not be validated."""
     problems = []
     if corpus.of_split("val").empty:
         problems.append(
@@ -225,13 +225,13 @@ def _check_usable(
         )
     if application.augmentation and pool.empty:
         problems.append(f"application.pool={application.pool}: the pool is empty, so that nothing can be added")
-    if found and not any(by_id["llm_label"].notna().any() for _, by_id in found):
+    if sources and not any(by_id["llm_label"].notna().any() for _, by_id in sources):
         problems.append(f"{corpus.name}: the LLM labels are all missing; check the label column")
-    elif application.spread_setting and not any(by_id["spread"].notna().any() for _, by_id in found):
-        names = ", ".join(labels.name for labels, _ in found)
+    elif application.spread_setting and not any(by_id["spread"].notna().any() for _, by_id in sources):
+        names = ", ".join(labels.name for labels, _ in sources)
         problems.append(
-            f"{application.spread_setting} needs the LLM's spread, which {names} has not; choose llm=ensemble, or "
-            "labels of several samples or of readout=expected"
+            f"{application.spread_setting} needs the LLM's spread, which {names} does not have; choose llm=ensemble, "
+            "or labels of several samples or of readout=expected"
         )
     refuse_if_any(problems)
 
@@ -282,11 +282,11 @@ class Cleaned(Prepared):
 def cleaned(prepared: Prepared, how: str, seed: int) -> Prepared:
     """Leave out the training texts whose labels `how`, a choice of ``fit.clean``, finds wrong.
 
-    Crowd labels and LLM labels are looked at alike, after the application. What the application found
-    (`TrainingLabels.facts`) stays as it was found.
+    Crowd labels and LLM labels are examined alike, after the application, whose `TrainingLabels.facts` stay as they
+    are.
 
     Raises:
-        InputError: there are too few texts to look at, or they share no words.
+        InputError: there are too few texts, or they share no words.
     """
     if how == "none":
         return prepared
@@ -312,7 +312,7 @@ def label_issues(texts: list[str], labels: npt.NDArray[np.float64], seed: int) -
 
     Its regression search (Zhou, Mueller, Kumar, Wang & Lei 2023, "Detecting Errors in Numerical Data via any Regression
     Model", arXiv 2305.16583) predicts every label out of fold, finds the share of labels without which the rest is
-    predicted best, at most a fifth, and takes those away that are farthest from their prediction in units of the
+    predicted best, at most a fifth, and removes those farthest from their prediction in units of the
     prediction's uncertainty. The model is ridge regression on TF-IDF of words and pairs of words.
 
     Args:
@@ -321,7 +321,7 @@ def label_issues(texts: list[str], labels: npt.NDArray[np.float64], seed: int) -
         seed: of the folds; the result depends on nothing else.
 
     Raises:
-        InputError: there are too few texts to look at, or they share no words.
+        InputError: there are too few texts, or they share no words.
     """
     from cleanlab.regression.learn import CleanLearning
     from sklearn.linear_model import Ridge
@@ -335,10 +335,10 @@ def label_issues(texts: list[str], labels: npt.NDArray[np.float64], seed: int) -
     model = make_pipeline(FunctionTransformer(partial(_rows, counts)), Ridge(alpha=PENALTY, solver="sparse_cg"))
     state = np.random.get_state()  # cleanlab draws from NumPy's one generator
     try:
-        found = CleanLearning(model, seed=seed).find_label_issues(np.arange(len(texts)), labels)
+        issues = CleanLearning(model, seed=seed).find_label_issues(np.arange(len(texts)), labels)
     finally:
         np.random.set_state(state)
-    return np.asarray(found["is_label_issue"].to_numpy(dtype=bool))
+    return np.asarray(issues["is_label_issue"].to_numpy(dtype=bool))
 
 
 def _rows(counts: Any, rows: npt.NDArray[np.intp]) -> Any:

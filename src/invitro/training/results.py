@@ -34,18 +34,18 @@ def result_of(
     cost: Mapping[str, Any] | None = None,
     **train: int,
 ) -> Result:
-    """Return what a run came to.
+    """Return the result of a run.
 
     Args:
-        prepared: its material.
-        predicted: what it predicts for val and test.
+        prepared: its texts and labels.
+        predicted: its predictions for val and test.
         run: its fingerprint.
         seconds: how long it took.
-        cost: what it cost besides, for ``metrics.json``'s ``cost``.
+        cost: further costs, for ``metrics.json``'s ``cost``.
         train: further numbers for ``metrics.json``'s ``train``.
     """
     predictions, labels = predictions_of(prepared, predicted), prepared.labels
-    found = {
+    rest = {
         "train": {
             "size": len(labels.table),
             "replaced": labels.replaced,
@@ -62,7 +62,7 @@ def result_of(
         "fingerprint": run,
         "status": "finished",
     }
-    return Result(metrics_of(prepared, predictions) | found, predictions)
+    return Result(metrics_of(prepared, predictions) | rest, predictions)
 
 
 def predictions_of(prepared: Prepared, predicted: Sequence[Predictions]) -> pd.DataFrame:
@@ -81,13 +81,13 @@ def predictions_of(prepared: Prepared, predicted: Sequence[Predictions]) -> pd.D
             )
         truth = ("truth",) if prepared.corpus.has_truth else ()
         carried = [name for name in ("group_id", *DEMOGRAPHICS, *truth) if name in table]
-        found = {"prediction": scores} | ({} if sd is None else {"uncertainty": sd})
-        tables.append(table[["text_id", "split", "crowd_label"]].assign(**found).join(table[carried]))
+        columns = {"prediction": scores} | ({} if sd is None else {"uncertainty": sd})
+        tables.append(table[["text_id", "split", "crowd_label"]].assign(**columns).join(table[carried]))
     return pd.concat(tables, ignore_index=True)
 
 
 def labels_of(prepared: Prepared) -> pd.DataFrame:
-    """Return the rows of ``labels.csv``; where the corpus tells of its authors, each text's author and demographics."""
+    """Return the rows of ``labels.csv``; if the corpus has demographics, with each text's author and demographics."""
     rows, texts = prepared.labels.record(), pd.concat([prepared.training, prepared.pool])
     carried = [name for name in DEMOGRAPHICS if name in texts and texts[name].notna().any()]
     return rows.join(texts.set_index("text_id")[["group_id", *carried]], on="text_id") if carried else rows
@@ -124,10 +124,10 @@ def device_name(device: "torch.device") -> str:
 
 
 def llm_use(prepared: Prepared) -> dict[str, int | float | None]:
-    """Return how many texts' LLM labels a run used or looked at, and what these labels cost.
+    """Return how many texts' LLM labels a run used or compared with, and what these labels cost.
 
-    Correction looks at the LLM's label of every training text, whichever it replaces; augmentation uses those of the
-    texts that it adds.
+    Correction compares with the LLM's label of every training text, whichever it replaces; augmentation uses those of
+    the texts that it adds.
 
     Returns:
         ``labels``, and `SPENT`: None where unknown, as for published files and a corpus's own column, and for engines
@@ -137,12 +137,12 @@ def llm_use(prepared: Prepared) -> dict[str, int | float | None]:
     if ids.empty:
         return {"labels": 0, **dict.fromkeys(SPENT, 0)}
     spent = _spent(ids, prepared)
-    found: dict[str, int | float | None] = {"labels": len(ids)}
+    used: dict[str, int | float | None] = {"labels": len(ids)}
     for name in SPENT:
         total = float(spent[name].sum())
         known = spent[name].notna().all() and total > 0
-        found[name] = None if not known else total if name == "dollars" else int(total)
-    return found
+        used[name] = None if not known else total if name == "dollars" else int(total)
+    return used
 
 
 def _used(prepared: Prepared) -> "pd.Series[str]":
@@ -160,8 +160,8 @@ def _used(prepared: Prepared) -> "pd.Series[str]":
 
 
 def _spent(ids: "pd.Series[str]", prepared: Prepared) -> pd.DataFrame:
-    """Return what each text's label cost, NaN where its label set does not tell."""
-    found = pd.DataFrame(index=ids.index, columns=list(SPENT), dtype="float64")
+    """Return what each text's label cost, NaN where its label set does not say."""
+    costs = pd.DataFrame(index=ids.index, columns=list(SPENT), dtype="float64")
     own = names_own_pool(prepared.application)
     for number, one in enumerate(prepared.label_sets):
         # The last set is that of a pool from elsewhere, whose ids have its name before them.
@@ -170,8 +170,8 @@ def _spent(ids: "pd.Series[str]", prepared: Prepared) -> pd.DataFrame:
         keys = of_it.str.partition(":")[2] if foreign else of_it
         for name in SPENT:
             if name in one.labels:
-                found.loc[of_it.index, name] = keys.map(one.labels[name])
-    return found
+                costs.loc[of_it.index, name] = keys.map(one.labels[name])
+    return costs
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
