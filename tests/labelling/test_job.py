@@ -126,6 +126,12 @@ def test_other_words_of_the_scale_make_another_set(store: LabelStore) -> None:
     assert len(set(shown)) == 2
 
 
+def test_a_set_keeps_the_id_that_earlier_versions_gave_it(store: LabelStore) -> None:
+    job = a_job(store, Scripted(), "text")
+    assert '"low": 1, "high": 7' in job.info.items
+    assert replace(job, corpus="simulated").info.id == "85731833e30b"
+
+
 def test_errors_are_asked_again_by_the_next_run(store: LabelStore) -> None:
     first = run_job(a_job(store, Scripted(faults={"error": 0.2})), texts(60))
     missing = first.stored.unusable["error"]

@@ -62,7 +62,9 @@ class LabelJob:
     def info(self) -> SetInfo:
         """The label set; the examples commonly shown are part of its template."""
         form, prompt = self.renderer.form, self.renderer.prompt
-        items = {"names": form.names, "low": form.low, "high": form.high, "aggregation": form.scale.aggregation}
+        # Whole bounds are written as such, as they always were: these words are part of the set's identity.
+        low, high = (int(bound) if float(bound).is_integer() else bound for bound in (form.low, form.high))
+        items = {"names": form.names, "low": low, "high": high, "aggregation": form.scale.aggregation}
         return SetInfo(
             corpus=self.corpus,
             llm=self.llm,
