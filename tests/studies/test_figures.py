@@ -18,7 +18,7 @@ from studies.reported import Reported, reported
 from invitro.errors import InputError
 from invitro.studies.figures.base import thinned, wrapped
 from invitro.studies.figures.collection import figures
-from invitro.studies.figures.predictions import LEAST_IN_GROUP, MOST, banded, mean_predictions, mean_with_interval
+from invitro.studies.figures.predictions import LEAST_IN_GROUP, MOST_TEXTS, banded, mean_predictions, mean_with_interval
 from invitro.studies.runs import read_runs
 from invitro.writing import charts
 
@@ -160,11 +160,11 @@ def test_scatter_has_the_mean_over_runs_of_every_text(alpha: Reported) -> None:
 
 
 def test_many_texts_are_thinned_and_the_caption_says_so(tmp_path: Path) -> None:
-    found = reported("applications", tmp_path, [Arm({"application": "none"})], Texts(test=MOST + 100, each=1))
+    found = reported("applications", tmp_path, [Arm({"application": "none"})], Texts(test=MOST_TEXTS + 100, each=1))
     one = next(one for one in found.figures if one.name == "predicted_against_labelled")
-    assert f"{MOST} of {MOST + 100:,} texts are drawn" in one.caption
-    assert len(rows(charts.specification(one.chart), "text_id")) == MOST
-    assert len(mean_predictions(found.runs, [0, 1, 2])) == MOST + 100
+    assert f"{MOST_TEXTS} of {MOST_TEXTS + 100:,} texts are drawn" in one.caption
+    assert len(rows(charts.specification(one.chart), "text_id")) == MOST_TEXTS
+    assert len(mean_predictions(found.runs, [0, 1, 2])) == MOST_TEXTS + 100
 
 
 def test_thinning_keeps_the_ends_and_the_shape() -> None:

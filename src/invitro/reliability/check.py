@@ -19,7 +19,7 @@ from invitro.templates import paragraphs
 from invitro.writing.tables import ReportTable, text_table
 from invitro.writing.words import share
 
-WORDS = Path(__file__).with_name("check.j2")
+SENTENCES = Path(__file__).with_name("check.j2")
 NEAR = 1 / 12
 """Share of the scale's range: what rounding to whole numbers does on a scale from 1 to 7."""
 
@@ -223,7 +223,7 @@ def lines(found: Check) -> list[str]:
         "",
         *(f"  {line}" for line in _table(found).terminal()),
         "",
-        *paragraphs(WORDS, "averagings", agreed, first, second, *averaged),
+        *paragraphs(SENTENCES, "averagings", agreed, first, second, *averaged),
         "",
         "Recommendation",
         *(f"  {one}" for one in advice(found)),
@@ -264,8 +264,8 @@ def advice(found: Check) -> list[str]:
     inside = found.within_reply if concluded and found.within_reply and found.within_reply.near < NEAR_ENOUGH else None
     named = [{"name": one.name, "usable": one.after >= USABLE, "bill": _bill(found, one)} for one in (take, other)]
     return paragraphs(
-        WORDS, "advice", replies, USABLE, verdict, found.llm, overall.name, items.name, str(gained), *named, against,
-        inside,
+        SENTENCES, "advice", replies, USABLE, verdict, found.llm, overall.name, items.name, str(gained), *named,
+        against, inside,
     )  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def _layers(
     lines = [("series:N", "configuration", "")] if len(series) > 1 else []
     banded = any(row["low"] is not None and row["low"] == row["low"] for row in panel.rows)
     ends = [("low:Q", "95 % from", panel.form), ("high:Q", "95 % to", panel.form)] if banded else []
-    told = tooltip(*lines, ("x:Q", label, "~g"), ("value:Q", panel.title, panel.form), *ends, ("seeds:Q", "seeds", "d"))
+    hint = tooltip(*lines, ("x:Q", label, "~g"), ("value:Q", panel.title, panel.form), *ends, ("seeds:Q", "seeds", "d"))
     data = chart(panel.rows)
     layers = (
         [data.mark_area(opacity=0.18).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"), colour(series))] if banded else []
@@ -102,7 +102,7 @@ def _layers(
     return [
         *layers,
         data.mark_line().encode(x, y, colour(series), dash(series)),
-        data.mark_point(filled=True, size=POINT, opacity=1).encode(x, y, colour(series), shape(series), tooltip=told),
+        data.mark_point(filled=True, size=POINT, opacity=1).encode(x, y, colour(series), shape(series), tooltip=hint),
     ]
 
 
@@ -269,8 +269,8 @@ def _caption(study: "Study", summary: "Summary", split: str, replaced: bool) -> 
         )
     chosen = (summary.chosen or {}).get(str(study.axis))
     if chosen is not None:
-        told = f"{name} = {plain(chosen)} was chosen by mean validation CCC"
-        parts.append(f"Dotted: {told}." if split == "val" else f"Dotted: {told}, before these numbers were seen.")
+        choice = f"{name} = {plain(chosen)} was chosen by mean validation CCC"
+        parts.append(f"Dotted: {choice}." if split == "val" else f"Dotted: {choice}, before these numbers were seen.")
     if study.plateau is not None:
         parts.append("Dotted: where the test of no further gain begins.")
     if replaced:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LONGEST = 18
 """Letters of a configuration's name on one line."""
-STEP = 15
+ROW_STEP = 15
 """Height of a row, in points."""
 
 
@@ -45,15 +45,15 @@ def metrics_by_configuration(study: "Study", runs: "Runs", summary: "Summary") -
         there = {row["name"] for row in (*rows, *paper)}
         every = (configuration(group, runs.factors) for group in records(summary.groups))
         names = [name for name in every if name in there]
-        told = [
+        parts = [
             f"Metrics on {SPLITS[split]}: mean over runs with the 95 % interval over runs and texts; grey: single runs."
         ]
         if summary.baseline:
-            told.append("Dashed: the baseline.")
+            parts.append("Dashed: the baseline.")
         if paper:
-            told.append("Open diamonds: medians that the paper reports, measured on its own data.")
+            parts.append("Open diamonds: medians that the paper reports, measured on its own data.")
         drawn = _drawn(study, names, rows, seeds, paper, f"Metrics by configuration on {SPLITS[split]}")
-        figures.append(Figure(f"metrics_{split}", f"Metrics: {SPLITS[split]}", " ".join(told), drawn))
+        figures.append(Figure(f"metrics_{split}", f"Metrics: {SPLITS[split]}", " ".join(parts), drawn))
     return figures
 
 
@@ -108,7 +108,7 @@ def _drawn(
 ) -> alt.HConcatChart:
     """Draw one panel a metric, with the names at the first."""
     lines = [line for name in names for line in wrapped(name, LONGEST)]
-    room, step = 6 + 3.5 * max(map(len, lines)), STEP + 4 * (len(lines) > len(names))
+    room, step = 6 + 3.5 * max(map(len, lines)), ROW_STEP + 4 * (len(lines) > len(names))
     width = (COLUMN - 12 - room - 9 * (len(study.metrics) - 1)) / len(study.metrics)
     panels = []
     for number, metric in enumerate(study.metrics):
@@ -141,7 +141,7 @@ def _layers(
         labelSeparation=5,
     )
     x = alt.X("mean:Q", scale=scale, axis=x_axis)
-    told = tooltip(
+    hint = tooltip(
         ("name:N", "configuration", ""), ("mean:Q", f"{title}, mean", ".3f"), ("low:Q", "95 % from", ".3f"),
         ("high:Q", "95 % to", ".3f"), ("seeds:Q", "seeds", "d"),
     )  # fmt: skip
@@ -152,9 +152,9 @@ def _layers(
     layers.append(marks.encode(alt.X("value:Q", scale=scale), y, tooltip=single))
     lines = data.mark_rule(color=COLOURS[0], strokeWidth=1.4)
     layers.append(lines.encode(alt.X("low:Q", scale=scale), alt.X2("high:Q"), y))
-    layers.append(data.mark_point(filled=True, size=POINT, color=COLOURS[0], opacity=1).encode(x, y, tooltip=told))
+    layers.append(data.mark_point(filled=True, size=POINT, color=COLOURS[0], opacity=1).encode(x, y, tooltip=hint))
     if paper:
-        told = tooltip(("name:N", "configuration", ""), ("value:Q", f"{title}, the paper's median", ".3f"))
+        hint = tooltip(("name:N", "configuration", ""), ("value:Q", f"{title}, the paper's median", ".3f"))
         marks = chart(paper).mark_point(shape="diamond", filled=False, size=30, color=INK, strokeWidth=1)
-        layers.append(marks.encode(alt.X("value:Q", scale=scale), y, tooltip=told))
+        layers.append(marks.encode(alt.X("value:Q", scale=scale), y, tooltip=hint))
     return layers

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
 
-MOST = 4
+MOST_PANELS = 4
 """Configurations that are drawn; more would be too small to read."""
 BINS = 12
 SERIES = ("before correction", "after correction")
@@ -65,18 +65,18 @@ def _changed(runs: "Runs", summary: "Summary") -> list[dict[str, Any]]:
 
 def _selected(study: "Study", summary: "Summary", groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the configurations to draw: what was chosen and, with an axis, others evenly along it."""
-    if len(groups) <= MOST:
+    if len(groups) <= MOST_PANELS:
         return groups
     if study.axis is not None and all(position(row.get(study.axis)) is not None for row in groups):
         groups.sort(key=lambda row: float(row[str(study.axis)]))
         chosen = [place for place, row in enumerate(groups) if mark(summary, row) == "chosen"][:1]
         places = {0, len(groups) - 1, *chosen}
-        for place in np.linspace(0, len(groups) - 1, MOST).round().astype(int):
-            if len(places) < MOST:
+        for place in np.linspace(0, len(groups) - 1, MOST_PANELS).round().astype(int):
+            if len(places) < MOST_PANELS:
                 places.add(int(place))
         return [groups[place] for place in sorted(places)]
     first = [row for row in leading(study, summary, len(summary.groups)) if row in groups]
-    return (first or groups)[:MOST]
+    return (first or groups)[:MOST_PANELS]
 
 
 def _bounds(runs: "Runs", row: int) -> tuple[float, float]:
@@ -124,7 +124,7 @@ def _layered(
     legend = alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=120)
     colours = alt.Scale(domain=list(SERIES), range=[COLOURS[1], COLOURS[0]])
     dashes = alt.Scale(domain=list(SERIES), range=[[3, 1.5], [1, 0]])
-    told = tooltip(
+    hint = tooltip(
         ("from:Q", "labels from", ".2f"), ("to:Q", "to", ".2f"), ("validation:Q", "validation (%)", ".1f"),
         *((f"{series}:Q", f"{series} (%)", ".1f") for series in SERIES),
     )  # fmt: skip
@@ -139,6 +139,6 @@ def _layered(
             alt.Color("series:N", scale=colours, legend=legend),
             alt.StrokeDash("series:N", scale=dashes, legend=legend),
         ),
-        data.mark_rect(opacity=0).encode(x, stretch, y=alt.value(0), y2=alt.value("height"), tooltip=told),
+        data.mark_rect(opacity=0).encode(x, stretch, y=alt.value(0), y2=alt.value("height"), tooltip=hint),
         title=alt.TitleParams(wrapped(name, 28), subtitle=subtitle),
     )

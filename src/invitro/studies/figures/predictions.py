@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from invitro.studies.summary import Summary
 
 
-MOST = 500
+MOST_TEXTS = 500
 """Texts that are drawn in a panel."""
 
 
@@ -73,8 +73,8 @@ def predicted_against_labelled(study: "Study", runs: "Runs", summary: "Summary")
         "Predicted scores against crowd labels on the test texts; each prediction is the mean over a configuration's "
         "runs. Dashed: identity. Metrics above are those of the mean predictions, which vary less than a single run's."
     )
-    if texts > MOST:
-        caption += f" {MOST} of {texts:,} texts are drawn, evenly along the labels."
+    if texts > MOST_TEXTS:
+        caption += f" {MOST_TEXTS} of {texts:,} texts are drawn, evenly along the labels."
     return [Figure("predicted_against_labelled", "Predicted against labelled", caption, chart_)]
 
 
@@ -83,11 +83,11 @@ def _panel(
 ) -> alt.LayerChart:
     """Draw one configuration's texts."""
     scores = measured(table["prediction"], table["crowd_label"])
-    told = ", ".join(f"{METRIC_NAMES[name]} {number(scores[name], 2)}" for name in ("ccc", "rmse"))
-    subtitle = f"{mark(summary, group)}: {told}" if mark(summary, group) else told
+    metrics = ", ".join(f"{METRIC_NAMES[name]} {number(scores[name], 2)}" for name in ("ccc", "rmse"))
+    subtitle = f"{mark(summary, group)}: {metrics}" if mark(summary, group) else metrics
     size = (COLUMN - 10 - 2 * 24 - 12) / 2
     scale = alt.Scale(domain=list(ends), nice=False, zero=False)
-    rows = thinned(table, MOST, "crowd_label")
+    rows = thinned(table, MOST_TEXTS, "crowd_label")
     truth = [("truth:Q", "truth", ".2f")] if "truth" in rows else []
     kept = ["text_id", "crowd_label", "prediction", "runs", *(["truth"] if truth else [])]
     lines = tooltip(
@@ -113,7 +113,7 @@ def _panel(
     )
 
 
-ROOM, STEP = 78, 13
+NAMES_ROOM, GROUP_STEP = 78, 13
 
 
 def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
@@ -181,18 +181,26 @@ def _drawn(rows: list[Row], series: list[str]) -> alt.VConcatChart:
         )  # fmt: skip
         x = alt.X("value:Q", scale=alt.Scale(domain=domain, nice=False, zero=False), axis=x_axis)
         y_axis = alt.Axis(
-            title=None, ticks=False, domain=False, grid=False, minExtent=ROOM, maxExtent=ROOM, labelLimit=ROOM
+            title=None,
+            ticks=False,
+            domain=False,
+            grid=False,
+            minExtent=NAMES_ROOM,
+            maxExtent=NAMES_ROOM,
+            labelLimit=NAMES_ROOM,
         )
         y = alt.Y("group:N", sort=names, axis=y_axis, scale=alt.Scale(paddingInner=0.1, paddingOuter=0.1))
         offset = alt.YOffset("series:N", sort=series, scale=alt.Scale(domain=series, paddingOuter=0.3))
-        told = tooltip(
+        hint = tooltip(
             ("group:N", "group", ""), ("series:N", "configuration", ""), ("value:Q", "mean residual", "+.3f"),
             ("low:Q", "95 % from", "+.3f"), ("high:Q", "95 % to", "+.3f"), ("n:Q", "texts", "d"),
         )  # fmt: skip
         data = chart(part)
         lines = data.mark_rule(strokeWidth=1.2).encode(alt.X("low:Q"), alt.X2("high:Q"), y, offset, colour(series))
         points = data.mark_point(filled=True, size=POINT - 8, opacity=1)
-        points = points.encode(x, y, offset, colour(series), shape(series), tooltip=told)
-        panels.append(layered(rule(0.0, "x"), lines, points, width=COLUMN - ROOM - 16, height=STEP * len(names)))
+        points = points.encode(x, y, offset, colour(series), shape(series), tooltip=hint)
+        panels.append(
+            layered(rule(0.0, "x"), lines, points, width=COLUMN - NAMES_ROOM - 16, height=GROUP_STEP * len(names))
+        )
     description = "Mean residuals by demographic group, with intervals"
     return alt.vconcat(*panels, spacing=5).properties(description=description)

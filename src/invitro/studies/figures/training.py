@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
 
-MOST = 3
+MOST_CURVES = 3
 """Configurations that are drawn: their bands would cover each other."""
 CURVES = {"val_ccc": "validation CCC", "train_loss": "training loss"}
 
@@ -21,7 +21,7 @@ CURVES = {"val_ccc": "validation CCC", "train_loss": "training loss"}
 def learning_curves(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
     """Draw validation CCC and training loss by epoch for the leading configurations."""
     rows: list[Row] = []
-    for group in leading(study, summary, MOST):
+    for group in leading(study, summary, MOST_CURVES):
         tables = [runs.history(number) for number in rows_of(runs, group)]
         if tables:
             rows += _curves(pd.concat(tables, ignore_index=True), configuration(group, runs.factors))
@@ -59,7 +59,7 @@ def _panel(rows: list[Row], curve: str, series: list[str], last: bool) -> alt.La
     x_axis = alt.Axis(title="epoch" if last else None, labels=last, ticks=last, tickMinStep=1, format="d")
     x = alt.X("epoch:Q", scale=alt.Scale(nice=False, zero=False, padding=7), axis=x_axis)
     y = alt.Y("value:Q", scale=alt.Scale(zero=False), axis=left_axis(CURVES[curve]))
-    told = tooltip(
+    hint = tooltip(
         ("series:N", "configuration", ""), ("epoch:Q", "epoch", "d"), ("value:Q", CURVES[curve], ".3f"),
         ("low:Q", "lowest", ".3f"), ("high:Q", "highest", ".3f"), ("runs:Q", "runs", "d"),
     )  # fmt: skip
@@ -67,7 +67,7 @@ def _panel(rows: list[Row], curve: str, series: list[str], last: bool) -> alt.La
     return layered(
         data.mark_area(opacity=0.15).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"), colour(series)),
         data.mark_line().encode(x, y, colour(series), dash(series)),
-        data.mark_point(filled=True, size=14, opacity=1).encode(x, y, colour(series), shape(series), tooltip=told),
+        data.mark_point(filled=True, size=14, opacity=1).encode(x, y, colour(series), shape(series), tooltip=hint),
         width=WIDTH,
         height=72,
     )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from invitro.studies.figures.base import Figure
     from invitro.studies.study import Study
 
-WORDS = Path(__file__).with_name("inference.j2")
+SENTENCES = Path(__file__).with_name("inference.j2")
 METHODS = (CLASSICAL, NAIVE, POWERED, ALL_CROWD, TRUTH)
 PACKAGES = ("ppi-python", "statsmodels", "numba", "numpy", "scipy", "pandas")
 
@@ -76,7 +76,7 @@ def write_inference(study: "Study", estimated: Estimated, directory: Path) -> Pa
         commands=[estimated.command],
         data=_data(estimated.found),
         environment=[Fact(*one) for one in (versions | {name: version(name) for name in PACKAGES}).items()],
-        method=paragraphs(WORDS, "method"),
+        method=paragraphs(SENTENCES, "method"),
     )
     write_text(directory / PAGE, written)
     return directory / PAGE
@@ -110,7 +110,7 @@ def estimates_table(estimated: Estimated) -> ReportTable:
         }
         for row in records(estimated.rows)
     ]
-    return table_of("estimates", "Estimates", columns, rows, said(WORDS, "caption"))
+    return table_of("estimates", "Estimates", columns, rows, said(SENTENCES, "caption"))
 
 
 def answer(estimated: Estimated) -> str:
@@ -120,7 +120,7 @@ def answer(estimated: Estimated) -> str:
         by = {str(row["method"]): row for row in records(part)}
         name = ", ".join([*_job(estimated, by[POWERED]), str(by[POWERED]["estimand"])])
         estimands.append((name, by[POWERED], by[CLASSICAL], by[NAIVE], by.get(ALL_CROWD)))
-    return said(WORDS, "answer", estimands)
+    return said(SENTENCES, "answer", estimands)
 
 
 def _job(estimated: Estimated, row: dict[str, Any]) -> list[str]:
@@ -136,14 +136,14 @@ def _data(found: Sequence[InferenceData]) -> list[Fact]:
         authors = int(one.table["group_id"].nunique())
         facts[f"terms of {corpus.name}"] = terms(corpus.licence, corpus.citation)
         facts[f"corpus {corpus.name}"] = said(
-            WORDS, "corpus", len(one.table), authors, one.without_llm, one.scale.name, corpus.fingerprint
+            SENTENCES, "corpus", len(one.table), authors, one.without_llm, one.scale.name, corpus.fingerprint
         )
         licence = f"{labels.licence}; " if labels.licence else ""
         facts[f"LLM labels {labels.name}"] = f"{licence}from {labels.source}; hash {labels.fingerprint}"
     return [Fact(name, value) for name, value in facts.items()]
 
 
-WIDTH, ROW_HEIGHT = 140, 13
+PANEL_WIDTH, ESTIMATE_HEIGHT = 140, 13
 
 
 def _figure(estimated: Estimated) -> "Figure":
@@ -158,9 +158,9 @@ def _figure(estimated: Estimated) -> "Figure":
     panels = []
     for estimand in dict.fromkeys(row["estimand"] for row in rows):
         layers = _layers([row for row in rows if row["estimand"] == estimand], names, series, str(estimand))
-        panels.append(layered(*layers, width=WIDTH, height=ROW_HEIGHT * len(names)))
+        panels.append(layered(*layers, width=PANEL_WIDTH, height=ESTIMATE_HEIGHT * len(names)))
     drawn = alt.vconcat(*panels, spacing=10).properties(description="Estimates with 95 % intervals")
-    return Figure("estimates", "Estimates", said(WORDS, "figure"), drawn)
+    return Figure("estimates", "Estimates", said(SENTENCES, "figure"), drawn)
 
 
 def _layers(rows: list[dict[str, Any]], names: list[str], series: list[str], title: str) -> "list[alt.Chart]":

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
 
-WORDS = Path(__file__).with_name("sentences.j2")
-Values = dict[str, Any]
+SENTENCES = Path(__file__).with_name("sentences.j2")
+Decided = dict[str, Any]
 
 
 def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
@@ -42,7 +42,7 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
     }  # fmt: skip
     splits = [split for split in ("test", "truth_test") if finished and measured(summary, study, split)]
     return said(
-        WORDS,
+        SENTENCES,
         "conclusion",
         jobs,
         choice=_choice(runs, summary),
@@ -56,7 +56,7 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
 def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
     """Return how the numbers were computed, a paragraph each."""
     return paragraphs(
-        WORDS,
+        SENTENCES,
         "method",
         metrics=study.metrics,
         replicates=[factor(name) for name in runs.replicates],
@@ -66,7 +66,7 @@ def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
     )
 
 
-def _choice(runs: "Runs", summary: "Summary") -> Values | None:
+def _choice(runs: "Runs", summary: "Summary") -> Decided | None:
     """Return what was chosen on validation, and what came next; None where nothing was."""
     rows: list[Any] = [row for row in records(summary.groups) if mark(summary, row) != "baseline"]
     rows = [row for row in rows if summary.chosen and not missing(row["val_ccc_mean"])]
@@ -83,7 +83,7 @@ def _choice(runs: "Runs", summary: "Summary") -> Values | None:
     }
 
 
-def _compared(study: "Study", runs: "Runs", summary: "Summary", split: str) -> Values | None:
+def _compared(study: "Study", runs: "Runs", summary: "Summary", split: str) -> Decided | None:
     """Return how the chosen configuration, or every one on the leading metric, differs from the baseline."""
     rows: list[Any] = [row for row in records(summary.differences) if row["split"] == split]
     truth, metric = split != "test", _leading_metric(study)
@@ -103,7 +103,7 @@ def _compared(study: "Study", runs: "Runs", summary: "Summary", split: str) -> V
     }  # fmt: skip
 
 
-def _comparison(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> Values:
+def _comparison(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> Decided:
     """Return one comparison with its verdict: a difference that may well be none is not called one."""
     metric, p = str(row["metric"]), row["p_holm"]
     wanted = {name: row[name] for name in runs.factors if name in row}
@@ -125,7 +125,7 @@ def _comparison(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> Val
     }
 
 
-def _best(study: "Study", runs: "Runs", summary: "Summary") -> Values | None:
+def _best(study: "Study", runs: "Runs", summary: "Summary") -> Decided | None:
     """Return, where there is no baseline, the configuration that is best on validation, with its result on test."""
     metric = _leading_metric(study)
     row = next(iter(leading(study, summary, 1)), {})
@@ -137,7 +137,7 @@ def _best(study: "Study", runs: "Runs", summary: "Summary") -> Values | None:
     return {"metric": METRIC_NAMES[metric], "name": name, "value": value, "low": low, "high": high, "alone": alone}
 
 
-def _plateaus(study: "Study", summary: "Summary") -> list[Values]:
+def _plateaus(study: "Study", summary: "Summary") -> list[Decided]:
     """Return whether the leading metric still grows from the study's plateau on, by the other factors."""
     percent = str(study.axis).endswith("portion")
 

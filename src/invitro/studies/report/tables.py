@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from invitro.studies.summary import Summary
 
 CAPTIONS = Path(__file__).with_name("tables.j2")
-Row = Mapping[str, Any]
-Cells = dict[str, Cell]
+Values = Mapping[str, Any]
 
 
 def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) -> ReportTable:
@@ -79,8 +78,8 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
 
 
 def _configuration(
-    study: "Study", runs: "Runs", summary: "Summary", row: Row, split: str, beside: Collection[str]
-) -> Cells:
+    study: "Study", runs: "Runs", summary: "Summary", row: Values, split: str, beside: Collection[str]
+) -> dict[str, Cell]:
     """Return the cells of one configuration."""
     seeds, replaced = row.get("seeds", 0), row.get("replaced")
     cells = _factors(runs, row, mark(summary, row) if seeds else "no result") | {
@@ -102,7 +101,7 @@ def _configuration(
     return cells
 
 
-def _factors(runs: "Runs", row: Row, tag: str = "") -> Cells:
+def _factors(runs: "Runs", row: Values, tag: str = "") -> dict[str, Cell]:
     """Return the cells that name a configuration, the first with its remark."""
     return {name: cell_of(row[name], tag="" if place else tag) for place, name in enumerate(runs.factors)}
 
@@ -111,7 +110,7 @@ def _with_peak(median: Any, peak: Any) -> Cell:
     return cell_of(median, number(median) + ("" if missing(peak) else f" ({number(peak)})"))
 
 
-def _mark_best(rows: list[Cells], key: str, metric: str) -> None:
+def _mark_best(rows: list[dict[str, Cell]], key: str, metric: str) -> None:
     """Mark the best cells of a column; values that are written alike are equally good. One row has no best."""
     values = {place: row[key].value for place, row in enumerate(rows)}
     written = {place: round(value, 3) for place, value in values.items() if isinstance(value, float)}
@@ -196,7 +195,7 @@ def published_table(summary: "Summary", study: "Study") -> ReportTable | None:
     if summary.published is None or summary.published.empty:
         return None
     columns = [Column("label", "row of the paper"), *(Column(metric, METRIC_NAMES[metric]) for metric in study.metrics)]
-    rows: dict[str, Cells] = {}
+    rows: dict[str, dict[str, Cell]] = {}
     for row in records(summary.published):
         cells = rows.setdefault(str(row["label"]), {"label": cell_of(row["label"])})
         cells[str(row["metric"])] = _with_peak(row["median"], row["peak"])
@@ -261,7 +260,7 @@ def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportT
         cells["replaced"] = cell_of(row.get("replaced_share"), share(row.get("replaced_share")))
         wanted = {name: row[name] for name in runs.factors}
         for split, found in distances.items():
-            own: Row = next((one for one in found if matches(one, wanted)), {})
+            own: Values = next((one for one in found if matches(one, wanted)), {})
             cells |= {f"{split}_{measure}": number_cell(own.get(f"after_{measure}")) for measure in DISTANCES}
         rows.append(cells | {metric: number_cell(row.get(f"{last}_{metric}_mean")) for metric in study.metrics})
     before = [
@@ -308,7 +307,7 @@ def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable
     return table_of("costs", "Gains and costs", columns, rows, said(CAPTIONS, "costs", "rmse" in shown))
 
 
-def _gain(summary: "Summary", runs: "Runs", row: Row, metric: str) -> tuple[float, float, float]:
+def _gain(summary: "Summary", runs: "Runs", row: Values, metric: str) -> tuple[float, float, float]:
     """Return a configuration's gain on test with its interval; NaN for the baseline, and where nothing was compared.
 
     For RMSE, where less is better, that is the difference with the other sign.
@@ -321,7 +320,7 @@ def _gain(summary: "Summary", runs: "Runs", row: Row, metric: str) -> tuple[floa
     return (-values[0], -values[2], -values[1]) if metric in LOWER_IS_BETTER else values
 
 
-def _spent(cost: Cost) -> Cells:
+def _spent(cost: Cost) -> dict[str, Cell]:
     """Return the cells of a run's cost; where no LLM was used its tokens and price are 0."""
     digits = dict.fromkeys(("labels", "prompt_tokens", "completion_tokens"), 0)
     digits |= dict.fromkeys(("dollars", "hours", "processor_hours"), 4)
