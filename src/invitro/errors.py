@@ -16,15 +16,6 @@ class InputError(ValueError):
         super().__init__("\n".join(problems))
 
 
-def not_boolean(**settings: object) -> list[str]:
-    """Return a problem for every setting that is neither true nor false; a word such as ``no`` would count as true."""
-    return [
-        f"{name.replace('__', '.')}: expected true or false, found {value!r}"
-        for name, value in settings.items()
-        if not isinstance(value, bool)
-    ]
-
-
 def refuse_if_any(problems: Iterable[str]) -> None:
     """Raise one `InputError` that lists all `problems`; do nothing when there is none."""
     listed = tuple(problems)
