@@ -52,7 +52,7 @@ def scale(name: str | Path | Scale) -> Scale:
     >>> [item.name for item in empathy.items]
     ['sympathetic', 'moved', 'compassionate', 'tender', 'warm', 'softhearted']
     >>> empathy.minimum, empathy.maximum
-    (1, 7)
+    (1.0, 7.0)
     """
     from invitro.commands.direct import scale_of
 
