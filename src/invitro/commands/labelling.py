@@ -17,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from invitro.commands.common import REFUSED, RememberPlace, instantiated, missing, noting, plain, remove_if_fresh
 from invitro.errors import InputError, error_text, refuse_if_any
-from invitro.files import write_json, write_text
 from invitro.settings import checked
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ def run_label(cfg: DictConfig) -> None:
     A job of a multirun records its own failure.
     """
     from invitro.engines.base import EngineError
+    from invitro.files import write_text
 
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
@@ -141,6 +141,7 @@ def _refuse_contradictions(cfg: DictConfig) -> None:
 
 def _labelled(cfg: DictConfig, directory: Path) -> list[str]:
     """Label a corpus, once or with each prompt of the check; return the report and leave it in `directory` as JSON."""
+    from invitro.files import write_json
     from invitro.labelling.labeller import dry_run, label
 
     prompts = {str(role): prompt for role, prompt in cfg.check.items() if prompt} or {"items": cfg.prompt}
@@ -178,6 +179,7 @@ def _checked(corpus: "Corpus", whats: Mapping[str, "Labelling"], done: Mapping[s
     """Compare the prompts; return what is to be printed and leave it in `directory`, also as JSON."""
     from pydantic_core import to_jsonable_python
 
+    from invitro.files import write_json, write_text
     from invitro.reliability.check import advice, check, lines
 
     result = check(corpus, whats, done)
