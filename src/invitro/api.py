@@ -19,7 +19,7 @@ from invitro.values import (
     Model,
     RaterAgreement,
     StudyResult,
-    Texts,
+    TextInput,
     TrainedRun,
     labels_in,
     ratings_in,
@@ -60,7 +60,7 @@ def scale(name: str | Path | Scale) -> Scale:
 
 
 def label(
-    texts: Texts,
+    texts: TextInput,
     scale: str | Path | Scale,
     *,
     llm: str,

@@ -21,6 +21,7 @@ Count = Annotated[int, Ge(1)]
 Index = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[float, Gt(0)]
+Seed = Annotated[int, Ge(0), Lt(2**32), "a whole number from 0 to 2^32 - 1"]
 NotNegative = Annotated[float, Ge(0)]
 
 

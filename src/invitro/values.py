@@ -18,7 +18,7 @@ from invitro.stats.intervals import Estimate
 if TYPE_CHECKING:
     from invitro.models.scoring import Scorer
 
-Texts: TypeAlias = "Sequence[str] | npt.NDArray[Any] | pd.Series[str]"
+TextInput: TypeAlias = "Sequence[str] | npt.NDArray[Any] | pd.Series[str]"
 FIGURES = ("alpha", "pcc", "ccc", "rmse", "bias")
 
 
@@ -112,7 +112,7 @@ class Model:
     scale: Scale = field(repr=False)
     scorer: "Scorer" = field(repr=False)
 
-    def predict(self, texts: Texts, *, clip: bool = False, batch_size: int = 32) -> pd.DataFrame:
+    def predict(self, texts: TextInput, *, clip: bool = False, batch_size: int = 32) -> pd.DataFrame:
         """Score texts.
 
         Parameters
@@ -122,7 +122,7 @@ class Model:
         clip
             Move scores outside the scale to its bounds.
         batch_size
-            Texts per forward pass.
+            TextInput per forward pass.
 
         Returns
         -------
@@ -169,7 +169,7 @@ class StudyResult:
     failed: int
 
 
-def texts_in(texts: Texts) -> "pd.Series[str]":
+def texts_in(texts: TextInput) -> "pd.Series[str]":
     """Return texts with their index, or refuse what is none."""
     if isinstance(texts, str) or not isinstance(texts, Sequence | np.ndarray | pd.Series):
         raise InputError(f"texts: expected a list or a Series of texts, found {type(texts).__name__}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Lt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit
@@ -16,10 +16,9 @@ from invitro.arrays import Ints
 from invitro.data.corpus import SPLITS
 from invitro.data.reader import same_text
 from invitro.errors import InputError
-from invitro.settings import Index, checked
+from invitro.settings import Index, Seed, checked
 
-Part = Annotated[float, Gt(0), Lt(1), "a share above 0 and below 1"]
-Seed = Annotated[int, Ge(0), Le(2**32 - 1), f"a whole number from 0 to {2**32 - 1}"]
+SplitShare = Annotated[float, Gt(0), Lt(1), "a share above 0 and below 1"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ class Holdout:
         seed: which shares; one seed gives the same split for the same table in the same order.
     """
 
-    val: Part = 0.1
-    test: Part = 0.2
+    val: SplitShare = 0.1
+    test: SplitShare = 0.2
     grouped: bool = True
     seed: Seed = 42
 
@@ -112,7 +111,7 @@ class KFold:
 
     folds: Annotated[int, Ge(2)] = 10
     fold: Index = 0
-    val: Part = 0.1
+    val: SplitShare = 0.1
     grouped: bool = False
     shuffle: bool = True
     seed: Seed = 42

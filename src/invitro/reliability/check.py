@@ -19,7 +19,7 @@ from invitro.templates import paragraphs
 from invitro.writing.tables import ReportTable, text_table
 from invitro.writing.words import share
 
-SENTENCES = Path(__file__).with_name("check.j2")
+CHECK_TEMPLATE = Path(__file__).with_name("check.j2")
 NEAR = 1 / 12
 """Share of the scale's range: what rounding to whole numbers does on a scale from 1 to 7."""
 
@@ -172,7 +172,7 @@ def _scores(done: Sequence[Labelled]) -> pd.DataFrame:
 
 def _prompted(store: LabelStore, name: str, done: Sequence[Labelled], crowd: Agreement | None) -> Prompted:
     """Count what the store holds about these texts."""
-    attempts = pd.DataFrame(list(_attempts(store, done)), columns=COLUMNS)
+    attempts = pd.DataFrame(list(_attempts(store, done)), columns=ATTEMPT_COLUMNS)
     answered = attempts[attempts["status"] != Status.ERROR]
     first = answered[answered["attempt"] == 0]
     usable = answered[answered["status"] == Status.OK].drop_duplicates(["text_id", "sample"])
@@ -194,7 +194,7 @@ def _prompted(store: LabelStore, name: str, done: Sequence[Labelled], crowd: Agr
     )
 
 
-COLUMNS = ["text_id", "sample", "attempt", "status", "prompt_tokens", "completion_tokens", "cost"]
+ATTEMPT_COLUMNS = ["text_id", "sample", "attempt", "status", "prompt_tokens", "completion_tokens", "cost"]
 
 
 def _attempts(store: LabelStore, done: Sequence[Labelled]) -> Iterator[tuple[Any, ...]]:
@@ -223,7 +223,7 @@ def lines(found: Check) -> list[str]:
         "",
         *(f"  {line}" for line in _table(found).terminal()),
         "",
-        *paragraphs(SENTENCES, "averagings", agreed, first, second, *averaged),
+        *paragraphs(CHECK_TEMPLATE, "averagings", agreed, first, second, *averaged),
         "",
         "Recommendation",
         *(f"  {one}" for one in advice(found)),
@@ -264,7 +264,7 @@ def advice(found: Check) -> list[str]:
     inside = found.within_reply if concluded and found.within_reply and found.within_reply.near < NEAR_ENOUGH else None
     named = [{"name": one.name, "usable": one.after >= USABLE, "bill": _bill(found, one)} for one in (take, other)]
     return paragraphs(
-        SENTENCES, "advice", replies, USABLE, verdict, found.llm, overall.name, items.name, str(gained), *named,
+        CHECK_TEMPLATE, "advice", replies, USABLE, verdict, found.llm, overall.name, items.name, str(gained), *named,
         against, inside,
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ from invitro.scales import Scale
 
 OWN_COLUMN = "llm_label"
 """A column of LLM labels that a corpus may carry, as the simulator's does."""
-Scores: TypeAlias = "pd.Series[float]"
+ScoreColumn: TypeAlias = "pd.Series[float]"
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class ScoreSource:
     llm: str
     prompt: str
     variant: str
-    scores: Scores
+    scores: ScoreColumn
     model: str = ""
     revision: str = ""
     template: str = ""
     sampling: str = ""
     id: str = ""
-    samples: tuple[Scores, ...] = ()
+    samples: tuple[ScoreColumn, ...] = ()
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ def _same_scale(stored: StoredSet, scale: Scale) -> bool:
     return same and (overall or names[: len(items)] == items)
 
 
-def _samples(store: LabelStore, stored: StoredSet, ids: "pd.Index[Any]", changed: Any) -> tuple[Scores, ...]:
+def _samples(store: LabelStore, stored: StoredSet, ids: "pd.Index[Any]", changed: Any) -> tuple[ScoreColumn, ...]:
     """Return each sample's scores by text, NaN where a text has no usable one."""
     rows = [
         (row["text_id"], row["sample"], row["score"] if row["status"] == Status.OK else None)
@@ -104,7 +104,7 @@ def _samples(store: LabelStore, stored: StoredSet, ids: "pd.Index[Any]", changed
     return tuple(table[number].astype("float64").mask(changed) for number in sorted(table.columns))
 
 
-def _source(stored: StoredSet, scores: Scores, samples: tuple[Scores, ...]) -> ScoreSource:
+def _source(stored: StoredSet, scores: ScoreColumn, samples: tuple[ScoreColumn, ...]) -> ScoreSource:
     """Return a stored set with what tells it from others."""
     info = stored.info
     temperature = json.loads(info.sampling).get("temperature", 0.0)
@@ -129,7 +129,7 @@ def own_scores(
 
 
 CROWD = "crowd"
-Named: TypeAlias = tuple[str, Rater, Scores]
+Named: TypeAlias = tuple[str, Rater, ScoreColumn]
 
 
 class NoLabelsError(InputError):
@@ -138,7 +138,7 @@ class NoLabelsError(InputError):
 
 @dataclass(frozen=True)
 class Gathered:
-    """Scores side by side.
+    """ScoreColumn side by side.
 
     Args:
         ratings: one row a text, indexed by ``text_id``, one column a rater: the crowd first, where there is one.

@@ -32,7 +32,7 @@ from invitro.writing import charts
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, number_cell, table_of, text_table
 from invitro.writing.words import MINUS, number
 
-SENTENCES = Path(__file__).with_name("report.j2")
+REPORT_TEMPLATE = Path(__file__).with_name("report.j2")
 RATED = {"pcc": "PCC", "ccc": "CCC", "alpha": "alpha", "rmse": "RMSE", "bias": "bias"}
 """What is measured of two raters, with its heading; correlations come first."""
 CORRELATIONS = ("pcc", "ccc", "alpha")
@@ -104,7 +104,7 @@ def alpha_table(alphas: Sequence[tuple[Facet, Estimate]], guessing: Sequence[str
         for facet, alpha in alphas
     ]
     title = "Krippendorff's alpha of several raters"
-    return table_of("alpha", title, columns, rows, said(SENTENCES, "alphas"))
+    return table_of("alpha", title, columns, rows, said(REPORT_TEMPLATE, "alphas"))
 
 
 def prompts_table(shifts: Sequence[PromptShift]) -> ReportTable:
@@ -133,7 +133,7 @@ def prompts_table(shifts: Sequence[PromptShift]) -> ReportTable:
             "measurable": cell_of(shift.measurable),
         }
         rows.append(cells)
-    return table_of("prompts", "Prompt sensitivity", columns, rows, said(SENTENCES, "prompts", STEP))
+    return table_of("prompts", "Prompt sensitivity", columns, rows, said(REPORT_TEMPLATE, "prompts", STEP))
 
 
 SHIFTS = ("difference", "sd", "moved")
@@ -147,7 +147,7 @@ def disagreements_table(table: pd.DataFrame, most: int = 10) -> ReportTable:
         {str(name): str(value) if name in names else number(value, 2) for name, value in row.items()}
         for row in table.head(most).to_dict("records")
     ]
-    return text_table("disagreements", "Largest disagreements", rows, said(SENTENCES, "disagreements"))
+    return text_table("disagreements", "Largest disagreements", rows, said(REPORT_TEMPLATE, "disagreements"))
 
 
 def paper_table(paper: Mapping[str, Any]) -> ReportTable:
@@ -280,7 +280,10 @@ def reliability_report(
     files["agreement"] = pd.concat([files["agreement"], *([files.pop("common")] if common else [])])
     files["disagreements"] = parted
     authors = None if groups is None else int(groups.reindex(ratings.index).nunique())
-    head = [said(SENTENCES, "heading", corpus, scale, len(ratings), len(known), authors, resamples, seed), *remarks]
+    head = [
+        said(REPORT_TEMPLATE, "heading", corpus, scale, len(ratings), len(known), authors, resamples, seed),
+        *remarks,
+    ]
     written = []
     for name, frame in files.items():
         written.append(folder / f"{name}.csv")
@@ -315,7 +318,7 @@ def _tables(
     def notes(of: Sequence[Agreement], **more: Any) -> list[str]:
         values = [getattr(pair, measure) for pair in of for measure in CORRELATIONS]
         given = {"guessing": (), "paper": False, "short": ()} | more
-        return paragraphs(SENTENCES, "pairs", unmeasurable=not all(one.measurable for one in values), **given)
+        return paragraphs(REPORT_TEMPLATE, "pairs", unmeasurable=not all(one.measurable for one in values), **given)
 
     published = [of_paper(figures, raters[pair.a], raters[pair.b]) for pair in pairs]
     guessing = [(a, b) for a, b in ((one.a, one.b) for one in pairs if not one.pcc.measurable)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from invitro.studies.summary import Summary
 
 METRIC_NAMES = {"pcc": "PCC", "ccc": "CCC", "rmse": "RMSE"}
-SPLITS = {
+SPLIT_NAMES = {
     "val": "validation",
     "test": "test",
     "truth_val": "validation, against the truth",

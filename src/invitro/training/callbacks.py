@@ -15,13 +15,13 @@ from invitro.files import whole_or_absent
 from invitro.training.module import Regressor
 from invitro.training.recipe import Fit
 
-COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_pcc", "val_ccc", "val_rmse", "lr", "seconds")
+HISTORY_COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_pcc", "val_ccc", "val_rmse", "lr", "seconds")
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write ``history.csv``, whole or not at all: one row per epoch with `COLUMNS`."""
+    """Write ``history.csv``, whole or not at all: one row per epoch with `HISTORY_COLUMNS`."""
     with whole_or_absent(path) as temporary:
-        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False)
+        pd.DataFrame(rows, columns=list(HISTORY_COLUMNS)).to_csv(temporary, index=False)
 
 
 class PatientStopping(EarlyStopping):
@@ -53,7 +53,7 @@ class History(Callback):
         """Add the epoch's row; validation has run by now."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.rows.append(
-            {name: values[name] for name in COLUMNS if name in values}
+            {name: values[name] for name in HISTORY_COLUMNS if name in values}
             | {
                 "epoch": trainer.current_epoch,
                 "step": trainer.global_step,

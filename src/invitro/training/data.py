@@ -101,10 +101,10 @@ class FeatureInputs:
 PADDING = -1
 """Row number of a text that is in a batch only to give all processes the same number of batches."""
 
-Item = tuple[Any, float, int, float]
+DataItem = tuple[Any, float, int, float]
 
 
-class Texts(Dataset[Item]):
+class Texts(Dataset[DataItem]):
     """Encoded texts with labels and weights; an item is ``(row, label, row number, weight)``.
 
     A negative index ``~i`` gives text ``i`` with the row number `PADDING`.
@@ -123,7 +123,7 @@ class Texts(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> DataItem:
         at = index if index >= 0 else ~index
         return self.rows[at], float(self.labels[at]), index if index >= 0 else PADDING, float(self.weights[at])
 
@@ -242,7 +242,7 @@ class TextsDataModule(L.LightningDataModule):
     def _loader(self, data: Texts, batches: Sampler[list[int]]) -> DataLoader[Any]:
         return DataLoader(data, batch_sampler=batches, collate_fn=self._collate)
 
-    def _collate(self, items: list[Item]) -> dict[str, Tensor]:
+    def _collate(self, items: list[DataItem]) -> dict[str, Tensor]:
         """Return the model's inputs with ``label`` and ``weight``, (batch,) float32, and ``row``, (batch,) int64.
 
         Weights have the mean 1 over all training texts; validation and test texts weigh 1.

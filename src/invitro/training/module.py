@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import lightning as L
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -17,14 +16,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
+from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.metrics import metrics
 from invitro.models.features import head, head_modules
 from invitro.models.outputs import Distribution, Gaussian, Outputs, Predictions, Score
 from invitro.scales import Scale
 from invitro.training.recipe import Fit
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

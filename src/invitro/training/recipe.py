@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AllowInfNan
 
 from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
-from invitro.settings import Count, Index, Positive, Share, checked
+from invitro.settings import Count, Index, Positive, Seed, Share, checked
 
 if TYPE_CHECKING:
     import lightning as L
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 Alpha = Annotated[float, Ge(0), AllowInfNan(True), "a number from 0 to inf in the scale's units"]
 Quantile = Annotated[float, Ge(0), Le(1), "a share of the texts from 0 to 1, such as 0.05"]
-Seed = Annotated[int, Ge(0), Lt(2**32), "a whole number from 0 to 2^32 - 1"]
-Part = Annotated[float, Gt(0), Le(1), "a share above 0 and at most 1"]
+KeptShare = Annotated[float, Gt(0), Le(1), "a share above 0 and at most 1"]
 LATER = "a whole number of at least 1 (losses are known after the first epoch)"
 
 
@@ -113,7 +112,7 @@ class Fit:
     huber_delta: Positive = 1.0
     beta: Share = 0.5
     bins: Annotated[int, Ge(3)] = 25
-    smoothing: Part = 0.05
+    smoothing: KeptShare = 0.05
     schedule: Literal["linear", "constant"] = "linear"
     schedule_epochs: Count | None = None
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.06
@@ -121,7 +120,7 @@ class Fit:
     patience: Count | None = 2
     checkpoint: Literal["best", "last"] = "best"
     clip: Positive | None = 1.0
-    keep: Part = 1.0
+    keep: KeptShare = 1.0
     select_from: Annotated[int, Ge(1), LATER] = 2
     clean: Literal["none", "cleanlab"] = "none"
 

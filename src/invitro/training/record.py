@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from invitro.models.folder import CardFacts
 
 
-PACKAGES = (
+RECORDED_PACKAGES = (
     "torch",
     "lightning",
     "transformers",
@@ -203,7 +203,7 @@ def environment(seed: int, seconds: float, hashes: Mapping[str, str | None]) -> 
     return {
         "invitro": __version__,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
         "commit": _commit(),
         "seed": seed,
         "hardware": {

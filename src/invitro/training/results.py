@@ -19,7 +19,7 @@ from invitro.training.recipe import Result
 if TYPE_CHECKING:
     import torch
 
-Scores = Mapping[str, float]
+MetricValues = Mapping[str, float]
 
 
 class TrainingError(RuntimeError):
@@ -96,7 +96,7 @@ def labels_of(prepared: Prepared) -> pd.DataFrame:
 def metrics_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any]:
     """Return PCC, CCC and RMSE by split: against crowd labels and, where it is known, against the truth."""
 
-    def against(column: str, split: str) -> Scores | None:
+    def against(column: str, split: str) -> MetricValues | None:
         rows = predictions.loc[(predictions["split"] == split) & predictions[column].notna()]
         return measure(rows["prediction"], rows[column]) if len(rows) else None
 

@@ -23,7 +23,7 @@ from invitro.studies.figures.base import (
     tooltip,
 )
 from invitro.studies.study import matches
-from invitro.studies.wording import AXES, METRIC_NAMES, SPLITS, configuration, factor, measured, position, records
+from invitro.studies.wording import AXES, METRIC_NAMES, SPLIT_NAMES, configuration, factor, measured, position, records
 from invitro.writing.charts import SOFT
 from invitro.writing.words import plain
 
@@ -191,9 +191,9 @@ def metrics_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> list[
         figures.append(
             Figure(
                 f"metrics_over_{name}_{split}",
-                f"Metrics over {name}: {SPLITS[split]}",
+                f"Metrics over {name}: {SPLIT_NAMES[split]}",
                 _caption(study, summary, split, len(panels) > len(study.metrics)),
-                stacked(study, summary, panels, f"Metrics over {name} on {SPLITS[split]}", "baseline"),
+                stacked(study, summary, panels, f"Metrics over {name} on {SPLIT_NAMES[split]}", "baseline"),
             )
         )
     return figures
@@ -262,7 +262,9 @@ def _baseline(summary: "Summary", column: str) -> float | None:
 
 def _caption(study: "Study", summary: "Summary", split: str, replaced: bool) -> str:
     name = factor(str(study.axis))
-    parts = [f"Metrics over {name} on {SPLITS[split]}: mean over seeds, with the 95 % interval over seeds and texts."]
+    parts = [
+        f"Metrics over {name} on {SPLIT_NAMES[split]}: mean over seeds, with the 95 % interval over seeds and texts."
+    ]
     if summary.baseline:
         parts.append(
             f"Dashed: the baseline ({', '.join(f'{factor(k)} {plain(v)}' for k, v in summary.baseline.items())})."

@@ -18,7 +18,16 @@ from invitro.studies.figures.base import (
     tooltip,
     wrapped,
 )
-from invitro.studies.wording import METRIC_NAMES, SPLITS, configuration, mark, measured, published_for, records, rows_of
+from invitro.studies.wording import (
+    METRIC_NAMES,
+    SPLIT_NAMES,
+    configuration,
+    mark,
+    measured,
+    published_for,
+    records,
+    rows_of,
+)
 from invitro.writing.charts import COLOURS, COLUMN, INK, SOFT
 
 if TYPE_CHECKING:
@@ -46,14 +55,15 @@ def metrics_by_configuration(study: "Study", runs: "Runs", summary: "Summary") -
         every = (configuration(group, runs.factors) for group in records(summary.groups))
         names = [name for name in every if name in there]
         parts = [
-            f"Metrics on {SPLITS[split]}: mean over runs with the 95 % interval over runs and texts; grey: single runs."
+            f"Metrics on {SPLIT_NAMES[split]}: mean over runs with the 95 % interval over runs and texts; "
+            "grey: single runs."
         ]
         if summary.baseline:
             parts.append("Dashed: the baseline.")
         if paper:
             parts.append("Open diamonds: medians that the paper reports, measured on its own data.")
-        drawn = _drawn(study, names, rows, seeds, paper, f"Metrics by configuration on {SPLITS[split]}")
-        figures.append(Figure(f"metrics_{split}", f"Metrics: {SPLITS[split]}", " ".join(parts), drawn))
+        drawn = _drawn(study, names, rows, seeds, paper, f"Metrics by configuration on {SPLIT_NAMES[split]}")
+        figures.append(Figure(f"metrics_{split}", f"Metrics: {SPLIT_NAMES[split]}", " ".join(parts), drawn))
     return figures
 
 

@@ -11,7 +11,7 @@ from invitro.templates import said
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
 from invitro.writing.words import p_value
 
-SENTENCES = Path(__file__).with_name("groups.j2")
+GROUPS_TEMPLATE = Path(__file__).with_name("groups.j2")
 NAMES = METRIC_NAMES | {"bias": "bias"}
 
 
@@ -31,15 +31,15 @@ def group_section(made: GroupTable) -> GroupSection:
     different.sort(key=lambda one: one[0].apart[one[1]].p_holm)
     several = len({row.series for row in rows}) > 1
     named = [
-        said(SENTENCES, "different", NAMES[name], f"{row.attribute} {row.group}", row.series if several else "",
+        said(GROUPS_TEMPLATE, "different", NAMES[name], f"{row.attribute} {row.group}", row.series if several else "",
              row.apart[name].difference, row.apart[name].p_holm)
         for row, name in different
     ]  # fmt: skip
     reasons: dict[str, dict[str, None]] = {}
     for one in made.found.suppressed:
         reasons.setdefault(one.why, {})[f"{one.attribute} {one.group}"] = None
-    verdict = said(SENTENCES, "verdict", len(tests), named, f"{SIGNIFICANT:g}")
-    return GroupSection(_table(made, rows), verdict, said(SENTENCES, "left_out", reasons))
+    verdict = said(GROUPS_TEMPLATE, "verdict", len(tests), named, f"{SIGNIFICANT:g}")
+    return GroupSection(_table(made, rows), verdict, said(GROUPS_TEMPLATE, "left_out", reasons))
 
 
 def _table(made: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
@@ -55,9 +55,13 @@ def _table(made: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
             for part, head in (("apart", "difference"), ("p", "p"), ("holm", "p, Holm"))
         ),
     ]
-    caption = said(SENTENCES, "caption", made.kind, made.series, made.of, made.pooled)
+    caption = said(GROUPS_TEMPLATE, "caption", made.kind, made.series, made.of, made.pooled)
     return table_of(
-        f"groups_{made.kind}", said(SENTENCES, "heading", made.kind), columns, [_cells(row) for row in rows], caption
+        f"groups_{made.kind}",
+        said(GROUPS_TEMPLATE, "heading", made.kind),
+        columns,
+        [_cells(row) for row in rows],
+        caption,
     )
 
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from invitro.studies.figures.base import Figure
     from invitro.studies.study import Study
 
-SENTENCES = Path(__file__).with_name("inference.j2")
+INFERENCE_TEMPLATE = Path(__file__).with_name("inference.j2")
 METHODS = (CLASSICAL, NAIVE, POWERED, ALL_CROWD, TRUTH)
-PACKAGES = ("ppi-python", "statsmodels", "numba", "numpy", "scipy", "pandas")
+ESTIMATION_PACKAGES = ("ppi-python", "statsmodels", "numba", "numpy", "scipy", "pandas")
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def write_inference(study: "Study", estimated: Estimated, directory: Path) -> Pa
         figures=[figure],
         commands=[estimated.command],
         data=_data(estimated.found),
-        environment=[Fact(*one) for one in (versions | {name: version(name) for name in PACKAGES}).items()],
-        method=paragraphs(SENTENCES, "method"),
+        environment=[Fact(*one) for one in (versions | {name: version(name) for name in ESTIMATION_PACKAGES}).items()],
+        method=paragraphs(INFERENCE_TEMPLATE, "method"),
     )
     write_text(directory / PAGE, written)
     return directory / PAGE
@@ -110,7 +110,7 @@ def estimates_table(estimated: Estimated) -> ReportTable:
         }
         for row in records(estimated.rows)
     ]
-    return table_of("estimates", "Estimates", columns, rows, said(SENTENCES, "caption"))
+    return table_of("estimates", "Estimates", columns, rows, said(INFERENCE_TEMPLATE, "caption"))
 
 
 def answer(estimated: Estimated) -> str:
@@ -120,7 +120,7 @@ def answer(estimated: Estimated) -> str:
         by = {str(row["method"]): row for row in records(part)}
         name = ", ".join([*_job(estimated, by[POWERED]), str(by[POWERED]["estimand"])])
         estimands.append((name, by[POWERED], by[CLASSICAL], by[NAIVE], by.get(ALL_CROWD)))
-    return said(SENTENCES, "answer", estimands)
+    return said(INFERENCE_TEMPLATE, "answer", estimands)
 
 
 def _job(estimated: Estimated, row: dict[str, Any]) -> list[str]:
@@ -136,7 +136,7 @@ def _data(found: Sequence[InferenceData]) -> list[Fact]:
         authors = int(one.table["group_id"].nunique())
         facts[f"terms of {corpus.name}"] = terms(corpus.licence, corpus.citation)
         facts[f"corpus {corpus.name}"] = said(
-            SENTENCES, "corpus", len(one.table), authors, one.without_llm, one.scale.name, corpus.fingerprint
+            INFERENCE_TEMPLATE, "corpus", len(one.table), authors, one.without_llm, one.scale.name, corpus.fingerprint
         )
         licence = f"{labels.licence}; " if labels.licence else ""
         facts[f"LLM labels {labels.name}"] = f"{licence}from {labels.source}; hash {labels.fingerprint}"
@@ -160,7 +160,7 @@ def _figure(estimated: Estimated) -> "Figure":
         layers = _layers([row for row in rows if row["estimand"] == estimand], names, series, str(estimand))
         panels.append(layered(*layers, width=PANEL_WIDTH, height=ESTIMATE_HEIGHT * len(names)))
     drawn = alt.vconcat(*panels, spacing=10).properties(description="Estimates with 95 % intervals")
-    return Figure("estimates", "Estimates", said(SENTENCES, "figure"), drawn)
+    return Figure("estimates", "Estimates", said(INFERENCE_TEMPLATE, "figure"), drawn)
 
 
 def _layers(rows: list[dict[str, Any]], names: list[str], series: list[str], title: str) -> "list[alt.Chart]":

@@ -12,7 +12,7 @@ from invitro.studies.study import matches
 from invitro.studies.wording import (
     LOWER_IS_BETTER,
     METRIC_NAMES,
-    SPLITS,
+    SPLIT_NAMES,
     factor,
     mark,
     measured,
@@ -42,7 +42,7 @@ Values = Mapping[str, Any]
 
 
 def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) -> ReportTable:
-    """Return one row per configuration with its metrics on `split`, a key of `wording.SPLITS`.
+    """Return one row per configuration with its metrics on `split`, a key of `wording.SPLIT_NAMES`.
 
     Where the study chooses a value, the chosen configuration comes first and the baseline second. The paper's numbers,
     medians and peaks on its own test sets, are shown beside those on test.
@@ -73,8 +73,8 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
         for part in ("median", "mean"):
             _mark_best(rows, f"{metric}_{part}", metric)
     paper = summary.published.attrs.get("test_set", "its own data") if beside and summary.published is not None else ""
-    caption = said(CAPTIONS, "metrics", SPLITS[split], "rmse" in study.metrics, some["replaced"], paper)
-    return table_of(f"metrics_{split}", f"Metrics on {SPLITS[split]}", columns, rows, caption)
+    caption = said(CAPTIONS, "metrics", SPLIT_NAMES[split], "rmse" in study.metrics, some["replaced"], paper)
+    return table_of(f"metrics_{split}", f"Metrics on {SPLIT_NAMES[split]}", columns, rows, caption)
 
 
 def _configuration(
@@ -143,7 +143,7 @@ def differences_table(study: "Study", runs: "Runs", summary: "Summary") -> Repor
     rows = [
         _factors(runs, row, mark(summary, row))
         | {
-            "split": cell_of(SPLITS[row["split"]]),
+            "split": cell_of(SPLIT_NAMES[row["split"]]),
             "metric": cell_of(METRIC_NAMES[row["metric"]]),
             "difference": number_cell(row["difference"], sign=True),
             "interval": interval_cell(row["low"], row["high"], sign=True),
@@ -205,14 +205,14 @@ def published_table(summary: "Summary", study: "Study") -> ReportTable | None:
 
 def runs_table(study: "Study", runs: "Runs") -> ReportTable:
     """Return one row per job."""
-    scores = [(split, metric) for split in SPLITS for metric in study.metrics if f"{split}_{metric}" in runs.table]
+    scores = [(split, metric) for split in SPLIT_NAMES for metric in study.metrics if f"{split}_{metric}" in runs.table]
     columns = [
         Column("job", "job"),
         *(Column(name, factor(name)) for name in (*runs.factors, *runs.replicates)),
         Column("outcome", "outcome"),
         Column("epochs", "epochs"),
         Column("seconds", "seconds"),
-        *(Column(f"{split}_{metric}", METRIC_NAMES[metric], SPLITS[split]) for split, metric in scores),
+        *(Column(f"{split}_{metric}", METRIC_NAMES[metric], SPLIT_NAMES[split]) for split, metric in scores),
         Column("record", "record"),
     ]
     rows = [
@@ -248,11 +248,11 @@ def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportT
         *(Column(name, factor(name)) for name in runs.factors),
         Column("replaced", "changed"),
         *(
-            Column(f"{split}_{measure}", sign, f"from {SPLITS[split]}")
+            Column(f"{split}_{measure}", sign, f"from {SPLIT_NAMES[split]}")
             for split in splits
             for measure, sign in DISTANCES.items()
         ),
-        *(Column(metric, METRIC_NAMES[metric], f"on {SPLITS[last]}") for metric in study.metrics),
+        *(Column(metric, METRIC_NAMES[metric], f"on {SPLIT_NAMES[last]}") for metric in study.metrics),
     ]
     rows = []
     for row in groups:
@@ -268,7 +268,7 @@ def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportT
             f"{sign} {number(sum(row[f'before_{measure}'] for row in found) / len(found))}"
             for measure, sign in DISTANCES.items()
         )
-        + f" from {SPLITS[split]}"
+        + f" from {SPLIT_NAMES[split]}"
         for split, found in distances.items()
         if found
     ]
