@@ -1,1 +1,1 @@
-"""Labelling: an LLM scores texts on a psychometric scale; no answer that was paid for is lost."""
+"""Labelling: an LLM scores texts on a psychometric scale; no paid answer is lost."""

@@ -1,4 +1,4 @@
-"""The labelling job: asks what the store does not know, and stores every reply when it arrives."""
+"""The labelling job: asks what the store has no answer to, and stores every reply as it arrives."""
 
 import hashlib
 import json
@@ -26,8 +26,8 @@ from invitro.labels.store import LabelStore
 RETRY_TEMPERATURE = 0.7
 RETRY_SEED = 1_000_003
 """Added to the seed of a retry: at an unchanged temperature the same seed would give the same reply again."""
-CHUNK = 128  # texts that are looked up in the store at a time
-ERRORS_IN_A_ROW = 25  # then it is the engine that fails, and not one text
+CHUNK = 128  # texts looked up in the store at a time
+ERRORS_IN_A_ROW = 25  # after so many, the engine is at fault, not single texts
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class LabelJob:
         engine: who answers.
         renderer: makes the messages.
         sampling: how to decode, with ``max_tokens``; sample k has the seed ``seed + k``.
-        corpus: whose texts.
-        llm: what the engine's model goes by.
-        about: what else the store is to keep about the label set.
-        examples: those to show with a text.
-        samples: answers wanted per text; several need a temperature, or all would be the same.
-        progress: whether a bar is shown; None shows it on a terminal.
+        corpus: the corpus the texts belong to.
+        llm: the name that the labels are stored under.
+        about: anything else that the store keeps about the label set.
+        examples: the examples to show with a text.
+        samples: answers wanted per text; more than one needs a temperature, or all would be the same.
+        progress: whether to show a progress bar; None shows it on a terminal.
     """
 
     store: LabelStore
@@ -60,9 +60,9 @@ class LabelJob:
 
     @cached_property
     def info(self) -> SetInfo:
-        """The label set; the examples commonly shown are part of its template."""
+        """The label set; the usual examples are part of its template."""
         form, prompt = self.renderer.form, self.renderer.prompt
-        # Whole bounds are written as such, as they always were: these words are part of the set's identity.
+        # Whole bounds are written without decimals, as always: this text is part of the set's identity.
         low, high = (int(bound) if float(bound).is_integer() else bound for bound in (form.low, form.high))
         items = {"names": form.names, "low": low, "high": high, "aggregation": form.scale.aggregation}
         return SetInfo(
@@ -80,9 +80,9 @@ class LabelJob:
         )
 
     def questions(self, text: Text) -> Iterator[tuple[Request, Use]]:
-        """Yield the question of each sample about a text.
+        """Yield the question for each sample of a text.
 
-        Its key hashes everything that decides the answer. A retry shares the key of the answer that it is to replace.
+        Its key hashes everything that decides the answer. A retry has the same key as the answer it replaces.
         """
         form, engine = self.renderer.form, self.engine
         messages, content = self.renderer.messages(text, self.examples(text)), text_hash(text.text)
@@ -97,20 +97,20 @@ class LabelJob:
 
 
 def run_job(job: LabelJob, texts: Iterable[Text]) -> JobReport:
-    """Ask for every text that has no stored answer to exactly this question; store each reply when it arrives.
+    """Ask about every text that has no stored answer to exactly this question; store each reply as it arrives.
 
-    Replies that are of no use are asked for once more at temperature 0.7, after all texts had their turn. Answers that
-    are stored are not asked for again, usable or not; what ended in an error is, since nothing was answered. Texts are
-    taken one by one, twice when something has to be retried; memory does not grow with their number.
+    Unusable replies are asked for once more at temperature 0.7, after all texts have had their turn. Stored answers
+    are not asked for again, usable or not; questions that ended in an error are, since nothing was answered. Texts are
+    taken one by one, and a second time if anything has to be retried; memory does not grow with their number.
 
     Args:
         job: the label set, its engine and store.
         texts: can be iterated over more than once.
 
     Raises:
-        InputError: the engine refuses the very first question, as a server does that has no such model.
-        EngineError: so many errors in a row that it is not the texts', no answer to any text, or a refusal after there
-            were answers.
+        InputError: the engine refuses the very first question, for example because the server has no such model.
+        EngineError: too many errors in a row for the texts to be the cause, no answer to any text, or a refusal after
+            some answers.
     """
     started = time.perf_counter()
     set_id = job.store.open_set(job.info)
@@ -151,7 +151,7 @@ def estimate(job: LabelJob, texts: Iterable[Text]) -> CostEstimate:
 
 
 def reparse(store: LabelStore, stored: StoredSet, form: ReplyForm) -> int:
-    """Read a label set's stored replies anew, without asking anybody; return how many are read differently now."""
+    """Read a label set's stored replies again, without asking any model; return how many results changed."""
     request = Request("", "", (), Sampling())
 
     def again(answer: Answer) -> Answer:
@@ -186,7 +186,7 @@ def _ask(
         report.labels += usable
         if parsed.status == Status.ERROR:
             report.error = parsed.detail
-            # What an earlier run could not get answered either says nothing about the engine of today.
+            # A question that failed in an earlier run too says nothing about the engine now.
             errors += not asked.failed_before
         else:
             errors = 0
@@ -199,7 +199,7 @@ def _ask(
 
 
 def _replies(job: LabelJob, requests: Iterable[Request], report: JobReport) -> Iterator[Reply]:
-    """Yield the engine's replies; what it refuses after it has answered is no fault of the settings alone."""
+    """Yield the engine's replies; a refusal after it has answered is not only the settings' fault."""
     try:
         yield from job.engine.replies(requests)
     except InputError as error:
@@ -209,7 +209,7 @@ def _replies(job: LabelJob, requests: Iterable[Request], report: JobReport) -> I
 
 
 def _answer(job: LabelJob, reply: Reply, parsed: Parsed, attempt: int) -> Answer:
-    """Return what the store is to keep of a reply."""
+    """Return what the store keeps of a reply."""
     return Answer(
         key=reply.request.key,
         attempt=attempt,
@@ -224,7 +224,7 @@ def _answer(job: LabelJob, reply: Reply, parsed: Parsed, attempt: int) -> Answer
 
 
 def _read(parsed: Parsed) -> dict[str, Any]:
-    """Return those fields of a stored answer that follow from how the reply is read."""
+    """Return the fields of a stored answer that depend on how the reply is read."""
     return {
         "status": parsed.status.value,
         "items": parsed.items,
@@ -237,7 +237,7 @@ def _read(parsed: Parsed) -> dict[str, Any]:
 def _requests(
     job: LabelJob, set_id: str, texts: Iterable[Text], attempt: int, in_flight: dict[str, _Asked], progress: "Progress"
 ) -> Iterator[Request]:
-    """Yield what has to be asked in this attempt, noting in the store which text needs which answer.
+    """Yield what has to be asked in this attempt, recording in the store which text needs which answer.
 
     `in_flight` gets each key that is asked.
     """
@@ -259,7 +259,7 @@ def _requests(
                 wanted.append(_retried(request) if attempt else request)
                 in_flight[key] = _Asked(1, stored.get(attempt) == Status.ERROR)
             else:
-                # The first look counts what is settled; an answer that is to be replaced is not.
+                # Only the first attempt counts settled answers; an answer that will be replaced is not settled.
                 settled += attempt == 0 and not _is_wanted(stored, 1)
         progress.known(settled)
         yield from wanted
@@ -278,13 +278,13 @@ def _open_questions(job: LabelJob, texts: Iterable[Text]) -> Iterator[Request]:
 
 
 def _retried(request: Request) -> Request:
-    """Return a question as it is asked the second time."""
+    """Return the question as the retry asks it."""
     seed = None if request.sampling.seed is None else request.sampling.seed + RETRY_SEED
     return replace(request, sampling=replace(request.sampling, temperature=RETRY_TEMPERATURE, seed=seed))
 
 
 def _is_wanted(known: dict[int, str], attempt: int) -> bool:
-    """Whether this attempt at a question is still to be made, by the status of those that are stored."""
+    """Whether this attempt at a question still has to be made, given the status of the stored ones."""
     first, second = known.get(0, Status.ERROR), known.get(1, Status.ERROR)
     return first == Status.ERROR if attempt == 0 else first not in (Status.OK, Status.ERROR) and second == Status.ERROR
 
@@ -292,11 +292,11 @@ def _is_wanted(known: dict[int, str], attempt: int) -> bool:
 class Progress:
     """A bar that counts labels; a context manager.
 
-    What earlier runs left is there from the start and says nothing about this run's speed: the time left follows from
-    what is asked now.
+    Labels from earlier runs are counted from the start but not in this run's speed: the time left is estimated only
+    from what is asked now.
 
     Args:
-        total: labels wanted, where that is known.
+        total: labels wanted, if known.
         shown: whether there is a bar; None shows it on a terminal.
     """
 
@@ -304,7 +304,7 @@ class Progress:
         size = {}
         try:
             columns, rows = os.get_terminal_size(sys.stderr.fileno())
-            # A terminal that does not say its size would count as one without any room.
+            # A terminal that does not report its size would be taken to have no room.
             size = {} if columns and rows else {"ncols": 80, "nrows": 24}
         except (OSError, ValueError):
             pass  # no terminal
@@ -319,15 +319,15 @@ class Progress:
         self._bar.close()
 
     def known(self, labels: int) -> None:
-        """Count labels that nobody has to be asked for."""
+        """Count labels that need no request."""
         if labels and not self._bar.disable:
-            # All three, so that they are taken for no work of this run, in its mean speed as in its recent one.
+            # All three, so that they do not count as this run's work, in its mean or its recent speed.
             self._bar.initial += labels
             self._bar.n += labels
             self._bar.last_print_n += labels
 
     def answered(self, labels: int, usage: Usage) -> None:
-        """Count labels that an answer settled, usable or not, and show what this run has used so far."""
+        """Count labels settled by an answer, usable or not, and show what this run has used so far."""
         if not self._bar.disable:
             seconds = self._bar.format_dict["elapsed"]
             speed = usage.completion_tokens / seconds if seconds else 0.0

@@ -1,4 +1,4 @@
-"""What a label store holds, as values: label sets, which text uses which answer, and answers."""
+"""The values a label store holds: label sets, which text uses which answer, and answers."""
 
 import hashlib
 import json
@@ -31,14 +31,14 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class SetInfo:
-    """Whose labels, of what, how: two sets that differ in any of these are two label sets.
+    """Whose labels, of what, how: if any of these differ, they are different label sets.
 
     Args:
         corpus: whose texts.
-        llm: the choice of the group ``llm``.
+        llm: the choice in the group ``llm``.
         model: the model behind it.
         revision: of the model; empty where none is named.
-        prompt: the choice of the group ``prompt``.
+        prompt: the choice in the group ``prompt``.
         template: hash of the prompt's templates and settings.
         scale: the scale's name.
         items: what was scored, as JSON: names, bounds, aggregation.
@@ -61,12 +61,12 @@ class SetInfo:
 
     @property
     def name(self) -> str:
-        """The readable name; sets of other models, templates or samplings may share it, their ids differ."""
+        """The readable name; sets with another model, template or sampling may share it, but not their id."""
         return f"{self.corpus}/{self.llm}/{self.prompt}/{self.scale}/{self.readout}"
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Everything that makes it this set, in the order of the store's columns."""
+        """Everything that identifies the set, in the order of the store's columns."""
         return tuple(str(getattr(self, one.name)) for one in fields(self) if one.compare)
 
     @property
@@ -82,15 +82,15 @@ class StoredSet:
     Args:
         id: its id.
         info: what it is.
-        texts: texts that were put into it.
+        texts: texts in it.
         labelled: texts with at least one usable answer.
-        unusable: questions without a usable answer by status; ``pending`` were not answered yet.
-        samples: most samples of a text.
+        unusable: questions without a usable answer by status; ``pending`` ones have no answer yet.
+        samples: the largest number of samples of a text.
         answers: answers that belong to it, retries included.
         prompt_tokens: of these answers, as the next two.
         completion_tokens: likewise.
         cost: US dollars.
-        created: when it was begun, UTC.
+        created: when it was started, UTC.
     """
 
     id: str
@@ -136,11 +136,11 @@ class Answer:
         status: a `Status`; ``ok`` is usable, ``error`` means that nothing was answered.
         raw: the reply as it came.
         finish: how it ended: ``stop``, ``length``, ``refusal``, ``error``.
-        error: what went wrong, where something did.
+        error: what went wrong, if anything did.
         items: item scores in the scale's order; empty unless usable.
         score: the scale's units; None unless usable.
-        spread: standard deviation of the score, where the readout has one.
-        tokens: decoded tokens with their alternatives and natural log-probabilities, where they were asked for.
+        spread: standard deviation of the score, if the readout gives one.
+        tokens: decoded tokens with their alternatives and natural log-probabilities, if they were requested.
         prompt_tokens: as the engine counted them.
         completion_tokens: likewise.
         cost: US dollars.
@@ -187,12 +187,12 @@ def answer_of(row: sqlite3.Row) -> Answer:
 
 
 def storable(text: str) -> str:
-    """Return `text` with half surrogate pairs, which no encoding of a file has, written as escapes."""
+    """Return `text` with lone surrogates, which no file encoding can hold, written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def text_hash(text: str) -> str:
-    """Return a hash by which a text is recognised as the one that was labelled."""
+    """Return a hash that shows whether a text is the one that was labelled."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -20,9 +20,9 @@ class LabelSet:
     Args:
         name: readable and unique, ``<corpus>/<llm>/<prompt>/<scale>``.
         labels: indexed by ``text_id`` (unique), with a column ``llm_label`` (float64, the scale's units, NaN where the
-            LLM gave no usable score) and whatever else the source has, such as ``spread`` and one column per item.
+            LLM gave no usable score) and any other columns of the source, such as ``spread`` and one column per item.
         source: the file, store or column that the labels come from.
-        licence: under which terms they may be used.
+        licence: the terms under which they may be used.
     """
 
     name: str
@@ -39,7 +39,7 @@ class LabelSet:
         """Return the label of each id, by key, on the same index; NaN where there is none.
 
         Raises:
-            InputError: not one id of the label set occurs in `text_ids`.
+            InputError: no id of the label set occurs in `text_ids`.
         """
         known = text_ids.isin(self.labels.index)
         if len(text_ids) and not known.any():
@@ -54,7 +54,7 @@ class LabelSet:
 
 
 def label_set(name: str, table: pd.DataFrame, scale: Scale, source: str, licence: str = "") -> LabelSet:
-    """Build a checked `LabelSet` from a table with ``text_id`` and ``llm_label``; further columns are carried.
+    """Build a checked `LabelSet` from a table with ``text_id`` and ``llm_label``; other columns are kept.
 
     Raises:
         InputError: an id occurs twice or is missing, or a label lies outside the scale; each with its data row.

@@ -17,13 +17,13 @@ from invitro.scales import Scale
 
 
 class Folder(Protocol):
-    """Where data files lie; `invitro.data.DataFolder` is one."""
+    """A place for data files, such as `invitro.data.DataFolder`."""
 
     def need(self, corpus: str, file: str, obtain: str) -> Path:
-        """Return where `file` lies, or refuse."""
+        """Return the path of `file`, or raise an error."""
 
     def fetch(self, corpus: str, file: str, url: str, sha256: str, licence: str) -> Path:
-        """Return where `file` lies, downloading it when needed."""
+        """Return the path of `file`, downloading it if needed."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class PublishedSet:
     """One entry of `published.yaml`.
 
     Args:
-        corpus: whose texts were labelled.
-        llm: by which model, as a choice of the group ``llm``.
-        prompt: with which prompt, as a choice of the group ``prompt``.
-        scale: on which scale, as a choice of the group ``scale``.
-        ids: the columns that make a text's id, joined by ``_``.
-        column: the column of the labels.
-        files: ``(path below base_url, SHA-256 or None)``; together they are the set.
+        corpus: the corpus that was labelled.
+        llm: the model, as a choice in the group ``llm``.
+        prompt: the prompt, as a choice in the group ``prompt``.
+        scale: the scale, as a choice in the group ``scale``.
+        ids: the columns that form a text's id, joined by ``_``.
+        column: the column with the labels.
+        files: ``(path below base_url, SHA-256 or None)``; together they form the set.
         base_url: where the files were published.
         licence: their terms.
     """
@@ -58,7 +58,7 @@ class PublishedSet:
         return f"{self.corpus}/{self.llm}/{self.prompt}/{self.scale}"
 
     def read(self, scale: Scale, folder: Folder) -> LabelSet:
-        """Read, and where allowed download, the files of this set.
+        """Read the files of this set, downloading them where that is allowed.
 
         Raises:
             InputError: a file is missing, has no such column, or holds a duplicate id or a label outside the scale.
@@ -77,7 +77,7 @@ class PublishedSet:
 
 
 def read_labels(path: str | Path, ids: Sequence[str], column: str) -> pd.DataFrame:
-    """Read ``text_id`` and ``llm_label`` from a table file; blank labels are NaN, other columns are carried."""
+    """Read ``text_id`` and ``llm_label`` from a table file; blank labels are NaN, other columns are kept."""
     raw = read_table(path)
     require_columns(raw, [*ids, column], path, "Say which columns hold id and label by llm.columns=")
     text_id = raw[ids[0]]
@@ -106,7 +106,7 @@ def published_sets() -> tuple[PublishedSet, ...]:
 
 
 def published(corpus: str, llm: str, prompt: str, scale: str) -> PublishedSet:
-    """Return the one published set for these four, or refuse with the candidates there are."""
+    """Return the one published set for these four, or raise an error that lists the candidates."""
     sets = published_sets()
     for candidate in sets:
         if (candidate.corpus, candidate.llm, candidate.prompt, candidate.scale) == (corpus, llm, prompt, scale):

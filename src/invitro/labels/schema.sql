@@ -1,11 +1,11 @@
 -- The label store. `answers` are what a model said; `uses` say which text of which label set an answer belongs to, so
 -- that one answer serves every text, corpus and set that asks the same question.
 CREATE TABLE sets (
-    id         TEXT PRIMARY KEY,             -- hash of what follows up to `sampling`
+    id         TEXT PRIMARY KEY,             -- hash of the columns below, up to `sampling`
     corpus     TEXT NOT NULL,
     llm        TEXT NOT NULL,
     model      TEXT NOT NULL,
-    revision   TEXT NOT NULL,                -- '' where none is named
+    revision   TEXT NOT NULL,                -- '' if none is named
     prompt     TEXT NOT NULL,
     template   TEXT NOT NULL,                -- hash of the prompt's templates and settings
     scale      TEXT NOT NULL,

@@ -1,4 +1,4 @@
-"""Where a run's LLM labels come from: a column, a file of the user's, the label store, or what was published."""
+"""Where a run's LLM labels come from: a column, the user's own file, the label store, or published files."""
 
 import json
 import math
@@ -26,16 +26,16 @@ SPENT = ("prompt_tokens", "completion_tokens", "dollars")
 def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSet:
     """Return a stored set as a `LabelSet`.
 
-    With n usable samples of scores y_k and spreads s_k (0 where the readout has none), a text's label and spread are::
+    With n usable samples of scores y_k and spreads s_k (0 if the readout has none), a text's label and spread are::
 
         llm_label = mean(y_k)          spread = sqrt(mean(s_k^2) + mean((y_k - llm_label)^2))
 
-    which is the standard deviation of an answer that is drawn at random. One sample without a spread of its own has
+    This is the standard deviation of a randomly drawn answer. A single sample without a spread of its own has
     none (NaN). A text without a usable answer keeps its row, with NaN.
 
     Columns: ``llm_label``, ``spread``, ``samples`` (usable ones), ``text_hash``, ``llm_<item>`` (item scores,
-    averaged too) where items were scored, and `SPENT`: what a text's answers cost, retries included, as the engine
-    reports it (0 where it counts no tokens or has no price).
+    averaged too) if items were scored, and `SPENT`: what a text's answers cost, retries included, as the engine
+    reports it (0 if it counts no tokens or has no price).
 
     Raises:
         InputError: a label lies outside `scale`.
@@ -43,7 +43,7 @@ def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSe
     names = json.loads(stored.info.items)["names"]
     columns = [f"llm_{name}" for name in names] if len(names) > 1 else []
     rows = _rows(store, stored.id, len(columns))
-    # Piece by piece: all rows at once would be tuples of Python objects, many times the table's size.
+    # In chunks: as tuples of Python objects, all rows at once would take many times the table's size.
     tables = [_table(piece, columns) for piece in pieces(rows, PIECE)] or [_table([], columns)]
     spent = pd.DataFrame(map(tuple, store.spent(stored.id)), columns=["text_id", *SPENT])
     table = pd.concat(tables, ignore_index=True)
@@ -92,17 +92,17 @@ class LabelSource:
     """Says whose labels are wanted, and finds them.
 
     Args:
-        name: the LLM, as a choice of the group ``llm``.
-        model: the model behind the name; stored labels by another one are not taken.
-        revision: likewise, where one is named.
-        labels: a label file of the user's, instead of stored or published ones.
+        name: the LLM, as a choice in the group ``llm``.
+        model: the model behind the name; stored labels by another model are not used.
+        revision: likewise, if one is named.
+        labels: the user's own label file, used instead of stored or published labels.
         column: a column of the corpus's own table that holds the LLM labels; excludes `labels`.
-        by_prompt: for `column`: whether the prompt's own column ``<column>_<prompt>`` is preferred, where there is one.
+        by_prompt: for `column`: whether to prefer the prompt's own column ``<column>_<prompt>``, if there is one.
         columns: for `labels`: ``text_id`` and ``llm_label`` name the file's columns.
         store: the label store, a file; None looks at published labels only.
-        set_id: the id of a stored set, or its beginning, or ``published``, where several would do.
-        members: an ensemble of these LLMs, each a choice of ``llm``; where all of them have a label it is the mean.
-        engine: how the model is asked, as configuration; None where it is not asked at all.
+        set_id: the id of a stored set, or its beginning, or ``published``, if several sets fit.
+        members: an ensemble of these LLMs, each a choice of ``llm``; the mean, where all of them have a label.
+        engine: how the model is asked, as configuration; None if it cannot be asked.
         merges_digits: whether the model's tokenizer makes one token of neighbouring digits.
 
     Raises:
@@ -137,15 +137,15 @@ class LabelSource:
         """Return the one label set that covers the texts of `table`.
 
         Args:
-            corpora: the corpora the texts come from; of several, each one's ids carry its name as a prefix.
-            table: a canonical table, with `column` when that is where the labels are.
+            corpora: the corpora the texts come from; if there are several, ids are prefixed with the corpus's name.
+            table: a canonical table, including `column` if the labels are there.
             scale: the scale of the labels.
-            prompt: the prompt they were made with, as a choice of the group ``prompt``.
-            folder: where data files lie.
+            prompt: the prompt they were made with, as a choice in the group ``prompt``.
+            folder: where the data files are.
 
         Raises:
-            InputError: no such labels, or several sets of them, with what there is instead; or labels that cannot be
-                used, such as those of a text that has changed since.
+            InputError: there are no such labels, or several sets of them (the message lists what there is); or the
+                labels cannot be used, for example because a text has changed since.
         """
         whole = "+".join(corpora)
         if self.column:
@@ -195,7 +195,7 @@ class LabelSource:
             return stored_labels(store, chosen[0], scale)
 
     def _stored(self, corpus: str, scale: Scale, prompt: str) -> list[StoredSet]:
-        """Return the stored sets that hold any label of what is wanted."""
+        """Return the matching stored sets that hold at least one label."""
         if self.store is None or not Path(self.store).is_file():
             return []
         wanted = {"corpus": corpus, "llm": self.name, "prompt": prompt, "scale": scale.name}
@@ -205,7 +205,7 @@ class LabelSource:
             return [one for one in store.sets(**wanted) if one.labelled]
 
     def _how_to_make(self, corpus: str, scale: Scale, prompt: str) -> Iterator[str]:
-        """Say how to make the labels, where this LLM can be asked."""
+        """Say how to make the labels, if this LLM can be asked."""
         if self.engine is None:
             return
         words = [f"llm={self.name}", *([f"llm.model={self.model}"] if self.model else [])]
@@ -215,10 +215,10 @@ class LabelSource:
 
 
 def averaged(name: str, sets: Sequence[LabelSet]) -> LabelSet:
-    """Return the mean of several label sets where every one has a label, NaN elsewhere.
+    """Return the mean of several label sets where all have a label, NaN elsewhere.
 
-    ``spread`` is the population standard deviation of the members' labels. A text that one member left out has no
-    label: a mean of fewer members would not be comparable with the others.
+    ``spread`` is the population standard deviation of the members' labels. A text that any member left
+    unlabelled has no label: a mean over fewer members would not be comparable with the others.
     """
     each = pd.concat({number: one.labels["llm_label"] for number, one in enumerate(sets)}, axis=1)
     table = pd.DataFrame(
@@ -236,7 +236,7 @@ def averaged(name: str, sets: Sequence[LabelSet]) -> LabelSet:
 
 
 def _changed(labels: LabelSet, table: pd.DataFrame) -> Iterator[str]:
-    """Say which texts differ from those that were labelled under their ids."""
+    """Name texts that differ from the ones labelled under the same ids."""
     if "text_hash" not in labels.labels or "text" not in table:
         return
     labelled = table["text_id"].map(labels.labels["text_hash"])

@@ -1,7 +1,7 @@
-"""The label store: one SQLite file that keeps every answer of an LLM, committed when it arrives.
+"""The label store: one SQLite file that keeps every answer of an LLM, committed as it arrives.
 
 Any number of processes may read and write it at once: writes are short transactions in WAL mode that wait for each
-other. What is committed survives a kill at any moment; a power failure may take the last moments, never the file.
+other. What is committed survives a kill at any moment; a power failure may lose the last few seconds, never the file.
 """
 
 import json
@@ -18,9 +18,9 @@ from invitro.files import pieces
 from invitro.labels.answers import ANSWER_COLUMNS, Answer, SetInfo, Status, StoredSet, Use, answer_of, now, row_of
 
 APPLICATION, VERSION = 0x1A7E15, 1
-"""Marks a file as a label store, and the layout of its tables."""
-PATIENCE = 60.0  # seconds that a write waits for those of other processes
-PAGE_ROWS = 500  # rows read at a time: what is read never holds the file for long
+"""Mark a file as a label store, and give the version of its tables."""
+PATIENCE = 60.0  # seconds that a write waits for other processes' writes
+PAGE_ROWS = 500  # rows read at a time, so that reading never locks the file for long
 
 _PUT = (
     f"INSERT INTO answers ({', '.join(ANSWER_COLUMNS)}) VALUES (:{', :'.join(ANSWER_COLUMNS)}) "
@@ -34,11 +34,11 @@ class LabelStore:
     """A label store; a context manager.
 
     Args:
-        path: the file; it is made when there is none.
-        must_exist: refuse instead.
+        path: the file; it is created if there is none.
+        must_exist: raise an error instead of creating it.
 
     Raises:
-        InputError: the file is no label store, of another version, missing though it must exist, or cannot be written.
+        InputError: the file is not a label store, has another version, is missing but must exist, or is not writable.
     """
 
     def __init__(self, path: str | Path, must_exist: bool = False) -> None:
@@ -106,7 +106,7 @@ class LabelStore:
         self._db.close()
 
     def open_set(self, info: SetInfo) -> str:
-        """Make a label set, unless it is there already, and return its id."""
+        """Create a label set unless it exists already, and return its id."""
         with self._writing():
             self._db.execute(
                 f"INSERT OR IGNORE INTO sets VALUES ({', '.join('?' * 13)})",
@@ -115,19 +115,19 @@ class LabelStore:
         return info.id
 
     def use(self, set_id: str, uses: Iterable[Use]) -> None:
-        """Note which answers a set's texts need; a text that has changed needs another one from now on."""
+        """Record which answers a set's texts need; a text that has changed now needs another one."""
         rows = [(set_id, one.text_id, one.sample, one.key, one.text_hash) for one in uses]
         with self._writing():
             self._db.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?, ?)", rows)
 
     def put(self, answers: Iterable[Answer]) -> None:
-        """Store answers in one transaction. What is stored stays; only an ``error`` gives way to a later answer."""
+        """Store answers in one transaction. Stored answers stay; only an ``error`` is replaced by a later answer."""
         rows = [row_of(answer) for answer in answers]
         with self._writing():
             self._db.executemany(_PUT, rows)
 
     def known(self, keys: Sequence[str]) -> dict[str, dict[int, str]]:
-        """Return the status of each stored answer: key, then attempt, to status."""
+        """Return the status of each stored answer, by key and then by attempt."""
         statuses: dict[str, dict[int, str]] = {}
         for some in pieces(keys, PAGE_ROWS):
             query = f"SELECT key, attempt, status FROM answers WHERE key IN ({', '.join('?' * len(some))})"
@@ -136,7 +136,7 @@ class LabelStore:
         return statuses
 
     def used(self, set_id: str, text_ids: Sequence[str]) -> dict[tuple[str, int], tuple[str, str]]:
-        """Return what is noted of a set's texts: ``(text_id, sample)`` to ``(key, text_hash)``."""
+        """Return what is recorded about a set's texts: ``(text_id, sample)`` to ``(key, text_hash)``."""
         answered = {}
         for some in pieces(text_ids, PAGE_ROWS):
             query = (
@@ -161,7 +161,7 @@ class LabelStore:
             yield from self._db.execute(query, (set_id, *some)).fetchall()
 
     def spent(self, set_id: str) -> Iterator[sqlite3.Row]:
-        """Yield what each text of a set cost, all attempts at its questions together: a row for each answered text.
+        """Yield what each text of a set cost, over all attempts at its questions: one row per answered text.
 
         Columns: ``text_id, prompt_tokens, completion_tokens, dollars``. An answer that serves several texts counts for
         each of them.
@@ -176,8 +176,8 @@ class LabelStore:
         """Yield answers in the order in which they were stored, a page at a time.
 
         Args:
-            set_id: of one set only.
-            status: only those.
+            set_id: only answers of this set.
+            status: only answers with this status.
         """
         wheres, values = ["id > ?"], [value for value in (set_id, status) if value is not None]
         if set_id is not None:
@@ -201,7 +201,7 @@ class LabelStore:
             after = (page[-1]["text_id"], page[-1]["sample"])
 
     def sets(self, **wanted: str) -> list[StoredSet]:
-        """Return the label sets with their counts, the oldest first; only those whose columns are as `wanted`."""
+        """Return the label sets with their counts, the oldest first; only those whose columns match `wanted`."""
         where = " AND ".join(["1", *(f"{name} = ?" for name in wanted)])
         rows = self._db.execute(f"SELECT * FROM sets WHERE {where} ORDER BY created, rowid", tuple(wanted.values()))
         return [self._stored(row) for row in rows.fetchall()]
@@ -232,7 +232,7 @@ class LabelStore:
         """Read a set's stored replies again, without asking any model; return how many results changed.
 
         Args:
-            parse: gives the answer with the status, items, score and spread that it should have.
+            parse: returns the answer with the status, items, score and spread that it should have.
             set_id: whose answers.
         """
         changed = 0
@@ -250,7 +250,7 @@ class LabelStore:
     def merge(self, other: str | Path) -> int:
         """Add another store's sets and answers, in one transaction; return how many answers are new.
 
-        Where both hold an answer under one key this store's stays, unless it is an ``error``.
+        If both hold an answer under the same key, this store's answer stays, unless it is an ``error``.
         """
         with LabelStore(other, must_exist=True) as source:
             if source.path.resolve() == self.path.resolve():
