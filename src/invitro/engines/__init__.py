@@ -1,1 +1,1 @@
-"""Engines: whatever answers a request, from a scripted reply to vLLM on a cluster."""
+"""Engines that answer requests, from scripted replies to vLLM on a cluster."""

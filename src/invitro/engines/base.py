@@ -20,7 +20,7 @@ class Readout(StrEnum):
 
     ``text``: a JSON object with one decimal score per item, as people would write it. ``digits``: one digit per item in
     the items' order and nothing else, the fewest decoded tokens. ``expected``: the same reply, but each item's score is
-    the mean of its probability distribution over the valid digits, and its spread is kept.
+    the mean of its probability distribution over the valid digits, and the spread is kept.
     """
 
     TEXT = "text"
@@ -35,9 +35,9 @@ class Sampling:
 
     Args:
         temperature: 0 is greedy.
-        max_tokens: most tokens of a reply; None leaves it to whoever asks: the labelling job allows enough for what it
-            asks, an engine its own limit.
-        seed: of sampling, where the engine takes one.
+        max_tokens: the most tokens a reply may have; None leaves this to the caller: the labelling job allows enough
+            for its question, an engine uses its own limit.
+        seed: the sampling seed, if the engine takes one.
         top_logprobs: how many alternatives of each token are reported; 0 for none.
     """
 
@@ -53,7 +53,7 @@ class Constraint:
 
     Args:
         regex: a regular expression that the whole reply matches, without anchors.
-        json_schema: a JSON schema for the reply, where it is JSON.
+        json_schema: a JSON schema for the reply, if it is JSON.
     """
 
     regex: str
@@ -66,8 +66,8 @@ class Request:
 
     Args:
         key: hash of everything that decides the answer: messages, model and revision, readout, sampling, sample number.
-        text_id: which text it is about.
-        messages: the fixed part first and the text last.
+        text_id: the text it is about.
+        messages: the chat, with the fixed part first and the text last.
         sampling: how to decode.
         constraint: what a valid reply looks like; None leaves the model free.
     """
@@ -93,10 +93,10 @@ class Reply:
 
     Args:
         request: the question.
-        text: the raw reply; empty where there is none.
+        text: the raw reply; empty if there is none.
         finish: ``stop``, ``length`` (cut at max_tokens), ``refusal`` (the provider's own), or ``error``.
-        error: what went wrong, with ``error``.
-        tokens: the decoded tokens, when log-probabilities were asked for.
+        error: what went wrong, if `finish` is ``error``.
+        tokens: the decoded tokens, if log-probabilities were requested.
         prompt_tokens: as counted by the engine.
         completion_tokens: likewise.
     """
@@ -113,7 +113,7 @@ class Reply:
 @checked("llm.engine.price")
 @dataclass(frozen=True)
 class Price:
-    """US dollars per million tokens; 0 for a model of one's own."""
+    """US dollars per million tokens; 0 for a model you run yourself."""
 
     prompt: Dollars = 0.0
     completion: Dollars = 0.0
@@ -127,8 +127,8 @@ class Price:
 class Engine(Protocol):
     """A language model that answers.
 
-    An engine takes requests lazily and gives each reply as soon as it has it, in any order; every request gets exactly
-    one reply, an ``error`` included. It keeps nothing: storing is the job's business.
+    An engine takes requests lazily and returns each reply as soon as it has it, in any order; every request gets
+    exactly one reply, an ``error`` included. It keeps nothing: the job stores the replies.
     """
 
     model: str

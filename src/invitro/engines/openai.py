@@ -1,4 +1,4 @@
-"""An engine behind any OpenAI-compatible server: OpenAI itself, vLLM, and whatever else speaks chat completions."""
+"""An engine behind any OpenAI-compatible server: OpenAI itself, vLLM, or any other that supports chat completions."""
 
 import asyncio
 import logging
@@ -20,12 +20,12 @@ from invitro.errors import InputError, error_text, without_secrets
 from invitro.settings import Count, Positive, checked
 
 EVERY_REQUEST = (401, 403, 404)
-"""Statuses that any other request would get too: key, permission, model or address."""
+"""Statuses that every other request would get too: the key, permission, model or address is wrong."""
 TRANSIENT = (408, 409, 425, 429)
-"""Statuses below 500 that pass by themselves."""
+"""Statuses below 500 that are temporary."""
 NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
 LONGEST_WAIT = 600.0
-"""Seconds; a server that asks for more is asked again after this."""
+"""The longest wait in seconds, even if a server asks for more."""
 
 Address = Annotated[
     str,
@@ -40,8 +40,8 @@ class TransientError(Exception):
 
     Args:
         message: what happened.
-        after: the seconds that the server asks to wait.
-        holds_all: whether all other requests are to wait as well.
+        after: how many seconds the server asks to wait.
+        holds_all: whether all other requests should wait too.
     """
 
     def __init__(self, message: str, after: float | None = None, holds_all: bool = False) -> None:
@@ -51,7 +51,7 @@ class TransientError(Exception):
 
 
 class PermanentError(Exception):
-    """Every request of the job would fail alike."""
+    """Every request of the job would fail in the same way."""
 
 
 def answered(request: Request, response: httpx.Response, secrets: Sequence[str] = ()) -> Reply:
@@ -59,8 +59,8 @@ def answered(request: Request, response: httpx.Response, secrets: Sequence[str] 
 
     Args:
         request: the question.
-        response: the server's, whatever it is.
-        secrets: blotted out where the server repeats them.
+        response: the server's response, of any kind.
+        secrets: masked if the server repeats them.
 
     Raises:
         TransientError: another try may succeed.
@@ -89,13 +89,13 @@ def answered(request: Request, response: httpx.Response, secrets: Sequence[str] 
 
 
 def _rejected(request: Request, response: httpx.Response, secrets: Sequence[str]) -> Reply:
-    """Turn a status other than 200 into what follows from it: an error reply, another try, or the end of the job."""
+    """Turn a status other than 200 into its consequence: an error reply, another try, or the end of the job."""
     message, code, status = response.text.strip(), "", response.status_code
     try:
         error = response.json()["error"]
         message, code = str(error["message"]), str(error.get("code") or "")
     except (ValueError, KeyError, TypeError, AttributeError):
-        pass  # not every server explains itself in JSON; then its text is what there is
+        pass  # not every server explains errors in JSON; then use its text
     message, code = without_secrets(message, secrets)[:300], without_secrets(code, secrets)[:60]
     reason = f"HTTP {status}" + (f" {code}" if code else "") + f": {message or response.reason_phrase}"
     if status in EVERY_REQUEST or code in NO_CREDIT:
@@ -106,7 +106,7 @@ def _rejected(request: Request, response: httpx.Response, secrets: Sequence[str]
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Read ``Retry-After``, given in seconds or as a date; None where there is none, or none that is understood."""
+    """Read ``Retry-After``, given in seconds or as a date; None if it is missing or cannot be read."""
     value = response.headers.get("retry-after", "").strip()
     try:
         return max(float(value), 0.0)
@@ -118,7 +118,7 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def _count(tokens: object) -> int:
-    """Return a count out of a server's ``usage``; 0 where it gives none."""
+    """Return a count from a server's ``usage``; 0 if it gives none."""
     return int(tokens) if isinstance(tokens, int | float) else 0
 
 
@@ -135,28 +135,28 @@ def _tokens(choice: dict[str, Any]) -> tuple[TokenChoice, ...]:
 @checked("llm.engine")
 @dataclass
 class OpenAICompatible:
-    """Asks a server, many requests at a time, and takes new requests only as old ones are answered.
+    """Sends a server many requests at a time, and takes new ones only as earlier ones are answered.
 
     Transient errors (429, 408, 5xx, no connection, time-out, a broken body) are tried again with growing, jittered
-    waits, no sooner than the server's ``Retry-After``; a 429 holds all requests back. What else goes wrong with one
-    request becomes a reply with ``finish="error"``; what would go wrong with every request (401, 403, 404, no credit)
-    stops the job.
+    waits, no sooner than the server's ``Retry-After``; a 429 holds all requests back. Any other failure of one
+    request becomes a reply with ``finish="error"``; a failure that every request would share (401, 403, 404, no
+    credit) stops the job.
 
     Args:
-        model: as the server knows it.
+        model: the model's name on the server.
         base_url: up to and including ``/v1``.
         revision: recorded with the labels; not sent to the server.
         key_env: the environment variable that holds the key; it is read when a job starts, and neither stored nor
             logged. None sends no key.
-        constraint: ``response_format`` sends the standard JSON schema where the reply is JSON; ``structured_outputs``
+        constraint: ``response_format`` sends the standard JSON schema if the reply is JSON; ``structured_outputs``
             is vLLM's own field, for digits too; ``none`` leaves the model free.
         tokenizer: counts tokens for dry runs: ``tiktoken``, ``server`` (vLLM's ``/tokenize``), the folder or name of
             a Hugging Face tokenizer, or ``approximate``, which estimates them from the length of the text.
-        limit_field: what the server calls the most tokens of a reply: ``max_tokens``, or ``max_completion_tokens`` as
+        limit_field: the server's name for the token limit of a reply: ``max_tokens``, or ``max_completion_tokens`` as
             OpenAI's newer models do.
-        concurrency: most requests in flight.
+        concurrency: the most requests in flight.
         timeout: seconds for one try.
-        tries: of one request, the first included.
+        tries: most tries per request, the first included.
         price: per million tokens.
         patience: scale of the waits between tries; 1 waits 1 s, 2 s, 4 s, up to a minute, and up to 1 s more by chance.
 
@@ -179,11 +179,11 @@ class OpenAICompatible:
 
     def __post_init__(self) -> None:
         self._not_before = 0.0
-        # It logs each request's address; at thousands of requests nobody reads that.
+        # It logs the address of every request; with thousands of requests that is only noise.
         logging.getLogger("httpx").setLevel(logging.WARNING)
 
     def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        """Answer requests in the order in which answers arrive.
+        """Answer requests, in the order in which answers arrive.
 
         Raises:
             InputError: the key is missing or refused, there is no such model or address, or no credit.
@@ -207,7 +207,7 @@ class OpenAICompatible:
                     if not flying:
                         return
                     done, flying = runner.run(asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED))
-                    # All answers are given before a failure is raised: they were paid for.
+                    # All answers are returned before a failure is raised: they were paid for.
                     failed = [task for task in done if task.exception() is not None]
                     yield from (task.result() for task in done if task.exception() is None)
                     for task in failed:
@@ -224,7 +224,7 @@ class OpenAICompatible:
         return self.tokenizer == APPROXIMATE
 
     def count_tokens(self, messages: Messages) -> int:
-        """Count a chat's tokens as `tokenizer` says."""
+        """Count a chat's tokens with `tokenizer`."""
         return self._counter(messages)
 
     def close(self) -> None:
@@ -235,7 +235,7 @@ class OpenAICompatible:
         return counter(self.tokenizer, self.model, self.base_url)
 
     async def _answer(self, client: httpx.AsyncClient, request: Request, secrets: Sequence[str]) -> Reply:
-        """Ask until there is an answer, a permanent error, or no try left."""
+        """Ask until there is an answer, a permanent error, or no tries are left."""
         trying = AsyncRetrying(
             retry=retry_if_exception_type(TransientError),
             stop=stop_after_attempt(self.tries),
@@ -275,7 +275,7 @@ class OpenAICompatible:
             raise
 
     def _body(self, request: Request) -> dict[str, Any]:
-        """Return the request as the server wants it; what is None is left out."""
+        """Return the request in the server's format, without fields that are None."""
         sampling, wanted = request.sampling, request.constraint
         body: dict[str, Any] = {
             "model": self.model,
@@ -290,7 +290,7 @@ class OpenAICompatible:
             schema = {"name": "scores", "strict": True, "schema": wanted.json_schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif wanted is not None and self.constraint == "structured_outputs":
-            # The regular expression allows no white space to run on, and fewer tokens.
+            # The regular expression needs fewer tokens, and white space cannot run on.
             body["structured_outputs"] = {"regex": wanted.regex}
         return {name: value for name, value in body.items() if value is not None}
 

@@ -5,9 +5,9 @@
     requests -> Feeder <- numbers of batches -> workers -> outcomes -> replies
     (here)     (an actor)      (Ray Data)    (Ray Data)     (here)
 
-Only the numbers of batches run through Ray Data; a worker fetches the batch with its number from the feeder, which
+Only batch numbers pass through Ray Data; a worker fetches the batch with its number from the feeder, which
 keeps it until its replies have arrived. A worker that dies is replaced and its batch is asked again. Replies are
-matched here to the requests that wait for them, so that each gets exactly one, whatever was asked twice on the way.
+matched here to the requests that wait for them, so that each gets exactly one, even if it was asked twice on the way.
 """
 
 import asyncio
@@ -35,19 +35,19 @@ log = logging.getLogger(__name__)
 
 Amount = Annotated[float, Ge(0)]
 UNASKED = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-"""Nothing is reported to anybody, and the job's own progress bar is the one to be seen."""
+"""Ray sends no usage reports, and only the job's own progress bar is shown."""
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
-"""As on Windows and macOS, a cluster of one machine listens on loopback only; without its token nobody can use it."""
+"""A cluster of one machine listens on loopback only, as on Windows and macOS; nobody can use it without its token."""
 HEAD_TIMEOUT = 20.0
-"""Seconds within which a cluster's head node has to answer."""
+"""Seconds to wait for an answer from a cluster's head node."""
 
 
 def set_environment(local: bool) -> None:
-    """Set what Ray reads when it is first imported; what the user has set stays.
+    """Set the variables that Ray reads on its first import; those that the user has set stay.
 
     Args:
-        local: whether Ray is to be started on this machine. Its token lives in this process and those that it starts,
-            and is written nowhere.
+        local: whether to start Ray on this machine. Its token exists only in this process and those it starts, and is
+            never written to disk.
     """
     settings = UNASKED | (LOOPBACK | {"RAY_AUTH_TOKEN": secrets.token_hex(32)} if local else {})
     for name, value in settings.items():
@@ -55,7 +55,7 @@ def set_environment(local: bool) -> None:
 
 
 def check_address(address: str) -> None:
-    """Refuse ``host:port`` at which nothing listens: Ray itself would go on trying for ever.
+    """Raise an error if nothing listens at ``host:port``: Ray itself would keep trying for ever.
 
     Raises:
         InputError: nothing answers there.
@@ -71,7 +71,7 @@ def check_address(address: str) -> None:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Hide what Ray's C++ part writes at its start, whatever the level of its log; errors are raised all the same."""
+    """Hide what Ray's C++ part prints at startup at any log level; errors are still raised."""
     sys.stderr.flush()
     shown, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -85,13 +85,13 @@ def quiet_stderr() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker made of a batch.
+    """The result of a batch in a worker.
 
     Args:
-        answered: the fields of replies but the request, by the request's key.
-        refused: why the engine refuses to work at all.
-        failure: what went wrong with the requests that have no reply.
-        times: how often the batch was handed to a worker; more than once when one died.
+        answered: the fields of the replies, except the request, by the request's key.
+        refused: the reason, if the engine refuses to work at all.
+        failure: what went wrong with requests that have no reply.
+        times: how often the batch was given to a worker; more than once if a worker died.
     """
 
     answered: Mapping[str, dict[str, Any]]
@@ -100,7 +100,7 @@ class Outcome:
     times: int = 1
 
     def replies(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """Yield a reply to each of `requests`; what was answered is given before a refusal is raised.
+        """Yield a reply to each of `requests`; answers are returned before a refusal is raised.
 
         Raises:
             InputError: the engine refuses to work.
@@ -115,7 +115,7 @@ class Outcome:
 
 
 class Feeder:
-    """Keeps the batches that have no replies yet, in a process beside the job's."""
+    """Keeps the batches that have no replies yet, in a process next to the job's."""
 
     def __init__(self) -> None:
         self._kept: dict[int, list[Request]] = {}
@@ -125,7 +125,7 @@ class Feeder:
         self._changed = asyncio.Condition()
 
     async def put(self, number: int, requests: list[Request]) -> None:
-        """Take a batch; they are numbered from 0, and may come in another order than they were sent in."""
+        """Take a batch; batches are numbered from 0 and may arrive in a different order from the one sent."""
         async with self._changed:
             self._kept[number] = requests
             while self._count in self._kept:
@@ -133,19 +133,19 @@ class Feeder:
             self._changed.notify_all()
 
     async def end(self) -> None:
-        """Say that no batch follows."""
+        """Signal that no more batches follow."""
         async with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     async def count(self, beyond: int) -> int:
-        """Return up to which number batches have come, once it is more than `beyond` or no more follow."""
+        """Return how many batches have arrived, once there are more than `beyond` or no more follow."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._count > beyond or self._ended)
             return self._count
 
     async def give(self, number: int) -> tuple[list[Request], int]:
-        """Return a batch, empty when its replies have come already, and how often it was given by now."""
+        """Return a batch, empty if its replies have already arrived, and how often it has been given out."""
         if number not in self._kept:
             return [], 0
         self._given[number] = self._given.get(number, 0) + 1
@@ -158,7 +158,7 @@ class Feeder:
 
 
 def answer(engine: Engine, requests: list[Request], times: int = 1) -> Outcome:
-    """Ask an engine; whatever it raises becomes part of the outcome, which is what can be sent."""
+    """Ask an engine; any exception becomes part of the outcome, since only the outcome is sent back."""
     answered: dict[str, dict[str, Any]] = {}
     try:
         for reply in engine.replies(requests):
@@ -171,9 +171,9 @@ def answer(engine: Engine, requests: list[Request], times: int = 1) -> Outcome:
 
 
 AHEAD = 8
-"""Batches per worker that are out at a time. Ray Data looks for finished ones only ten times a second: some wait."""
+"""Batches given out per worker. Ray Data looks for finished ones only ten times a second, so some should wait."""
 QUEUED = 4
-"""Of these, batches that Ray Data sends to a worker at a time."""
+"""How many of these Ray Data sends to a worker at a time."""
 
 
 @checked("cluster")
@@ -181,19 +181,19 @@ QUEUED = 4
 class RayData:
     """Spreads an engine over a Ray cluster; it starts with the first request and runs until it is closed.
 
-    A reply arrives with its whole batch. What goes wrong with an engine in a worker becomes ``error`` replies, what the
-    engine refuses altogether stops the job.
+    A reply arrives with its whole batch. If an engine fails in a worker, its requests get ``error`` replies; if it
+    refuses to work at all, the job stops.
 
     Args:
         engine: what runs in each worker; it is sent there before it has loaded anything.
         address: ``host:port`` of a running cluster's head node, or ``auto`` on one of its nodes; None starts Ray on
-            this machine, for nobody else, and ends it with the job. On a cluster all nodes need this package, and
-            whatever the engine needs, in the same versions.
+            this machine, for this job only, and stops it with the job. On a cluster all nodes need this package, and
+            everything the engine needs, in the same versions.
         workers: engines at a time.
         cpus: per worker.
         gpus: per worker; all on one node.
-        batch: requests that a worker gets at a time. Those that a dying worker had in hand are asked again.
-        tries: workers that may die over the same batch, each of which is replaced; then its requests end in errors.
+        batch: requests that a worker gets at a time. If it dies, its requests are asked again.
+        tries: how many workers may die on the same batch and be replaced; after that its requests end in errors.
         store_mb: memory of a local Ray's object store, in MB.
 
     Raises:
@@ -226,12 +226,12 @@ class RayData:
     price = property(lambda self: self.engine.price)
 
     def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        """Answer requests, batch by batch, in the order in which batches are done.
+        """Answer requests batch by batch, in the order in which batches are finished.
 
         Raises:
-            InputError: Ray is not installed, there is no such cluster, it is too small, or the engine in a worker
-                refuses to work.
-            EngineError: workers die again and again, or the cluster is gone.
+            InputError: Ray is not installed, there is no such cluster, the cluster is too small, or the engine in a
+                worker refuses to work.
+            EngineError: workers keep dying, or the cluster is gone.
         """
         source = iter(requests)
         waiting: dict[int, list[Request]] = {}
@@ -242,7 +242,7 @@ class RayData:
                 if not waiting:
                     return
                 number, outcome = self._running().next()
-                some = waiting.pop(number, [])  # an earlier call may have left before its batches were done
+                some = waiting.pop(number, [])  # an earlier call may have ended before its batches were finished
                 if outcome.times > 1 and some:
                     log.warning("a Ray worker died; %d requests were asked again", len(some))
                 yield from outcome.replies(some)
@@ -252,11 +252,11 @@ class RayData:
                     self._stream.drop(number)
 
     def count_tokens(self, messages: Messages) -> int:
-        """Count a chat's tokens as the engine does, here; no cluster is needed."""
+        """Count a chat's tokens as the engine does, in this process; no cluster is needed."""
         return self.engine.count_tokens(messages)
 
     def close(self) -> None:
-        """End the workers, and Ray where it was started from here; a running cluster keeps running."""
+        """Stop the workers, and Ray if it was started here; a cluster that was already running keeps running."""
         if self._stream is not None:
             self._stream.end()
             self._stream = None
@@ -268,14 +268,14 @@ class RayData:
         self.engine.close()
 
     def _running(self) -> "_Stream":
-        """Return the stream of batches, starting Ray and the workers at the first call."""
+        """Return the stream of batches, starting Ray and the workers on the first call."""
         if self._stream is None:
             self._connect()
             self._stream = _Stream(self)
         return self._stream
 
     def _connect(self) -> None:
-        """Connect to the cluster, or start one, unless this process belongs to one already."""
+        """Connect to the cluster or start one, unless this process already belongs to one."""
         set_environment(local=self.address is None)
         try:
             import ray.data
@@ -303,7 +303,7 @@ class RayData:
         self._check_size(ray.cluster_resources())  # type: ignore[no-untyped-call]
 
     def _check_size(self, resources: Mapping[str, float]) -> None:
-        """Refuse a cluster on which the workers would wait for ever; `resources` as Ray counts them."""
+        """Reject a cluster on which the workers would wait for ever; `resources` as Ray counts them."""
         for name, each in (("cpus", self.cpus), ("gpus", self.gpus)):
             there = resources.get(name[:3].upper(), 0.0)
             if there < self.workers * each:
@@ -335,7 +335,7 @@ class Worker:
 
 
 def numbers(rows: Mapping[str, Any], feeder: Any) -> Iterator[dict[str, list[int]]]:
-    """Yield the number of each batch when there is one; one that starts anew in another process yields the same."""
+    """Yield the number of each batch as it arrives; started again in another process, it yields the same numbers."""
     import ray
 
     known = 0
@@ -346,7 +346,7 @@ def numbers(rows: Mapping[str, Any], feeder: Any) -> Iterator[dict[str, list[int
 
 
 class _Stream:
-    """Batches on their way through Ray Data, which is running from the first to the last call of `replies`."""
+    """Batches on their way through Ray Data, which runs from the first to the last call of `replies`."""
 
     def __init__(self, settings: RayData) -> None:
         import ray
@@ -359,8 +359,8 @@ class _Stream:
         context = start.context
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        context.execution_no_progress_timeout_s = -1  # a large model loads for long, and a batch may take its time
-        context.target_max_block_size = 1  # bytes: a row is passed on when it is there
+        context.execution_no_progress_timeout_s = -1  # a large model takes long to load, and a batch may be slow
+        context.target_max_block_size = 1  # bytes: each row is passed on as soon as it is ready
         batches = start.map_batches(numbers, fn_kwargs={"feeder": self._feeder}, batch_size=1, num_cpus=0)
         outcomes = batches.map_batches(
             Worker,
@@ -392,10 +392,10 @@ class _Stream:
         return number, pickle.loads(row["outcome"][0])
 
     def drop(self, number: int) -> None:
-        """Forget a batch: its replies have come, or nobody waits for them."""
+        """Forget a batch: its replies have arrived, or nobody waits for them."""
         self._feeder.drop.remote(number)
 
     def end(self) -> None:
-        """Let the workers go."""
+        """Release the workers."""
         self._feeder.end.remote()
         self._rows = iter(())

@@ -1,4 +1,4 @@
-"""An engine without a model: replies follow from a hash of what is asked, faults and delays as configured."""
+"""An engine without a model: replies follow from a hash of the question, with configured faults and delays."""
 
 import hashlib
 import json
@@ -26,19 +26,19 @@ PROSE = re.compile(r"\[\^[^\]]*\]\{\d+,\d+\}")
 @checked("llm.engine")
 @dataclass
 class Scripted:
-    """Answers any request at once and always alike; for tests, rehearsals and measurements of all but the model.
+    """Answers every request at once and always in the same way, for tests, rehearsals and timings without a model.
 
     Scores are drawn from the valid range by a hash of messages, temperature and seed: they have nothing to do with what
-    a text says.
+    the text says.
 
     Args:
-        model: as the store is to call it.
+        model: the model's name in the store.
         revision: likewise.
         delay: seconds that each batch of requests takes.
-        concurrency: requests in a batch; so many can be in flight when the process is killed.
+        concurrency: requests in a batch, and so the most that can be in flight when the process is killed.
         faults: share of the requests that go wrong in each way, one of `FAULT_NAMES`.
         log: a file that gets a line of JSON for each request, before it is answered.
-        price: per million tokens; a token is a word here.
+        price: per million tokens; here a token is a word.
 
     Raises:
         InputError: naming every setting that is wrong.
@@ -55,7 +55,7 @@ class Scripted:
     price: Price = field(default_factory=Price)
 
     def contradictions(self) -> Iterator[str]:
-        """Yield what is wrong with the faults together."""
+        """Yield what is wrong with the set of faults."""
         for name in self.faults.keys() - set(FAULT_NAMES):
             yield f"llm.engine.faults: expected any of {', '.join(FAULT_NAMES)}, found {name}"
         if sum(self.faults.values()) > 1:
@@ -83,7 +83,7 @@ class Scripted:
         path = Path(self.log)
         path.parent.mkdir(parents=True, exist_ok=True)
         asked = {"key": request.key, "text_id": request.text_id, "temperature": request.sampling.temperature}
-        # One unbuffered write in append mode: lines of several processes do not mix, and a kill leaves none half.
+        # One unbuffered write in append mode: processes do not mix their lines, and a kill leaves no half-written one.
         with path.open("ab", buffering=0) as file:
             file.write((json.dumps(asked | {"pid": os.getpid()}) + "\n").encode())
 
@@ -122,7 +122,7 @@ class _Hash:
 
 
 def _valid(request: Request, source: _Hash) -> str:
-    """Return a reply as the request's constraint wants it."""
+    """Return a reply that meets the request's constraint."""
     constraint = request.constraint
     if constraint is None:
         return f"{source.uniform():.3f}"

@@ -16,16 +16,16 @@ PER_MESSAGE, PER_REPLY = 3, 3
 """Tokens that OpenAI's chat format adds to each message, and before the reply."""
 APPROXIMATE = "approximate"
 ASCII_PER_TOKEN, OTHERS_PER_TOKEN = 4.0, 1.5
-"""Characters per token when only the text is at hand: rather too many tokens than too few, in any script."""
+"""Characters per token when only the text is at hand: an estimate that errs on the high side, in any script."""
 
 
 def counter(tokenizer: str, model: str, base_url: str) -> TokenCounter:
-    """Return a function that counts the tokens of a chat; whatever it needs is loaded when it is first called.
+    """Return a function that counts the tokens of a chat; what it needs is loaded on the first call.
 
     Args:
         tokenizer: ``tiktoken``, ``server`` (vLLM's ``/tokenize``), ``approximate``, or the folder or name of a Hugging
             Face tokenizer with a chat template.
-        model: as the server knows it.
+        model: the model's name on the server.
         base_url: of the server.
     """
     if tokenizer == APPROXIMATE:
@@ -53,7 +53,7 @@ def _estimate(messages: Messages) -> int:
 
 def _count_tiktoken(model: str, messages: Messages) -> int:
     encoding = _tiktoken(model)
-    # Texts may hold what looks like a special token; it is counted as the text that it is.
+    # Texts may contain what looks like a special token; count it as plain text.
     parts = [encoding.encode(value, disallowed_special=()) for message in messages for value in message.values()]
     return sum(map(len, parts)) + PER_MESSAGE * len(messages) + PER_REPLY
 
@@ -73,7 +73,7 @@ def _tiktoken(model: str) -> Any:
         raise InputError(f"tokens of {model} are counted by tiktoken, which is not installed; {fix}") from error
     except KeyError as error:
         raise InputError(f"tiktoken knows no model {model}; {fix}") from error
-    except OSError as error:  # its download goes through requests, whose errors these are
+    except OSError as error:  # it downloads with requests, whose errors these are
         raise InputError(f"tiktoken could not get the vocabulary of {model} ({type(error).__name__}); {fix}") from error
 
 

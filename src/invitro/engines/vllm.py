@@ -1,4 +1,4 @@
-"""An engine in this process: vLLM, which batches whatever is asked and keeps the prompts' common beginning."""
+"""An engine in this process: vLLM, which batches requests and caches the prompts' common beginning."""
 
 import logging
 import math
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-"""Nothing leaves the machine unasked, and the job's own progress bar is the one to be seen."""
+"""vLLM sends no usage data, and only the job's own progress bar is shown."""
 ENVIRONMENT_ON_CPU = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_KVCACHE_SPACE": "2",
     "TORCHDYNAMO_DISABLE": "1",
 }
-"""Two GiB of keys and values; compiling the sampler takes longer than a small model needs for a hundred texts."""
+"""Two GiB for keys and values; compiling the sampler would take longer than a small model needs for 100 texts."""
 
 
 @checked("llm.engine")
 @dataclass
 class VLLM:
-    """Loads a model when the first request comes, and keeps `concurrency` requests in its batch from then on.
+    """Loads a model on the first request, and keeps `concurrency` requests in its batch from then on.
 
-    A reply is given as soon as it is complete, so that a kill costs at most the requests in the batch.
+    A reply is returned as soon as it is complete, so a kill loses at most the requests in the batch.
 
     Args:
         model: a name on the model hub, or a folder in Transformers' format.
-        revision: the hub's revision. Where weights come from a package, the package and its version stand here.
+        revision: the hub's revision. If the weights come from a package, this is the package and its version.
         tensor_parallel_size: GPUs that share the model.
-        dtype: of weights and activations; ``auto`` takes the model's own. On a CPU without bfloat16 float32 is faster.
-        quantization: such as ``awq`` or ``fp8``; None takes what the model's folder says.
-        max_model_len: most tokens of prompt and reply; None is the model's own limit.
+        dtype: of weights and activations; ``auto`` uses the model's own. On a CPU without bfloat16, float32 is faster.
+        quantization: such as ``awq`` or ``fp8``; None uses what the model's folder says.
+        max_model_len: the most tokens of prompt and reply; None is the model's own limit.
         constraint: ``regex`` allows nothing but valid scores, without white space to run on; ``json_schema`` the schema
             of the ``text`` readout; ``none`` leaves the model free.
         prefix_caching: whether the prompts' common beginning is computed once.
-        concurrency: requests in vLLM's hands; it batches as many of them as fit.
+        concurrency: requests given to vLLM at a time; it batches as many of them as fit.
         options: any other argument of vLLM's engine, such as ``gpu_memory_utilization``.
-        price: per million tokens, to account for the hours of a machine.
+        price: per million tokens, to account for machine time.
 
     Raises:
         InputError: naming every setting that is wrong.
@@ -101,7 +101,7 @@ class VLLM:
                 engine.abort_request(list(waiting))
 
     def count_tokens(self, messages: Messages) -> int:
-        """Count the tokens of a chat as the model reads it; the model itself is not loaded."""
+        """Count the tokens of a chat as the model reads it, without loading the model."""
         return len(self._tokens(messages, reply_follows=messages[-1]["role"] != "assistant"))
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class VLLM:
 
     @cached_property
     def _place(self) -> dict[str, str | None]:
-        """Where the model lies: a folder or name, and the hub's revision."""
+        """Where to load the model from: a folder or name, and the hub's revision."""
         if self._package is not None:
             return {"model": str(self._package.folder()), "revision": None}
         return {"model": self.model, "revision": self.revision}
@@ -140,7 +140,7 @@ class VLLM:
         return list(rendered)
 
     def _loaded(self) -> Any:
-        """Return vLLM's engine, loading the model at the first call."""
+        """Return vLLM's engine, loading the model on the first call."""
         if self._engine is not None:
             return self._engine
         if find_spec("vllm") is None:
@@ -167,7 +167,7 @@ class VLLM:
             "disable_log_stats": True,
             "trust_remote_code": False,
         }
-        self._tokenizer  # noqa: B018  (refuses a model without a chat template before anything large loads)
+        self._tokenizer  # noqa: B018  (rejects a model without a chat template before anything large is loaded)
         log.info("loading %s", self.model)
         try:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**settings | dict(self.options)))
@@ -176,7 +176,7 @@ class VLLM:
         return self._engine
 
     def _added(self, engine: Any, name: str, request: Request) -> str | None:
-        """Hand a request to vLLM; return why vLLM refuses it, such as a prompt that is too long for the model."""
+        """Give a request to vLLM; return why vLLM refuses it, for example that the prompt is too long."""
         from vllm import SamplingParams
         from vllm.exceptions import VLLMValidationError
         from vllm.inputs import tokens_input
@@ -190,7 +190,7 @@ class VLLM:
         params = SamplingParams(
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
-            # A seed makes vLLM sample request by request; a greedy reply does not depend on it.
+            # With a seed, vLLM samples request by request; a greedy reply does not depend on it.
             seed=sampling.seed if sampling.temperature > 0 else None,
             logprobs=sampling.top_logprobs or None,
             structured_outputs=structure,
@@ -203,9 +203,9 @@ class VLLM:
 
 
 def _reply(request: Request, output: Any) -> Reply:
-    """Read what vLLM made of a request."""
+    """Read vLLM's result for a request."""
     done = output.outputs[0]
-    decoded = zip(done.token_ids, done.logprobs or (), strict=False)  # no alternatives where none were asked for
+    decoded = zip(done.token_ids, done.logprobs or (), strict=False)  # no alternatives if none were requested
     return Reply(
         request=request,
         text=done.text,
@@ -219,7 +219,7 @@ def _reply(request: Request, output: Any) -> Reply:
 def _choice(token: int, options: Mapping[int, Any]) -> TokenChoice:
     """Return a decoded token with its alternatives, the most probable first."""
     ranked = sorted(options.values(), key=lambda option: -option.logprob)
-    # What the grammar forbids has a probability of 0.
+    # Tokens that the grammar forbids have a probability of 0.
     alternatives = tuple((str(other.decoded_token), float(other.logprob)) for other in ranked
                          if math.isfinite(other.logprob))  # fmt: skip
     return TokenChoice(str(options[token].decoded_token), alternatives)

@@ -31,7 +31,7 @@ from invitro.stats.agreement import Agreement, agreement
 log = logging.getLogger(__name__)
 
 LOGPROBS = 20
-"""Alternatives asked for by the `expected` readout: as many as common servers give."""
+"""Alternatives that the `expected` readout asks for: as many as common servers return."""
 PROVENANCE = ("base_url", "constraint", "dtype", "quantization", "max_model_len", "tensor_parallel_size")
 """What a datasheet reports about an engine, where the engine has it."""
 ExportFile = Annotated[
@@ -42,18 +42,18 @@ ExportFile = Annotated[
 @checked("")
 @dataclass(frozen=True)
 class Options:
-    """How texts are labelled: the settings of ``label.yaml`` that are no choices of a group.
+    """How texts are labelled: the settings of ``label.yaml`` that are not choices in a group.
 
     Args:
         readout: how scores are taken from replies.
-        sampling: of the first attempt; its ``max_tokens`` may be None, which is enough for what is asked.
-        samples: answers per text; more than one need a temperature.
-        limit: only so many texts; None for all.
-        limit_seed: they are drawn at random by this seed; None takes the first.
+        sampling: of the first attempt; if ``max_tokens`` is None, it is set to enough for the reply.
+        samples: answers per text; more than one needs a temperature.
+        limit: label only this many texts; None for all.
+        limit_seed: seed for drawing them at random; None takes the first.
         export: a table file for the labels.
-        merge: another label store, whose answers are taken in first.
-        reparse: read the label set's stored replies anew first.
-        progress: whether a bar is shown; None shows it on a terminal.
+        merge: another label store, whose answers are added first.
+        reparse: first read the label set's stored replies again.
+        progress: whether to show a progress bar; None shows it on a terminal.
 
     Raises:
         InputError: naming every setting that is wrong.
@@ -70,7 +70,7 @@ class Options:
     progress: Annotated[bool | None, "true, false, or null for a bar on a terminal"] = None
 
     def contradictions(self) -> Iterator[str]:
-        """Yield what cannot be meant together."""
+        """Yield the settings that contradict each other."""
         if self.samples > 1 and self.sampling.temperature == 0:
             yield (
                 f"samples={self.samples} at sampling.temperature=0 would be the same answer each time; "
@@ -80,20 +80,20 @@ class Options:
 
 @dataclass(frozen=True)
 class Labelling:
-    """By whom texts are labelled, on which scale and how.
+    """Which LLM labels texts, on which scale and how.
 
     Args:
         scale: the questionnaire.
         prompt: how it is asked.
-        llm: what the labels go by, such as a choice of the group ``llm``.
-        engine: who answers.
+        llm: the name that the labels are stored under, such as a choice in the group ``llm``.
+        engine: the engine that answers.
         store: the label store's file, which need not exist.
         options: everything else.
         merges_digits: whether the model's tokenizer makes one token of neighbouring digits; then `expected` asks for
             spaces between them.
 
     Raises:
-        InputError: the prompt cannot be read out in this way on this scale.
+        InputError: the readout does not fit this prompt and scale.
     """
 
     scale: Scale
@@ -105,7 +105,7 @@ class Labelling:
     merges_digits: bool = False
 
     def __post_init__(self) -> None:
-        self.form  # noqa: B018  (refuses what does not fit together)
+        self.form  # noqa: B018  (raises an error for what does not fit together)
 
     @cached_property
     def form(self) -> ReplyForm:
@@ -115,7 +115,7 @@ class Labelling:
 
     @cached_property
     def sampling(self) -> Sampling:
-        """How the model decodes at the first attempt."""
+        """How the model decodes in the first attempt."""
         wanted, alternatives = self.options.sampling, LOGPROBS if self.options.readout == Readout.EXPECTED else 0
         return Sampling(wanted.temperature, wanted.max_tokens or self.form.max_tokens, wanted.seed, alternatives)
 
@@ -125,12 +125,12 @@ class Labelled:
     """One corpus, labelled.
 
     Args:
-        report: the job's.
+        report: the report of the job.
         labels: the label set.
-        agreement: with the crowd, where there is one.
-        datasheet: the file.
-        texts: the rows of the canonical table that were to be labelled.
-        prefix: of their ids in a combination.
+        agreement: with the crowd, if there is one.
+        datasheet: the datasheet's file.
+        texts: the rows of the canonical table to be labelled.
+        prefix: the prefix of their ids in a combination.
     """
 
     report: JobReport
@@ -141,7 +141,7 @@ class Labelled:
     prefix: str
 
     def lines(self) -> list[str]:
-        """Return the report for people, the agreement with the crowd first: without it the rest means little."""
+        """Return the report as text, starting with the agreement with the crowd: without it the rest means little."""
         stored = self.report.stored
         return [
             f"Label set {stored.id}  {stored.info.name}",
@@ -176,11 +176,11 @@ def label(corpus: Corpus, what: Labelling) -> list[Labelled]:
 
     Args:
         corpus: its texts; `invitro.labelling.texts.corpus_of` makes one of plain texts.
-        what: by whom it is labelled, on which scale and how.
+        what: which LLM labels it, on which scale and how.
 
     Raises:
-        InputError: settings that do not suit this corpus, or that the engine refuses.
-        EngineError: the engine does not answer, or no longer; see `invitro.labelling.job.run_job`.
+        InputError: the settings do not suit this corpus, or the engine refuses them.
+        EngineError: the engine does not answer, or stops answering; see `invitro.labelling.job.run_job`.
     """
     done, options = [], what.options
     with LabelStore(what.store) as store:
@@ -208,16 +208,16 @@ def dry_run(corpus: Corpus, what: Labelling) -> list[tuple[str, CostEstimate]]:
 
 
 def scored(what: Labelling, done: Labelled) -> pd.DataFrame:
-    """Return a label set's scores as a table for people who go on in Python.
+    """Return a label set's scores as a table, for further work in Python.
 
     Args:
         what: as it was given to `label`.
-        done: what that returned.
+        done: what `label` returned.
 
     Returns:
-        A row per text in the corpus's order, indexed by ``text_id``: ``score`` (the scale's units; NaN without a usable
-        answer), ``spread`` (standard deviation of the score, where the readout or several samples give one), a column
-        for each item that was scored, and ``status``: ``ok``, or why there is no usable answer, a word of
+        One row per text in the corpus's order, indexed by ``text_id``: ``score`` (the scale's units; NaN without a
+        usable answer), ``spread`` (standard deviation of the score, if the readout or several samples give one), a column
+        for each item that was scored, and ``status``: ``ok``, or why there is no usable answer, as a value of
         `invitro.labels.answers.Status` or ``pending``.
     """
     with LabelStore(what.store, must_exist=True) as store:
@@ -230,7 +230,7 @@ def scored(what: Labelling, done: Labelled) -> pd.DataFrame:
     if labels["spread"].notna().any():
         columns["spread"] = labels["spread"]
     names = [item.name for item in what.scale.items]
-    # The score of a scale with a single item is that item's.
+    # On a scale with a single item, the score is that item's score.
     columns |= {name: labels[column] for name in names
                 if (column := f"llm_{name}" if len(names) > 1 else "llm_label") in labels}  # fmt: skip
     table = pd.DataFrame(columns).assign(status=labels.index.map(statuses))
@@ -243,12 +243,12 @@ def _jobs(corpus: Corpus, what: Labelling, store: LabelStore) -> Iterator[tuple[
     renderer = Renderer(prompt, what.form)
     shots = Shots(corpus, prompt.shots, prompt.shots_seed)
     empty = Text("", "")
-    # A datasheet may not be allowed to repeat the examples' words; their ids stand in their place.
+    # A datasheet may not be allowed to repeat the examples' texts; it shows their ids instead.
     nameless = tuple(
         Example(Text("", f"(the text {shot.text.text_id} of the training split)"), shot.score)
         for shot in shots.of(empty)
     )
-    answering = getattr(what.engine, "engine", what.engine)  # on a cluster, what runs in its workers
+    answering = getattr(what.engine, "engine", what.engine)  # on a cluster, the engine that runs in its workers
     provenance = {name: value for name in PROVENANCE if (value := getattr(answering, name, None)) is not None}
     about: dict[str, Any] = {
         "version": version("invitro"),
@@ -270,7 +270,7 @@ def _jobs(corpus: Corpus, what: Labelling, store: LabelStore) -> Iterator[tuple[
 
 
 def _agreement(table: pd.DataFrame, labels: LabelSet) -> Agreement | None:
-    """Compare the labels of these texts with the crowd's; None with fewer than two texts that both have scored."""
+    """Compare the labels of these texts with the crowd's; None if both have scored fewer than two texts."""
     llm = table["text_id"].map(labels.labels["llm_label"]).to_numpy(dtype=float)
     crowd = table["crowd_label"].to_numpy(dtype=float)
     both = ~(pd.isna(llm) | pd.isna(crowd))
@@ -280,7 +280,7 @@ def _agreement(table: pd.DataFrame, labels: LabelSet) -> Agreement | None:
 
 
 def _warn_of_published(what: Labelling, corpus: str) -> None:
-    """Warn that labels by this model with this prompt are published, where that is so."""
+    """Warn if labels by this model with this prompt are already published."""
     for known in published_sets():
         if (known.corpus, known.llm, known.prompt, known.scale) == (
             corpus, what.llm, what.prompt.name, what.scale.name
@@ -295,7 +295,7 @@ def _warn_of_published(what: Labelling, corpus: str) -> None:
 
 
 def _warn_of_translations(what: Labelling) -> None:
-    """Warn of languages of the prompt in which the scale has no words of its own; the first is the scale's file's."""
+    """Warn about the prompt's languages that the scale has no words for; the scale's file is in the first one."""
     without = [language for language in what.prompt.languages[1:] if language not in what.scale.translations]
     if without:
         log.warning(
@@ -308,9 +308,9 @@ def _warn_of_translations(what: Labelling) -> None:
 
 
 def _export(done: list[Labelled], construct: str, path: Path) -> None:
-    """Write labels as Parquet, CSV, TSV or JSONL by suffix.
+    """Write labels as Parquet, CSV, TSV or JSONL, depending on the suffix.
 
-    Columns are ids, ``llm_<construct>``, spread and item scores; a row per text, blank without a label.
+    Columns are ids, ``llm_<construct>``, spread and item scores; one row per text, blank without a label.
     """
     tables = []
     for part in done:
@@ -319,7 +319,7 @@ def _export(done: list[Labelled], construct: str, path: Path) -> None:
         if labels["spread"].notna().any():
             columns["spread"] = labels["spread"].to_numpy()
         items = [name for name in map(str, labels) if name.startswith("llm_") and name != "llm_label"]
-        # An item may be called as the construct is.
+        # An item may have the same name as the construct.
         columns |= {name: labels[name].to_numpy() for name in items if name not in columns}
         tables.append(pd.DataFrame(columns))
     table = pd.concat(tables, ignore_index=True)

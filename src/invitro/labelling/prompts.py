@@ -19,9 +19,9 @@ from invitro.scales import Scale
 from invitro.settings import Index, checked
 
 SCRIPTS = {"bn": ("\u0980", "\u09ff")}
-"""Languages that their script gives away, with its first and last character."""
+"""Languages recognised by their script, with its first and last character."""
 
-# Small words that are frequent in one of the languages and rare in the others.
+# Short words that are frequent in one of the languages and rare in the others.
 SMALL_WORDS = {
     "en": "the and of to is was that it for with they this have are not but my be what were you who would",
     "de": "der die das und ist nicht ich zu es ein eine mit sie auf für war den dass auch wie hat wir von sich",
@@ -32,7 +32,7 @@ Language = Literal["en", "de", "es", "bn"]
 
 
 def language_of(text: str, among: Sequence[str]) -> str:
-    """Return the language of `text`, one of `among`; the first of them where nothing decides.
+    """Return the language of `text`, one of `among`; the first of them if nothing decides.
 
     Args:
         text: at least a sentence; its first 2,000 characters are looked at.
@@ -51,7 +51,7 @@ def language_of(text: str, among: Sequence[str]) -> str:
 
 BEGIN, END = "<<<BEGIN TEXT>>>", "<<<END TEXT>>>"
 MARK = re.compile(r"<{3,}|>{3,}")
-# What chat templates write between turns: in a text it would be read as the end of the user's turn.
+# What chat templates write between turns: inside a text, it would be read as the end of the user's turn.
 TURNS = re.compile(
     r"<(?=\|)|(?<=\|)>|<(?=(?:/?s|(?:start|end)_of_turn|bos|eos|pad)>)|\[(?=/?INST\])|<(?=</?SYS>>)", re.I
 )
@@ -62,13 +62,13 @@ _environment = ImmutableSandboxedEnvironment(
 
 
 def harmless(text: str) -> str:
-    """Return `text` with spaces in whatever could close the fence or end the turn; all else stays as it is."""
+    """Return `text` with spaces in anything that could close the fence or end the turn; the rest is unchanged."""
     text = TURNS.sub(lambda sign: sign[0] + " " if sign[0] != ">" else " >", text)
     return MARK.sub(lambda run: " ".join(run[0]), text)
 
 
 def fenced(text: str) -> str:
-    """Return `text` between the two marks, which stand nowhere else in it."""
+    """Return `text` between the two marks, which occur nowhere else in it."""
     return f"{BEGIN}\n{harmless(text)}\n{END}"
 
 
@@ -81,20 +81,20 @@ class Prompt:
     and ``high`` of each item (of the one score, where no items are asked for), ``minimum`` and ``maximum`` of the whole
     scale, all as text, ``count`` of these items, ``digits`` (whether digits are read), ``separated``, ``begin`` and
     ``end`` (the marks), ``language``, ``examples`` (``essay``, fenced, and ``score``), and in ``user`` also ``writer``
-    (what is known, in words) and ``essay`` (the text, fenced). An unknown name is an error.
+    (what is known about the writer, in words) and ``essay`` (the text, fenced). An unknown name is an error.
 
     Args:
-        name: the choice of the group ``prompt``.
+        name: the choice in the group ``prompt``.
         system: template of the fixed part: task, scale, reply format.
         user: template of the rest; it ends in ``{{ essay }}``.
-        overall: one score for the whole scale instead of one per item.
-        total: one score for the whole scale after those of the items; see `ReplyForm`.
+        overall: ask for one score for the whole scale instead of one per item.
+        total: ask for one score for the whole scale after the items' scores; see `ReplyForm`.
         reasoning: brief reasoning comes before the scores.
         shots: how many examples of the training split are shown.
-        shots_seed: which ones.
-        codes: the demographic columns that the writer is described by, each with its codes in words; values that are
-            no codes are taken as they are. None leaves the writer undescribed.
-        languages: what ``language`` can be; the first serves texts in any other. Empty is a prompt in one language.
+        shots_seed: seed for choosing them.
+        codes: the demographic columns that describe the writer, each with its codes in words; values without a code
+            are used as they are. None leaves the writer undescribed.
+        languages: what ``language`` can be; the first is used for texts in any other one. Empty if there is only one.
 
     Raises:
         InputError: naming every fault of templates and settings.
@@ -125,7 +125,7 @@ class Prompt:
 
     @property
     def hash(self) -> str:
-        """Hash of everything that the rendered prompts depend on, besides scale, readout and texts."""
+        """Hash of everything that the rendered prompts depend on, except scale, readout and texts."""
         return _hashed({name: value for name, value in asdict(self).items() if name != "name"})
 
     def form(self, scale: Scale, readout: Readout, separated: bool = False) -> ReplyForm:
@@ -134,11 +134,11 @@ class Prompt:
 
 
 class Renderer:
-    """Renders one prompt for one form of reply; about 20 microseconds per text, since the fixed part is kept.
+    """Renders one prompt for one form of reply; about 20 microseconds per text, since the fixed part is cached.
 
     Args:
-        prompt: what is rendered.
-        form: of the replies.
+        prompt: the prompt to render.
+        form: the form of the replies.
 
     Raises:
         InputError: a template needs a name that does not exist.
@@ -157,10 +157,10 @@ class Renderer:
                 raise InputError(f"prompt={prompt.name} cannot be rendered: {error}") from error
 
     def hash(self, examples: tuple[Example, ...] = ()) -> str:
-        """Hash of what the fixed part is made of: the prompt, the scale's words, and the `examples` commonly shown.
+        """Hash of what the fixed part consists of: the prompt, the scale's words and the usual `examples`.
 
-        Labels under different hashes are different label sets; else an edited questionnaire would fill up what another
-        one began.
+        Labels with different hashes are different label sets; otherwise an edited questionnaire would continue a label
+        set that the old version started.
         """
         scale = self.form.scale
         words = [scale.construct, scale.instructions, [item.statement for item in scale.items]]
@@ -223,7 +223,7 @@ def _shown(examples: Iterable[tuple[str, float]]) -> list[dict[str, str]]:
 
 
 def _in_words(known: Mapping[str, str], codes: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return what is known of a writer in words, one line per value: these cells are data like the text."""
+    """Return what is known about a writer in words, one line per value; these cells are data, as the text is."""
     return {
         column: " ".join(harmless(codes[column].get(known[column].removesuffix(".0"), known[column])).split())
         for column in codes

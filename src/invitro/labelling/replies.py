@@ -1,4 +1,4 @@
-"""The form that replies are asked for in, and how they are read: each becomes scores or a status, never a guess."""
+"""The form of the replies and how they are read: each becomes scores or a status, never a guess."""
 
 import json
 import math
@@ -14,28 +14,28 @@ from invitro.labels.answers import Status
 from invitro.scales import Scale
 
 OVERALL = "score"
-"""The name of the score of the whole scale in a reply."""
+"""The name of the whole scale's score in a reply."""
 REASONING = 400  # characters: a few sentences, so that a reply cannot run into max_tokens
 DIGITS = "0123456789"
 
 
 @dataclass(frozen=True)
 class ReplyForm:
-    """The form that replies are asked for in.
+    """The form that replies should have.
 
     Args:
         scale: the questionnaire.
         readout: how scores are taken from the model.
         overall: one score for the whole scale (``score``, within the scale's own bounds) instead of one per item.
-        reasoning: brief reasoning stands in front of the scores: a key ``reasoning`` that comes first in the JSON
-            object, or text before a last line ``scores: ...``.
-        total: the overall score follows the items'. The label is the items' score; the overall one is kept beside it.
-        separated: single spaces between digits, for tokenizers that would merge neighbouring digits into one token,
-            whose distribution then is not one item's.
+        reasoning: brief reasoning comes before the scores: as a key ``reasoning`` that comes first in the JSON
+            object, or as text before a last line ``scores: ...``.
+        total: the overall score follows the items'. The label is made from the items; the overall score is kept too.
+        separated: single spaces between digits, for tokenizers that would merge neighbouring digits into one token;
+            the distribution of such a token is not that of a single item.
 
     Raises:
-        InputError: digits are to be read, but a score of the scale is not one digit; or an item has the name of
-            something else that is asked for: ``reasoning``, ``score``.
+        InputError: digits are to be read, but scores of the scale can have more than one digit; or an item has the
+            name of another part of the reply: ``reasoning``, ``score``.
     """
 
     scale: Scale
@@ -50,7 +50,7 @@ class ReplyForm:
 
     def _problems(self) -> Iterator[str]:
         low, high = self.bounds[-1]
-        # One range for all digits: a sum of items has another than its items, and prompts name one range for digits.
+        # One range for all digits: a sum of items has a different range from its items, but prompts name only one.
         whole = all(float(bound).is_integer() and 0 <= bound <= 9 for bound in (low, high))
         if self.readout != Readout.TEXT and not (whole and len(set(self.bounds)) == 1):
             of_all = self.overall or self.total
@@ -95,13 +95,13 @@ class ReplyForm:
     @property
     def max_tokens(self) -> int:
         """Enough tokens for a valid reply in any common tokenizer."""
-        # A digit may cost two tokens with its space; a JSON entry its name in pieces, a number and punctuation.
+        # A digit with its space may take two tokens; a JSON entry takes its name in pieces, a number and punctuation.
         scores = 2 * len(self.names) + 4 if self.readout != Readout.TEXT else 16 + 24 * len(self.names)
         return scores + (REASONING // 2 if self.reasoning else 0)
 
     @property
     def example(self) -> str:
-        """A valid reply, as long as valid replies commonly are."""
+        """A valid reply of typical length."""
         values = [(low + high) / 2 for low, high in self.bounds]
         if self.readout == Readout.TEXT:
             body: dict[str, Any] = {"reasoning": "x " * (REASONING // 3)} if self.reasoning else {}
@@ -111,7 +111,7 @@ class ReplyForm:
 
     @cached_property
     def constraint(self) -> Constraint:
-        """What engines are asked to enforce; keys of the JSON schema stand in the order in which they are written."""
+        """What engines are asked to enforce; keys of the JSON schema are in the order in which they are written."""
         if self.readout != Readout.TEXT:
             digit = f"[{self.low:.0f}-{self.high:.0f}]"
             digits = " ".join([digit] * len(self.names)) if self.separated else f"{digit}{{{len(self.names)}}}"
@@ -131,7 +131,7 @@ class ReplyForm:
 
 
 def _number_regex(low: float, high: float) -> str:
-    """Return a regular expression of the decimals from `low` to `high` with at most two places."""
+    """Return a regular expression for the numbers from `low` to `high` with at most two decimals."""
     if not (float(low).is_integer() and float(high).is_integer() and 0 <= low < high <= 99):
         return r"-?[0-9]{1,4}(?:\.[0-9]{1,2})?"
     below = "|".join(str(number) for number in range(int(low), int(high)))
@@ -150,14 +150,14 @@ LAST_LINE = re.compile(r"(?:\A|\n)[ \t]*scores:[ \t]*([^\n]*)\Z", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Parsed:
-    """A reply, read.
+    """The result of reading a reply.
 
     Args:
         status: whether it can be used.
         items: the scores asked for, in the form's order; empty unless `status` is ``ok``.
-        score: the scale's score, its units; None unless `status` is ``ok``.
-        spread: standard deviation of the score, its units; only `Readout.EXPECTED` has one.
-        detail: what was wrong.
+        score: the scale's score, in its units; None unless `status` is ``ok``.
+        spread: standard deviation of the score, in the same units; only `Readout.EXPECTED` has one.
+        detail: what is wrong with the reply.
     """
 
     status: Status
@@ -168,7 +168,7 @@ class Parsed:
 
 
 class _FaultError(Exception):
-    """A reply is not what was asked for."""
+    """The reply does not have the form that was asked for."""
 
     def __init__(self, status: Status, detail: str) -> None:
         self.parsed = Parsed(status, detail=detail)
@@ -176,7 +176,7 @@ class _FaultError(Exception):
 
 
 def parse(reply: Reply, form: ReplyForm) -> Parsed:
-    """Read a reply; whatever it holds, the result is scores within bounds or a status that says why not."""
+    """Read a reply; whatever it holds, the result is scores within bounds or a status that says why there are none."""
     if reply.finish == "error":
         return Parsed(Status.ERROR, detail=reply.error or "the engine gave no reason")
     if reply.finish == "refusal":
@@ -188,7 +188,7 @@ def parse(reply: Reply, form: ReplyForm) -> Parsed:
             return _expected(reply, form)
         return Parsed(Status.OK, tuple(values), form.score(values))
     except _FaultError as fault:
-        # A reply that was cut off, or that says no, is not a badly formed one.
+        # A reply that was cut off, or that declines, is not counted as badly formed.
         if reply.finish == "length":
             return Parsed(Status.TRUNCATED, detail="cut at max_tokens before all scores were there")
         if fault.parsed.status == Status.UNPARSEABLE and REFUSALS.search(reply.text[:300]):
@@ -197,7 +197,7 @@ def parse(reply: Reply, form: ReplyForm) -> Parsed:
 
 
 def _from_json(text: str, form: ReplyForm) -> list[float]:
-    """Return the scores of a JSON object, alone, in a code fence or with prose around it."""
+    """Return the scores of a JSON object that stands alone, in a code fence or between prose."""
     body = _json_object(text)
     reasoning = {"reasoning"} if form.reasoning else set()
     missing = [name for name in form.names if name not in body]
@@ -238,7 +238,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _digit_text(text: str, form: ReplyForm) -> tuple[str, int]:
-    """Return the part of a reply that holds the digits, and where it begins."""
+    """Return the part of a reply with the digits, and where it begins."""
     stripped = text.rstrip()
     if not form.reasoning:
         return stripped, 0
@@ -274,7 +274,7 @@ def _expected(reply: Reply, form: ReplyForm) -> Parsed:
 
     Item i has the mean ``m_i = sum_d d p(d)`` and the variance ``v_i = sum_d p(d) (d - m_i)^2`` over the valid digits
     d, whose probabilities are normalised to 1. The spread of the score is ``sqrt(sum_i v_i)`` for a sum of items, and
-    that divided by the number of items for a mean: items are taken as independent.
+    that value divided by the number of items for a mean: items are taken as independent.
     """
     if not reply.tokens:
         raise _FaultError(Status.UNPARSEABLE, "the engine gave no log-probabilities")
@@ -283,7 +283,7 @@ def _expected(reply: Reply, form: ReplyForm) -> Parsed:
     if len(moments) != len(form.names):
         raise _FaultError(Status.UNPARSEABLE, "the tokens do not add up to the reply's digits")
     means = [mean for mean, _ in moments]
-    # The spread of the label: of the items, or of the one overall score where nothing else is asked for.
+    # The spread of the label: of the items, or of the overall score if that is all the prompt asks for.
     behind = moments[: 1 if form.overall else len(form.scale.items)]
     spread = math.sqrt(math.fsum(variance for _, variance in behind))
     if form.overall or form.scale.aggregation != "sum":
@@ -297,7 +297,7 @@ def _moments(tokens: Sequence[TokenChoice], start: int, end: int, valid: range) 
     Digits without a valid alternative are left out.
 
     Args:
-        tokens: the reply's tokens; together they are its text.
+        tokens: the reply's tokens; joined, they are its text.
         start: where in that text the digits begin, in characters.
         end: where they end.
         valid: the valid digits.
@@ -313,12 +313,12 @@ def _moments(tokens: Sequence[TokenChoice], start: int, end: int, valid: range) 
                 continue
             mean = math.fsum(digit * weight for digit, weight in weights.items()) / total
             square = math.fsum(weight * (digit - mean) ** 2 for digit, weight in weights.items()) / total
-            # Rounding may carry a mean past a bound by 1e-16, which a check of ranges would refuse.
+            # Rounding may push a mean past a bound by 1e-16, and a range check would reject it.
             yield min(max(mean, valid.start), valid.stop - 1), square
 
 
 def _weights(choice: TokenChoice, position: int, valid: range) -> dict[int, float]:
-    """Return the probability that each valid digit stands at `position` of the token's digits, not normalised."""
+    """Return the unnormalised probability of each valid digit at `position` among the token's digits."""
     weights = dict.fromkeys(valid, 0.0)
     for token, logprob in choice.alternatives:
         digits = token.strip(" \t\n,;")

@@ -1,4 +1,4 @@
-"""What a labelling job did, how its labels agree with the crowd's, and what one would cost, for people."""
+"""Reports in words: what a labelling job did, how its labels agree with the crowd's, and what a job would cost."""
 
 import json
 from dataclasses import dataclass, field
@@ -25,10 +25,10 @@ class JobReport:
     Args:
         stored: the label set afterwards, with all its counts.
         usage: requests, tokens and cost of this job.
-        labels: labels that this job added.
-        retries: requests that were the second attempt.
+        labels: how many labels this job added.
+        retries: how many requests were second attempts.
         seconds: wall time.
-        error: the last one of this job, where a question got no answer.
+        error: the last error of this job, if a question got no answer.
     """
 
     stored: StoredSet
@@ -54,7 +54,7 @@ class JobReport:
 
 
 def agreement_lines(crowd: Agreement | None) -> list[str]:
-    """Return the agreement of LLM and crowd for people, figures with 95 % intervals; none where there is no crowd."""
+    """Return the agreement of LLM and crowd as lines of text with 95 % intervals; none if there is no crowd."""
     if crowd is None:
         return []
     heading = "  agreement with the crowd"
@@ -65,7 +65,7 @@ def agreement_lines(crowd: Agreement | None) -> list[str]:
 
 
 def _figures(crowd: Agreement) -> dict[str, str]:
-    """Return the figures of an agreement in words, by their names."""
+    """Return the figures of an agreement as text, by name."""
     return {
         "PCC": told(crowd.pcc),
         "CCC": told(crowd.ccc),
@@ -78,15 +78,15 @@ def _figures(crowd: Agreement) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What a job would ask and what that would cost.
+    """What a job would ask, and what that would cost.
 
     Args:
-        requests: questions without a usable stored answer; retries come on top.
-        prompt_tokens: of all of them, as the engine's tokenizer counts.
-        completion_tokens: of replies of the usual length.
+        requests: questions without a usable stored answer; retries are extra.
+        prompt_tokens: of all of them, as the engine's tokenizer counts them.
+        completion_tokens: for replies of the usual length.
         cost: US dollars.
-        at_most: US dollars if each reply ran to ``max_tokens`` and was asked for twice.
-        approximate: tokens were not counted by the model's tokenizer, but estimated from the length of the texts.
+        at_most: US dollars if each reply reached ``max_tokens`` and was asked for twice.
+        approximate: whether tokens were estimated from the length of the texts, not counted by the model's tokenizer.
     """
 
     requests: int
@@ -97,7 +97,7 @@ class CostEstimate:
     approximate: bool = False
 
     def lines(self) -> list[str]:
-        """Return the estimate for people."""
+        """Return the estimate as text."""
         rough = (
             "  approximate      tokens are estimated from the length of the texts, not counted by the model's tokenizer"
         )
@@ -110,7 +110,7 @@ class CostEstimate:
 
 
 def datasheet_path(store: Path, stored: StoredSet) -> Path:
-    """Return where a label set's datasheet lies: in a folder beside the store."""
+    """Return the path of a label set's datasheet, in a folder next to the store."""
     return store.with_suffix("") / f"{stored.info.name.replace('/', '__')}__{stored.id}.md"
 
 
@@ -121,7 +121,7 @@ def write_datasheet(store: Path, stored: StoredSet, retry: float, agreement: Agr
         store: the label store.
         stored: the label set.
         retry: temperature of the second attempt.
-        agreement: with the crowd; None where there is no crowd.
+        agreement: with the crowd; None if there is no crowd.
     """
     info = stored.info
     path = datasheet_path(store, stored)

@@ -21,11 +21,11 @@ def corpus_of(texts: Sequence[str] | pd.DataFrame, scale: Scale, name: str = "te
     Args:
         texts: strings, which get the ids ``row1``, ``row2`` and so on; or a frame with a column ``text`` and any other
             column of the canonical table, such as ``text_id``, ``group_id`` or ``crowd_label``.
-        scale: of the crowd labels, where there are any.
+        scale: the scale of the crowd labels, if there are any.
         name: the corpus's key, under which its labels are stored.
 
     Raises:
-        InputError: a text is blank, an id stands twice, a crowd label lies outside `scale`, or there is no text at all.
+        InputError: a text is blank, an id occurs twice, a crowd label is outside `scale`, or there is no text at all.
 
     Example:
         >>> from invitro.scales import Item
@@ -42,10 +42,10 @@ def chosen(table: pd.DataFrame, limit: int | None = None, seed: int | None = Non
     """Return `limit` rows of a canonical table, in its order.
 
     Args:
-        table: of a corpus.
+        table: the table of a corpus.
         limit: how many; None for all.
-        seed: of a random draw, in which texts with a crowd label come before those without: they can be compared with
-            something. None takes the first rows.
+        seed: seed of a random draw that prefers texts with a crowd label, since their labels can be compared. None
+            takes the first rows.
     """
     if limit is None or limit >= len(table):
         return table
@@ -58,13 +58,13 @@ def chosen(table: pd.DataFrame, limit: int | None = None, seed: int | None = Non
 
 
 def parts(corpus: Corpus, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    """Yield name, rows and id prefix of each corpus whose label set is concerned; ids are the corpus's own.
+    """Yield name, rows and id prefix of each corpus with a label set of its own; ids are the corpus's own.
 
-    A combination's members are label sets of their own, which other combinations share.
+    Each member of a combination has its own label set, which other combinations share.
 
     Args:
-        corpus: that `table` is of.
-        table: its table or some rows of it.
+        corpus: the corpus of `table`.
+        table: its table or some of its rows.
     """
     if len(corpus.label_corpora) == 1:
         yield corpus.label_corpora[0], table, ""
@@ -77,7 +77,7 @@ def parts(corpus: Corpus, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFra
 
 
 SPARE = 32
-"""How many candidates are kept for each example, for texts that must not be shown one of them."""
+"""How many candidates to keep for each example, since some texts must not be shown some of them."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class Text:
         text_id: its id.
         text: what the person wrote.
         group_id: who wrote it.
-        demographics: what is known of the writer, column to value as the corpus has it; unknown ones are left out.
-        language: a code such as ``de``, where the corpus says it.
+        demographics: what is known about the writer, by column, as the corpus has it; unknown values are left out.
+        language: a code such as ``de``, if the corpus gives it.
     """
 
     text_id: str
@@ -101,17 +101,17 @@ class Text:
 
 @dataclass(frozen=True)
 class Example:
-    """A rated text shown in a prompt, with the score that its writer gave on the whole scale."""
+    """A rated text shown in a prompt, with its writer's score on the whole scale."""
 
     text: Text
     score: float
 
 
 class CorpusTexts:
-    """The texts of a canonical table, made one by one whenever they are iterated over.
+    """The texts of a canonical table, created one by one on each iteration.
 
     Args:
-        table: of one corpus; all splits are labelled.
+        table: the table of one corpus; all splits are labelled.
     """
 
     def __init__(self, table: pd.DataFrame) -> None:
@@ -132,19 +132,19 @@ class CorpusTexts:
 
 
 class Shots:
-    """Examples out of a corpus's training split, spread over the range of its crowd labels.
+    """Examples from a corpus's training split, spread over the range of its crowd labels.
 
     The labelled training texts are divided by label into as many strata as there are examples; each stratum gives one,
-    in an order that `seed` decides. A text is never shown itself, a copy of itself or its writer's other texts: the
-    stratum's next one takes the place. All other texts see the same examples, so the prompt's fixed part stays fixed.
+    chosen in an order set by `seed`. A text is never shown itself, a copy of itself or its writer's other texts: the
+    stratum's next example is shown instead. All other texts see the same examples, so the fixed part stays fixed.
 
     Args:
-        corpus: only its split ``train`` is looked at.
+        corpus: only its split ``train`` is used.
         count: how many examples.
-        seed: which ones.
+        seed: seed for choosing them.
 
     Raises:
-        InputError: fewer labelled training texts than examples.
+        InputError: there are fewer labelled training texts than examples.
     """
 
     def __init__(self, corpus: Corpus, count: int, seed: int = 0) -> None:
@@ -173,7 +173,7 @@ class Shots:
 
 
 def _same(shown: Text, text: Text) -> bool:
-    """Whether one gives the other away: the text itself, a copy of it, or its writer's."""
+    """Whether one text gives the other away: it is the same text, a copy of it, or by the same writer."""
     return shown.text_id == text.text_id or shown.text == text.text or (shown.group_id == text.group_id != "")
 
 
