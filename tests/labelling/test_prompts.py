@@ -127,7 +127,7 @@ def test_the_hash_sees_words_and_settings_but_not_the_name() -> None:
     [
         ({"user": "{{ essay }} Now answer 7."}, r"user must end in \{\{ essay \}\}"),
         ({"system": "{{ essay }}"}, "system is the same for all texts"),
-        ({"system": "{% if %}"}, "system is no Jinja template: line 1"),
+        ({"system": "{% if %}"}, "system is not a Jinja template: line 1"),
         ({"system": None}, "system: expected a Jinja template, found None"),
         ({"shots": "two"}, "shots: expected a whole number of at least 0, found 'two'"),
         ({"overall": "maybe"}, "overall: expected true or false, found 'maybe'"),

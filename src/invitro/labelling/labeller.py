@@ -185,11 +185,11 @@ def label(corpus: Corpus, what: Labelling) -> list[Labelled]:
     done, options = [], what.options
     with LabelStore(what.store) as store:
         if options.merge is not None:
-            log.info("%s: %d new answers taken in from %s", what.store, store.merge(options.merge), options.merge)
+            log.info("%s: %d new answers added from %s", what.store, store.merge(options.merge), options.merge)
         for job, table, prefix in _jobs(corpus, what, store):
             for stored in store.sets(id=job.info.id) if options.reparse else ():
                 changed = reparse(store, stored, what.form)
-                log.info("%s: read anew, %d replies are read differently now", stored.info.name, changed)
+                log.info("%s: stored replies read again, %d results changed", stored.info.name, changed)
             report = run_job(job, CorpusTexts(table))
             labels = stored_labels(store, report.stored, what.scale)
             crowd = _agreement(table, labels)
@@ -216,8 +216,8 @@ def scored(what: Labelling, done: Labelled) -> pd.DataFrame:
 
     Returns:
         One row per text in the corpus's order, indexed by ``text_id``: ``score`` (the scale's units; NaN without a
-        usable answer), ``spread`` (standard deviation of the score, if the readout or several samples give one), a column
-        for each item that was scored, and ``status``: ``ok``, or why there is no usable answer, as a value of
+        usable answer), ``spread`` (standard deviation of the score, if the readout or several samples give one), a
+        column for each item that was scored, and ``status``: ``ok``, or why there is no usable answer, as a value of
         `invitro.labels.answers.Status` or ``pending``.
     """
     with LabelStore(what.store, must_exist=True) as store:
@@ -287,7 +287,7 @@ def _warn_of_published(what: Labelling, corpus: str) -> None:
         ):  # fmt: skip
             log.warning(
                 "%s: labels of this name are published already (%s); train.py and report=true find them without asking "
-                "any model. What is asked now makes another set, and train.py will want to know which: "
+                "any model. Labelling now makes a second set, and train.py will need to know which: "
                 "llm.set_id=published, or the id of the new one",
                 known.name,
                 known.licence,
@@ -299,8 +299,8 @@ def _warn_of_translations(what: Labelling) -> None:
     without = [language for language in what.prompt.languages[1:] if language not in what.scale.translations]
     if without:
         log.warning(
-            "scale=%s has no words in %s: prompt=%s gives its task in the text's language there, and the questionnaire "
-            "as the scale's file has it; translations in that file change this",
+            "scale=%s has no words in %s: prompt=%s gives its task in the text's language there, but the questionnaire "
+            "as it is in the scale's file; to change this, add translations to that file",
             what.scale.name,
             ", ".join(without),
             what.prompt.name,

@@ -117,7 +117,7 @@ class Prompt:
             try:
                 _template(getattr(self, part))
             except TemplateError as error:
-                yield f"prompt.{part} is no Jinja template: line {getattr(error, 'lineno', '?')}: {error}"
+                yield f"prompt.{part} is not a Jinja template: line {getattr(error, 'lineno', '?')}: {error}"
         if not re.search(r"\{\{-?\s*essay\s*-?\}\}\s*\Z", self.user):
             yield "prompt.user must end in {{ essay }}, so that what is fixed comes first and the text last"
         if "essay" in re.findall(r"\{\{-?\s*(\w+)\s*-?\}\}", self.system):

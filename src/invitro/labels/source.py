@@ -251,5 +251,5 @@ def _changed(labels: LabelSet, table: pd.DataFrame) -> Iterator[str]:
 
 
 def _hint(table: pd.DataFrame) -> list[str]:
-    """Point to LLM labels that the corpus itself carries, as the simulator's does."""
+    """Point to LLM labels in the corpus itself, as in the simulator's."""
     return ["The corpus carries a column llm_label: choose llm=simulated to use it"] if "llm_label" in table else []

@@ -60,7 +60,7 @@ class LabelStore:
         tables = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         mark = self._db.execute("PRAGMA application_id").fetchone()[0]
         if tables and mark != APPLICATION:
-            raise InputError(f"{self.path}: an SQLite file, but no label store; name another file by store=")
+            raise InputError(f"{self.path}: an SQLite file, but not a label store; name another file by store=")
         self._use_wal()
         with self._writing():
             if self._db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
@@ -254,7 +254,7 @@ class LabelStore:
         """
         with LabelStore(other, must_exist=True) as source:
             if source.path.resolve() == self.path.resolve():
-                raise InputError(f"{other}: is this store itself; name another one to merge")
+                raise InputError(f"{other}: this is the same store; name another one to merge")
             before = self._count()
             with self._writing():
                 for row in source._db.execute("SELECT * FROM sets"):

@@ -1,4 +1,4 @@
-"""The prompt check: one overall score against one score an item, on a few texts, before any large bill."""
+"""The prompt check: one overall score against one score per item, on a few texts, before any large bill."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,27 +21,27 @@ from invitro.writing.words import share
 
 CHECK_TEMPLATE = Path(__file__).with_name("check.j2")
 NEAR = 1 / 12
-"""Share of the scale's range: what rounding to whole numbers does on a scale from 1 to 7."""
+"""Share of the scale's range: the error of rounding to whole numbers on a scale from 1 to 7."""
 
 
 @dataclass(frozen=True)
 class Prompted:
-    """What one prompt did on the texts of the check; answers that were stored before count like new ones.
+    """The results of one prompt on the texts of the check; answers stored earlier count like new ones.
 
     Args:
         name: the prompt.
-        sets: ids of its label sets, one a corpus.
-        texts: texts that were asked about.
-        questions: of them and their samples, those that were answered at all.
-        first: share of these that were usable at the first try.
+        sets: ids of its label sets, one per corpus.
+        texts: how many texts were asked about.
+        questions: how many of them and their samples were answered at all.
+        first: share of these that were usable on the first try.
         after: share that were usable after the retry.
-        faults: first tries that were of no use, by reason.
+        faults: unusable first tries, by reason.
         prompt_tokens: of all attempts, as the next two.
         completion_tokens: likewise.
         cost: US dollars.
-        seconds: wall time of what was asked now, for ``asked`` requests.
-        asked: requests made now.
-        crowd: agreement with the crowd, where there is one.
+        seconds: wall time of this run's requests.
+        asked: how many requests this run made.
+        crowd: agreement with the crowd, if there is one.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Prompted:
 
 @dataclass(frozen=True)
 class Averaging:
-    """How far item scores, combined, are from an overall score, in scale points; difference is items less overall."""
+    """How far combined item scores are from an overall score, in scale points; difference is items minus overall."""
 
     n: int
     difference: float
@@ -73,17 +73,17 @@ class Averaging:
 
 @dataclass(frozen=True)
 class Check:
-    """What the check found.
+    """The results of the check.
 
     Args:
         corpus: its name.
-        llm: the model asked.
-        texts: of the check.
-        whole: texts of the whole corpus.
-        prompts: by role: ``overall``, ``items`` and, where it was asked, ``both``.
+        llm: the model that was asked.
+        texts: how many texts were checked.
+        whole: how many texts the whole corpus has.
+        prompts: by role: ``overall``, ``items`` and, if it was asked, ``both``.
         between: agreement of the overall score (a) with the items' (b), from two replies.
-        averaging: of these two.
-        within_reply: averaging within the replies of ``both``.
+        averaging: how near these two are.
+        within_reply: the same within the replies of ``both``.
         gained: by how much the items' PCC with the crowd exceeds the overall score's.
     """
 
@@ -98,7 +98,7 @@ class Check:
     gained: Estimate | None
 
     def of_whole(self, amount: float, texts: int) -> float:
-        """Return what the whole corpus takes, when `texts` took `amount`."""
+        """Return what the whole corpus needs, if `texts` needed `amount`."""
         return amount * self.whole / texts if texts else 0.0
 
 
@@ -106,9 +106,9 @@ def check(corpus: Corpus, what: Mapping[str, Labelling], done: Mapping[str, Sequ
     """Compare prompts on the texts that were labelled.
 
     Args:
-        corpus: whose texts they are.
+        corpus: the corpus of the texts.
         what: by role: ``overall`` with a prompt that asks for one score, ``items`` with one that asks for each item,
-            and perhaps ``both``.
+            and optionally ``both``.
         done: what `label` returned for each.
     """
     one = what["items"]
@@ -166,12 +166,12 @@ def _pair(table: pd.DataFrame, groups: "pd.Series[str]") -> Agreement | None:
 
 
 def _scores(done: Sequence[Labelled]) -> pd.DataFrame:
-    """Return the labels of all parts under the corpus's own ids."""
+    """Return the labels of all parts, by the corpus's own ids."""
     return pd.concat([one.labels.labels.set_axis(one.prefix + one.labels.labels.index) for one in done])
 
 
 def _prompted(store: LabelStore, name: str, done: Sequence[Labelled], crowd: Agreement | None) -> Prompted:
-    """Count what the store holds about these texts."""
+    """Count what the store has about these texts."""
     attempts = pd.DataFrame(list(_attempts(store, done)), columns=ATTEMPT_COLUMNS)
     answered = attempts[attempts["status"] != Status.ERROR]
     first = answered[answered["attempt"] == 0]
@@ -198,16 +198,16 @@ ATTEMPT_COLUMNS = ["text_id", "sample", "attempt", "status", "prompt_tokens", "c
 
 
 def _attempts(store: LabelStore, done: Sequence[Labelled]) -> Iterator[tuple[Any, ...]]:
-    """Yield the attempts at these texts, under the corpus's own ids."""
+    """Yield the attempts at these texts, by the corpus's own ids."""
     for one in done:
         for row in store.attempts(one.report.stored.id, one.texts["text_id"].tolist()):
             yield (one.prefix + row["text_id"], *tuple(row)[1:])
 
 
 USABLE = 0.95
-"""Share of usable replies that a prompt needs before a large bill is run up with it."""
+"""Share of usable replies that a prompt needs before it is worth a large bill."""
 NEAR_ENOUGH = 0.8
-"""Share of replies whose items should come near their own overall score, for items and score to say the same."""
+"""Share of replies whose items must come near their overall score for both to count as the same measure."""
 
 
 def lines(found: Check) -> list[str]:
@@ -231,10 +231,10 @@ def lines(found: Check) -> list[str]:
 
 
 def advice(found: Check) -> list[str]:
-    """Return what follows from the figures, and nothing that does not.
+    """Return what follows from the figures, and nothing more.
 
-    A prompt is recommended where the difference of the two correlations is measurable, or where its PCC alone is above
-    0; where neither tells the prompts apart, the cheaper one is named.
+    A prompt is recommended if the difference of the two correlations is measurable, or if only its PCC is above 0. If
+    neither separates the prompts, the cheaper one is named.
     """
     overall, items, gained = found.prompts["overall"], found.prompts["items"], found.gained
     replies = [
@@ -296,12 +296,12 @@ def _table(found: Check) -> ReportTable:
 
 
 def _bill(found: Check, one: Prompted) -> str:
-    """Return the whole corpus's cost, extrapolated from these texts, retries included."""
+    """Return the cost of the whole corpus, extrapolated from these texts, retries included."""
     return f"about ${found.of_whole(one.cost, one.texts):.2f}" if one.cost else "$0 at the engine's price"
 
 
 def _time(found: Check, one: Prompted) -> str:
-    """Return the whole corpus's wall time, extrapolated from the requests of this run."""
+    """Return the wall time for the whole corpus, extrapolated from this run's requests."""
     if not one.asked:
         return "unknown: all answers were stored already"
     requests = found.of_whole(one.questions, one.texts)

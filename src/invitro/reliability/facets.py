@@ -1,4 +1,4 @@
-"""What raters have in common and where they part: by LLM, prompt, revision, variant and sample, and text by text."""
+"""Where raters agree and differ: by LLM, prompt, revision, variant and sample, and text by text."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +11,9 @@ from invitro.stats.bootstrap import RESAMPLES
 from invitro.stats.intervals import Estimate
 
 STEP = 1.0
-"""A score that lies more than this many scale points from another has moved."""
+"""Two scores more than this many scale points apart count as moved."""
 SLACK = 1e-9
-"""What rounding may add to a difference: 4.4 - 3.4 is not more than 1."""
+"""How much rounding may add to a difference: 4.4 - 3.4 is not more than 1."""
 ALIKE = {
     "llm": ("prompt", "variant", "sample"),
     "prompt": ("llm", "revision", "variant", "sample"),
@@ -21,19 +21,19 @@ ALIKE = {
     "variant": ("llm", "prompt", "revision", "sample"),
     "sample": ("llm", "prompt", "revision", "variant"),
 }
-"""What has to be the same for raters to be compared by each attribute; two LLMs cannot share a revision."""
+"""What must be equal when raters are compared by each attribute; two LLMs cannot share a revision."""
 
 
 @dataclass(frozen=True)
 class Rater:
-    """Who gave a column of scores: people where `llm` is None, or else one labelling by a language model.
+    """Who gave a column of scores: people if `llm` is None, otherwise one labelling by a language model.
 
     Args:
-        llm: the model, as a choice of the group ``llm``.
-        prompt: as a choice of the group ``prompt``.
+        llm: the model, as a choice in the group ``llm``.
+        prompt: as a choice in the group ``prompt``.
         revision: of the model.
-        sample: the number of the sample, where a text was scored several times; None is the mean of all samples.
-        variant: what else decides the scores, such as the readout.
+        sample: the number of the sample, if texts were scored several times; None is the mean of all samples.
+        variant: anything else that decides the scores, such as the readout.
     """
 
     llm: str | None = None
@@ -44,13 +44,13 @@ class Rater:
 
     @property
     def model(self) -> str:
-        """The model with its revision, where one is known."""
+        """The model with its revision, if known."""
         return f"{self.llm}@{self.revision}" if self.revision else str(self.llm)
 
 
 @dataclass(frozen=True)
 class Facet:
-    """Several raters; `what` says in what they differ."""
+    """Several raters; `what` says how they differ."""
 
     what: str
     raters: tuple[str, ...]
@@ -58,18 +58,18 @@ class Facet:
 
 @dataclass(frozen=True)
 class PromptShift:
-    """What the choice of the prompt does to the scores of one model.
+    """How the choice of prompt changes the scores of one model.
 
     Args:
-        model: the model, with its revision and variant where such are known.
-        prompts: those compared; samples of one prompt are averaged first.
-        n: texts scored with each of them.
+        model: the model, with its revision and variant if known.
+        prompts: the prompts compared; samples of one prompt are averaged first.
+        n: how many texts were scored with all of them.
         pcc: correlation between two prompts; None for more than two.
-        difference: mean of the second prompt's score less the first's, in scale points; None for more than two.
+        difference: mean of the second prompt's score minus the first's, in scale points; None for more than two.
         sd: mean over texts of the standard deviation (divisor k - 1) of a text's score across the k prompts.
-        moved: share of texts whose highest and lowest score lie more than `STEP` scale points apart.
-        measurable: whether with any prompt the interval of the model's PCC with the crowd excludes 0; None without a
-            crowd. Where it is False, nothing about prompts follows.
+        moved: share of texts whose highest and lowest scores are more than `STEP` scale points apart.
+        measurable: whether, with any prompt, the interval of the model's PCC with the crowd excludes 0; None without a
+            crowd. If False, nothing can be concluded about prompts.
     """
 
     model: str
@@ -85,8 +85,8 @@ class PromptShift:
 def facets(raters: Mapping[str, Rater]) -> list[Facet]:
     """Return the sets of raters to compare: all, those that differ in one attribute only, and all LLM labellings.
 
-    A mean agrees with the samples it is made of as a matter of course: where both are raters, samples are compared
-    among themselves only.
+    A mean necessarily agrees with the samples it is made of: if both are raters, samples are compared only with each
+    other.
     """
     whole = {name: rater for name, rater in raters.items() if not _is_part(rater, raters)}
     found = [Facet("all raters", tuple(whole))]
@@ -119,12 +119,12 @@ def prompt_shifts(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Iterator[PromptShift]:
-    """Compare every two prompts of each model and variant, and all of them where there are more than two.
+    """Compare every two prompts of each model and variant, and all of them if there are more than two.
 
     Args:
         ratings: one row a text, one column a rater.
         raters: what is known of each column.
-        pairs: agreement of the columns, which tells whether a model's labels say anything about the crowd's.
+        pairs: agreement of the columns, which shows whether a model's labels say anything about the crowd's.
         groups: see `pairwise`.
         resamples: see `pairwise`.
         seed: see `pairwise`.
@@ -170,12 +170,12 @@ def agreement_in_parts(
 ) -> Iterator[tuple[str, Agreement]]:
     """Yield every LLM's agreement with the crowd in each part of the texts, such as each corpus of a combination.
 
-    Corpora differ in their mean scores, which alone makes a correlation over several of them: it belongs to none.
+    Corpora differ in their mean scores. That alone produces a correlation over several corpora that holds in none.
 
     Args:
         ratings: one row a text, one column a rater.
         raters: what is known of each column.
-        parts: the part of each text by text id; with one part only there is nothing to tell.
+        parts: the part of each text by text id; with only one part, nothing is yielded.
         groups: see `pairwise`, as the rest.
         resamples: see `pairwise`.
         seed: see `pairwise`.
@@ -191,10 +191,10 @@ def agreement_in_parts(
 
 
 def disagreements(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a text that two raters or more scored, the largest spread first, ties by id.
+    """Return one row per text that at least two raters scored, the largest spread first, ties by id.
 
-    Columns: ``text_id``; ``spread``, the highest less the lowest score; ``lowest`` and ``highest``, who gave them (the
-    first, of several); and all scores. No text is in it.
+    Columns: ``text_id``; ``spread``, the highest minus the lowest score; ``lowest`` and ``highest``, who gave them (the
+    first, if several did); and all scores. The texts themselves are not included.
     """
     rated = ratings[ratings.notna().sum(axis=1) >= 2]
     table = pd.DataFrame(

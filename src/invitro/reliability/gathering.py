@@ -1,4 +1,4 @@
-"""Everybody's scores of a corpus side by side: the crowd's, and those of every label set, published or stored."""
+"""All scores of a corpus side by side: the crowd's and those of every label set, published or stored."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,13 +19,13 @@ from invitro.reliability.facets import Rater
 from invitro.scales import Scale
 
 OWN_COLUMN = "llm_label"
-"""A column of LLM labels that a corpus may carry, as the simulator's does."""
+"""A column of LLM labels that a corpus may have, as the simulator's does."""
 ScoreColumn: TypeAlias = "pd.Series[float]"
 
 
 @dataclass(frozen=True)
 class ScoreSource:
-    """One label set of one corpus; what a column, a label file or a published set does not know is empty."""
+    """One label set of one corpus; fields that a column, a label file or a published set does not give are empty."""
 
     llm: str
     prompt: str
@@ -40,12 +40,12 @@ class ScoreSource:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What it shares with another member's set by the same rater."""
+        """What it has in common with another member's set by the same rater."""
         return (self.llm, self.prompt, self.variant, self.model, self.revision, self.template, self.sampling)
 
 
 def published_scores(corpus: str, scale: Scale, folder: Folder, remarks: list[str]) -> Iterator[ScoreSource]:
-    """Yield the published sets; one whose files cannot be had is told of and left out."""
+    """Yield the published sets; sets whose files are not available are left out with a remark."""
     for one in published_sets():
         if (one.corpus, one.scale) == (corpus, scale.name):
             try:
@@ -59,7 +59,7 @@ def published_scores(corpus: str, scale: Scale, folder: Folder, remarks: list[st
 def stored_scores(
     corpus: str, rows: pd.DataFrame, scale: Scale, path: Path | None, remarks: list[str]
 ) -> Iterator[ScoreSource]:
-    """Yield the stored sets with any label, without labels of texts that have changed since."""
+    """Yield the stored sets that have labels, without those of texts that have changed since."""
     if path is None or not path.is_file():
         return
     hashes = rows.set_index("text_id")["text"].map(text_hash)
@@ -68,7 +68,7 @@ def stored_scores(
             if not stored.labelled:
                 continue
             if not _same_scale(stored, scale):
-                remarks.append(f"Left out: {stored}: the scale has had other items or bounds then")
+                remarks.append(f"Left out: {stored}: the scale had other items or bounds then")
                 continue
             table = stored_labels(store, stored, scale).labels
             then = table["text_hash"]
@@ -92,7 +92,7 @@ def _same_scale(stored: StoredSet, scale: Scale) -> bool:
 
 
 def _samples(store: LabelStore, stored: StoredSet, ids: "pd.Index[Any]", changed: Any) -> tuple[ScoreColumn, ...]:
-    """Return each sample's scores by text, NaN where a text has no usable one."""
+    """Return each sample's scores by text, NaN if a text has no usable score."""
     rows = [
         (row["text_id"], row["sample"], row["score"] if row["status"] == Status.OK else None)
         for row in store.outcomes(stored.id)
@@ -105,7 +105,7 @@ def _samples(store: LabelStore, stored: StoredSet, ids: "pd.Index[Any]", changed
 
 
 def _source(stored: StoredSet, scores: ScoreColumn, samples: tuple[ScoreColumn, ...]) -> ScoreSource:
-    """Return a stored set with what tells it from others."""
+    """Return a stored set with what distinguishes it from others."""
     info = stored.info
     temperature = json.loads(info.sampling).get("temperature", 0.0)
     variant = info.readout + (f", temperature {temperature:g}" if temperature else "")
@@ -118,7 +118,7 @@ def _source(stored: StoredSet, scores: ScoreColumn, samples: tuple[ScoreColumn, 
 def own_scores(
     corpus: Corpus, table: pd.DataFrame, scale: Scale, own: LabelSource | None, folder: Folder
 ) -> Iterator[ScoreSource]:
-    """Yield the labels of a file or column that the user named, and those that the corpus carries."""
+    """Yield the labels of a file or column that the user named, and those in the corpus."""
     if OWN_COLUMN in table and (own is None or own.column != OWN_COLUMN):
         carried = LabelSource("simulated", column=OWN_COLUMN)
         yield from own_scores(corpus, table, scale, carried, folder)
@@ -143,9 +143,9 @@ class Gathered:
     Args:
         ratings: one row a text, indexed by ``text_id``, one column a rater: the crowd first, where there is one.
         raters: what is known of each column.
-        groups: each text's author.
+        groups: the author of each text.
         parts: each text's corpus and official split, such as ``newsemp24 test``.
-        remarks: which labels could not be taken, and why.
+        remarks: which labels could not be used, and why.
     """
 
     ratings: pd.DataFrame
@@ -167,18 +167,18 @@ def gather(
     """Gather the scores of the texts of `table`.
 
     Args:
-        corpus: that `table` is of.
-        table: its table or some rows of it.
+        corpus: the corpus of `table`.
+        table: its table or some of its rows.
         scale: the scale of all scores.
-        store: the label store; None, or a file that is not there, has no sets.
-        folder: where published files lie.
-        own: labels in a file or column of the user's, where such are named.
-        wanted: only raters whose name is one of these or begins with one, as in ``llama`` or ``gpt/plain``; the crowd
-            stays.
+        store: the label store; None, or a file that does not exist, has no sets.
+        folder: where the published files are.
+        own: labels in the user's own file or column, if one is named.
+        wanted: only raters whose name is one of these or begins with one, such as ``llama`` or ``gpt/plain``; the crowd
+            is always kept.
 
     Raises:
         NoLabelsError: there is no label set at all.
-        InputError: there is none that is wanted.
+        InputError: no label set matches `wanted`.
     """
     sources: list[ScoreSource] = []
     remarks: list[str] = []
@@ -208,7 +208,7 @@ def gather(
 
 
 def _parts_of(corpus: Corpus, table: pd.DataFrame) -> "pd.Series[str]":
-    """Return each text's corpus, with its official split where there is one."""
+    """Return each text's corpus, with its official split if there is one."""
     several = len(corpus.label_corpora) > 1
     part = table["text_id"].str.partition(":")[0] if several else table["text_id"].map(lambda _: corpus.name)
     if "official_split" in table:
@@ -217,7 +217,7 @@ def _parts_of(corpus: Corpus, table: pd.DataFrame) -> "pd.Series[str]":
 
 
 def _wanted(named: Sequence[Named], wanted: Sequence[str]) -> Iterator[Named]:
-    """Yield those whose name begins with one of `wanted`."""
+    """Yield the sets whose name begins with one of `wanted`."""
     names = [name for name, _, _ in named]
     unknown = [one for one in wanted if one != CROWD and not any(name.startswith(one) for name in names)]
     if unknown:
@@ -226,7 +226,7 @@ def _wanted(named: Sequence[Named], wanted: Sequence[str]) -> Iterator[Named]:
 
 
 def _prefixed(one: ScoreSource, prefix: str) -> ScoreSource:
-    """Return a source whose ids are those of the combination."""
+    """Return a source with the combination's ids."""
     scores, *samples = (series.set_axis(prefix + series.index) for series in (one.scores, *one.samples))
     return replace(one, scores=scores, samples=tuple(samples))
 
@@ -251,7 +251,7 @@ def _named(sources: Sequence[ScoreSource]) -> Iterator[Named]:
 
 
 def _rater(one: ScoreSource, among: Sequence[ScoreSource]) -> Rater:
-    """Return who gave these scores: models of one name are several revisions, templates of one name several prompts."""
+    """Return who gave these scores; models of one name count as revisions, templates of one name as prompts."""
     models = {other.model for other in among if other.llm == one.llm and other.model}
     templates = {other.template for other in among if (other.llm, other.prompt) == (one.llm, one.prompt)} - {""}
     revision = "@".join(word for word in (one.model, one.revision) if word) if len(models) > 1 else one.revision
@@ -260,7 +260,7 @@ def _rater(one: ScoreSource, among: Sequence[ScoreSource]) -> Rater:
 
 
 def told_apart(traits: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return for each of several things the first of its traits that together tell all of them apart."""
+    """Return, for each of several things, as many of its first traits as it takes to tell all of them apart."""
     words: list[list[str]] = [[] for _ in traits]
     for here in zip(*traits, strict=True):
         if len({tuple(said) for said in words}) < len(words) and len(set(here)) > 1:

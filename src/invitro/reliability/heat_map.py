@@ -1,4 +1,4 @@
-"""The reliability report's heat map: every two raters in one square, legible in one column of a two-column page."""
+"""The reliability report's heat map: every pair of raters in one square, legible in one column of a page with two."""
 
 import json
 import re
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import altair as alt
 
 NARROW, ROOMY = 4, 8
-"""Most raters that one column takes, and a page, with intervals in the cells."""
+"""How many raters fit in one column, and on a page, with intervals in the cells."""
 NEUTRAL, HATCH, LINES = "#f2f2f2", "#c4c4c4", 5
-"""Ground and hatching of a cell that is not measurable, and the hatching's lines on either side of its diagonal."""
+"""Colours of the ground and hatching of a cell that is not measurable, and its lines on each side of the diagonal."""
 
 Cells = list[list[Estimate | None]]
 
@@ -26,12 +26,12 @@ Cells = list[list[Estimate | None]]
 def heat_map(names: Sequence[str], pairs: Sequence[Agreement], path: Path) -> list[Path]:
     """Draw PCC above and Krippendorff's alpha below the diagonal; return the files ``path.png``, ``.svg``, ``.pdf``.
 
-    The colours (cividis) differ in lightness too: readers with colour-blindness and printers without colour see the
-    same order. Cells that are not measurable are hatched, so that no colour suggests a figure.
+    The colours (cividis) differ in lightness too: colour-blind readers see the same order, and so does anyone who
+    prints without colour. Cells that are not measurable are hatched, so that no colour suggests a figure.
 
     Args:
         names: raters, in order.
-        pairs: agreement of every two of them, in the order of `names`.
+        pairs: agreement of every pair of raters, in the order of `names`.
         path: without a suffix.
     """
     return charts.save(_drawn(names, _cells(names, pairs)), path)
@@ -48,7 +48,7 @@ def _cells(names: Sequence[str], pairs: Sequence[Agreement]) -> Cells:
 
 
 def _drawn(names: Sequence[str], cells: Cells) -> "alt.TopLevelMixin":
-    """Draw the square, its colour bar and its names; a cell spans 1 on either axis."""
+    """Draw the square, its colour bar and its names; a cell spans 1 on each axis."""
     import altair as alt
 
     size = len(names)
@@ -86,14 +86,14 @@ def _drawn(names: Sequence[str], cells: Cells) -> "alt.TopLevelMixin":
 
 
 def _cell(column: int, row: int, cell: Estimate, size: int) -> dict[str, Any]:
-    """Return where a cell lies, its figure and, where there is room, the interval."""
+    """Return a cell's position, its figure and, if there is room, the interval."""
     lines = ["–" if np.isnan(cell.value) else f"{cell.value:z.2f}"]
     if size <= ROOMY and not np.isnan(cell.low):
         lines.append(f"[{cell.low:z.2f}, {cell.high:z.2f}]")
     if not cell.measurable:
         lines.append("n.m.")
     text = "\n".join(lines).replace("-", "\N{MINUS SIGN}")
-    middle = row + 0.5 - 0.075 * (len(lines) - 1)  # several lines hang from the first
+    middle = row + 0.5 - 0.075 * (len(lines) - 1)  # with several lines, the position is that of the first
     return {
         "column": column, "right": column + 1, "middle": column + 0.5, "row": row, "below": row + 1, "centre": middle,
         "value": None if np.isnan(cell.value) else cell.value, "measurable": cell.measurable, "text": text,
@@ -130,7 +130,7 @@ def _axis(names: Sequence[str], turned: bool) -> dict[str, Any]:
 
 
 def _wrapped(name: str, width: int = 12) -> str:
-    """Break a long name in two, as near to its middle as its parts allow: after a slash, or else after another sign."""
+    """Break a long name in two as near to its middle as possible: after a slash, otherwise after another sign."""
     if len(name) <= width:
         return name
     breaks = [match.end() for match in re.finditer(r"/(?=.)", name)]

@@ -1,4 +1,4 @@
-"""The reliability report: its tables for people and as bare numbers, and the heat map."""
+"""The reliability report: its tables, for reading and as plain numbers, and the heat map."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ from invitro.writing.words import MINUS, number
 
 REPORT_TEMPLATE = Path(__file__).with_name("report.j2")
 RATED = {"pcc": "PCC", "ccc": "CCC", "alpha": "alpha", "rmse": "RMSE", "bias": "bias"}
-"""What is measured of two raters, with its heading; correlations come first."""
+"""The measures of agreement of two raters, with their headings; correlations come first."""
 CORRELATIONS = ("pcc", "ccc", "alpha")
 
 
@@ -62,10 +62,10 @@ def pairs_table(
     Args:
         name: the table's key.
         title: its heading.
-        pairs: each with the part of the texts that it is of, or another word for the column `where`.
+        pairs: each with its part of the texts, or another word for the column `where`.
         paper: the paper's figures for each of them.
         where: the first column.
-        notes: below the table.
+        notes: the notes below the table.
     """
     in_parts = where.key == "part"  # the other rater is always the crowd
     columns = [
@@ -96,7 +96,7 @@ def pairs_table(
 
 
 def alpha_table(alphas: Sequence[tuple[Facet, Estimate]], guessing: Sequence[str]) -> ReportTable:
-    """Return one row per set of raters; where all of them are `guessing`, nothing is concluded from their alpha."""
+    """Return one row per set of raters; if all of them are `guessing`, nothing is concluded from their alpha."""
     columns = [Column("what", "compared"), Column("raters", "raters"), Column("n", "n"), Column("alpha", "alpha")]
     rows = [
         {"what": cell_of(facet.what), "raters": cell_of("; ".join(facet.raters)), "n": cell_of(alpha.n)}
@@ -108,7 +108,7 @@ def alpha_table(alphas: Sequence[tuple[Facet, Estimate]], guessing: Sequence[str
 
 
 def prompts_table(shifts: Sequence[PromptShift]) -> ReportTable:
-    """Return one row per comparison of prompts; of a model whose agreement is not measurable no figures are shown."""
+    """Return one row per comparison of prompts; no figures are shown for a model whose agreement is not measurable."""
     columns = [
         Column("model", "model"),
         Column("prompts", "prompts"),
@@ -165,7 +165,7 @@ def paper_table(paper: Mapping[str, Any]) -> ReportTable:
 
 
 def _cell(estimate: Estimate, text: str | None = None) -> Cell:
-    """Return a cell with an estimate and its interval; `text` is read instead of both."""
+    """Return a cell with an estimate and its interval; `text` is shown instead of both."""
     shown = f"{estimate}{'' if estimate.measurable else ' n.m.'}".replace("-", MINUS)
     return replace(cell_of(estimate.value, shown), text=shown if text is None else text, low=estimate.low,
                    high=estimate.high)  # fmt: skip
@@ -176,7 +176,7 @@ def _of_paper(measure: str, value: float) -> str:
 
 
 def _short(path: Path) -> Path:
-    """Return `path` as seen from the working directory, where it lies below it."""
+    """Return `path` relative to the working directory, if it is below it."""
     whole, here = path.absolute(), Path.cwd()
     return whole.relative_to(here) if whole.is_relative_to(here) else path
 
@@ -187,14 +187,14 @@ AMPLE = 0.5
 
 @dataclass(frozen=True)
 class Report:
-    """What `reliability_report` found and where it wrote it; as a string, the tables for a terminal.
+    """The results of `reliability_report` and the files it wrote; as a string, the tables for a terminal.
 
     Args:
-        folder: of the files.
-        files: what was written, in order.
-        pairs: every two raters on the texts both scored, those with the crowd first.
+        folder: the folder of the files.
+        files: the files written, in order.
+        pairs: every pair of raters on the texts that both scored, those with the crowd first.
         common: the same on the texts that all raters scored; raters that scored fewer than half of the texts are left
-            out, so that one short labelling does not take the others' texts away.
+            out, so that one short labelling does not remove the others' texts.
         parts: agreement with the crowd in each part of the texts.
         alphas: sets of raters with their alpha on the texts that two or more of them scored.
         prompts: comparisons of one model's prompts.
@@ -237,22 +237,22 @@ def reliability_report(
     ``reliability.md``, the tables for people. Each is written whole or not at all.
 
     Args:
-        ratings: scores in the units of `scale`, NaN where there is none; one row a text, indexed by its id, and one
-            column a rater, whose name stands in tables and figure.
-        groups: the author of each text by text id, for the intervals; None where every text has its own.
-        folder: made when there is none.
+        ratings: scores in the units of `scale`, NaN if missing; one row per text, indexed by its id, and one
+            column per rater, named as in the tables and the figure.
+        groups: the author of each text by text id, for the intervals; None if every text has its own.
+        folder: created if there is none.
         scale: what the scores measure.
-        raters: what is known of each column; one left out is the crowd if named ``crowd``, or else an LLM of that name.
-        corpus: whose texts these are, for the heading.
+        raters: what is known of each column; a column not listed is the crowd if named ``crowd``, otherwise an LLM.
+        corpus: the corpus of these texts, for the heading.
         resamples: draws of the bootstrap.
         seed: of the draws.
-        most: rows of ``disagreements.csv``.
-        parts: the part of each text by text id, such as ``newsemp24 test``, where agreement is also told part by part.
-        remarks: what people should know of the ratings, such as labels that were left out.
+        most: the most rows of ``disagreements.csv``.
+        parts: the part of each text by text id, such as ``newsemp24 test``, to report agreement part by part too.
+        remarks: what readers should know about the ratings, such as labels that were left out.
 
     Raises:
-        InputError: fewer than two raters, an id or rater that stands twice, a rater that scored nothing or outside the
-            scale, a text without a group, or the chart libraries are missing.
+        InputError: there are fewer than two raters, an id or rater occurs twice, a rater scored nothing or outside the
+            scale, a text has no group, or the chart libraries are missing.
     """
     folder = Path(folder)
     refuse_if_any(_problems(ratings, raters or {}, scale))
@@ -312,7 +312,7 @@ def _tables(
     short: Sequence[str],
     complete: int,
 ) -> dict[str, ReportTable]:
-    """Return the tables of pairs: on the texts that both scored, on those that all did, and in each part."""
+    """Return the tables of pairs: on the texts that both scored, on those that all scored, and in each part."""
     figures, crowd = paper_figures()["figures"], crowd_of(raters)
 
     def notes(of: Sequence[Agreement], **more: Any) -> list[str]:
@@ -363,10 +363,10 @@ def _problems(ratings: pd.DataFrame, raters: Mapping[str, Rater], scale: Scale) 
         found = ", ".join(map(str, columns)) or "none"
         problems.append(f"ratings: expected two raters or more, found {found}; name another label set")
     if index.has_duplicates:
-        problems.append(f"ratings: expected one row a text, found text {index[index.duplicated()][0]!r} twice")
+        problems.append(f"ratings: expected one row per text, found text {index[index.duplicated()][0]!r} twice")
     problems += [f"raters: expected a column of the ratings, found {name!r}" for name in raters if name not in columns]
     if columns.has_duplicates:
-        return [*problems, f"ratings: expected one column a rater, found {columns[columns.duplicated()][0]!r} twice"]
+        return [*problems, f"ratings: expected one column per rater, found {columns[columns.duplicated()][0]!r} twice"]
     for name in columns:
         scores = ratings[name].to_numpy(dtype="float64")
         wrong = scale.outside(scores)
