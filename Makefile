@@ -20,7 +20,7 @@ install: $(VENV)/.demo ## make the environment in .venv, with MiniLM's weights a
 demo: $(VENV)/.demo ## train MiniLM on simulated data: crowd labels alone, and with an LLM's help
 	$(BIN)/python train.py -m experiment=demo application=none,both alpha=4.0 force=true
 
-study-demo: $(VENV)/.demo ## a whole study on simulated data, from its runs to a report to look at
+study-demo: $(VENV)/.demo ## a whole study on simulated data, from its runs to its report
 	$(BIN)/python sweep.py study=demo
 
 test: $(VENV)/.dev ## run the quick tests, in less than five minutes
@@ -53,7 +53,7 @@ lint: $(VENV)/.dev ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean: ## remove the environment and the caches, but no run
+clean: ## remove the environment and the caches, and keep all runs
 	rm -rf $(VENV) $(VLLM) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
 
 $(BIN)/python $(VLLM)/bin/python:

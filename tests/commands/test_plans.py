@@ -172,7 +172,7 @@ def test_a_report_of_what_is_there(given: list[str], tmp_path: Path) -> None:
     assert (named.study.name, named.report) == ("applications", Path("there"))
     write_json(tmp_path / "some" / "study.json", asdict(Study("x", "X", "What?", factors=("alpha",))))
     assert asked("report_only=true", "runs=some").study.factors == ("alpha",)
-    with pytest.raises(InputError, match="seed=1: nothing is started, so that this has no effect"):
+    with pytest.raises(InputError, match="seed=1: nothing is started, so this has no effect"):
         asked("report_only=true", "runs=some", "seed=1")
 
 

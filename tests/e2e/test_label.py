@@ -264,7 +264,7 @@ def test_the_report_compares_whatever_label_sets_there_are(run, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     for part in (
         "simulated on batson_empathy (1 to 7): 80 texts, 6 raters", "crowd / scripted/plain", "crowd / simulated",
-        "scripted/scale_aware #1 / scripted/scale_aware #2", "between samples", "llm=llama leaves no label set out",
+        "scripted/scale_aware #1 / scripted/scale_aware #2", "between samples", "llm=llama does not limit the report",
     ):  # fmt: skip
         assert part in done.stdout
     path = Path(done.stdout.strip().splitlines()[-1].removeprefix("Report: "))
@@ -277,7 +277,7 @@ def test_the_report_compares_whatever_label_sets_there_are(run, tmp_path: Path) 
     assert wrong.returncode == 2
     assert "raters: expected names or beginnings of" in wrong.stderr
     both = run(*base, "report=true", "dry_run=true")
-    assert "report=true compares labels that are there" in both.stderr
+    assert "report=true compares existing labels" in both.stderr
 
 
 @pytest.mark.real

@@ -213,7 +213,7 @@ def test_settings_of_files_and_of_submissions_do_not_mix(run, model: Path) -> No
     assert "input: is for files; a submission scores the test set of data=" in done.stderr
     done = run("predict.py", f"model={model}", "input=in.csv", "output=out.csv", f"distress_model={model}")
     assert done.returncode == 2
-    assert "distress_model: is for submissions alone" in done.stderr
+    assert "distress_model: is for submissions only" in done.stderr
 
 
 def test_a_fault_in_a_late_row_leaves_no_output(run, model: Path, tmp_path: Path) -> None:

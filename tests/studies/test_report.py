@@ -133,7 +133,10 @@ def test_what_a_reader_looks_for_is_there(page: Page, alpha: Reported) -> None:
     assert "0" * 40 in page.text  # the commit
     assert "Obuchowski and Rockette" in page.text
     assert "No group differs from the rest" in page.text or "Different from the rest" in page.text
-    assert "Not shown, since so few say little and might be recognised: race 3 (fewer than 30 texts)." in page.text
+    assert (
+        "Not shown, since groups this small say little and might reveal a person: race 3 (fewer than 30 texts)."
+        in page.text
+    )
     assert {"groups", "table-groups_labels", "table-groups_test", "table-groups_truth_test"} <= set(page.ids)
     for table in ("metrics_test", "metrics_val", "differences", "runs"):
         assert f"table-{table}" in page.ids

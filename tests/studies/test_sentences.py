@@ -92,7 +92,7 @@ def test_without_a_baseline_nothing_is_tested() -> None:
     assert "nothing is tested" in text
     alone = conclusion(STUDY, runs(["finished"]), summary([group(4.0, 0.5, 0.4, 1)], [], chosen=None, baseline=None))
     assert alone.startswith("1 of 1 job finished: 1 configuration, 1 run each. CCC on test is 0.400 [0.300, 0.500].")
-    assert "A configuration with a single run shows nothing of the spread between runs" in alone
+    assert "A configuration with a single run does not show the spread between runs" in alone
 
 
 def test_nothing_finished_is_said() -> None:

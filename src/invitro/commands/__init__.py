@@ -1,4 +1,4 @@
-"""From Hydra's configuration to plain arguments; besides the entry points the only package that imports Hydra.
+"""From Hydra's configuration to plain arguments; apart from the entry points, the only package that imports Hydra.
 
 Nothing heavy is imported at the top: ``--help``, ``--cfg job`` and tab completion come through here.
 """

@@ -24,7 +24,7 @@ OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=Tru
 
 
 REFUSED = 2
-"""Exit status for input that cannot be used; 1 is for what fails later."""
+"""Exit status for input that cannot be used; 1 is for later failures."""
 
 
 class RememberPlace(Callback):
@@ -42,11 +42,11 @@ class RememberPlace(Callback):
 ARGUMENTS = re.compile(
     r"missing \d+ required [\w-]+ arguments?: (?P<lacking>.+)|unexpected keyword argument (?P<unknown>'\w+')"
 )
-"""What Python says of a call whose arguments are not those of the function."""
+"""Python's message about a call whose arguments do not fit the function."""
 
 
 def instantiated(node: DictConfig) -> Any:
-    """Instantiate a node; what its class refuses is raised as the `InputError` that it is."""
+    """Instantiate a node; raise what its class refuses as an `InputError`."""
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
@@ -111,7 +111,7 @@ def remove_if_fresh(directory: Path, ours: set[str]) -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that people look at, and not another of a distributed run."""
+    """Whether this is the process whose output people read, and not another one of a distributed run."""
     return not any(int(os.environ.get(name) or 0) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
@@ -139,7 +139,7 @@ def show_help(config: str, arguments: Sequence[str], home: Path) -> bool:
 
 
 def _text(config: str, overrides: Sequence[str], conf: Path) -> str:
-    """Fill the template that stands under ``hydra.help``."""
+    """Fill the template under ``hydra.help``."""
     with initialize_config_dir(str(conf), version_base="1.3", job_name=config):
         cfg = compose(config, overrides=list(overrides), return_hydra_config=True)
         template, groups = str(cfg.hydra.help.template), list(cfg.hydra.runtime.choices)  # a resolver may ask Hydra
@@ -151,7 +151,7 @@ def _text(config: str, overrides: Sequence[str], conf: Path) -> str:
 
 
 def _groups(names: Sequence[str], conf: Path) -> str:
-    """List the choices of the groups that this entry point has; those in a folder of their own by ``folder/name``."""
+    """List the choices of the groups that this entry point has; those in a subfolder by ``folder/name``."""
     lines = []
     for name in sorted(name for name in names if (conf / name).is_dir()):
         nested = [other for other in names if other.startswith(f"{name}/")]

@@ -1,6 +1,6 @@
 """The commands without a command line: what `import invitro` calls, on the configuration of the entry points.
 
-Overrides are those of the command line, such as ``fit.epochs=2``; of two that set one key the later one counts.
+Overrides are those of the command line, such as ``fit.epochs=2``; if two set the same key, the later one counts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
-    """Compose a main configuration as its entry point would; in the context Hydra knows it, as it does in a job.
+    """Compose a main configuration as its entry point would; within the context Hydra knows it, as in a job.
 
     Args:
         name: of the main configuration, such as ``train``.
@@ -51,7 +51,7 @@ def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
 
 
 def scale_of(name: str | Path | Scale) -> Scale:
-    """Return a scale by its name in ``conf/scale/``, or by a file of the same kind; a scale as it is.
+    """Return a scale by its name in ``conf/scale/``, or by a file of the same kind; return a scale unchanged.
 
     Raises:
         InputError: there is no such scale, or its definition is wrong.
@@ -87,7 +87,7 @@ def label_texts(texts: "pd.Series[str]", scale: Scale, overrides: Sequence[str])
     from invitro.labelling.texts import corpus_of
     from invitro.labels.answers import text_hash
 
-    # Texts are known by their content: the same text is asked about once, wherever and whenever it stands.
+    # Texts are identified by their content: the same text is asked about once, however often it occurs.
     ids = texts.map(text_hash)
     corpus = corpus_of(pd.DataFrame({"text_id": ids, "text": texts}).drop_duplicates("text_id"), scale)
     with composed("label", ["data=table", "data.path=texts", *overrides]) as cfg:
@@ -112,7 +112,7 @@ def train_frame(
     Args:
         frame: one row per text.
         scale: of its labels.
-        columns: its names of ``llm_label`` and of the columns of `invitro.data.TableFile`, where they are others.
+        columns: its names of ``llm_label`` and of the columns of `invitro.data.TableFile`, where they differ.
         overrides: of ``train.py``.
         directory: the run's; None makes one as ``train.py`` does.
 
@@ -160,7 +160,7 @@ def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.Data
 
     Returns:
         Its folder, its report, `Summary.groups`, `Summary.differences`, and how many jobs failed. Estimates of
-        ``study=inference`` stand in the place of groups, and have no differences.
+        ``study=inference`` take the place of groups, and have no differences.
     """
     import pandas as pd
 
@@ -183,7 +183,7 @@ def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.Data
 
 
 def _put_scale(cfg: DictConfig, scale: Scale) -> None:
-    """Put a scale into a configuration, as its file would have it."""
+    """Put a scale into a configuration, as its file would define it."""
     items = [{"_target_": "invitro.scales.Item"} | asdict(item) for item in scale.items]
     with open_dict(cfg):
         cfg.scale = {"_target_": "invitro.scales.Scale", "_convert_": "all"} | asdict(scale) | {"items": items}

@@ -31,7 +31,7 @@ def infer_command(asked: "SweepRequest", home: Path) -> Path:
         InputError: settings, data or labels that cannot be used; launchers, which have nothing to launch.
     """
     if asked.plan is None or asked.plan.jobs is None:
-        raise InputError("report_only=true: estimates leave no runs; the study's own line makes its report, in seconds")
+        raise InputError("report_only=true: estimates leave no runs; the study's command makes its report in seconds")
     refuse_if_any(f"{one}: estimates are made in this process; leave it out" for one in asked.plan.hydra)
     from invitro.data import DataFolder
     from invitro.files import write_json

@@ -33,7 +33,7 @@ OPTIONS = ("readout", "samples", "limit", "limit_seed", "export", "merge", "repa
 @checked("")
 @dataclass(frozen=True)
 class Mode:
-    """What ``label.py`` does: label, count what labelling would cost, or compare the labels that are there."""
+    """What ``label.py`` does: label, count what labelling would cost, or compare existing labels."""
 
     dry_run: bool
     report: bool
@@ -53,7 +53,7 @@ def label_command(main: Callable[[], None]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("\nStopped. Every answer so far is stored; run the same line to go on from here")
+        sys.exit("\nStopped. Every answer so far is stored; run the same command to continue from here")
     if RememberPlace.sweep is not None and not _show_multirun(RememberPlace.sweep):
         sys.exit(1)
 
@@ -87,7 +87,7 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
     Args:
         cfg: as composed from ``label.yaml``.
         prompts: by role.
-        dry_run: nothing is asked, so that no key is needed.
+        dry_run: nothing is asked, so no key is needed.
 
     Raises:
         InputError: naming everything that is wrong with the settings.
@@ -108,7 +108,7 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
         with noting(problems):
             made[name] = instantiated(node) if node else None
     with noting(problems):
-        sampling = made.get("sampling", Sampling(temperature=1.0))  # the latter instead of one that is refused
+        sampling = made.get("sampling", Sampling(temperature=1.0))  # the default where the given one is refused
         options = Options(sampling=sampling, **{name: cfg[name] for name in OPTIONS})
     refuse_if_any(problems)
     whats = {}
@@ -122,7 +122,7 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
 
 
 def _refuse_contradictions(cfg: DictConfig) -> None:
-    """Refuse what cannot be meant together."""
+    """Refuse settings that contradict each other."""
     mode = Mode(cfg.dry_run, cfg.report)
     given = [word for word in HydraConfig.get().overrides.task if word.startswith("prompt=")]
     problems = []
@@ -135,7 +135,7 @@ def _refuse_contradictions(cfg: DictConfig) -> None:
     if cfg.check and cfg.export:
         problems.append("export: the check makes several label sets; export one of them by a run with its prompt")
     if mode.report and (cfg.check or mode.dry_run):
-        problems.append("report=true compares labels that are there and asks nobody; leave dry_run and the check out")
+        problems.append("report=true compares existing labels and asks no LLM; leave dry_run and the check out")
     refuse_if_any(problems)
 
 
@@ -192,7 +192,7 @@ def _checked(corpus: "Corpus", whats: Mapping[str, "Labelling"], done: Mapping[s
 
 
 def _compared(cfg: DictConfig, directory: Path) -> list[str]:
-    """Compare the labels that are there with the crowd's; the LLM's engine is not even instantiated."""
+    """Compare the existing labels with the crowd's; the LLM's engine is not even instantiated."""
     from invitro.data import DataFolder
     from invitro.labelling.texts import chosen
     from invitro.labels import LabelSource
@@ -202,7 +202,7 @@ def _compared(cfg: DictConfig, directory: Path) -> list[str]:
     _refuse_contradictions(cfg)
     for word in HydraConfig.get().overrides.task:
         if word.startswith(("llm=", "prompt=")):
-            log.warning("%s leaves no label set out of the report; raters=[NAME, ...] does", word)
+            log.warning("%s does not limit the report to some label sets; raters=[NAME, ...] does", word)
     own = None
     if cfg.llm.get("labels") or cfg.llm.get("column"):
         own = LabelSource(

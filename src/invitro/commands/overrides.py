@@ -1,4 +1,4 @@
-"""Parts of Hydra's overrides: whose they are, which key they set, and to which value."""
+"""Parts of Hydra's overrides: what they belong to, which key they set, and to which value."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -37,12 +37,12 @@ def own_line(one: Override) -> str:
 
 
 def is_hydra(one: Override) -> bool:
-    """Return whether an override decides how jobs are run and is no setting of theirs."""
+    """Return whether an override decides how jobs are run and is not a setting of theirs."""
     return one.key_or_group.startswith(("hydra.", "hydra/"))
 
 
 def is_sweeper(one: Override) -> bool:
-    """Return whether an override is about what makes up the jobs."""
+    """Return whether an override affects how the jobs are generated."""
     return one.key_or_group.startswith(("hydra.sweeper.", "hydra/sweeper"))
 
 
@@ -92,7 +92,7 @@ def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def message_of(error: HydraException) -> str:
-    """Return Hydra's message, with the remedy where a plugin is not installed."""
+    """Return Hydra's message, and say what to install where a plugin is missing."""
     text = str(error).partition("Config search path:")[0].strip()
     for kind, remedy in {
         "hydra/launcher": "pip install 'invitro[joblib]', [slurm] or [ray]",

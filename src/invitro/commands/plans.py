@@ -43,7 +43,7 @@ from invitro.studies.launch import Plan, quoted
 from invitro.training.multirun import STUDY, as_mapping
 
 GRID = "grid"
-"""The study of whatever jobs there are."""
+"""The study that fits jobs of any kind."""
 
 INFERENCE = "inference"
 """The job that ``sweep.py`` does itself, within seconds: estimates instead of runs."""
@@ -58,7 +58,7 @@ class SweepSettings:
     """What ``sweep.yaml`` sets besides the study.
 
     Args:
-        report_only: start nothing and report the runs that are there.
+        report_only: start nothing and report the existing runs.
         runs: the folder below which runs are made; with `report_only` the folder to report.
         directory: the study's folder, or the report's with `report_only`; None where it is named by the study.
         fail_fast: start no further job after a failure.
@@ -101,7 +101,7 @@ def request(arguments: Sequence[str], home: Path) -> SweepRequest:
     Keys of ``sweep.yaml`` are its own. All others are the jobs' and replace what the study sets.
 
     Raises:
-        InputError: whatever Hydra, the study or its jobs would refuse.
+        InputError: anything that Hydra, the study or its jobs would refuse.
     """
     conf = home / "conf"
     flags = [word for word in arguments if word.startswith("-")]
@@ -130,13 +130,13 @@ def request(arguments: Sequence[str], home: Path) -> SweepRequest:
 
 
 def _report_only(settings: SweepSettings, given: Set[str], cfg: DictConfig, passed: Sequence[Override]) -> SweepRequest:
-    """Return the request for a report of runs that are there: in the folder ``runs``, or where the study would be."""
+    """Return the request for a report of existing runs: in the folder ``runs``, or where the study would be."""
     study = instantiated(cfg.study) if any(key.startswith("study") for key in given) else None
     if "runs" in given:
         at = Path(settings.runs)
         if passed:
             words = " ".join(str(line.input_line) for line in passed)
-            raise InputError(f"{words}: nothing is started, so that this has no effect; leave it out")
+            raise InputError(f"{words}: nothing is started, so this has no effect; leave it out")
     elif study is not None:
         at = _directory(settings, study, _merged(study, passed))
     else:
@@ -212,13 +212,13 @@ def _launching(
 
 
 def _merged(study: Study, passed: Sequence[Override]) -> dict[str, Override]:
-    """Return the jobs' overrides by key: the study's, and over them those of the command line."""
+    """Return the jobs' overrides by key: the study's, overridden by those of the command line."""
     own = parsed([*study.overrides, *(f"{key}={value}" for key, value in study.params.items())])
     return {key_of(one): one for one in [*own, *passed] if not is_hydra(one)}
 
 
 def _directory(settings: SweepSettings, study: Study, merged: Mapping[str, Override]) -> Path:
-    """Return the study's folder: named, or by the study and what the command line fixes otherwise than it."""
+    """Return the study's folder: named, or derived from the study and what the command line sets differently."""
     if settings.directory:
         return Path(settings.directory)
     own = [one.input_line for one in parsed(study.overrides)]

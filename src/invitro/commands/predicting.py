@@ -9,7 +9,7 @@ from invitro.commands.common import REFUSED, instantiated, missing
 from invitro.errors import InputError, refuse_if_any
 
 SUBMITTED = ("submission", "data", "distress_model", "missing")
-"""Settings of submissions alone."""
+"""Settings for submissions only."""
 
 
 def run_predict(cfg: DictConfig) -> None:
@@ -28,7 +28,7 @@ def _score(cfg: DictConfig) -> None:
     """Score a file."""
     defaults = {"data": None, "distress_model": None, "missing": "refuse"}
     problems = [
-        f"{name}: is for submissions alone; name the file to write by submission=predictions.zip"
+        f"{name}: is for submissions only; name the file to write by submission=predictions.zip"
         for name, value in defaults.items()
         if cfg.get(name) != value
     ]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """All that a run needs to know, checked.
+    """All settings of a run, checked.
 
     Args:
         options: the settings at the top of ``train.yaml``.
@@ -104,7 +104,7 @@ def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:
 def with_baseline(cfg: DictConfig) -> DictConfig:
     """Return a copy of the configuration in which the baseline that ``baseline=`` names, if any, replaces ``plm``.
 
-    So a row of a study can be a baseline, whatever encoder and settings of it the command line gives all rows.
+    So a row of a study can be a baseline even if the command line sets an encoder and its settings for all rows.
 
     Raises:
         InputError: there is no such baseline.
@@ -124,11 +124,11 @@ def with_baseline(cfg: DictConfig) -> DictConfig:
 
 
 def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
-    """Yield every pair of settings that cannot both be meant."""
+    """Yield every pair of settings that contradict each other."""
     if "check" in cfg:
         yield (
             "check: prompts are compared by label.py, before a corpus is labelled: python label.py "
-            "experiment=prompt_check; train.py learns from labels that are there"
+            "experiment=prompt_check; train.py learns from existing labels"
         )
     managed = {"max_epochs": "fit.epochs", "gradient_clip_val": "fit.clip", "logger": "logger", "callbacks": "fit.*"}
     for key in sorted(managed.keys() & cfg.trainer.keys()):
@@ -165,7 +165,7 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
 
 
 def _meaningless_for_baselines(cfg: DictConfig, distributed: bool) -> Iterator[str]:
-    """Yield the settings that mean nothing to a baseline, which is fitted in closed form and has no ``plm.train``."""
+    """Yield the settings that do not apply to a baseline, which is fitted in closed form and has no ``plm.train``."""
     if "train" in cfg.plm:
         return
     fitted = f"{cfg.plm.name} is fitted in one step by ridge regression"

@@ -22,7 +22,7 @@ HELP = """Launch a study's jobs and report the results: tables, tests, figures.
   python sweep.py study=NAME [anything that train.py understands]
   python sweep.py report_only=true runs=FOLDER [study=NAME]
 
-The same line again continues where it stopped; more seeds or values add runs.
+The same command again continues where it stopped; more seeds or values add runs.
 
 Studies:
 
@@ -101,7 +101,7 @@ def launch_jobs(asked: "SweepRequest") -> tuple[int, str | None]:
     except LostError as error:
         return 1, str(error)
     except KeyboardInterrupt:
-        return INTERRUPTED, "Stopped. The same line continues from here"
+        return INTERRUPTED, "Stopped. The same command continues from here"
     return 0, None
 
 
@@ -109,7 +109,7 @@ def read_jobs(asked: "SweepRequest") -> "Runs":
     """Read the jobs of this launch and of all earlier ones from disk."""
     from invitro.studies import read_runs
 
-    # Where a study without factors is only reported, the runs say in what they differ.
+    # Where a study without factors is only reported, the runs show in which settings they differ.
     factors = asked.study.factors if asked.study.factors or asked.plan is not None else None
     return read_runs(asked.root, factors, asked.study.replicates)
 
@@ -126,7 +126,7 @@ def report_jobs(asked: "SweepRequest", runs: "Runs") -> "tuple[Path, Summary]":
     summary = summarise(study, runs, resamples=asked.settings.resamples)
     found, drawn = findings(study, runs, summary), figures(study, runs, summary)
     report = write_report(study, runs, summary, found, drawn, asked.report)
-    try:  # whatever W&B does, the report exists
+    try:  # the report exists even if W&B fails
         publish(study, runs, summary, drawn, report)
         if asked.settings.dashboard:
             print(f"Workspace: {save_workspace(study, runs, asked.report)}", file=sys.stderr)

@@ -77,7 +77,7 @@ def _write_job(cfg: DictConfig, directory: Path, record: Path, outcome: str, err
 def train_command(main: Callable[[], None]) -> None:
     """Run an entry point; after a multirun, show its jobs side by side and exit with status 1 if any failed.
 
-    What is shown is read from disk, so it is shown however the launcher ended.
+    Results are read from disk, so they are shown however the launcher ended.
     """
     try:
         main()
@@ -193,7 +193,7 @@ def _train(settings: RunSettings, prepared: "Prepared", recipe: "Recipe", info: 
 
 
 def _run_info(cfg: DictConfig, settings: RunSettings, sweep: Path | None, directory: Path) -> "RunInfo":
-    """Return what a logger and the record say of the run besides its results."""
+    """Return what a logger and the record say about the run besides its results."""
     from invitro.training.loggers import RunInfo
 
     threshold = []

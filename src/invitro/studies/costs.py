@@ -20,13 +20,13 @@ LLM_COSTS = ("labels", "prompt_tokens", "completion_tokens", "dollars")
 class Cost:
     """What one run of a configuration costs, on average over its runs; NaN where a run's record does not say.
 
-    A shared run counts with the cost of its training. Older records contain the time alone.
+    A shared run counts with the cost of its training. Older records contain only the time.
 
     Args:
         hours: from start to end of a training.
         processor_hours: of all processor cores together, child processes included.
         device: what it was trained on, ``cpu`` or a GPU's name, the most frequent first; None where no record says.
-        labels: texts whose LLM label training used, or compared with the crowd label.
+        labels: texts whose LLM label was used in training or compared with the crowd label.
         prompt_tokens: that the LLM read for these labels.
         completion_tokens: that it generated.
         dollars: what its provider charged, in US dollars.

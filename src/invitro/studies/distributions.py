@@ -1,4 +1,4 @@
-"""Whether corrected labels look like validation's: distances between distributions of labels, and histograms."""
+"""How close corrected labels are to validation's: distances between distributions of labels, and histograms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

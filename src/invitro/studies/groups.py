@@ -2,7 +2,7 @@
 
 A group and its rest (all other texts whose group is known) are measured on their own texts, on the same bootstrap draws
 of whole authors. With several seeds a measure is its mean over them. Intervals (`invitro.stats.intervals`) are over
-texts alone, with the number of the group's authors: they draw new people and not new models, so that findings hold for
+texts alone, with the number of the group's authors: they draw new people and not new models, so findings hold for
 the models at hand.
 
 A group is compared with the rest by its bias and its CCC, the latter on Fisher's scale z = artanh(CCC). The difference
@@ -121,7 +121,7 @@ class GroupRow:
     measures: dict[str, Interval]
     apart: dict[str, Apart]
     mirrored: bool = False
-    """Whether the rest is the group in the row before, so that both have one test."""
+    """Whether the rest is the group in the row before, so both share one test."""
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ class GroupTable:
 
 
 def group_tables(study: "Study", runs: "Runs", summary: "Summary", resamples: int = RESAMPLES) -> list[GroupTable]:
-    """Measure by group whatever the records allow; nothing for a corpus without demographics.
+    """Measure by group what the records allow; return nothing for a corpus without demographics.
 
     Of more than `MOST_SHOWN` configurations the first two are measured, see `wording.leading`.
     """

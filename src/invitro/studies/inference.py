@@ -26,8 +26,8 @@ class Inference:
     """What is estimated, and from how many crowd labels.
 
     Args:
-        gold: crowd labels that are used, of texts drawn at random; None uses all that there are, for corpora in which
-            only some texts have one. They have to be a random sample of the texts then.
+        gold: crowd labels that are used, of texts drawn at random; None uses all of them, for corpora in which only
+            some texts have one. These texts then have to be a random sample.
         covariate: what the construct is regressed on: ``words``, the text's length, or a column of the corpus that
             holds numbers, such as ``age``. It is standardised: the coefficient is per standard deviation.
 
@@ -71,7 +71,7 @@ def inference_data(
     """Read a corpus and its LLM labels, as a training does; splits do not matter.
 
     Raises:
-        InputError: whatever is wrong with files, ids and labels, or the covariate is no column of numbers.
+        InputError: files, ids or labels cannot be used, or the covariate is not a column of numbers.
     """
     corpus = reader.read(scale)
     labels = source.find(corpus.label_corpora, corpus.table, scale, prompt, folder)

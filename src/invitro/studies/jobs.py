@@ -25,7 +25,7 @@ INCIDENTAL = (
 """Keys that do not change a run's results, with everything below them."""
 
 NAMED_GROUPS = ("data", "scale", "llm", "prompt", "application", "plm")
-"""Groups whose choice stands in a record's configuration as their ``name``."""
+"""Groups whose choice is stored in a record's configuration as their ``name``."""
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,15 @@ class Plan:
     """Which jobs to launch, and where.
 
     Args:
-        directory: the study's; every launch has a folder of its own in ``jobs/``.
-        stamp: names this start of the study, later than all earlier ones in the order of names.
+        directory: the study's; every launch has its own folder in ``jobs/``.
+        stamp: names this start of the study, and sorts after all earlier ones.
         asked: the command line that the user gave.
         command: the entry point's command line up to its overrides.
         overrides: of the multirun: what is fixed and what is swept.
         hydra: launcher and sweeper, as overrides.
-        jobs: each job's overrides; None where a sweeper makes them up.
+        jobs: each job's overrides; None where a sweeper generates them.
         not_run: jobs that are left out, by their position in `jobs`, and why.
-        trials: how many jobs a sweeper makes up, over all launches together.
+        trials: how many jobs a sweeper generates, over all launches together.
         sampler_seed: that sweeper's seed; the number of jobs that it has made is added, so that it draws new ones.
         fail_fast: whether to stop after a failure.
         repeat: whether jobs write ``job.json`` and obey ``hold.json``, so that a lost launch can be started again.
@@ -114,7 +114,7 @@ def _grid(plan: Plan, every: Sequence[tuple[str, ...]]) -> None:
 
 
 def _search(plan: Plan) -> None:
-    """Launch jobs that a sweeper makes up, until there are `Plan.trials`."""
+    """Launch jobs that a sweeper generates, until there are `Plan.trials`."""
     launched = 0
     while (left := plan.trials - (done := _count(plan))) > 0:
         launched += 1
@@ -146,7 +146,7 @@ def _record_lost(plan: Plan, folder: Path, job: Sequence[str]) -> None:
     """Record that a job was killed twice, the second time when it ran alone."""
     directory = folder / "0"
     error = RuntimeError(
-        "the job's process was killed, twice, the second time with no other job beside it; is there too little memory?"
+        "the job's process was killed, twice, the second time with no other job beside it; memory may be too small"
     )
     write_failure(directory, error)
     write_job(directory, directory, "failed", job, plan.stamp)
@@ -199,8 +199,8 @@ def _terminable() -> Iterator[None]:
 
 
 def quoted(value: object) -> str:
-    """Quote a value for Hydra's command line, whatever characters it has."""
-    # Backslashes are plain characters to Hydra, but before a quote.
+    """Quote a value for Hydra's command line; it may contain any characters."""
+    # Backslashes are plain characters to Hydra, except before a quote.
     text = re.sub(r"(\\*)'", r"\1\1\'", str(value))
     trailing = len(text) - len(text.rstrip("\\"))
     return "'" + text + "\\" * trailing + "'"

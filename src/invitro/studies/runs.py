@@ -109,7 +109,7 @@ def read_runs(root: Path, factors: Sequence[str] | None = None, replicates: Sequ
     def place(job: FoundJob) -> tuple[Value, ...]:
         return tuple(canonical(job.value(name)) for name in (*names, *replicates))
 
-    # The same run in other words: one job names a key that the other leaves at its default.
+    # The same run written differently: one job names a key that the other leaves at its default.
     jobs = _latest(jobs, lambda job: (place(job), job.record.resolve()))
     places = Counter(map(place, jobs))
     names += _differing([job for job in jobs if places[place(job)] > 1], (*names, *replicates))
@@ -124,12 +124,12 @@ def read_runs(root: Path, factors: Sequence[str] | None = None, replicates: Sequ
 
 
 def _latest(jobs: Sequence[FoundJob], key: Callable[[FoundJob], object]) -> list[FoundJob]:
-    """Return the last of the jobs with equal keys, in the place of the first."""
+    """Return the last of the jobs with equal keys, at the position of the first."""
     return list({key(job): job for job in jobs}.values())
 
 
 def _differing(jobs: Sequence[FoundJob], without: Sequence[str]) -> tuple[str, ...]:
-    """Return the override keys in which jobs differ, but for those named and for a key that repeats another's values.
+    """Return the override keys in which jobs differ, except those named and keys that repeat another's values.
 
     Of a group such as ``llm`` only the choice is kept where it decides the group's further keys.
     """

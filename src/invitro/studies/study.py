@@ -13,7 +13,7 @@ Value = int | float | str
 @checked("study")
 @dataclass(frozen=True)
 class Study:
-    """What a study asks, which jobs answer it, and how the report reads them.
+    """What a study asks, which jobs answer it, and how the report presents them.
 
     Args:
         name: the choice in the group ``study``.
@@ -21,16 +21,16 @@ class Study:
         question: what the study asks and how its answer is read, in a sentence or two.
         overrides: Hydra overrides of every job, such as ``application=both``.
         params: what is swept: key to Hydra's sweep expression, such as ``0.0,0.5,1.0`` or ``range(0,10)``.
-        job: the entry point whose jobs these are, ``train`` for ``train.py``; or a script of one's own, a path, whose
+        job: the entry point whose jobs these are, ``train`` for ``train.py``; or the path of your own script, whose
             jobs leave the same files.
-        sweeper: for another sweeper than Hydra's grid: its ``name``, and its settings by key.
-        factors: the keys that make a configuration, a row of the tables; () is all swept keys but the replicates.
+        sweeper: for a sweeper other than Hydra's grid: its ``name``, and its settings by key.
+        factors: the keys that make a configuration, a row of the tables; () is all swept keys except the replicates.
         replicates: the keys whose values are repetitions of a configuration.
         baseline: values of factors; they pick the configuration with which the others are compared. {} for none.
         choose: a factor whose value is chosen by the mean validation CCC, before anyone looks at test.
         axis: a numeric factor that figures are drawn over.
         plateau: the value of `axis` from which no further gain is expected, which is tested.
-        paper: the table of published numbers that stands beside.
+        paper: the table of published numbers that is shown beside the results.
         metrics: what is measured, any of ``pcc, ccc, rmse``.
         partial: whether jobs without data may be left out: they are reported as not run, and the others run.
         costs: whether the report shows what gains cost.
@@ -63,7 +63,7 @@ class Study:
             object.__setattr__(self, name, values)
 
     def contradictions(self) -> Iterator[str]:
-        """Yield what one setting says against another."""
+        """Yield every contradiction between settings."""
         named = [("baseline", key) for key in self.baseline] + [("choose", self.choose), ("axis", self.axis)]
         for name, key in named:
             if self.factors and key is not None and key not in self.factors:

@@ -27,7 +27,7 @@ def published_numbers(table: str) -> pd.DataFrame:
     ``metric``; ``median`` and ``peak`` over the authors' seeds. ``attrs`` has ``source``, ``test_set`` and ``seeds``.
 
     Raises:
-        InputError: there is no such table, or the file's numbers cannot be right.
+        InputError: there is no such table, or the file's numbers are impossible.
     """
     tables: dict[str, Any] = yaml.safe_load(files("invitro.studies").joinpath("paper.yaml").read_text("utf-8"))
     if table not in tables:
@@ -135,10 +135,10 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
     their corrected p is at least the largest of the chosen one's. The family-wise error is 5 % for each split; metrics
     against the simulator's truth are a family of their own.
 
-    No text of the test split took part in the choice, so that texts do not flatter the difference there. But the choice
-    was among trained models, whose luck with their seeds shows on validation and test alike. In simulations with twelve
-    equal configurations and five seeds (``benchmarks/coverage.py``) the error stays below 5 % unless runs differ far
-    more between seeds than is usual; seeds that had no part in the choice leave no doubt.
+    No test text took part in the choice, so the texts do not bias the difference on test. But the choice was among
+    trained models, and a model that was lucky with its seed is better on validation and on test. In simulations with
+    twelve equal configurations and five seeds (``benchmarks/coverage.py``) the error stays below 5 % unless runs differ
+    far more between seeds than is usual. Seeds that were not used for the choice avoid the problem.
 
     Args:
         study: what is asked.
@@ -175,7 +175,7 @@ def _configurations(runs: Runs) -> Iterator[Configuration]:
         if runs.replicates:
             places = finished[list(runs.replicates)].itertuples(index=False, name=None)
             by_replicate = dict(zip(places, map(int, finished.index), strict=True))
-        else:  # every run is a repetition of its own
+        else:  # every run is a separate repetition
             by_replicate = {position: int(row) for position, row in enumerate(finished.index)}
         yield Configuration(dict(zip(factors, key, strict=True)), rows, by_replicate)
 
@@ -215,7 +215,7 @@ def _reference(one: Configuration, baselines: Sequence[Configuration]) -> Config
 def _chosen(study: Study, runs: Runs, configurations: Sequence[Configuration]) -> dict[str, Any] | None:
     """Return the value of ``study.choose`` with the highest mean validation CCC over its runs.
 
-    Of equal ones it is the largest number: as a threshold it changes the fewest labels.
+    Among equally good values it is the largest: as a threshold it changes the fewest labels.
 
     Args:
         study: what is asked.

@@ -24,10 +24,10 @@ SPLIT_NAMES = {
 """Whose labels predictions are compared to; the truth is known to simulated corpora only."""
 LOWER_IS_BETTER = ("rmse",)
 SIGNIFICANT = 0.05
-"""A difference is called one where its Holm-corrected p is below this."""
+"""A difference is reported as one where its Holm-corrected p is below this."""
 AXES = {"alpha": "alpha (scale points)", "application.portion": "portion of the pool (%)"}
 PUBLISHED = ("label", "metric", "median", "peak")
-"""Columns of published numbers that are no factors."""
+"""Columns of published numbers that are not factors."""
 
 
 def factor(name: str) -> str:
@@ -83,7 +83,7 @@ def rows_of(runs: "Runs", values: Mapping[str, Any]) -> list[int]:
 
 
 def leading(study: "Study", summary: "Summary", most: int = 2) -> list[dict[str, Any]]:
-    """Return the configurations that matter most, as rows of ``summary.groups``: at most so many.
+    """Return the configurations that matter most, as rows of ``summary.groups``: at most `most`.
 
     The baseline comes first, then what was chosen, then the rest by mean validation CCC, the best first (by the
     study's first metric where CCC is not among them).

@@ -1,6 +1,6 @@
 """Charts: one look for all of them, and their files. One specification (Vega-Lite) serves both page and paper.
 
-Sizes are in points, 72 an inch: in a PDF they are what they say, and a page scales the whole drawing.
+Sizes are in points, 72 an inch: a PDF has exactly these sizes, and a page scales the whole drawing.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLUMN, PAGE = 245, 516
 """Widths of one column and of a page of two, in points (3.4 and 7.16 inches)."""
 FONT = "Arial, Liberation Sans, Helvetica, sans-serif"
-"""These are equally wide, so that text takes the same room wherever it is set."""
+"""Their letters are equally wide, so text takes the same space in each of them."""
 INK, SOFT, FAINT = "#222222", "#666666", "#dcdcdc"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, distinct for any colour vision; shapes and dashes distinguish the same series in grey."""
@@ -65,7 +65,7 @@ def problem() -> str | None:
 
 
 def specification(chart: "alt.TopLevelMixin") -> dict[str, Any]:
-    """Return a chart's Vega-Lite specification in the common style; the chart's own configuration comes before it."""
+    """Return a chart's Vega-Lite specification in the common style; the chart's own configuration takes precedence."""
     spec: dict[str, Any] = chart.to_dict()
     spec["config"] = _merged(STYLE, spec.get("config", {}), without=("view",))
     return spec

@@ -1,4 +1,4 @@
-"""One kind of table for everything that people read, whatever it is written as: page, Markdown, LaTeX, terminal, CSV.
+"""One kind of table for everything that people read, in every format: page, Markdown, LaTeX, terminal, CSV.
 
 A page (HTML) is written by the macro in ``tables.html.j2``.
 """
@@ -31,7 +31,7 @@ class Column:
         key: its name in a file, and of its cells.
         head: its heading.
         group: the heading above it, which it shares with its neighbours.
-        hidden: the media that do without it.
+        hidden: the media that leave it out.
     """
 
     key: str
@@ -46,7 +46,7 @@ class Cell:
 
     Args:
         text: what is read.
-        value: what it is sorted by, and what stands in a file; None comes last.
+        value: what it is sorted by, and what is written to a file; None comes last.
         low: the lower end of the value's 95 % interval, where it has one.
         high: the upper end.
         best: whether it is the best of its column.
@@ -104,7 +104,7 @@ class ReportTable:
         return bool(values) and all(is_number(value) for value in values)
 
     def on(self, medium: Medium) -> "ReportTable":
-        """Return the table without the columns that a medium does without."""
+        """Return the table without the columns that a medium leaves out."""
         kept = [place for place, column in enumerate(self.columns) if medium not in column.hidden]
         rows = tuple(tuple(row[place] for place in kept) for row in self.rows)
         return replace(self, columns=tuple(self.columns[place] for place in kept), rows=rows)
@@ -172,14 +172,14 @@ class ReportTable:
 def table_of(
     name: str, title: str, columns: Iterable[Column], rows: Iterable[Mapping[str, Cell]], *notes: str
 ) -> ReportTable:
-    """Lay out rows of cells by column key; a cell that is not there is written as a dash."""
+    """Lay out rows of cells by column key; a missing cell is written as a dash."""
     columns = tuple(columns)
     cells = tuple(tuple(row.get(one.key, Cell(DASH)) for one in columns) for row in rows)
     return ReportTable(name, title, columns, cells, notes)
 
 
 def text_table(name: str, title: str, rows: Sequence[Mapping[str, str]], *notes: str) -> ReportTable:
-    """Return a table of texts whose keys are the headings; a text that is not there is empty."""
+    """Return a table of texts whose keys are the headings; a missing text is empty."""
     heads = dict.fromkeys(head for row in rows for head in row)
     cells = tuple(tuple(Cell(row.get(head, ""), row.get(head)) for head in heads) for row in rows)
     return ReportTable(name, title, tuple(Column(head, head) for head in heads), cells, notes)
@@ -214,5 +214,5 @@ def escaped(text: str) -> str:
 
 
 def _bars(text: str) -> str:
-    """Return text as Markdown prints it in a table; an underscore inside of a word needs no care."""
+    """Return text as Markdown prints it in a table; an underscore inside a word needs no escape."""
     return re.sub(r"[\\|*`<>]|(?<!\w)_|_(?!\w)", lambda match: f"\\{match[0]}", text)

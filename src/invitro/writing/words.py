@@ -36,7 +36,7 @@ def number(value: Any, digits: int = 3, sign: bool = False) -> str:
 
 
 def plain(value: Any) -> str:
-    """Write a setting's value in as few digits as it has: 4.0 as ``4``, infinity as ``∞``, a missing one as a dash."""
+    """Write a setting's value in as few digits as it needs: 4.0 as ``4``, infinity as ``∞``, missing as a dash."""
     if missing(value):
         return DASH
     return f"{float(value):g}".replace("-", MINUS).replace("inf", "∞") if is_number(value) else str(value)
@@ -92,7 +92,7 @@ def duration(seconds: float) -> str:
 
 
 def capital(text: str) -> str:
-    """Write the first letter large, and leave the others as they are."""
+    """Capitalise the first letter and leave the others as they are."""
     return text[:1].upper() + text[1:]
 
 

@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Panel:
-    """One of several charts above each other.
+    """One of several stacked charts.
 
     Args:
         title: of the y axis, with its unit.
         rows: ``x``, ``series``, ``value``, ``low``, ``high`` (NaN without an interval) and ``seeds``.
         reference: where the baseline's line lies; None draws none.
         height: in points.
-        form: how numbers are written, as d3-format has it.
-        ticks: about so many on the y axis.
+        form: how numbers are written, in the notation of d3-format.
+        ticks: about how many the y axis has.
         zero: whether the y axis starts at 0.
     """
 
@@ -140,7 +140,7 @@ def _at_top(at: float, text: str, values: Sequence[float]) -> alt.Chart:
 
 
 def _named(panel: Panel, reference: float, name: str) -> alt.Chart:
-    """Return the name of a panel's reference line, at the end where the data are further off, on their other side."""
+    """Return the name of a panel's reference line, at the end further from the data, on the side away from them."""
     by_x: dict[float, float] = {}
     for row in panel.rows:
         gap = row["value"] - reference
@@ -229,7 +229,7 @@ def alignment_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> lis
 def _points(study: "Study", runs: "Runs", summary: "Summary") -> list[Row] | None:
     """Return configurations with a number on the axis, ordered; None unless there are two such numbers or more.
 
-    A baseline that names no value of the axis, or an infinite one, is a line and no point.
+    A baseline that names no value of the axis, or an infinite one, is drawn as a line and not as a point.
     """
     if study.axis is None or study.axis not in summary.groups:
         return None

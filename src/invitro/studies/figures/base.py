@@ -27,7 +27,7 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
 
 
 def _json(value: Any) -> Any:
-    """Return a value as JSON has it."""
+    """Return a value as JSON represents it."""
     if isinstance(value, (np.floating, float)):
         return float(value) if np.isfinite(value) else None
     if isinstance(value, np.integer):
@@ -65,7 +65,7 @@ def _legend(series: Sequence[str], title: str | None) -> alt.Legend | None:
 
 
 def left_axis(title: str, form: str = "", ticks: int = 4) -> alt.Axis:
-    """Return a y axis whose labels and title always take `LEFT` points, so that stacked panels stand in line."""
+    """Return a y axis whose labels and title always take `LEFT` points, so that stacked panels line up."""
     options: dict[str, Any] = {"format": form} if form else {}
     return alt.Axis(title=title, tickCount=ticks, minExtent=LEFT - 12, maxExtent=LEFT - 12, **options)
 
@@ -90,7 +90,7 @@ def wrapped(name: str, longest: int) -> list[str]:
 
 
 def named_axis(names: Sequence[str], longest: int, shown: bool = True) -> alt.Axis:
-    """Return a y axis of configurations, long names in two lines about the middle of their row; no ticks, no line."""
+    """Return a y axis of configurations, long names in two lines centred on their row; no ticks, no line."""
     lines = {name: wrapped(name, longest) for name in names}
     expression = f"({json.dumps(lines)})[datum.value]"
     raised: Any = {"condition": {"test": f"{expression}.length > 1", "value": -4}, "value": 0}
@@ -101,7 +101,7 @@ def named_axis(names: Sequence[str], longest: int, shown: bool = True) -> alt.Ax
 
 
 def padded(values: Sequence[float], share: float = 0.06, least: float = 0.02) -> list[float]:
-    """Return a domain that holds all finite values with some air."""
+    """Return a domain that holds all finite values with some margin."""
     finite = [value for value in values if value is not None and np.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     air = max((high - low) * share, least)
@@ -124,7 +124,7 @@ def layered(*layers: alt.Chart, **properties: Any) -> alt.LayerChart:
 
 
 def thinned(table: pd.DataFrame, most: int, by: str) -> pd.DataFrame:
-    """Return at most `most` rows, drawn evenly along the column `by`, so that the shape of the cloud stays."""
+    """Return at most `most` rows, drawn evenly along the column `by`, so that the cloud keeps its shape."""
     if len(table) <= most:
         return table
     order = table.sort_values([by, *[name for name in ("text_id",) if name in table]], kind="stable")
@@ -139,8 +139,8 @@ class Figure:
     Args:
         name: of its files, without a suffix.
         title: above it on the page.
-        caption: what is drawn, whence, and what was left out; a paper can take it over.
-        chart: its specification; ``description`` tells those who cannot see it what is drawn.
+        caption: what is drawn, from which data, and what was left out; a paper can use it as it is.
+        chart: its specification; ``description`` says what is drawn, for readers who cannot see it.
     """
 
     name: str

@@ -68,7 +68,7 @@ def metrics_by_configuration(study: "Study", runs: "Runs", summary: "Summary") -
 
 
 def _rows(study: "Study", runs: "Runs", summary: "Summary", split: str) -> list[Row]:
-    """Return one row a configuration and metric."""
+    """Return one row per configuration and metric."""
     found = []
     for group in records(summary.groups):
         for metric in study.metrics:
@@ -82,7 +82,7 @@ def _rows(study: "Study", runs: "Runs", summary: "Summary", split: str) -> list[
 
 
 def _seeds(study: "Study", runs: "Runs", summary: "Summary", split: str) -> list[Row]:
-    """Return one row a run and metric."""
+    """Return one row per run and metric."""
     found = []
     for group in records(summary.groups):
         for number in rows_of(runs, group):
@@ -116,7 +116,7 @@ def _drawn(
     paper: Sequence[Row],
     description: str,
 ) -> alt.HConcatChart:
-    """Draw one panel a metric, with the names at the first."""
+    """Draw one panel per metric, with the names beside the first."""
     lines = [line for name in names for line in wrapped(name, LONGEST)]
     room, step = 6 + 3.5 * max(map(len, lines)), ROW_STEP + 4 * (len(lines) > len(names))
     width = (COLUMN - 12 - room - 9 * (len(study.metrics) - 1)) / len(study.metrics)

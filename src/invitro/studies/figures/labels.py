@@ -110,7 +110,7 @@ def _panel(runs: "Runs", group: dict[str, Any], low: float, high: float, place: 
 def _layered(
     bars: Sequence[Row], steps: Sequence[Row], samples: dict[str, Any], name: str, place: int
 ) -> alt.LayerChart:
-    """Lay the steps over the bars, and over both what answers to the mouse: a whole bin, however low its bar."""
+    """Lay the steps over the bars, and over both what reacts to the mouse: a whole bin, even where its bar is low."""
     old, new = (distance(samples[series], samples["validation"]) for series in SERIES)
     moved = ((old.wasserstein, new.wasserstein, "W"), (old.ks, new.ks, "D"))
     subtitle = ", ".join(f"{sign} {number(one, 2)} → {number(other, 2)}" for one, other, sign in moved)

@@ -38,7 +38,7 @@ MOST_TEXTS = 500
 
 
 def mean_predictions(runs: "Runs", rows: list[int], split: str = "test") -> pd.DataFrame:
-    """Return one row a text with a crowd label: the columns of ``predictions.csv``, its prediction the mean over runs.
+    """Return one row per text with a crowd label: the columns of ``predictions.csv``, predictions are means over runs.
 
     Args:
         runs: of the study.
@@ -167,7 +167,7 @@ def mean_with_interval(values: "pd.Series[float]", groups: "pd.Series[Any] | Non
 
 
 def _drawn(rows: list[Row], series: list[str]) -> alt.VConcatChart:
-    """Draw one panel an attribute, with one scale of residuals."""
+    """Draw one panel per attribute, all on one scale of residuals."""
     domain = padded([0.0, *(row[key] for row in rows for key in ("value", "low", "high"))])
     attributes = list(dict.fromkeys(row["attribute"] for row in rows))
     panels = []

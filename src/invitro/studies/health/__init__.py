@@ -1,1 +1,1 @@
-"""Health checks: faults of a study that are looked for without being asked, each with numbers and what to do."""
+"""Health checks: problems that are looked for in every study, each with numbers and what to do."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def findings(study: "Study", runs: "Runs", summary: "Summary") -> list[Finding]:
-    """Make all checks; those that do not apply to a study, such as one of alphas where there is only one, are left out.
+    """Make all checks that apply to the study; with a single alpha, for example, alphas are not compared.
 
     Args:
         study: what is asked.

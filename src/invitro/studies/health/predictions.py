@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 ACCURACY = 0.8
 """CCC / PCC, Lin's bias correction factor, below which magnitudes are off."""
 ALMOST_CONSTANT = 0.05
-"""Predictions whose SD is below this share of the labels' SD are all but constant."""
+"""Predictions whose SD is below this share of the labels' SD are nearly constant."""
 APART = 0.3
-"""Training and test labels are far apart from this Wasserstein distance on, in SDs of test labels."""
+"""From this Wasserstein distance on, in SDs of test labels, training and test labels count as far apart."""
 
 
 def prediction_checks(runs: "Runs", summary: "Summary") -> Iterator[Finding | None]:
@@ -107,10 +107,10 @@ def constant_predictions(found: Sequence[Flatness]) -> Finding:
         return Finding("constant predictions", "good", what)
     first = flat[0]
     what = (
-        f"All but constant predictions in {count(len(flat), 'configuration')}, {few(one.name for one in flat)}: "
+        f"Nearly constant predictions in {count(len(flat), 'configuration')}, {few(one.name for one in flat)}: "
         f"their SD is {number(first.ratio, 3)} times that of the labels. Correlations are then undefined, or noise."
     )
-    do = "The model learned nothing but the mean: raise plm.lr or fit.epochs; look at the learning curves and labels."
+    do = "The model learned only the mean: raise plm.lr or fit.epochs; look at the learning curves and labels."
     return Finding("constant predictions", "warning", what, do)
 
 

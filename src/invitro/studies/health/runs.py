@@ -105,7 +105,7 @@ def few_seeds(groups: pd.DataFrame, factors: Sequence[str]) -> Finding | None:
         what = f"One run only: {where}. Intervals and tests there are over texts alone and hold for that one model."
         return Finding("number of seeds", "warning", what, "Run five seeds: seed=0,42,100,999,1234.")
     if least < FEW:
-        what = f"{least} runs per configuration: {where}. Their spread is hardly known, so intervals are wide."
+        what = f"{least} runs per configuration: {where}. Their spread is poorly known, so intervals are wide."
         return Finding("number of seeds", "warning", what, "Run five seeds: seed=0,42,100,999,1234.")
     if least < ENOUGH:
         what = f"{least} runs per configuration: {where}. Intervals take that into account and are wide."
@@ -152,13 +152,13 @@ FALL = 0.02
 """Validation CCC below half the scale may be this much lower than above before it is reported."""
 MOSTLY = 0.5
 SPREAD = 0.05
-"""With an SD of CCC over seeds above this single runs say little: several of the paper's gains are that large."""
+"""With an SD of CCC over seeds above this, single runs say little: several of the paper's gains are that large."""
 
 
 def replaced_too_much(groups: pd.DataFrame, half: float, factors: Sequence[str] = ()) -> Finding | None:
     """Report whether results are worse where alpha is below `half` the scale's width (3 on a scale of 1 to 7).
 
-    Mean validation CCC below it is compared with that from it on, where anything is replaced there.
+    Mean validation CCC below it is compared with that at or above it, where anything is replaced there.
     """
     replaced = groups["replaced_share"]
     if "alpha" in groups and pd.api.types.is_numeric_dtype(groups["alpha"]):

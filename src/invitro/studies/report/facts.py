@@ -1,4 +1,4 @@
-"""Where a report's numbers come from: software, hardware, time, data and their terms, failed jobs."""
+"""What a report's numbers are based on: software, hardware, time, data and their terms, failed jobs."""
 
 import os
 from collections import Counter

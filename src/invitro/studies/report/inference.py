@@ -1,4 +1,4 @@
-"""The report of estimates with guarantees: a page that needs nothing else, the figure, the tables, the numbers."""
+"""The report of estimates with guarantees: a self-contained page, the figure, the tables, the numbers."""
 
 import platform
 from collections.abc import Sequence
@@ -164,7 +164,7 @@ def _figure(estimated: Estimated) -> "Figure":
 
 
 def _layers(rows: list[dict[str, Any]], names: list[str], series: list[str], title: str) -> "list[alt.Chart]":
-    """Return a panel's intervals and points; names stand at the rows, so that no legend is needed."""
+    """Return a panel's intervals and points; rows are named, so no legend is needed."""
     import altair as alt
 
     from invitro.studies.figures.base import POINT, chart, named_axis, padded, tooltip

@@ -1,4 +1,4 @@
-"""The report of a study: one page that needs nothing else, figures and tables for a paper, every run as CSV."""
+"""The report of a study: one self-contained page, figures and tables for a paper, every run as CSV."""
 
 import base64
 import hashlib
@@ -153,7 +153,7 @@ def _json(figure: "Figure") -> str:
 
 
 def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
-    """Return a content security policy: nothing is fetched, and no code runs but the page's own, known by its hash."""
+    """Return a content security policy: nothing is fetched, and only the page's own code runs, known by its hash."""
 
     def hashes(parts: Sequence[str]) -> str:
         digests = (hashlib.sha256(part.encode()).digest() for part in parts)

@@ -32,7 +32,7 @@ Decided = dict[str, Any]
 
 
 def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
-    """Return one paragraph: what ran, what was chosen, and how it differs from the baseline, with what certainty."""
+    """Return one paragraph: what ran, what was chosen, how it differs from the baseline, and how certain that is."""
     seeds = [int(row) for row in summary.groups["seeds"] if row] if len(summary.groups) else []
     outcomes, finished = runs.table["outcome"], len(runs.finished())
     failed = int((outcomes == "failed").sum())
@@ -67,7 +67,7 @@ def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
 
 
 def _choice(runs: "Runs", summary: "Summary") -> Decided | None:
-    """Return what was chosen on validation, and what came next; None where nothing was."""
+    """Return what was chosen on validation, and the next best; None where nothing was chosen."""
     rows: list[Any] = [row for row in records(summary.groups) if mark(summary, row) != "baseline"]
     rows = [row for row in rows if summary.chosen and not missing(row["val_ccc_mean"])]
     rows.sort(key=lambda row: -row["val_ccc_mean"])
@@ -104,7 +104,7 @@ def _compared(study: "Study", runs: "Runs", summary: "Summary", split: str) -> D
 
 
 def _comparison(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> Decided:
-    """Return one comparison with its verdict: a difference that may well be none is not called one."""
+    """Return one comparison with its verdict: a difference that may be chance is not reported as one."""
     metric, p = str(row["metric"]), row["p_holm"]
     wanted = {name: row[name] for name in runs.factors if name in row}
     column = f"{row['split']}_{metric}_mean"

@@ -310,7 +310,7 @@ def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable
 def _gain(summary: "Summary", runs: "Runs", row: Values, metric: str) -> tuple[float, float, float]:
     """Return a configuration's gain on test with its interval; NaN for the baseline, and where nothing was compared.
 
-    For RMSE, where less is better, that is the difference with the other sign.
+    For RMSE, where lower is better, the sign of the difference is reversed.
     """
     wanted = {name: row[name] for name in runs.factors} | {"split": "test", "metric": metric}
     one: Any = next((one for one in records(summary.differences) if matches(one, wanted)), None)
@@ -329,7 +329,7 @@ def _spent(cost: Cost) -> dict[str, Cell]:
 
 
 def _amount(value: float, digits: int) -> Cell:
-    """Write an amount so that a small one does not look like none."""
+    """Write an amount so that a small one does not look like zero."""
     if math.isnan(value):
         return UNKNOWN
     small = 0 < value < 10**-digits
