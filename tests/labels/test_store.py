@@ -132,7 +132,7 @@ def test_merging(store: LabelStore, tmp_path: Path) -> None:
     labels = stored_labels(store, store.sets()[0], SCALE).labels["llm_label"]
     assert labels.to_dict() == {"t1": 3, "t2": 2, "t3": 5}
     assert store.merge(tmp_path / "other.sqlite") == 0
-    with pytest.raises(InputError, match="this store itself"):
+    with pytest.raises(InputError, match="this is the same store"):
         store.merge(store.path)
     with pytest.raises(InputError, match="no such label store"):
         store.merge(tmp_path / "none.sqlite")
@@ -145,7 +145,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "other.sqlite")
     other.execute("CREATE TABLE t (x)")
     other.commit()
-    with pytest.raises(InputError, match="but no label store"):
+    with pytest.raises(InputError, match="but not a label store"):
         LabelStore(tmp_path / "other.sqlite")
     with LabelStore(tmp_path / "new.sqlite") as new:
         new._db.execute("PRAGMA user_version = 99")
