@@ -299,7 +299,7 @@ def test_the_dialect_of_24_is_read(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data=newsemp18: is no corpus of a WASSA shared task; .* newsemp22"):
+    with pytest.raises(InputError, match=r"data=newsemp18: is not a corpus of a WASSA shared task; .* newsemp22"):
         task_texts("newsemp18", tmp_path)
     with pytest.raises(InputError, match=r"messages_test_features_ready_for_WS_2022.tsv is neither in .* register"):
         task_texts("newsemp22", tmp_path)

@@ -1,4 +1,4 @@
-"""Texts with crowd labels: one canonical table, a reader per corpus, splits, the simulator."""
+"""Texts with crowd labels: one canonical table, a reader for each corpus, splits and the simulator."""
 
 from invitro.data.combination import Combination
 from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS, SPLITS, Corpus, canonical

@@ -21,14 +21,14 @@ class Combination:
     """Reads several corpora into one.
 
     The first member is the primary: it keeps its splits. The training and validation texts of the others join its
-    training texts (their dev sets are worth more there); their test and unlabelled texts become ``unlabelled``, and
-    their crowd labels are not used. Ids are prefixed by the member's name: ``newsemp22:R_1``.
+    training texts (their dev sets are more useful there); their test and unlabelled texts become ``unlabelled``, and
+    their crowd labels are not used. Ids are prefixed with the member's name: ``newsemp22:R_1``.
 
     Args:
         name: the combination's key.
-        members: the corpora's readers, the primary first; their names differ.
-        split: the rule for the primary's texts; None is the primary's own.
-        folder: the data folder of all members; None is each one's own.
+        members: the corpora's readers, the primary first; their names must differ.
+        split: the rule for the primary's texts; None uses the primary's own.
+        folder: the data folder of all members; None uses each member's own.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Combination:
         """Read all members with the crowd labels of `scale`'s construct.
 
         A text of another member that is also in the primary's validation or test is left out, and the log says how many
-        are: NewsEmp24 repeats essays of NewsEmp23.
+        there are: NewsEmp24 repeats essays of NewsEmp23.
         """
         primary, *others = [self._configured(member, first=not i).read(scale) for i, member in enumerate(self.members)]
         measured = set(same_text(primary.of_split("val", "test")["text"]))

@@ -1,4 +1,4 @@
-"""The canonical table: texts with crowd labels, checked at the door."""
+"""The canonical table: texts with crowd labels, checked on entry."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from invitro.errors import InputError
 from invitro.scales import Scale
 
 SPLITS = ("train", "val", "test", "unlabelled")
-"""Where a text belongs; ``unlabelled`` texts can only serve as augmentation's pool."""
+"""Where a text belongs; ``unlabelled`` texts can only serve as the pool for augmentation."""
 
 CANONICAL_COLUMNS = ("text_id", "text", "group_id", "split", "crowd_label")
 DEMOGRAPHICS = ("gender", "education", "race", "age", "income")
@@ -24,9 +24,9 @@ class Corpus:
 
     Args:
         name: the corpus's key, such as ``newsemp18``.
-        table: one row per text, with `CANONICAL_COLUMNS`, any of `DEMOGRAPHICS`, and whatever else the source carries
+        table: one row per text, with `CANONICAL_COLUMNS`, any of `DEMOGRAPHICS`, and any other columns of the source
             (the simulator adds ``truth`` and ``llm_label``). ``text_id`` is unique; ``crowd_label`` is float64 in the
-            scale's units, NaN where nobody rated; ``split`` is one of `SPLITS`.
+            scale's units, NaN if nobody rated the text; ``split`` is one of `SPLITS`.
         licence: the terms under which the data may be used.
         citation: whom to cite.
         label_corpora: the corpora whose LLM label sets cover these texts: itself, or the members of a combination,
@@ -47,7 +47,7 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what training can see: ids, texts, groups, splits and crowd labels, whatever the row order."""
+        """Hash of what training can see: ids, texts, groups, splits and crowd labels, in any row order."""
         table = self.table.loc[:, list(CANONICAL_COLUMNS)].sort_values("text_id")
         return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
@@ -63,16 +63,16 @@ def canonical(
     published_splits: bool = True,
     names_in_file: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Return `table` with typed canonical columns, or refuse it with every fault in it.
+    """Return `table` with typed canonical columns, or raise an error that lists all its faults.
 
     Args:
         table: at least ``text_id``, ``text`` and ``crowd_label``; a missing ``group_id`` becomes the text's own id, and
-            a missing ``split`` becomes ``train``, or ``unlabelled`` where there is no crowd label. Its index counts
-            the file's data rows from 0, rows that were left out included.
+            a missing ``split`` becomes ``train``, or ``unlabelled`` if there is no crowd label. Its index counts
+            the file's data rows from 0, including rows that were left out.
         scale: bounds of the crowd labels.
         source: the file (or corpus) named in errors.
-        published_splits: whether ``split`` has to be there already.
-        names_in_file: the file's own names of canonical columns, for the errors.
+        published_splits: whether the table must have ``split`` already.
+        names_in_file: the file's own names for canonical columns, for the errors.
 
     Raises:
         InputError: empty table, missing column, duplicate id, missing text, label outside the scale, unknown split.

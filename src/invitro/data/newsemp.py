@@ -29,21 +29,21 @@ ROLES = {"all": "train", "train": "train", "dev": "val", "test": "test"}
 
 @dataclass(frozen=True)
 class Year:
-    """What one year's corpus has of its own.
+    """What is specific to one year's corpus.
 
     Args:
         citation: whom to cite.
         files: the file of each official part, a key of `ROLES`.
-        labelled: the parts whose file must have labels; another part's labels are read where it has them.
-        ids: the columns that make a text's id, joined by ``_``.
-        group: the column of the author.
-        text: the column of the essay.
-        labels: the columns of empathy and distress, in files that have them.
+        labelled: the parts whose file must have labels; labels of other parts are read if they have any.
+        ids: the columns that form a text's id, joined by ``_``.
+        group: the column with the author.
+        text: the column with the essay.
+        labels: the columns with empathy and distress, in files that have them.
         gold: the file with the labels of ``dev``, row by row, without ids or header: empathy, then distress.
         people: optional files that describe the authors, by `group`.
         escapechar: what stands before a quote inside an essay.
-        licence: under which terms the data may be used.
-        url: where its only file is downloaded from; None where that is not allowed.
+        licence: the terms under which the data may be used.
+        url: where its only file is downloaded from; None if that is not allowed.
         sha256: of that file.
     """
 
@@ -96,7 +96,7 @@ YEARS = {
         },
         labelled=("train",),
         gold="goldstandard_dev.tsv",
-        # Not essay_id: it starts again at 0 in the test file, so that test essays would pass for training essays.
+        # Not essay_id: it starts again at 0 in the test file, so test essays would be taken for training essays.
         ids=("conversation_id", "speaker_id"),
         group="speaker_id",
     ),
@@ -104,7 +104,7 @@ YEARS = {
         "Giorgi, Sedoc, Barriere, Tafreshi: Findings of WASSA 2024 Shared Task on Empathy and Personality Detection "
         "in Interactions. WASSA 2024",
         files={"train": "trac3_EMP_train.csv", "dev": "trac3_EMP_dev.csv", "test": "goldstandard_EMP.csv"},
-        labelled=("train", "test"),  # the dev file was first given out without labels
+        labelled=("train", "test"),  # the dev file was first released without labels
         ids=("conversation_id", "person_id"),
         group="person_id",
         text="person_essay",
@@ -113,7 +113,7 @@ YEARS = {
         escapechar="\\",
     ),
 }
-"""How the corpora differ. The test sets of 2022 and 2023 have no labels; that of 2024 is published with them."""
+"""How the corpora differ. The test sets of 2022 and 2023 have no labels; that of 2024 has."""
 
 TASKS = {f"newsemp{year}": year for year, about in YEARS.items() if "test" in about.files}
 """The corpora that have the test set of a shared task, by name."""
@@ -122,14 +122,14 @@ TASKS = {f"newsemp{year}": year for year, about in YEARS.items() if "test" in ab
 @checked("data")
 @dataclass(frozen=True)
 class NewsEmp:
-    """Reads the essays of one year with their authors' own empathy or distress, whichever the scale measures.
+    """Reads the essays of one year with their authors' own empathy or distress, depending on the scale.
 
     Args:
         year: 18, 22, 23 or 24.
         split: the rule for training, validation and test. As published, dev is validation. NewsEmp18 has no published
-            split; NewsEmp22 and 23 have no labelled test, so that their test texts are ``unlabelled``.
+            split; NewsEmp22 and 23 have no labelled test set, so their test texts are ``unlabelled``.
         folder: the data folder; see `DataFolder`.
-        name: the corpus's key, and the name of its subfolder; ``newsemp<year>`` where it is empty.
+        name: the corpus's key, and the name of its subfolder; ``newsemp<year>`` if empty.
     """
 
     year: Literal[18, 22, 23, 24]
@@ -143,12 +143,12 @@ class NewsEmp:
     def read(self, scale: Scale) -> Corpus:
         """Read the essays of all official parts.
 
-        ``text_id`` is made of the year's `Year.ids`, ``group_id`` is the author. The files' other columns are carried:
-        ``article_id`` and, where there are any, demographics, personality and IRI scores; ``official_split`` (train,
-        dev, test) is added where the corpus has such parts. Rows without a text are left out with a warning.
+        ``text_id`` is formed from the year's `Year.ids`, ``group_id`` is the author. The files' other columns are kept:
+        ``article_id`` and, if there are any, demographics, personality and IRI scores; ``official_split`` (train,
+        dev, test) is added if the corpus has such parts. Rows without a text are left out with a warning.
 
         Raises:
-            InputError: another construct is asked for, or a file is missing or not as published.
+            InputError: the scale measures another construct, or a file is missing or not as published.
         """
         if scale.construct not in CONSTRUCTS:
             raise InputError(
@@ -179,13 +179,13 @@ class NewsEmp:
         files = [read_table(path, escapechar=about.escapechar) for path in paths]
         for path, raw in zip(paths, files, strict=True):
             require_columns(raw, [about.group], path)
-        # An author has a row for each essay.
+        # An author has one row per essay.
         people = without_unknown(pd.concat(files)).drop_duplicates(about.group).set_index(about.group)
         return table.join(people[[name for name in about_author(people) if name not in table]], on="group_id")
 
 
 def _part(about: Year, official: str, path: Path, gold: Path | None, scale: Scale) -> pd.DataFrame:
-    """Read one official part: the canonical columns, and the file's other ones."""
+    """Read one official part: the canonical columns and the file's other columns."""
     raw = read_table(path, escapechar=about.escapechar)
     column = about.labels[CONSTRUCTS.index(scale.construct)]
     from_gold = official == "dev" and gold is not None
@@ -217,12 +217,12 @@ def _part(about: Year, official: str, path: Path, gold: Path | None, scale: Scal
 
 
 def _gold_labels(gold: Path, construct: str, texts: int, source: Path) -> "pd.Series[float]":
-    """Read the labels of the so many `texts` of the file `source`, which a gold file gives row by row."""
+    """Read labels from a gold file, one row for each text of the file `source`, which has `texts` of them."""
     labels = read_table(gold, header=False)
     if len(labels) != texts:
         raise InputError(
             f"{gold}: expected one line, without a header, for each of the {texts} texts of {source.name}, found "
-            f"{len(labels)} lines. The two are joined by row order, so both have to be as published"
+            f"{len(labels)} lines. The two are joined by row order, so both must be as published"
         )
     if labels.shape[1] < len(CONSTRUCTS):
         raise InputError(f"{gold}: expected empathy and distress in the first two columns, found one column; use tabs")
@@ -231,7 +231,7 @@ def _gold_labels(gold: Path, construct: str, texts: int, source: Path) -> "pd.Se
 
 @dataclass(frozen=True)
 class TaskTexts:
-    """The texts of a test set, one per row of `path`, in its order; a blank text is an empty one."""
+    """The texts of a test set, one per row of `path`, in its order; a blank text is read as an empty one."""
 
     path: Path
     texts: tuple[str, ...]
@@ -241,11 +241,11 @@ def task_texts(corpus: str, folder: str | Path | None = None) -> TaskTexts:
     """Read the test set of `corpus`, a key of `TASKS`; `folder` is the data folder, see `DataFolder`.
 
     Raises:
-        InputError: the corpus has no test set of a shared task, its file is missing, or has no texts.
+        InputError: the corpus has no test set of a shared task, or its file is missing or has no texts.
     """
     if corpus not in TASKS:
         raise InputError(
-            f"data={corpus}: is no corpus of a WASSA shared task; a submission is for one of {', '.join(TASKS)}"
+            f"data={corpus}: is not a corpus of a WASSA shared task; a submission is for one of {', '.join(TASKS)}"
         )
     about = YEARS[TASKS[corpus]]
     path = DataFolder(folder).need(corpus, about.files["test"], _how_to_obtain(TASKS[corpus]))

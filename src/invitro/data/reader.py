@@ -1,4 +1,4 @@
-"""What corpus readers share: the folder of data files, and the interfaces of readers and of rules for splits."""
+"""What corpus readers share: the folder of data files, and the interfaces of readers and split rules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from invitro.scales import Scale
 
 
 def same_text(texts: "pd.Series[str]") -> "pd.Series[str]":
-    """Return what decides whether two texts are the same: the text without white space at its ends."""
+    """Return the form in which two texts are compared: the text without white space at its ends."""
     return texts.str.strip()
 
 
 def refuse_shared_texts(training: pd.DataFrame, evaluation: pd.DataFrame, source: str) -> None:
-    """Refuse texts that a model could memorise in training and then be tested on.
+    """Raise an error if a model could memorise texts in training and then be tested on them.
 
     Args:
-        training: ``text_id`` and ``text`` of everything that is trained on: training texts and pool.
+        training: ``text_id`` and ``text`` of all texts trained on: training texts and pool.
         evaluation: ``text_id`` and ``text`` of validation and test.
         source: the corpus or file named in the error.
 
@@ -44,19 +44,19 @@ def refuse_shared_texts(training: pd.DataFrame, evaluation: pd.DataFrame, source
 
 
 class Reader(Protocol):
-    """Something that can be asked for a corpus."""
+    """Anything that can read a corpus."""
 
     @property
     def name(self) -> str:
         """The corpus's key."""
 
     def read(self, scale: Scale) -> Corpus:
-        """Read the corpus with the crowd labels of `scale`'s construct, its splits assigned."""
+        """Read the corpus with the crowd labels of `scale`'s construct and with its splits assigned."""
 
 
 @runtime_checkable
 class SplitRule(Protocol):
-    """A rule that says which text is for training, validation and test."""
+    """A rule that says which texts are for training, validation and test."""
 
     def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
         """Return the split of each row of a canonical table, with the same index."""
@@ -74,23 +74,23 @@ class DataFolder:
 
     @property
     def root(self) -> Path:
-        """The folder that is used."""
+        """The folder in use."""
         # An empty INVITRO_DATA_DIR names no folder; it does not mean the current directory.
         return Path(self.path).expanduser() if self.path not in (None, "") else Path(pooch.os_cache("invitro"))
 
     def find(self, corpus: str, file: str) -> Path | None:
-        """Return where `file` of `corpus` lies, or None."""
+        """Return the path of `file` of `corpus`, or None."""
         for candidate in (self.root / corpus / file, self.root / file):
             if candidate.is_file():
                 return candidate
         return None
 
     def need(self, corpus: str, file: str, obtain: str) -> Path:
-        """Return where `file` lies, or refuse, saying where it was looked for and how to `obtain` it."""
+        """Return the path of `file`, or raise an error that says where it was looked for and how to `obtain` it."""
         return self.need_all(corpus, [file], obtain)[0]
 
     def need_all(self, corpus: str, files: Sequence[str], obtain: str) -> list[Path]:
-        """Return where each of `files` lies, or refuse, naming all that are missing."""
+        """Return the path of each of `files`, or raise an error that names all missing ones."""
         paths = [(file, self.find(corpus, file)) for file in files]
         refuse_if_any(
             f"{corpus}: the file {file} is neither in {self.root / corpus} nor in {self.root}. {obtain} "
@@ -101,10 +101,10 @@ class DataFolder:
         return [path for _, path in paths if path is not None]
 
     def fetch(self, corpus: str, file: str, url: str, sha256: str, licence: str) -> Path:
-        """Return where `file` lies, after downloading it when it is not there yet; its hash is checked either way.
+        """Return the path of `file`, downloading it if it is missing; its hash is checked either way.
 
         Raises:
-            InputError: the file is there with other content, or cannot be downloaded.
+            InputError: the file has different content, or cannot be downloaded.
         """
         target = self.find(corpus, file) or self.root / corpus / file
         if target.is_file() and pooch.file_hash(str(target)) != sha256:

@@ -1,4 +1,4 @@
-"""Which text is for training, validation and test: as published, by seeded shares, or by folds."""
+"""Which texts are for training, validation and test: as published, by seeded shares, or by folds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ SplitShare = Annotated[float, Gt(0), Lt(1), "a share above 0 and below 1"]
 
 @dataclass(frozen=True)
 class Published:
-    """The splits that the corpus came with; a text without a crowd label is ``unlabelled`` wherever it stood."""
+    """The splits that the corpus came with; a text without a crowd label is always ``unlabelled``."""
 
     def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
         """Return the table's own ``split`` column.
@@ -44,7 +44,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Undivided:
-    """No validation and no test: for a corpus that only serves as augmentation's pool."""
+    """No validation and no test: for a corpus that only serves as the pool for augmentation."""
 
     def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
         """Return ``train`` for texts with a crowd label and ``unlabelled`` for the others."""
@@ -56,14 +56,14 @@ class Undivided:
 class Holdout:
     """Seeded shares of the labelled texts for validation and test.
 
-    Texts that are identical (but for white space at the ends) stay together; so do, when `grouped`, all texts of an
-    author, which makes the shares those of authors.
+    Texts that are identical (but for white space at the ends) stay together. If `grouped`, so do all texts of an
+    author, and the shares are shares of authors.
 
     Args:
         val: share for validation, above 0.
-        test: share for test, above 0; `val` and `test` stay below 1 together.
+        test: share for test, above 0; `val` and `test` must add up to less than 1.
         grouped: whether all texts of one ``group_id`` stay together.
-        seed: which shares; one seed gives the same split for the same table in the same order.
+        seed: seed of the draw; one seed gives the same split for the same table in the same order.
     """
 
     val: SplitShare = 0.1
@@ -80,7 +80,7 @@ class Holdout:
             )
 
     def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
-        """Return the split of each row; refuse a table with too few texts or authors."""
+        """Return the split of each row; raise an error for a table with too few texts or authors."""
         labelled = _labelled(table)
         clusters = _clusters(table.iloc[labelled], self.grouped)
         if (units := len(np.unique(clusters))) < len(("train", "val", "test")):
@@ -97,16 +97,16 @@ class KFold:
     """Cross-validation: the test texts are one fold, validation is a seeded share of the others.
 
     Ungrouped folds equal ``sklearn.model_selection.KFold`` over the labelled texts in the file's order, so that
-    published folds can be had (NewsEmp18: 10 folds, shuffled, seed 42). They keep neither an author's texts nor
+    published folds can be reproduced (NewsEmp18: 10 folds, shuffled, seed 42). They keep neither an author's texts nor
     identical texts together; grouped folds keep both.
 
     Args:
         folds: how many folds, 2 or more.
-        fold: which of them is the test, counted from 0.
+        fold: which of them is the test fold, counted from 0.
         val: share of the texts outside the fold for validation, above 0 and below 1.
         grouped: whether all texts of one ``group_id`` stay together, in the folds and in validation.
-        shuffle: whether texts are dealt to folds at random instead of in the file's order.
-        seed: seeds the shuffling and the choice of validation texts.
+        shuffle: whether texts are assigned to folds at random instead of in the file's order.
+        seed: seed of the shuffling and of the choice of validation texts.
     """
 
     folds: Annotated[int, Ge(2)] = 10
@@ -125,7 +125,7 @@ class KFold:
             )
 
     def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
-        """Return the split of each row; refuse a table with fewer texts (or authors) than folds."""
+        """Return the split of each row; raise an error for a table with fewer texts (or authors) than folds."""
         labelled = _labelled(table)
         clusters = _clusters(table.iloc[labelled], self.grouped)
         units = len(np.unique(clusters)) if self.grouped else len(labelled)
@@ -148,9 +148,9 @@ def _labelled(table: pd.DataFrame) -> Ints:
 
 
 def _clusters(table: pd.DataFrame, grouped: bool) -> Ints:
-    """Number the sets of rows that have to stay together, from 0, in the order of their first rows.
+    """Number the sets of rows that must stay together, from 0, in the order of their first rows.
 
-    Rows with the same text are joined and, when `grouped`, rows with the same author; the sets are the connected
+    Rows with the same text are joined, and so are rows with the same author if `grouped`; the sets are the connected
     components, so a text shared by two authors joins all texts of both.
     """
     texts, _ = pd.factorize(same_text(table["text"]))

@@ -28,12 +28,12 @@ DEFAULT_COLUMNS = {"text_id": "text_id", "text": "text", "crowd_label": "crowd_l
 
 @dataclass(frozen=True)
 class TableFile:
-    """Reads a table file; no column needs a certain name.
+    """Reads a table file; its columns may have any names.
 
     Args:
-        path: the file; its ending says what it is.
+        path: the file; its suffix gives the format.
         columns: the file's column for each of ``text_id``, ``text``, ``group_id``, ``split``, ``crowd_label`` and the
-            demographics; None (or no entry) where there is none. Without ``text_id`` the ids are ``row1``, ``row2``
+            demographics; None (or no entry) if there is none. Without ``text_id`` the ids are ``row1``, ``row2``
             and so on in the file's order; without ``group_id`` each text is its author's only one; without
             ``crowd_label`` all texts are ``unlabelled``: a pool.
         split: the rule for training, validation and test; `Published` uses the ``split`` column.
@@ -61,7 +61,7 @@ class TableFile:
         refuse_if_any(problems)
 
     def read(self, scale: Scale) -> Corpus:
-        """Read the table with crowd labels on `scale`; columns that are not mapped are carried under their own names.
+        """Read the table with crowd labels on `scale`; columns that are not mapped keep their own names.
 
         Raises:
             InputError: the file or a mapped column is missing, or a row has a fault.
@@ -69,7 +69,7 @@ class TableFile:
         return self.of(read_table(self.path), scale)
 
     def of(self, raw: pd.DataFrame, scale: Scale) -> Corpus:
-        """Make a corpus of a table whose cells are text, as `read_table` returns it."""
+        """Make a corpus from a table whose cells are text, as `read_table` returns it."""
         if raw.empty:
             raise InputError(f"{self.path}: expected texts, found an empty table")
         names_in_file = {ours: column for ours, column in self.columns.items() if column}
@@ -99,7 +99,7 @@ class TableFile:
         return table
 
     def _splits(self, column: "pd.Series[str]") -> "pd.Series[str]":
-        """Return the canonical name of each split, or refuse the first that is not known."""
+        """Return the canonical name of each split, or raise an error for the first unknown one."""
         names = {spelling: split for split, spellings in SPELLINGS.items() for spelling in spellings}
         written = column.fillna("unlabelled").str.strip().str.lower().replace("", "unlabelled")
         splits = written.map(names)
@@ -122,10 +122,10 @@ class TableFile:
 
 @dataclass(frozen=True)
 class Frame(TableFile):
-    """Reads a DataFrame as `TableFile` reads a file; `path` is what errors call it.
+    """Reads a DataFrame as `TableFile` reads a file; `path` is its name in errors.
 
     Args:
-        rows: the DataFrame; its index counts for nothing.
+        rows: the DataFrame; its index is ignored.
     """
 
     rows: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)

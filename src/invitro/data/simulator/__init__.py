@@ -1,1 +1,1 @@
-"""The simulator: texts whose truth is known, rated by a crowd that errs and an LLM that errs otherwise."""
+"""The simulator: texts whose truth is known, rated by a crowd and by an LLM that err in different ways."""

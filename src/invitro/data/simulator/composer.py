@@ -23,14 +23,14 @@ TRIES = 50
 
 
 def languages() -> tuple[str, ...]:
-    """Return the languages there are phrases in, such as ``en``."""
+    """Return the languages that have phrases, such as ``en``."""
     folder = files("invitro.data.simulator") / "phrases"
     return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
 
 
 @cache
 def phrases(language: str) -> Mapping[str, Any]:
-    """Return the phrases of one language; the head of its file says what is in it."""
+    """Return the phrases of one language; the comment at the top of its file describes them."""
     file = files("invitro.data.simulator") / "phrases" / f"{language}.yaml"
     content: Mapping[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     return content
@@ -40,19 +40,19 @@ def phrases(language: str) -> Mapping[str, Any]:
 class Composer:
     """Writes texts about one construct in one language.
 
-    A text has an opener, then signal sentences (at the rate `signal`) and fillers until it has its length, and often a
+    A text has an opener, then signal sentences (at the rate `signal`) and fillers until it is long enough, and often a
     closer. A signal sentence comes from one of five grades::
 
         grade = clip(floor(5 * level + N(0, blur)), 0, 4)        level = (score - low) / (high - low)
 
     so that the wording of a text reveals its level, with noise, and more reliably in a long text. The level is the mean
     of the items' levels; constructs without phrases of their own get sentences about single items, each graded by the
-    level of its item. No text repeats a template before all of its kind were used.
+    level of its item. No text repeats a template before all others of its kind have been used.
 
     Args:
         scale: its construct chooses the phrases.
         language: one of `languages`.
-        signal: share of sentences that carry signal.
+        signal: share of sentences that carry a signal.
         blur: SD of a sentence's grade, in grades.
     """
 
@@ -66,11 +66,11 @@ class Composer:
 
         Args:
             levels: what the text says, item by item, 0 to 1, shape (texts, items).
-            stories: number of the story that each text is about, shape (texts,).
-            seed: of the choice of words.
+            stories: the number of each text's story, shape (texts,).
+            seed: seed of the choice of words.
 
         Raises:
-            InputError: the phrases do not suffice for so many different texts.
+            InputError: the phrases are not enough for so many different texts.
         """
         rng = Random(seed)
         plots = [self._plot(rng) for _ in range(int(stories.max(initial=-1)) + 1)]
@@ -125,7 +125,7 @@ class Composer:
         return " ".join(sentences)
 
     def _filled(self, template: str, plot: Mapping[str, str], rng: Random, capital: bool = True) -> str:
-        """Fill the slots and start with a capital; after a lead only "I", and German after its colon, keep it."""
+        """Fill the slots and start with a capital; after a lead, only "I" and German after its colon keep it."""
         slots = phrases(self.language)["slots"]
         sentence = template.format(kin=rng.choice(slots["kin"]), when=rng.choice(slots["when"]), **plot)
         if capital:

@@ -22,7 +22,7 @@ from invitro.settings import Count, Index, NotNegative, Share, checked
 
 TEXTS_EACH = 5
 
-# Each step draws from its own stream, so that another crowd leaves truth, texts and LLM labels unchanged.
+# Each step draws from its own stream, so a different crowd leaves truth, texts and LLM labels unchanged.
 STREAMS = ("latent", "people", "wording", "text", "crowd", "llm")
 
 Prompts = Annotated[
@@ -42,17 +42,17 @@ class Simulator:
         t_ij = low + (high - low) * Phi(level + spread * (loading * z_i + sqrt(1 - loading^2) * E_ij))
 
     with standard normal A, S, R, E and the normal distribution function Phi. ``truth`` is the scale's score of t. What
-    the text says is s_ij = clip(t_ij + (high - low) * N_i(0, wording)); wording and LLM go by that, the crowd by t.
+    the text says is s_ij = clip(t_ij + (high - low) * N_i(0, wording)); wording and LLM follow s, the crowd t.
 
     Args:
         split: the rule for training, validation and test.
         texts: how many.
         authors: how many people wrote them, in equal parts; None is one for every five texts.
-        stories: how many stories they are about; None is one for every five texts.
-        language: of the texts, ``en`` or ``de``; the same seed has the same truth, people and ratings in either.
+        stories: how many stories they are about; None likewise.
+        language: of the texts, ``en`` or ``de``; the same seed gives the same truth, people and ratings in both.
         seed: the same seed and settings give the same table, byte for byte.
         level: shifts all scores; 0 centres them on the middle of the scale, -1.5 makes high scores rare.
-        spread: 1 spreads a single-item scale evenly over its range; less keeps to the middle, more goes to the ends.
+        spread: 1 spreads a single-item scale evenly over its range; less stays near the middle, more goes to the ends.
         author_share: share of the latent variance that authors explain.
         story_share: share that stories explain.
         loading: of every item on the general factor, 0 to 1.
@@ -60,9 +60,9 @@ class Simulator:
         signal: share of a text's sentences that say anything about the construct.
         crowd: who gives ``crowd_label``.
         llm: who gives ``llm_label``.
-        prompts: by the name of a prompt, the fields in which the LLM differs when it is asked so,
+        prompts: for the name of a prompt, the fields in which the LLM differs under it, such as
             ``{reasoned: {text_noise: 0.1}}``: it then gives ``llm_label_reasoned`` too. Each prompt has its own noise,
-            as an LLM that is asked differently errs elsewhere; ``{}`` is the same rater once more.
+            as an LLM that is asked differently makes other errors; ``{}`` is the same rater with new noise.
 
     Raises:
         InputError: naming every setting that is wrong.
@@ -161,7 +161,7 @@ class Simulator:
         return Corpus(self.name, table, self.licence, self.citation, has_truth=True)
 
     def _stream(self, step: str, prompt: str = "") -> np.random.Generator:
-        """Return the random numbers of one step, and of one prompt whichever others there are."""
+        """Return the random numbers of one step or prompt, independent of any other prompts."""
         return np.random.default_rng([self.seed, STREAMS.index(step), *prompt.encode()])
 
     def _authorship(self) -> tuple[Ints, Ints]:
@@ -184,10 +184,10 @@ class Simulator:
 
 
 def demographics(authors: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw the authors' demographics in the codes of the news corpora, one row an author.
+    """Draw the authors' demographics in the codes of the news corpora, one row per author.
 
-    ``gender`` 1, 2 or 5; ``education`` 1 to 7; ``race`` 1 to 6; ``age`` in years, 18 to 85; ``income`` a year, in steps
-    of 500. They are independent of the truth: groups differ only where the raters' settings make them.
+    ``gender`` 1, 2 or 5; ``education`` 1 to 7; ``race`` 1 to 6; ``age`` in years, 18 to 85; ``income`` per year, in
+    steps of 500. They are independent of the truth: groups differ only where the raters' settings make them.
     """
     return pd.DataFrame(
         {

@@ -59,9 +59,9 @@ class CrowdRaters:
         compression: rate.
         style: SD of how an author uses the scale, the same in all their texts.
         slip: SD of the mood of the moment, the same for all items of a text.
-        item_noise: SD of each single answer.
+        item_noise: SD of the noise of each answer.
         agreement: how far an acquiescent answer moves towards `high`, 0 to 1.
-        squeeze: the share that is left of the distance to the middle under compression, 0 to 1.
+        squeeze: the share of the distance to the middle that remains under compression, 0 to 1.
         by_group: other rates for some people, ``{gender: {2: {inattention: 0.3}}, age: {18-29: {compression: 0.2}}}``:
             a group is a number or a range with both ends included. A later entry wins over an earlier one.
     """
@@ -88,7 +88,7 @@ class CrowdRaters:
                 yield from self._more_than_one(where, rates)
 
     def _more_than_one(self, where: str, rates: Mapping[Fault, float]) -> Iterator[str]:
-        """Say so when the rates of faults, which exclude each other, add up to more than 1."""
+        """Report rates that add up to more than 1; faults exclude each other."""
         total = sum(rates.get(name, getattr(self, name)) for name in FAULTS)
         if total > 1 + 1e-9:
             yield f"{where}: expected rates of at most 1 together, since a text has one fault; found {total:g}"
@@ -118,10 +118,10 @@ class CrowdRaters:
             authors: who wrote each text, 0 to authors - 1, shape (texts,).
             people: the texts' demographics, one row per text; only the columns of `by_group` are read.
             scale: the bounds of the answers.
-            rng: every draw is made whatever the rates are, so settings can be compared on the same noise.
+            rng: every draw is made at any rates, so settings can be compared on the same noise.
 
         Raises:
-            InputError: the groups of `by_group` give somebody rates of more than 1.
+            InputError: the groups of `by_group` give a person rates of more than 1 together.
         """
         texts = len(truth)
         fault = drawn_faults(self.rates(people), rng)
@@ -154,23 +154,23 @@ def in_points(scores: Floats, scale: Scale) -> Floats:
 
 
 def at_random(texts: int, answers: int, scale: Scale, rng: np.random.Generator) -> Floats:
-    """Draw answers from all points of the scale alike: shape (texts, answers)."""
+    """Draw answers uniformly from all points of the scale: shape (texts, answers)."""
     return scale.low + rng.integers(0, int(scale.high - scale.low) + 1, (texts, answers)).astype(np.float64)
 
 
 def acquiescent(honest: Floats, agreement: float, scale: Scale) -> Floats:
-    """Move answers the share `agreement` of their way up to the highest."""
+    """Move answers by the share `agreement` of their distance up to the highest."""
     return np.maximum(honest, in_points(honest + agreement * (scale.high - honest), scale))
 
 
 def compressed(honest: Floats, squeeze: float, scale: Scale) -> Floats:
-    """Keep the share `squeeze` of the answers' distance to the middle of the scale."""
+    """Reduce the answers' distance to the middle of the scale to the share `squeeze`."""
     middle = (scale.low + scale.high) / 2
     return in_points(middle + squeeze * (honest - middle), scale)
 
 
 def members(codes: "pd.Series", group: Any) -> Bools:
-    """Return whose code lies in a group, a number or a range with both ends included; shape (texts,)."""
+    """Return which people's code is in a group, a number or a range with both ends included; shape (texts,)."""
     low, high = bounds(group) or (np.nan, np.nan)
     return np.asarray(pd.to_numeric(codes).between(low, high), dtype=bool)
 

@@ -1,4 +1,4 @@
-"""The LLM among those who rate simulated texts: bias, gain and noise, towards all people or some.
+"""The LLM that rates simulated texts: with gain, noise and bias, towards all people or some.
 
 Arrays of item scores have the shape (texts, items) and the units of the scale's items. Every SD and bias is a share of
 the item's range ``high - low``, as in `invitro.data.simulator.crowd`.
@@ -37,8 +37,8 @@ class LLMRater:
 
     Args:
         bias: shift of every item, or of items by name (others 0); 0.1 is 0.6 points on a scale from 1 to 7.
-        gain: how much of the scale it uses: below 1 it keeps to the middle, above 1 it goes to extremes.
-        text_noise: SD of n, its misreading of a text as a whole.
+        gain: how much of the scale it uses: below 1 it stays near the middle, above 1 it goes to extremes.
+        text_noise: SD of n, the misreading of a text as a whole.
         item_noise: SD of e.
         missing: share of replies that fail, 0 to 1.
         decimals: digits after the point in its answers.
@@ -67,8 +67,8 @@ class LLMRater:
         Args:
             said: what the texts say.
             scale: the bounds of the answers.
-            rng: every draw is made whatever the settings are.
-            people: the texts' demographics, one row per text, with the columns of `by_group`; None where it has none.
+            rng: every draw is made at any settings.
+            people: the texts' demographics, one row per text, with the columns of `by_group`; None if there are none.
 
         Raises:
             InputError: a bias names an item that the scale does not have.
