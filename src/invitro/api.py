@@ -1,4 +1,4 @@
-"""What a notebook calls; `import invitro` offers these functions under its own name."""
+"""The functions for notebooks; `import invitro` exports them as `invitro.NAME`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,8 +33,8 @@ def scale(name: str | Path | Scale) -> Scale:
     Parameters
     ----------
     name
-        A name in ``conf/scale/``, such as ``batson_empathy``, ``gad7`` or ``phq9``, or a YAML file like those; a scale
-        is returned as it is.
+        A name in ``conf/scale/``, such as ``batson_empathy``, ``gad7`` or ``phq9``, or a YAML file like those; a
+        `Scale` is returned unchanged.
 
     Returns
     -------
@@ -71,8 +71,8 @@ def label(
 ) -> pd.DataFrame:
     """Let an LLM score texts on a scale, item by item.
 
-    Every answer is stored when it arrives: after an interruption, or for texts that were labelled before, only what is
-    missing is asked. `label.py` does the same for whole corpora.
+    Every answer is stored when it arrives: after an interruption, or for texts that were labelled before, only missing
+    answers are requested. `label.py` does the same for whole corpora.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ def label(
     scale
         The questionnaire: a name, a file, or what `scale` returned.
     llm
-        Who is asked: a name in ``conf/llm/``, such as ``gpt`` or ``llama``; ``scripted`` needs no model and draws
-        scores by a hash of the text, to rehearse.
+        Which LLM is asked: a name in ``conf/llm/``, such as ``gpt`` or ``llama``; ``scripted`` needs no model and draws
+        scores from a hash of the text, for trial runs.
     prompt
         How it is asked: a name in ``conf/prompt/``.
     readout
@@ -162,10 +162,10 @@ def correct(crowd: npt.ArrayLike, llm: npt.ArrayLike, alpha: float) -> Corrected
 
 
 def augment(crowd: npt.ArrayLike, llm: npt.ArrayLike) -> Augmented:
-    """Give texts that nobody rated the LLM's label.
+    """Give the LLM's label to texts that nobody rated.
 
     ``label = crowd, or llm where crowd is NaN``: Hasan et al. (arXiv 2501.00691), the section on data augmentation.
-    After `correct` it makes what ``application=both`` trains on.
+    After `correct`, it gives the labels that ``application=both`` trains on.
 
     Parameters
     ----------
@@ -223,9 +223,9 @@ def agreement(
     Returns
     -------
     RaterAgreement
-        ``alpha`` of all raters, and ``pairs``; ``table`` is a DataFrame. Figures are in [-1, 1], but RMSE and bias in
-        the scale's units; bias is positive where the second rater scores higher. There is no interval with fewer than
-        10 groups.
+        ``alpha`` of all raters, and ``pairs``; ``table`` is a DataFrame. RMSE and bias are in the scale's units, all
+        other figures in [-1, 1]; bias is positive where the second rater scores higher. There is no interval with
+        fewer than 10 groups.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def agreement(
             raise InputError(f"groups: expected one for each of {len(table)} texts, found {len(authors)}")
         authors.index = table.index
     if not (table.notna().sum(axis=1) >= 2).any():
-        raise InputError("ratings: expected texts that two raters scored, found none; is the index of all the same?")
+        raise InputError("ratings: expected texts that two raters scored, found none; do all have the same index?")
     return RaterAgreement(
         alpha_estimate(table, authors, resamples, seed), tuple(pairwise(table, authors, resamples, seed))
     )
@@ -281,7 +281,7 @@ def train(
     ----------
     frame
         One row per text, with columns ``text`` and ``crowd_label`` (the scale's units; NaN where nobody rated), and,
-        where there are such: ``llm_label``, ``text_id`` (otherwise the index is the id), ``group_id`` (the author,
+        optionally: ``llm_label``, ``text_id`` (otherwise the index is the id), ``group_id`` (the author,
         whose texts stay in one split), ``split`` (``train``, ``val``, ``test``; otherwise a seeded holdout by author),
         and demographics.
     scale
@@ -289,7 +289,7 @@ def train(
     plm
         The encoder, or a baseline: a name in ``conf/plm/``.
     application
-        What is done with LLM labels: a name in ``conf/application/``, such as ``none``, ``correction``,
+        How LLM labels are used: a name in ``conf/application/``, such as ``none``, ``correction``,
         ``augmentation`` or ``both``.
     alpha
         Correction's threshold, from 0 to inf, the scale's units.
@@ -310,7 +310,7 @@ def train(
     Raises
     ------
     InputError
-        A column is missing, a row or a setting is wrong, or the encoder is not there; all problems at once.
+        A column is missing, a row or a setting is wrong, or the encoder is missing; all problems are reported at once.
 
     Examples
     --------
@@ -376,7 +376,7 @@ def load(folder: str | Path, *, device: str = "auto") -> Model:
 def study(name: str, *, overrides: Sequence[str] = ()) -> StudyResult:
     """Run a study: launch its jobs, or those that are missing, and make its report.
 
-    It is `sweep.py` without a command line; jobs run in processes of their own.
+    It is `sweep.py` without a command line; jobs run in separate processes.
 
     Parameters
     ----------
@@ -394,7 +394,7 @@ def study(name: str, *, overrides: Sequence[str] = ()) -> StudyResult:
     Raises
     ------
     InputError
-        A setting is wrong, or no job left a result.
+        A setting is wrong, or no job produced a result.
     """
     from invitro.commands.direct import run_study
 

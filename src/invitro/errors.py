@@ -1,4 +1,4 @@
-"""The one exception that is meant for people: bad input, reported so that it can be fixed."""
+"""The one exception for users: bad input, with what to fix."""
 
 from collections.abc import Iterable, Sequence
 
@@ -24,17 +24,17 @@ def refuse_if_any(problems: Iterable[str]) -> None:
 
 
 def error_text(error: BaseException, secrets: Sequence[str] = ()) -> str:
-    """Return what an error says, its kind first: the one place that it passes before it is printed, stored or sent on.
+    """Return an error's type and message; every error passes here before it is printed, stored or sent.
 
     Args:
         error: any exception.
-        secrets: blotted out wherever they stand.
+        secrets: masked wherever they occur.
     """
     return without_secrets(f"{type(error).__name__}: {error}", secrets)
 
 
 def without_secrets(text: str, secrets: Sequence[str]) -> str:
-    """Return `text` with each of `secrets` blotted out; to be done before anything is cut off."""
+    """Return `text` with each of `secrets` masked; call it before truncating the text."""
     for secret in secrets:
         text = text.replace(secret, "***")
     return text

@@ -1,4 +1,4 @@
-"""Files in and out: tables of any length by suffix, columns that must be there, writes that are whole or absent."""
+"""Reading and writing files: tables of any length by suffix, required columns, writes that are complete or absent."""
 
 import csv
 import hashlib
@@ -25,7 +25,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 BLANK = ("", "unknown", "nan", "na", "n/a", "none")
 """How files write a missing number, in lower case."""
 PIECE = 10_000
-"""Rows of a table that are held as Python objects at a time."""
+"""Rows of a table in memory as Python objects at a time."""
 csv.field_size_limit(2**31 - 1)  # a text may be longer than the csv module's 128 KiB
 
 
@@ -39,7 +39,7 @@ def suffix_of(path: Path) -> str:
 
 
 def pieces(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield `things` in lists of at most `size`, in order, taking no more of them than it yields."""
+    """Yield `things` in lists of at most `size`, in order, consuming no more of them than it yields."""
     rest = iter(things)
     while piece := list(islice(rest, size)):
         yield piece
@@ -50,18 +50,18 @@ def read_rows(
 ) -> Iterator[list[TableRow]]:
     """Yield the rows of a CSV, TSV, Parquet or JSONL file in lists of at most `size`, in order.
 
-    This is the one reader of tables. Cells of CSV and TSV are text exactly as it stands there; what Parquet and JSONL
-    hold keeps its type. Python's own `csv` and `json` read the text formats: pyarrow's readers refuse a text that is
+    This is the one reader of tables. Cells of CSV and TSV are text exactly as written; values from Parquet and JSONL
+    keep their type. Python's own `csv` and `json` read the text formats: pyarrow's readers refuse a text that is
     longer than a block, round long integers, and quote the user's texts in their errors.
 
     Args:
         path: the file; CSV, TSV and JSONL are UTF-8, with or without a byte order mark.
-        size: most rows of a list.
+        size: largest number of rows in a list.
         header: whether the first line of a CSV or TSV file names the columns; otherwise they are ``0``, ``1``, ...
-        escapechar: what stands before a quote inside a cell of a CSV or TSV file, besides a second quote.
+        escapechar: the character before a quote inside a cell of a CSV or TSV file, besides a second quote.
 
     Raises:
-        InputError: missing file, unknown kind, or a row that does not fit the header, with its number.
+        InputError: missing file, unknown kind, or a row that does not match the header, with its number.
     """
     path = Path(path)
     suffix = suffix_of(path)
@@ -154,12 +154,12 @@ def _schema(path: Path) -> pa.Schema:
 def read_table(path: str | Path, header: bool = True, escapechar: str | None = None) -> pd.DataFrame:
     """Read a table with all columns as text, so that ids such as ``007`` survive; missing cells are NA.
 
-    Arguments and errors are those of `read_rows`. A blank line in a file of one column is no row.
+    Arguments and errors are those of `read_rows`. A blank line in a file of one column is not a row.
     """
     tables = [as_text(pd.DataFrame(rows, dtype=object)) for rows in read_rows(path, PIECE, header, escapechar)]
     if not tables:
         return pd.DataFrame(columns=columns_of(path), dtype="str")
-    # An index without a name is row numbers, which pandas kept when the file was written.
+    # An index without a name holds row numbers, which pandas stored when the file was written.
     frame = pd.concat(tables, ignore_index=True).drop(columns="__index_level_0__", errors="ignore")
     return frame.dropna(ignore_index=True) if frame.shape[1] == 1 else frame
 
@@ -182,7 +182,7 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def require_columns(frame: pd.DataFrame, columns: Iterable[str], source: str | Path, fix: str = "") -> None:
-    """Refuse `frame` when any of `columns` is missing, naming all that are and what there is instead."""
+    """Refuse `frame` when any of `columns` is missing, naming all missing ones and the columns found."""
     missing = [name for name in dict.fromkeys(columns) if name not in frame.columns]
     if missing:
         actual = ", ".join(map(str, frame.columns)) or "none"
@@ -211,14 +211,14 @@ def numbers(column: "pd.Series[Any]", source: str | Path) -> "pd.Series[float]":
 
 @contextmanager
 def whole_or_absent(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` and rename it to `path` at the end; an exception leaves nothing behind."""
+    """Yield a temporary path beside `path` and rename it to `path` at the end; an exception leaves nothing behind."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix, delete=False) as handle:
         temporary = Path(handle.name)
     try:
         yield temporary
-        mask = os.umask(0)  # which can only be read by setting it
+        mask = os.umask(0)  # the mask can only be read by setting it
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
@@ -227,13 +227,13 @@ def whole_or_absent(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, complete or not at all."""
     with whole_or_absent(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all; NaN is refused, since JSON has none."""
+    """Write `value` as indented JSON, complete or not at all; NaN is refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -245,7 +245,7 @@ def sha256(path: str | Path) -> str:
 
 @lru_cache(maxsize=256)
 def _sha256(path: Path, *version: int) -> str:
-    """Hash a file, as long as its time, size and inode are the same."""
+    """Hash a file; the result is cached while its time, size and inode stay the same."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -254,15 +254,15 @@ def _sha256(path: Path, *version: int) -> str:
 def write_rows(
     path: str | Path, added: dict[str, pa.DataType], like: str | Path
 ) -> Iterator[Callable[[Sequence[TableRow]], None]]:
-    """Give a function that appends rows to a table file; the file appears when all went well, else not at all.
+    """Yield a function that appends rows to a table file; the file appears only if everything succeeds.
 
     Args:
-        path: the file; its suffix says what it is.
-        added: columns that rows have beside those of `like`, and their types in Parquet.
-        like: the file that the rows come from; when both are Parquet its column types are kept.
+        path: the file; its suffix determines the format.
+        added: columns that rows have in addition to those of `like`, and their types in Parquet.
+        like: the file that the rows come from; if both are Parquet, its column types are kept.
 
     Raises:
-        InputError: by the function, for rows that do not have the columns (and in Parquet the types) of the first.
+        InputError: raised by the function for rows without the columns (and in Parquet the types) of the first row.
     """
     path, like = Path(path), Path(like)
     suffix = suffix_of(path)
@@ -295,7 +295,7 @@ def _uneven(what: str) -> InputError:
 
 
 class _ParquetRows:
-    """Appends rows to a Parquet file whose types are those of `schema`, else of the first rows, and of `added`."""
+    """Appends rows to a Parquet file with the types of `schema`, or else of the first rows, and of `added`."""
 
     def __init__(self, path: Path, schema: pa.Schema | None, added: dict[str, pa.DataType]) -> None:
         self._path, self._added = path, added
@@ -320,7 +320,7 @@ class _ParquetRows:
         try:
             writer.write_table(pa.Table.from_pylist(list(rows), schema=writer.schema))
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            raise _uneven("a value of another type") from None  # Arrow's own words would quote it
+            raise _uneven("a value of another type") from None  # Arrow's own message would quote it
 
     def close(self) -> None:
         (self._writer or self._open(pa.schema([]))).close()

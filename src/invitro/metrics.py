@@ -1,7 +1,7 @@
-"""PCC, CCC and RMSE on whole splits, in float64, exact however the split is cut into batches or processes.
+"""PCC, CCC and RMSE on whole splits, in float64, exact for every division of a split into batches or processes.
 
-What they are: see `invitro.stats.moments`. A run that predicts one number for every text has an undefined PCC. A run
-is scored 0 for it, with a warning, since logs and means over runs need a number.
+For definitions see `invitro.stats.moments`. PCC is undefined for a run that predicts one number for every text. Such
+a run gets 0, with a warning, since logs and means over runs need a number.
 
 All three follow from the same six running moments of predictions x and targets y,
 ``n, mean(x), mean(y), S_xx, S_yy, S_xy`` with ``S_ab = sum((a - mean(a)) * (b - mean(b)))``, which are merged by the
@@ -23,7 +23,7 @@ from invitro.stats.moments import METRICS, Moments, ccc, of_centred, pcc, rmse
 
 
 class ConstantPredictionsWarning(UserWarning):
-    """A correlation was asked of values that do not vary; it was taken to be 0."""
+    """A correlation was requested for values that do not vary; it is set to 0."""
 
 
 def merge(parts: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class _Moments(Metric):
         self.moments = merge(torch.stack([self.moments, batch]))
 
     def compute(self) -> Tensor:
-        """Return the measure as a float64 scalar; where it is a correlation with a constant, 0 with a warning."""
+        """Return the measure as a float64 scalar; a correlation with a constant is 0 with a warning."""
         found = of_centred(self.moments.cpu().numpy())
         constant = [side for side, var in (("predictions", found.var_x), ("targets", found.var_y)) if var == 0]
         value = float(type(self).measure(found))
@@ -85,7 +85,7 @@ class PCC(_Moments):
 
 
 class CCC(_Moments):
-    """Lin's concordance, in [-1, 1]; torchmetrics' own class divides by n - 1 and not, as Lin does, by n."""
+    """Lin's concordance, in [-1, 1]; torchmetrics' own class divides by n - 1, Lin by n."""
 
     higher_is_better = True
     measure = staticmethod(ccc)

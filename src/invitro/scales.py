@@ -29,7 +29,7 @@ class Scale:
 
     Args:
         name: the scale's key, such as ``batson_empathy``.
-        construct: what it measures, such as ``empathy``; corpora look up their crowd labels under this word.
+        construct: what it measures, such as ``empathy``; corpora look up their crowd labels by this word.
         items: the questions in order; every item shares the bounds `low` and `high`.
         low: lowest answer to one item.
         high: highest answer to one item.
@@ -37,7 +37,7 @@ class Scale:
         instructions: what raters are asked to do.
         source: where the scale was published.
         translations: its words in other languages, ``language -> instructions, and item -> statement``, for prompts
-            that ask in the text's language; what is left out stays as it is.
+            that ask in the text's language; what is left out is not translated.
 
     Raises:
         InputError: naming every setting that is wrong.
@@ -54,7 +54,7 @@ class Scale:
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
 
     def contradictions(self) -> Iterator[str]:
-        """Say what does not fit together."""
+        """Yield the settings that contradict each other."""
         names = [item.name for item in self.items]
         if len(set(names)) < len(names):
             yield f"scale.items: expected names that differ, found {', '.join(names)}"
@@ -87,6 +87,6 @@ class Scale:
         return np.clip(np.asarray(scores, dtype=np.float64), self.minimum, self.maximum)
 
     def outside(self, scores: npt.ArrayLike) -> Bools:
-        """True where a score is below the minimum or above the maximum; NaN, a missing score, is not outside."""
+        """True where a score is below the minimum or above the maximum; NaN (a missing score) is not outside."""
         values = np.asarray(scores, dtype=np.float64)
         return (values < self.minimum) | (values > self.maximum) | np.isinf(values)

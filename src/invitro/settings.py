@@ -1,4 +1,4 @@
-"""Settings that check themselves: pydantic looks at every field, and all problems are reported at once in our words."""
+"""Settings that check themselves: pydantic checks every field, and all problems are reported at once in our words."""
 
 import types
 import warnings
@@ -26,17 +26,17 @@ NotNegative = Annotated[float, Ge(0)]
 
 
 def checked(where: str) -> Callable[[type[T]], type[T]]:
-    """Make a dataclass check its fields against their annotations whenever one is made.
+    """Make a dataclass check its fields against their annotations whenever an instance is created.
 
-    Checks are strict: ``true`` is no number and ``"4"`` is no 4, though 4 is a float. A list is taken for a tuple, and
-    a word for the member of an enumeration that it names.
-    Bounds stand in the annotation, as in ``Annotated[float, Ge(0), Lt(1)]``; a string in it replaces the words that
-    say what is expected. What depends on several fields is yielded, a problem each, by a method ``contradictions``,
-    which is asked when every field is right by itself.
+    Checks are strict: ``true`` is not a number and ``"4"`` is not 4, though 4 is a float. A list is accepted as a
+    tuple, and a word as the member of an enumeration that it names.
+    Bounds are part of the annotation, as in ``Annotated[float, Ge(0), Lt(1)]``; a string in it replaces the words that
+    say what is expected. A method ``contradictions`` yields one problem for each conflict between fields; it is called
+    when every field is valid by itself.
 
     Args:
         where: what a user writes before a field's name, such as ``fit`` for ``fit.epochs``; empty for settings that
-            stand at the top of a configuration.
+            are at the top of a configuration.
 
     Raises:
         InputError: when the class is called with a value it refuses; one line per problem.
@@ -63,7 +63,7 @@ def checked(where: str) -> Callable[[type[T]], type[T]]:
                 object.__setattr__(self, name, value)
             refuse_if_any(getattr(self, "contradictions", tuple)())
 
-        checking.__wrapped__ = init  # type: ignore[attr-defined]  # its signature is what help shows
+        checking.__wrapped__ = init  # type: ignore[attr-defined]  # help shows its signature
         cls.__init__ = checking  # type: ignore[method-assign]
         return cls
 
@@ -91,7 +91,7 @@ def expected(annotation: Any) -> str:
 
 
 def _validated(instance: Any, where: str) -> dict[str, Any]:
-    """Return the values of a dataclass's fields as their types want them."""
+    """Return the values of a dataclass's fields, converted to their types."""
     from pydantic import ValidationError
 
     of: Any = type(instance)
@@ -116,19 +116,19 @@ def _model_of(cls: Any) -> tuple[dict[str, Any], "type[BaseModel]"]:
     found = get_type_hints(cls, include_extras=True)
     hints = {field.name: found[field.name] for field in fields(cls) if field.init}
     strict = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False, protected_namespaces=())
-    # A YAML list is what a tuple is written as, its elements staying strict, and a word what an enumeration is.
+    # In YAML a tuple is written as a list, whose elements stay strict, and an enumeration as a word.
     kinds = {
         name: Annotated[hint, Field(strict=False)] if _is_written_otherwise(hint) else hint
         for name, hint in hints.items()
     }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a field may be called as a method of pydantic's
+        warnings.simplefilter("ignore", UserWarning)  # a field may have the name of a pydantic method
         model = create_model(cls.__name__, __config__=strict, **{name: (kind, ...) for name, kind in kinds.items()})  # type: ignore[call-overload]
     return hints, model
 
 
 def _is_written_otherwise(annotation: Any) -> bool:
-    """Whether YAML has no value of this type, but one that stands for it."""
+    """Whether YAML has no values of this type and writes them as another type."""
     kind, _ = _taken_apart(annotation)
     return get_origin(kind) is tuple or (isinstance(kind, type) and issubclass(kind, Enum))
 

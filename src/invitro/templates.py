@@ -1,6 +1,6 @@
-"""Text from Jinja templates that lie beside the module that fills them in.
+"""Text from Jinja templates, which are stored beside the module that fills them in.
 
-Python decides what is said, and with which numbers; the template has the words. The functions of
+Python decides what to say and with which numbers; the template has the words. The functions of
 `invitro.writing.words` are filters and functions of every template.
 """
 
@@ -18,15 +18,15 @@ FUNCTIONS = (
 
 
 def rendered(template: Path, **values: Any) -> str:
-    """Fill in a template; a name that it uses and that is not given is an error.
+    """Fill in a template; a name that it uses without a given value is an error.
 
-    A block's line leaves no empty line behind, and the text ends with one newline. Where the name ends in
+    A block's line leaves no empty line behind, and the text ends with one newline. If the name ends in
     ``.html.j2``, values are escaped.
 
     Args:
-        template: the file, such as ``Path(__file__).with_name("card.md.j2")``; it may include others of its folder,
+        template: the file, such as ``Path(__file__).with_name("card.md.j2")``; it may include others from its folder
             and import those of `invitro.writing`, such as ``tables.html.j2``.
-        values: what the template calls by name.
+        values: the template's variables, by name.
     """
     return str(_environment(template.parent).get_template(template.name).render(values)).rstrip("\n") + "\n"
 
@@ -38,13 +38,13 @@ def said(template: Path, macro: str, *values: Any, **named: Any) -> str:
         template: the file.
         macro: the macro's name.
         values: its arguments.
-        named: likewise.
+        named: its keyword arguments.
     """
     return _folded(_of_macro(template, macro, values, named))
 
 
 def paragraphs(template: Path, macro: str, *values: Any, **named: Any) -> list[str]:
-    """Return what one macro says, a paragraph each, separated by ``¶``. Arguments are those of `said`."""
+    """Return the paragraphs of one macro, which separates them with ``¶``. Arguments are those of `said`."""
     parts = _of_macro(template, macro, values, named).split("¶")
     return [folded for part in parts if (folded := _folded(part))]
 

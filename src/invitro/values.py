@@ -1,4 +1,4 @@
-"""What goes into the functions of `invitro.api`, checked, and what comes out of them."""
+"""The inputs of the functions of `invitro.api`, with their checks, and their results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,7 +68,7 @@ class RaterAgreement:
 
 @dataclass(frozen=True, repr=False)
 class TrainedRun:
-    """What a training left.
+    """The result of a training run.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class TrainedRun:
         ``train`` with counts and seconds.
     predictions
         One row per validation and test text: ``text_id``, ``split``, ``crowd_label``, ``prediction`` in the scale's
-        units, and what is known of the author.
+        units, and what is known about the author.
     record
         The run's directory; README.md lists its files.
     model
@@ -122,7 +122,7 @@ class Model:
         clip
             Move scores outside the scale to its bounds.
         batch_size
-            TextInput per forward pass.
+            Texts per forward pass.
 
         Returns
         -------
@@ -133,7 +133,7 @@ class Model:
         Raises
         ------
         InputError
-            A text is blank or no text, or `batch_size` is no whole number of at least 1.
+            A text is blank or not a string, or `batch_size` is not a whole number of at least 1.
         """
         given = texts_in(texts)
         if not isinstance(batch_size, int) or batch_size < 1:
@@ -145,12 +145,12 @@ class Model:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study left.
+    """The result of a study.
 
     Attributes
     ----------
     directory
-        The folder of its runs.
+        The folder with its runs.
     report
         The report, one self-contained HTML file.
     results
@@ -170,7 +170,7 @@ class StudyResult:
 
 
 def texts_in(texts: TextInput) -> "pd.Series[str]":
-    """Return texts with their index, or refuse what is none."""
+    """Return texts with their index; refuse anything else."""
     if isinstance(texts, str) or not isinstance(texts, Sequence | np.ndarray | pd.Series):
         raise InputError(f"texts: expected a list or a Series of texts, found {type(texts).__name__}")
     given = pd.Series(texts, dtype="object")
@@ -198,7 +198,7 @@ def _floats(name: str, values: npt.ArrayLike) -> Floats:
 
 
 def labels_in(given: Mapping[str, Any]) -> dict[str, Floats]:
-    """Return labels of the same texts, by name, as arrays of one length; Series have to have one index."""
+    """Return labels of the same texts, by name, as arrays of one length; Series must share one index."""
     labels = {name: _floats(name, values) for name, values in given.items()}
     names = " and ".join(labels)
     if len({len(array) for array in labels.values()}) > 1:

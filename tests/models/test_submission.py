@@ -111,7 +111,7 @@ def test_settings_are_refused_together(place: Path) -> None:
     told = "\n".join(refused.value.problems)
     for part in ("p.tsv: expected a file ending in .zip", "data: expected the corpus", "model=", "no such folder"):
         assert part in told
-    with pytest.raises(InputError, match=r"old\.zip: exists already"):
+    with pytest.raises(InputError, match=r"old\.zip: already exists"):
         Submission(str(place / "old.zip"), "newsemp22", place, str(place / "empathy"), str(place / "distress"))
 
 
@@ -164,8 +164,8 @@ def archive(path: Path, content: bytes, member: str = MEMBER) -> Path:
             "row 1, column distress: expected a finite number, found 'distress'",
         ]),
         (b"1\t2\n", ["expected 2 rows, one per text and no header, found 1"]),
-        (b"1,2\n3\t4\t5\n", ["row 1: expected 2 cells (empathy, distress) with a tab between, found 1",
-                             "row 2: expected 2 cells (empathy, distress) with a tab between, found 3"]),
+        (b"1,2\n3\t4\t5\n", ["row 1: expected 2 cells (empathy, distress) separated by a tab, found 1",
+                             "row 2: expected 2 cells (empathy, distress) separated by a tab, found 3"]),
         (b"1\tnan\n\t4\n", ["row 1, column distress: expected a finite number, found 'nan'",
                             "row 2, column empathy: expected a finite number, found ''"]),
         (b"\xff\t1\n1\t2\n", ["expected UTF-8"]),

@@ -351,7 +351,7 @@ def test_a_checkpoint_that_has_trained_enough_is_refused(
     trained(prepared, recipe(tiny_roberta, epochs=2), tmp_path / "a", keep_checkpoints=True, save_model=False)
     last = tmp_path / "a" / "checkpoints" / "last.ckpt"
     check_resume(last, Fit(epochs=3))
-    with pytest.raises(InputError, match=r"has 2 epochs already; set fit\.epochs above that"):
+    with pytest.raises(InputError, match=r"already has 2 epochs; set fit\.epochs above that"):
         check_resume(last, Fit(epochs=2))
     (tmp_path / "no.ckpt").write_text("no")
     with pytest.raises(InputError, match="expected a checkpoint of a run"):

@@ -1,4 +1,4 @@
-"""What is done with LLM labels: pure functions from labels to labels."""
+"""How LLM labels are used: pure functions from labels to labels."""
 
 from invitro.application.fusion import Corrected, correct
 from invitro.application.policy import Application, alpha_problem, quantile_problem, seeded_share

@@ -1,4 +1,4 @@
-"""LLM labels brought to the crowd's scale, by a mapping that is fitted on texts which both labelled.
+"""LLM labels mapped to the crowd's scale. The mapping is fitted on texts with both labels.
 
 Arrays have the shape (n,), one entry per text, and the scale's units. With crowd labels C and LLM labels L:
 
@@ -11,11 +11,11 @@ Arrays have the shape (n,), one entry per text, and the scale's units. With crow
            = n / (n + m) * (mean(C) - mean(L)),   n / (n + m) * (cov(C, L) / var(L) - 1)
 
   and L becomes ``L + a + b (L - mean(L))``: ridge regression (Hoerl & Kennard 1970, Technometrics 12) of the difference
-  on L, as if m further texts had shown that the LLM is right as it is. It predicts C best, and that narrows the labels.
+  on L, as if m further texts had shown that the LLM needs no mapping. It predicts C best, but narrows the labels.
 - ``isotonic``: the non-decreasing step function nearest to C in squared error, by pooling adjacent violators, linear in
   between and constant outside; a common calibrator of scores (Zadrozny & Elkan 2002, "Transforming Classifier Scores
-  into Accurate Multiclass Probability Estimates", KDD). It bends where the LLM uses the ends of the scale differently
-  from people, and narrows labels as ``linear`` does.
+  into Accurate Multiclass Probability Estimates", KDD). It bends where the LLM and people use the ends of the scale
+  differently, and narrows labels as ``linear`` does.
 """
 
 from collections.abc import Callable
@@ -91,8 +91,8 @@ def calibrated(
     """Return LLM labels on the crowd's scale, each mapped without its author's crowd labels.
 
     Texts with a crowd label are mapped out of fold, by a mapping that is fitted on other authors' texts: a text's own
-    crowd label does not shape the LLM label that it is compared with. Texts without one, such as the pool's, are mapped
-    by the fit on all.
+    crowd label does not affect the LLM label that it is compared with. Texts without one, such as the pool's, are
+    mapped by the fit on all.
 
     Args:
         method: ``none`` returns `llm` as it is; otherwise see `fitted_mapping`.

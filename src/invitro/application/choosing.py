@@ -1,4 +1,4 @@
-"""``application=auto``: which policy, and how strong, by cross-validation on the training texts alone."""
+"""``application=auto``: choose policy and strength by cross-validation on the training texts only."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -46,10 +46,10 @@ class Choice:
 
     Args:
         application: an ordinary application, its policy no longer ``auto``.
-        alpha: its threshold, the scale's units; inf where no crowd label is acted on.
+        alpha: its threshold, the scale's units; inf if no crowd label is changed.
         table: one row per candidate: ``policy, calibration, blend_weight, alpha``, ``ccc`` of its predictions with the
             held-out crowd labels, ``short`` (how far that is below the best candidate's) with its standard error
-            ``se``, ``change`` (see `choose`), ``problem`` (why it could not be tried) and ``chosen``.
+            ``se``, ``change`` (see `choose`), ``problem`` (why it could not be tested) and ``chosen``.
     """
 
     application: Application
@@ -83,7 +83,7 @@ def candidates(application: Application, bounds: tuple[float, float]) -> Iterato
 
 
 def choose(ingredients: Ingredients, application: Application, seed: int = 0) -> Choice:
-    """Choose the candidate whose labels teach a word-counting model best, or one that changes less and is as good.
+    """Choose the candidate whose labels train a word-counting model best, or one that changes less and is as good.
 
     For every candidate and fold, training labels are made from the other folds' texts (calibration and error estimates
     included), a ridge regression on TF-IDF is fitted on them, and predicts the fold's texts; no author is in both.
@@ -92,13 +92,13 @@ def choose(ingredients: Ingredients, application: Application, seed: int = 0) ->
         2 cov(p, C) / (var(p) + var(C) + (mean(p) - mean(C))^2)
 
     Noise that is independent of p leaves cov(p, C) and the means as they are and adds the same to var(C) for every
-    candidate: it costs power, and favours predictions that spread a little more than the truth does. Answers at random
-    also shrink cov(p, C), for all candidates alike. A squared error, to which independent noise only adds a constant,
-    would mislead: where people answer at random the expected crowd label lies nearer to the middle than the truth, and
-    training labels that are pulled there too would look best. No held-out crowd label can show what the crowd do to
-    the mean, such as agreeing too readily.
+    candidate: it costs power, and favours predictions that spread a little more than the truth does. Random answers
+    also shrink cov(p, C), equally for all candidates. A squared error, to which independent noise only adds a constant,
+    would mislead: if people answer at random, the expected crowd label lies nearer to the middle than the truth, and
+    training labels that are also pulled there would look best. No held-out crowd label can show how the crowd shifts
+    the mean, for example by agreeing too readily.
 
-    Of the candidates within one standard error of the best, the one that changes the crowd's labels least is taken (the
+    Of the candidates within one standard error of the best, the one that changes crowd labels least is chosen (the
     rule of Breiman, Friedman, Olshen & Stone 1984, "Classification and Regression Trees"). The standard error is that
     of the difference from the best on the same texts, by a bootstrap over authors. Change is the share of the crowd's
     labels that is mixed, weighted down or left out of training: from 0 (none of it) to 1 (every label is the LLM's, or
@@ -159,9 +159,9 @@ def _scores(predicted: Floats, crowd: Floats, authors: Ints, seed: int) -> tuple
     """Return each candidate's CCC, and the standard error of its difference from the best one's.
 
     Args:
-        predicted: shape (candidates, texts); NaN for a candidate that could not be tried, whose results are NaN.
+        predicted: shape (candidates, texts); NaN for a candidate that could not be tested; its results are NaN.
         crowd: shape (texts,).
-        authors: number of each text's author, from 0; they are drawn whole.
+        authors: number of each text's author, from 0; an author's texts are drawn together.
         seed: of the draws.
     """
     p, c = predicted - crowd.mean(), np.broadcast_to(crowd - crowd.mean(), predicted.shape)

@@ -1,6 +1,6 @@
 """From a crowd label and an LLM label to one label: pure functions on arrays of shape (n,), one entry per text.
 
-Labels are float64 in the scale's units. An LLM label or a spread of NaN is missing: such a text is never acted on.
+Labels are float64 in the scale's units. An LLM label or a spread of NaN is missing; such a text is never changed.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from invitro.arrays import Bools, Floats
 
 
 class Corrected(NamedTuple):
-    """Labels of shape (n,) after correction, and where one was replaced."""
+    """Labels of shape (n,) after correction, and which of them were replaced."""
 
     label: Floats
     replaced: Bools
@@ -57,8 +57,8 @@ def correct(crowd: Floats, llm: Floats, alpha: float) -> Corrected:
 def thresholds(alpha: float, spread: Floats | None, alpha_per_spread: float) -> Floats:
     """Return each text's threshold, ``alpha + alpha_per_spread * spread``, shape (n,) or () without spreads.
 
-    Where the LLM is unsure (spread: the SD of its own answers, or of several LLMs), a crowd label has to be further
-    off before it is acted on. The rule is the project's own. A missing spread makes the threshold NaN, which nothing
+    If the LLM is unsure (spread: the SD of its own answers, or of several LLMs), a crowd label has to be further
+    off before it is corrected. The rule is the project's own. A missing spread makes the threshold NaN, which nothing
     exceeds.
     """
     if spread is None or not alpha_per_spread:
@@ -67,7 +67,7 @@ def thresholds(alpha: float, spread: Floats | None, alpha_per_spread: float) -> 
 
 
 def beyond(crowd: Floats, llm: Floats, threshold: float | Floats) -> Bools:
-    """Return where ``|crowd - llm| > threshold``, strictly; never where one of the three is NaN."""
+    """Return where ``|crowd - llm| > threshold``, strictly; False if any of the three is NaN."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.abs(crowd - llm) > threshold)
 
@@ -89,7 +89,7 @@ def quantile_alpha(
         alpha_per_spread: see `thresholds`.
 
     Returns:
-        The threshold in the scale's units; inf when no text can be compared.
+        The threshold in the scale's units; inf if no text can be compared.
 
     Example:
         >>> quantile_alpha(np.array([1.0, 1.0, 3.0, 5.0]), np.array([5.0, 6.0, 3.0, 4.0]), 0.25)
@@ -99,7 +99,7 @@ def quantile_alpha(
     distance = np.sort(distance[~np.isnan(distance)])
     if not len(distance):
         return float("inf")
-    # The product of a share such as 0.07 and a count of 100 falls short of the whole number it means.
+    # The product of a share such as 0.07 and a count of 100 can miss the intended whole number.
     left = len(distance) - int(np.floor(share * len(distance) + 1e-9))
     return float(max(0.0, distance[left - 1])) if left else 0.0
 
@@ -114,7 +114,7 @@ def fuse(policy: str, crowd: Floats, llm: Floats, threshold: float | Floats, sha
     - ``weight``: the label stays, and every text has ``weight = 1 / (1 + ((crowd - llm) / threshold)^2)``, 1/2 at the
       threshold: the Cauchy weight function of robust regression (Holland & Welsch 1977, "Robust regression using
       iteratively reweighted least-squares", Communications in Statistics A6), of the raters' difference instead of a
-      residual. A threshold of 0 leaves no weight to texts that differ, inf leaves all of it.
+      residual. A threshold of 0 gives texts that differ no weight, inf gives them full weight.
 
     Args:
         policy: see above.
@@ -137,7 +137,7 @@ def fuse(policy: str, crowd: Floats, llm: Floats, threshold: float | Floats, sha
     if policy == "weight":
         squared, scale = np.square(crowd - llm), np.broadcast_to(np.square(threshold), label.shape)
         with np.errstate(invalid="ignore", divide="ignore"):
-            # The same weight without dividing by the threshold; equal labels at a threshold of 0 would be 0 / 0.
+            # The same weight without dividing by the threshold: equal labels at a threshold of 0 would give 0 / 0.
             cauchy = np.where(np.isinf(scale) | (squared == 0), 1.0, scale / (scale + squared))
         weight = np.where(~np.isnan(squared) & ~np.isnan(scale), cauchy, 1.0)
     return Fused(label, shares, weight, ~acted if policy == "drop" else np.ones_like(acted))

@@ -1,4 +1,4 @@
-"""What is done with LLM labels, as settings that check themselves."""
+"""How LLM labels are used: settings with their checks."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ Within = Annotated[float, Gt(0), Lt(1)]
 @checked("application")
 @dataclass(frozen=True)
 class Application:
-    """What is done with LLM labels: the settings of the configuration group ``application``.
+    """How LLM labels are used: the settings of the configuration group ``application``.
 
     Correction acts on the texts whose crowd and LLM labels are more than alpha apart, strictly; `policy` says how:
 
     - ``replace``: the label becomes the LLM's (the paper)
     - ``drop``: the text is left out
     - ``blend``: the label becomes ``blend_weight * llm + (1 - blend_weight) * crowd``
-    - ``precision``: likewise, with the weight that estimated errors of crowd and LLM imply
+    - ``precision``: the same, with the weight implied by the estimated errors of crowd and LLM
     - ``weight``: the label stays, and a text counts less the further apart crowd and LLM are; at a distance of alpha it
       counts half
     - ``auto``: policy, calibration and alpha are chosen by cross-validation on the training texts
 
     Args:
         name: the choice in the group, such as none, correction, both, blend; for people and records.
-        correction: whether crowd labels that are more than alpha from the LLM's are acted on.
+        correction: whether crowd labels that are more than alpha from the LLM's are corrected.
         augmentation: whether the pool's texts join training with LLM labels.
         pool: where the pool's texts come from: ``set_aside`` (a share of the training texts), ``unlabelled`` (the
             corpus's texts without crowd labels), ``none``, the name of another corpus, or a table file.
@@ -45,16 +45,16 @@ class Application:
         portion: share of the pool that is used, in [0, 1]; a smaller portion is a subset of a larger one.
         pool_weight: the weight in the loss of a text that augmentation adds, in (0, 1]; crowd texts count 1.
         policy: see above.
-        calibration: how LLM labels are brought to the crowd's scale before anything else: ``none``, ``moment``,
+        calibration: how LLM labels are mapped to the crowd's scale before anything else: ``none``, ``moment``,
             ``isotonic`` or ``linear``; see `invitro.application.calibration`.
         shrinkage: for ``linear``: the weight, in texts, of the prior belief that the LLM needs no mapping; null is 20.
         blend_weight: for ``blend``: the LLM's share in the label, in [0, 1].
         crowd_reliability: for ``precision``: the share of the crowd labels' variance that is truth, in (0, 1), where it
-            is known, from a retest for example; null estimates it from crowd, LLM and the texts themselves.
+            is known, for example from a retest; null estimates it from crowd, LLM and the texts themselves.
         spread_share: for ``precision``: how far the LLM's error follows its spread from text to text, from 0 (the
             same for all) to 1 (all of it); null is 0.
-        max_spread: correction leaves texts alone on which the LLM's spread is above this, in the scale's units.
-        alpha_per_spread: added to alpha for each point of the LLM's spread: where it is unsure, it corrects less.
+        max_spread: correction skips texts on which the LLM's spread is above this, in the scale's units.
+        alpha_per_spread: added to alpha for each point of the LLM's spread: if the LLM is unsure, it corrects less.
 
     Raises:
         InputError: naming every setting that is out of range or contradicts another.
@@ -121,7 +121,7 @@ class Application:
 
     @property
     def compares(self) -> bool:
-        """Whether LLM labels of the crowd's own texts are looked at, and not those of the pool alone."""
+        """Whether LLM labels of the crowd's own texts are used, not only those of the pool."""
         return self.correction or (self.needs_llm_labels and self.calibration != "none")
 
     @property

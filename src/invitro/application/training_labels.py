@@ -30,8 +30,8 @@ class TrainingLabels:
             calibrated, there is a column ``llm_calibrated`` too.
         replaced: number of texts whose label is no longer the crowd's, fused ones included.
         augmented: number of texts that came from the pool.
-        without_llm_label: number of texts for which an LLM label was wanted and missing; a crowd label stayed as it
-            was, and a pool text was left out.
+        without_llm_label: number of texts whose LLM label was needed but missing; a crowd label stayed
+            unchanged, and a pool text was left out.
         left_out: number of texts with no label at all.
         fused: number of texts whose label is a mixture.
         dropped: number of texts that correction left out of training.
@@ -52,7 +52,7 @@ class TrainingLabels:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the rows in order: whatever led to the same labels and weights has the same fingerprint."""
+        """Hash of the rows in order: equal labels and weights have equal fingerprints, however they were made."""
         weight = ["weight"] if (self.table["weight"] != 1).any() else []
         rows = self.table[["text_id", "text", "label", *weight]]
         return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
@@ -63,14 +63,14 @@ class TrainingLabels:
 
 
 def divide(table: pd.DataFrame, application: Application) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Divide a corpus's texts into training texts and the pool that the corpus itself offers.
+    """Divide a corpus's texts into training texts and the pool that the corpus itself provides.
 
     Args:
         table: a canonical table.
-        application: its `pool`; where that is another corpus or a file, the pool returned here is empty.
+        application: its `pool`; if that is another corpus or a file, the pool returned here is empty.
 
     Returns:
-        The rows for training, and the pool's. A set-aside share leaves training whatever the application, so that all
+        The rows for training, and the pool's. A set-aside share leaves training under every application, so that all
         applications train on the same crowd labels.
 
     Raises:
@@ -98,7 +98,7 @@ def divide(table: pd.DataFrame, application: Application) -> tuple[pd.DataFrame,
 
 
 def names_own_pool(application: Application) -> bool:
-    """Whether the pool comes from the corpus itself, so that nothing else has to be read."""
+    """Whether the pool comes from the corpus itself, so nothing else has to be read."""
     return application.pool in (SET_ASIDE, UNLABELLED, NO_POOL, None)
 
 
@@ -119,7 +119,7 @@ def training_labels(
     ``precision`` are estimated on the texts that are trained on with crowd labels.
 
     Args:
-        training: canonical rows that people labelled.
+        training: canonical rows with crowd labels.
         pool: canonical rows that augmentation may use.
         llm_label: LLM labels indexed by ``text_id``, NaN or absent where there is none; None when none are needed.
         application: what to do; its policy is not ``auto``.
@@ -170,7 +170,7 @@ def training_labels(
 
 
 def _rows(training: pd.DataFrame, pool: pd.DataFrame, application: Application) -> tuple[pd.DataFrame, Bools]:
-    """Return training texts and the share of the pool that is used, and which rows are the pool's, (rows,).
+    """Return the training texts with the used share of the pool, and which rows are the pool's, (rows,).
 
     The pool's crowd labels are hidden, unless the upper reference trains on them.
     """
@@ -200,7 +200,7 @@ def _corrected(
     crowd, per_spread = rows["crowd_label"].to_numpy(), application.alpha_per_spread
     if not application.correction:
         return fuse("replace", crowd, llm, np.inf), {}
-    # Where the LLM is too unsure, its label counts as missing.
+    # If the LLM is too unsure, its label counts as missing.
     comparable = llm if application.max_spread is None else np.where(spread <= application.max_spread, llm, np.nan)
     if alpha_quantile is not None:
         alpha = quantile_alpha(crowd, comparable, alpha_quantile, spread, per_spread)
@@ -217,7 +217,7 @@ def _corrected(
 def _precision(
     rows: pd.DataFrame, llm: Floats, spread: Floats, application: Application
 ) -> tuple[float | Floats, dict[str, float]]:
-    """Return the LLM's share in each label, and the errors behind it, estimated on all texts that both labelled."""
+    """Return the LLM's share in each label, and the errors behind it, estimated on all texts with both labels."""
     both = rows["crowd_label"].notna().to_numpy() & ~np.isnan(llm)
     rated, crowd, reliability = rows[both], rows["crowd_label"].to_numpy()[both], application.crowd_reliability
     if reliability is None:
@@ -230,11 +230,11 @@ def _precision(
 
 
 def _refuse_nothing(labelled: Bools, kept: Bools, application: Application, alpha: float) -> None:
-    """Refuse to train on no text at all."""
+    """Refuse to train without any text."""
     if not labelled.any():
         raise InputError("no training text has a label: check the corpus's training split and its crowd labels")
     if not kept.any():
         raise InputError(
             f"application={application.name} alpha={alpha:g}: all {int(labelled.sum())} training texts lie beyond "
-            "alpha, so that none is left to train on; choose a larger alpha"
+            "alpha, so none is left to train on; choose a larger alpha"
         )

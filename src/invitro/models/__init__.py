@@ -1,6 +1,6 @@
 """The PLM: loading it, tokens and batches, frozen features, the folder of a trained model, scoring texts with it.
 
-Only the settings are imported here; the modules that need torch are imported by whoever uses them.
+Only the settings are imported here; callers import the modules that need torch themselves.
 """
 
 from invitro.models.settings import PLM, EmbeddingRidge, TfIdfRidge

@@ -24,9 +24,9 @@ KEY_BYTES = 16
 
 
 def head(model: PreTrainedModel, features: Tensor) -> Tensor:
-    """Apply what follows the encoder to the first token's features: (batch, hidden) to (batch, outputs).
+    """Apply the layers after the encoder to the first token's features: (batch, hidden) to (batch, outputs).
 
-    Pooler (where the architecture has one), dropout and classifier are the model's own modules, so that a model whose
+    Pooler (where the architecture has one), dropout and classifier are the model's own modules, so a model whose
     head was trained on features is an ordinary Hugging Face model.
     """
     outputs = features[:, None, :]
@@ -94,7 +94,7 @@ def embedded(
 class FeatureCache:
     """Features by text, in one folder per frozen encoder and pooling.
 
-    Every call writes what it had to compute as one new file (keys and features), so that parallel writers never touch
+    Every call writes what it had to compute as one new file (keys and features), so parallel writers never touch
     each other's files: at worst a text is computed twice.
 
     Args:
@@ -145,13 +145,13 @@ class FeatureCache:
 
 @lru_cache(maxsize=64)
 def _part(file: Path) -> dict[bytes, Tensor]:
-    """Read one file of the cache, once per process: none ever changes."""
+    """Read one file of the cache, once per process; files never change."""
     part = load_file(file)
     return dict(zip((key.tobytes() for key in part["keys"].numpy()), part["features"], strict=True))
 
 
 def encoder_key(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash what decides a text's features: the encoder's weights without the head's, the vocabulary, the limit."""
+    """Hash what determines a text's features: the encoder's weights without the head, the vocabulary, the limit."""
     digest = hashlib.sha256(f"{type(model).__name__} {tokenizer.model_max_length}".encode())
     trained = {id(parameter) for module in head_modules(model) for parameter in module.parameters()}
     for name, parameter in model.base_model.named_parameters():

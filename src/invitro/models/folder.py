@@ -1,4 +1,4 @@
-"""The folder of a trained model: ordinary files of its library, ``scale.json`` on its outputs, and a model card."""
+"""The folder of a trained model: ordinary files of its library, ``scale.json`` about its outputs, and a model card."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -31,9 +31,9 @@ class CardFacts:
         corpus: the corpus's name.
         corpus_licence: its terms.
         citation: whom to cite for the corpus.
-        labels: one line on the training labels: sizes, what was replaced and added, by which LLM.
+        labels: one line on the training labels: sizes, what was replaced and added, and by which LLM.
         metrics: ``{"val": {...}, "test": {...}}``, each PCC, CCC, RMSE or empty.
-        library: what loads the folder.
+        library: the library that loads the folder.
     """
 
     base: str
@@ -53,7 +53,7 @@ def model_card(scale: Scale, facts: CardFacts, outputs: Outputs, made_of: str = 
         scale: what is scored.
         facts: what the run set and measured.
         outputs: what the model's outputs mean.
-        made_of: a sentence on a model that is no fine-tuned encoder.
+        made_of: a sentence about a model that is not a fine-tuned encoder.
     """
     measured = {split: scores for split, scores in facts.metrics.items() if scores}
     template = Path(__file__).with_name("card.md.j2")
@@ -84,7 +84,7 @@ def save_model(folder: Path, facts: CardFacts, loaded: Loaded, scale: Scale, out
 
 
 def write_folder(folder: Path, write: Callable[[Path], None], meaning: dict[str, Any], scale: Scale, card: str) -> None:
-    """Write a model's folder under another name and rename it: it is whole, or not there.
+    """Write a model's folder under another name and rename it: it is complete or absent.
 
     Args:
         folder: the folder; an older one is replaced.

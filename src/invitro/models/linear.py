@@ -1,6 +1,6 @@
 """Linear models of texts: ridge regression on TF-IDF of words, or on embeddings by a frozen encoder.
 
-A model is a pipeline of scikit-learn with two steps, what turns texts into features and a `Ridge`; on disk it is files
+A model is a pipeline of scikit-learn with two steps, a feature extractor and a `Ridge`; on disk it is files
 without code.
 """
 
@@ -91,8 +91,8 @@ def fitted_ridge(
     The penalty is the one with the smallest weighted squared error on the texts of left-out authors.
 
     Args:
-        features: x, (texts, features). A dense array is standardised first, as it has to be where units differ; the
-            coefficients are still those of the features as they came. A sparse one is taken as it is.
+        features: x, (texts, features). A dense array is standardised first, because its units may differ; the
+            coefficients still apply to the original features. A sparse array is used unchanged.
         labels: y, (texts,), the scale's units.
         weights: w, (texts,), with the mean 1.
         authors: (texts,); an author's texts are left out together, unless there is only one author.
@@ -110,7 +110,7 @@ def fitted_ridge(
     if len(np.unique(groups)) < 2:
         groups = np.arange(len(labels))
     dense = isinstance(features, np.ndarray)
-    with sklearn.config_context(enable_metadata_routing=True):  # takes the weights to every step and score
+    with sklearn.config_context(enable_metadata_routing=True):  # passes the weights to every step and score
         scaler = StandardScaler().set_fit_request(sample_weight=True) if dense else "passthrough"
         ridge = Ridge(solver="cholesky") if dense else Ridge(solver="sparse_cg", tol=1e-6)
         search = GridSearchCV(
@@ -129,7 +129,7 @@ def fitted_ridge(
 
 
 def _squared_error(labels: Floats, scores: Floats, sample_weight: Floats) -> float:
-    """Return the sum, and not the mean, so that a fold counts by the weight of its texts."""
+    """Return the sum, not the mean, so that each fold counts by the weight of its texts."""
     return float((sample_weight * np.square(labels - scores)).sum())
 
 
@@ -166,14 +166,14 @@ def save_linear(folder: Path, facts: CardFacts, model: Pipeline, scale: Scale) -
         numbers["idf"] = features.idf_
         meaning |= {"model": "tfidf_ridge", "ngrams": ngrams}
         made_of = (
-            f"Ridge regression on TF-IDF of {len(terms)} words and runs of up to {ngrams} words, with no encoder. "
+            f"Ridge regression on TF-IDF of {len(terms)} words and runs of up to {ngrams} words, without an encoder. "
             "`vocabulary.json` holds words of the training texts."
         )
     else:
         meaning |= {"model": "embedding_ridge", "pooling": features.pooling}
         mean = features.pooling == "mean"
         pooled = "the mean of the tokens' last hidden states" if mean else "the first token's last hidden state"
-        made_of = f"Ridge regression on {pooled} in the encoder as it was published, in the folder `encoder`."
+        made_of = f"Ridge regression on {pooled} in the published encoder, which is in the folder `encoder`."
 
     def write(place: Path) -> None:
         if isinstance(features, TfidfVectorizer):
@@ -190,7 +190,7 @@ def load_linear(folder: Path, meaning: Mapping[str, Any], device: torch.device) 
     """Load what `save_linear` wrote; `meaning` is the content of its ``scale.json``.
 
     Raises:
-        InputError: a file is missing or damaged, or the model is of no known kind.
+        InputError: a file is missing or damaged, or the kind of model is unknown.
     """
     kind = meaning["model"]
     if kind not in ("tfidf_ridge", "embedding_ridge"):

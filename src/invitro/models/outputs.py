@@ -71,8 +71,8 @@ class Score(Outputs):
 class Gaussian(Outputs):
     """Two outputs: the mean m of a Gaussian, which is the score, and the logarithm s of its variance.
 
-    Kendall & Gal (2017), "What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", predict s, not
-    the variance, so that it may take any value. ``sd = exp(s / 2)``, with s clipped to the bounds.
+    Kendall & Gal (2017), "What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", predict s,
+    because it can take any value, which a variance cannot. ``sd = exp(s / 2)``, with s clipped to the bounds.
 
     Args:
         lowest: smallest s; below it a single well-predicted text would pull as hard as thousands of others.
@@ -150,7 +150,7 @@ def outputs_from(meaning: Mapping[str, Any]) -> Outputs:
     """Return the outputs that ``scale.json`` describes.
 
     Raises:
-        InputError: they are of no known kind; a newer version may have written them.
+        InputError: their kind is unknown; a newer version may have written them.
     """
     match meaning.get("outputs"):
         case ["score"]:

@@ -1,4 +1,4 @@
-"""Scoring texts with a trained model: one way from a folder to scores."""
+"""Scoring texts with a trained model: from a model folder to scores."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,7 +97,7 @@ def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Score
 
 
 def _scale_of(meaning: Mapping[str, Any]) -> Scale:
-    """Return the scale in ``scale.json``; what another version added to it is ignored."""
+    """Return the scale in ``scale.json``; entries that another version added are ignored."""
     known = {field.name: meaning[field.name] for field in fields(Scale) if field.name in meaning}
     return Scale(**known | {"items": tuple(Item(**item) for item in meaning["items"])})
 
@@ -112,7 +112,7 @@ class ScoringJob:
         input: a CSV, TSV, Parquet or JSONL file.
         output: the file to write, of any of these kinds.
         text: the column of the texts.
-        score: the column to add; None is the construct's name, such as ``empathy``. Where the model predicts how far
+        score: the column to add; None is the construct's name, such as ``empathy``. If the model predicts how far
             labels scatter, that standard deviation is a second column, such as ``empathy_sd``.
         clip: whether scores outside the scale are moved to its bounds.
         batch_size: texts per forward pass, at least 1.
@@ -141,7 +141,7 @@ class ScoringJob:
         if output.suffix.lower() not in SUFFIXES:
             yield f"output={output}: expected a file ending in {', '.join(SUFFIXES)}"
         if output.exists() and not self.force:
-            yield f"output={output}: exists already; choose another name, or replace it by force=true"
+            yield f"output={output}: already exists; choose another name, or replace it with force=true"
         if output.resolve() == Path(self.input).resolve():
             yield f"output={output} is the input; choose another name"
         if not Path(self.model).is_dir():
@@ -155,12 +155,12 @@ class ScoringJob:
             there = ", ".join(columns) or "none"
             yield f"{self.input}: expected a column {self.text} with the texts; found {there}. Use text=COLUMN"
         if self.score in columns:
-            yield f"{self.input}: has a column {self.score} already; choose another by score=COLUMN"
+            yield f"{self.input}: already has a column {self.score}; choose another with score=COLUMN"
 
 
 @dataclass
 class ScoredFile:
-    """What scoring a file did: rows, numbers of rows without a text (from 1), scores outside the scale, seconds."""
+    """The result of scoring a file: rows, rows without a text (counted from 1), scores outside the scale, seconds."""
 
     rows: int = 0
     without_text: list[int] = field(default_factory=list)
@@ -187,7 +187,7 @@ def predict(job: ScoringJob) -> ScoredFile:
     names = [score, f"{score}_sd"] if len(scorer.outputs.names) > 1 else [score]
     for name in names:
         if name in columns_of(job.input):
-            raise InputError(f"{job.input}: has a column {name} already; choose another by score=COLUMN")
+            raise InputError(f"{job.input}: already has a column {name}; choose another with score=COLUMN")
     done, started = ScoredFile(clipped=job.clip), time.perf_counter()
     added = dict.fromkeys(names, pa.float64())
     with write_rows(job.output, added, like=job.input) as write, tqdm(unit=" rows") as progress:
@@ -210,19 +210,19 @@ def predict(job: ScoringJob) -> ScoredFile:
 
 
 def _text(value: object, job: ScoringJob, row: int) -> str:
-    """Return a cell as text: a missing one is empty, a number is written as Python prints it; others are refused."""
+    """Return a cell as text: a missing one is empty, a number is formatted as Python prints it; others are refused."""
     if value is None:
         return ""
     if isinstance(value, (str, int, float)):
         return str(value)
     raise InputError(
         f"{job.input}: data row {row}, column {job.text}: expected a text, found {type(value).__name__}; "
-        "name the column of the texts by text=COLUMN"
+        "name the column of the texts with text=COLUMN"
     )
 
 
 def device_of(wanted: str) -> torch.device:
-    """Return the device to score on; one that is not there is refused."""
+    """Return the device to score on; refuse one that is not available."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,4 +1,4 @@
-"""Which encoder is fine-tuned, and how much of it: settings that check themselves before anything loads."""
+"""Which encoder is fine-tuned, and how much of it: settings that are checked before anything loads."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -60,7 +60,7 @@ class PLM:
     lora_alpha: Count = 32
 
     def contradictions(self) -> Iterator[str]:
-        """Yield what is asked for and is not there: a folder, or the package that adapters need."""
+        """Yield what is requested but missing: a folder, or the package that adapters need."""
         folder = Path(self.name).expanduser()
         # A name on the hub is `model` or `owner/model`.
         if (self.name.startswith((".", "/", "~")) or self.name.count("/") > 1) and not folder.is_dir():
@@ -70,13 +70,13 @@ class PLM:
 
     @property
     def decisive(self) -> dict[str, Any]:
-        """The settings that decide a run's result: all but those of adapters, where there are none."""
+        """The settings that determine a run's result; those of adapters only if there are adapters."""
         unused = () if self.train == "lora" else ("lora_rank", "lora_alpha")
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
     @property
     def licence(self) -> str:
-        """The weights' licence where it is known, for the model card."""
+        """The weights' licence, if known, for the model card."""
         return LICENCES.get(self.name, "see the base model's own card")
 
     @property
@@ -92,7 +92,7 @@ class PLM:
 
     @property
     def source(self) -> str:
-        """Where to load from: the folder, that of the packages where they are installed, or the name on the hub."""
+        """Where to load from: the folder, the packages' folder if they are installed, or the name on the hub."""
         if Path(self.name).expanduser().is_dir():
             return str(Path(self.name).expanduser())
         carried = packaged(self.name, self.revision)
@@ -123,12 +123,12 @@ class TfIdfRidge:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the weights it builds on: there are none."""
+        """Identity of the weights it builds on; there are none."""
         return "TF-IDF ridge"
 
     @property
     def licence(self) -> str:
-        """Licence of the weights it builds on: there are none."""
+        """Licence of the weights it builds on; there are none."""
         return ""
 
 
@@ -172,7 +172,7 @@ class EmbeddingRidge:
 
     @property
     def licence(self) -> str:
-        """The encoder's licence where it is known, for the model card."""
+        """The encoder's licence, if known, for the model card."""
         return self.encoder.licence
 
 

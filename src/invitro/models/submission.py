@@ -26,7 +26,7 @@ MEMBER = "predictions_EMP.tsv"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of the archive's file, so that equal predictions make equal archives."""
 MOST_SHOWN = 10
-"""Rows, and problems, that are named; the others are counted."""
+"""How many rows or problems are named; the others are only counted."""
 
 
 def write_archive(path: str | Path, values: Floats) -> None:
@@ -54,7 +54,7 @@ def read_submission(path: str | Path, rows: int) -> Floats:
 
 
 def submission_problems(path: str | Path, rows: int) -> list[str]:
-    """Return what makes a file no valid submission for a test set of so many `rows`; nothing where it is one."""
+    """Return the reasons why a file is not a valid submission for a test set of `rows` rows; empty if it is valid."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -80,7 +80,7 @@ def _faults(line: str) -> list[str]:
     """Say what is wrong with a row."""
     cells: list[Any] = line.split("\t")
     if len(cells) != len(CONSTRUCTS):
-        return [f": expected {len(CONSTRUCTS)} cells ({', '.join(CONSTRUCTS)}) with a tab between, found {len(cells)}"]
+        return [f": expected {len(CONSTRUCTS)} cells ({', '.join(CONSTRUCTS)}) separated by a tab, found {len(cells)}"]
     return [
         f", column {name}: expected a finite number, found {cell!r}"
         for name, cell in zip(CONSTRUCTS, cells, strict=True)
@@ -101,14 +101,14 @@ KEYS = {"empathy": "model", "distress": "distress_model"}
 @checked("")
 @dataclass(frozen=True)
 class Submission:
-    """What is submitted.
+    """The settings of a submission.
 
     Args:
         submission: the ZIP file to write.
         corpus: a key of `invitro.data.newsemp.TASKS`.
         folder: the data folder.
-        model: the folder ``model/`` of a run that was trained on empathy; None where there is none.
-        distress_model: that of one trained on distress.
+        model: the folder ``model/`` of a run that was trained on empathy; None if there is none.
+        distress_model: the same for a run that was trained on distress.
         missing: what to do about a column without a model, or a text without words: ``refuse`` them, or fill in a
             ``constant``.
         clip: whether scores outside the scale are moved to its bounds.
@@ -117,7 +117,7 @@ class Submission:
         force: whether the file may be replaced.
 
     Raises:
-        InputError: naming everything that is wrong, before a model loads.
+        InputError: naming every problem, before a model loads.
     """
 
     submission: str
@@ -133,7 +133,7 @@ class Submission:
 
     @property
     def models(self) -> dict[str, str]:
-        """The folder of each construct's model, where there is one."""
+        """The folder of each construct's model, if there is one."""
         given = {"empathy": self.model, "distress": self.distress_model}
         return {name: folder for name, folder in given.items() if folder is not None}
 
@@ -143,7 +143,7 @@ class Submission:
         if path.suffix.lower() != ".zip":
             yield f"submission={path}: expected a file ending in .zip, such as predictions.zip"
         elif path.exists() and not self.force:
-            yield f"submission={path}: exists already; choose another name, or replace it by force=true"
+            yield f"submission={path}: already exists; choose another name, or replace it with force=true"
         if self.corpus is None:
             yield "data: expected the corpus whose test set is scored, as in data=newsemp22, found none"
         if not self.models:
@@ -160,7 +160,7 @@ class Submission:
 
 
 def _model_problems(name: str, folder: str) -> list[str]:
-    """Say what is wrong with the model of a column: that it is none, or one of another construct."""
+    """Say what is wrong with the model of a column: it is not a model, or it is one of another construct."""
     try:
         construct = read_meaning(folder)["scale"]["construct"]
     except InputError as error:
@@ -173,7 +173,7 @@ def _model_problems(name: str, folder: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Submitted:
-    """What was written: rows, the file whose order they have, and what in it is no prediction, a sentence each."""
+    """What was written: rows, the file that sets their order, and one sentence per value that is no prediction."""
 
     path: Path
     rows: int
@@ -190,7 +190,7 @@ class Submitted:
 
 
 def submit(job: Submission) -> Submitted:
-    """Score the test set and write the archive, whole or not at all.
+    """Score the test set and write the archive, complete or not at all.
 
     Raises:
         InputError: the test file is missing, a text is blank and `missing` refuses it, or a score is not finite.
@@ -200,7 +200,7 @@ def submit(job: Submission) -> Submitted:
     blank = [row for row, text in enumerate(tests.texts) if not text]
     if blank and job.missing == "refuse":
         raise InputError(
-            f"{tests.path}: {_rows(blank)} without a text, for which there is no prediction; to fill in the mean of "
+            f"{tests.path}: {_rows(blank)} without a text, so there is no prediction; to fill in the mean of "
             f"the other scores, set missing=constant"
         )
     columns = [
@@ -216,7 +216,7 @@ def submit(job: Submission) -> Submitted:
 
 
 class _Column(NamedTuple):
-    """A column, what in it is no prediction, and how many scores lie outside the scale and stay there."""
+    """A column, warnings about values that are no predictions, and how many scores stay outside the scale."""
 
     values: Floats
     warnings: Sequence[str] = ()
@@ -236,7 +236,7 @@ def _constant(name: str, job: Submission, rows: int) -> _Column:
 
 
 def _predicted(name: str, job: Submission, texts: Sequence[str], blank: Sequence[int]) -> _Column:
-    """Score the texts in their order; blank ones have the mean of the others."""
+    """Score the texts in their order; blank ones get the mean of the others."""
     from invitro.models.scoring import device_of, load_scorer
 
     scorer = load_scorer(job.models[name], device_of(job.device))
@@ -252,15 +252,13 @@ def _predicted(name: str, job: Submission, texts: Sequence[str], blank: Sequence
     values[filled] = scores
     warnings = []
     if blank:
-        warnings.append(
-            f"The column {name} holds {middle:.3f} for {_rows(blank)} without a text: it is NO PREDICTION of them."
-        )
+        warnings.append(f"The column {name} holds {middle:.3f} for {_rows(blank)} without a text: it is NO PREDICTION.")
     if len(scores) > 1 and np.ptp(scores) == 0:
-        warnings.append(f"The column {name} holds one number in all rows: {KEYS[name]} does not tell texts apart.")
+        warnings.append(f"The column {name} holds one number in all rows: {KEYS[name]} does not distinguish texts.")
     return _Column(values, warnings, int(((scores < low) | (scores > high)).sum()))
 
 
 def _rows(rows: Sequence[int]) -> str:
-    """Name data rows, counted from 1, the first few."""
+    """Name the first few data rows, counted from 1."""
     shown = ", ".join(str(row + 1) for row in rows[:MOST_SHOWN]) + (", ..." if len(rows) > MOST_SHOWN else "")
     return f"{len(rows)} row{'s' * (len(rows) > 1)} ({shown})"

@@ -51,8 +51,8 @@ def length_batches(lengths: Sequence[int], size: int, rng: np.random.Generator |
     """Cut rows into batches of `size` rows of similar length.
 
     With `rng`, rows are shuffled, sorted within windows of 50 batches, and the batches are shuffled: composition and
-    order differ every epoch while little is spent on padding (2 % of the tokens on essays, where random batches spend
-    41 %). Without it rows are sorted from long to short, so that what does not fit into memory fails at once.
+    order differ every epoch while little is spent on padding (2 % of the tokens on essays; random batches spend
+    41 %). Without it rows are sorted from long to short, so that a batch too large for memory fails at once.
 
     Returns:
         Batches of row numbers; each row is in exactly one.

@@ -1,1 +1,1 @@
-"""What each rater is worth: error variances, reliability, and a rater that only counts words."""
+"""How reliable each rater is: error variances, reliability, and a rater that only counts words."""

@@ -1,12 +1,13 @@
-"""How far crowd and LLM can be trusted: error variances from three raters, and the weights that these imply.
+"""How reliable crowd and LLM are: error variances from three raters, and the weights that they imply.
 
-The model: a crowd label is the truth plus an error, ``C = t + e``, with e of mean 0 and independent of t and of what
-the LLM says. Nothing is assumed about the LLM's errors: shift, squeeze and noise all count. With v the variance of e::
+The model: a crowd label is the truth plus an error, ``C = t + e``, where e has mean 0 and is independent of t and of
+the LLM's label. Nothing is assumed about the LLM's errors: shift, compression and noise all count. With v the variance
+of e::
 
     E (C - L)^2 = v + E (L - t)^2
 
-so that one number, the crowd's reliability ``var(t) / var(C) = 1 - v / var(C)``, decides both errors. Two raters cannot
-determine it; with a third it can be estimated, or the user sets it.
+so one number, the crowd's reliability ``var(t) / var(C) = 1 - v / var(C)``, decides both errors. Two raters cannot
+determine it; it can be estimated with a third, or the user sets it.
 """
 
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from invitro.arrays import Floats
 from invitro.errors import InputError
 
 LEAST_TEXTS = 10
-"""Number of texts below which nothing is estimated or fitted."""
+"""Least number of texts for estimating or fitting anything."""
 
 
 class Errors(NamedTuple):
@@ -38,9 +39,9 @@ def triad_reliability(crowd: Floats, llm: Floats, third: Floats) -> float:
     triple collocation", Geophysical Research Letters 41. It requires that the three raters' errors are uncorrelated.
 
     The third rater here is a model that predicts the crowd's label from the text (`invitro.raters.word_counts`).
-    It and the LLM see only the text, so what people felt and did not write counts as an error of the crowd's:
-    this is the reliability as a measure of what texts say, which is all that a model of texts can learn. Where LLM and
-    text model err alike beyond that, the crowd's reliability comes out too low, and the LLM is trusted too much.
+    It and the LLM see only the text, so what people felt but did not write counts as an error of the crowd:
+    this is the reliability as a measure of what texts say, which is all that a model of texts can learn. If LLM and
+    text model share further errors, the crowd's reliability comes out too low, and the LLM is trusted too much.
 
     Args:
         crowd: labels of shape (n,), n at least `LEAST_TEXTS`, no NaN.
@@ -51,7 +52,7 @@ def triad_reliability(crowd: Floats, llm: Floats, third: Floats) -> float:
         The reliability, clipped to [0, 1].
 
     Raises:
-        InputError: too few texts, or the three do not agree with each other in sign, so that there is no such estimate.
+        InputError: too few texts, or the signs of the three covariances are inconsistent, so no estimate exists.
     """
     if len(crowd) < LEAST_TEXTS:
         raise InputError(
@@ -96,7 +97,7 @@ def precision_share(errors: Errors, spread: Floats | None = None, spread_share: 
 
     a weighted mean of the common and the text's own variance, as in Smyth (2004), "Linear Models and Empirical Bayes
     Methods for Assessing Differential Expression", Statistical Applications in Genetics and Molecular Biology 3: the
-    spread of two or three LLMs says little about one text. Members of an ensemble also err alike, which no spread
+    spread of two or three LLMs says little about one text. Members of an ensemble also share errors, which no spread
     shows.
 
     Args:

@@ -27,7 +27,7 @@ def word_counts(texts: Sequence[str]) -> Any:
     try:
         return TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True).fit_transform(texts)
     except ValueError as error:
-        raise InputError(f"the texts have no words in common, so that none can be counted: {error}") from error
+        raise InputError(f"the texts have no words in common, so none can be counted: {error}") from error
 
 
 def fitted(counts: Any, labels: Floats, weights: Floats | None = None) -> Ridge:
@@ -40,14 +40,14 @@ def _ridge() -> Ridge:
 
 
 def folds(groups: npt.ArrayLike, needed_for: str, count: int = FOLDS, seed: int = SEED) -> Iterator[tuple[Ints, Ints]]:
-    """Yield the rows to fit on and the rows left out, so that each group is entirely in one of them.
+    """Yield the rows to fit on and the rows left out, with each group entirely in one of them.
 
     Which groups share a fold depends on their names and `seed`, not on the order of the rows.
 
     Args:
         groups: the author of each text, shape (n,).
         needed_for: the setting that needs them, for the error.
-        count: number of folds; the number of groups, where that is smaller.
+        count: number of folds; the number of groups, if that is smaller.
         seed: of the folds.
 
     Raises:
@@ -63,5 +63,5 @@ def folds(groups: npt.ArrayLike, needed_for: str, count: int = FOLDS, seed: int 
 
 
 def out_of_fold(counts: Any, labels: Floats, groups: npt.ArrayLike, needed_for: str) -> Floats:
-    """Predict each text's label by a model that saw no label of its author: shape (n,), in the labels' units."""
+    """Predict each text's label with a model that saw no label of its author: shape (n,), in the labels' units."""
     return np.asarray(cross_val_predict(_ridge(), counts, labels, cv=list(folds(groups, needed_for))))

@@ -1,9 +1,9 @@
 """How far raters agree: alpha, PCC, CCC, RMSE and bias, each with a bootstrap interval over texts or their authors.
 
 Ratings are tables with one row per text and one column per rater, in the scale's units, NaN where a rater gave no
-score. Every measure is computed from a few sums over texts: memory is O(texts) however many distinct scores there are,
-where alpha by way of coincidence matrices takes texts times the squared number of distinct scores. What is undefined:
-see `invitro.stats.moments`; how intervals are made: `invitro.stats.intervals`. Zapf et al. (2016, BMC Med. Res.
+score. Every measure is computed from a few sums over texts: memory is O(texts) however many distinct scores there are;
+alpha from coincidence matrices takes texts times the squared number of distinct scores. For undefined measures see
+`invitro.stats.moments`, for intervals `invitro.stats.intervals`. Zapf et al. (2016, BMC Med. Res.
 Methodol. 16:93) advise the bootstrap over texts for alpha too.
 """
 
@@ -28,7 +28,7 @@ Groups: TypeAlias = "pd.Series[Any] | None"
 
 @dataclass(frozen=True)
 class Agreement:
-    """How rater `b` agrees with rater `a` on the `n` texts both scored.
+    """How rater `b` agrees with rater `a` on the `n` texts that both scored.
 
     ``pcc``, ``ccc`` and ``alpha`` are at most 1; ``rmse`` and ``bias`` are in the scale's units, and ``bias``, the mean
     of b - a, is positive where b scores higher.
@@ -92,12 +92,12 @@ def pairwise(
 
     Args:
         ratings: one row per text, one column per rater.
-        groups: the group, such as the author, of each text, on the same index; None where every text has its own.
+        groups: the group, such as the author, of each text, on the same index; None if every text has its own.
         resamples: number of draws.
         seed: of the draws.
 
     Raises:
-        InputError: two columns have one name, or a text has no group.
+        InputError: two columns share a name, or a text has no group.
     """
     values, codes = _matrix(ratings), _codes(ratings.index, groups)
     measures = {**MEASURES, "alpha": _pair_alpha}
@@ -116,12 +116,12 @@ def pairwise(
 def gain(ratings: pd.DataFrame, groups: Groups = None, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """Return by how much the third column's PCC with the first exceeds the second's, on the texts that all scored.
 
-    Both correlations are taken in each draw of texts, which keeps what they share: that both rate the same texts. Two
-    intervals that overlap say nothing about the difference, and this one does.
+    Both correlations are computed on each draw of texts, because both prompts rate the same texts. Two overlapping
+    intervals say nothing about the difference; this interval does.
 
     Args:
         ratings: three columns, such as the crowd and two prompts.
-        groups: see `pairwise`, as the rest.
+        groups: see `pairwise`, also for the rest.
         resamples: number of draws.
         seed: of the draws.
     """
@@ -135,7 +135,7 @@ def gain(ratings: pd.DataFrame, groups: Groups = None, resamples: int = RESAMPLE
 
 
 def _matrix(ratings: npt.ArrayLike | pd.DataFrame) -> Floats:
-    """Return ratings as (texts, raters), moved by one constant to a mean of 0, which changes no measure here."""
+    """Return ratings as (texts, raters), shifted by one constant to a mean of 0, which changes no measure here."""
     if isinstance(ratings, pd.DataFrame) and ratings.columns.has_duplicates:
         twice = ", ".join(map(str, ratings.columns[ratings.columns.duplicated()].unique()))
         raise InputError(f"ratings: expected one column per rater, found more than one named {twice}; rename them")
@@ -147,7 +147,7 @@ def _matrix(ratings: npt.ArrayLike | pd.DataFrame) -> Floats:
 
 
 def _alpha_sums(values: Floats) -> Floats:
-    """Return per text its number of scores, their sum, sum of squares and disagreement; 0 where there are not two."""
+    """Return each text's number of scores, their sum, sum of squares and disagreement; 0 with fewer than two scores."""
     known = ~np.isnan(values)
     m = known.sum(axis=1)
     scores = np.where(known, values, 0.0)
@@ -165,13 +165,13 @@ def _alpha(sums: Floats) -> Floats:
 
 
 def _pair_alpha(of: Moments) -> Floats:
-    """Return alpha of two raters: ``1 - (N - 1) / N * RMSE^2 / (2 v)``, of N scores in all with the variance v."""
+    """Return alpha of two raters: ``1 - (N - 1) / N * RMSE^2 / (2 v)``, for N scores in all with variance v."""
     scores, spread = 2 * of.n, (of.var_x + of.var_y) / 2 + (of.shift / 2) ** 2
     return np.asarray(1 - ratio((scores - 1) * rmse(of) ** 2, 2 * scores * spread))
 
 
 def _codes(index: "pd.Index[Any]", groups: Groups) -> Ints:
-    """Number the author of each text of `index` in the order of their names; without `groups` every text is its own.
+    """Number the author of each text of `index` in the order of their names; without `groups` every text has its own.
 
     Raises:
         InputError: a text has no author.

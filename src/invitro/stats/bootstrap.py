@@ -1,10 +1,10 @@
-"""The bootstrap of everything that is measured here: whole authors are drawn, for all figures alike.
+"""The bootstrap of all figures: it draws whole authors, with the same draws for every figure.
 
 Every figure is a function of a few sums over texts. A draw of authors is then a row of counts, and all figures on all
-draws are one product of the matrix of counts with the matrix of the authors' sums. Authors and not texts are drawn,
-since texts by one author are no independent evidence (Field, Welsh 2007, "Bootstrapping Clustered Data", J. R. Stat.
-Soc. B 69). There are `RESAMPLES` draws; the seed and the number of authors decide them, in the order of the authors'
-names, so that the same texts have the same draws whatever is measured and in whatever order rows stand.
+draws are one product of the matrix of counts with the matrix of the authors' sums. Authors, not texts, are drawn,
+since texts by one author are not independent evidence (Field, Welsh 2007, "Bootstrapping Clustered Data", J. R. Stat.
+Soc. B 69). There are `RESAMPLES` draws. They depend on the seed and the number of authors, who are ordered by
+name: the same texts have the same draws for every measure and every order of rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,18 +19,18 @@ from invitro.stats.moments import MEASURES, Moments, of_sums, sums_over
 
 RESAMPLES = 2000
 CELLS = 4_000_000
-"""Most counts that are held at a time."""
+"""Largest number of counts in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One figure of one or several arms: the runs of a configuration, one a seed, or a pair of raters.
+    """One figure of one or several arms: the runs of a configuration, one per seed, or a pair of raters.
 
     Args:
-        values: of each arm on all texts, shape (arms,); NaN where it is undefined.
-        draws: of each arm on each draw of the texts, shape (resamples, arms); a row is one draw for all arms.
-        authors: how many authors (or texts, where each is its own) were drawn from.
-        texts: how many texts were scored by any arm.
+        values: the figure of each arm on all texts, shape (arms,); NaN where it is undefined.
+        draws: the figure of each arm on each draw of texts, shape (resamples, arms); a row is one draw for all arms.
+        authors: how many authors (or texts, if each has its own) were drawn from.
+        texts: how many texts any arm scored.
     """
 
     values: Floats
@@ -40,11 +40,11 @@ class Scores:
 
     @property
     def seeds(self) -> int:
-        """Number of arms, which are seeds in a study."""
+        """Number of arms; in a study these are seeds."""
         return len(self.values)
 
     def __sub__(self, other: "Scores") -> "Scores":
-        """Return what each arm, and each draw, differs by; both have the same arms, texts and draws."""
+        """Return the difference, arm by arm and draw by draw; both have the same arms, texts and draws."""
         return Scores(self.values - other.values, self.draws - other.draws, self.authors, self.texts)
 
     def __mul__(self, factor: float) -> "Scores":
@@ -73,13 +73,13 @@ def resampled(
     Args:
         labels: shape (texts,), the scale's units.
         predictions: shape (arms, texts); NaN where an arm did not predict a text, as with cross-validation's folds.
-        groups: the author of each text, shape (texts,), of any type; None where every text has its own.
+        groups: the author of each text, shape (texts,), of any type; None if every text has its own.
         resamples: number of draws.
         seed: of the draws.
         measures: by name, functions of moments with predictions as x and labels as y.
 
     Returns:
-        `Scores` by measure; see `invitro.stats.moments` for what is undefined.
+        `Scores` by measure; `invitro.stats.moments` says when they are undefined.
 
     Raises:
         InputError: shapes do not fit, there is no text, or a label is missing.
@@ -103,7 +103,7 @@ def drawn(sums: Floats, codes: Ints, resamples: int = RESAMPLES, seed: int = 0) 
     """Return sums over draws of authors with replacement, shape (resamples, k).
 
     Args:
-        sums: what each text adds, shape (texts, k).
+        sums: what each text contributes, shape (texts, k).
         codes: the number of each text's author, from 0 without gaps, shape (texts,).
         resamples: number of draws.
         seed: of the draws.

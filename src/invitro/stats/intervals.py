@@ -1,8 +1,8 @@
 """The mean of a figure over seeds and texts: its error, its interval, its test; one method for studies and raters.
 
-What is estimated is a configuration's metric on texts of this kind, on average over all the seeds that might have been
+The target is a configuration's metric on texts of this kind, on average over all the seeds that might have been
 drawn. Both the seeds and the texts at hand are samples. A percentile bootstrap over five seeds is far too narrow (five
-values say little about their variance), one over texts alone leaves the seeds out, and a t-test over seeds leaves out
+values say little about their variance), one over texts alone ignores the seeds, and a t-test over seeds ignores
 the texts, which all runs share. Seeds and texts are crossed, as readers and cases are in diagnostic imaging. With
 theta_s a figure of seed s (a metric, or a difference of two configurations)::
 
@@ -10,21 +10,21 @@ theta_s a figure of seed s (a metric, or a difference of two configurations)::
     error^2 = v / S + b,  v = var_s(theta_s),  b = max(mean_{s != t} cov_texts(theta_s, theta_t), 0)
     mean_s(theta_s) - theta  ~  sqrt(v / S) * t(S - 1) + sqrt(b) * t(G - 1)
 
-v holds A and C, and b holds B alone, so that nothing counts twice. Covariances come from a bootstrap over the G authors
-in which every draw is one for all seeds. The error is that of Obuchowski, Rockette (1995), "Hypothesis Testing of
+v holds A and C, and b holds B alone, so nothing counts twice. Covariances come from a bootstrap over the G authors
+in which all seeds share each draw. The error is that of Obuchowski, Rockette (1995), "Hypothesis Testing of
 Diagnostic Accuracy for Multiple Readers and Multiple Tests", Commun. Stat. Simul. Comput. 24. The distribution is that
 of Behrens and Fisher (Fisher 1935, "The Fiducial Argument in Statistical Inference", Ann. Eugenics 6), two independent
-Student variates; it errs, where it does, on the safe side (Robinson 1976, Ann. Stat. 4). Satterthwaite's degrees of
-freedom, as Hillis (2007, Stat. Med. 26) has them, find too much with two or three seeds, since a variance over seeds
-that comes out small by chance is then believed. The method was chosen by simulation (``benchmarks/coverage.py``): of
-its 95 % intervals 93 to 98 % hold with 3 to 10 seeds and 150 to 500 texts, and 97 to 99 % with two seeds.
+Student variates; any error it makes is on the safe side (Robinson 1976, Ann. Stat. 4). Satterthwaite's degrees of
+freedom, as in Hillis (2007, Stat. Med. 26), find too much with two or three seeds, since they trust a variance over
+seeds that is small by chance. The method was chosen by simulation (``benchmarks/coverage.py``): of
+its 95 % intervals 93 to 98 % cover the target with 3 to 10 seeds and 150 to 500 texts, and 97 to 99 % with two seeds.
 
 With one seed v is unknown: the error is that over texts, and the interval holds for this one model. Two raters are
-measured likewise, as one seed: crowd and LLM have the same interval in the reliability report and in a study's report.
+treated as one seed: crowd and LLM have the same interval in the reliability report and in a study's report.
 
-Correlations (PCC, CCC, alpha) are taken to Fisher's z = artanh(r), where their distribution is close to symmetric
-(Fisher 1921; for CCC Lin 1989, section 3), and RMSE to its logarithm; the error goes there by the delta method, and the
-limits come back.
+Correlations (PCC, CCC, alpha) are transformed to Fisher's z = artanh(r), where their distribution is close to symmetric
+(Fisher 1921; for CCC Lin 1989, section 3), and RMSE to its logarithm; the error is transformed by the delta method, and
+the limits are transformed back.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,8 +52,8 @@ NOT_MEASURABLE = "not measurable"
 class Interval:
     """A figure with its 95 % interval.
 
-    `value` is NaN where the figure is undefined, as a correlation with a constant is. `low` and `high` are NaN where
-    there is no interval: with fewer than `LEAST_AUTHORS` authors, and where the figure is undefined itself or in more
+    `value` is NaN if the figure is undefined, like a correlation with a constant. `low` and `high` are NaN if
+    there is no interval: with fewer than `LEAST_AUTHORS` authors, and if the figure is undefined itself or in more
     than 5 % of the draws.
     """
 
@@ -63,7 +63,7 @@ class Interval:
 
     @property
     def measurable(self) -> bool:
-        """Whether the interval exists and excludes 0; where not, nothing follows from the figure."""
+        """Whether the interval exists and excludes 0; otherwise nothing follows from the figure."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
@@ -79,7 +79,7 @@ class Estimate(Interval):
 
 
 def told(estimate: Interval) -> str:
-    """Write a correlation, concordance or alpha for people, and say where it is not measurable."""
+    """Format a correlation, concordance or alpha for people, and say if it is not measurable."""
     return str(estimate) if estimate.measurable else f"{estimate}, {NOT_MEASURABLE}"
 
 
@@ -90,7 +90,7 @@ class Contrast:
     Args:
         value: the mean over seeds.
         seed_error: standard error of drawing seeds, sqrt(v / S); 0 with one seed, where it is unknown.
-        text_error: standard error of drawing texts, sqrt(b); NaN where there are too few authors for any interval.
+        text_error: standard error of drawing texts, sqrt(b); NaN if there are too few authors for any interval.
         seeds: S.
         authors: G.
     """
@@ -108,7 +108,7 @@ class Contrast:
 
     @property
     def over_seeds(self) -> float:
-        """Share of the squared error that comes from seeds; NaN with one seed, and without an error."""
+        """Share of the squared error that comes from seeds; NaN with one seed or without an error."""
         return (self.seed_error / self.error) ** 2 if self.seeds > 1 and self.error > 0 else np.nan
 
     def beyond(self, distance: float) -> float:
@@ -116,10 +116,10 @@ class Contrast:
         return self._tails()(distance)
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """Return the interval of a `level`, in the figure's own units."""
+        """Return the interval at `level`, in the figure's own units."""
         if not self.error > 0:
             return Interval(self.value, self.value - self.error, self.value + self.error)
-        # Bonferroni: each part stays within its own limit in all but half of what may be missed.
+        # Bonferroni: each part exceeds its own limit with half of the allowed error probability.
         share, tails = (3 + level) / 4, self._tails()
         widest = self.seed_error * stdtrit(max(self.seeds - 1, 1), share)
         widest += self.text_error * stdtrit(self.authors - 1, share)
@@ -127,12 +127,12 @@ class Contrast:
         return Interval(self.value, self.value - half, self.value + half)
 
     def _tails(self) -> Callable[[float], float]:
-        """Return `beyond`, with what does not depend on the distance done."""
+        """Return `beyond` with everything precomputed that does not depend on the distance."""
         parts = [(self.seed_error, self.seeds - 1), (self.text_error, self.authors - 1)]
         (small, few), (large, many) = sorted(parts)
         if small < 1e-6 * large:
             return lambda distance: float(2 * stdtr(many, -distance / large))
-        # P(small * T + large * U > distance), integrated over T: the other way round the integrand would be a step.
+        # P(small * T + large * U > distance), integrated over T: over U the integrand could be a step.
         log = gammaln((few + 1) / 2) - gammaln(few / 2) - 0.5 * np.log(few * np.pi)
         density = 2 * np.exp(log - (few + 1) / 2 * np.log1p(_NODES**2 / few)) * _WEIGHTS
         moved = small / large * _NODES
@@ -142,16 +142,16 @@ class Contrast:
     def p(self) -> float:
         """Two-sided p of the figure being 0, from the interval's distribution: below 0.05 where it excludes 0.
 
-        NaN without an error: where nothing varies, as between equal runs, nothing was tested.
+        NaN without an error: if nothing varies, as between identical runs, nothing was tested.
         """
         return self.beyond(abs(self.value)) if self.error > 0 else np.nan
 
 
 def contrast(scores: Scores) -> Contrast:
-    """Return mean and errors of a figure of each seed. See the module for the equations."""
+    """Return the mean over seeds and its errors. See the module for the equations."""
     values, seeds, authors = scores.values, scores.seeds, scores.authors
     value = float(values.mean())
-    draws = scores.draws[np.isfinite(scores.draws).all(axis=1)]  # a fold of few authors may be missed by a draw
+    draws = scores.draws[np.isfinite(scores.draws).all(axis=1)]  # a draw may miss a fold with few authors
     if authors < LEAST_AUTHORS or len(draws) < max(2, LEVEL * len(scores.draws)):
         return Contrast(value, np.nan, np.nan, seeds, authors)
     unbiased = authors / (authors - 1)
@@ -170,13 +170,13 @@ FISHER: Scaling = (np.arctanh, np.tanh, lambda value: 1 / (1 - value**2))
 SCALES: Mapping[str, Scaling] = {
     "pcc": FISHER, "ccc": FISHER, "alpha": FISHER, "rmse": (np.log, np.exp, lambda value: 1 / value)
 }  # fmt: skip
-"""By measure: to the scale on which its interval is symmetric, back, and the slope there; bias stays as it is."""
+"""By measure: the transform to the scale where its interval is symmetric, its inverse, its slope; none for bias."""
 
 
 def interval_of(scores: Scores, measure: str) -> Interval:
     """Return the 95 % interval of a measure's mean over seeds and texts; over texts alone with one seed.
 
-    Where all draws give the same figure, as for perfect agreement, the interval is that figure.
+    If all draws give the same figure, as for perfect agreement, the interval is that figure.
     """
     found = contrast(scores)
     if measure not in SCALES or not found.error > 0:

@@ -10,9 +10,9 @@ All four follow from the moments of two sides, x (predictions, or a second rater
 Variances have the divisor n, as in Lin (1989), "A Concordance Correlation Coefficient to Evaluate Reproducibility",
 Biometrics 45.
 
-**Constants.** Where a side does not vary, PCC is undefined: NaN in arrays, which has no interval and no test and is
-written as "undefined". CCC is 0 there, also where both sides are the same constant: without variation there is no
-concordance to show. Without any text all four are undefined.
+**Constants.** If a side does not vary, PCC is undefined: NaN in arrays, which has no interval and no test and is
+reported as "undefined". CCC is 0 there, even if both sides are the same constant: without variation there is no
+concordance to show. Without texts all four are undefined.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ from invitro.arrays import Floats
 
 Metric = Literal["pcc", "ccc", "rmse"]
 METRICS: tuple[Metric, ...] = ("pcc", "ccc", "rmse")
-"""What models are measured by."""
+"""The metrics of models."""
 
 
 class Moments(NamedTuple):
@@ -39,11 +39,11 @@ class Moments(NamedTuple):
 
 
 def sums_over(x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
-    """Return what each text adds to the six sums ``n, x, y, xx, yy, xy``, shape (..., 6); nothing where x is NaN.
+    """Return what each text contributes to the six sums ``n, x, y, xx, yy, xy``, shape (..., 6); 0 where x is NaN.
 
     Args:
         x: shape (...).
-        y: of a shape that broadcasts to that of `x`. Move both by one constant near the mean to keep digits.
+        y: of a shape that broadcasts to that of `x`. Shift both by one constant near the mean to keep digits.
     """
     x, y = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
     known = ~np.isnan(x)
@@ -110,5 +110,5 @@ def ratio(above: Floats, below: Floats) -> Floats:
 
 
 def without_rounding(spread: Floats, size: Floats) -> Floats:
-    """Return a spread, 0 where it is no more than rounding leaves of parts of this `size`."""
+    """Return a spread, set to 0 where it is no larger than the rounding error of parts of this `size`."""
     return np.where(spread <= 1e-12 * size + 1e-20, 0.0, spread)

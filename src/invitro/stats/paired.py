@@ -1,4 +1,4 @@
-"""Configurations of a study against each other: differences paired by seed and text, Holm's correction, plateaus.
+"""Comparisons of a study's configurations: differences paired by seed and text, Holm's correction, plateaus.
 
 Pure functions of arrays. The method, its sources and why it was chosen: `invitro.stats.intervals`.
 """
@@ -25,15 +25,15 @@ class Difference:
     Args:
         metric: ``pcc``, ``ccc`` or ``rmse``.
         a: the metric of a, mean over seeds.
-        b: that of b.
-        difference: a - b; for RMSE a negative one is the better.
-        low: of the 95 % interval over seeds and texts (over texts alone where `seeds` is 1).
-        high: of that interval.
-        p: two-sided, of the same distribution as the interval; NaN where nothing could be tested.
+        b: the metric of b.
+        difference: a - b; for RMSE negative is better.
+        low: lower limit of the 95 % interval over seeds and texts (over texts alone where `seeds` is 1).
+        high: its upper limit.
+        p: two-sided, from the same distribution as the interval; NaN if nothing could be tested.
         effect: see `effect_size`.
         seeds: how many seeds are paired.
-        texts: how many texts are.
-        p_holm: p after Holm's correction, once it is known of which family the test is.
+        texts: how many texts are paired.
+        p_holm: p after Holm's correction, once the test's family is known.
     """
 
     metric: str
@@ -62,10 +62,10 @@ def compared(a: Scores, b: Scores, metric: str) -> Difference:
 def effect_size(a: float, b: float, metric: str) -> float:
     """Return the size of a - b on a scale on which studies can be compared, with the difference's sign.
 
-    PCC and CCC: Cohen's q = artanh(a) - artanh(b), of which he calls 0.1 small, 0.3 medium and 0.5 large (Cohen 1988,
+    PCC and CCC: Cohen's q = artanh(a) - artanh(b), where he calls 0.1 small, 0.3 medium and 0.5 large (Cohen 1988,
     "Statistical Power Analysis", ch. 4). RMSE: ln(a / b), which for small values is the relative change. A difference
-    over its spread among seeds is left out on purpose: runs share their texts, so that it would grow with nothing but
-    the steadiness of training.
+    divided by its spread among seeds is left out on purpose: runs share their texts, so it would grow merely because
+    training is stable.
     """
     there = SCALES[metric][0]
     with np.errstate(divide="ignore", invalid="ignore"):  # infinite at the ends of the scale
@@ -73,11 +73,11 @@ def effect_size(a: float, b: float, metric: str) -> float:
 
 
 def holm(p: npt.ArrayLike) -> Floats:
-    """Return p values of one family after Holm's correction, in their order; NaN is no test and stays NaN.
+    """Return p values of one family after Holm's correction, in their order; NaN means no test and stays NaN.
 
     Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure", Scand. J. Stat. 6: the k-th smallest of m is
-    multiplied by m - k + 1, and none becomes smaller than one before it. The family-wise error is kept however the
-    tests depend on each other.
+    multiplied by m - k + 1, and none becomes smaller than the one before it. The family-wise error is controlled
+    however the tests depend on each other.
     """
     values = np.asarray(p, dtype=np.float64)
     tested = np.flatnonzero(~np.isnan(values))
@@ -88,14 +88,14 @@ def holm(p: npt.ArrayLike) -> Floats:
 
 
 def best(values: npt.ArrayLike, metric: str) -> float:
-    """Return the best of values of a metric: the lowest RMSE, the highest PCC or CCC; NaN where there is none."""
+    """Return the best of values of a metric: the lowest RMSE, the highest PCC or CCC; NaN if there is none."""
     known = np.asarray(values, dtype=np.float64)
     known = known[~np.isnan(known)]
     return float("nan") if not known.size else float(known.min() if metric == "rmse" else known.max())
 
 
 MARGIN = 0.02
-"""A gain below this is none: of PCC and CCC, and of RMSE in scale points. Runs differ by as much from seed to seed."""
+"""A smaller gain counts as none: for PCC and CCC, and for RMSE in scale points. Seeds differ by as much."""
 
 Verdict = Literal["plateau", "gain", "undecided"]
 
@@ -108,15 +108,15 @@ class Plateau:
         metric: ``pcc``, ``ccc`` or ``rmse``; a gain is positive where the metric becomes better, for RMSE a fall.
         start: the value of the axis from which no further gain is expected.
         end: the largest value on the axis.
-        before: the gain from the smallest value to `start`, or to the next value there is; NaN where `start` is the
+        before: the gain from the smallest value to `start`, or to the next available value; NaN if `start` is the
             smallest.
         after: the gain from `start` to `end` along the least-squares line through all values from `start` on, with its
             95 % interval.
-        p: two-sided, of the line being level.
+        p: two-sided, for the hypothesis that the line is level.
         most: the gain after `start` is below this with 95 % confidence, one-sided.
         margin: a gain below this counts as none.
         verdict: ``plateau`` where `most` is below `margin`; otherwise ``gain`` where the interval of `after` is above
-            0; otherwise ``undecided``: the runs are too few, or the texts, to say.
+            0; otherwise ``undecided``: there are too few runs or texts to say.
         seeds: runs at each value.
         texts: how many texts were scored.
         where: the values of the study's other factors.
@@ -146,11 +146,11 @@ def plateau(
     """Test for no further gain from `start` on.
 
     The slope over the values from `start` on is a weighted sum of their metrics, seed by seed and draw by draw, with
-    the weights of least squares. So it has the interval of any such contrast (see `invitro.stats.paired`), which
+    the weights of least squares. So it has the interval of any such contrast (see `invitro.stats.intervals`), which
     takes into account that runs at different values share their seeds and texts. A slope that is not significant is no
-    proof of a plateau; that the gain is small is one: `most` against `margin` is a test for non-superiority, one half
-    of Schuirmann's two one-sided tests (1987, J. Pharmacokinet. Biopharm. 15). A line is what a plateau is compared to,
-    so that a rise which levels off late counts as a gain spread over all of the range.
+    proof of a plateau; a small gain is: comparing `most` with `margin` is a test for non-superiority, one half
+    of Schuirmann's two one-sided tests (1987, J. Pharmacokinet. Biopharm. 15). The plateau is compared with a line,
+    so a rise that levels off late counts as a gain spread over the whole range.
 
     Args:
         scores: by value of the axis, of the same seeds, texts and draws.

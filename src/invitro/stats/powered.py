@@ -1,10 +1,10 @@
-"""Means and regression coefficients of a construct, from a few crowd labels and an LLM's labels for all texts.
+"""Means and regression coefficients of a construct, from a few crowd labels and LLM labels of all texts.
 
 n texts have a crowd label y (drawn at random), N further texts have none, and all have an LLM label f. With x a text's
 covariates (1 alone for a mean), three estimates of the coefficients theta of y on x::
 
     classical            argmin_theta  L_n(y)                                   crowd labels alone
-    naive                argmin_theta  L_(n+N)(f)                               LLM labels taken for crowd labels
+    naive                argmin_theta  L_(n+N)(f)                               LLM labels used as crowd labels
     prediction-powered   argmin_theta  L_n(y) + lambda (L_N(f) - L_n(f))        both
 
 where L_m(v) is the mean over m texts of (v - x'theta)^2 / 2. The last one is valid however wrong the LLM is: its errors
@@ -12,16 +12,16 @@ on the n texts correct it on the N. lambda is tuned for the smallest variance an
 used (Angelopoulos, Duchi, Zrnic 2023, "PPI++: Efficient Prediction-Powered Inference", arXiv 2311.01453). Estimates,
 lambda and intervals for independent texts are those of the authors' library, ppi-python.
 
-Texts are rarely independent: several by one author say less than as many by different authors. Intervals that take
-them for independent are too narrow, most of all the LLM's part, which has all texts of an author. Keeping one text per
-author would be valid, but would throw away most LLM labels. So the error here adds up what an author's texts contribute
-before it is squared, labelled and unlabelled texts alike (Liang, Zeger 1986, "Longitudinal Data
+Texts are rarely independent: several by one author say less than as many by different authors. Intervals that treat
+them as independent are too narrow, above all in the LLM's part, which has all texts of an author. Keeping one text per
+author would be valid, but would throw away most LLM labels. So the error here sums what an author's texts contribute
+before squaring it, labelled and unlabelled texts alike (Liang, Zeger 1986, "Longitudinal Data
 Analysis Using Generalized Linear Models", Biometrika 73)::
 
     error^2 = [ H^-1 (G / (G - 1)  sum_a s_a s_a') H^-1 ],   s_a = sum of author a's scores,   H = mean of x x'
 
 over G authors, with scores u / n of the labelled and v / N of the unlabelled texts, each centred over its own texts:
-u = x (x'theta - y) - lambda x (x'theta - f), v = lambda x (x'theta - f). Where every author wrote one text this is the
+u = x (x'theta - y) - lambda x (x'theta - f), v = lambda x (x'theta - f). If every author wrote one text, this is the
 library's own error times G / (G - 1), and the library's interval is used.
 """
 
@@ -38,7 +38,7 @@ from invitro.stats.intervals import LEVEL
 
 Z = 1.959963984540054
 LEAST_LABELS = 30
-"""With fewer crowd labels, or authors of them, than this normal intervals cannot be trusted."""
+"""With fewer crowd labels, or fewer authors of them, normal intervals cannot be trusted."""
 CLASSICAL, NAIVE, POWERED = "crowd labels alone", "LLM labels alone", "prediction-powered"
 
 
@@ -50,15 +50,15 @@ class Coefficient:
         method: `CLASSICAL`, `NAIVE` or `POWERED`.
         value: in the labels' units; a coefficient is per unit of the covariate.
         error: standard error over authors.
-        low: end of the interval, as `high`.
-        high: likewise.
-        iid_low: end of the interval that takes texts for independent, as `iid_high`.
-        iid_high: likewise.
+        low: lower end of the interval.
+        high: upper end.
+        iid_low: lower end of the interval that treats texts as independent.
+        iid_high: its upper end.
         crowd: texts whose crowd label was used.
         llm: texts whose LLM label was used.
-        power: lambda, the weight of the LLM's labels; NaN but for `POWERED`.
-        effective: how many crowd labels alone would be as exact: crowd * (classical error / error)^2; NaN for
-            `NAIVE`, whose error leaves its bias out.
+        power: lambda, the weight of the LLM's labels; NaN except for `POWERED`.
+        effective: how many crowd labels alone would be as precise: crowd * (classical error / error)^2; NaN for
+            `NAIVE`, whose error ignores its bias.
     """
 
     method: str
@@ -75,12 +75,12 @@ class Coefficient:
 
 
 def problem() -> str | None:
-    """Return why prediction-powered intervals cannot be computed here, with the remedy, or None."""
+    """Return why prediction-powered intervals cannot be computed here, and what to do, or None."""
     from importlib.util import find_spec
 
     if all(find_spec(name) for name in ("ppi_py", "numba", "statsmodels")):
         return None
-    return "study=inference needs ppi-python; install it by: pip install 'invitro[inference]'"
+    return "study=inference needs ppi-python; install it with: pip install 'invitro[inference]'"
 
 
 def estimates(
@@ -89,10 +89,10 @@ def estimates(
     """Return the classical, the naive and the prediction-powered estimate of the last column's coefficient.
 
     Args:
-        design: (texts, columns), the first all ones; of one column the coefficient is the mean.
-        crowd: (texts,), crowd labels; only those of `gold` are looked at.
+        design: (texts, columns), the first all ones; with one column the coefficient is the mean.
+        crowd: (texts,), crowd labels; only those of `gold` are used.
         llm: (texts,), LLM labels.
-        gold: (texts,), which texts' crowd labels are used; they have to be drawn at random.
+        gold: (texts,), whose crowd labels are used; these texts have to be drawn at random.
         authors: (texts,), who wrote each.
 
     Raises:
@@ -128,7 +128,7 @@ def _check(y: Floats, f: Floats, x: Floats, rest: Floats, codes: Ints) -> None:
             f"found {len(y)} by {len(np.unique(codes))}; intervals from fewer would not hold"
         )
     if not len(rest):
-        raise InputError(f"inference.gold={len(y)}: uses all texts, so that the LLM adds nothing; choose fewer")
+        raise InputError(f"inference.gold={len(y)}: uses all texts, so the LLM adds nothing; choose fewer")
     for name, values in {"crowd labels": y, "LLM labels": f}.items():
         if np.ptp(values) == 0:
             raise InputError(f"inference: the {name} of the {len(y)} drawn texts are all {values[0]:g}; nothing varies")
@@ -137,7 +137,7 @@ def _check(y: Floats, f: Floats, x: Floats, rest: Floats, codes: Ints) -> None:
 
 
 def _alone(method: str, x: Floats, y: Floats, codes: Ints, single: bool) -> Coefficient:
-    """Return the estimate from one label a text."""
+    """Return the estimate from one label per text."""
     from ppi_py import classical_mean_ci, classical_ols_ci
 
     theta = np.linalg.lstsq(x, y, rcond=None)[0]

@@ -56,7 +56,7 @@ def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
 
 
 def _tfidf(baseline: TfIdfRidge, texts: list[list[str]]) -> tuple[Any, list[Any], int, str]:
-    """Return what counts words, features of each split's texts, how many texts were cut, and the device."""
+    """Return the vectoriser, features of each split's texts, how many texts were cut, and the device."""
     counter = fitted_tfidf(texts[0], baseline)
     return counter, [counter.transform(part) if part else np.empty((0, 0)) for part in texts], 0, "cpu"
 

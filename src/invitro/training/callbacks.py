@@ -19,7 +19,7 @@ HISTORY_COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_pcc", "val_cc
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write ``history.csv``, whole or not at all: one row per epoch with `HISTORY_COLUMNS`."""
+    """Write ``history.csv``, complete or not at all: one row per epoch with `HISTORY_COLUMNS`."""
     with whole_or_absent(path) as temporary:
         pd.DataFrame(rows, columns=list(HISTORY_COLUMNS)).to_csv(temporary, index=False)
 
@@ -38,7 +38,7 @@ class PatientStopping(EarlyStopping):
 
 
 class History(Callback):
-    """Writes ``history.csv``: one row per epoch; the file is whole after each."""
+    """Writes ``history.csv``: one row per epoch; the file is complete after each."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -74,16 +74,16 @@ class History(Callback):
 
 
 class SmallLossSelection(Callback):
-    """Learns, from ``fit.select_from`` on, only from the share ``fit.keep`` of the texts with the smallest losses.
+    """Learns, from ``fit.select_from`` on, from only the share ``fit.keep`` of the texts with the smallest losses.
 
     Networks fit what most texts agree on before they fit single wrong labels, so early in training a large loss is a
     sign of noise; Han, Yao, Yu, Niu, Xu, Hu, Tsang & Sugiyama (2018), "Co-teaching: Robust Training of Deep Neural
     Networks with Extremely Noisy Labels", arXiv 1804.06872. There, two networks select for each other within
-    each batch. Here, one network selects for itself, over the whole training set and anew for every epoch: the 16 texts
+    each batch. Here, one network selects for itself, over the whole training set, again for every epoch: the 16 texts
     of a batch, similar in length, are too few to rank, and their share of wrong labels varies from batch to batch.
 
-    A text's loss is that of the epoch before, whether it was trained on or passed over; this costs no further pass. A
-    text that is passed over stays in its batch with the factor 0, and may return; the others have the factor
+    A text's loss is that of the previous epoch, whether it was trained on or skipped; this costs no extra pass. A
+    text that is skipped stays in its batch with the factor 0, and may return; the others have the factor
     ``texts / kept``, so that steps are as large as before. Weights do not affect the ranking. Rare, correct labels have
     large losses too, so selection also removes texts at the ends of the scale.
 
@@ -106,7 +106,7 @@ class SmallLossSelection(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
-        """Note the losses of the batch's texts."""
+        """Record the losses of the batch's texts."""
         assert isinstance(pl_module, Regressor)
         self.losses[batch["row"]] = pl_module.loss.of_texts(outputs["outputs"], batch["label"])
 
@@ -134,5 +134,5 @@ def small_loss_factor(losses: Tensor, kept: int) -> Tensor:
 
 
 def kept_of(fit: Fit, texts: int) -> int:
-    """Return how many of so many training texts are learned from once selection has begun; at least 1."""
+    """Return how many of the training texts are used once selection has begun; at least 1."""
     return max(1, round(fit.keep * texts))

@@ -44,13 +44,13 @@ def mean_one(table: pd.DataFrame) -> Floats:
             f"({int(wrong.sum())} such texts)"
         )
     if not weights.any():
-        raise InputError(f"all {len(weights)} training texts have the weight 0, so that none would be learned from")
+        raise InputError(f"all {len(weights)} training texts have the weight 0, so there is nothing to learn from")
     relative = weights / weights.max()  # exactly 1, all of them, where they are equal
     return np.asarray(relative / relative.mean())
 
 
 class Encoded(NamedTuple):
-    """Texts as rows that can be collated, and each row's length, by which batches are grouped."""
+    """Texts as rows that can be collated, and the length of each row, for grouping into batches."""
 
     rows: Sequence[Any]
     lengths: Sequence[int]
@@ -84,7 +84,7 @@ class TokenInputs:
 
 
 class FeatureInputs:
-    """First-token features of the frozen encoder, from the cache where it has them."""
+    """First-token features of the frozen encoder, taken from the cache when it has them."""
 
     def __init__(self, cache: FeatureCache) -> None:
         self.cache = cache
@@ -129,7 +129,7 @@ class Texts(Dataset[DataItem]):
 
 
 class TrainingBatches(Sampler[list[int]]):
-    """Batches of one epoch, this process's part of each; composition depends on seed and epoch alone."""
+    """Batches of one epoch, split between processes; their composition depends only on seed and epoch."""
 
     def __init__(self, data: Texts, fit: Fit, seed: int, processes: int, rank: int) -> None:
         self.data, self.fit, self.seed, self.processes, self.rank, self.epoch = data, fit, seed, processes, rank, 0
@@ -154,13 +154,13 @@ class TrainingBatches(Sampler[list[int]]):
             length_batches(self.data.lengths, size, rng) if by_length else random_batches(len(self.data), size, rng)
         )
         for batch in batches:
-            # The last batch may not divide among the processes; its first texts then stand in it twice.
+            # The last batch may not divide evenly among the processes; its first texts are then repeated.
             whole = batch + [batch[i % len(batch)] for i in range(-len(batch) % self.processes)]
             yield whole[self.rank :: self.processes]
 
 
 class EvaluationBatches(Sampler[list[int]]):
-    """All texts once, from long to short; processes get equally many batches, filled up with padding texts."""
+    """All texts once, from long to short; every process gets as many batches, filled up with padding texts."""
 
     def __init__(self, data: Texts, size: int, processes: int, rank: int) -> None:
         batches = length_batches(data.lengths, size)
@@ -181,7 +181,7 @@ class TextsDataModule(L.LightningDataModule):
         prepared: the run's texts and labels.
         inputs: how texts become tensors.
         fit: batch sizes and batching.
-        seed: decides, with the epoch, the composition of training batches.
+        seed: with the epoch, it determines the composition of training batches.
     """
 
     def __init__(self, prepared: Prepared, inputs: Inputs, fit: Fit, seed: int) -> None:
@@ -197,7 +197,7 @@ class TextsDataModule(L.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Apply the application to the training labels, and encode what the stage needs; validation and test labels
-        are taken as the corpus has them.
+        are used as they are in the corpus.
         """
         wanted = ["val"] if stage == "validate" else ["val", "test"] if stage == "test" else ["train", "val", "test"]
         for split in wanted:
@@ -228,7 +228,7 @@ class TextsDataModule(L.LightningDataModule):
         return self._evaluation("val")
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
-        """Return the validation and the test batches: both are predicted by the final weights."""
+        """Return the validation and the test batches: both are predicted with the final weights."""
         return [self._evaluation("val"), self._evaluation("test")]
 
     def _evaluation(self, split: str) -> DataLoader[Any]:

@@ -58,7 +58,7 @@ class _Plain:
 
 @dataclass(frozen=True)
 class NoLogger:
-    """Logs nothing; the record has everything."""
+    """Logs nothing; the record holds everything."""
 
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
@@ -86,7 +86,7 @@ class TensorBoard:
 
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
-        """Open the files; refused when TensorBoard is not installed."""
+        """Open the files; raise an error when TensorBoard is not installed."""
         if find_spec("tensorboard") is None:
             raise InputError("logger=tensorboard needs the package tensorboard: pip install 'invitro[tensorboard]'")
         from lightning.pytorch.loggers import TensorBoardLogger
@@ -121,7 +121,7 @@ class WandB:
 
     @contextmanager
     def open(self, run: RunInfo) -> "Iterator[_WandB]":
-        """Start a run of its own, and close it: as failed when an exception passes."""
+        """Start a separate run and close it; after an exception it is marked as failed."""
         opened = self._start(run)
         try:
             yield opened
@@ -151,7 +151,7 @@ class WandB:
         from lightning.pytorch.loggers import WandbLogger
 
         if mode == "offline":
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would look a host up, offline or not
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would look up a host even when offline
         started = wandb.init(
             project=self.project,
             entity=self.entity,
@@ -162,7 +162,7 @@ class WandB:
             config=dict(run.config),
             dir=run.directory,
             reinit="create_new",
-            # Neither the command line nor console, code or git state: they may hold secrets.
+            # No command line, console output, code or git state: they may contain secrets.
             settings=wandb.Settings(
                 mode=mode, x_disable_meta=True, console="off", disable_git=True, disable_code=True,
                 save_code=False, init_timeout=self.timeout, silent=True,
@@ -181,7 +181,7 @@ class _WandB:
         self.run.summary.update(dict(values))
 
     def attach(self, tables: "Mapping[str, pd.DataFrame]", images: Mapping[str, Path], files: Sequence[Path]) -> None:
-        """Log tables and images under their names, and files as one artifact of the run's name."""
+        """Log tables and images under their names, and files as one artifact named after the run."""
         import wandb
 
         self.run.log(
@@ -195,7 +195,7 @@ class _WandB:
 
 
 def default_entity() -> str | None:
-    """Return the user or team that W&B's login stands for; None without a login."""
+    """Return the user or team of the W&B login; None without a login."""
     import wandb
 
     try:

@@ -27,11 +27,11 @@ from invitro.training.recipe import Fit
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss: of each text, and of a batch.
+    """A loss for each text and for a batch.
 
     Args:
-        of_texts: from raw outputs (batch, outputs) and labels (batch,) to the losses of the texts, (batch,). Where the
-            batch's loss is not made of single texts' losses, it is the squared error, by which texts can be compared.
+        of_texts: from raw outputs (batch, outputs) and labels (batch,) to the losses of the texts, (batch,). If the
+            batch's loss is not composed of losses per text, it is the squared error, so that texts can be compared.
         of_batch: from outputs, labels and weights (batch,) to the batch's loss; None is the texts' weighted mean.
     """
 
@@ -50,7 +50,7 @@ def ccc_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None)
     """Return ``mean(w) * (1 - CCC)`` of the batch, in [0, 2 mean(w)] (Lin 1989, population variances).
 
     All tensors are (batch,); without weights w is 1. Means and variances of CCC are weighted by ``w / mean(w)``; the
-    factor lets a batch of light texts count as little as its texts do. Where nothing varies CCC is 0. A batch's CCC is
+    factor gives a batch of light texts the low weight of its texts. If nothing varies, CCC is 0. A batch's CCC is
     a noisy and biased estimate of the split's: small batches make it worse.
     """
     weights = torch.ones_like(labels) if weights is None else weights
@@ -68,8 +68,8 @@ def gaussian_nll(raw: Tensor, labels: Tensor, outputs: Gaussian, beta: float = 0
     """Return ``v^beta * ((y - m)^2 / v + log v) / 2`` of each text, m and v = exp(s) the predicted mean and variance.
 
     With `beta` = 0 it is the negative log-likelihood without its constant (Kendall & Gal 2017). There, a text's
-    influence on the mean is divided by v, so what is predicted badly at first is soon explained as noise. The factor,
-    through which no gradient flows, undoes this gradually; at 1 the mean learns as with the squared error (Seitzer,
+    influence on the mean is divided by v, so texts predicted badly at first are soon explained as noise. The factor,
+    through which no gradient flows, gradually undoes this; at 1 the mean learns as with the squared error (Seitzer,
     Tavakoli, Antic & Martius 2022, "On the Pitfalls of Heteroscedastic Uncertainty Estimation with Probabilistic
     Neural Networks", who advise 0.5).
     """
@@ -121,7 +121,7 @@ def loss_of(fit: Fit, outputs: Outputs | None = None) -> Loss:
 
 
 def first_bias(fit: Fit, outputs: Outputs, labels: Floats, weights: Floats) -> list[float]:
-    """Return the outputs' first biases, so that training starts from what is true of the average text.
+    """Return the outputs' first biases, so that training starts from the average text.
 
     That is the mean label, for a Gaussian the labels' variance too, and for a distribution the marginal one.
 
@@ -129,7 +129,7 @@ def first_bias(fit: Fit, outputs: Outputs, labels: Floats, weights: Floats) -> l
         fit: the loss and its settings.
         outputs: what the outputs mean.
         labels: training labels, (texts,), the scale's units.
-        weights: what each counts, with the mean 1, (texts,).
+        weights: the weight of each text, with mean 1, (texts,).
     """
     mean = float((labels * weights).mean())
     if isinstance(outputs, Gaussian):
@@ -162,13 +162,13 @@ class Regressor(L.LightningModule):
         model: a sequence classifier with the outputs that the loss needs.
         fit: loss and schedule.
         optimizer: makes the optimiser from the trained parameters, such as a partial `torch.optim.AdamW`.
-        train: ``full``; ``lora``, whose adapters the model has already; or ``head``, which alone is trained, on batches
-            of the frozen encoder's features.
+        train: ``full``; ``lora``, whose adapters the model already has; or ``head``, which trains only the head, on
+            batches of the frozen encoder's features.
         outputs: what the model's outputs mean; None is one output, the score.
 
     Attributes:
-        predicted: what the test loop predicted, one `Predictions` a split.
-        factor: by what the loss of each training text is multiplied besides its weight, (training texts,); None is 1.
+        predicted: what the test loop predicted, one `Predictions` per split.
+        factor: multiplies the loss of each training text in addition to its weight, (training texts,); None is 1.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class Regressor(L.LightningModule):
             model.requires_grad_(False)
             for module in head_modules(model):
                 module.requires_grad_(True)
-        # Frozen weights are those of the encoder that the configuration names: no need to store them.
+        # Frozen weights come from the encoder that the configuration names, so they need not be stored.
         self.strict_loading = train == "full"
 
     def forward(self, batch: Batch) -> Tensor:
@@ -203,7 +203,7 @@ class Regressor(L.LightningModule):
         return logits.float()
 
     def on_train_start(self) -> None:
-        """Switch dropout on: Transformers loads models in evaluation mode, and Lightning leaves the mode as it is."""
+        """Switch on dropout: Transformers loads models in evaluation mode, and Lightning does not change the mode."""
         self.model.train(not self.head_only)
         for module in head_modules(self.model):
             module.train()
@@ -219,7 +219,7 @@ class Regressor(L.LightningModule):
         return {"loss": loss, "outputs": raw.detach()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Take one batch into the validation metrics and loss."""
+        """Add one batch to the validation metrics and loss."""
         real = batch["row"] >= 0
         raw, labels = self(batch)[real], batch["label"][real]
         self.val_metrics.update(self.outputs.read(raw).score, labels)
@@ -236,13 +236,13 @@ class Regressor(L.LightningModule):
         self.log_dict(values, prog_bar=True, sync_dist=False)
 
     def on_test_start(self) -> None:
-        """Make room for the scores of every split."""
+        """Allocate the scores of every split."""
         loaders = self.trainer.test_dataloaders
         sizes = [len(loader.dataset) for loader in loaders] if isinstance(loaders, list) else []
         self._scores = [torch.zeros(2, size, dtype=torch.float64, device=self.device) for size in sizes]
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Keep the scores of one batch, and their standard deviations where there are any."""
+        """Keep the scores of one batch, and their standard deviations if the model predicts them."""
         real = batch["row"] >= 0
         read, kept, rows = self.outputs.read(self(batch)[real]), self._scores[dataloader_idx], batch["row"][real]
         kept[0, rows] = read.score.double()
@@ -268,7 +268,7 @@ class Regressor(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another kind of run, which lenient loading of a part would take."""
+        """Refuse a checkpoint of another kind of run, which lenient loading of partial weights would accept."""
         trained = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
         state = checkpoint["state_dict"]
         if trained.keys() - state.keys():
@@ -286,7 +286,7 @@ class Regressor(L.LightningModule):
 
 
 def schedule_of(fit: Fit, an_epoch: int) -> Callable[[int], float]:
-    """Return by what the learning rate is multiplied in step s (the first is 0), with so many steps `an_epoch`.
+    """Return the factor of the learning rate in step s (the first is 0), with `an_epoch` steps per epoch.
 
     The first step already has a learning rate above 0: the factor is ``(s + 1) / (warm-up + 1)`` while warming up, and
     falls to 0 at the schedule's end where the schedule is linear.

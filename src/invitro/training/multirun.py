@@ -35,11 +35,11 @@ class JobOutcome(NamedTuple):
     """The outcome of one job of a multirun.
 
     Args:
-        record: the record's directory; of an earlier or an equal run where that had finished.
+        record: the record's directory; that of an earlier or identical run if one had already finished.
         outcome: one of `OUTCOMES`.
         overrides: the job's own, key to value as text.
         directory: the job's directory.
-        launch: the run of the command that it belongs to.
+        launch: the launch of the command that the job belongs to.
         error: why it was skipped.
         choices: the configuration's groups and what was chosen.
     """
@@ -85,7 +85,7 @@ def identity(overrides: Iterable[str]) -> Identity:
 
 
 def read_job(directory: Path) -> JobOutcome:
-    """Return the job that `directory` is of."""
+    """Return the job whose directory is `directory`."""
     job = json.loads((directory / JOB).read_text("utf-8"))
     record = Path(os.path.normpath(directory / job["record"]))
     return JobOutcome(
@@ -101,7 +101,7 @@ def jobs(sweep: Path, launch: str | None = None) -> list[JobOutcome]:
 
 
 def started(sweep: Path) -> list[Identity]:
-    """Return the overrides of the jobs below `sweep` that began and have no outcome: their process was killed."""
+    """Return the overrides of the jobs below `sweep` that started but have no outcome: their process was killed."""
     begun = [path.parents[1] for path in sweep.glob("*/.hydra/overrides.yaml")]
     held = _held(sweep)
     killed = [_overrides(directory) for directory in begun if not (directory / JOB).exists()]
@@ -109,7 +109,7 @@ def started(sweep: Path) -> list[Identity]:
 
 
 def _overrides(directory: Path) -> Identity:
-    """Return a job's overrides as Hydra wrote them before it began; nothing where it was killed while writing."""
+    """Return a job's overrides as Hydra wrote them before it began; nothing if it was killed while writing."""
     try:
         overrides = yaml.safe_load((directory / ".hydra" / "overrides.yaml").read_text("utf-8"))
     except yaml.YAMLError:
@@ -118,7 +118,7 @@ def _overrides(directory: Path) -> Identity:
 
 
 def write_hold(sweep: Path, held: Iterable[Sequence[str]]) -> None:
-    """Name, by their overrides, the jobs of the multirun in `sweep` that must not start."""
+    """List, by their overrides, the jobs of the multirun in `sweep` that must not start."""
     write_json(sweep / HOLD, [list(overrides) for overrides in held])
 
 
@@ -147,7 +147,7 @@ _taken: list[FileLock | None] = []  # once a process has its GPU; the lock is he
 def alone(runs: Path, fingerprint: str) -> Iterator[None]:
     """Wait until no other process below `runs` trains the run `fingerprint`, and keep others out meanwhile.
 
-    The lock is the operating system's (flock): it is gone with its process, however that ended. On a shared file
+    The lock is the operating system's (flock): it is released when its process ends, however it ends. On a shared file
     system without flock, machines cannot keep each other out.
     """
     path = runs / LOCKS / f"{fingerprint}.lock"
@@ -156,7 +156,7 @@ def alone(runs: Path, fingerprint: str) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        log.info("another process is training an equal run; waiting for its record")
+        log.info("another process is training an identical run; waiting for its record")
         lock.acquire()
     try:
         yield
@@ -203,7 +203,7 @@ def visible_gpus() -> list[str]:
 def comparison(jobs: Sequence[JobOutcome]) -> pd.DataFrame:
     """Return one row per job.
 
-    Columns: the overrides in which jobs differ; ``PCC``, ``CCC``, ``RMSE`` on test; the same against the truth where
+    Columns: the overrides in which jobs differ; ``PCC``, ``CCC``, ``RMSE`` on test; the same against the truth if
     it is known; ``texts`` trained on, ``replaced``, ``added``; ``outcome``.
     """
     names = list(dict.fromkeys(name for job in jobs for name in job.overrides))

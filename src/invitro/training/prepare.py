@@ -113,19 +113,19 @@ class Prepared:
         return "; ".join(parts) + "."
 
     def _correction(self) -> str:
-        """Say what correction did, and from which distance on."""
+        """Say what correction did, and at which threshold."""
         labels, policy = self.labels, self.application.policy
         alpha = f"alpha={labels.facts['alpha']:g}"
         if policy == "weight":
             size = labels.facts.get("effective_size", len(labels.table))
-            return f"weighted by agreement ({alpha}), worth {size:.0f} texts of one weight"
+            return f"weighted by agreement ({alpha}), equivalent to {size:.0f} texts of equal weight"
         if policy == "drop":
             return f"{labels.dropped} texts dropped ({alpha})"
         share = f", the LLM's mean share in all labels {labels.facts['llm_share']:.2f}" if labels.fused else ""
         return f"{labels.replaced} crowd labels {'fused' if labels.fused else 'replaced'} ({alpha}{share})"
 
     def evaluation(self, split: str) -> pd.DataFrame:
-        """Return the rows of ``val`` or ``test``, exactly as the corpus has them."""
+        """Return the rows of ``val`` or ``test``, exactly as they are in the corpus."""
         return self.corpus.of_split(split)
 
 
@@ -144,19 +144,19 @@ def prepare(
     """Read and join what a run needs; loads no model.
 
     Args:
-        reader: of the corpus.
+        reader: reads the corpus.
         scale: the questionnaire.
         application: what is done with LLM labels.
         alpha: correction's threshold, 0 to inf, the scale's units.
-        source: whose LLM labels; looked for only when the application needs them.
+        source: where LLM labels come from; read only when the application needs them.
         prompt: the prompt the labels were made with.
         folder: where data files lie.
-        pool_reader: of the corpus or table that the pool comes from, when it is not the corpus itself.
+        pool_reader: reader of the corpus or table that the pool comes from, if it is not the corpus itself.
         allow_shared_texts: whether a text may be in training or pool and again in validation or test.
         alpha_quantile: instead of `alpha`, the share of texts that lie beyond it.
 
     Raises:
-        InputError: whatever is wrong with alpha, files, ids, labels, splits.
+        InputError: alpha, files, ids, labels or splits are wrong.
     """
     refuse_if_any(problem for problem in (alpha_problem(alpha), quantile_problem(alpha_quantile)) if problem)
     if alpha_quantile is not None and application.policy == "auto":
@@ -216,7 +216,7 @@ def prepare(
 def _check_usable(
     corpus: Corpus, pool: pd.DataFrame, application: Application, sources: list[tuple[LabelSet, pd.DataFrame]]
 ) -> None:
-    """Refuse texts and labels that would not train what was asked for, or could not be validated."""
+    """Refuse texts and labels with which the requested training or its validation is impossible."""
     problems = []
     if corpus.of_split("val").empty:
         problems.append(
@@ -224,7 +224,7 @@ def _check_usable(
             "need; choose data/split=holdout"
         )
     if application.augmentation and pool.empty:
-        problems.append(f"application.pool={application.pool}: the pool is empty, so that nothing can be added")
+        problems.append(f"application.pool={application.pool}: the pool is empty, so nothing can be added")
     if sources and not any(by_id["llm_label"].notna().any() for _, by_id in sources):
         problems.append(f"{corpus.name}: the LLM labels are all missing; check the label column")
     elif application.spread_setting and not any(by_id["spread"].notna().any() for _, by_id in sources):
@@ -255,7 +255,7 @@ FEWEST = 20
 
 @dataclass(frozen=True)
 class Cleaned(Prepared):
-    """Prepared material of which some training texts were left out.
+    """Prepared material without some of the training texts.
 
     Args:
         kept: the training labels that stay.
@@ -282,8 +282,8 @@ class Cleaned(Prepared):
 def cleaned(prepared: Prepared, how: str, seed: int) -> Prepared:
     """Leave out the training texts whose labels `how`, a choice of ``fit.clean``, finds wrong.
 
-    Crowd labels and LLM labels are examined alike, after the application, whose `TrainingLabels.facts` stay as they
-    are.
+    Crowd labels and LLM labels are examined alike, after the application, whose `TrainingLabels.facts` stay
+    unchanged.
 
     Raises:
         InputError: there are too few texts, or they share no words.
@@ -312,7 +312,7 @@ def label_issues(texts: list[str], labels: npt.NDArray[np.float64], seed: int) -
 
     Its regression search (Zhou, Mueller, Kumar, Wang & Lei 2023, "Detecting Errors in Numerical Data via any Regression
     Model", arXiv 2305.16583) predicts every label out of fold, finds the share of labels without which the rest is
-    predicted best, at most a fifth, and removes those farthest from their prediction in units of the
+    predicted best, at most a fifth, and removes the labels farthest from their prediction in units of the
     prediction's uncertainty. The model is ridge regression on TF-IDF of words and pairs of words.
 
     Args:
@@ -331,9 +331,9 @@ def label_issues(texts: list[str], labels: npt.NDArray[np.float64], seed: int) -
     if len(texts) < FEWEST:
         raise InputError(f"fit.clean=cleanlab: expected at least {FEWEST} training texts, found {len(texts)}")
     counts = word_counts(texts)
-    # cleanlab makes a dense array of what it is given: row numbers are small, and the model looks the rows up.
+    # cleanlab makes its input a dense array, so it is given row numbers, which are small; the model looks up the rows.
     model = make_pipeline(FunctionTransformer(partial(_rows, counts)), Ridge(alpha=PENALTY, solver="sparse_cg"))
-    state = np.random.get_state()  # cleanlab draws from NumPy's one generator
+    state = np.random.get_state()  # cleanlab draws from NumPy's global generator
     try:
         issues = CleanLearning(model, seed=seed).find_label_issues(np.arange(len(texts)), labels)
     finally:

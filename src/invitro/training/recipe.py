@@ -1,4 +1,4 @@
-"""How a model is trained and where its run reads and writes: settings that check themselves before anything loads."""
+"""How a model is trained and where its run reads and writes: settings that are checked before anything loads."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -46,7 +46,7 @@ class RunOptions:
         seed: of weights, dropout and batches; 0 is a seed.
         allow_shared_texts: whether a text may be in training and again in validation or test.
         fail_fast: in a multirun: start no further job after a failure.
-        force: train again what has finished already; overwrite a record.
+        force: train again even if the run has already finished; overwrite its record.
         save_model: whether ``model/`` is left in the run's directory.
         keep_checkpoints: whether checkpoints stay after the run.
         resume: a checkpoint to continue from.
@@ -81,23 +81,23 @@ class Fit:
         epochs: most passes over the training texts.
         batch_size: texts per optimiser step, over all processes together.
         eval_batch_size: texts per forward pass in validation and test.
-        batching: ``length`` groups texts of similar length; ``random`` is what the reference does.
+        batching: ``length`` groups texts of similar length; ``random`` is the reference's method.
         loss: ``mse``, ``huber`` (threshold `huber_delta`), ``mae``, ``ccc`` (1 - CCC of the batch), ``nll`` (a mean and
             a variance for each text), ``beta_nll`` (the same, tempered by `beta`) or ``ldl`` (a distribution over
             `bins`).
         huber_delta: where Huber's loss turns from square to linear, in the scale's units.
         beta: for ``beta_nll``, in [0, 1]: 0 is ``nll``; at 1 the mean is learned as by ``mse``.
-        bins: for ``ldl``: number of steps that the scale is divided into, both its bounds included.
+        bins: for ``ldl``: number of steps that the scale is divided into, including both bounds.
         smoothing: for ``ldl``: the sd of a label's distribution, as a share of the scale's range, in (0, 1].
         schedule: ``linear`` decay to 0 over `schedule_epochs`, or ``constant``, both after the warm-up.
         schedule_epochs: length of the schedule; None is `epochs`.
         warmup: share of the schedule's steps in which the learning rate rises from 0, in [0, 1).
-        start_epoch: first epoch that counts for early stopping (the first of all is 0).
+        start_epoch: first epoch that counts for early stopping (epochs count from 0).
         patience: training stops after this many epochs without a better validation CCC; None never stops early.
         checkpoint: which weights are kept: ``best`` by validation CCC, or ``last``.
         clip: largest norm of the gradient; None does not clip.
         keep: share of the training texts to learn from, those with the smallest loss, in (0, 1]; 1 is all.
-        select_from: the epoch in which that begins (the first is 0); before it, all texts are learned from.
+        select_from: the epoch in which that begins (the first is 0); earlier epochs use all texts.
         clean: ``cleanlab`` leaves out texts whose labels that library finds wrong, before training.
 
     Raises:
@@ -125,7 +125,7 @@ class Fit:
     clean: Literal["none", "cleanlab"] = "none"
 
     def contradictions(self) -> Iterator[str]:
-        """Yield what cannot be done."""
+        """Yield a problem for each combination of settings that cannot work."""
         if self.loss == "ccc" and self.batch_size == 1:
             yield "fit.loss=ccc needs batches to correlate in, but fit.batch_size=1; use 8 or more"
         if self.clean == "cleanlab" and find_spec("cleanlab") is None:
@@ -140,7 +140,7 @@ class Fit:
     def decisive(self) -> dict[str, Any]:
         """The settings that can change a result, for the fingerprint of a run.
 
-        What a later version added is left out where it does nothing, so that older runs are found again.
+        Settings that a later version added are left out if they have no effect, so that older runs are still found.
         """
         used = {
             "beta": self.loss == "beta_nll",
@@ -158,7 +158,7 @@ class Recipe:
     """How a model is trained, whatever the data.
 
     Args:
-        plm: the encoder, or a baseline: ridge regression, for which the optimiser and most of `fit` mean nothing.
+        plm: the encoder, or a baseline: ridge regression, which ignores the optimiser and most of `fit`.
         fit: the course of training.
         optimizer: makes the optimiser from the trained parameters.
         trainer: makes the Lightning trainer; it decides precision, accelerator and strategy.
@@ -201,7 +201,7 @@ class Trained:
         predicted: its predictions for val and test.
         save: writes its folder, with the facts for the model card.
         counts: numbers for the record, such as ``epochs``.
-        records: whether this process is the one that writes the record.
+        records: whether this process writes the record.
         device: where it was trained: ``cpu``, or a GPU's name.
     """
 

@@ -1,4 +1,4 @@
-"""A run's record: what is written to its directory, and how a finished run is found again."""
+"""A run's record: the files in its directory, and how a finished run is found again."""
 
 import hashlib
 import json
@@ -48,11 +48,11 @@ RECORD_FILES = (
     "error.txt",
     "model",
 )
-"""All of a record that belongs to one run; ``metrics.json`` first: without it nothing counts as finished."""
+"""All files of a run's record; ``metrics.json`` comes first: without it a run does not count as finished."""
 
 
 def fingerprint(**facts: Any) -> str:
-    """Hash whatever can change a run's result, and the package's version; facts are what JSON can hold."""
+    """Hash everything that can change a run's result, and the package's version; facts are JSON values."""
     text = json.dumps(facts | {"invitro": __version__}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -77,16 +77,16 @@ def read_metrics(directory: Path) -> dict[str, Any]:
 
 
 def claim(directory: Path, run: str, force: bool, sibling: bool) -> Path:
-    """Return the directory for a new record, cleared of what an unfinished or failed run left.
+    """Return the directory for a new record, cleared of the files that an unfinished or failed run left.
 
-    A finished record that is replaced is kept in ``.replaced`` until the new one is whole or has failed (`settle`).
+    A finished record that is replaced is kept in ``.replaced`` until the new one is complete or has failed (`settle`).
     Checkpoints stay: a killed run is resumed from them.
 
     Args:
         directory: the one that is wanted.
         run: the new run's fingerprint.
         force: whether a finished record may be replaced.
-        sibling: when another run's finished record is there: make a directory beside it, instead of refusing.
+        sibling: if another run's finished record is there, make a directory beside it instead of refusing.
     """
     settle(directory)
     finished = (directory / METRICS_FILE).is_file() and read_metrics(directory).get("status") == "finished"
@@ -94,7 +94,7 @@ def claim(directory: Path, run: str, force: bool, sibling: bool) -> Path:
         if not sibling:
             raise InputError(
                 f"{directory} holds the record of a finished run; choose another hydra.run.dir, "
-                "or replace it by force=true"
+                "or replace it with force=true"
             )
         directory, finished = directory.with_name(f"{directory.name}-{run[:8]}"), False
     directory.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def claim(directory: Path, run: str, force: bool, sibling: bool) -> Path:
 
 
 def settle(directory: Path) -> None:
-    """Drop a record that was replaced; where no new one has finished, put the old one back."""
+    """Delete a record that was replaced; if no new one has finished, restore the old one."""
     old = directory / REPLACED
     if not old.is_dir():
         return
@@ -139,7 +139,7 @@ def records(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             try:
                 yield Path(directory), json.loads(Path(directory, METRICS_FILE).read_text("utf-8"))
             except (OSError, json.JSONDecodeError):
-                continue  # removed meanwhile, or not written by a run
+                continue  # removed in the meantime, or not written by a run
 
 
 def write_record(
@@ -226,7 +226,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout that this file lies in, marked when it has changes; None outside of one."""
+    """Return the commit of the checkout that this file lies in, marked if it has changes; None outside a checkout."""
     here = Path(__file__).parent
     try:
         commit = subprocess.run(

@@ -23,7 +23,7 @@ MetricValues = Mapping[str, float]
 
 
 class TrainingError(RuntimeError):
-    """Training went wrong in a way that the numbers show, such as divergence."""
+    """Training failed in a way that shows in the numbers, such as divergence."""
 
 
 def result_of(
@@ -56,7 +56,7 @@ def result_of(
             **train,
             "seconds": round(seconds, 3),
         },
-        # JSON has no infinity: an alpha that is not there corrects nothing.
+        # JSON has no infinity: without an alpha nothing is corrected.
         "application": {key: value for key, value in prepared.applied.items() if value not in (inf, -inf)},
         "cost": dict(cost or {}),
         "fingerprint": run,
@@ -68,7 +68,7 @@ def result_of(
 def predictions_of(prepared: Prepared, predicted: Sequence[Predictions]) -> pd.DataFrame:
     """Return the rows of ``predictions.csv``, each score in the scale's units, not clipped.
 
-    Where the model predicts how far labels scatter, ``uncertainty`` is that standard deviation.
+    If the model predicts how far labels scatter, ``uncertainty`` is that standard deviation.
     """
     tables = []
     for split, (scores, sd) in zip(("val", "test"), predicted, strict=True):
@@ -94,7 +94,7 @@ def labels_of(prepared: Prepared) -> pd.DataFrame:
 
 
 def metrics_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any]:
-    """Return PCC, CCC and RMSE by split: against crowd labels and, where it is known, against the truth."""
+    """Return PCC, CCC and RMSE by split: against crowd labels and, if it is known, against the truth."""
 
     def against(column: str, split: str) -> MetricValues | None:
         rows = predictions.loc[(predictions["split"] == split) & predictions[column].notna()]
@@ -107,15 +107,15 @@ def metrics_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any]:
 
 
 def processor_seconds() -> float:
-    """Return the seconds that processor cores have worked for this process and its children that have ended.
+    """Return the processor time, in seconds, of this process and of its children that have ended.
 
-    A run's share is the difference between its end and its start. Of a distributed run only this process counts.
+    A run's share is the difference between its end and its start. In a distributed run only this process counts.
     """
     return sum(os.times()[:4])
 
 
 def device_name(device: "torch.device") -> str:
-    """Return the name of a GPU, and of other devices their kind, such as ``cpu``."""
+    """Return the name of a GPU, or the type of any other device, such as ``cpu``."""
     if device.type == "cuda":
         import torch
 
@@ -126,8 +126,8 @@ def device_name(device: "torch.device") -> str:
 def llm_use(prepared: Prepared) -> dict[str, int | float | None]:
     """Return how many texts' LLM labels a run used or compared with, and what these labels cost.
 
-    Correction compares with the LLM's label of every training text, whichever it replaces; augmentation uses those of
-    the texts that it adds.
+    Correction uses the LLM's label of every training text, replaced or not; augmentation uses those of the texts
+    that it adds.
 
     Returns:
         ``labels``, and `SPENT`: None where unknown, as for published files and a corpus's own column, and for engines

@@ -31,7 +31,7 @@ from invitro.training.results import device_name, flattened, llm_use, processor_
 
 
 def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
-    """Hash what decides a run's result: training labels, evaluation rows, encoder, recipe, seed, version.
+    """Hash everything that determines a run's result: training labels, evaluation rows, encoder, recipe, seed, version.
 
     The training labels stand for corpus, label set, application and alpha: settings that lead to the same labels are
     the same run (an alpha beyond the largest difference corrects nothing). Epochs, optimiser and trainer do not count
@@ -66,7 +66,7 @@ def train(
         recipe: the model and how it is trained.
         place: where to read and write.
         logger: where curves go; None logs nothing.
-        info: what the logger and ``config.yaml`` say of the run; None is the directory's name and no configuration.
+        info: what the logger and ``config.yaml`` say about the run; None is the directory's name and no configuration.
 
     Returns:
         The content of ``metrics.json``, and the predictions.
@@ -107,7 +107,7 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    # Texts are in memory and collated in microseconds: workers would only copy them.
+    # Texts are in memory and collated in microseconds; workers would only copy them.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated.*")
@@ -117,13 +117,13 @@ def quiet() -> None:
 
 
 def check_resume(checkpoint: Path, fit: Fit) -> None:
-    """Refuse a file that is not a checkpoint, or one that has trained all of ``fit.epochs`` already."""
+    """Refuse a file that is not a checkpoint, or one that has already trained all of ``fit.epochs``."""
     try:
         epoch = int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"])
     except (RuntimeError, KeyError, OSError, pickle.UnpicklingError) as error:
         raise InputError(f"resume={checkpoint}: expected a checkpoint of a run, found {error}") from error
     if epoch + 1 >= fit.epochs:
-        raise InputError(f"resume={checkpoint}: has {epoch + 1} epochs already; set fit.epochs above that")
+        raise InputError(f"resume={checkpoint}: already has {epoch + 1} epochs; set fit.epochs above that")
 
 
 def _load(plm: PLM, prepared: Prepared, fit: Fit) -> Loaded:
@@ -180,6 +180,6 @@ def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded
 
 
 def _checkpoint(place: Place, name: str, **when: Any) -> ModelCheckpoint:
-    """Return the callback that keeps one checkpoint; that of the best weights holds nothing else."""
+    """Return the callback that keeps one checkpoint; the one with the best weights holds nothing else."""
     folder, weights_only = place.directory / "checkpoints", name == "best"
     return ModelCheckpoint(folder, name, save_weights_only=weights_only, enable_version_counter=False, **when)
