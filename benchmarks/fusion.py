@@ -38,8 +38,7 @@ from invitro.application import Application, training_labels
 from invitro.application.choosing import Ingredients, choose
 from invitro.data import Holdout
 from invitro.data.simulator.corpus import Simulator
-from invitro.data.simulator.crowd import FAULTS, CrowdRaters
-from invitro.data.simulator.llm import LLMRater
+from invitro.data.simulator.rating import FAULTS, CrowdRaters, LLMRater
 from invitro.files import whole_or_absent, write_json
 from invitro.raters.word_counts import fitted, word_counts
 from invitro.scales import Item, Scale

@@ -266,7 +266,7 @@ def test_folders_without_a_model(folder: Path) -> None:
 
 
 def test_a_study_ends_in_results_and_a_report(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invitro.studies.figures.collection.figures", lambda *_: [])  # they take seconds
+    monkeypatch.setattr("invitro.studies.figures.figures", lambda *_: [])  # they take seconds
     arms = [Arm({"application": name, "alpha": "4.0"}, skill=skill) for name, skill in (("none", 0.4), ("both", 0.7))]
     write_records(folder / "there", arms, seeds=(0, 1), texts=Texts(train=40, val=30, test=60))
     done = invitro.study("applications", overrides=["report_only=true", "runs=there", "resamples=100"])

@@ -152,7 +152,7 @@ def test_a_corpus_without_published_splits_is_refused(splits: list[str], message
             {"val": 0.5, "test": 0.5},
             ["there are texts for training, found 0.5 + 0.5"],
         ),
-        (Holdout, {"seed": 1.5}, ["seed: expected a whole number from 0 to 4294967295, found 1.5"]),
+        (Holdout, {"seed": 1.5}, ["seed: expected a whole number from 0 to 2^32 - 1, found 1.5"]),
         (KFold, {"folds": 1}, ["folds: expected a whole number of at least 2, found 1"]),
         (
             KFold,

@@ -9,7 +9,7 @@ import pytest
 from studies.reported import Reported, reported
 
 from invitro.studies.figures.base import Figure
-from invitro.studies.health.checks import findings
+from invitro.studies.health import findings
 from invitro.studies.report.page import write_report
 from invitro.writing.words import number
 

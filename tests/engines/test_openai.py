@@ -10,8 +10,7 @@ from chat_server import ChatServer
 from prompting import form, prompt, scale
 
 from invitro.engines.base import EngineError, Price, Readout, Request, Sampling
-from invitro.engines.openai import OpenAICompatible, PermanentError, TransientError, answered
-from invitro.engines.tokenizers import counter
+from invitro.engines.openai import OpenAICompatible, PermanentError, TransientError, answered, counter
 from invitro.errors import InputError
 from invitro.labelling.job import LabelJob, estimate, run_job
 from invitro.labelling.prompts import Renderer

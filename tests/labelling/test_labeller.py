@@ -62,7 +62,7 @@ def test_the_report_compares_with_the_crowd(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".tsv", ".csv", ".parquet", ".jsonl"])
 def test_the_export_is_a_label_file(tmp_path: Path, suffix: str) -> None:
-    from invitro.labels.published import read_labels
+    from invitro.labels.labelset import read_labels
 
     path = tmp_path / f"out{suffix}"
     (done,) = label(a_corpus(), labelling(tmp_path, export=str(path), engine=Scripted(faults={"unparseable": 0.4})))

@@ -15,15 +15,7 @@ from invitro.metrics import measure
 from invitro.models import PLM, TfIdfRidge
 from invitro.models.features import FeatureCache
 from invitro.models.folder import CardFacts, read_meaning
-from invitro.models.linear import (
-    Embeddings,
-    fitted_ridge,
-    fitted_tfidf,
-    load_linear,
-    ridge_of,
-    save_linear,
-    scores_of,
-)
+from invitro.models.linear import Embeddings, fitted_ridge, fitted_tfidf, load_linear, ridge_of, save_linear, scores_of
 from invitro.models.loading import load_regressor, load_tokenizer
 from invitro.scales import Item, Scale
 

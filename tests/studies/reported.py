@@ -7,8 +7,8 @@ from pathlib import Path
 
 from studies.records import Arm, Texts, write_records
 
+from invitro.studies.figures import figures
 from invitro.studies.figures.base import Figure
-from invitro.studies.figures.collection import figures
 from invitro.studies.runs import Runs, read_runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary, summarise

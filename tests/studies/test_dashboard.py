@@ -12,7 +12,7 @@ from studies.reported import Reported, reported
 
 from invitro.errors import InputError
 from invitro.studies.dashboard import SPECIFICATION, publish, save_workspace, specification, workspace_of
-from invitro.studies.figures.collection import figures
+from invitro.studies.figures import figures
 from invitro.studies.report.page import write_report
 from invitro.studies.runs import read_runs
 

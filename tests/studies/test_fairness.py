@@ -11,7 +11,7 @@ from studies.reported import reported
 
 from invitro.data import Holdout
 from invitro.data.simulator.corpus import Simulator
-from invitro.data.simulator.crowd import CrowdRaters
+from invitro.data.simulator.rating import CrowdRaters
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
 from invitro.stats.bootstrap import resampled
@@ -28,8 +28,8 @@ from invitro.studies.groups import (
     label_pairs,
     prediction_pairs,
 )
-from invitro.studies.report.groups import group_section
 from invitro.studies.report.page import write_tables
+from invitro.studies.report.tables import group_section
 from invitro.studies.runs import read_runs
 
 SCALE = Scale("batson_empathy", "empathy", tuple(Item(name, name) for name in ("warm", "moved", "tender")), 1, 7)

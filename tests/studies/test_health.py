@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from studies.records import Arm, Texts, alpha_arms, application_arms, write_records
 
-from invitro.studies.health.checks import findings
+from invitro.studies.health import findings
 from invitro.studies.health.runs import Course, Finding, early_stopping, half_scale, replaced_too_much
 from invitro.studies.runs import read_runs
 from invitro.studies.study import Study
@@ -64,7 +64,7 @@ def test_a_clean_study_has_no_warning_and_says_what_was_looked_at(clean: dict[st
         (two(gain=0.2), "CCC and PCC", ["1 configuration"], "fit.loss=ccc"),
         (two(gain=3.0), "CCC and PCC", ["1 configuration"], "lower plm.lr"),
         (two(gain=0.01), "constant predictions", ["1 configuration, both"], "raise plm.lr"),
-        (two(gain=0.0), "constant predictions", ["SD is 0.000"], "nothing but the mean"),
+        (two(gain=0.0), "constant predictions", ["SD is 0.000"], "learned only the mean"),
         (two(seed_sd=0.25), "spread over seeds", ["SD over runs of up to 0.", "(both; its runs ended after 8, 9, 10"],
          "add seeds"),
         ([Arm({"application": "none"}, epochs=(20,)), Arm({"application": "both"}, epochs=(20,))], "early stopping",

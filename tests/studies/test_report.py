@@ -15,10 +15,9 @@ from studies.records import Arm
 from studies.reported import Reported, reported
 
 from invitro.errors import InputError
-from invitro.studies.health.checks import findings
-from invitro.studies.report.facts import data_facts, environment_facts, failed_jobs
+from invitro.studies.health import findings
 from invitro.studies.report.page import write_report
-from invitro.studies.report.sentences import conclusion
+from invitro.studies.report.sentences import conclusion, data_facts, environment_facts, failed_jobs
 from invitro.writing import charts
 
 

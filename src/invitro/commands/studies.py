@@ -117,8 +117,8 @@ def read_jobs(asked: "SweepRequest") -> "Runs":
 def report_jobs(asked: "SweepRequest", runs: "Runs") -> "tuple[Path, Summary]":
     """Make the report; return its path and the numbers in it."""
     from invitro.studies.dashboard import publish, save_workspace
-    from invitro.studies.figures.collection import figures
-    from invitro.studies.health.checks import findings
+    from invitro.studies.figures import figures
+    from invitro.studies.health import findings
     from invitro.studies.report.page import write_report
     from invitro.studies.summary import summarise
 

@@ -1,9 +1,8 @@
 """Texts with crowd labels: one canonical table, a reader for each corpus, splits and the simulator."""
 
-from invitro.data.combination import Combination
 from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS, SPLITS, Corpus, canonical
 from invitro.data.newsemp import NewsEmp
-from invitro.data.reader import DataFolder, Reader, SplitRule, refuse_shared_texts
+from invitro.data.reader import Combination, DataFolder, Reader, SplitRule, refuse_shared_texts
 from invitro.data.simulator.corpus import Simulator
 from invitro.data.splits import Holdout, KFold, Published, Undivided
 from invitro.data.table import TableFile

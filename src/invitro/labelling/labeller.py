@@ -20,8 +20,7 @@ from invitro.labelling.prompts import Prompt, Renderer
 from invitro.labelling.replies import ReplyForm
 from invitro.labelling.reports import CostEstimate, JobReport, agreement_lines, write_datasheet
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text, chosen, parts
-from invitro.labels.labelset import LabelSet
-from invitro.labels.published import published_sets
+from invitro.labels.labelset import LabelSet, published_sets
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
 from invitro.scales import Scale

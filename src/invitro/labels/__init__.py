@@ -1,7 +1,6 @@
 """LLM labels: label sets and where they come from."""
 
-from invitro.labels.labelset import LabelSet, joined, label_set
-from invitro.labels.published import PublishedSet, published, published_sets
+from invitro.labels.labelset import LabelSet, PublishedSet, joined, label_set, published, published_sets
 from invitro.labels.source import LabelSource
 from invitro.labels.store import LabelStore
 

@@ -4,10 +4,16 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
 
 import pandas as pd
+import yaml
 
 from invitro.errors import InputError, refuse_if_any
+from invitro.files import numbers, read_table, require_columns
 from invitro.scales import Scale
 
 log = logging.getLogger(__name__)
@@ -94,3 +100,108 @@ def joined(sets: Sequence[LabelSet], prefixes: Sequence[str]) -> LabelSet:
 
 def _sample(ids: "pd.Series[str] | pd.Index[str]") -> str:
     return ", ".join(repr(text_id) for text_id in list(ids)[:3]) or "none"
+
+
+class Folder(Protocol):
+    """A place for data files, such as `invitro.data.DataFolder`."""
+
+    def need(self, corpus: str, file: str, obtain: str) -> Path:
+        """Return the path of `file`, or raise an error."""
+
+    def fetch(self, corpus: str, file: str, url: str, sha256: str, licence: str) -> Path:
+        """Return the path of `file`, downloading it if needed."""
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """One entry of `published.yaml`.
+
+    Args:
+        corpus: the corpus that was labelled.
+        llm: the model, as a choice in the group ``llm``.
+        prompt: the prompt, as a choice in the group ``prompt``.
+        scale: the scale, as a choice in the group ``scale``.
+        ids: the columns that form a text's id, joined by ``_``.
+        column: the column with the labels.
+        files: ``(path below base_url, SHA-256 or None)``; together they form the set.
+        base_url: where the files were published.
+        licence: their terms.
+    """
+
+    corpus: str
+    llm: str
+    prompt: str
+    scale: str
+    ids: tuple[str, ...]
+    column: str
+    files: tuple[tuple[str, str | None], ...]
+    base_url: str
+    licence: str
+
+    @property
+    def name(self) -> str:
+        """The label set's readable name."""
+        return f"{self.corpus}/{self.llm}/{self.prompt}/{self.scale}"
+
+    def read(self, scale: Scale, folder: Folder) -> LabelSet:
+        """Read the files of this set, downloading them where that is allowed.
+
+        Raises:
+            InputError: a file is missing, has no such column, or holds a duplicate id or a label outside the scale.
+        """
+        tables = []
+        for published, sha256 in self.files:
+            url, file = f"{self.base_url}/{published}", Path(published).name
+            path = (
+                folder.fetch(self.corpus, file, url, sha256, self.licence)
+                if sha256
+                else folder.need(self.corpus, file, f"It is published at {url} ({self.licence}).")
+            )
+            tables.append(read_labels(path, self.ids, self.column))
+        source = ", ".join(published for published, _ in self.files)
+        return label_set(self.name, pd.concat(tables, ignore_index=True), scale, source, self.licence)
+
+
+def read_labels(path: str | Path, ids: Sequence[str], column: str) -> pd.DataFrame:
+    """Read ``text_id`` and ``llm_label`` from a table file; blank labels are NaN, other columns are kept."""
+    raw = read_table(path)
+    require_columns(raw, [*ids, column], path, "Say which columns hold id and label by llm.columns=")
+    text_id = raw[ids[0]]
+    for name in ids[1:]:
+        text_id = text_id + "_" + raw[name]
+    carried = raw.drop(columns=[*ids, column]).drop(columns=["text_id", "llm_label"], errors="ignore")
+    return carried.assign(text_id=text_id, llm_label=numbers(raw[column], path))
+
+
+@cache
+def published_sets() -> tuple[PublishedSet, ...]:
+    """Return all entries of `published.yaml`."""
+    catalogue: dict[str, Any] = yaml.safe_load(files("invitro.labels").joinpath("published.yaml").read_text("utf-8"))
+    common = {name: catalogue[name] for name in ("base_url", "licence", "scale")}
+    return tuple(
+        PublishedSet(
+            **common
+            | entry
+            | {
+                "ids": tuple(entry["ids"]),
+                "files": tuple((file["path"], file.get("sha256")) for file in entry["files"]),
+            }
+        )
+        for entry in catalogue["sets"]
+    )
+
+
+def published(corpus: str, llm: str, prompt: str, scale: str) -> PublishedSet:
+    """Return the one published set for these four, or raise an error that lists the candidates."""
+    sets = published_sets()
+    for candidate in sets:
+        if (candidate.corpus, candidate.llm, candidate.prompt, candidate.scale) == (corpus, llm, prompt, scale):
+            return candidate
+    others = [candidate for candidate in sets if candidate.corpus == corpus]
+    choices = "; ".join(f"llm={other.llm} prompt={other.prompt} scale={other.scale}" for other in others)
+    raise InputError(
+        f"No LLM labels by llm={llm} with prompt={prompt} on scale={scale} for the corpus {corpus}. "
+        + (f"There are: {choices}. " if others else "No label file was published for it. ")
+        + "Choose one of these, or name a file of your own by llm.labels=FILE, "
+        "or a column of the corpus's own table by llm.column=NAME"
+    )

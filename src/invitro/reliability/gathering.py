@@ -12,7 +12,7 @@ from invitro.data import Corpus
 from invitro.errors import InputError
 from invitro.labelling.texts import parts
 from invitro.labels.answers import Status, StoredSet, text_hash
-from invitro.labels.published import Folder, published_sets
+from invitro.labels.labelset import Folder, published_sets
 from invitro.labels.source import PUBLISHED_SET, LabelSource, stored_labels
 from invitro.labels.store import LabelStore
 from invitro.reliability.facets import Rater

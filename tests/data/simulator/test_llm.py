@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from invitro.arrays import Floats
-from invitro.data.simulator.llm import LLMRater
+from invitro.data.simulator.rating import LLMRater
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
 

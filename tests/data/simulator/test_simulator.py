@@ -25,8 +25,7 @@ from invitro.data import CANONICAL_COLUMNS, DEMOGRAPHICS, Holdout
 from invitro.data.reader import Reader
 from invitro.data.simulator.composer import Composer, languages, phrases
 from invitro.data.simulator.corpus import Simulator
-from invitro.data.simulator.crowd import FAULTS, CrowdRaters
-from invitro.data.simulator.llm import LLMRater
+from invitro.data.simulator.rating import FAULTS, CrowdRaters, LLMRater
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
 

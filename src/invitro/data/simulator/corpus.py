@@ -14,8 +14,7 @@ from invitro.arrays import Floats, Ints
 from invitro.data.corpus import DEMOGRAPHICS, Corpus, canonical
 from invitro.data.reader import SplitRule
 from invitro.data.simulator.composer import Composer, languages
-from invitro.data.simulator.crowd import CrowdRaters
-from invitro.data.simulator.llm import LLMRater
+from invitro.data.simulator.rating import CrowdRaters, LLMRater
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import Count, Index, NotNegative, Share, checked

@@ -1,1 +1,41 @@
-"""A study's figures: one specification each, for the page and for the paper."""
+"""A study's figures: those whose data exist, each one specification for the page and for the paper."""
+
+from typing import TYPE_CHECKING
+
+from invitro.errors import InputError
+from invitro.studies.figures.base import Figure
+from invitro.writing import charts
+
+if TYPE_CHECKING:
+    from invitro.studies.runs import Runs
+    from invitro.studies.study import Study
+    from invitro.studies.summary import Summary
+
+
+def figures(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+    """Return the figures of a study in the order of the report; of a study without results, none.
+
+    Raises:
+        InputError: the chart libraries are missing.
+    """
+    missing = charts.problem()
+    if missing:
+        raise InputError(missing)
+    from invitro.studies.figures.axis import alignment_over_axis, metrics_over_axis
+    from invitro.studies.figures.dots import metrics_by_configuration
+    from invitro.studies.figures.labels import label_distributions
+    from invitro.studies.figures.predictions import predicted_against_labelled, residuals_by_group
+    from invitro.studies.figures.training import learning_curves
+
+    if runs.finished().empty or summary.groups.empty:
+        return []
+    makers = (
+        metrics_over_axis,
+        metrics_by_configuration,
+        label_distributions,
+        alignment_over_axis,
+        predicted_against_labelled,
+        residuals_by_group,
+        learning_curves,
+    )
+    return [figure for make in makers for figure in make(study, runs, summary)]

@@ -6,18 +6,7 @@ from typing import TYPE_CHECKING
 import altair as alt
 import pandas as pd
 
-from invitro.studies.figures.base import (
-    POINT,
-    Figure,
-    Row,
-    chart,
-    layered,
-    named_axis,
-    padded,
-    rule,
-    tooltip,
-    wrapped,
-)
+from invitro.studies.figures.base import POINT, Figure, Row, chart, layered, named_axis, padded, rule, tooltip, wrapped
 from invitro.studies.wording import (
     METRIC_NAMES,
     SPLIT_NAMES,

@@ -14,8 +14,8 @@ from invitro.errors import refuse_if_any
 from invitro.files import whole_or_absent, write_text
 from invitro.stats.powered import CLASSICAL, NAIVE, POWERED
 from invitro.studies.inference import ALL_CROWD, TRUTH, InferenceData
-from invitro.studies.report.facts import Fact, terms
 from invitro.studies.report.page import FIGURES, PAGE, page
+from invitro.studies.report.sentences import Fact, terms
 from invitro.studies.wording import factor, records
 from invitro.templates import paragraphs, said
 from invitro.writing import charts

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invitro.arrays import Floats
-from invitro.data.simulator.crowd import FAULTS, Answers, CrowdRaters, drawn_faults, in_points
-from invitro.data.simulator.llm import LLMRater
+from invitro.data.simulator.rating import FAULTS, Answers, CrowdRaters, LLMRater, drawn_faults, in_points
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
 
