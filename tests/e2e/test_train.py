@@ -214,6 +214,15 @@ def test_entry_points_import_nothing_heavy(script: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_launching_and_reading_a_study_s_jobs_loads_no_network() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, invitro.studies.launch, invitro.studies.runs; sys.exit(str({'torch'} & set(sys.modules) or ''))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+
+
 def test_a_finished_record_is_not_overwritten_by_a_single_run(
     run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path
 ) -> None:

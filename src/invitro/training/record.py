@@ -17,13 +17,11 @@ import yaml
 from invitro import __version__
 from invitro.errors import InputError
 from invitro.files import whole_or_absent, write_json, write_text
-from invitro.models import PLM
-from invitro.training.prepare import Prepared
-from invitro.training.recipe import Place, Recipe, Result
-from invitro.training.results import labels_of
 
 if TYPE_CHECKING:
     from invitro.models.folder import CardFacts
+    from invitro.training.prepare import Prepared
+    from invitro.training.recipe import Place, Recipe, Result
 
 
 RECORDED_PACKAGES = (
@@ -143,14 +141,16 @@ def records(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def write_record(
-    prepared: Prepared,
-    recipe: Recipe,
-    place: Place,
-    result: Result,
+    prepared: "Prepared",
+    recipe: "Recipe",
+    place: "Place",
+    result: "Result",
     save: "Callable[[Path, CardFacts], None]",
     config: Mapping[str, Any],
 ) -> None:
     """Write the record, ``metrics.json`` last; `save` writes the folder of the trained model."""
+    from invitro.training.results import labels_of
+
     directory, metrics = place.directory, result.metrics
     write_text(directory / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
     for name, table in (("predictions.csv", result.predictions), ("labels.csv", labels_of(prepared))):
@@ -159,6 +159,7 @@ def write_record(
     hashes = {"corpus": prepared.corpus.fingerprint} | {one.name: one.fingerprint for one in prepared.label_sets}
     write_json(directory / "environment.json", environment(recipe.seed, metrics["train"]["seconds"], hashes))
     if place.save_model:
+        from invitro.models import PLM
         from invitro.models.folder import CardFacts
 
         facts = CardFacts(
