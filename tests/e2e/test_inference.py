@@ -57,7 +57,7 @@ def test_what_cannot_be_estimated_is_refused(run, tmp_path: Path, overrides: lis
 def test_estimates_leave_no_runs_to_report(run) -> None:
     done = run("sweep.py", "study=inference", "report_only=true", "runs=.")
     assert done.returncode == 2
-    assert "makes its report, in seconds" in done.stderr
+    assert "makes its report in seconds" in done.stderr
 
 
 def test_the_jobs_of_cost_benefit(run, corpus_csv: Path) -> None:

@@ -149,7 +149,7 @@ def test_auto_is_resolved_before_training_and_told(corpus_csv: Path) -> None:
     ("settings", "told"),
     [
         ({"policy": "drop"}, "texts dropped (alpha=1)"),
-        ({"policy": "weight"}, "weighted by agreement (alpha=1), worth"),
+        ({"policy": "weight"}, "weighted by agreement (alpha=1), equivalent to"),
         ({"policy": "blend", "blend_weight": 0.5}, "crowd labels fused (alpha=1, the LLM's mean share in all labels"),
         ({}, "crowd labels replaced (alpha=1)"),
     ],
