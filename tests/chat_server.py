@@ -25,7 +25,8 @@ class ChatServer:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.times: dict[str, list[float]] = {}
-        self.most_at_once = self._now = 0
+        self.most_at_once = 0
+        self._inside: set[BaseHTTPRequestHandler] = set()
         self._lock = threading.Lock()
 
     def __enter__(self) -> "ChatServer":
@@ -64,19 +65,20 @@ class ChatServer:
             return self._send(request, 200, {"count": words})
         word = re.findall(r"(\w+)\n<<<END TEXT>>>", body["messages"][-1]["content"])[-1]
         with self._lock:
-            self._now += 1
-            self.most_at_once = max(self.most_at_once, self._now)
+            self._inside.add(request)
+            self.most_at_once = max(self.most_at_once, len(self._inside))
             turn = self.calls[word]
             self.calls[word] += 1
             self.times.setdefault(word, []).append(time.monotonic())
             self.bodies.append(body)
             self.headers.append(dict(request.headers))
-        try:
-            plan = self.schedule.get(word, [])
-            self._answer(request, body, plan[turn] if turn < len(plan) else "well")
-        finally:
-            with self._lock:
-                self._now -= 1
+        plan = self.schedule.get(word, [])
+        self._answer(request, body, plan[turn] if turn < len(plan) else "well")
+
+    def _leave(self, request: BaseHTTPRequestHandler) -> None:
+        """Stop counting a request: before its answer is sent, since the client may send the next one at once."""
+        with self._lock:
+            self._inside.discard(request)
 
     def _answer(self, request: BaseHTTPRequestHandler, body: dict[str, Any], how: str) -> None:
         match how.split():
@@ -91,10 +93,14 @@ class ChatServer:
                 key = request.headers.get("authorization", "").removeprefix("Bearer ")
                 return self._send(request, int(status), {"error": {"message": f"no, {key}", "code": f"e{status}"}})
             case ["dropped"]:
+                self._leave(request)
                 request.connection.close()
                 request.close_connection = True
                 return None
             case ["slow", seconds]:
+                time.sleep(float(seconds))
+            case ["hangs", seconds]:
+                self._leave(request)  # the client gives up meanwhile
                 time.sleep(float(seconds))
             case ["broken"]:
                 return self._raw(request, 200, b'{"choices": [')
@@ -130,6 +136,7 @@ class ChatServer:
         self._raw(request, status, json.dumps(body).encode(), after)
 
     def _raw(self, request: BaseHTTPRequestHandler, status: int, body: bytes, after: str | None = None) -> None:
+        self._leave(request)
         try:
             request.send_response(status)
             request.send_header("content-type", "application/json")

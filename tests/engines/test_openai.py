@@ -80,7 +80,7 @@ SCHEDULE = {
     "word0": ["429 1"],
     "word1": ["500", "503"],
     "word2": ["dropped"],
-    "word3": ["slow 3"],
+    "word3": ["hangs 3"],
     "word4": ["says The writer is sad."],
     "word5": ['says {"sympathetic": 3,'],
     "word6": ["broken", "empty"],
