@@ -71,8 +71,9 @@ def store_content(store: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def noted(log: Path) -> list[dict[str, Any]]:
-    """Return what the scripted engine noted of each request, in order."""
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    """Return what the scripted engine noted of each request, in order; a line being written does not count yet."""
+    lines = log.read_text().splitlines(keepends=True) if log.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def asked(notes: Iterable[dict[str, Any]]) -> Counter[tuple[str, float]]:

@@ -90,6 +90,27 @@ def test_folders_are_small_enough_to_hold_in_the_head() -> None:
         assert len(path.read_text("utf-8").splitlines()) <= MOST_LINES, path
 
 
+def test_a_name_means_one_thing() -> None:
+    """Public classes and constants; a type variable and a module's logger mean nothing outside."""
+    homes: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text("utf-8")).body:
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AnnAssign)
+                else []
+            )
+            names = (
+                [node.name] if isinstance(node, ast.ClassDef) else [t.id for t in targets if isinstance(t, ast.Name)]
+            )
+            for name in names:
+                if not name.startswith("_") and name not in ("T", "log"):
+                    homes.setdefault(name, []).append(name_of(path))
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
 @pytest.mark.parametrize("library", ONLY_IN)
 def test_some_libraries_are_imported_in_one_place(library: str) -> None:
     users = {

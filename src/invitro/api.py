@@ -12,6 +12,7 @@ from invitro.application.fusion import correct as corrected
 from invitro.application.policy import alpha_problem
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
+from invitro.settings import Count, Index, refusal
 from invitro.stats.agreement import alpha_estimate, pairwise
 from invitro.stats.bootstrap import RESAMPLES
 from invitro.values import (
@@ -242,11 +243,7 @@ def agreement(
     [{'a': 'crowd', 'b': 'llm', 'n': 4}]
     """
     table = ratings_in(ratings)
-    refuse_if_any(
-        f"{name}: expected a whole number of at least {least}, found {value!r}"
-        for name, value, least in (("resamples", resamples, 1), ("seed", seed, 0))
-        if not isinstance(value, int) or isinstance(value, bool) or value < least
-    )
+    refuse_if_any(filter(None, [refusal("resamples", resamples, Count), refusal("seed", seed, Index)]))
     authors = None
     if groups is not None:
         authors = pd.Series(np.asarray(groups), dtype="object")

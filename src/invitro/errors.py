@@ -24,7 +24,7 @@ def refuse_if_any(problems: Iterable[str]) -> None:
 
 
 def error_text(error: BaseException, secrets: Sequence[str] = ()) -> str:
-    """Return an error's type and message; every error passes here before it is printed, stored or sent.
+    """Return an error's type and message, with secrets masked: how failures are recorded, logged and sent.
 
     Args:
         error: any exception.

@@ -70,6 +70,35 @@ def checked(where: str) -> Callable[[type[T]], type[T]]:
     return decorate
 
 
+def refusal(name: str, value: object, annotation: Any) -> str | None:
+    """Return what is wrong with one value, checked as strictly as a field of a `checked` class, or None.
+
+    Args:
+        name: as the user writes it.
+        value: any object.
+        annotation: a type with its bounds, such as `Count`.
+
+    Example:
+        >>> refusal("resamples", 0, Count)
+        'resamples: expected a whole number of at least 1, found 0'
+    """
+    from pydantic import ValidationError
+
+    try:
+        _adapter_of(annotation).validate_python(value)
+    except ValidationError:
+        return f"{name}: expected {expected(annotation)}, found {value!r}"
+    return None
+
+
+@cache
+def _adapter_of(annotation: Any) -> Any:
+    """Return pydantic's check of single values."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
 def expected(annotation: Any) -> str:
     """Say in words what an annotation accepts: ``null or a whole number of at least 1``."""
     kind, bounds = _taken_apart(annotation)

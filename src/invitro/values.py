@@ -12,6 +12,7 @@ import pandas as pd
 from invitro.arrays import Bools, Floats
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
+from invitro.settings import Count, refusal
 from invitro.stats.agreement import Agreement
 from invitro.stats.intervals import Estimate
 
@@ -136,8 +137,7 @@ class Model:
             A text is blank or not a string, or `batch_size` is not a whole number of at least 1.
         """
         given = texts_in(texts)
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size: expected a whole number of at least 1, found {batch_size!r}")
+        refuse_if_any(filter(None, [refusal("batch_size", batch_size, Count)]))
         score, sd = self.scorer.score(given.tolist(), batch_size)
         scores = self.scale.clip(score) if clip else score
         return pd.DataFrame({"score": scores} | ({} if sd is None else {"uncertainty": sd}), index=given.index)

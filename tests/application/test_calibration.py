@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from invitro.application.calibration import calibrated, fitted_mapping
+from invitro.data.splits import author_folds
 from invitro.errors import InputError
-from invitro.raters.word_counts import folds
 
 METHODS = ("moment", "linear", "isotonic")
 NAN = float("nan")
@@ -86,7 +86,7 @@ def test_a_texts_own_author_does_not_shape_its_label(method: str) -> None:
     own = authors == "a7"
     after = calibrated(method, np.where(own, 8 - crowd, crowd), llm, authors, (1, 7))
     assert (after[own] == before[own]).all()
-    fold = next(left_out for _, left_out in folds(authors, "test") if own[left_out].any())
+    fold = next(left_out for _, left_out in author_folds(authors, "test") if own[left_out].any())
     elsewhere = np.setdiff1d(np.arange(len(crowd)), fold)
     assert (after[elsewhere] != before[elsewhere]).any()
 

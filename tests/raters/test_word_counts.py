@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 from support import small_corpus
 
+from invitro.data.splits import author_folds
 from invitro.errors import InputError
-from invitro.raters.word_counts import fitted, folds, out_of_fold, word_counts
+from invitro.raters.word_counts import fitted, out_of_fold, word_counts
 
 
 def test_folds_keep_authors_whole_and_cover_all_rows_once() -> None:
     groups = np.array([f"a{number % 7}" for number in range(40)])
     seen = []
-    for rest, left_out in folds(groups, "test", 3):
+    for rest, left_out in author_folds(groups, "test", 3):
         assert not set(groups[rest]) & set(groups[left_out])
         seen += left_out.tolist()
     assert sorted(seen) == list(range(40))
-    assert len(list(folds(groups[:3], "test"))) == 3  # no more folds than authors
+    assert len(list(author_folds(groups[:3], "test"))) == 3  # no more folds than authors
 
 
 def test_predictions_are_out_of_fold_informative_and_in_any_order_the_same() -> None:
@@ -48,4 +49,4 @@ def test_texts_without_common_words_and_a_single_author_are_refused() -> None:
     with pytest.raises(InputError, match="no words in common"):
         word_counts(["one", "two"])
     with pytest.raises(InputError, match=r"application=auto is fitted out of fold, by authors.*found 1"):
-        list(folds(["a", "a"], "application=auto"))
+        list(author_folds(["a", "a"], "application=auto"))

@@ -25,9 +25,9 @@ import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 
 from invitro.arrays import Floats
+from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.raters.precision import LEAST_TEXTS
-from invitro.raters.word_counts import folds
 
 SHRINKAGE = 20.0
 
@@ -111,7 +111,7 @@ def calibrated(
     both = np.flatnonzero(~np.isnan(crowd) & ~np.isnan(llm))
     everything = fitted_mapping(method, crowd[both], llm[both], bounds, shrinkage)
     mapped = np.where(np.isnan(crowd), everything(llm), np.nan)
-    for rest, left_out in folds(groups[both], f"application.calibration={method}"):
+    for rest, left_out in author_folds(groups[both], f"application.calibration={method}"):
         mapping = fitted_mapping(method, crowd[both[rest]], llm[both[rest]], bounds, shrinkage)
         mapped[both[left_out]] = mapping(llm[both[left_out]])
     return mapped

@@ -9,8 +9,9 @@ import pandas as pd
 
 from invitro.application import Application, TrainingLabels, training_labels
 from invitro.arrays import Floats, Ints
+from invitro.data.splits import FOLDS, author_folds
 from invitro.errors import InputError
-from invitro.raters.word_counts import FOLDS, fitted, folds, word_counts
+from invitro.raters.word_counts import fitted, word_counts
 from invitro.stats.moments import ccc as concordance
 from invitro.stats.moments import of_sums, sums_over
 
@@ -115,7 +116,7 @@ def choose(ingredients: Ingredients, application: Application, seed: int = 0) ->
     training = ingredients.training
     rows = pd.concat([training, ingredients.pool], ignore_index=True)
     counts, position = word_counts(rows["text"].tolist()), pd.Series(rows.index, index=rows["text_id"])
-    parts = list(folds(training["group_id"], "application=auto", FOLDS, seed))
+    parts = list(author_folds(training["group_id"], "application=auto", FOLDS, seed))
     tried = list(candidates(application, ingredients.bounds))
     predicted, change = np.full((len(tried), len(training)), np.nan), np.full(len(tried), np.nan)
     problems: list[str | None] = [None] * len(tried)

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AllowInfNan
 
 from invitro.arrays import Bools
-from invitro.settings import Index, NotNegative, Share, checked
+from invitro.settings import Index, NotNegative, Share, checked, refusal
 
 SET_ASIDE, UNLABELLED, NO_POOL = "set_aside", "unlabelled", "none"
 
 Policy = Literal["replace", "drop", "blend", "precision", "weight", "auto"]
 Calibration = Literal["none", "moment", "isotonic", "linear"]
 Within = Annotated[float, Gt(0), Lt(1)]
+Alpha = Annotated[float, Ge(0), AllowInfNan(True), "a number from 0 to inf in the scale's units"]
+Quantile = Annotated[float, Ge(0), Le(1), "a share of the texts from 0 to 1, such as 0.05"]
 
 
 @checked("application")
@@ -137,17 +140,12 @@ class Application:
 
 def alpha_problem(alpha: object) -> str | None:
     """Return what is wrong with a threshold (in the scale's units, 0 to inf), or None."""
-    if isinstance(alpha, (int, float)) and not isinstance(alpha, bool) and alpha >= 0:
-        return None
-    return f"alpha: expected a number from 0 to inf in the scale's units, found {alpha!r}"
+    return refusal("alpha", alpha, Alpha)
 
 
 def quantile_problem(alpha_quantile: object) -> str | None:
     """Return what is wrong with ``alpha_quantile`` (a share from 0 to 1, or None), or None."""
-    number = isinstance(alpha_quantile, (int, float)) and not isinstance(alpha_quantile, bool)
-    if alpha_quantile is None or (number and 0 <= alpha_quantile <= 1):  # type: ignore[operator]
-        return None
-    return f"alpha_quantile: expected a share of the texts from 0 to 1, such as 0.05, found {alpha_quantile!r}"
+    return None if alpha_quantile is None else refusal("alpha_quantile", alpha_quantile, Quantile)
 
 
 def seeded_share(n: int, share: float, seed: int) -> Bools:

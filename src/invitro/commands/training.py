@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from invitro.commands.common import REFUSED, RememberPlace, is_first_process, plain, remove_if_fresh
 from invitro.commands.settings import RunSettings, run_settings, with_baseline
-from invitro.errors import InputError
+from invitro.errors import InputError, error_text
 
 if TYPE_CHECKING:
     from invitro.data import Reader
@@ -154,28 +154,33 @@ def train_configured(
     if options.resume:
         check_resume(Path(options.resume), recipe.fit)
     info = _run_info(cfg, settings, sweep, directory)
-    if sweep is None:
-        return _train(settings, prepared, recipe, info, sibling=False)
     run = fingerprint_of(prepared, recipe)
+    if sweep is None:
+        return _train(settings, prepared, recipe, run, info, sibling=False)
     with alone(Path(options.runs), run):
         roots = (Path(options.runs), kin(sweep))
         earlier = None if options.force else record.finished_run(roots, run, with_model=options.save_model)
         if earlier is not None:
             log.info("finished already, not trained again (force=true would): %s", earlier)
             return Finished(earlier, "finished before", record.read_metrics(earlier))
-        return _train(settings, prepared, recipe, info, sibling=True)
+        return _train(settings, prepared, recipe, run, info, sibling=True)
 
 
-def _train(settings: RunSettings, prepared: "Prepared", recipe: "Recipe", info: "RunInfo", sibling: bool) -> Finished:
-    """Train; the record is in the run's directory, or beside it where `sibling` and another run's record is there."""
+def _train(
+    settings: RunSettings, prepared: "Prepared", recipe: "Recipe", run: str, info: "RunInfo", sibling: bool
+) -> Finished:
+    """Train the run with the fingerprint `run`.
+
+    The record is in the run's directory, or beside it where `sibling` and another run's record is there.
+    """
     from invitro.training import record
     from invitro.training.loggers import NoLogger
     from invitro.training.recipe import Place
-    from invitro.training.run import fingerprint_of, train
+    from invitro.training.run import train
 
     options, first, directory = settings.options, is_first_process(), info.directory
     if first:
-        directory = record.claim(directory, fingerprint_of(prepared, recipe), options.force, sibling)
+        directory = record.claim(directory, run, options.force, sibling)
     place = Place(
         directory=directory,
         cache=Path(options.cache) if options.cache else None,
@@ -274,5 +279,5 @@ def _failed(directory: Path, error: Exception) -> Path:
     directory = failure_directory(directory)
     if is_first_process():
         write_failure(directory, error)
-    log.error("failed: %s: %s (%s)", type(error).__name__, error, directory / "error.txt")
+    log.error("failed: %s (%s)", error_text(error), directory / "error.txt")
     return directory

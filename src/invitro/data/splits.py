@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from annotated_types import Ge, Gt, Lt
 from scipy.sparse import coo_array
@@ -18,6 +19,8 @@ from invitro.data.reader import same_text
 from invitro.errors import InputError
 from invitro.settings import Index, Seed, checked
 
+FOLDS = 5
+"""Folds of a cross-validation inside the training texts, unless a setting says otherwise."""
 SplitShare = Annotated[float, Gt(0), Lt(1), "a share above 0 and below 1"]
 
 
@@ -194,3 +197,28 @@ def _too_small(wanted: str, rows: Ints, units: int, grouped: bool) -> InputError
 def _sizes(split: "pd.Series[str]") -> str:
     counts = split.value_counts()
     return ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
+
+
+def author_folds(
+    groups: npt.ArrayLike, needed_for: str, count: int = FOLDS, seed: int = 0
+) -> Iterator[tuple[Ints, Ints]]:
+    """Yield the rows to fit on and the rows left out, with each group entirely in one of them.
+
+    Which groups share a fold depends on their names and `seed`, not on the order of the rows.
+
+    Args:
+        groups: the author of each text, shape (n,).
+        needed_for: the setting that needs them, for the error.
+        count: number of folds; the number of groups, if that is smaller.
+        seed: of the folds.
+
+    Raises:
+        InputError: there are fewer than two groups.
+    """
+    names = np.asarray(groups)
+    authors = len(np.unique(names))
+    if authors < 2:
+        raise InputError(
+            f"{needed_for} is fitted out of fold, by authors (group_id): expected two or more, found {authors}"
+        )
+    yield from GroupKFold(min(count, authors), shuffle=True, random_state=seed).split(names, groups=names)

@@ -25,13 +25,13 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from invitro.arrays import Floats
+from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.files import write_json
 from invitro.models.features import embedded
 from invitro.models.folder import CardFacts, model_card, write_folder
 from invitro.models.outputs import Score
 from invitro.models.settings import Baseline, TfIdfRidge
-from invitro.raters.word_counts import folds
 from invitro.scales import Scale
 
 WEIGHTS, VOCABULARY, ENCODER = "weights.safetensors", "vocabulary.json", "encoder"
@@ -117,7 +117,7 @@ def fitted_ridge(
             make_pipeline(scaler, ridge.set_fit_request(sample_weight=True)),
             {"ridge__alpha": settings.penalties},
             scoring=make_scorer(_squared_error, greater_is_better=False).set_score_request(sample_weight=True),
-            cv=list(folds(groups, "plm.folds", settings.folds, seed)),
+            cv=list(author_folds(groups, "plm.folds", settings.folds, seed)),
             error_score="raise",
         )
         search.fit(features, labels, sample_weight=weights)

@@ -158,7 +158,7 @@ def prepare(
     Raises:
         InputError: alpha, files, ids, labels or splits are wrong.
     """
-    refuse_if_any(problem for problem in (alpha_problem(alpha), quantile_problem(alpha_quantile)) if problem)
+    refuse_if_any(filter(None, [alpha_problem(alpha), quantile_problem(alpha_quantile)]))
     if alpha_quantile is not None and application.policy == "auto":
         raise InputError("application=auto chooses alpha itself; set alpha_quantile=null")
     corpus = reader.read(scale)

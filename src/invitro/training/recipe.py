@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pandas as pd
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AllowInfNan
 
+from invitro.application.policy import Alpha, Quantile
 from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
 from invitro.settings import Count, Index, Positive, Seed, Share, checked
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from invitro.models.folder import CardFacts
     from invitro.models.outputs import Predictions
 
-Alpha = Annotated[float, Ge(0), AllowInfNan(True), "a number from 0 to inf in the scale's units"]
-Quantile = Annotated[float, Ge(0), Le(1), "a share of the texts from 0 to 1, such as 0.05"]
 KeptShare = Annotated[float, Gt(0), Le(1), "a share above 0 and at most 1"]
 LATER = "a whole number of at least 1 (losses are known after the first epoch)"
 

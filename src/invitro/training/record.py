@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from invitro import __version__
-from invitro.errors import InputError
+from invitro.errors import InputError, error_text
 from invitro.files import whole_or_absent, write_json, write_text
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def write_failure(directory: Path, error: BaseException, run: str | None = None)
     empty = {"val": None, "test": None, "train": None}
     write_json(
         directory / METRICS_FILE,
-        empty | {"fingerprint": run, "status": "failed", "error": f"{type(error).__name__}: {error}"},
+        empty | {"fingerprint": run, "status": "failed", "error": error_text(error)},
     )
 
 
