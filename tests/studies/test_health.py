@@ -9,6 +9,15 @@ import pytest
 from studies.records import Arm, Texts, alpha_arms, application_arms, write_records
 
 from invitro.studies.health import findings
+from invitro.studies.health.predictions import (
+    Flatness,
+    GroupScore,
+    Magnitudes,
+    ccc_below_pcc,
+    constant_predictions,
+    labels_apart,
+    negative_in_groups,
+)
 from invitro.studies.health.runs import Course, Finding, early_stopping, half_scale, replaced_too_much
 from invitro.studies.runs import read_runs
 from invitro.studies.study import Study
@@ -59,7 +68,7 @@ def test_a_clean_study_has_no_warning_and_says_what_was_looked_at(clean: dict[st
     [
         (two(failed=(42, 7)), "runs", ["1 of 10 jobs failed", "both", "TrainingError", "4 to 5"], "error.txt"),
         (two(seeds=(0, 42, 100)), "runs", ["3 to 5", "the fewest both"], "Run the seeds that are missing"),
-        (two(bias=1.5), "CCC and PCC", ["CCC is 0.", "(both)", "predictions have mean 5."], "too high by 1."),
+        (two(bias=1.5), "CCC and PCC", ["CCC is 0.", "(both, test)", "predictions have mean 5."], "too high by 1."),
         (two(bias=-1.5), "CCC and PCC", ["predictions have mean 2."], "too low by 1."),
         (two(gain=0.2), "CCC and PCC", ["1 configuration"], "fit.loss=ccc"),
         (two(gain=3.0), "CCC and PCC", ["1 configuration"], "lower plm.lr"),
@@ -90,6 +99,55 @@ def test_a_study_without_factors_is_looked_at_too(tmp_path: Path) -> None:
     assert found["groups"].level == "warning"
     assert "gender 2" in found["groups"].what
     assert "narrowest predictions have 0." in found["constant predictions"].what
+
+
+def test_nothing_is_good_that_was_not_looked_at() -> None:
+    assert constant_predictions([], 2) is None
+    assert negative_in_groups([], "test", 2) is None
+    assert labels_apart([], "test", 2) is None
+    untouched = pd.DataFrame({"application": ["none"], "replaced_share": [0.0], "val_ccc_mean": [0.5]})
+    assert replaced_too_much(untouched, 3.0) is None
+    assert ccc_below_pcc([Magnitudes("none", 0.05, 0.04, 4, 1, 4, 1)], "test", 2) is None
+    close = ccc_below_pcc([Magnitudes("none", 0.5, 0.45, 4, 1, 4, 1)], "test", 3)
+    group = negative_in_groups([GroupScore("none", "gender 1", 40, 0.3, 0.5)], "val", 3)
+    flat = constant_predictions([Flatness("none", 0.4)], 3)
+    assert close is not None
+    assert group is not None
+    assert flat is not None
+    assert close.what.endswith("Looked at: 1 of 3 configurations, those with PCC above 0.1.")
+    assert "CCC on validation is positive in every group" in group.what
+    assert group.what.endswith("Only 1 of 3 configurations could be looked at.")
+    assert flat.what.endswith("Only 1 of 3 configurations could be looked at.")
+
+
+def test_folds_are_looked_at_together(tmp_path: Path) -> None:
+    """A fold's test is too small for its groups; all folds together are not."""
+    write_records(tmp_path / "runs", [Arm({}, reversed_group=("gender", "2"))], seeds=range(4), texts=Texts(test=240))
+    for fold, directory in enumerate(sorted((tmp_path / "runs").iterdir())):
+        table = pd.read_csv(directory / "predictions.csv", dtype={"text_id": str})
+        mine = (table["split"] != "test") | (pd.to_numeric(table["text_id"]) % 4 == fold)
+        table[mine].to_csv(directory / "predictions.csv", index=False)
+    runs = read_runs(tmp_path / "runs", ())
+    study = Study("study", "A study", "What?")
+    found = {one.check: one for one in findings(study, runs, summarise(study, runs, 300))}
+    assert found["groups"].level == "warning"
+    assert "gender 2 −0." in found["groups"].what
+
+
+@pytest.mark.parametrize(
+    ("one", "advice"),
+    [
+        (Magnitudes("m", 0.5, 0.3, 4, 0.4, 4, 1, exact=False), "fit.loss=ccc, or more epochs"),
+        (Magnitudes("m", 0.5, 0.3, 4, 0.4, 4, 1, exact=True), "stretch predictions to the spread"),
+        (Magnitudes("m", 0.5, 0.3, 6, 1, 4, 1, by_llm=True), "a biased LLM"),
+        (Magnitudes("m", 0.5, 0.3, 6, 1, 4, 1, by_llm=False), "which are all the crowd's"),
+    ],
+)
+def test_advice_fits_the_model_and_its_labels(one: Magnitudes, advice: str) -> None:
+    found = ccc_below_pcc([one], "test", 1)
+    assert found is not None
+    assert advice in found.do
+    assert ("epochs" in found.do) == (advice.startswith("fit.loss"))
 
 
 @pytest.mark.parametrize(

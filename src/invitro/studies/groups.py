@@ -357,14 +357,16 @@ def label_pairs(runs: "Runs") -> list[Measured]:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A configuration's predictions on test, and whether those of its runs were averaged per text."""
+    """A configuration's predictions on a split, and whether those of its runs were averaged per text."""
 
     measured: Measured
     pooled: bool
 
 
-def prediction_pairs(runs: "Runs", jobs: Sequence[int], column: str, name: str) -> Predicted | None:
-    """Return a configuration's predictions on test, one row per run, against `column` (``crowd_label`` or ``truth``).
+def prediction_pairs(
+    runs: "Runs", jobs: Sequence[int], column: str, name: str, split: str = "test"
+) -> Predicted | None:
+    """Return a configuration's predictions on a split, one row per run, against ``crowd_label`` or ``truth``.
 
     None where there is no such column, no value in it, or no demographics.
     """
@@ -373,7 +375,7 @@ def prediction_pairs(runs: "Runs", jobs: Sequence[int], column: str, name: str) 
         table = runs.predictions(job)
         if column not in table:
             return None
-        rows = table.loc[(table["split"] == "test") & table[column].notna()]
+        rows = table.loc[(table["split"] == split) & table[column].notna()]
         parts.append(rows.drop_duplicates("text_id").set_index(["text_id", column], drop=False))
     texts = pd.concat(parts)
     texts = texts.loc[~texts.index.duplicated()]

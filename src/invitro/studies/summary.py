@@ -112,6 +112,12 @@ class Summary:
     published: pd.DataFrame | None
     unpaired: tuple[str, ...] = ()
 
+    @property
+    def split(self) -> str:
+        """What configurations are judged on: ``test``, or ``val`` where no run has a test with labels."""
+        tested = any(self.groups[f"test_{metric}_mean"].notna().any() for metric in METRICS)
+        return "test" if tested else "val"
+
 
 @dataclass(frozen=True)
 class Configuration:

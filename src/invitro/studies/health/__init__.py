@@ -6,6 +6,7 @@ from invitro.studies.health.predictions import prediction_checks
 from invitro.studies.health.runs import (
     Finding,
     comparison,
+    configured,
     courses,
     early_stopping,
     few_seeds,
@@ -42,7 +43,7 @@ def findings(study: "Study", runs: "Runs", summary: "Summary") -> list[Finding]:
             replaced_too_much(groups, half_scale(_scale(runs)), runs.factors),
             spread_over_seeds(table, groups, runs.factors),
             early_stopping(courses(runs)),
-            *prediction_checks(runs, summary),
+            *prediction_checks(runs, summary, configured(runs, summary)),
         ]
     return [finding for finding in found if finding is not None]
 

@@ -1,14 +1,16 @@
 """Findings of health checks, and the checks on training: changed labels, how far seeds vary, when runs stopped."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from invitro.studies.runs import FINISHED
-from invitro.studies.wording import configuration, rows_of
+from invitro.studies.wording import configuration, records, rows_of
+from invitro.templates import paragraphs
 from invitro.writing.words import count, listed, number, plain, share
 
 if TYPE_CHECKING:
@@ -16,9 +18,10 @@ if TYPE_CHECKING:
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
 
-
+FINDINGS = Path(__file__).with_name("findings.j2")
 MOST_NAMED = 3
 """Configurations named in a finding; further ones are counted."""
+Level = Literal["warning", "note", "good"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,49 @@ class Finding:
     """
 
     check: str
-    level: Literal["warning", "note", "good"]
+    level: Level
     what: str
     do: str = ""
+
+
+def told(check: str, level: Level, macro: str, **facts: Any) -> Finding:
+    """Return the finding that a macro of ``findings.j2`` words from `facts`."""
+    what, *do = paragraphs(FINDINGS, macro, **facts)
+    return Finding(check, level, what, " ".join(do))
+
+
+@dataclass(frozen=True)
+class Configured:
+    """A configuration with a result.
+
+    Args:
+        name: for people.
+        jobs: its jobs that have one.
+        exact: whether its model is fitted in closed form, so that there are no epochs and no learning rate.
+        by_llm: whether any training label is an LLM's, or fused with it.
+    """
+
+    name: str
+    jobs: list[int]
+    exact: bool
+    by_llm: bool
+
+
+def configured(runs: "Runs", summary: "Summary") -> list[Configured]:
+    """Return the configurations with a result, in the order of ``summary.groups``."""
+    found = []
+    for row in records(summary.groups):
+        jobs = rows_of(runs, row)
+        if jobs:
+            by_llm = row["replaced"] + row["augmented"] > 0
+            found.append(Configured(configuration(row, runs.factors), jobs, is_exact(runs.config(jobs[0])), by_llm))
+    return found
+
+
+def is_exact(config: Mapping[str, Any]) -> bool:
+    """Whether a record's configuration names a model that is fitted in closed form."""
+    plm = config.get("plm") or {}
+    return bool(plm) and plm.get("train", "frozen") == "frozen"
 
 
 def named(row: "pd.Series[Any]", factors: Sequence[str]) -> str:
@@ -48,15 +91,6 @@ def few(names: Iterable[str]) -> str:
     names = list(names)
     more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
     return "; ".join([*names[:MOST_NAMED], *more])
-
-
-def named_rows(runs: "Runs", summary: "Summary") -> Iterator[tuple[str, list[int]]]:
-    """Yield every configuration with a result: its name and its jobs."""
-    for row in summary.groups.to_dict("records"):
-        values = {str(name): value for name, value in row.items()}
-        jobs = rows_of(runs, values)
-        if jobs:
-            yield configuration(values, runs.factors), jobs
 
 
 FEW, ENOUGH = 3, 5
@@ -180,7 +214,7 @@ def replaced_too_much(groups: pd.DataFrame, half: float, factors: Sequence[str] 
                 )
                 return Finding("labels changed", "warning", f"Results fall below alpha {plain(half)}. {what}", do)
             return Finding("labels changed", "good", what)
-    if replaced.isna().all():
+    if not replaced.max() > 0:  # nothing was corrected
         return None
     if replaced.max() > MOSTLY:
         what = (
