@@ -1,0 +1,311 @@
+"""Crowd and LLMs as raters of one true score: how each of them errs, and what the truth of every text is.
+
+Text i has a true score t_i in the crowd's units. It follows what the text says, by a Gaussian process with the kernel K
+of the texts' features, plus a part of its own that the features do not show. With independent Gaussian processes f, h
+and g_r of kernel K, and independent standard normal u_i, w_i, e_ir::
+
+    t_i             = s f(x_i) + tau u_i
+    person r:  y_ir = mu_r + t_i + sigma_r e_ir
+    LLM r:     y_ir = mu_r + b_r t_i + c_r (sqrt(rho) h(x_i) + sqrt(1 - rho) g_r(x_i))
+                                     + sigma_r (sqrt(kappa) w_i + sqrt(1 - kappa) e_ir)
+
+An LLM has a mean, a scale b_r, a systematic error that depends on what the text says (SD c_r), and noise. LLMs share
+the part rho of the variance of their systematic errors, and the part kappa of that of their noise: if their errors were
+independent, what two LLMs agree on would be taken for the truth. People have scale 1 and no systematic error, which
+defines t: what LLMs see in a text and people do not is an error of the LLMs.
+
+All ratings together are normal. The covariance of ratings (i, r) and (j, q) is, with b_r = 1 and c_r = 0 for people::
+
+    K_ij C_rq + [i = j] D_rq,    C = s^2 b b' + systematic errors,    D = tau^2 b b' + noise,
+
+a multi-output Gaussian process (Bonilla, Chai, Williams 2008, "Multi-task Gaussian Process Prediction", NIPS 20).
+Inferring the truth together with the raters' quality is "Learning From Crowds" (Raykar et al. 2010, JMLR 11), with
+Gaussian processes Groot, Birlutiu, Heskes (2011), "Learning from Multiple Annotators with Gaussian Processes", ICANN.
+
+The parameters maximise the marginal likelihood (`invitro.raters.likelihood`) times weak priors.
+
+What cannot be known: one crowd rating a text separates the crowd's noise from the text's own part only so far as LLMs
+see that part too; without LLMs the priors decide. And the more the features explain, the less is left for the crowd's
+noise: noise and reliability depend on the kernel.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import Bounds, minimize
+from scipy.special import expit
+from torch import Tensor
+
+from invitro.arrays import Bools, Floats
+from invitro.errors import InputError, refuse_if_any
+from invitro.raters.likelihood import RatingMoments, cheapest
+from invitro.raters.precision import LEAST_TEXTS
+from invitro.stats.intervals import Interval
+
+NORMAL = 1.959964
+HALF = float(np.log(0.5))
+PRIORS = {
+    "explained": (HALF, 1.0),  # log s
+    "own": (HALF, 1.0),  # log tau
+    "noise": (HALF, 1.0),  # log sigma_r
+    "systematic": (HALF, 1.0),  # log c_r
+    "scale": (1.0, 1.0),  # b_r
+    "shared": (0.0, 1.5),  # logit rho: close to uniform in rho
+    "shared_noise": (0.0, 1.5),  # logit kappa
+}
+"""Mean and SD of the parameters' normal priors, where every LLM's ratings have SD 1 and people's have SD 1 together.
+
+A SD thus lies from 0.07 to 3.5 of the ratings' own with a probability of 95 %. Means have no prior. No parameter goes
+further than 4 SDs from its prior's mean: with SDs from 0.01 to 27, even raters who never err leave matrices invertible.
+"""
+
+SAME = 0.999
+"""Correlation beyond which two LLMs are one: nothing would tell what they have in common from the truth."""
+
+
+@dataclass(frozen=True)
+class JointRaters:
+    """The fitted raters and the truth.
+
+    Args:
+        names: of the raters.
+        mean: mu_r, (raters,), in the rater's units.
+        scale: b_r, (raters,), the rater's units for a unit of the crowd's; 1 for people.
+        noise: sigma_r, (raters,), SD in the rater's units.
+        systematic: c_r, (raters,), SD of the systematic error in the rater's units; 0 for people.
+        shared: rho, the share of the variance of systematic errors that LLMs have in common; 0 with one LLM.
+        shared_noise: kappa, the share of the variance of noise that LLMs have in common; 0 with one LLM.
+        explained: s, SD of the part of the true score that features explain, in the crowd's units.
+        own: tau, SD of the text's own part, in the crowd's units.
+        log_likelihood: marginal log likelihood of all ratings, without the priors.
+        reliability: share of the truth in the variance of one crowd rating,
+            ``(s^2 + tau^2) / (s^2 + tau^2 + sigma^2)``, 0 to 1, with its 95 % interval given this kernel.
+        intervals: for each estimated parameter 95 % intervals in the order of its raters. They are from the normal
+            approximation at the maximum (Laplace), on the scale that is optimised: of logarithms, logits, or as it is.
+            Their ends are NaN where the maximum is degenerate.
+        label: posterior mean of the true score, (texts,), in the crowd's units (with its mean).
+        variance: posterior variance, (texts,).
+        weight: what the label is worth in a loss, (texts,), 0 to 1: its reliability ``1 - variance / var(t)``, the
+            squared correlation with the truth. Where nothing is known, the label is the crowd's mean and this is 0.
+        level: the crowd's mean: of its columns' means, weighted by numbers of ratings.
+        pull: a, (texts,), and
+        information: B, (texts, texts): what the ratings say of the truth, see `invitro.raters.likelihood`.
+    """
+
+    names: tuple[str, ...]
+    mean: Floats
+    scale: Floats
+    noise: Floats
+    systematic: Floats
+    shared: float
+    shared_noise: float
+    explained: float
+    own: float
+    log_likelihood: float
+    reliability: Interval
+    intervals: Mapping[str, tuple[Interval, ...]]
+    label: Floats
+    variance: Floats
+    weight: Floats
+    level: float
+    pull: Floats
+    information: Floats
+
+    def predict(self, kernel: Floats, variance: Floats) -> tuple[Floats, Floats]:
+        """Return the posterior mean of new texts' true scores in the crowd's units, and its SD, both (new,).
+
+        Args:
+            kernel: of new and fitted texts, (new, texts), centred and scaled like that of the fit.
+            variance: of the new texts, the kernel of each with itself, (new,).
+        """
+        mean = self.level + self.explained**2 * (kernel @ self.pull)
+        known = self.explained**4 * np.einsum("ij,ij->i", kernel @ self.information, kernel)
+        return mean, np.sqrt(np.maximum(self.explained**2 * variance - known, 0.0) + self.own**2)
+
+
+def fit_raters(
+    ratings: Floats, kernel: Floats, llm: Sequence[bool] | Bools, names: Sequence[str], shared: bool = True
+) -> JointRaters:
+    """Fit the raters and infer the truth of every text, rated or not.
+
+    Args:
+        ratings: (texts, raters), each in the rater's own units, NaN where there is none. A column of people may hold
+            the ratings of many; people whose means and noise are to be estimated have their own columns.
+        kernel: of the texts, (texts, texts), positive semi-definite; centred, with mean variance 1.
+        llm: which raters are LLMs, (raters,); all others are people.
+        names: of the raters, (raters,), for messages.
+        shared: whether LLMs share errors (rho and kappa). False shows what happens without.
+
+    Raises:
+        InputError: no people, too few texts, a rater without ratings or whose ratings are all the same, two LLMs who
+            say the same, or too many ratings in a table that is mostly gaps.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(200, 3))
+        >>> x -= x.mean(axis=0)
+        >>> truth = 4 + x @ [1.0, 0.5, 0.2]
+        >>> ratings = np.stack([truth + rng.normal(size=200), 2 * truth + rng.normal(size=200)], axis=1)
+        >>> fitted = fit_raters(ratings, x @ x.T / np.mean(x**2) / 3, [False, True], ["crowd", "llm"])
+        >>> fitted.scale.round().tolist(), float(np.corrcoef(fitted.label, truth)[0, 1].round(1))
+        ([1.0, 2.0], 1.0)
+    """
+    ratings, llm = np.asarray(ratings, dtype=np.float64), np.asarray(llm, dtype=np.bool_)
+    _refuse(ratings, llm, names)
+    given = ~np.isnan(ratings)
+    rated, counts = given.any(axis=1), given.sum(axis=0)
+    route = cheapest(ratings[rated], kernel[np.ix_(rated, rated)])
+    layout = _Layout(ratings, llm, shared)
+
+    def loss(theta: Floats) -> tuple[float, Floats]:
+        return _with_slope(lambda at: -route.log_density(layout.moments(at)) - layout.log_prior(at), theta)
+
+    best = minimize(loss, layout.start, jac=True, bounds=layout.bounds, options={"maxiter": 1000, "ftol": 1e-13}).x
+    covariance = _inverse_hessian(loss, best)
+    odds, slope = _with_slope(layout.log_odds, best)
+    odds_half = NORMAL * np.sqrt(slope @ covariance @ slope)
+    half = NORMAL * np.sqrt(np.diag(covariance))
+    found, low, high = (layout.parts(torch.tensor(end)) for end in (best, best - half, best + half))
+    moments = layout.moments(torch.tensor(best))
+    mean = moments.mean.numpy()
+    pull, information = np.zeros(len(ratings)), np.zeros((len(ratings), len(ratings)))
+    pull[rated], information[np.ix_(rated, rated)] = route.information(moments)
+    s, tau = float(found["explained"]), float(found["own"])
+    level = float(np.average(mean[~llm], weights=counts[~llm]))
+    truth = s**2 * kernel + tau**2 * np.eye(len(kernel))
+    variance = np.diag(truth) - np.einsum("ij,ji->i", truth @ information, truth)
+    return JointRaters(
+        names=tuple(names),
+        mean=mean,
+        scale=moments.scale.numpy(),
+        noise=found["noise"].numpy(),
+        systematic=layout.of_llms(found["systematic"]).numpy(),
+        shared=float(found["shared"].sum()),
+        shared_noise=float(found["shared_noise"].sum()),
+        explained=s,
+        own=tau,
+        log_likelihood=float(route.log_density(moments)),
+        reliability=Interval(*expit([odds, odds - odds_half, odds + odds_half]).tolist()),
+        intervals={
+            name: tuple(map(Interval, found[name].tolist(), low[name].tolist(), high[name].tolist())) for name in found
+        },
+        label=level + truth @ pull,
+        variance=variance,
+        weight=np.clip(1 - variance / np.diag(truth), 0.0, 1.0),
+        level=level,
+        pull=pull,
+        information=information,
+    )
+
+
+class _Layout:
+    """From the vector theta that is optimised to parameters, and from them to moments of the ratings."""
+
+    def __init__(self, ratings: Floats, llm: Bools, shared: bool) -> None:
+        counts, unit = (~np.isnan(ratings)).sum(axis=0), np.nanstd(ratings, axis=0)
+        people = np.sqrt(np.average(unit[~llm] ** 2, weights=counts[~llm]))
+        unit[~llm] = people
+        several = np.ones(int(shared and llm.sum() > 1))
+        units: dict[str, npt.ArrayLike] = {
+            "mean": unit,
+            "explained": [people],
+            "own": [people],
+            "noise": unit,
+            "scale": unit[llm] / people,
+            "systematic": unit[llm],
+            "shared": several,
+            "shared_noise": several,
+        }
+        self.units = {name: torch.tensor(np.asarray(value)) for name, value in units.items()}
+        self.centre = torch.tensor(np.nanmean(ratings, axis=0))
+        self.llm, self.counts = torch.tensor(llm), torch.tensor(counts[~llm])
+        priors = {"mean": (0.0, np.inf), **PRIORS}
+        self.start, self.width = (
+            np.concatenate([np.full(len(self.units[name]), priors[name][which]) for name in self.units])
+            for which in (0, 1)
+        )
+        self.bounds = Bounds(self.start - 4 * self.width, self.start + 4 * self.width)
+
+    def parts(self, theta: Tensor) -> dict[str, Tensor]:
+        """Return the parameters by name, each of shape (raters that have it,), in the ratings' units."""
+        parts = dict(zip(self.units, torch.split(theta, [len(unit) for unit in self.units.values()]), strict=True))
+        for name, value in parts.items():
+            if name in ("explained", "own", "noise", "systematic"):
+                value = torch.exp(value)
+            elif name.startswith("shared"):
+                value = torch.sigmoid(value)
+            parts[name] = value * self.units[name]
+        return parts | {"mean": parts["mean"] + self.centre}
+
+    def of_llms(self, values: Tensor, people: float = 0.0) -> Tensor:
+        """Return what only LLMs have for all raters, (raters,)."""
+        return torch.full(self.llm.shape, people, dtype=torch.float64).masked_scatter(self.llm, values)
+
+    def moments(self, theta: Tensor) -> RatingMoments:
+        """Return the mean and the covariances of the ratings."""
+        part = self.parts(theta)
+        scale = self.of_llms(part["scale"], 1.0)
+        systematic = self.of_llms(part["systematic"])
+        pairs = torch.outer(self.llm, self.llm).fill_diagonal_(False)
+
+        def errors(sd: Tensor, share: Tensor) -> Tensor:
+            return torch.outer(sd, sd) * (torch.eye(len(sd), dtype=torch.float64) + share.sum() * pairs)
+
+        between = part["explained"] ** 2 * torch.outer(scale, scale) + errors(systematic, part["shared"])
+        within = part["own"] ** 2 * torch.outer(scale, scale) + errors(part["noise"], part["shared_noise"])
+        return RatingMoments(part["mean"], scale, between, within)
+
+    def log_prior(self, theta: Tensor) -> Tensor:
+        """Return the log density of the priors, up to a constant."""
+        return -0.5 * (((theta - torch.tensor(self.start)) / torch.tensor(self.width)) ** 2).sum()
+
+    def log_odds(self, theta: Tensor) -> Tensor:
+        """Return the logit of the reliability of one crowd rating."""
+        part = self.parts(theta)
+        noise = (part["noise"][~self.llm] ** 2 * self.counts).sum() / self.counts.sum()
+        return torch.log((part["explained"] ** 2 + part["own"] ** 2) / noise).sum()
+
+
+def _with_slope(function: Callable[[Tensor], Tensor], theta: Floats) -> tuple[float, Floats]:
+    at = torch.tensor(theta, requires_grad=True)
+    value = function(at)
+    (slope,) = torch.autograd.grad(value, at)
+    return float(value.detach()), slope.numpy()
+
+
+def _inverse_hessian(loss: Callable[[Floats], tuple[float, Floats]], best: Floats, step: float = 1e-3) -> Floats:
+    """Return the covariance of the normal approximation at the minimum, by central differences of the slope."""
+    steps = step * np.eye(len(best))
+    hessian = np.stack([(loss(best + one)[1] - loss(best - one)[1]) / (2 * step) for one in steps])
+    covariance = np.linalg.inv((hessian + hessian.T) / 2)
+    return np.where(np.diag(covariance) > 0, covariance, np.nan)
+
+
+def _refuse(ratings: Floats, llm: Bools, names: Sequence[str]) -> None:
+    """Refuse ratings from which nothing can be learned."""
+    given = ~np.isnan(ratings)
+    if llm.all():
+        raise InputError("all raters are LLMs: expected at least one person, whose ratings define the true score")
+    refuse_if_any(
+        f"{name}: expected ratings that differ, found {found}; leave this rater out, or put people with few ratings "
+        "into one column"
+        for name, column in zip(names, ratings.T, strict=True)
+        if (found := _sameness(column[~np.isnan(column)]))
+    )
+    for one, other in combinations(np.flatnonzero(llm).tolist(), 2):
+        both = given[:, one] & given[:, other]
+        if both.sum() > 2 and abs(np.corrcoef(ratings[both, one], ratings[both, other])[0, 1]) > SAME:
+            raise InputError(f"{names[one]} and {names[other]} say the same: expected different LLMs; leave one out")
+    if (people := int(given[:, ~llm].any(axis=1).sum())) < LEAST_TEXTS:
+        raise InputError(f"{people} texts have ratings by people: expected at least {LEAST_TEXTS}")
+
+
+def _sameness(values: Floats) -> str:
+    """Say what is wrong with one rater's ratings, or nothing."""
+    if not len(values):
+        return "none"
+    return f"{values[0]:g} for all {len(values)} texts" if values.min() == values.max() else ""
