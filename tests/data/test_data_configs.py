@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from invitro.data import Combination, Holdout, KFold, NewsEmp, Published, TableFile
+from invitro.data import Combination, DevAsTest, Holdout, KFold, NewsEmp, Published, TableFile
 
 CONF = Path(__file__).parents[2] / "conf"
 CHOICES = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "simulated")
@@ -22,8 +22,8 @@ def made(*overrides: str) -> Any:
     ("choice", "kind", "split"),
     [
         ("newsemp18", NewsEmp, Holdout()),
-        ("newsemp22", NewsEmp, Published()),
-        ("newsemp23", NewsEmp, Published()),
+        ("newsemp22", NewsEmp, DevAsTest()),
+        ("newsemp23", NewsEmp, DevAsTest()),
         ("newsemp24", NewsEmp, Published()),
         ("newsemp24_22", Combination, Published()),
         ("newsemp24_23_22", Combination, Published()),

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from invitro.data import Combination, Holdout, NewsEmp, Reader
+from invitro.data import Combination, DevAsTest, Holdout, NewsEmp, Published, Reader, SplitRule, refuse_shared_texts
 from invitro.data.newsemp import TASKS, YEARS, task_texts
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
@@ -126,6 +126,41 @@ def test_23_keeps_essays_apart_whose_numbers_start_anew(tmp_path: Path) -> None:
     table = NewsEmp(23, folder=write_23(tmp_path)).read(EMPATHY).table
     assert table["essay_id"].duplicated().any()
     assert table["text_id"].is_unique
+
+
+def test_dev_is_the_test_where_test_has_no_labels(tmp_path: Path) -> None:
+    table = NewsEmp(22, split=DevAsTest(val=0.25), folder=write_22(tmp_path)).read(EMPATHY).table
+    assert table["split"].value_counts().to_dict() == {"train": 3, "val": 1, "test": 3, "unlabelled": 2}
+    assert set(table.loc[table["split"] == "test", "official_split"]) == {"dev"}
+    assert set(table.loc[table["split"] == "unlabelled", "official_split"]) == {"test"}
+
+
+def test_validation_is_drawn_by_author(tmp_path: Path) -> None:
+    table = NewsEmp(23, split=DevAsTest(val=0.4), folder=write_23(tmp_path)).read(EMPATHY).table
+    inside = table[table["official_split"] == "train"]
+    assert inside.groupby("group_id")["split"].nunique().tolist() == [1, 1]
+    assert set(inside["split"]) == {"train", "val"}
+
+
+def test_a_labelled_test_is_not_given_up_for_dev(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has a test with crowd labels \(3 train, 1 val, 1 test.* data/split=publish"):
+        NewsEmp(24, split=DevAsTest(), folder=write_24(tmp_path)).read(EMPATHY)
+
+
+@pytest.mark.parametrize("split", [Published(), DevAsTest(val=0.25)])
+def test_a_training_text_that_is_also_in_dev_is_left_out(
+    tmp_path: Path, split: SplitRule, caplog: pytest.LogCaptureFixture
+) -> None:
+    """NewsEmp23 was published with one such essay."""
+    folder = write_22(tmp_path, dev=changed(rows_22("b", 3, False), 1, essay="An essay of a number 2, with a comma. "))
+    with caplog.at_level(logging.WARNING):
+        corpus = NewsEmp(22, split=split, folder=folder).read(EMPATHY)
+    assert (
+        "newsemp22: 1 training or pool texts are also validation or test texts, and are left out: R_a2_1" in caplog.text
+    )
+    assert "R_a2_1" not in set(corpus.table["text_id"])
+    assert len(corpus.table) == 8
+    refuse_shared_texts(corpus.of_split("train", "unlabelled"), corpus.of_split("val", "test"), "newsemp22")
 
 
 @pytest.mark.parametrize("column", ["gender", "age", "income", "personality_openness"])

@@ -226,8 +226,10 @@ def _labels(table: pd.DataFrame, application: Application, alpha: float, shift: 
     return training_labels(training, pool, table.set_index("text_id")["llm_label"], application, alpha)
 
 
-def _measured(rows: pd.DataFrame, split: str, column: str) -> dict[str, float]:
+def _measured(rows: pd.DataFrame, split: str, column: str) -> dict[str, float] | None:
     chosen = rows.loc[rows["split"] == split]
+    if chosen.empty:
+        return None
     found = measured(chosen["prediction"], chosen[column])
     return {name: float(np.nan_to_num(found[name])) for name in ("ccc", "pcc", "rmse")}  # as runs record it
 

@@ -123,7 +123,7 @@ def test_small_groups_are_suppressed_and_so_is_a_comparison_that_would_tell_of_o
     one = Measured("m", (reference + rng.normal(size=len(of)))[None], reference, people(gender=of))
     found = fairness([one], resamples=50)
     assert [(r.group, r.texts, r.apart) for r in found.rows] == [("1", 100, {})]
-    section = group_section(GroupTable("test", found, 1, 1))
+    section = group_section(GroupTable("crowd", found, 1, 1, "test"))
     assert "gender 2 (fewer than 30 texts)" in section.left_out
     assert section.verdict == "No group could be compared with the rest."
     assert [(s.attribute, s.group, s.why) for s in found.suppressed] == [("gender", "2", "fewer than 30 texts")]
@@ -185,8 +185,8 @@ def simulated(texts: int, seed: int, by_group: dict[str, dict[int, dict[str, flo
 def test_records_give_labels_and_predictions_by_group(tmp_path: Path) -> None:
     study = reported("applications", tmp_path / "runs")
     made = {one.kind: one for one in group_tables(study.study, study.runs, study.summary, resamples=100)}
-    assert list(made) == ["labels", "test", "truth_test"]
-    assert (made["test"].series, made["test"].of) == (4, 4)
+    assert list(made) == ["labels", "crowd", "truth"]
+    assert (made["crowd"].series, made["crowd"].of) == (4, 4)
     labels = study.runs.labels(0)
     first = made["labels"].found.rows[0]
     own = labels.loc[
@@ -201,14 +201,14 @@ def test_records_give_labels_and_predictions_by_group(tmp_path: Path) -> None:
     )
     predictions = [study.runs.predictions(job).query("split == 'test' and gender == 1") for job in (0, 1, 2)]
     bias = np.mean([(part["prediction"] - part["crowd_label"]).mean() for part in predictions])
-    assert row(made["test"].found, "gender", "1", "none").measures["bias"].value == pytest.approx(bias)
+    assert row(made["crowd"].found, "gender", "1", "none").measures["bias"].value == pytest.approx(bias)
 
 
 def test_a_group_that_a_model_gets_wrong_is_told(tmp_path: Path) -> None:
     arms = [Arm({"application": "none"}), Arm({"application": "both"}, reversed_group=("gender", "2"), skill=0.8)]
     study = reported("applications", tmp_path / "runs", arms, Texts(test=400))
     made = [group_section(one) for one in group_tables(study.study, study.runs, study.summary, resamples=300)]
-    test = next(one for one in made if one.table.name == "groups_truth_test")
+    test = next(one for one in made if one.table.name == "groups_truth")
     assert "Different from the rest, after Holm's correction over " in test.verdict
     assert "CCC of gender 1 (both) by +" in test.verdict
     paths = write_tables(study.study, study.runs, [], made, tmp_path / "report")

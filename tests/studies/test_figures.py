@@ -19,6 +19,7 @@ from invitro.errors import InputError
 from invitro.studies.figures import figures
 from invitro.studies.figures.base import thinned, wrapped
 from invitro.studies.figures.predictions import LEAST_IN_GROUP, MOST_TEXTS, banded, mean_predictions, mean_with_interval
+from invitro.studies.report.page import write_report
 from invitro.studies.runs import read_runs
 from invitro.writing import charts
 
@@ -59,6 +60,22 @@ def test_only_figures_whose_data_exist(study: Reported) -> None:
     expected += ["label_distributions", *(["alignment_over_alpha"] if study.study.name == "alpha" else [])]
     expected += ["predicted_against_labelled", "residuals_by_group", "learning_curves"]
     assert [one.name for one in study.figures] == expected
+
+
+def test_without_a_labelled_test_validation_takes_its_place(tmp_path: Path) -> None:
+    found = reported("applications", tmp_path / "runs", texts=Texts(val=240, test=0))
+    assert found.summary.split == "val"
+    assert set(found.summary.differences["split"]) == {"val", "truth_val"}
+    assert (found.summary.differences["p"] < 0.05).any()
+    names = ["metrics_val", "metrics_truth_val", "label_distributions", "predicted_against_labelled"]
+    assert [one.name for one in found.figures] == [*names, "residuals_by_group", "learning_curves"]
+    assert "on the validation texts" in found.figures[3].caption
+    write_report(found.study, found.runs, found.summary, [], found.figures[:1], tmp_path)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "No run has a test with crowd labels" in page
+    assert "table-metrics_val" in page
+    assert "table-groups_crowd" in page
+    assert "table-metrics_test" not in page
 
 
 @pytest.mark.parametrize("name", ["alpha", "table_v"])

@@ -136,7 +136,7 @@ def test_what_a_reader_looks_for_is_there(page: Page, alpha: Reported) -> None:
         "Not shown, since groups this small say little and might reveal a person: race 3 (fewer than 30 texts)."
         in page.text
     )
-    assert {"groups", "table-groups_labels", "table-groups_test", "table-groups_truth_test"} <= set(page.ids)
+    assert {"groups", "table-groups_labels", "table-groups_crowd", "table-groups_truth"} <= set(page.ids)
     for table in ("metrics_test", "metrics_val", "differences", "runs"):
         assert f"table-{table}" in page.ids
 

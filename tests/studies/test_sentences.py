@@ -1,7 +1,6 @@
 """What a study found, in words: a difference is called one only where the test says so."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -9,6 +8,7 @@ import pandas as pd
 from invitro.studies.report.sentences import conclusion, method
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
+from invitro.studies.summary import Summary
 from invitro.studies.wording import configuration, leading
 
 STUDY = Study("alpha", "Alpha", "Which?", metrics=("pcc", "ccc"), choose="alpha", baseline={"alpha": "inf"})
@@ -37,7 +37,7 @@ def difference(alpha: float, metric: str, value: float, p: float) -> dict[str, A
 
 def summary(groups: list[dict[str, Any]], differences: list[dict[str, Any]], **more: Any) -> Any:
     known = {"baseline": {"alpha": INF}, "chosen": {"alpha": 4.0}, "published": None, "plateau": None}
-    return SimpleNamespace(groups=pd.DataFrame(groups), differences=pd.DataFrame(differences), **(known | more))
+    return Summary(groups=pd.DataFrame(groups), differences=pd.DataFrame(differences), **(known | more))
 
 
 GROUPS = [group(3.0, 0.48, 0.42), group(4.0, 0.512, 0.45), group(INF, 0.4, 0.3)]
@@ -93,6 +93,22 @@ def test_without_a_baseline_nothing_is_tested() -> None:
     alone = conclusion(STUDY, runs(["finished"]), summary([group(4.0, 0.5, 0.4, 1)], [], chosen=None, baseline=None))
     assert alone.startswith("1 of 1 job finished: 1 configuration, 1 run each. CCC on test is 0.400 [0.300, 0.500].")
     assert "A configuration with a single run does not show the spread between runs" in alone
+
+
+def test_without_a_test_validation_is_named_first() -> None:
+    groups = [group(alpha, val, NAN) | {"val_ccc_low": val - 0.1, "val_ccc_high": val + 0.1} for alpha, val in
+              ((4.0, 0.512), (INF, 0.4))]  # fmt: skip
+    rows = [difference(4.0, "ccc", 0.112, 0.004) | {"split": "val"}]
+    text = conclusion(STUDY, runs(["finished"]), summary(groups, rows))
+    assert text.startswith(
+        "No run has a test with crowd labels, so everything here is measured on validation, on which training may also "
+        "have decided when to stop and the choice was made: numbers are optimistic, and p values too small. 1 of 1 job"
+    )
+    assert "was chosen (0.512). On the validation texts, CCC is better than the baseline's: 0.512 against 0.4" in text
+    assert "test results" not in text
+    alone = conclusion(STUDY, runs(["finished"]), summary(groups[:1], [], chosen=None, baseline=None))
+    assert "stop: numbers are optimistic. " in alone
+    assert "CCC on validation is 0.512 [0.412, 0.612]." in alone
 
 
 def test_nothing_finished_is_said() -> None:

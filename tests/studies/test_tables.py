@@ -1,7 +1,6 @@
 """Tables: what is first, what is best, what is missing; as LaTeX, Markdown and CSV."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from invitro.studies.report.page import study_tables, write_tables
 from invitro.studies.report.tables import differences_table, metrics_table, published_table, runs_table
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
+from invitro.studies.summary import Summary
 from invitro.writing.tables import ReportTable
 
 STUDY = Study("alpha", "Alpha & co", "Which?", metrics=("ccc", "rmse"), choose="alpha", baseline={"alpha": "inf"})
@@ -38,7 +38,7 @@ def summary(*groups: dict[str, Any], **more: Any) -> Any:
         "baseline": {"alpha": float("inf")},
         "chosen": {"alpha": 4.0},
     }
-    return SimpleNamespace(groups=pd.DataFrame(groups), **(known | {"published": None, "plateau": None} | more))
+    return Summary(groups=pd.DataFrame(groups), **(known | {"published": None, "plateau": None} | more))
 
 
 def runs_of(**columns: list[Any]) -> Runs:

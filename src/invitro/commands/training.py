@@ -89,11 +89,13 @@ def train_command(main: Callable[[], None]) -> None:
 
 def _show_jobs(sweep: Path, launch: str | None) -> bool:
     """Print the jobs of a multirun; return whether any failed."""
-    from invitro.training.multirun import OUTCOMES, comparison, jobs
+    from invitro.training.multirun import OUTCOMES, comparison, jobs, judged_on
 
     ended = jobs(sweep, launch)
     if ended:
-        print(f"\nTest split:\n{comparison(ended).to_string(index=False, na_rep='')}\n")
+        split = judged_on(ended)
+        title = "Test split" if split == "test" else "Validation split (no job has a test with crowd labels)"
+        print(f"\n{title}:\n{comparison(ended, split).to_string(index=False, na_rep='')}\n")
     count = {outcome: sum(job.outcome == outcome for job in ended) for outcome in OUTCOMES}
     for job in ended:
         if job.outcome == "failed":

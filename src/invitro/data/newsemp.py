@@ -13,8 +13,8 @@ from typing import Literal
 import pandas as pd
 
 from invitro.data.corpus import Corpus, canonical
-from invitro.data.reader import DataFolder, SplitRule, about_author, without_unknown
-from invitro.data.splits import Published
+from invitro.data.reader import DataFolder, SplitRule, about_author, without_shared_texts, without_unknown
+from invitro.data.splits import DevAsTest, Published
 from invitro.errors import InputError
 from invitro.files import numbers, read_table, require_columns
 from invitro.scales import Scale
@@ -127,7 +127,8 @@ class NewsEmp:
     Args:
         year: 18, 22, 23 or 24.
         split: the rule for training, validation and test. As published, dev is validation. NewsEmp18 has no published
-            split; NewsEmp22 and 23 have no labelled test set, so their test texts are ``unlabelled``.
+            split; NewsEmp22 and 23 have no labelled test set, so their test texts are ``unlabelled``, and `DevAsTest`
+            makes dev the test. With either, training texts that are also in validation or test are left out.
         folder: the data folder; see `DataFolder`.
         name: the corpus's key, and the name of its subfolder; ``newsemp<year>`` if empty.
     """
@@ -166,6 +167,8 @@ class NewsEmp:
         parts = [_part(about, official, path, gold, scale) for official, path in zip(about.files, paths, strict=True)]
         table = canonical(pd.concat(parts, ignore_index=True), scale, f"{self.name} (its files together)")
         table["split"] = self.split.assign(table)
+        if isinstance(self.split, (Published, DevAsTest)):  # other rules keep identical texts together
+            table = without_shared_texts(table, self.name)
         return Corpus(self.name, self._with_authors(table, folder), about.licence, about.citation)
 
     def _with_authors(self, table: pd.DataFrame, folder: DataFolder) -> pd.DataFrame:

@@ -41,9 +41,23 @@ def refuse_shared_texts(training: pd.DataFrame, evaluation: pd.DataFrame, source
         raise InputError(
             f"{source}: expected every text either in training (or its pool) or in validation and test, "
             f"found {int(shared.sum())} in both: {', '.join(f'{mine} = {other}' for mine, other in pairs)}{more}. "
-            "Choose a split that keeps identical texts together (data/split=holdout, or data.split.grouped=true), "
-            "remove one of each pair, or set allow_shared_texts=true"
+            "Choose a split that keeps identical texts together (data/split=holdout, or data/split=kfold "
+            "data.split.grouped=true), remove one of each pair, or set allow_shared_texts=true"
         )
+
+
+def without_shared_texts(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Return a table without the training and unlabelled texts that are also in validation or test; log their ids."""
+    measured = table["split"].isin(["val", "test"])
+    keys = same_text(table["text"])
+    shared = ~measured & keys.isin(keys[measured])
+    if shared.any():
+        ids = ", ".join(table["text_id"][shared].head(5))
+        log.warning(
+            "%s: %d training or pool texts are also validation or test texts, and are left out: %s%s",
+            source, int(shared.sum()), ids, " ..." if shared.sum() > 5 else "",
+        )  # fmt: skip
+    return table.loc[~shared].reset_index(drop=True)
 
 
 class Reader(Protocol):

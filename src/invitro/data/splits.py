@@ -45,6 +45,41 @@ class Published:
         return split
 
 
+@checked("data.split")
+@dataclass(frozen=True)
+class DevAsTest:
+    """The published validation texts as the test, for shared tasks whose test labels were never published.
+
+    Validation is a seeded share of the published training texts, and the published test texts stay ``unlabelled``: a
+    pool. So a model is chosen on some texts and tested on others.
+
+    Args:
+        val: share of the training texts for validation, above 0 and below 1; of their authors when grouped.
+        grouped: whether all texts of one ``group_id`` stay together, in training or in validation.
+        seed: seed of the draw.
+    """
+
+    val: SplitShare = 0.1
+    grouped: bool = True
+    seed: Seed = 42
+
+    def assign(self, table: pd.DataFrame) -> "pd.Series[str]":
+        """Return the split of each row.
+
+        Raises:
+            InputError: the corpus has no published validation, or a test with labels, or too few training texts.
+        """
+        published = Published().assign(table)
+        if (published == "test").any():
+            raise InputError(
+                f"data/split=dev_as_test: the corpus has a test with crowd labels ({_sizes(published)}); choose "
+                "data/split=published"
+            )
+        rows = np.flatnonzero(published == "train")
+        train, val = _share(rows, _clusters(table.iloc[rows], self.grouped), self.val, self.seed, self.grouped)
+        return _named(table, train=train, val=val, test=np.flatnonzero(published == "val"))
+
+
 @dataclass(frozen=True)
 class Undivided:
     """No validation and no test: for a corpus that only serves as the pool for augmentation."""

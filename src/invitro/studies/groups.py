@@ -275,7 +275,7 @@ def _corrected(rows: Sequence[GroupRow]) -> Iterator[GroupRow]:
 MOST_SHOWN, LEADING = 4, 2
 """Up to `MOST_SHOWN` configurations or label sets are shown; of more configurations only the first `LEADING`."""
 
-Kind = Literal["labels", "test", "truth_test"]
+Kind = Literal["labels", "crowd", "truth"]
 
 
 @dataclass(frozen=True)
@@ -283,8 +283,9 @@ class GroupTable:
     """Measures by group of one kind of scores.
 
     Args:
-        kind: ``labels`` (crowd against LLM labels), or ``test`` and ``truth_test`` (predictions on test, against crowd
-            labels and against the simulator's truth).
+        kind: ``labels`` (crowd against LLM labels), or ``crowd`` and ``truth`` (predictions against crowd labels and
+            against the simulator's truth).
+        split: of the predictions: ``test``, or ``val`` where no run has a test with labels.
         found: the measures, tested as one family.
         series: number of configurations or label sets that are shown.
         of: number of all.
@@ -296,6 +297,7 @@ class GroupTable:
     found: Fairness
     series: int
     of: int
+    split: str = ""
     pooled: bool = False
 
 
@@ -314,17 +316,18 @@ def group_tables(study: "Study", runs: "Runs", summary: "Summary", resamples: in
         )
     there = sum(bool(row.get("seeds", 1)) for row in records(summary.groups))
     shown = leading(study, summary, MOST_SHOWN if there <= MOST_SHOWN else LEADING)
-    kinds: tuple[tuple[Kind, str], ...] = (("test", "crowd_label"), ("truth_test", "truth"))
+    kinds: tuple[tuple[Kind, str], ...] = (("crowd", "crowd_label"), ("truth", "truth"))
     for kind, column in kinds:
         found = [
             one
             for group in shown
             if (jobs := rows_of(runs, group))
-            and (one := prediction_pairs(runs, jobs, column, configuration(group, runs.factors))) is not None
+            and (one := prediction_pairs(runs, jobs, column, configuration(group, runs.factors), summary.split))
+            is not None
         ]
         if found:
             measured = fairness([one.measured for one in found], resamples=resamples)
-            made.append(GroupTable(kind, measured, len(found), there, any(one.pooled for one in found)))
+            made.append(GroupTable(kind, measured, len(found), there, summary.split, any(one.pooled for one in found)))
     return [one for one in made if one.found.rows or one.found.suppressed]
 
 

@@ -78,7 +78,6 @@ def _problems(place: str, row: Mapping[str, Any]) -> Iterator[str]:
 
 
 LABELLED_SPLITS = ("val", "test", "truth_val", "truth_test")
-TESTED = ("test", "truth_test")
 COUNTS = ("size", "replaced", "augmented")
 DIFFERENCES = ("split", "metric", "difference", "low", "high", "p", "p_holm", "effect", "seeds", "texts")
 
@@ -94,12 +93,12 @@ class Summary:
             ``truth_val``, ``truth_test`` where the truth is known) and metric ``test_ccc_median``, ``_peak`` (the best
             run), ``_mean``, ``_sd`` (n - 1; NaN with one seed), ``_low``, ``_high`` (95 %, over seeds and texts; with
             one seed over texts alone).
-        differences: one row per configuration, split (``test``, ``truth_test``) and metric: the factors and
-            `DIFFERENCES`, see `invitro.stats.paired.Difference`. Empty without a baseline. p is NaN where nothing could
-            be tested, as where the runs are the baseline's own.
+        differences: one row per configuration, split (those of `judged`) and metric: the factors and `DIFFERENCES`, see
+            `invitro.stats.paired.Difference`. Empty without a baseline. p is NaN where nothing could be tested, as
+            where the runs are the baseline's own.
         baseline: the values of factors of the configuration with which the others are compared; None without one.
         chosen: the value of ``study.choose`` with the highest mean validation CCC; None where nothing is chosen.
-        plateau: by metric on test (and by the other factors, if any); None where none was asked for.
+        plateau: by metric on `split` (and by the other factors, if any); None where none was asked for.
         published: the paper's numbers, see `published_numbers`; None where the study names none.
         unpaired: why configurations could not be compared, one sentence each.
     """
@@ -115,8 +114,14 @@ class Summary:
     @property
     def split(self) -> str:
         """What configurations are judged on: ``test``, or ``val`` where no run has a test with labels."""
-        tested = any(self.groups[f"test_{metric}_mean"].notna().any() for metric in METRICS)
-        return "test" if tested else "val"
+        names = {split: [f"{split}_{metric}_mean" for metric in METRICS] for split in ("test", "val")}
+        there = {split: self.groups.reindex(columns=of).notna().any(axis=None) for split, of in names.items()}
+        return "val" if there["val"] and not there["test"] else "test"
+
+    @property
+    def judged(self) -> tuple[str, str]:
+        """`split`, against crowd labels and against the truth: keys of `wording.SPLIT_NAMES`."""
+        return self.split, f"truth_{self.split}"
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,7 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
         differences=_corrected(differences, chosen),
         baseline={name: baselines[0].values[name] for name in wanted} if wanted and baselines else None,
         chosen=chosen,
-        plateau=_plateaus(study, runs, configurations, scored.get("test")),
+        plateau=_plateaus(study, runs, configurations, scored.get("test", scored.get("val"))),
         published=published_numbers(study.paper) if study.paper else None,
         unpaired=tuple(unpaired),
     )
@@ -244,6 +249,11 @@ def _chosen(study: Study, runs: Runs, configurations: Sequence[Configuration]) -
     return {name: max(equal, key=float) if numeric else equal[0]}
 
 
+def _judged(scored: Mapping[str, SplitScores]) -> tuple[str, str]:
+    """Return what configurations are compared on: test, or validation where no run has a test with labels."""
+    return ("test", "truth_test") if "test" in scored else ("val", "truth_val")
+
+
 def _differences(
     study: Study,
     runs: Runs,
@@ -264,7 +274,7 @@ def _differences(
             problems.append(f"{name} and the baseline have no {' and '.join(runs.replicates)} in common.")
             continue
         jobs, others = ([arm.by_replicate[key] for key in common] for arm in (one, reference))
-        for split in (split for split in TESTED if split in scored):
+        for split in (split for split in _judged(scored) if split in scored):
             pair = scored[split].pair(jobs, others)
             if pair is None:
                 problems.append(f"{name} and the baseline have no texts in common on {split.replace('_', ' ')}.")
@@ -279,7 +289,7 @@ def _corrected(differences: pd.DataFrame, chosen: Mapping[str, Any] | None) -> p
     """Fill in ``p_holm``; families are those of `summarise`."""
     corrected = pd.Series(np.nan, index=differences.index, dtype="float64")
     first = pd.Series([matches(dict(row), chosen) for _, row in differences.iterrows()], differences.index, "bool")
-    for split in TESTED:
+    for split in differences["split"].unique():
         here, gate = differences["split"] == split, 0.0
         for family in (here & first, here & ~first):
             p = holm(differences.loc[family, "p"].to_numpy(dtype="float64"))
@@ -289,11 +299,11 @@ def _corrected(differences: pd.DataFrame, chosen: Mapping[str, Any] | None) -> p
 
 
 def _plateaus(
-    study: Study, runs: Runs, configurations: Sequence[Configuration], test: SplitScores | None
+    study: Study, runs: Runs, configurations: Sequence[Configuration], scored: SplitScores | None
 ) -> tuple[Plateau, ...] | None:
     """Test for no further gain from ``study.plateau`` on, for every combination of the other factors."""
     axis = study.axis
-    if study.plateau is None or axis is None or axis not in runs.factors or test is None:
+    if study.plateau is None or axis is None or axis not in runs.factors or scored is None:
         return None
     series: dict[tuple[tuple[str, Any], ...], dict[float, Configuration]] = {}
     for one in configurations:
@@ -306,7 +316,7 @@ def _plateaus(
         if not common or sum(value >= study.plateau - 1e-9 for value in by_value) < 2:
             continue
         order = [key for key in next(iter(by_value.values())).by_replicate if key in common]
-        scores = {value: test.of([one.by_replicate[key] for key in order]) for value, one in by_value.items()}
+        scores = {value: scored.of([one.by_replicate[key] for key in order]) for value, one in by_value.items()}
         for metric in study.metrics:
             of_metric: dict[float, Scores] = {value: one[metric] for value, one in scores.items()}
             plateaus.append(plateau(of_metric, metric, study.plateau, where=dict(others)))

@@ -200,23 +200,29 @@ def visible_gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def comparison(jobs: Sequence[JobOutcome]) -> pd.DataFrame:
+def judged_on(jobs: Sequence[JobOutcome]) -> str:
+    """Return ``test``, or ``val`` where no job has a test with crowd labels."""
+    finished = [read_metrics(job.record) for job in jobs if job.outcome.startswith("finished")]
+    return "test" if any(metrics["test"] for metrics in finished) or not finished else "val"
+
+
+def comparison(jobs: Sequence[JobOutcome], split: str = "test") -> pd.DataFrame:
     """Return one row per job.
 
-    Columns: the overrides in which jobs differ; ``PCC``, ``CCC``, ``RMSE`` on test; the same against the truth if
+    Columns: the overrides in which jobs differ; ``PCC``, ``CCC``, ``RMSE`` on `split`; the same against the truth if
     it is known; ``texts`` trained on, ``replaced``, ``added``; ``outcome``.
     """
     names = list(dict.fromkeys(name for job in jobs for name in job.overrides))
     differing = [name for name in names if len({job.overrides.get(name) for job in jobs}) > 1]
-    return pd.DataFrame([{name: job.overrides.get(name) for name in differing} | _numbers(job) for job in jobs])
+    return pd.DataFrame([{name: job.overrides.get(name) for name in differing} | _numbers(job, split) for job in jobs])
 
 
-def _numbers(job: JobOutcome) -> dict[str, Any]:
+def _numbers(job: JobOutcome, split: str) -> dict[str, Any]:
     if job.outcome in ("failed", "skipped"):
         return {"outcome": job.outcome}
     metrics = read_metrics(job.record)
     row: dict[str, Any] = {}
-    for suffix, scores in (("", metrics["test"]), (" (truth)", metrics.get("truth", {}).get("test"))):
+    for suffix, scores in (("", metrics[split]), (" (truth)", metrics.get("truth", {}).get(split))):
         row |= {f"{name.upper()}{suffix}": round(scores[name], 3) for name in ("pcc", "ccc", "rmse")} if scores else {}
     train = metrics["train"]
     return row | {

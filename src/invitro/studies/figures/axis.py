@@ -15,6 +15,7 @@ from invitro.studies.figures.base import (
     chart,
     colour,
     dash,
+    figure,
     layered,
     left_axis,
     padded,
@@ -165,12 +166,15 @@ def unit(study: "Study") -> int:
 
 
 def metrics_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
-    """Draw metrics over the axis: on validation where something is chosen there, then on test, then for the truth."""
+    """Draw metrics over the axis: on validation where something is chosen there, then on test, then for the truth.
+
+    Without a labelled test, validation takes its place.
+    """
     points = _points(study, runs, summary)
     if points is None:
         return []
     figures: list[Figure] = []
-    for split in (*(("val",) if study.choose else ()), "test", "truth_test"):
+    for split in dict.fromkeys((*(("val",) if study.choose else ()), *summary.judged)):
         if not measured(summary, study, split):
             continue
         panels = [
@@ -187,15 +191,13 @@ def metrics_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> list[
         replaced = [_row(point, 100 * point["replaced_share"]) for point in points]
         if not figures and any(row["value"] for row in replaced):
             panels.append(Panel("Changed (%)", replaced, None, 30, ".1f", 3, zero=True))
-        name = factor(str(study.axis))
-        figures.append(
-            Figure(
-                f"metrics_over_{name}_{split}",
-                f"Metrics over {name}: {SPLIT_NAMES[split]}",
-                _caption(study, summary, split, len(panels) > len(study.metrics)),
-                stacked(study, summary, panels, f"Metrics over {name} on {SPLIT_NAMES[split]}", "baseline"),
-            )
-        )
+        name, changed = factor(str(study.axis)), len(panels) > len(study.metrics)
+        baseline = ", ".join(f"{factor(key)} {plain(value)}" for key, value in (summary.baseline or {}).items())
+        chosen = (summary.chosen or {}).get(str(study.axis))
+        drawn = stacked(study, summary, panels, f"Metrics over {name} on {SPLIT_NAMES[split]}", "baseline")
+        facts = (name, SPLIT_NAMES[split], baseline, chosen, split == "val", study.plateau is not None, changed)
+        title = f"Metrics over {name}: {SPLIT_NAMES[split]}"
+        figures.append(figure(f"metrics_over_{name}_{split}", title, "over_axis", drawn, *facts))
     return figures
 
 
@@ -217,13 +219,9 @@ def alignment_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> lis
         for measure, title in (("wasserstein", "Wasserstein (points)"), ("ks", "KS distance D"))
     ]
     name = factor(str(study.axis))
-    caption = (
-        f"Distance of the training labels from validation's crowd labels over {name}: Wasserstein-1, the mean shift of "
-        "a label in scale points, and the Kolmogorov-Smirnov distance D, the largest gap between the distribution "
-        "functions. Solid: labels as trained on; dashed: the crowd labels before correction. Lower is better aligned."
-    )
     drawn = stacked(study, summary, panels, "Distance of training labels from validation labels", "before correction")
-    return [Figure(f"alignment_over_{name}", f"Distribution alignment over {name}", caption, drawn)]
+    title = f"Distribution alignment over {name}"
+    return [figure(f"alignment_over_{name}", title, "alignment", drawn, name, "validation")]
 
 
 def _points(study: "Study", runs: "Runs", summary: "Summary") -> list[Row] | None:
@@ -258,25 +256,3 @@ def _baseline(summary: "Summary", column: str) -> float | None:
         if matches(row, summary.baseline):
             return float(row[column])
     return None
-
-
-def _caption(study: "Study", summary: "Summary", split: str, replaced: bool) -> str:
-    name = factor(str(study.axis))
-    parts = [
-        f"Metrics over {name} on {SPLIT_NAMES[split]}: mean over seeds, with the 95 % interval over seeds and texts."
-    ]
-    if summary.baseline:
-        parts.append(
-            f"Dashed: the baseline ({', '.join(f'{factor(k)} {plain(v)}' for k, v in summary.baseline.items())})."
-        )
-    chosen = (summary.chosen or {}).get(str(study.axis))
-    if chosen is not None:
-        choice = f"{name} = {plain(chosen)} was chosen by mean validation CCC"
-        parts.append(f"Dotted: {choice}." if split == "val" else f"Dotted: {choice}, before these numbers were seen.")
-    if study.plateau is not None:
-        parts.append("Dotted: where the test of no further gain begins.")
-    if replaced:
-        parts.append(
-            "Bottom: the share of crowd labels in training that were replaced by LLM labels or fused with them."
-        )
-    return " ".join(parts)

@@ -4,14 +4,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
+from invitro.templates import said
 from invitro.writing.charts import COLOURS, COLUMN, DASHES, SHAPES, SOFT
 
+FIGURE_CAPTIONS = Path(__file__).with_name("captions.j2")
 LEFT, RIGHT = 34, 6
 """Room for the labels and title of a y axis, and at the right edge, in points."""
 WIDTH = COLUMN - LEFT - RIGHT - 10
@@ -147,3 +150,8 @@ class Figure:
     title: str
     caption: str
     chart: "alt.TopLevelMixin"
+
+
+def figure(name: str, title: str, macro: str, chart: "alt.TopLevelMixin", *facts: Any) -> Figure:
+    """Return a figure whose caption a macro of ``captions.j2`` words from `facts`."""
+    return Figure(name, title, said(FIGURE_CAPTIONS, macro, *facts), chart)

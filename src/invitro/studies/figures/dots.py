@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING
 import altair as alt
 import pandas as pd
 
-from invitro.studies.figures.base import POINT, Figure, Row, chart, layered, named_axis, padded, rule, tooltip, wrapped
+from invitro.studies.figures.base import (
+    POINT,
+    Figure,
+    Row,
+    chart,
+    figure,
+    layered,
+    named_axis,
+    padded,
+    rule,
+    tooltip,
+    wrapped,
+)
 from invitro.studies.wording import (
     METRIC_NAMES,
     SPLIT_NAMES,
@@ -31,11 +43,11 @@ ROW_STEP = 15
 
 
 def metrics_by_configuration(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
-    """Draw metrics by configuration on test, and against the truth; for a study with an axis nothing is drawn."""
+    """Draw metrics by configuration on `Summary.split`, and against the truth; with an axis nothing is drawn."""
     if study.axis is not None and study.axis in summary.groups and summary.groups[study.axis].nunique() > 1:
         return []
     figures = []
-    for split in ("test", "truth_test"):
+    for split in summary.judged:
         if not measured(summary, study, split):
             continue
         rows, seeds = _rows(study, runs, summary, split), _seeds(study, runs, summary, split)
@@ -43,16 +55,10 @@ def metrics_by_configuration(study: "Study", runs: "Runs", summary: "Summary") -
         there = {row["name"] for row in (*rows, *paper)}
         every = (configuration(group, runs.factors) for group in records(summary.groups))
         names = [name for name in every if name in there]
-        parts = [
-            f"Metrics on {SPLIT_NAMES[split]}: mean over runs with the 95 % interval over runs and texts; "
-            "grey: single runs."
-        ]
-        if summary.baseline:
-            parts.append("Dashed: the baseline.")
-        if paper:
-            parts.append("Open diamonds: medians that the paper reports, measured on its own data.")
         drawn = _drawn(study, names, rows, seeds, paper, f"Metrics by configuration on {SPLIT_NAMES[split]}")
-        figures.append(Figure(f"metrics_{split}", f"Metrics: {SPLIT_NAMES[split]}", " ".join(parts), drawn))
+        facts = SPLIT_NAMES[split], bool(summary.baseline), bool(paper)
+        title = f"Metrics: {SPLIT_NAMES[split]}"
+        figures.append(figure(f"metrics_{split}", title, "by_configuration", drawn, *facts))
     return figures
 
 

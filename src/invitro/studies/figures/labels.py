@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 
 from invitro.studies.distributions import after, before, bounds, distance, histogram, validation
-from invitro.studies.figures.base import LEFT, Figure, Row, chart, layered, tooltip, wrapped
+from invitro.studies.figures.base import LEFT, Figure, Row, chart, figure, layered, tooltip, wrapped
 from invitro.studies.wording import configuration, leading, mark, position, records, rows_of
 from invitro.writing.charts import COLOURS, COLUMN, FAINT, SOFT
 from invitro.writing.words import number
@@ -36,16 +36,10 @@ def label_distributions(study: "Study", runs: "Runs", summary: "Summary") -> lis
     ]
     below = [alt.hconcat(*panels[at : at + 2], spacing=12) for at in range(0, len(panels), 2)]
     drawn = alt.vconcat(*below, spacing=8).resolve_scale(color="shared", strokeDash="shared")
-    caption = (
-        "Training labels before (crowd labels) and after correction and augmentation, beside validation's crowd labels "
-        f"(grey); share of labels in {BINS} bins of {(high - low) / BINS:g} points. W: Wasserstein-1 distance from "
-        "validation in scale points, D: Kolmogorov-Smirnov distance, both before → after. One run of each "
-        "configuration; configurations with equal labels are drawn once."
-    )
-    if len(changed) > len(groups):
-        caption += f" {len(changed) - len(groups)} further sets of labels are not drawn."
     description = "Histograms of training labels before and after correction, and of validation labels"
-    return [Figure("label_distributions", "Label distributions", caption, drawn.properties(description=description))]
+    facts = BINS, (high - low) / BINS, len(changed) - len(groups)
+    made = drawn.properties(description=description)
+    return [figure("label_distributions", "Label distributions", "label_distributions", made, *facts)]
 
 
 def _changed(runs: "Runs", summary: "Summary") -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from invitro.studies.figures.base import (
     Row,
     chart,
     colour,
+    figure,
     layered,
     padded,
     rule,
@@ -23,7 +24,7 @@ from invitro.studies.figures.base import (
     wrapped,
 )
 from invitro.studies.groups import LEAST_IN_GROUP, banded, known_attributes
-from invitro.studies.wording import METRIC_NAMES, configuration, leading, mark, records, rows_of
+from invitro.studies.wording import METRIC_NAMES, SPLIT_NAMES, configuration, leading, mark, records, rows_of
 from invitro.writing.charts import COLOURS, COLUMN, SOFT
 from invitro.writing.words import number
 
@@ -53,11 +54,11 @@ def mean_predictions(runs: "Runs", rows: list[int], split: str = "test") -> pd.D
 
 
 def predicted_against_labelled(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
-    """Draw mean predictions against crowd labels for the two leading configurations, on test."""
-    drawn = []
+    """Draw mean predictions against crowd labels for the two leading configurations, on `Summary.split`."""
+    drawn, split = [], SPLIT_NAMES[summary.split]
     for group in leading(study, summary):
         rows = rows_of(runs, group)
-        table = mean_predictions(runs, rows) if rows else pd.DataFrame()
+        table = mean_predictions(runs, rows, summary.split) if rows else pd.DataFrame()
         if len(table):
             drawn.append((group, table))
     if not drawn:
@@ -66,16 +67,11 @@ def predicted_against_labelled(study: "Study", runs: "Runs", summary: "Summary")
     low, high = padded([float(values.min()), float(values.max())], 0.03, 0.1)
     panels = [_panel(runs, summary, group, table, (low, high), place) for place, (group, table) in enumerate(drawn)]
     chart_ = alt.hconcat(*panels, spacing=10).properties(
-        description="Scatter plots of predicted scores against crowd labels on test, with the line of identity"
+        description=f"Scatter plots of predicted scores against crowd labels on {split}, with the line of identity"
     )
     texts = max(len(table) for _, table in drawn)
-    caption = (
-        "Predicted scores against crowd labels on the test texts; each prediction is the mean over a configuration's "
-        "runs. Dashed: identity. Metrics above are those of the mean predictions, which vary less than a single run's."
-    )
-    if texts > MOST_TEXTS:
-        caption += f" {MOST_TEXTS} of {texts:,} texts are drawn, evenly along the labels."
-    return [Figure("predicted_against_labelled", "Predicted against labelled", caption, chart_)]
+    facts = split, texts, MOST_TEXTS
+    return [figure("predicted_against_labelled", "Predicted against labelled", "predicted", chart_, *facts)]
 
 
 def _panel(
@@ -117,13 +113,13 @@ NAMES_ROOM, GROUP_STEP = 78, 13
 
 
 def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
-    """Draw the mean residual by demographic group for the two leading configurations, on test."""
+    """Draw the mean residual by demographic group for the two leading configurations, on `Summary.split`."""
     rows: list[Row] = []
     series: list[str] = []
     small: set[str] = set()
     for group in leading(study, summary):
         numbers = rows_of(runs, group)
-        table = mean_predictions(runs, numbers) if numbers else pd.DataFrame()
+        table = mean_predictions(runs, numbers, summary.split) if numbers else pd.DataFrame()
         if table.empty:
             continue
         series.append(configuration(group, runs.factors))
@@ -137,14 +133,8 @@ def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list
                 rows.append(own | {"series": series[-1], "value": mean, "low": low, "high": high})
     if not rows:
         return []
-    left_out = f" ({len(small)})" if small else ""
-    caption = (
-        "Mean residual (prediction minus crowd label) on the test texts by group, with the 95 % interval of the mean, "
-        "clustered by author; predictions are means over runs; in brackets: texts. Right of 0 the model scores "
-        "too high. Codes are the corpus's own; incomes are in thirds of the texts. "
-        f"Groups with fewer than {LEAST_IN_GROUP} texts are left out{left_out}."
-    )
-    return [Figure("residuals_by_group", "Residuals by group", caption, _drawn(rows, series))]
+    facts = SPLIT_NAMES[summary.split], LEAST_IN_GROUP, len(small)
+    return [figure("residuals_by_group", "Residuals by group", "residuals", _drawn(rows, series), *facts)]
 
 
 def mean_with_interval(values: "pd.Series[float]", groups: "pd.Series[Any] | None") -> tuple[float, float, float]:

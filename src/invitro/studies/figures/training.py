@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING
 import altair as alt
 import pandas as pd
 
-from invitro.studies.figures.base import WIDTH, Figure, Row, chart, colour, dash, layered, left_axis, shape, tooltip
+from invitro.studies.figures.base import (
+    WIDTH,
+    Figure,
+    Row,
+    chart,
+    colour,
+    dash,
+    figure,
+    layered,
+    left_axis,
+    shape,
+    tooltip,
+)
 from invitro.studies.wording import configuration, leading, rows_of
 
 if TYPE_CHECKING:
@@ -31,14 +43,8 @@ def learning_curves(study: "Study", runs: "Runs", summary: "Summary") -> list[Fi
     names = [name for name in CURVES if any(row["curve"] == name for row in rows)]
     panels = [_panel([row for row in rows if row["curve"] == name], name, series, name == names[-1]) for name in names]
     drawn = alt.vconcat(*panels, spacing=7).properties(description="Validation CCC and training loss by epoch")
-    caption = (
-        "Learning curves: mean over runs, with the range from the lowest to the highest. Runs may stop early: at later "
-        "epochs the mean is over those that continued; point at an epoch to see how many."
-    )
-    left_out = len(summary.groups) - len(series)
-    if left_out > 0:
-        caption += f" {len(series)} of {len(summary.groups)} configurations are drawn."
-    return [Figure("learning_curves", "Learning curves", caption, drawn)]
+    facts = len(series), len(summary.groups)
+    return [figure("learning_curves", "Learning curves", "learning_curves", drawn, *facts)]
 
 
 def _curves(history: pd.DataFrame, name: str) -> list[Row]:

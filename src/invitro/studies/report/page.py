@@ -93,7 +93,7 @@ def write_report(
 
 def study_tables(study: "Study", runs: "Runs", summary: "Summary") -> list[ReportTable]:
     """Return the tables of a study's results, in the order of the page: test first, validation last."""
-    there = [split for split in ("test", "truth_test", "val", "truth_val") if measured(summary, study, split)]
+    there = [split for split in dict.fromkeys((*summary.judged, "val", "truth_val")) if measured(summary, study, split)]
     metrics = {split: metrics_table(study, runs, summary, split) for split in there}
     further = [
         differences_table(study, runs, summary),
@@ -101,9 +101,9 @@ def study_tables(study: "Study", runs: "Runs", summary: "Summary") -> list[Repor
         plateau_table(summary, study),
         costs_table(study, runs, summary) if study.costs else None,
     ]
-    on_test = [table for split, table in metrics.items() if "test" in split]
-    on_validation = [table for split, table in metrics.items() if "val" in split]
-    return [*on_test, *(table for table in further if table is not None), *on_validation]
+    first = [table for split, table in metrics.items() if split in summary.judged]
+    last = [table for split, table in metrics.items() if split not in summary.judged]
+    return [*first, *(table for table in further if table is not None), *last]
 
 
 def write_tables(

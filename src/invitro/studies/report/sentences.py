@@ -17,6 +17,7 @@ from invitro.studies.wording import (
     LOWER_IS_BETTER,
     METRIC_NAMES,
     SIGNIFICANT,
+    SPLIT_NAMES,
     configuration,
     factor,
     leading,
@@ -146,7 +147,7 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
         "jobs": len(outcomes), "finished": finished, "failed": failed, "idle": len(outcomes) - finished - failed,
         "configurations": len(summary.groups), "fewest": min(seeds, default=0), "most": max(seeds, default=0),
     }  # fmt: skip
-    splits = [split for split in ("test", "truth_test") if finished and measured(summary, study, split)]
+    splits = [split for split in summary.judged if finished and measured(summary, study, split)]
     return said(
         SENTENCES,
         "conclusion",
@@ -156,6 +157,7 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
         best=_best(study, runs, summary) if not summary.baseline and not summary.chosen else None,
         plateaus=_plateaus(study, summary),
         one_run=bool(seeds) and min(seeds) < 2,
+        untested=bool(finished) and summary.split != "test",
     )
 
 
@@ -168,7 +170,8 @@ def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
         replicates=[factor(name) for name in runs.replicates],
         chosen=bool(summary.chosen),
         margin=summary.plateau[0].margin if summary.plateau else None,
-        simulated=measured(summary, study, "truth_test"),
+        simulated=any(measured(summary, study, split) for split in ("truth_val", "truth_test")),
+        tested=summary.split == "test",
     )
 
 
@@ -192,17 +195,22 @@ def _choice(runs: "Runs", summary: "Summary") -> Decided | None:
 def _compared(study: "Study", runs: "Runs", summary: "Summary", split: str) -> Decided | None:
     """Return how the chosen configuration, or every one on the leading metric, differs from the baseline."""
     rows: list[Any] = [row for row in records(summary.differences) if row["split"] == split]
-    truth, metric = split != "test", _leading_metric(study)
+    truth, metric = split != summary.split, _leading_metric(study)
     chosen = [_comparison(row, runs, summary) for row in rows if mark(summary, row) == "chosen"]
     if chosen:
         chosen.sort(key=lambda one: one["metric"] != METRIC_NAMES[metric])
-        return {"truth": truth, "first": chosen[0], "others": [] if truth else chosen[1 : len(study.metrics)]}
+        return {
+            "truth": truth,
+            "split": summary.split,
+            "first": chosen[0],
+            "others": [] if truth else chosen[1 : len(study.metrics)],
+        }
     tested = [_comparison(row, runs, summary) for row in rows if row["metric"] == metric and not missing(row["p_holm"])]
     if not tested:
         return None
     by_size = sorted(tested, key=lambda one: -abs(one["difference"]))
     return {
-        "truth": truth, "first": None, "metric": METRIC_NAMES[metric], "tested": len(tested),
+        "truth": truth, "split": summary.split, "first": None, "metric": METRIC_NAMES[metric], "tested": len(tested),
         "better": [one for one in by_size if one["verdict"] == "better"],
         "worse": [one for one in by_size if one["verdict"] == "worse"],
         "closest": min(tested, key=lambda one: one["p_holm"]),
@@ -232,15 +240,18 @@ def _comparison(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> Dec
 
 
 def _best(study: "Study", runs: "Runs", summary: "Summary") -> Decided | None:
-    """Return, where there is no baseline, the configuration that is best on validation, with its result on test."""
+    """Return, where there is no baseline, the best configuration on validation, and its result on `Summary.split`."""
     metric = _leading_metric(study)
     row = next(iter(leading(study, summary, 1)), {})
-    value, low, high = (row.get(f"test_{metric}_{part}") for part in ("mean", "low", "high"))
+    value, low, high = (row.get(f"{summary.split}_{metric}_{part}") for part in ("mean", "low", "high"))
     if pd.isna(value):
         return None
     name = configuration(row, runs.factors, full=True)
     alone = len(summary.groups) == 1
-    return {"metric": METRIC_NAMES[metric], "name": name, "value": value, "low": low, "high": high, "alone": alone}
+    return {
+        "metric": METRIC_NAMES[metric], "split": SPLIT_NAMES[summary.split], "name": name, "value": value, "low": low,
+        "high": high, "alone": alone,
+    }  # fmt: skip
 
 
 def _plateaus(study: "Study", summary: "Summary") -> list[Decided]:

@@ -245,9 +245,10 @@ def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportT
     groups: list[Any] = records(summary.groups)
     if study.axis is None or not any((row.get("replaced") or 0) + (row.get("augmented") or 0) > 0 for row in groups):
         return None
-    splits = [split for split in ("val", "test", "truth_test") if measured(summary, study, split)]
+    splits = [split for split in ("val", *summary.judged) if measured(summary, study, split)]
+    splits = list(dict.fromkeys(splits))
     distances: dict[str, list[Any]] = {split: records(alignment(runs, summary, split)) for split in splits}
-    last = "truth_test" if "truth_test" in splits else "test"
+    last = splits[-1]
     columns = [
         *(Column(name, factor(name)) for name in runs.factors),
         Column("replaced", "changed"),
@@ -288,7 +289,7 @@ def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable
     shown = [metric for metric in GAINS if metric in study.metrics]
     columns = [
         *(Column(name, factor(name)) for name in runs.factors),
-        *(Column(metric, METRIC_NAMES[metric], "gain on test") for metric in shown),
+        *(Column(metric, METRIC_NAMES[metric], f"gain on {SPLIT_NAMES[summary.split]}") for metric in shown),
         Column("labels", "texts", "LLM"),
         Column("prompt_tokens", "tokens read", "LLM"),
         Column("completion_tokens", "tokens written", "LLM"),
@@ -308,15 +309,17 @@ def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable
         cells["per_hour"] = _ratio(gains["ccc"][0], cost.hours)
         cells["per_dollar"] = _ratio(gains["ccc"][0], cost.dollars)
         rows.append(cells)
-    return table_of("costs", "Gains and costs", columns, rows, said(CAPTIONS, "costs", "rmse" in shown))
+    return table_of(
+        "costs", "Gains and costs", columns, rows, said(CAPTIONS, "costs", "rmse" in shown, SPLIT_NAMES[summary.split])
+    )
 
 
 def _gain(summary: "Summary", runs: "Runs", row: Values, metric: str) -> tuple[float, float, float]:
-    """Return a configuration's gain on test with its interval; NaN for the baseline, and where nothing was compared.
+    """Return a configuration's gain on `Summary.split` with its interval; NaN where nothing was compared.
 
     For RMSE, where lower is better, the sign of the difference is reversed.
     """
-    wanted = {name: row[name] for name in runs.factors} | {"split": "test", "metric": metric}
+    wanted = {name: row[name] for name in runs.factors} | {"split": summary.split, "metric": metric}
     one: Any = next((one for one in records(summary.differences) if matches(one, wanted)), None)
     if one is None:
         return math.nan, math.nan, math.nan
@@ -389,10 +392,12 @@ def _table(made: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
             for part, head in (("apart", "difference"), ("p", "p"), ("holm", "p, Holm"))
         ),
     ]
-    caption = said(GROUPS_TEMPLATE, "caption", made.kind, made.series, made.of, made.pooled)
+    caption = said(
+        GROUPS_TEMPLATE, "caption", made.kind, SPLIT_NAMES.get(made.split, ""), made.series, made.of, made.pooled
+    )
     return table_of(
         f"groups_{made.kind}",
-        said(GROUPS_TEMPLATE, "heading", made.kind),
+        said(GROUPS_TEMPLATE, "heading", made.kind, SPLIT_NAMES.get(made.split, "")),
         columns,
         [_cells(row) for row in rows],
         caption,
