@@ -9,7 +9,8 @@ from support import ROOT
 
 SOURCE = ROOT / "src" / "invitro"
 FLOORS = [
-    {"errors", "files", "scales", "metrics", "weights", "settings", "stats", "arrays", "templates", "writing"},
+    {"errors", "files", "tables", "scales", "metrics", "weights", "settings"}
+    | {"stats", "arrays", "templates", "writing"},
     {"data", "labels"},
     {"raters"},
     {"application", "models", "engines"},

@@ -1,6 +1,6 @@
 """The inputs of the functions of `invitro.api`, with their checks, and their results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -10,11 +10,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from invitro.arrays import Bools, Floats
-from invitro.errors import InputError, refuse_if_any
+from invitro.data.corpus import is_blank
+from invitro.errors import InputError, refuse_if_any, shown
 from invitro.scales import Scale
 from invitro.settings import Count, refusal
 from invitro.stats.agreement import Agreement
 from invitro.stats.intervals import Estimate
+from invitro.tables import text_of
 
 if TYPE_CHECKING:
     from invitro.models.scoring import Scorer
@@ -169,6 +171,19 @@ class StudyResult:
     failed: int
 
 
+def _faults(value: object, place: int) -> Iterator[str]:
+    """Yield what is wrong with a text that is to be scored."""
+    if not isinstance(value, str):
+        yield f"texts: expected a text at position {place}, found {type(value).__name__}"
+    elif is_blank(value):
+        yield f"texts: expected a text that is not blank at position {place}, found {shown(value)}"
+    else:
+        try:
+            text_of(value)
+        except InputError as error:
+            yield f"texts: position {place}: {error}"
+
+
 def texts_in(texts: TextInput) -> "pd.Series[str]":
     """Return texts with their index; refuse anything else."""
     if isinstance(texts, str) or not isinstance(texts, Sequence | np.ndarray | pd.Series):
@@ -176,13 +191,7 @@ def texts_in(texts: TextInput) -> "pd.Series[str]":
     given = pd.Series(texts, dtype="object")
     if given.empty:
         raise InputError("texts: expected at least one text, found none")
-    refuse_if_any(
-        f"texts: expected a text that is not blank at position {place}, found {value!r}"
-        if isinstance(value, str)
-        else f"texts: expected a text at position {place}, found {type(value).__name__}"
-        for place, value in enumerate(given)
-        if not isinstance(value, str) or not value.strip()
-    )
+    refuse_if_any(problem for place, value in enumerate(given) for problem in _faults(value, place))
     return given.astype("str")
 
 

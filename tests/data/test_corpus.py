@@ -45,6 +45,24 @@ def test_missing_groups_and_splits_are_filled() -> None:
         ),
         ({"text_id": ["a", "b", None]}, "a.csv: data row 3, column text_id: expected a value, found nothing"),
         ({"text": ["x", "  ", "z"]}, "data row 2 (text_id b), column text: expected a text that is not blank"),
+        (
+            {"text": ["x", "\u200b\ufeff ", "z"]},
+            "data row 2 (text_id b), column text: expected a text that is not blank",
+        ),
+        (
+            {"text_id": ["a1", "a1 ", "c"]},
+            "a.csv: column text_id: expected ids that differ in more than blanks and Unicode forms, found such a pair "
+            "in data rows 1 and 2: 'a1' and",
+        ),
+        ({"text_id": ["é", "e\u0301", "c"]}, r"found such a pair in data rows 1 and 2: '\xe9' and"),
+        (
+            {"group_id": ["w1", "w2", "w\u200b1"]},
+            "a.csv: column group_id: expected ids that differ in more than blanks",
+        ),
+        (
+            {"text_id": ["So I said to her then."] * 2 + ["c"], "split": ["She was so sad.", "val", "val"]},
+            "column split: expected one of train, val, test, unlabelled, found a text of 15 characters",
+        ),
         ({"text": ["x", "y", None]}, "data row 3 (text_id c), column text: expected a value, found nothing"),
         (
             {"crowd_label": [1.0, 7.5, np.nan]},

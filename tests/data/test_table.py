@@ -1,5 +1,6 @@
 """A user's own table."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from invitro.data import Holdout, Published, TableFile
+from invitro.data.table import Frame
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
 
@@ -72,9 +74,10 @@ def test_a_table_without_labels_is_a_pool(tmp_path: Path) -> None:
     assert table["crowd_label"].dtype == "float64"
 
 
-def test_blank_labels_are_unlabelled(tmp_path: Path) -> None:
+def test_blank_labels_are_unlabelled_and_counted_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scores = ["", "unknown", *["4"] * 10]
     table = TableFile(written(tmp_path, rows(score=scores)), COLUMNS, Holdout(grouped=False)).read(EMPATHY).table
+    assert "mine.csv: 2 of 12 texts have no crowd label and count as unlabelled (data rows 1, 2)" in caplog.text
     assert table["split"].tolist()[:2] == ["unlabelled"] * 2
     assert "unlabelled" not in table["split"].tolist()[2:]
 
@@ -153,6 +156,23 @@ def test_a_wrong_map_is_refused_at_once(columns: dict[str, str | None], messages
 def test_faulty_rows_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         TableFile(written(tmp_path, rows(**changes)), COLUMNS).read(EMPATHY)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "found"), [("essay", ["zebra"], "a list"), ("essay", True, "true"), ("score", False, "false")]
+)
+def test_what_is_no_text_is_refused(tmp_path: Path, column: str, value: object, found: str) -> None:
+    records = rows().to_dict("records")
+    records[2][column] = value
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in records))
+    expected = f"{path}: data row 3, column {column}: expected a text or a number, found {found}"
+    with pytest.raises(InputError) as refused:
+        TableFile(path, COLUMNS).read(EMPATHY)
+    assert str(refused.value) == expected
+    with pytest.raises(InputError) as refused:
+        Frame(path, COLUMNS, rows=pd.DataFrame(records, index=range(5, 17))).read(EMPATHY)
+    assert str(refused.value) == expected
 
 
 def test_missing_columns_and_files_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.pipeline import make_pipeline
 
+from invitro.data.corpus import is_blank
 from invitro.errors import InputError
 from invitro.models import PLM, TfIdfRidge
 from invitro.models.folder import CardFacts, save_model
@@ -20,7 +21,7 @@ from invitro.models.submission import read_submission
 from invitro.scales import Item, Scale
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
-TEXTS = ['a sad, "quoted" story', "news\nin two lines", "", "  ", "moved and tender " * 12, "bored"]
+TEXTS = ['a sad, "quoted" story', "news\nin two lines", "", " \u200b ", "moved and tender " * 12, "bored"]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_same_rows_same_order_one_column_more(model: Path, tmp_path: Path, suffi
     assert found["id"].tolist() == [row["id"] for row in rows]
     expected = load_scorer(model).score(TEXTS).score
     for index, score in enumerate(found["empathy"]):
-        if TEXTS[index % 6].strip():
+        if index % 6 not in (2, 3):
             assert score == pytest.approx(expected[index % 6], abs=1e-5)
         else:
             assert pd.isna(score)
@@ -95,7 +96,7 @@ def test_every_kind_of_model_scores(kind: str, tiny_roberta: Path, tmp_path: Pat
     found = read(tmp_path / "out.csv")
     has_sd = kind in ("gaussian", "distribution")
     assert list(found.columns) == ["id", "text", "empathy", *(["empathy_sd"] if has_sd else [])]
-    filled = [index for index, text in enumerate(TEXTS) if text.strip()]
+    filled = [index for index, text in enumerate(TEXTS) if not is_blank(text)]
     expected = load_scorer(folder).score([TEXTS[index] for index in filled])
     assert found["empathy"][filled].tolist() == pytest.approx(expected.score.clip(1, 7), abs=1e-5)
     assert found["empathy"].isna().sum() == 2
@@ -222,3 +223,36 @@ def test_a_fault_in_a_late_row_leaves_no_output(run, model: Path, tmp_path: Path
     assert done.returncode == 2
     assert "data row 21 (line 22): expected 2 cells, found 3" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("in.csv", "id,text\n1,I don’t know, zebra\n".encode("cp1252"), "line 2: not readable as UTF-8: byte 0x92"),
+        ("in.csv", "id,text\n1,zebra\n".encode("utf-16"), "begins with the byte order mark of UTF-16"),
+        ("in.jsonl", rb'{"text": "zebra \ud83d"}', "line 1: found half a character"),
+        ("in.jsonl", b'{"text": 1}\n{"text": ["zebra"]}', "data row 2, column text: expected a text or a number"),
+        ("in.jsonl", b'{"text": 1}\n{"text": true}', "data row 2, column text: expected a text or a number"),
+        ("in.tsv", b'id\ttext\n1\t"zebra\n2\t"zebra\n', "lines 2 to 3: not readable as TSV"),
+        ("in.parquet", b"PAR1zebraPAR1", "not readable as Parquet (ArrowInvalid)"),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_read_show_no_text(
+    run, model: Path, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    done = run("predict.py", f"model={model}", f"input={name}", "output=out.csv")
+    assert done.returncode == 2
+    assert f"{name}: {message}" in done.stderr
+    assert done.stderr.endswith("\nNothing was scored.\n")
+    assert "zebra" not in done.stdout + done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_disk_that_refuses_the_output_is_named(run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text\na story\n")
+    (tmp_path / "file").write_text("")
+    done = run("predict.py", f"model={model}", "input=in.csv", "output=file/out.csv")
+    assert done.returncode == 1
+    assert "Nothing was scored: File exists: 'file'" in done.stderr
+    assert "Traceback" not in done.stderr

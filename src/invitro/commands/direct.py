@@ -122,8 +122,8 @@ def train_frame(
     from invitro.commands.training import train_configured
     from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS
     from invitro.data.table import Frame
-    from invitro.files import require_columns
     from invitro.studies.launch import quoted
+    from invitro.tables import require_columns
 
     known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, "llm_label")
     refuse_if_any(f"columns: expected any of {', '.join(known)}, found {key!r}" for key in columns if key not in known)

@@ -13,7 +13,10 @@ SUBMITTED = ("submission", "data", "distress_model", "missing")
 
 
 def run_predict(cfg: DictConfig) -> None:
-    """Score one file and print the summary; input that cannot be used ends the process with status `REFUSED`."""
+    """Score one file and print the summary.
+
+    Input that cannot be used ends the process with status `REFUSED`; a disk that cannot be written, with status 1.
+    """
     try:
         if cfg.submission is None:
             _score(cfg)
@@ -22,6 +25,9 @@ def run_predict(cfg: DictConfig) -> None:
     except InputError as error:
         print(f"{error}\nNothing was scored.", file=sys.stderr)
         sys.exit(REFUSED)
+    except OSError as error:  # a full or protected disk
+        print(f"Nothing was scored: {error.strerror}: {error.filename!r}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _score(cfg: DictConfig) -> None:

@@ -183,7 +183,7 @@ def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None"
     """Return the reader of augmentation's pool when it is another corpus or a table file, otherwise None."""
     from invitro.application import names_own_pool
     from invitro.data import TableFile, Undivided
-    from invitro.files import SUFFIXES
+    from invitro.tables import SUFFIXES
 
     if names_own_pool(application):
         return None

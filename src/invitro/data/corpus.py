@@ -1,14 +1,15 @@
 """The canonical table: texts with crowd labels, checked on entry."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unicodedata import category, normalize
 
 import pandas as pd
 import pandera.pandas as pa
 
-from invitro.errors import InputError
+from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.scales import Scale
 
 SPLITS = ("train", "val", "test", "unlabelled")
@@ -56,6 +57,24 @@ class Corpus:
         return self.table.loc[self.table["split"].isin(splits)]
 
 
+def is_blank(text: str) -> bool:
+    r"""Whether a text has nothing to read: only white space, zero-width and control characters, or combining marks.
+
+    Example:
+        >>> is_blank("\u200b \ufeff"), is_blank("?")
+        (True, False)
+    """
+    return all(category(character)[0] in "ZCM" for character in text)
+
+
+def id_form(text_id: str) -> str:
+    """Return the form in which ids are compared: composed (NFC), single blanks, nothing of zero width.
+
+    Ids that differ only in this are one text's or one person's, written by two programs.
+    """
+    return " ".join("".join(one for one in normalize("NFC", text_id) if category(one) != "Cf").split())
+
+
 def canonical(
     table: pd.DataFrame,
     scale: Scale,
@@ -91,16 +110,36 @@ def canonical(
     schema = pa.DataFrameSchema(
         {
             "text_id": pa.Column(str, unique=True),
-            "text": pa.Column(str, pa.Check(lambda texts: texts.str.strip() != "", error="a text that is not blank")),
+            "text": pa.Column(str, pa.Check(lambda texts: ~texts.map(is_blank), error="a text that is not blank")),
             "group_id": pa.Column(str),
             "split": pa.Column(str, pa.Check.isin(SPLITS, error=f"one of {', '.join(SPLITS)}")),
             "crowd_label": pa.Column(float, bounds, nullable=True),
         }
     )
     try:
-        return schema.validate(table, lazy=True).reset_index(drop=True)
+        checked = schema.validate(table, lazy=True)
     except pa.errors.SchemaErrors as errors:
         raise InputError(*_explained(errors.failure_cases, table, source, names_in_file or {})) from None
+    refuse_if_any(
+        problem
+        for name in ("text_id", "group_id")
+        for problem in two_spellings(checked[name], f"{source}: column {name}")
+    )
+    return checked.reset_index(drop=True)
+
+
+def two_spellings(ids: "pd.Series[str]", where: str) -> Iterator[str]:
+    """Yield a problem if two different ids have one `id_form`; the index counts data rows from 0."""
+    different = ids.drop_duplicates()
+    forms = different.map(id_form)
+    twice = forms[forms.duplicated()]
+    if len(twice):
+        first, second = forms.index[forms == twice.iloc[0]][:2]
+        pair = " and ".join(ascii(names_shown([ids[row]])) for row in (first, second))
+        yield (
+            f"{where}: expected ids that differ in more than blanks and Unicode forms, found such a pair in data rows "
+            f"{first + 1} and {second + 1}: {pair}; write them alike"
+        )
 
 
 def _explained(
@@ -111,12 +150,12 @@ def _explained(
     for case in cases.head(most).to_dict("records"):
         index, column, check = case["index"], case["column"] or case["failure_case"], str(case["check"])
         if check == "column_in_dataframe":
-            there = ", ".join(map(str, table.columns))
+            there = names_shown(table.columns)
             lines.append(f"{source}: expected a column {case['failure_case']}; found {there}")
             continue
         row = "" if pd.isna(index) else f" data row {int(index) + 1}{_id_of(table, index)},"
         expected = {"field_uniqueness": "an id that occurs once", "not_nullable": "a value"}.get(check, check)
-        actual = "nothing" if check == "not_nullable" else f"{case['failure_case']!r}"
+        actual = "nothing" if check == "not_nullable" else shown(case["failure_case"])
         own = f" ({names_in_file[column]} in the file)" if names_in_file.get(column, column) != column else ""
         fix = "; correct the row, or choose the scale of the ratings by scale=" if column == "crowd_label" else ""
         lines.append(f"{source}:{row} column {column}{own}: expected {expected}, found {actual}{fix}")
@@ -127,4 +166,4 @@ def _explained(
 
 def _id_of(table: pd.DataFrame, index: Any) -> str:
     text_id: Any = table.at[index, "text_id"] if "text_id" in table else None
-    return "" if pd.isna(text_id) else f" (text_id {text_id})"
+    return "" if pd.isna(text_id) else f" (text_id {names_shown([text_id])})"

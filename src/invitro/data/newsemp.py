@@ -12,13 +12,13 @@ from typing import Literal
 
 import pandas as pd
 
-from invitro.data.corpus import Corpus, canonical
+from invitro.data.corpus import Corpus, canonical, is_blank
 from invitro.data.reader import DataFolder, SplitRule, about_author, without_shared_texts, without_unknown
 from invitro.data.splits import DevAsTest, Published
 from invitro.errors import InputError
-from invitro.files import numbers, read_table, require_columns
 from invitro.scales import Scale
 from invitro.settings import checked
+from invitro.tables import numbers, read_table, require_columns
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ def _part(about: Year, official: str, path: Path, gold: Path | None, scale: Scal
     table["split"] = table["crowd_label"].notna().map({True: ROLES[official], False: "unlabelled"})
     if len(about.files) > 1:
         table["official_split"] = official
-    blank = table["text"].isna() | (table["text"].str.strip() == "")
+    blank = table["text"].fillna("").map(is_blank).astype("bool")
     if blank.any():
         log.warning("%s: %d rows without a text are left out", path, int(blank.sum()))
     if (own or from_gold) and (missing := int((table["crowd_label"].isna() & ~blank).sum())):
@@ -256,7 +256,7 @@ def task_texts(corpus: str, folder: str | Path | None = None) -> TaskTexts:
     require_columns(raw, [about.text], path)
     if raw.empty:
         raise InputError(f"{path}: expected texts, found a header only")
-    return TaskTexts(path, tuple(raw[about.text].fillna("").str.strip()))
+    return TaskTexts(path, tuple("" if is_blank(text) else text for text in raw[about.text].fillna("").str.strip()))
 
 
 def _how_to_obtain(year: int) -> str:

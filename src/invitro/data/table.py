@@ -5,14 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS, Corpus, canonical
 from invitro.data.reader import SplitRule, without_unknown
 from invitro.data.splits import Holdout
-from invitro.errors import InputError, refuse_if_any
-from invitro.files import as_text, numbers, read_table, require_columns
+from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.scales import Scale
+from invitro.tables import as_text, numbers, read_table, require_columns
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,11 @@ class TableFile:
         Raises:
             InputError: the file or a mapped column is missing, or a row has a fault.
         """
-        return self.of(read_table(self.path), scale)
+        return self.of(read_table(self.path, plain=self._mapped_columns), scale)
+
+    @property
+    def _mapped_columns(self) -> list[str]:
+        return [column for column in self.columns.values() if column]
 
     def of(self, raw: pd.DataFrame, scale: Scale) -> Corpus:
         """Make a corpus from a table whose cells are text, as `read_table` returns it."""
@@ -78,8 +83,18 @@ class TableFile:
         table = pd.concat([self._mapped(raw, names_in_file), self._carried(raw, names_in_file)], axis="columns")
         table = canonical(without_unknown(table), scale, str(self.path), names_in_file=names_in_file)
         if "crowd_label" in names_in_file:
+            self._tell_unlabelled(table)
             table["split"] = self.split.assign(table)
         return Corpus(self.name, table, self.licence, self.citation)
+
+    def _tell_unlabelled(self, table: pd.DataFrame) -> None:
+        rows = (np.flatnonzero(table["crowd_label"].isna()) + 1).tolist()
+        if rows:
+            some = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+            log.warning(
+                "%s: %d of %d texts have no crowd label and count as unlabelled (data rows %s)",
+                self.path, len(rows), len(table), some,
+            )  # fmt: skip
 
     def _mapped(self, raw: pd.DataFrame, names_in_file: Mapping[str, str]) -> pd.DataFrame:
         """Return the canonical columns, in their order."""
@@ -105,10 +120,8 @@ class TableFile:
         splits = written.map(names)
         if splits.isna().any():
             row = int(splits.isna().to_numpy().argmax())
-            raise InputError(
-                f"{self.path}: data row {row + 1}, column {column.name}: expected one of {', '.join(names)}; "
-                f"found {column.iloc[row]!r}"
-            )
+            where = f"{self.path}: data row {row + 1}, column {names_shown([column.name])}"
+            raise InputError(f"{where}: expected one of {', '.join(names)}; found {shown(column.iloc[row])}")
         return splits
 
     def _carried(self, raw: pd.DataFrame, names_in_file: Mapping[str, str]) -> pd.DataFrame:
@@ -136,4 +149,4 @@ class Frame(TableFile):
         Raises:
             InputError: as for `TableFile`.
         """
-        return self.of(as_text(self.rows.reset_index(drop=True)), scale)
+        return self.of(as_text(self.rows.reset_index(drop=True), self._mapped_columns, self.path), scale)

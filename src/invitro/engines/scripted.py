@@ -14,9 +14,9 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from invitro.engines.base import Messages, ModelName, Price, Reply, Request, TokenChoice
-from invitro.files import pieces
 from invitro.labels.answers import Status
 from invitro.settings import Count, Share, checked
+from invitro.tables import pieces
 
 FAULT_NAMES = tuple(status.value for status in Status if status != Status.OK)
 DIGIT_CLASS = re.compile(r"\[(\d)-(\d)\](?:\{(\d+)\})?")

@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from invitro.engines.base import Engine, EngineError, Reply, Request, Sampling, TokenChoice, Usage
 from invitro.errors import InputError
-from invitro.files import pieces
 from invitro.labelling.prompts import Renderer
 from invitro.labelling.replies import Parsed, ReplyForm, parse
 from invitro.labelling.reports import CostEstimate, JobReport
 from invitro.labelling.texts import Example, Text
 from invitro.labels.answers import Answer, SetInfo, Status, StoredSet, Use, text_hash
 from invitro.labels.store import LabelStore
+from invitro.tables import pieces
 
 RETRY_TEMPERATURE = 0.7
 RETRY_SEED = 1_000_003

@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 
 from invitro.data import Corpus
 from invitro.engines.base import Engine, Readout, Sampling
-from invitro.files import SUFFIXES, suffix_of, whole_or_absent
+from invitro.files import whole_or_absent
 from invitro.labelling.job import RETRY_TEMPERATURE, LabelJob, estimate, reparse, run_job
 from invitro.labelling.prompts import Prompt, Renderer
 from invitro.labelling.replies import ReplyForm
@@ -26,6 +26,7 @@ from invitro.labels.store import LabelStore
 from invitro.scales import Scale
 from invitro.settings import Count, Index, checked
 from invitro.stats.agreement import Agreement, agreement
+from invitro.tables import SUFFIXES, suffix_of
 
 log = logging.getLogger(__name__)
 

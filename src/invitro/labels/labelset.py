@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import pandas as pd
 import yaml
 
-from invitro.errors import InputError, refuse_if_any
-from invitro.files import numbers, read_table, require_columns
+from invitro.errors import InputError, refuse_if_any, shown
 from invitro.scales import Scale
+from invitro.tables import numbers, read_table, require_columns
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +77,9 @@ def label_set(name: str, table: pd.DataFrame, scale: Scale, source: str, licence
     for expected, wrong in faults.items():
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
-            problems.append(
-                f"{source}: data row {row + 1}: {expected}, found id {ids.iloc[row]!r} with label {labels.iloc[row]:g}"
-                + (f" (and {int(wrong.sum()) - 1} more rows)" if wrong.sum() > 1 else "")
-            )
+            found = f"found id {shown(ids.iloc[row])} with label {labels.iloc[row]:g}"
+            more = f" (and {int(wrong.sum()) - 1} more rows)" if wrong.sum() > 1 else ""
+            problems.append(f"{source}: data row {row + 1}: {expected}, {found}{more}")
     refuse_if_any(problems)
     return LabelSet(name, table.set_index("text_id"), source, licence)
 
@@ -99,7 +98,7 @@ def joined(sets: Sequence[LabelSet], prefixes: Sequence[str]) -> LabelSet:
 
 
 def _sample(ids: "pd.Series[str] | pd.Index[str]") -> str:
-    return ", ".join(repr(text_id) for text_id in list(ids)[:3]) or "none"
+    return ", ".join(map(shown, list(ids)[:3])) or "none"
 
 
 class Folder(Protocol):
@@ -164,7 +163,7 @@ class PublishedSet:
 
 def read_labels(path: str | Path, ids: Sequence[str], column: str) -> pd.DataFrame:
     """Read ``text_id`` and ``llm_label`` from a table file; blank labels are NaN, other columns are kept."""
-    raw = read_table(path)
+    raw = read_table(path, plain=[*ids, column])
     require_columns(raw, [*ids, column], path, "Say which columns hold id and label by llm.columns=")
     text_id = raw[ids[0]]
     for name in ids[1:]:

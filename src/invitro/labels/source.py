@@ -12,11 +12,11 @@ from typing import Any
 import pandas as pd
 
 from invitro.errors import InputError, refuse_if_any
-from invitro.files import PIECE, numbers, pieces, require_columns
 from invitro.labels.answers import Status, StoredSet, text_hash
 from invitro.labels.labelset import Folder, LabelSet, PublishedSet, joined, label_set, published, read_labels
 from invitro.labels.store import LabelStore
 from invitro.scales import Scale
+from invitro.tables import PIECE, numbers, pieces, require_columns
 
 NAN = math.nan
 SPENT = ("prompt_tokens", "completion_tokens", "dollars")

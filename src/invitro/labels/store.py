@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Self
 
 from invitro.errors import InputError
-from invitro.files import pieces
 from invitro.labels.answers import ANSWER_COLUMNS, Answer, SetInfo, Status, StoredSet, Use, answer_of, now, row_of
+from invitro.tables import pieces
 
 APPLICATION, VERSION = 0x1A7E15, 1
 """Mark a file as a label store, and give the version of its tables."""

@@ -12,14 +12,16 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from invitro.errors import InputError
-from invitro.files import SUFFIXES, columns_of, read_rows, write_rows
+from invitro.data.corpus import is_blank
+from invitro.errors import InputError, names_shown
+from invitro.files import write_rows
 from invitro.models.folder import ENCODER_KIND, load_model, read_meaning
 from invitro.models.loading import Loaded
 from invitro.models.outputs import Outputs, Predictions, Score, outputs_from
 from invitro.models.tokens import token_batches
 from invitro.scales import Item, Scale
 from invitro.settings import Count, checked
+from invitro.tables import SUFFIXES, TableRow, columns_of, read_rows, text_of
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -152,10 +154,27 @@ class ScoringJob:
             yield from error.problems
             return
         if self.text not in columns:
-            there = ", ".join(columns) or "none"
+            there = names_shown(columns)
             yield f"{self.input}: expected a column {self.text} with the texts; found {there}. Use text=COLUMN"
         if self.score in columns:
             yield f"{self.input}: already has a column {self.score}; choose another with score=COLUMN"
+
+    def rows(self) -> Iterator[tuple[list[TableRow], list[str]]]:
+        """Yield the rows of the input, `chunk` at a time, and their texts; a missing text is empty.
+
+        Raises:
+            InputError: as `read_rows`; or a text is a list, an object, true, false or nothing that can be written.
+        """
+        number = 0
+        for rows in read_rows(self.input, self.chunk):
+            texts = []
+            for row in rows:
+                number += 1
+                try:
+                    texts.append(text_of(row.get(self.text)) or "")
+                except InputError as error:
+                    raise InputError(f"{self.input}: data row {number}, column {self.text}: {error}") from None
+            yield rows, texts
 
 
 @dataclass
@@ -181,7 +200,11 @@ class ScoredFile:
 
 
 def predict(job: ScoringJob) -> ScoredFile:
-    """Score `job.input` into `job.output`, chunk by chunk; a failure leaves no output behind."""
+    """Score `job.input` into `job.output`, chunk by chunk; a failure leaves no output behind.
+
+    The whole input is read once before the model loads, so that a fault in its last row costs no scoring.
+    """
+    total = sum(len(rows) for rows, _ in job.rows())
     scorer = load_scorer(job.model, device_of(job.device))
     score, scale = job.score or scorer.scale.construct, scorer.scale
     names = [score, f"{score}_sd"] if len(scorer.outputs.names) > 1 else [score]
@@ -190,10 +213,9 @@ def predict(job: ScoringJob) -> ScoredFile:
             raise InputError(f"{job.input}: already has a column {name}; choose another with score=COLUMN")
     done, started = ScoredFile(clipped=job.clip), time.perf_counter()
     added = dict.fromkeys(names, pa.float64())
-    with write_rows(job.output, added, like=job.input) as write, tqdm(unit=" rows") as progress:
-        for rows in read_rows(job.input, job.chunk):
-            texts = [_text(row.get(job.text), job, number) for number, row in enumerate(rows, done.rows + 1)]
-            filled = [index for index, text in enumerate(texts) if text.strip()]
+    with write_rows(job.output, added, like=job.input) as write, tqdm(total=total, unit=" rows") as progress:
+        for rows, texts in job.rows():
+            filled = [index for index, text in enumerate(texts) if not is_blank(text)]
             scores, sd = scorer.score([texts[index] for index in filled], job.batch_size)
             done.outside += int(scale.outside(scores).sum())
             columns = [scale.clip(scores) if job.clip else scores, *([] if sd is None else [sd])]
@@ -201,24 +223,12 @@ def predict(job: ScoringJob) -> ScoredFile:
                 values = dict(zip(filled, column.tolist(), strict=True))
                 for index, row in enumerate(rows):
                     row[name] = values.get(index)
-            done.without_text += [number for number, text in enumerate(texts, done.rows + 1) if not text.strip()]
+            done.without_text += [number for number, text in enumerate(texts, done.rows + 1) if is_blank(text)]
             done.rows += len(rows)
             write(rows)
             progress.update(len(rows))
     done.seconds = time.perf_counter() - started
     return done
-
-
-def _text(value: object, job: ScoringJob, row: int) -> str:
-    """Return a cell as text: a missing one is empty, a number is formatted as Python prints it; others are refused."""
-    if value is None:
-        return ""
-    if isinstance(value, (str, int, float)):
-        return str(value)
-    raise InputError(
-        f"{job.input}: data row {row}, column {job.text}: expected a text, found {type(value).__name__}; "
-        "name the column of the texts with text=COLUMN"
-    )
 
 
 def device_of(wanted: str) -> torch.device:

@@ -22,10 +22,10 @@ from invitro.application import (
 from invitro.application.choosing import Choice, Ingredients, choose, described
 from invitro.data import Corpus, DataFolder, Reader, refuse_shared_texts
 from invitro.errors import InputError, refuse_if_any
-from invitro.files import numbers
 from invitro.labels import LabelSet, LabelSource
 from invitro.raters.word_counts import PENALTY, word_counts
 from invitro.scales import Scale
+from invitro.tables import numbers
 
 log = logging.getLogger(__name__)
 
