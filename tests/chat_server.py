@@ -24,6 +24,7 @@ class ChatServer:
         self.calls: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self.times: dict[str, list[float]] = {}
         self.most_at_once = 0
         self._inside: set[BaseHTTPRequestHandler] = set()
@@ -72,6 +73,7 @@ class ChatServer:
             self.times.setdefault(word, []).append(time.monotonic())
             self.bodies.append(body)
             self.headers.append(dict(request.headers))
+            self.paths.append(request.path)
         plan = self.schedule.get(word, [])
         self._answer(request, body, plan[turn] if turn < len(plan) else "well")
 
@@ -104,6 +106,15 @@ class ChatServer:
                 time.sleep(float(seconds))
             case ["broken"]:
                 return self._raw(request, 200, b'{"choices": [')
+            case ["sends", status, *_]:
+                return self._raw(request, int(status), how.split(" ", 2)[2].encode())
+            case ["undecodable"]:
+                return self._raw(request, 200, b"no gzip", **{"content-encoding": "gzip"})
+            case ["short"]:  # the body ends before it is whole
+                request.close_connection = True
+                return self._raw(request, 200, b'{"choices": [', **{"content-length": "999"})
+            case ["moved"]:
+                return self._raw(request, 308, b"", location="https://elsewhere.example/v1/chat/completions")
             case ["empty"]:
                 return self._send(request, 200, {"choices": []})
             case ["says", *words]:
@@ -133,16 +144,16 @@ class ChatServer:
         self._send(request, 200, {"choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 10}})
 
     def _send(self, request: BaseHTTPRequestHandler, status: int, body: Any, after: str | None = None) -> None:
-        self._raw(request, status, json.dumps(body).encode(), after)
+        self._raw(request, status, json.dumps(body).encode(), **({} if after is None else {"retry-after": after}))
 
-    def _raw(self, request: BaseHTTPRequestHandler, status: int, body: bytes, after: str | None = None) -> None:
+    def _raw(self, request: BaseHTTPRequestHandler, status: int, body: bytes, **headers: str) -> None:
         self._leave(request)
         try:
             request.send_response(status)
-            request.send_header("content-type", "application/json")
-            request.send_header("content-length", str(len(body)))
-            if after is not None:
-                request.send_header("retry-after", after)
+            for name, value in (
+                {"content-type": "application/json", "content-length": str(len(body))} | headers
+            ).items():
+                request.send_header(name, value)
             request.end_headers()
             request.wfile.write(body)
         except (BrokenPipeError, ConnectionResetError):

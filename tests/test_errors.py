@@ -1,8 +1,11 @@
 """The error for people."""
 
+import json
+from urllib.parse import quote
+
 import pytest
 
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError, error_text, refuse_if_any, remember_secret, traceback_text, without_secrets
 
 
 def test_problems_are_reported_one_per_line() -> None:
@@ -28,3 +31,30 @@ def test_refuse_if_any_reports_all_problems_together() -> None:
 
 def test_refuse_if_any_lets_no_problems_pass() -> None:
     refuse_if_any(iter(()))
+
+
+SECRET = 'sk-"quoted"-and-\\-long\r\n'
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET, SECRET.strip(), repr(SECRET), f"{SECRET.encode()!r}", json.dumps(SECRET), quote(SECRET),
+        f"LocalProtocolError: Illegal header value {b'Bearer ' + SECRET.encode()!r}",
+    ],
+)  # fmt: skip
+def test_a_secret_is_masked_in_every_form(form: str) -> None:
+    remember_secret(SECRET)
+    for text in (
+        without_secrets(f"no, {form}!"),
+        error_text(ValueError(form)),
+        traceback_text(ValueError(form)),
+        str(InputError(form)),
+    ):
+        assert "***" in text
+        assert "quoted" not in text
+
+
+def test_passwords_of_addresses_are_masked_and_short_words_are_not() -> None:
+    remember_secret("no")
+    assert without_secrets("no proxy at socks5://me:pass@host:1080/x") == "no proxy at socks5://***@host:1080/x"

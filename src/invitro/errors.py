@@ -1,8 +1,12 @@
 """The one exception for users: bad input, with what to fix."""
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Iterable
+from urllib.parse import quote
 
+IN_ADDRESS = re.compile(r"://[^/\s@]+@")
 LONGEST, MOST_NAMES = 40, 30
 """Characters of a value or a name in an error, and how many names it lists."""
 NAME = re.compile(rf"[\w ()\[\]/:%#&+.-]{{0,{LONGEST - 1}}}[\w)\]%#]")
@@ -19,8 +23,8 @@ class InputError(ValueError):
     def __init__(self, *problems: str) -> None:
         if not problems:
             raise TypeError("an InputError needs at least one problem")
-        self.problems = problems
-        super().__init__("\n".join(problems))
+        self.problems = tuple(map(without_secrets, problems))
+        super().__init__("\n".join(self.problems))
 
 
 def refuse_if_any(problems: Iterable[str]) -> None:
@@ -61,18 +65,43 @@ def names_shown(names: Iterable[object]) -> str:
     return (", ".join(listed[:MOST_NAMES]) or "none") + more
 
 
-def error_text(error: BaseException, secrets: Sequence[str] = ()) -> str:
-    """Return an error's type and message, with secrets masked: how failures are recorded, logged and sent.
+SHORTEST_SECRET = 4
+"""Shorter values are not masked: they occur in ordinary words."""
+_secrets: set[str] = set()
 
-    Args:
-        error: any exception.
-        secrets: masked wherever they occur.
+
+def remember_secret(secret: str) -> None:
+    """Have `secret` masked from now on in every text that passes `without_secrets`, also where it is escaped."""
+    for one in (secret, secret.strip()):
+        forms = {
+            one,
+            repr(one)[1:-1],
+            repr(one.encode("utf-8", "replace"))[2:-1],
+            json.dumps(one)[1:-1],
+            quote(one, ""),
+        }
+        _secrets.update(form for form in forms if len(form.strip()) >= SHORTEST_SECRET)
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` with all secrets masked, and the passwords of addresses; call it before truncating the text.
+
+    Every text of an exception that is printed, stored or recorded passes here.
+
+    Example:
+        >>> without_secrets("no answer from http://me:1234@proxy:80")
+        'no answer from http://***@proxy:80'
     """
-    return without_secrets(f"{type(error).__name__}: {error}", secrets)
-
-
-def without_secrets(text: str, secrets: Sequence[str]) -> str:
-    """Return `text` with each of `secrets` masked; call it before truncating the text."""
-    for secret in secrets:
+    for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
-    return text
+    return IN_ADDRESS.sub("://***@", text)
+
+
+def error_text(error: BaseException) -> str:
+    """Return an error's type and message without secrets: how failures are recorded, logged and sent."""
+    return without_secrets(f"{type(error).__name__}: {error}")
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return an error's whole traceback without secrets."""
+    return without_secrets("".join(traceback.format_exception(error)))

@@ -1,7 +1,9 @@
 """The OpenAI-compatible engine against a local server that misbehaves on a schedule."""
 
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,8 +12,9 @@ from chat_server import ChatServer
 from prompting import form, prompt, scale
 
 from invitro.engines.base import EngineError, Price, Readout, Request, Sampling
-from invitro.engines.openai import OpenAICompatible, PermanentError, TransientError, answered, counter
-from invitro.errors import InputError
+from invitro.engines.chat import PermanentError, TransientError, answered
+from invitro.engines.openai import OpenAICompatible, counter
+from invitro.errors import InputError, remember_secret
 from invitro.labelling.job import LabelJob, estimate, run_job
 from invitro.labelling.prompts import Renderer
 from invitro.labelling.texts import Text
@@ -29,7 +32,7 @@ def store(tmp_path: Path) -> Iterator[LabelStore]:
 
 def engine(server: ChatServer, **more) -> OpenAICompatible:
     quick = {"patience": 0.01, "timeout": 2.0, "tries": 4, "price": Price(2.0, 8.0)}
-    return OpenAICompatible("gpt-4o", server.url, **(quick | more))
+    return OpenAICompatible("gpt-4o", more.pop("base_url", server.url), **(quick | more))
 
 
 def a_job(store: LabelStore, of: OpenAICompatible, readout: str = "text", name: str = "scale_aware") -> LabelJob:
@@ -64,14 +67,15 @@ def said(message: dict, **choice) -> dict:
     ],
 )
 def test_a_response_is_a_reply_another_try_or_the_end(status: int, body: object, outcome) -> None:
+    remember_secret(KEY)
     request = Request("k", "t", (), Sampling())
     response = httpx.Response(status, json=body)
     if isinstance(outcome, type):
         with pytest.raises(outcome) as raised:
-            answered(request, response, [KEY])
+            answered(request, response)
         assert KEY not in str(raised.value)
     else:
-        reply = answered(request, response, [KEY])
+        reply = answered(request, response)
         assert (reply.text, reply.finish) == outcome
         assert KEY not in str(reply.error)
 
@@ -83,7 +87,8 @@ SCHEDULE = {
     "word3": ["hangs 3"],
     "word4": ["says The writer is sad."],
     "word5": ['says {"sympathetic": 3,'],
-    "word6": ["broken", "empty"],
+    "word6": ["broken"],
+    "word10": ["empty"],
     "word7": ["cut"],
     "word8": ["refusal"],
     "word9": ["filtered", "429 0"],
@@ -217,6 +222,144 @@ def test_a_missing_key_is_said_before_anything_is_asked(store: LabelStore, monke
         with pytest.raises(InputError, match="environment variable LAB_KEY is not set"):
             run_job(a_job(store, engine(server, key_env="LAB_KEY")), texts(2))
         assert not server.calls
+
+
+@pytest.mark.parametrize("around", ["{}", "{}\r", " {}\n", "\t{} "])
+def test_white_space_around_a_key_is_not_part_of_it(store: LabelStore, monkeypatch, around: str) -> None:
+    monkeypatch.setenv("LAB_KEY", around.format(KEY))
+    with ChatServer() as server:
+        run_job(a_job(store, engine(server, key_env="LAB_KEY")), texts(2))
+        assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize(
+    ("key", "what"), [("", "is not set"), (" \r\n", "is not set"), ("sk-two words", "white space inside it"),
+                      ("sk-one\rsk-two", "white space inside it"), ("sk-\u043aey", "another character"),
+                      ("sk-\0key", "another character"), ("\u201csk-key\u201d", "another character")]
+)  # fmt: skip
+def test_what_is_no_key_is_never_sent_and_never_shown(store: LabelStore, monkeypatch, key: str, what: str) -> None:
+    monkeypatch.setattr("os.environ", {"LAB_KEY": key})
+    with ChatServer() as server:
+        with pytest.raises(InputError, match=f"LAB_KEY .*{what}") as refused:
+            run_job(a_job(store, engine(server, key_env="LAB_KEY")), texts(2))
+        assert not server.calls
+    assert "sk-" not in str(refused.value)
+    assert list(store.answers()) == []
+
+
+def test_a_key_in_place_of_its_name_is_not_shown() -> None:
+    with pytest.raises(InputError, match="expected the name of an environment variable") as refused:
+        OpenAICompatible("m", "http://localhost:1/v1", key_env=KEY)
+    assert KEY not in str(refused.value)
+
+
+@pytest.mark.parametrize("proxy", ["socks://me:hunter22@127.0.0.1:9", "socks5://me:hunter22@127.0.0.1:9", "nothing:x"])
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(store: LabelStore, monkeypatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as where it is not installed
+    with ChatServer() as server, pytest.raises(InputError, match=r"requests cannot be sent.*ALL_PROXY") as refused:
+        run_job(a_job(store, engine(server)), texts(2))
+    assert "hunter22" not in str(refused.value)
+
+
+def test_faults_of_the_client_s_own_are_not_tried_again(store: LabelStore) -> None:
+    with ChatServer() as server:
+        wrong = engine(server, headers={"X-Lab": "a\nb-very-private"}, patience=100.0)
+        with pytest.raises(InputError, match="requests cannot be sent: LocalProtocolError") as refused:
+            run_job(a_job(store, wrong), texts(2))
+        assert not server.calls
+    assert "very-private" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("how", "calls", "reason"),
+    [
+        ("undecodable", 2, "DecodingError"),
+        ("short", 2, "RemoteProtocolError"),
+        ("empty", 2, "not a chat completion"),
+        ("broken", 2, "not a chat completion"),
+        ('sends 200 {"error": {"code": 502, "message": "upstream"}}', 4, "HTTP 502: upstream"),
+        ('sends 200 {"error": "Unexpected endpoint"}', 1, "HTTP 200: Unexpected endpoint"),
+        ("sends 200 " + "[" * 100_000, 2, "not a chat completion"),
+        (
+            "moved",
+            1,
+            "HTTP 308: the server has moved to https://elsewhere.example/v1/chat/completions; set llm.engine.",
+        ),
+        ("500", 4, "HTTP 500 e500"),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_paid_for_twice_at_most(
+    store: LabelStore, how: str, calls: int, reason: str
+) -> None:
+    with ChatServer({"word1": [how] * 9}) as server:
+        report = run_job(a_job(store, engine(server)), texts(3))
+        assert (server.calls["word1"], report.stored.labelled, report.stored.unusable) == (calls, 2, {"error": 1})
+    assert reason in str(next(store.answers(status="error")).error)
+
+
+def test_a_filter_s_refusal_is_asked_for_once(store: LabelStore) -> None:
+    filtered = 'sends 400 {"error": {"message": "no", "code": "content_filter"}}'
+    with ChatServer({"word1": [filtered] * 3}) as server:
+        job = a_job(store, engine(server))
+        for calls, retry in ((1, "errors"), (1, "errors"), (1, "unusable"), (2, "all"), (3, "all"), (4, "all")):
+            report = run_job(replace(job, retry=retry), texts(3))
+            assert server.calls["word1"] == calls
+            assert report.stored.unusable == ({} if calls == 4 else {"refused": 1})
+    assert "HTTP 400 content_filter: no" in [str(one.error) for one in store.answers(status="refused")]
+
+
+@pytest.mark.parametrize(
+    ("after", "said"), [("28800", "Asked again in 8 h 0 min"), ("90", "Asked again in 2 min"), ("nan", ""), ("1", "")]
+)
+def test_a_long_wait_is_announced_once(store: LabelStore, monkeypatch, caplog, after: str, said: str) -> None:
+    slept = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        chosen._not_before = 0.0
+
+    with ChatServer({f"word{i}": [f"429 {after}"] for i in range(3)}) as server:
+        chosen = engine(server, concurrency=3)
+        monkeypatch.setattr("invitro.engines.openai.asyncio.sleep", sleep)
+        run_job(a_job(store, chosen), texts(3))
+    assert max(slept) >= (float(after) - 1 if after != "nan" else 0)
+    announced = [record.message for record in caplog.records if "Asked again" in record.message]
+    assert len(announced) == bool(said)
+    assert all(said in message and "slow down" in message for message in announced)
+
+
+def test_a_wait_of_more_than_a_day_is_not_made(store: LabelStore) -> None:
+    with ChatServer({"word0": ["429 100000"]}) as server:
+        report = run_job(a_job(store, engine(server, concurrency=1)), texts(3))
+    assert (report.stored.unusable, report.stored.labelled) == ({"error": 1}, 2)
+
+
+@pytest.mark.parametrize("name", ["Authorization", "api-key"])
+def test_the_key_s_header_other_headers_and_a_query(store: LabelStore, monkeypatch, name: str) -> None:
+    monkeypatch.setenv("LAB_KEY", KEY)
+    with ChatServer() as server:
+        chosen = engine(
+            server, base_url=f"{server.url}?api-version=2024-10-21", key_env="LAB_KEY", key_header=name,
+            headers={"X-Title": "lab"},
+        )  # fmt: skip
+        run_job(a_job(store, chosen), texts(1))
+        (headers,) = server.headers
+        assert server.paths == ["/v1/chat/completions?api-version=2024-10-21"]
+    assert headers.get("Authorization") == (f"Bearer {KEY}" if name == "Authorization" else None)
+    assert headers.get("api-key") == (KEY if name == "api-key" else None)
+    assert headers["X-Title"] == "lab"
+
+
+def test_other_fields_of_the_request_make_another_label_set(store: LabelStore) -> None:
+    with ChatServer() as server:
+        run_job(a_job(store, engine(server)), texts(2))
+        for _ in range(2):
+            run_job(a_job(store, engine(server, body={"reasoning_effort": "low", "temperature": None})), texts(2))
+        assert len(server.bodies) == 4
+        assert [body.get("reasoning_effort") for body in server.bodies] == [None, None, "low", "low"]
+        assert "temperature" not in server.bodies[-1]
+    assert ["body" in one.info.sampling for one in store.sets()] == [False, True]
 
 
 def test_a_server_that_is_not_there_stops_the_job(store: LabelStore) -> None:

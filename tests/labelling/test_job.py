@@ -153,10 +153,76 @@ def test_a_job_without_any_answer_ends_in_the_reason(store: LabelStore) -> None:
     assert run_job(a_job(store, Scripted()), texts(3)).stored.labelled == 3
 
 
+@pytest.mark.parametrize("fault", ["unparseable", "refused", "truncated", "out_of_range", "missing_items"])
+def test_many_replies_without_a_label_stop_the_job_with_what_to_change(store: LabelStore, fault: str) -> None:
+    bad = Scripted(faults={fault: 1.0})
+    with pytest.raises(
+        EngineError, match=rf"25 replies without a label \(25 {fault}\) in a row, the last: "
+    ) as stopped:
+        run_job(a_job(store, bad), texts(60))
+    assert ("sampling.max_tokens" in str(stopped.value)) == (fault == "truncated")
+    assert "retry=unusable" in str(stopped.value)
+    assert sum(1 for _ in store.answers()) == 25
+    with pytest.raises(EngineError, match="in a row"):  # what was answered is not asked again
+        run_job(a_job(store, bad), texts(60))
+    assert sum(1 for _ in store.answers()) == 50
+
+
+def test_a_few_texts_without_any_label_stop_it_too(store: LabelStore) -> None:
+    with pytest.raises(EngineError, match="25 replies without a label"):
+        run_job(a_job(store, Scripted(faults={"refused": 1.0})), texts(20))
+
+
+def test_hard_texts_do_not_stop_it(store: LabelStore) -> None:
+    """Retries are asked of texts that failed before: that many of them fail says nothing about the engine."""
+    engine = Scripted()
+    run_job(a_job(store, engine), texts(30))
+
+    def only_refusals(requests):
+        for reply in Scripted.replies(engine, requests):
+            number = int(reply.request.messages[-1]["content"].split("number ")[1].split()[0])
+            yield replace(reply, text="I cannot rate this.") if number >= 60 and number % 2 else reply
+
+    engine.replies = only_refusals  # type: ignore[method-assign]
+    report = run_job(a_job(store, engine), texts(160))
+    assert (report.stored.unusable, report.retries) == ({"refused": 50}, 50)
+
+
+def test_what_failed_is_asked_again_where_that_is_wanted(store: LabelStore, tmp_path: Path) -> None:
+    bad, (good, log) = Scripted(faults={"unparseable": 0.3}), engine_with_log(tmp_path)
+    first = run_job(a_job(store, bad), texts(40))
+    missing, answers = first.stored.unusable["unparseable"], first.stored.answers
+    assert run_job(a_job(store, good), texts(40)).usage.requests == 0
+    again = run_job(a_job(store, good, retry="unusable"), texts(40))
+    assert (again.usage.requests, again.stored.unusable) == (missing, {})
+    assert again.stored.answers == answers + missing  # earlier answers stay, with what they cost
+    assert {json.loads(line)["temperature"] for line in log.read_text().splitlines()} == {0.7}
+    assert run_job(a_job(store, good, retry="all"), texts(40)).usage.requests == 0
+
+
+def test_a_second_failure_is_not_asked_again_in_the_same_job(store: LabelStore) -> None:
+    bad = Scripted(faults={"unparseable": 0.4})
+    first = run_job(a_job(store, bad), texts(30))
+    again = run_job(a_job(store, bad, retry="unusable"), texts(30))
+    assert again.usage.requests == first.stored.unusable["unparseable"]
+
+
+def test_replies_without_a_count_are_said(store: LabelStore) -> None:
+    engine = Scripted()
+
+    def uncounted(requests):
+        return (replace(reply, prompt_tokens=0) for reply in Scripted.replies(engine, requests))
+
+    engine.replies = uncounted  # type: ignore[method-assign]
+    report = run_job(a_job(store, engine), texts(3))
+    assert report.usage.uncounted == 3
+    assert "without 3 replies whose tokens the server did not count" in "\n".join(report.lines())
+
+
 def test_the_report_tells_the_last_error(store: LabelStore) -> None:
     report = run_job(a_job(store, Scripted(faults={"error": 0.2})), texts(60))
-    assert "  last error       scripted error" in report.lines()
-    assert "last error" not in "".join(run_job(a_job(store, Scripted()), texts(60)).lines())
+    assert "  last problem     scripted error" in report.lines()
+    assert "last problem" not in "".join(run_job(a_job(store, Scripted()), texts(60)).lines())
 
 
 def test_the_same_text_under_two_ids_is_asked_once(store: LabelStore, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_another_store_is_taken_in_and_replies_are_read_anew(tmp_path: Path) -> 
     other = tmp_path / "other.sqlite"
     (first,) = label(a_corpus(), labelling(tmp_path, store=other))
     with LabelStore(other) as store:
-        store._db.execute("UPDATE answers SET status = 'unparseable', items = NULL, score = NULL WHERE id <= 10")
+        store.db.execute("UPDATE answers SET status = 'unparseable', items = NULL, score = NULL WHERE id <= 10")
     engine, log = engine_with_log(tmp_path)
     (done,) = label(a_corpus(), labelling(tmp_path, engine=engine, merge=str(other), reparse=True))
     assert not log.exists()
@@ -182,7 +182,7 @@ def test_settings_of_the_wrong_kind_are_named(settings: dict, said: str) -> None
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"temperature": "hot"}, "sampling.temperature: expected a number from 0 to 2, found 'hot'"),
+        ({"temperature": "hot"}, "sampling.temperature: expected null or a number from 0 to 2, found 'hot'"),
         ({"max_tokens": 2.5}, "sampling.max_tokens: expected null or a whole number of at least 1, found 2.5"),
         ({"seed": "abc"}, "sampling.seed: expected null or a whole number of at least 0, found 'abc'"),
     ],

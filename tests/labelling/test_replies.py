@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -44,7 +45,7 @@ def js(**changes) -> str:
         (f"Here are the scores: {js()} I hope this helps.", "stop", "ok", ""),
         (js(warm=7.5), "stop", "out_of_range", "expected 1 to 7, found warm=7.5"),
         (js(warm=0), "stop", "out_of_range", "warm=0"),
-        (js().replace("3.5", "NaN", 1), "stop", "out_of_range", "found NaN"),
+        (js().replace("3.5", "NaN", 1), "stop", "out_of_range", "sympathetic=nan"),
         (js().replace("3.5", "1e999", 1), "stop", "out_of_range", "sympathetic=inf"),
         (js().replace("3.5", "9" * 5000, 1), "stop", "unparseable", "JSON"),
         (js(warm=None), "stop", "missing_items", "no score for warm"),
@@ -95,6 +96,114 @@ def test_digits(text: str, finish: str, status: str) -> None:
     if status == "ok":
         assert parsed.items == (3, 5, 3, 5, 3, 5)
         assert parsed.score == 4
+
+
+HIGH = json.dumps(dict.fromkeys(NAMES, 6.0))
+DRAFT = json.dumps(dict.fromkeys(NAMES, 1.0))
+OTHER = json.dumps(dict.fromkeys(NAMES, 99))
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        (f"<think>Perhaps {DRAFT}, but {{so}} higher.</think>\n\n{HIGH}", 6),
+        (f"Perhaps {DRAFT}.</think>{HIGH}", 6),  # the opening mark is in the prompt
+        (f"<think>{DRAFT}</think> no <think>{DRAFT}</THINK>{HIGH}", 6),
+        (f"<thinking>{DRAFT}</thinking>{HIGH}", 6),
+        (f"[THINK]{DRAFT}[/THINK]{HIGH}", 6),
+        (f"<|channel|>analysis<|message|>{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>{HIGH}", 6),
+        (f"<think>\u0130\u0130 {DRAFT}</think>{HIGH}", 6),  # a letter that is two in lower case
+        (f"<think>{DRAFT}", "unparseable"),
+        (f"{HIGH}<think>{DRAFT}", "unparseable"),
+        (f"<think>{DRAFT}</think>", "unparseable"),
+        *(
+            (f"{fence}\n{HIGH}\n{fence[:3]}", 6)
+            for fence in ("```", "```json", "```JSON5 title", "~~~", "'''js", "````")
+        ),
+        (f"```{HIGH}```", 6),
+        (f"``` json\r\n{HIGH}", 6),
+        (f"The form is\n```json\n{DRAFT}\n```\nMine:\n```json\n{HIGH}\n```", "unparseable"),
+        (f"{DRAFT} {HIGH}", "unparseable"),
+        (f"{HIGH} I repeat: {HIGH}", 6),
+        (f"{OTHER} is out of range: {HIGH}", 6),
+        (f"{HIGH} no: {OTHER}", "unparseable"),
+        (f'{HIGH} no: {{"warm": 2}}', "missing_items"),
+        (f'{{"warm": 2}} is not all: {HIGH}', 6),
+        (f'{HIGH} {{"confidence": 0.9}}', 6),
+        (f'{{"sympathetic": <score>, "moved": <score>}} filled in: {HIGH}', 6),
+        (f"{{{HIGH}}}", 6),
+        (f'{{"scores": {HIGH}}}', "missing_items"),
+        (f"[{HIGH}]", 6),
+        ("{" * 101 + HIGH, "unparseable"),
+        (" " * 100_000 + HIGH, "unparseable"),
+    ],
+)
+def test_one_answer_is_found_or_none(text: str, scores: float | str) -> None:
+    parsed = read(text, form())
+    assert (parsed.status if isinstance(scores, str) else parsed.score) == scores
+    assert parsed.score in (None, 6)
+
+
+def test_of_a_reply_that_was_cut_the_last_object_counts() -> None:
+    assert read(f"{DRAFT} is too low: {HIGH[:30]}", form(), "length").status == "truncated"
+    assert read(f"<think>{DRAFT}", form(), "length").status == "truncated"
+    assert read(f"{HIGH} I hope", form(), "length").status == "ok"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>1 1 1</think>353535",
+        "```\n353535\n```",
+        "~~~text\n353535\n~~~",
+        "```353535```",
+        "x</think>\n\n3 5 3 5 3 5",
+    ],
+)
+@pytest.mark.parametrize("readout", ["digits", "expected"])
+def test_digits_after_thinking_and_in_fences(text: str, readout: str) -> None:
+    sure = [{sign: 1.0} for sign in text if sign.isdigit()]
+    parsed = read(text, form(readout), tokens=spoken(text, *sure))
+    assert parsed.items == (3, 5, 3, 5, 3, 5)
+
+
+def test_fences_around_the_last_line() -> None:
+    text = "<think>scores: 111111</think>Sad.\n```\nscores: 353535\n```"
+    assert read(text, form("digits", reasoning=True)).score == 4
+
+
+LONG = 99_000  # longer answers are not read at all
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```" + "\n" * LONG, "```json" + " " * LONG + "x", "{" * LONG, "[" * LONG, '{"a":' * (LONG // 5),
+        '{"warm":[1,' * (LONG // 11), "scores:" + " " * LONG + "\nx", "\n" * LONG + "scores:", "1 " * (LONG // 2),
+        "</think>" * LONG, "<think>" * LONG, "1" * LONG, ", ;" * (LONG // 3), "'" * LONG,
+        '{"warm": "' + "\\u" * (LONG // 3),
+        "\0" * LONG, ("{" + " " * 900) * 110, ('{"warm": [' + "1," * 450) * 100, "x" * 10_000_000,
+    ],
+    ids=lambda text: repr(text[:12]),
+)  # fmt: skip
+def test_reading_takes_no_time_whatever_the_reply_holds(text: str) -> None:
+    tokens = (TokenChoice(text, ((text, 0.0),)),) * 2
+    for of in [*FORMS, form("expected")]:
+        started = time.perf_counter()
+        assert read(text, of, tokens=tokens).status not in ("ok", "error")
+        assert time.perf_counter() - started < 3  # a backtracking pattern takes minutes
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 5.0])
+def test_log_probabilities_that_are_none_give_no_label(value: float) -> None:
+    tokens = (*spoken("35353", *[{sign: 1.0} for sign in "35353"]), TokenChoice("5", (("5", -0.1), ("4", value))))
+    parsed = read("353535", form("expected"), tokens=tokens)
+    assert (parsed.status, parsed.score) == ("unparseable", None)
+
+
+def test_a_probability_of_0_counts_as_0() -> None:
+    tokens = tuple(TokenChoice("4", (("4", -0.1), ("3", -math.inf))) for _ in range(6))
+    assert read("444444", form("expected"), tokens=tokens).items == (4,) * 6
 
 
 def test_sums_and_overall_scores() -> None:

@@ -11,7 +11,7 @@ import pytest
 from support import ROOT
 
 from invitro.errors import InputError
-from invitro.labels.answers import Answer, SetInfo, Use
+from invitro.labels.answers import Answer, Attempt, SetInfo, Use, next_attempt
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
 from invitro.scales import Item, Scale
@@ -51,15 +51,19 @@ def test_an_answer_comes_back_as_it_was_put(store: LabelStore) -> None:
     store.put([whole, bad("k2", 1)])
     assert list(store.answers()) == [whole, bad("k2", 1)]
     assert list(store.answers(status="ok")) == [whole]
-    assert store.known(["k", "k2", "k3"]) == {"k": {0: "ok"}, "k2": {1: "unparseable"}}
+    assert store.known(["k", "k2", "k3"]) == {"k": {0: (1, "ok", "length")}, "k2": {1: (2, "unparseable", "stop")}}
+    assert store.latest() == 2
 
 
 def test_what_is_stored_stays_and_only_an_error_gives_way(store: LabelStore) -> None:
     store.put([ok("a", 3, 5), bad("b"), bad("c", status="error")])
     store.put([ok("a", 1, 1), ok("b", 1, 1), ok("c", 1, 1)])
     assert [(one.key, one.status, one.score) for one in store.answers()] == [
-        ("a", "ok", 4), ("b", "unparseable", None), ("c", "ok", 1),
-    ]  # fmt: skip
+        ("a", "ok", 4),
+        ("b", "unparseable", None),
+        ("c", "ok", 1),
+    ]
+    assert store.known(["c"])["c"][0].number > 3  # fmt: skip
 
 
 @pytest.mark.parametrize("raw", ["half \ud800 pair", "nul \0 inside", "emoji 🙂 and\r\nlines"])
@@ -148,9 +152,75 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="but not a label store"):
         LabelStore(tmp_path / "other.sqlite")
     with LabelStore(tmp_path / "new.sqlite") as new:
-        new._db.execute("PRAGMA user_version = 99")
+        new.db.execute("PRAGMA user_version = 99")
     with pytest.raises(InputError, match="of version 99"):
         LabelStore(tmp_path / "new.sqlite")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"score": math.nan}, {"score": None}, {"score": math.inf}, {"score": -math.inf}, {"items": ()},
+     {"items": (math.nan, 3.0)}, {"items": (3.0, math.inf)}, {"spread": -1.0}, {"spread": math.inf}, {"cost": math.nan},
+     {"cost": -1.0}, {"prompt_tokens": -1}, {"completion_tokens": math.nan}, {"completion_tokens": "many"}],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_number_is_not_stored(store: LabelStore, broken: dict) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        store.put([ok("a", 3, 3), replace(ok("b", 3, 3), **broken)])
+    assert list(store.answers()) == []
+
+
+def test_a_store_of_an_earlier_version_is_repaired(tmp_path: Path, caplog) -> None:
+    with LabelStore(tmp_path / "labels.sqlite") as store:
+        fill(store, [ok("a", 3, 5), bad("b"), ok("c", 2, 2), ok("d", 4, 4)], {(key, 0): key for key in "abcd"})
+        store.db.execute("PRAGMA ignore_check_constraints = ON")
+        store.db.execute("UPDATE answers SET score = NULL, spread = NULL WHERE key = 'c'")  # as NaN is stored
+        store.db.execute(
+            "UPDATE answers SET items = '[NaN, 3.0]', completion_tokens = 1e30, cost = 9e999 WHERE key = 'd'"
+        )
+        store.db.execute("DROP TABLE claims")
+        store.db.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        with LabelStore(tmp_path / "labels.sqlite") as store:
+            found = {one.key: (one.status, one.score, one.completion_tokens, one.cost) for one in store.answers()}
+            assert found == {
+                "a": ("ok", 4, 0, 0), "b": ("unparseable", None, 0, 0), "c": ("unparseable", None, 0, 0),
+                "d": ("unparseable", None, 0, 0),
+            }  # fmt: skip
+            assert stored_labels(store, store.sets()[0], SCALE).labels["llm_label"].fillna(-1).tolist() == [
+                4,
+                -1,
+                -1,
+                -1,
+            ]
+            assert store.sets()[0].unusable == {"unparseable": 3}
+            with pytest.raises(sqlite3.IntegrityError):
+                store.put([replace(ok("e", 3, 3), score=math.nan)])
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [
+        "2 labels had no number for a score; label.py asks for them again"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stored", "before", "wanted"),
+    [
+        ({}, None, (0, 0, 0)),
+        ({0: (1, "ok", "stop")}, None, (None, None, None)),
+        ({0: (1, "refused", "stop"), 1: (2, "ok", "stop")}, None, (None, None, None)),
+        ({0: (1, "error", "error")}, None, (0, 0, 0)),
+        ({0: (9, "error", "error")}, 8, (None, None, None)),  # of this job
+        ({0: (1, "unparseable", "stop")}, None, (1, 1, 1)),
+        ({0: (9, "unparseable", "stop")}, 8, (1, 1, 1)),
+        ({0: (1, "truncated", "length"), 1: (2, "error", "error")}, None, (1, 1, 1)),
+        ({0: (1, "truncated", "length"), 1: (2, "truncated", "length")}, None, (None, 2, 2)),
+        ({0: (1, "truncated", "length"), 1: (9, "truncated", "length")}, 8, (None, None, None)),
+        ({0: (1, "refused", "filter")}, None, (None, None, 1)),
+        ({0: (9, "refused", "filter")}, 8, (None, None, None)),
+    ],
+)  # fmt: skip
+def test_which_attempt_is_next(stored: dict, before: int | None, wanted: tuple[int | None, ...]) -> None:
+    attempts = {number: Attempt(*one) for number, one in stored.items()}
+    assert tuple(next_attempt(attempts, retry, before) for retry in ("errors", "unusable", "all")) == wanted
 
 
 def test_a_failing_transaction_leaves_nothing(store: LabelStore) -> None:
@@ -183,7 +253,7 @@ def test_two_processes_write_one_store(tmp_path: Path) -> None:
     for one in both:
         assert one.wait(timeout=120) == 0, one.stderr.read().decode()
     with LabelStore(path, must_exist=True) as store:
-        assert store._db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        assert store.db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         keys = [one.key for one in store.answers()]
         assert len(keys) == len(set(keys)) == 450
         assert store.sets()[0].labelled == 450

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from invitro.commands.common import REFUSED, RememberPlace, instantiated, missing, noting, plain, remove_if_fresh
-from invitro.errors import InputError, error_text, refuse_if_any
+from invitro.errors import InputError, error_text, refuse_if_any, traceback_text
 from invitro.settings import checked
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JOB_REPORT, JOB_ERROR = "report.json", "error.txt"
-OPTIONS = ("readout", "samples", "limit", "limit_seed", "export", "merge", "reparse", "progress")
+OPTIONS = ("readout", "samples", "limit", "limit_seed", "export", "merge", "reparse", "retry", "progress")
 """Settings that `invitro.labelling.labeller.Options` takes as they are."""
 
 
@@ -79,6 +79,9 @@ def run_label(cfg: DictConfig) -> None:
         remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
         print(f"{error}\n" + "Nothing was labelled." * (refused and not cfg.report), file=sys.stderr)
         sys.exit(REFUSED if refused else 1)
+    except Exception as error:
+        print(traceback_text(error), file=sys.stderr)  # Hydra would print it with any key that it holds
+        sys.exit(1)
 
 
 def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool) -> "dict[str, Labelling]":
@@ -92,21 +95,22 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
     Raises:
         InputError: naming everything that is wrong with the settings.
     """
-    from invitro.engines.base import Sampling
+    from invitro.engines.base import Sampling, key_in
     from invitro.labelling.labeller import Labelling, Options
 
     llm, problems = cfg.llm, list[str]()
     if llm.engine is None:
         problems.append(f"llm={llm.name} cannot be asked; choose another, such as llm=scripted for a rehearsal")
-    key = llm.engine.get("key_env") if llm.engine else None
-    if key and not dry_run and not os.environ.get(key):
-        problems.append(f"llm.engine.key_env: the environment variable {key} is not set; put the server's key into it")
     engine = llm.engine and (cfg.get("cluster") or llm.engine)  # a cluster's engine holds the LLM's
     nodes = {"scale": cfg.scale, "engine": engine, "sampling": cfg.sampling, **prompts}
     made: dict[str, Any] = {}
     for name, node in nodes.items():
         with noting(problems):
             made[name] = instantiated(node) if node else None
+    key = getattr(getattr(made.get("engine"), "engine", made.get("engine")), "key_env", None)
+    if key and not dry_run:
+        with noting(problems):
+            key_in(key)
     with noting(problems):
         sampling = made.get("sampling", Sampling(temperature=1.0))  # the default where the given one is refused
         options = Options(sampling=sampling, **{name: cfg[name] for name in OPTIONS})

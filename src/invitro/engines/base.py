@@ -1,5 +1,7 @@
 """What passes between the labelling job and an engine: requests, replies, and how a score is read out."""
 
+import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,6 +9,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 
 from annotated_types import Ge, Le, MinLen
 
+from invitro.errors import InputError, remember_secret, without_secrets
 from invitro.settings import Count, Index, checked
 
 Messages = tuple[dict[str, str], ...]
@@ -34,14 +37,14 @@ class Sampling:
     """How a model decodes.
 
     Args:
-        temperature: 0 is greedy.
+        temperature: 0 is greedy; None leaves it to the model.
         max_tokens: the most tokens a reply may have; None leaves this to the caller: the labelling job allows enough
             for its question, an engine uses its own limit.
         seed: the sampling seed, if the engine takes one.
-        top_logprobs: how many alternatives of each token are reported; 0 for none.
+        top_logprobs: how many alternatives of each token are reported; 0 for none, or for as many as the readout needs.
     """
 
-    temperature: Annotated[float, Ge(0), Le(2)] = 0.0
+    temperature: Annotated[float, Ge(0), Le(2)] | None = 0.0
     max_tokens: Count | None = None
     seed: Index | None = 0
     top_logprobs: Index = 0
@@ -70,6 +73,7 @@ class Request:
         messages: the chat, with the fixed part first and the text last.
         sampling: how to decode.
         constraint: what a valid reply looks like; None leaves the model free.
+        attempt: 0, or how often the question was answered in vain before.
     """
 
     key: str
@@ -77,6 +81,7 @@ class Request:
     messages: Messages
     sampling: Sampling
     constraint: Constraint | None = None
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,10 +99,11 @@ class Reply:
     Args:
         request: the question.
         text: the raw reply; empty if there is none.
-        finish: ``stop``, ``length`` (cut at max_tokens), ``refusal`` (the provider's own), or ``error``.
-        error: what went wrong, if `finish` is ``error``.
+        finish: ``stop``, ``length`` (cut at max_tokens), ``refusal`` (the provider's own), ``filter`` (the provider's
+            filter did not let the question through), or ``error``.
+        error: what went wrong, if `finish` is ``filter`` or ``error``.
         tokens: the decoded tokens, if log-probabilities were requested.
-        prompt_tokens: as counted by the engine.
+        prompt_tokens: as counted by the engine; 0 if unknown.
         completion_tokens: likewise.
     """
 
@@ -147,12 +153,13 @@ class Engine(Protocol):
 
 @dataclass
 class Usage:
-    """What a job has used so far; `cost` in US dollars."""
+    """What a job has used so far; `cost` in US dollars, without the `uncounted` replies that came without a count."""
 
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
+    uncounted: int = 0
 
     def add(self, reply: Reply, price: Price) -> None:
         """Count one reply."""
@@ -160,7 +167,36 @@ class Usage:
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
         self.cost += price.of(reply.prompt_tokens, reply.completion_tokens)
+        self.uncounted += not reply.prompt_tokens and reply.finish not in ("error", "filter")
 
 
 class EngineError(RuntimeError):
-    """The engine no longer answers; what it answered before is stored."""
+    """The engine no longer answers; what it answered before is stored. Its message holds no secrets."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(message))
+
+
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+"""The name of an environment variable that holds a key; capitals, so that a key itself is not taken for one."""
+
+
+def key_in(variable: str) -> str:
+    """Return the key that an environment variable holds, without surrounding white space, and have it masked.
+
+    Raises:
+        InputError: the variable is not set, or no HTTP header could carry its value.
+    """
+    found = os.environ.get(variable, "")
+    remember_secret(found)
+    key = found.strip()
+    where = f"llm.engine.key_env: the environment variable {variable}"
+    if not key:
+        raise InputError(f"{where} is not set; put the server's key into it")
+    if not all("!" <= sign <= "~" for sign in key):
+        raise InputError(
+            f"{where} is no key: expected letters, digits and punctuation of ASCII, found "
+            + ("white space inside it" if len(key.split()) > 1 else "another character")
+            + "; copy the key again"
+        )
+    return key

@@ -1,23 +1,25 @@
 """An engine behind any OpenAI-compatible server: OpenAI itself, vLLM, or any other that supports chat completions."""
 
 import asyncio
+import json
 import logging
 import math
-import os
+import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
 import httpx
 from annotated_types import Ge, Predicate
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from invitro.engines.base import Messages, ModelName, Price, Reply, Request, TokenChoice
-from invitro.errors import InputError, error_text, without_secrets
+from invitro.engines.base import VARIABLE, Messages, ModelName, Price, Reply, Request, key_in
+from invitro.engines.chat import ConstraintField, PermanentError, TransientError, answered, body_of, endpoint
+from invitro.errors import InputError, error_text, remember_secret
 from invitro.settings import Count, Positive, checked
+
+log = logging.getLogger(__name__)
 
 TokenCounter = Callable[[Messages], int]
 
@@ -42,7 +44,7 @@ def counter(tokenizer: str, model: str, base_url: str) -> TokenCounter:
     if tokenizer == "tiktoken":
         return lambda messages: _count_tiktoken(model, messages)
     if tokenizer == "server":
-        root = base_url.rstrip("/").removesuffix("/v1")
+        root = base_url.partition("?")[0].rstrip("/").removesuffix("/v1")
         return lambda messages: _count_server(f"{root}/tokenize", model, messages)
     return lambda messages: len(
         _hugging_face(tokenizer).apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True)[
@@ -107,117 +109,20 @@ def _hugging_face(name: str) -> Any:
         raise InputError(f"llm.engine.tokenizer: no tokenizer {name!r} could be loaded: {error}") from error
 
 
-EVERY_REQUEST = (401, 403, 404)
-"""Statuses that every other request would get too: the key, permission, model or address is wrong."""
-TRANSIENT = (408, 409, 425, 429)
-"""Statuses below 500 that are temporary."""
-NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
-LONGEST_WAIT = 600.0
-"""The longest wait in seconds, even if a server asks for more."""
+LONGEST_BACKOFF = 60.0
+"""The longest wait in seconds between two tries, unless the server asks for more."""
+LONGEST_WAIT = 86_400.0
+"""The longest wait in seconds that a server can ask for; it is not asked again if it wants more."""
+SAID = 60.0
+"""A longer wait is announced, in seconds."""
+PAID_TRIES = 2
+"""How often a question is sent whose answers, with status 200, cannot be read: each has been paid for."""
 
 Address = Annotated[
     str,
     Predicate(lambda url: url.startswith(("http://", "https://"))),
     "an address such as http://localhost:8000/v1",
 ]
-_backoff = wait_exponential_jitter(initial=1.0, max=60.0, jitter=1.0)
-
-
-class TransientError(Exception):
-    """Another try may succeed.
-
-    Args:
-        message: what happened.
-        after: how many seconds the server asks to wait.
-        holds_all: whether all other requests should wait too.
-    """
-
-    def __init__(self, message: str, after: float | None = None, holds_all: bool = False) -> None:
-        self.after = None if after is None else min(after, LONGEST_WAIT)
-        self.holds_all = holds_all
-        super().__init__(message)
-
-
-class PermanentError(Exception):
-    """Every request of the job would fail in the same way."""
-
-
-def answered(request: Request, response: httpx.Response, secrets: Sequence[str] = ()) -> Reply:
-    """Return the reply that a response holds: the one place where a body becomes an answer or a status.
-
-    Args:
-        request: the question.
-        response: the server's response, of any kind.
-        secrets: masked if the server repeats them.
-
-    Raises:
-        TransientError: another try may succeed.
-        PermanentError: every request would get this response.
-    """
-    if response.status_code != 200:
-        return _rejected(request, response, secrets)
-    try:
-        body = response.json()
-        choice, usage = body["choices"][0], body.get("usage") or {}
-        message = choice["message"]
-        finish, text = choice.get("finish_reason"), message.get("content") or ""
-        if message.get("refusal"):
-            finish, text = "refusal", str(message["refusal"])
-        return Reply(
-            request=request,
-            text=text,
-            finish={"length": "length", "refusal": "refusal", "content_filter": "refusal"}.get(finish, "stop"),
-            tokens=_tokens(choice),
-            prompt_tokens=_count(usage.get("prompt_tokens")),
-            completion_tokens=_count(usage.get("completion_tokens")),
-        )
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        start = without_secrets(response.text, secrets)[:100]
-        raise TransientError(f"not a chat completion: {start!r}") from error
-
-
-def _rejected(request: Request, response: httpx.Response, secrets: Sequence[str]) -> Reply:
-    """Turn a status other than 200 into its consequence: an error reply, another try, or the end of the job."""
-    message, code, status = response.text.strip(), "", response.status_code
-    try:
-        error = response.json()["error"]
-        message, code = str(error["message"]), str(error.get("code") or "")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass  # not every server explains errors in JSON; then use its text
-    message, code = without_secrets(message, secrets)[:300], without_secrets(code, secrets)[:60]
-    reason = f"HTTP {status}" + (f" {code}" if code else "") + f": {message or response.reason_phrase}"
-    if status in EVERY_REQUEST or code in NO_CREDIT:
-        raise PermanentError(reason)
-    if status in TRANSIENT or status >= 500:
-        raise TransientError(reason, _retry_after(response), holds_all=status == 429)
-    return Reply(request, "", "error", reason)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Read ``Retry-After``, given in seconds or as a date; None if it is missing or cannot be read."""
-    value = response.headers.get("retry-after", "").strip()
-    try:
-        return max(float(value), 0.0)
-    except ValueError:
-        try:
-            return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-        except ValueError:
-            return None
-
-
-def _count(tokens: object) -> int:
-    """Return a count from a server's ``usage``; 0 if it gives none."""
-    return int(tokens) if isinstance(tokens, int | float) else 0
-
-
-def _tokens(choice: dict[str, Any]) -> tuple[TokenChoice, ...]:
-    """Return the decoded tokens with their alternatives, the chosen one among them."""
-    decoded = []
-    for token in (choice.get("logprobs") or {}).get("content") or ():
-        alternatives = {other["token"]: float(other["logprob"]) for other in token.get("top_logprobs") or ()}
-        alternatives.setdefault(token["token"], float(token["logprob"]))
-        decoded.append(TokenChoice(token["token"], tuple(alternatives.items())))
-    return tuple(decoded)
 
 
 @checked("llm.engine")
@@ -225,19 +130,27 @@ def _tokens(choice: dict[str, Any]) -> tuple[TokenChoice, ...]:
 class OpenAICompatible:
     """Sends a server many requests at a time, and takes new ones only as earlier ones are answered.
 
-    Transient errors (429, 408, 5xx, no connection, time-out, a broken body) are tried again with growing, jittered
-    waits, no sooner than the server's ``Retry-After``; a 429 holds all requests back. Any other failure of one
-    request becomes a reply with ``finish="error"``; a failure that every request would share (401, 403, 404, no
-    credit) stops the job.
+    Transient errors (429, 408, 5xx, no connection, time-out) are tried again with growing, jittered waits, no sooner
+    than the server's ``Retry-After``, up to a day; a 429 holds all requests back. An answer with status 200 that cannot
+    be read is asked for only once more, since it was paid for. Any other failure of one request becomes a reply with
+    ``finish="error"``, or ``"filter"`` if the provider's filter did not let it through; a failure that every request
+    would share (401, 403, 404, no credit, a request that cannot be sent) stops the job.
 
     Args:
         model: the model's name on the server.
-        base_url: up to and including ``/v1``.
+        base_url: up to and including ``/v1``; a query, such as ``?api-version=``, goes to the end of every address.
         revision: recorded with the labels; not sent to the server.
         key_env: the environment variable that holds the key; it is read when a job starts, and neither stored nor
             logged. None sends no key.
-        constraint: ``response_format`` sends the standard JSON schema if the reply is JSON; ``structured_outputs``
-            is vLLM's own field, for digits too; ``none`` leaves the model free.
+        key_header: the header that carries the key; ``Authorization`` says ``Bearer`` before it.
+        headers: other headers, which hold no secrets.
+        body: fields of the request to add, to replace, or to leave out by null. They are part of what was asked:
+            labels with other fields are another label set.
+        system: whether the fixed part of the prompt is a system message; false, for models that have none, puts it at
+            the beginning of the user's.
+        constraint: ``response_format`` sends the standard JSON schema if the reply is JSON,
+            ``response_format_unbounded`` the same without bounds, ``json_object`` only that it is JSON;
+            ``structured_outputs`` is vLLM's own field, for digits too; ``none`` leaves the model free.
         tokenizer: counts tokens for dry runs: ``tiktoken``, ``server`` (vLLM's ``/tokenize``), the folder or name of
             a Hugging Face tokenizer, or ``approximate``, which estimates them from the length of the text.
         limit_field: the server's name for the token limit of a reply: ``max_tokens``, or ``max_completion_tokens`` as
@@ -256,7 +169,11 @@ class OpenAICompatible:
     base_url: Address
     revision: str | None = None
     key_env: str | None = None
-    constraint: Literal["response_format", "structured_outputs", "none"] = "response_format"
+    key_header: str = "Authorization"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+    system: bool = True
+    constraint: ConstraintField = "response_format"
     tokenizer: str = "tiktoken"
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     concurrency: Count = 16
@@ -266,32 +183,34 @@ class OpenAICompatible:
     patience: Annotated[float, Ge(0)] = 1.0
 
     def __post_init__(self) -> None:
-        self._not_before = 0.0
+        self._not_before = self._said_until = 0.0
         # It logs the address of every request; with thousands of requests that is only noise.
         logging.getLogger("httpx").setLevel(logging.WARNING)
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield what is wrong with the key's name; the name is not shown, since it may be the key."""
+        if self.key_env is not None and not VARIABLE.fullmatch(self.key_env):
+            yield (
+                "llm.engine.key_env: expected the name of an environment variable in capitals, such as OPENAI_API_KEY, "
+                "found something else, which may be the key itself and is not shown"
+            )
 
     def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Answer requests, in the order in which answers arrive.
 
         Raises:
-            InputError: the key is missing or refused, there is no such model or address, or no credit.
+            InputError: the key is missing or refused, there is no such model or address, no credit, or requests cannot
+                be sent with these settings.
         """
-        key = os.environ.get(self.key_env) if self.key_env else None
-        if self.key_env and not key:
-            raise InputError(
-                f"llm.engine.key_env: the environment variable {self.key_env} is not set; put the server's key into it"
-            )
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        source = iter(requests)
-        limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
+        source, headers = iter(requests), self.all_headers()
         with asyncio.Runner() as runner:
             loop = runner.get_loop()
-            client = httpx.AsyncClient(headers=headers, timeout=self.timeout, limits=limits)
+            client = self._client(headers)
             flying: set[asyncio.Task[Reply]] = set()
             try:
                 while True:
                     while len(flying) < self.concurrency and (request := next(source, None)) is not None:
-                        flying.add(loop.create_task(self._answer(client, request, [key] if key else [])))
+                        flying.add(loop.create_task(self._answer(client, request)))
                     if not flying:
                         return
                     done, flying = runner.run(asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED))
@@ -305,6 +224,33 @@ class OpenAICompatible:
                     task.cancel()
                 runner.run(_ended(flying))
                 runner.run(client.aclose())
+
+    def all_headers(self) -> dict[str, str]:
+        """Return what every request carries, the key among it.
+
+        Raises:
+            InputError: the key is missing or no key.
+        """
+        for value in self.headers.values():
+            remember_secret(value)  # nobody should put one there, and somebody will
+        key = key_in(self.key_env) if self.key_env else None
+        before = "Bearer " if self.key_header.lower() == "authorization" else ""
+        return {**({self.key_header: before + key} if key else {}), **self.headers}
+
+    def request_body(self, request: Request) -> dict[str, Any]:
+        """Return a request as the server gets it, without fields that are None."""
+        return body_of(request, self.model, self.limit_field, self.constraint, self.system, self.body)
+
+    def _client(self, headers: dict[str, str]) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
+        headers = {"Content-Type": "application/json", **headers}
+        try:
+            return httpx.AsyncClient(headers=headers, timeout=self.timeout, limits=limits)
+        except (ValueError, ImportError, httpx.InvalidURL) as error:
+            raise InputError(
+                f"llm.engine: requests cannot be sent: {error_text(error)}. Check llm.engine.headers and the proxy in "
+                "the environment (ALL_PROXY, HTTPS_PROXY, HTTP_PROXY), such as socks5://host:port"
+            ) from None
 
     @property
     def approximate(self) -> bool:
@@ -322,65 +268,66 @@ class OpenAICompatible:
     def _counter(self) -> TokenCounter:
         return counter(self.tokenizer, self.model, self.base_url)
 
-    async def _answer(self, client: httpx.AsyncClient, request: Request, secrets: Sequence[str]) -> Reply:
+    async def _answer(self, client: httpx.AsyncClient, request: Request) -> Reply:
         """Ask until there is an answer, a permanent error, or no tries are left."""
-        trying = AsyncRetrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(self.tries),
-            wait=self._wait,
-            reraise=True,
-        )
-        try:
-            reply: Reply = await trying(self._once, client, request, secrets)
-            return reply
-        except TransientError as error:
-            return Reply(request, "", "error", f"{error} ({self.tries} tries)")
-        except PermanentError as error:
-            raise InputError(
-                f"{self.base_url} refuses model {self.model}: {error}. Check llm.model, llm.engine.base_url and the "
-                f"key in {self.key_env or 'llm.engine.key_env'}"
-            ) from None
+        tries = paid = 0
+        while True:
+            tries += 1
+            try:
+                return await self._once(client, request)
+            except TransientError as error:
+                paid += error.paid
+                wait = max(
+                    self.patience * (min(2.0 ** (tries - 1), LONGEST_BACKOFF) + random.random()), error.after or 0
+                )
+                if tries == self.tries or paid == PAID_TRIES or wait > LONGEST_WAIT:
+                    return Reply(request, "", "error", f"{error} ({tries} tries)")
+                self._say(wait, error)
+                await asyncio.sleep(wait)
+            except PermanentError as error:
+                raise InputError(
+                    f"{self.base_url} refuses model {self.model}: {error}. Check llm.model, llm.engine.base_url and "
+                    f"the key in {self.key_env or 'llm.engine.key_env'}"
+                ) from None
 
-    def _wait(self, state: RetryCallState) -> float:
-        """Return the seconds until the next try."""
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.after if isinstance(error, TransientError) and error.after else 0.0
-        return max(self.patience * _backoff(state), asked)
+    def _say(self, wait: float, error: TransientError) -> None:
+        """Announce a long wait, once for all requests that wait for the same reason."""
+        until = time.monotonic() + wait
+        if wait > SAID and until > self._said_until + SAID:
+            self._said_until = until
+            hours, minutes = divmod(math.ceil(wait / 60), 60)
+            log.warning(
+                "%s: %s. Asked again in %s, at %s; Ctrl-C ends the job, and the same line goes on",
+                self.base_url,
+                error,
+                f"{hours} h {minutes} min" if hours else f"{minutes} min",
+                time.strftime("%H:%M", time.localtime(time.time() + wait)),
+            )
 
-    async def _once(self, client: httpx.AsyncClient, request: Request, secrets: Sequence[str]) -> Reply:
+    async def _once(self, client: httpx.AsyncClient, request: Request) -> Reply:
         """Send one request once."""
         while (left := self._not_before - time.monotonic()) > 0:
             await asyncio.sleep(left)
         try:
-            response = await client.post(f"{self.base_url.rstrip('/')}/chat/completions", json=self._body(request))
-        except httpx.TransportError as error:  # no connection, dropped connection, time-out
-            raise TransientError(error_text(error, secrets)) from error
+            body = json.dumps(self.request_body(request), allow_nan=False)
+            response = await client.post(endpoint(self.base_url, "chat/completions"), content=body)
+        except httpx.DecodingError as error:
+            raise TransientError(error_text(error), paid=True) from error
+        except httpx.RemoteProtocolError as error:  # no answer, or one that ends too soon
+            raise TransientError(error_text(error), paid="message body" in str(error)) from error
+        except (httpx.TimeoutException, httpx.NetworkError, httpx.ProxyError) as error:
+            raise TransientError(error_text(error)) from error
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # the client's own faults
+            raise InputError(
+                f"llm.engine: requests cannot be sent: {error_text(error)}. Check llm.engine.base_url and "
+                "llm.engine.headers"
+            ) from None
         try:
-            return answered(request, response, secrets)
+            return answered(request, response)
         except TransientError as error:
-            if error.holds_all and error.after:
+            if error.holds_all and error.after and error.after <= LONGEST_WAIT:
                 self._not_before = max(self._not_before, time.monotonic() + error.after)
             raise
-
-    def _body(self, request: Request) -> dict[str, Any]:
-        """Return the request in the server's format, without fields that are None."""
-        sampling, wanted = request.sampling, request.constraint
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": list(request.messages),
-            "temperature": sampling.temperature,
-            self.limit_field: sampling.max_tokens,
-            "seed": sampling.seed,
-        }
-        if sampling.top_logprobs:
-            body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
-        if wanted is not None and self.constraint == "response_format" and wanted.json_schema is not None:
-            schema = {"name": "scores", "strict": True, "schema": wanted.json_schema}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif wanted is not None and self.constraint == "structured_outputs":
-            # The regular expression needs fewer tokens, and white space cannot run on.
-            body["structured_outputs"] = {"regex": wanted.regex}
-        return {name: value for name, value in body.items() if value is not None}
 
 
 async def _ended(tasks: set[asyncio.Task[Reply]]) -> None:

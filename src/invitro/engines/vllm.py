@@ -187,11 +187,12 @@ class VLLM:
             structure = StructuredOutputsParams(regex=wanted.regex)
         elif wanted is not None and self.constraint == "json_schema" and wanted.json_schema is not None:
             structure = StructuredOutputsParams(json=wanted.json_schema)
+        temperature = 1.0 if sampling.temperature is None else sampling.temperature
         params = SamplingParams(
-            temperature=sampling.temperature,
+            temperature=temperature,
             max_tokens=sampling.max_tokens,
             # With a seed, vLLM samples request by request; a greedy reply does not depend on it.
-            seed=sampling.seed if sampling.temperature > 0 else None,
+            seed=sampling.seed if temperature > 0 else None,
             logprobs=sampling.top_logprobs or None,
             structured_outputs=structure,
         )

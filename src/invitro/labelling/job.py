@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,17 +19,21 @@ from invitro.engines.base import Engine, EngineError, Reply, Request, Sampling, 
 from invitro.errors import InputError
 from invitro.labelling.prompts import Renderer
 from invitro.labelling.replies import Parsed, ReplyForm, parse
-from invitro.labelling.reports import CostEstimate, JobReport
+from invitro.labelling.reports import CostEstimate, JobReport, advice, counted
 from invitro.labelling.texts import Example, Text
-from invitro.labels.answers import Answer, SetInfo, Status, StoredSet, Use, text_hash
+from invitro.labels.answers import Answer, Attempt, Retry, SetInfo, Status, StoredSet, Use, next_attempt, text_hash
+from invitro.labels.claims import Claims
 from invitro.labels.store import LabelStore
 from invitro.tables import pieces
+
+log = logging.getLogger(__name__)
 
 RETRY_TEMPERATURE = 0.7
 RETRY_SEED = 1_000_003
 """Added to the seed of a retry: at an unchanged temperature the same seed would give the same reply again."""
 CHUNK = 128  # texts looked up in the store at a time
-ERRORS_IN_A_ROW = 25  # after so many, the engine is at fault, not single texts
+IN_A_ROW = 25  # after so many replies without a label, the engine or the settings are at fault, not single texts
+PAUSE = 2.0  # seconds between two looks at what other processes are asking
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class LabelJob:
         about: anything else that the store keeps about the label set.
         examples: the examples to show with a text.
         samples: answers wanted per text; more than one needs a temperature, or all would be the same.
+        retry: what is asked again of what was answered before this job: what ended in errors; also what has no usable
+            answer, save what the provider's filter refused; or that too.
         progress: whether to show a progress bar; None shows it on a terminal.
     """
 
@@ -56,7 +64,13 @@ class LabelJob:
     about: Mapping[str, Any] = field(default_factory=dict)
     examples: Callable[[Text], tuple[Example, ...]] = lambda text: ()
     samples: int = 1
+    retry: Retry = "errors"
     progress: bool | None = None
+
+    @cached_property
+    def changes(self) -> dict[str, Any]:
+        """What the engine changes in every request: part of what was asked."""
+        return dict(getattr(getattr(self.engine, "engine", self.engine), "body", {}))
 
     @cached_property
     def info(self) -> SetInfo:
@@ -75,7 +89,7 @@ class LabelJob:
             scale=form.scale.name,
             items=json.dumps(items),
             readout=form.readout.value,
-            sampling=json.dumps(vars(self.sampling), sort_keys=True),
+            sampling=json.dumps(vars(self.sampling) | ({"body": self.changes} if self.changes else {}), sort_keys=True),
             about=dict(self.about),
         )
 
@@ -91,6 +105,7 @@ class LabelJob:
             if sample and sampling.seed is not None:
                 sampling = replace(sampling, seed=sampling.seed + sample)
             asked = [messages, engine.model, engine.revision or "", form.readout.value, vars(sampling), sample]
+            asked += [self.changes] if self.changes else []
             key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
             request = Request(key, text.text_id, messages, sampling, form.constraint)
             yield request, Use(text.text_id, sample, key, content)
@@ -100,8 +115,10 @@ def run_job(job: LabelJob, texts: Iterable[Text]) -> JobReport:
     """Ask about every text that has no stored answer to exactly this question; store each reply as it arrives.
 
     Unusable replies are asked for once more at temperature 0.7, after all texts have had their turn. Stored answers
-    are not asked for again, usable or not; questions that ended in an error are, since nothing was answered. Texts are
-    taken one by one, and a second time if anything has to be retried; memory does not grow with their number.
+    are not asked for again, usable or not, unless `LabelJob.retry` says so; questions that ended in an error are, since
+    nothing was answered. Other processes may work on the same store: they share the questions, and each waits for the
+    last answers of the others. Texts are taken one by one, and again where something is left; memory does not grow
+    with their number.
 
     Args:
         job: the label set, its engine and store.
@@ -109,16 +126,20 @@ def run_job(job: LabelJob, texts: Iterable[Text]) -> JobReport:
 
     Raises:
         InputError: the engine refuses the very first question, for example because the server has no such model.
-        EngineError: too many errors in a row for the texts to be the cause, no answer to any text, or a refusal after
-            some answers.
+        EngineError: too many replies in a row without a label for the texts to be the cause, no answer to any text, or
+            a refusal after some answers.
     """
     started = time.perf_counter()
     set_id = job.store.open_set(job.info)
     report = JobReport(job.store.sets(id=set_id)[0])
-    with Progress(len(texts) * job.samples if isinstance(texts, Sized) else None, job.progress) as progress:
-        _ask(job, set_id, texts, 0, report, progress)
+    with (
+        Progress(len(texts) * job.samples if isinstance(texts, Sized) else None, job.progress) as progress,
+        Claims(job.store) as claims,
+    ):
+        asking = _Asking(job, set_id, report, progress, claims, job.store.latest())
+        asking.ask(texts, again=False)
         if any(status != "pending" for status in job.store.sets(id=set_id)[0].unusable):
-            _ask(job, set_id, texts, 1, report, progress)
+            asking.ask(texts, again=True)
     report.seconds = time.perf_counter() - started
     report.stored = job.store.sets(id=set_id)[0]
     if report.error and set(report.stored.unusable) == {Status.ERROR.value} and not report.stored.labelled:
@@ -170,32 +191,113 @@ class _Asked:
     failed_before: bool
 
 
-def _ask(
-    job: LabelJob, set_id: str, texts: Iterable[Text], attempt: int, report: JobReport, progress: "Progress"
-) -> None:
-    """Ask one attempt's questions and store the replies."""
-    in_flight: dict[str, _Asked] = {}
-    errors = 0
-    for reply in _replies(job, _requests(job, set_id, texts, attempt, in_flight, progress), report):
-        parsed = parse(reply, job.renderer.form)
-        job.store.put([_answer(job, reply, parsed, attempt)])
-        asked = in_flight.pop(reply.request.key)
-        report.usage.add(reply, job.engine.price)
-        report.retries += attempt
-        usable = parsed.status == Status.OK
-        report.labels += usable
-        if parsed.status == Status.ERROR:
-            report.error = parsed.detail
-            # A question that failed in an earlier run too says nothing about the engine now.
-            errors += not asked.failed_before
-        else:
-            errors = 0
-        if errors == ERRORS_IN_A_ROW:
-            raise EngineError(
-                f"{job.info.llm}: {errors} errors in a row, the last: {parsed.detail}. All answers so far are stored "
-                "and are not asked for again: fix the cause and run the same line"
-            )
-        progress.answered(asked.labels if usable or attempt else 0, report.usage)
+@dataclass
+class _Asking:
+    """A job at work.
+
+    Args:
+        job: what is asked, of whom.
+        set_id: the label set.
+        report: counts what is done.
+        progress: shows it.
+        claims: the questions that are this process's to ask.
+        before: number of the last answer that was stored before the job began.
+    """
+
+    job: LabelJob
+    set_id: str
+    report: JobReport
+    progress: "Progress"
+    claims: Claims
+    before: int
+    in_flight: dict[str, _Asked] = field(default_factory=dict)
+    elsewhere: int = 0
+    barren: bool = False
+    useless: Counter[str] = field(default_factory=Counter)
+
+    def ask(self, texts: Iterable[Text], again: bool) -> None:
+        """Ask the first attempts, or those after them, until none is left, here or in another process."""
+        self.barren = again and not self.job.store.sets(id=self.set_id)[0].labelled
+        told = False
+        self._once(texts, again, first=True)
+        while self.elsewhere:
+            if not told:
+                log.info("waiting for %d answers that other processes are asking for", self.elsewhere)
+                told = True
+            time.sleep(PAUSE)
+            self._once(texts, again, first=False)
+
+    def _once(self, texts: Iterable[Text], again: bool, first: bool) -> None:
+        """Go through the texts once: ask what is open and not being asked elsewhere, and store the replies."""
+        job, report, useless = self.job, self.report, self.useless
+        for reply in _replies(job, self._requests(texts, again, first), report):
+            parsed = parse(reply, job.renderer.form)
+            job.store.put([_answer(job, reply, parsed)])
+            asked = self.in_flight.pop(reply.request.key)
+            report.usage.add(reply, job.engine.price)
+            report.retries += again
+            usable = parsed.status == Status.OK
+            report.labels += usable
+            report.error = report.error if usable else parsed.detail
+            # A question that failed in an earlier run too says nothing about the engine now, and those of a second
+            # attempt are hard ones.
+            telling = not asked.failed_before if parsed.status == Status.ERROR else not again or self.barren
+            if usable or (parsed.status != Status.ERROR and not telling):
+                useless.clear()
+            elif telling:
+                useless[parsed.status] += 1
+            if useless.total() == IN_A_ROW:
+                raise EngineError(
+                    f"{job.info.llm}: {counted(useless)} in a row, the last: {parsed.detail}. All answers so far are "
+                    f"stored and are not asked for again. {advice(useless)}"
+                )
+            self.progress.answered(asked.labels if usable or again or reply.finish == "filter" else 0, report.usage)
+
+    def _requests(self, texts: Iterable[Text], again: bool, first: bool) -> Iterator[Request]:
+        """Yield what has to be asked, recording in the store which text needs which answer.
+
+        `in_flight` gets each key that is asked, and `elsewhere` the number of those that other processes are asking.
+        """
+        job, settled = self.job, 0
+        self.elsewhere = 0
+
+        def open_attempt(stored: Mapping[int, Attempt]) -> int | None:
+            attempt = next_attempt(stored, job.retry, self.before)
+            return attempt if attempt is not None and (attempt > 0) == again else None
+
+        def is_open(stored: Mapping[int, Attempt]) -> bool:
+            return open_attempt(stored) is not None
+
+        for some in pieces(texts, CHUNK):
+            questions = [question for text in some for question in job.questions(text)]
+            if first and not again:
+                note_uses(job.store, self.set_id, [use for _, use in questions])
+            keys = [request.key for request, _ in questions]
+            known = job.store.known(keys)
+            wanted = {key for key in keys if key not in self.in_flight and is_open(known.get(key, {}))}
+            ours, theirs = self.claims.take(list(wanted), is_open)
+            self.elsewhere += len(theirs)
+            requests: list[Request] = []
+            settled_here = 0
+            # All are in flight before the first is yielded, since a copy of a text asks the same question.
+            for request, _ in questions:
+                key, stored = request.key, known.get(request.key, {})
+                if key in self.in_flight:
+                    self.in_flight[key].labels += 1
+                elif key in ours:
+                    attempt = open_attempt(stored) or 0
+                    requests.append(_retried(request, attempt) if attempt else request)
+                    was = stored.get(attempt)
+                    self.in_flight[key] = _Asked(1, was is not None and was.status == Status.ERROR)
+                elif key not in theirs:
+                    # An answer that will be replaced is not settled.
+                    settled_here += next_attempt(stored, job.retry, self.before) is None
+            settled += settled_here
+            if first and not again:
+                self.progress.known(settled_here)
+            yield from requests
+        if not first:
+            self.progress.reached(settled)
 
 
 def _replies(job: LabelJob, requests: Iterable[Request], report: JobReport) -> Iterator[Reply]:
@@ -208,11 +310,11 @@ def _replies(job: LabelJob, requests: Iterable[Request], report: JobReport) -> I
         raise EngineError(f"{error}. All answers so far are stored and are not asked for again") from error
 
 
-def _answer(job: LabelJob, reply: Reply, parsed: Parsed, attempt: int) -> Answer:
+def _answer(job: LabelJob, reply: Reply, parsed: Parsed) -> Answer:
     """Return what the store keeps of a reply."""
     return Answer(
         key=reply.request.key,
-        attempt=attempt,
+        attempt=reply.request.attempt,
         raw=reply.text,
         finish=reply.finish,
         tokens=tuple((choice.token, choice.alternatives) for choice in reply.tokens),
@@ -234,35 +336,12 @@ def _read(parsed: Parsed) -> dict[str, Any]:
     }
 
 
-def _requests(
-    job: LabelJob, set_id: str, texts: Iterable[Text], attempt: int, in_flight: dict[str, _Asked], progress: "Progress"
-) -> Iterator[Request]:
-    """Yield what has to be asked in this attempt, recording in the store which text needs which answer.
-
-    `in_flight` gets each key that is asked.
-    """
-    for some in pieces(texts, CHUNK):
-        questions = [question for text in some for question in job.questions(text)]
-        noted = job.store.used(set_id, [use.text_id for _, use in questions])
-        fresh = [use for _, use in questions if noted.get((use.text_id, use.sample)) != (use.key, use.text_hash)]
-        if fresh:
-            job.store.use(set_id, fresh)
-        known = job.store.known([request.key for request, _ in questions])
-        wanted: list[Request] = []
-        settled = 0
-        # All are in flight before the first is yielded, since a copy of a text asks the same question.
-        for request, _ in questions:
-            key, stored = request.key, known.get(request.key, {})
-            if key in in_flight:
-                in_flight[key].labels += 1
-            elif _is_wanted(stored, attempt):
-                wanted.append(_retried(request) if attempt else request)
-                in_flight[key] = _Asked(1, stored.get(attempt) == Status.ERROR)
-            else:
-                # Only the first attempt counts settled answers; an answer that will be replaced is not settled.
-                settled += attempt == 0 and not _is_wanted(stored, 1)
-        progress.known(settled)
-        yield from wanted
+def note_uses(store: LabelStore, set_id: str, uses: list[Use]) -> None:
+    """Record in the store which answers a set's texts need, where that is not recorded yet."""
+    noted = store.used(set_id, [use.text_id for use in uses])
+    fresh = [use for use in uses if noted.get((use.text_id, use.sample)) != (use.key, use.text_hash)]
+    if fresh:
+        store.use(set_id, fresh)
 
 
 def _open_questions(job: LabelJob, texts: Iterable[Text]) -> Iterator[Request]:
@@ -272,21 +351,17 @@ def _open_questions(job: LabelJob, texts: Iterable[Text]) -> Iterator[Request]:
         questions = {request.key: request for text in some for request, _ in job.questions(text)}
         known = job.store.known(list(questions))
         for key, request in questions.items():
-            if key not in seen and _is_wanted(known.get(key, {}), 0):
+            if key not in seen and next_attempt(known.get(key, {}), job.retry, None) == 0:
                 seen.add(key)
                 yield request
 
 
-def _retried(request: Request) -> Request:
-    """Return the question as the retry asks it."""
-    seed = None if request.sampling.seed is None else request.sampling.seed + RETRY_SEED
-    return replace(request, sampling=replace(request.sampling, temperature=RETRY_TEMPERATURE, seed=seed))
-
-
-def _is_wanted(known: dict[int, str], attempt: int) -> bool:
-    """Whether this attempt at a question still has to be made, given the status of the stored ones."""
-    first, second = known.get(0, Status.ERROR), known.get(1, Status.ERROR)
-    return first == Status.ERROR if attempt == 0 else first not in (Status.OK, Status.ERROR) and second == Status.ERROR
+def _retried(request: Request, attempt: int) -> Request:
+    """Return the question as a later attempt asks it."""
+    sampling = request.sampling
+    seed = None if sampling.seed is None else sampling.seed + attempt * RETRY_SEED
+    temperature = None if sampling.temperature is None else RETRY_TEMPERATURE
+    return replace(request, sampling=replace(sampling, temperature=temperature, seed=seed), attempt=attempt)
 
 
 class Progress:
@@ -325,6 +400,10 @@ class Progress:
             self._bar.initial += labels
             self._bar.n += labels
             self._bar.last_print_n += labels
+
+    def reached(self, labels: int) -> None:
+        """Count labels up to this number, with those that other processes got meanwhile."""
+        self.known(max(labels - self._bar.n, 0))
 
     def answered(self, labels: int, usage: Usage) -> None:
         """Count labels settled by an answer, usable or not, and show what this run has used so far."""

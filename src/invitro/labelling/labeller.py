@@ -20,6 +20,7 @@ from invitro.labelling.prompts import Prompt, Renderer
 from invitro.labelling.replies import ReplyForm
 from invitro.labelling.reports import CostEstimate, JobReport, agreement_lines, write_datasheet
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text, chosen, parts
+from invitro.labels.answers import Retry
 from invitro.labels.labelset import LabelSet, published_sets
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
@@ -53,6 +54,7 @@ class Options:
         export: a table file for the labels.
         merge: another label store, whose answers are added first.
         reparse: first read the label set's stored replies again.
+        retry: what is asked again; see `LabelJob`.
         progress: whether to show a progress bar; None shows it on a terminal.
 
     Raises:
@@ -67,6 +69,7 @@ class Options:
     export: ExportFile | None = None
     merge: str | None = None
     reparse: bool = False
+    retry: Retry = "errors"
     progress: Annotated[bool | None, "true, false, or null for a bar on a terminal"] = None
 
     def contradictions(self) -> Iterator[str]:
@@ -116,7 +119,8 @@ class Labelling:
     @cached_property
     def sampling(self) -> Sampling:
         """How the model decodes in the first attempt."""
-        wanted, alternatives = self.options.sampling, LOGPROBS if self.options.readout == Readout.EXPECTED else 0
+        wanted, expected = self.options.sampling, self.options.readout == Readout.EXPECTED
+        alternatives = (wanted.top_logprobs or LOGPROBS) if expected else 0
         return Sampling(wanted.temperature, wanted.max_tokens or self.form.max_tokens, wanted.seed, alternatives)
 
 
@@ -264,7 +268,7 @@ def _jobs(corpus: Corpus, what: Labelling, store: LabelStore) -> Iterator[tuple[
         _warn_of_published(what, name)
         job = LabelJob(
             store, what.engine, renderer, what.sampling, name, what.llm, about, shots.of,
-            options.samples, options.progress,
+            options.samples, options.retry, options.progress,
         )  # fmt: skip
         yield job, table, prefix
 

@@ -144,8 +144,23 @@ REFUSALS = re.compile(
     r"|es tut mir leid|ich kann (?:das |dies )?nicht|lo siento|no puedo|দুঃখিত)",
     re.IGNORECASE,
 )
-CODE_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
-LAST_LINE = re.compile(r"(?:\A|\n)[ \t]*scores:[ \t]*([^\n]*)\Z", re.IGNORECASE)
+THOUGHT_ENDS = (
+    "</think>", "</thinking>", "</thought>", "</thoughts>", "</reasoning>", "</seed:think>", "[/think]",
+    "<|end_of_thought|>", "<|channel|>final<|message|>",
+)  # fmt: skip
+THOUGHT_BEGINS = ("<think>", "<thinking>", "<thought>", "<thoughts>", "<reasoning>", "<seed:think>", "[think]",
+                  "<|begin_of_thought|>", "<|channel|>analysis<|message|>")  # fmt: skip
+"""How models mark what they think before they answer, in lower case."""
+LAST_LINE = "scores:"
+FENCES = ("```", "~~~", "'''")
+LONGEST_ANSWER = 100_000
+"""Characters of an answer that are read; scores take a few hundred."""
+MOST_OBJECTS = 100
+"""Places in an answer at which a JSON object may begin; each is tried."""
+LONGEST_TOKEN = 200
+"""Characters of a token whose digits are read."""
+ROUNDING = 0.01
+"""How far above 0 rounding may push a log-probability."""
 
 
 @dataclass(frozen=True)
@@ -176,29 +191,113 @@ class _FaultError(Exception):
 
 
 def parse(reply: Reply, form: ReplyForm) -> Parsed:
-    """Read a reply; whatever it holds, the result is scores within bounds or a status that says why there are none."""
+    """Read a reply; whatever it holds, the result is scores within bounds or a status that says why there are none.
+
+    What a model thought before it answered is dropped. The time is bounded, whatever the reply holds.
+    """
     if reply.finish == "error":
         return Parsed(Status.ERROR, detail=reply.error or "the engine gave no reason")
+    if reply.finish == "filter":
+        return Parsed(Status.REFUSED, detail=reply.error or "refused by the provider's filter")
     if reply.finish == "refusal":
         return Parsed(Status.REFUSED, detail="refused by the provider")
+    answer = reply.text[_answer_start(reply.text) :]
     try:
-        values = _from_json(reply.text, form) if form.readout == Readout.TEXT else _from_digits(reply.text, form)
+        if len(answer) > LONGEST_ANSWER:
+            raise _FaultError(Status.UNPARSEABLE, f"expected scores, found {len(answer):,} characters")
+        if form.readout == Readout.TEXT:
+            values = _from_json(answer, form, cut=reply.finish == "length")
+        else:
+            values = _from_digits(answer, form)
         _refuse_outside(values, form)
-        if form.readout == Readout.EXPECTED:
-            return _expected(reply, form)
-        return Parsed(Status.OK, tuple(values), form.score(values))
+        parsed = Parsed(Status.OK, tuple(values), form.score(values))
+        return _finite(_expected(reply, form) if form.readout == Readout.EXPECTED else parsed, form)
     except _FaultError as fault:
         # A reply that was cut off, or that declines, is not counted as badly formed.
         if reply.finish == "length":
             return Parsed(Status.TRUNCATED, detail="cut at max_tokens before all scores were there")
-        if fault.parsed.status == Status.UNPARSEABLE and REFUSALS.search(reply.text[:300]):
+        if fault.parsed.status == Status.UNPARSEABLE and REFUSALS.search(answer[:300]):
             return Parsed(Status.REFUSED, detail="the model declined")
         return fault.parsed
 
 
-def _from_json(text: str, form: ReplyForm) -> list[float]:
-    """Return the scores of a JSON object that stands alone, in a code fence or between prose."""
-    body = _json_object(text)
+def _answer_start(text: str) -> int:
+    """Return where the answer begins after what the model thought; the end of the text if it never stops thinking."""
+    low = text.lower()
+    if len(low) != len(text):  # a few letters of other alphabets become two
+        low = "".join(sign.lower() if sign.isascii() else sign for sign in text)
+    start = max(low.rfind(mark) + len(mark) if mark in low else 0 for mark in THOUGHT_ENDS)
+    return len(text) if any(mark in low[start:] for mark in THOUGHT_BEGINS) else start
+
+
+def _finite(parsed: Parsed, form: ReplyForm) -> Parsed:
+    """Return what was read if the label is a number of the scale: the last check before a label leaves."""
+    score, spread = parsed.score, parsed.spread
+    if score is None or not form.scale.minimum <= score <= form.scale.maximum:
+        raise _FaultError(Status.OUT_OF_RANGE, f"the score {score} is not on the scale")
+    if spread is not None and not 0 <= spread < math.inf:
+        raise _FaultError(Status.UNPARSEABLE, f"the spread {spread} is none")
+    return parsed
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that knows whether a key stands in it twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.twice = len(self) < len(pairs)
+
+
+def _from_json(text: str, form: ReplyForm, cut: bool) -> list[float]:
+    """Return the scores of the one JSON object that gives them, wherever it stands: alone, fenced, between prose.
+
+    The last object that names a score is the answer. Another one before it that would be valid too, with other
+    scores, leaves the answer open.
+
+    Args:
+        text: the answer.
+        form: what was asked for.
+        cut: whether the reply ended at the token limit; then an object that is only begun may be the answer.
+    """
+    found, unfinished = _objects(text)
+    naming = [one for one in found if not one.keys().isdisjoint(form.names)] or found[-1:]
+    if not naming or (cut and unfinished):
+        raise _FaultError(Status.UNPARSEABLE, "expected a JSON object")
+    values = _scores(naming[-1], form)
+    for earlier in naming[:-1]:
+        try:
+            others = _scores(earlier, form)
+            _refuse_outside(others, form)
+        except _FaultError:
+            continue
+        if others != values:
+            raise _FaultError(Status.UNPARSEABLE, "two JSON objects give different scores")
+    return values
+
+
+def _objects(text: str) -> tuple[list[_Object], bool]:
+    """Return the JSON objects in a text that are in no other one, and whether another one is begun after the last."""
+    decoder = json.JSONDecoder(object_pairs_hook=_Object)
+    found: list[_Object] = []
+    unfinished, place, tries = False, text.find("{"), 0
+    while place >= 0:
+        tries += 1
+        if tries > MOST_OBJECTS:
+            raise _FaultError(Status.UNPARSEABLE, f"expected one JSON object, more than {MOST_OBJECTS} begin")
+        try:
+            one, end = decoder.raw_decode(text, place)
+            found.append(one)
+            unfinished = False
+        except (ValueError, RecursionError):
+            end, unfinished = place + 1, True
+        place = text.find("{", end)
+    return found, unfinished
+
+
+def _scores(body: _Object, form: ReplyForm) -> list[float]:
+    """Return the scores of an object that has all of them, once, and nothing else."""
+    if body.twice:
+        raise _FaultError(Status.EXTRA_ITEMS, "an item is scored twice")
     reasoning = {"reasoning"} if form.reasoning else set()
     missing = [name for name in form.names if name not in body]
     extra = [name for name in body if name not in {*form.names, *reasoning}]
@@ -210,48 +309,35 @@ def _from_json(text: str, form: ReplyForm) -> list[float]:
     for name in form.names:
         value = body[name]
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _FaultError(Status.UNPARSEABLE, f"{name}: expected a number, found {json.dumps(value)[:40]}")
-        values.append(float(value) if abs(value) < 1e9 else float("inf"))
+            kind = f"a {type(value).__name__}"
+            found = kind if isinstance(value, list | dict) else json.dumps(value)[:40]
+            raise _FaultError(Status.UNPARSEABLE, f"{name}: expected a number, found {found}")
+        values.append(float(value) if abs(value) < 1e9 or value != value else float("inf"))
     return values
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    """Return the one JSON object of a reply."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({name for name, _ in pairs}) < len(pairs):
-            raise _FaultError(Status.EXTRA_ITEMS, "an item is scored twice")
-        return dict(pairs)
-
-    def refuse(constant: str) -> float:
-        raise _FaultError(Status.OUT_OF_RANGE, f"found {constant}")
-
-    fenced = CODE_FENCE.search(text)
-    inner = fenced[1] if fenced else text[text.find("{") : text.rfind("}") + 1]
-    try:
-        body = json.loads(inner, object_pairs_hook=once, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise _FaultError(Status.UNPARSEABLE, "expected a JSON object") from error
-    if not isinstance(body, dict):
-        raise _FaultError(Status.UNPARSEABLE, "expected a JSON object")
-    return body
 
 
 def _digit_text(text: str, form: ReplyForm) -> tuple[str, int]:
     """Return the part of a reply with the digits, and where it begins."""
-    stripped = text.rstrip()
+    start, end = _answer_start(text), len(text.rstrip())
+    start += len(text[start:end]) - len(text[start:end].lstrip())
+    if text.endswith(FENCES, start, end):
+        last = text.rfind("\n", start, end) + 1
+        end = len(text[:last].rstrip()) if last and text.startswith(FENCES, last) else end - 3
+    if text.startswith(FENCES, start):
+        start = text.find("\n", start, end) + 1 or start + 3
     if not form.reasoning:
-        return stripped, 0
-    line = LAST_LINE.search(stripped)
-    if line is None:
+        return text[start:end], start
+    line = max(start, text.rfind("\n", start, end) + 1)
+    line += len(text[line:end]) - len(text[line:end].lstrip(" \t"))
+    if text[line : line + len(LAST_LINE)].lower() != LAST_LINE:
         raise _FaultError(Status.UNPARSEABLE, "expected a last line 'scores: ...'")
-    return line[1], line.start(1)
+    return text[line + len(LAST_LINE) : end], line + len(LAST_LINE)
 
 
 def _from_digits(text: str, form: ReplyForm) -> list[float]:
     """Return one score per digit; white space, commas and semicolons may stand between."""
-    digits = re.sub(r"[\s,;]", "", _digit_text(text, form)[0])
-    if not re.fullmatch(r"[0-9]+", digits):
+    digits = "".join(_digit_text(text, form)[0].replace(",", " ").replace(";", " ").split())
+    if not (digits.isascii() and digits.isdigit()):
         raise _FaultError(Status.UNPARSEABLE, "expected digits only")
     if len(digits) != len(form.names):
         status = Status.MISSING_ITEMS if len(digits) < len(form.names) else Status.EXTRA_ITEMS
@@ -278,6 +364,10 @@ def _expected(reply: Reply, form: ReplyForm) -> Parsed:
     """
     if not reply.tokens:
         raise _FaultError(Status.UNPARSEABLE, "the engine gave no log-probabilities")
+    if not all(value <= ROUNDING for choice in reply.tokens for _, value in choice.alternatives):
+        raise _FaultError(Status.UNPARSEABLE, "the engine gave log-probabilities that are none")
+    if any(len(choice.token) > LONGEST_TOKEN for choice in reply.tokens):
+        raise _FaultError(Status.UNPARSEABLE, f"a token has more than {LONGEST_TOKEN} characters")
     part, start = _digit_text("".join(choice.token for choice in reply.tokens), form)
     moments = list(_moments(reply.tokens, start, start + len(part), range(int(form.low), int(form.high) + 1)))
     if len(moments) != len(form.names):

@@ -1,12 +1,14 @@
 """Reports in words: what a labelling job did, how its labels agree with the crowd's, and what a job would cost."""
 
 import json
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from invitro.engines.base import Usage
 from invitro.files import write_text
-from invitro.labels.answers import StoredSet
+from invitro.labels.answers import Status, StoredSet
 from invitro.stats.agreement import Agreement
 from invitro.stats.intervals import NOT_MEASURABLE, told
 from invitro.templates import rendered
@@ -16,6 +18,31 @@ NOTHING_FOLLOWS = (
     f"{NOT_MEASURABLE} with this model: the interval of its correlation with the crowd includes 0 or does not exist, "
     "and nothing follows from these labels about prompts, languages or bias"
 )
+
+
+AGAIN = "then retry=unusable asks again for what is stored without a label"
+ADVICE = {
+    Status.ERROR: "Fix the cause and run the same line",
+    Status.TRUNCATED: "Set sampling.max_tokens= to more; models that think first need thousands, as llm=gpt_reasoning "
+    f"has; {AGAIN}",
+    Status.REFUSED: f"The model or its provider does not rate such texts: choose another prompt= or llm=; {AGAIN}",
+    Status.UNPARSEABLE: "What was replied is in the store's table answers; choose another readout=, prompt= or llm=, "
+    f"or have the server enforce the form by llm.engine.constraint=; {AGAIN}",
+}
+"""What to change after replies without a label; kinds that are not listed are as unparseable ones."""
+
+
+def advice(useless: Mapping[str, int]) -> str:
+    """Return what to change after replies without a label, from their number by status."""
+    return ADVICE.get(Status(max(useless, key=lambda kind: useless[kind])), ADVICE[Status.UNPARSEABLE])
+
+
+def counted(useless: Counter[str]) -> str:
+    """Say how many replies of which kinds there were."""
+    if set(useless) == {Status.ERROR}:
+        return f"{useless.total()} errors"
+    kinds = ", ".join(f"{count} {status}" for status, count in useless.most_common())
+    return f"{useless.total()} replies without a label ({kinds})"
 
 
 @dataclass
@@ -28,7 +55,7 @@ class JobReport:
         labels: how many labels this job added.
         retries: how many requests were second attempts.
         seconds: wall time.
-        error: the last error of this job, if a question got no answer.
+        error: what was wrong with the last reply of this job that gave no label.
     """
 
     stored: StoredSet
@@ -45,10 +72,11 @@ class JobReport:
         speed = f", {used.completion_tokens / self.seconds:.1f} tokens/s" if self.seconds else ""
         return [
             f"  texts labelled   {stored.labelled} of {stored.texts}" + (f"; without: {unusable}" if unusable else ""),
-            *([f"  last error       {self.error}"] if self.error else []),
+            *([f"  last problem     {self.error}"] if self.error else []),
             f"  this run         {self.labels} labels from {used.requests} requests, {self.retries} of them retries",
             f"  tokens           {used.prompt_tokens} prompt, {used.completion_tokens} completion{speed}",
-            f"  cost             ${used.cost:.4f} (whole set ${stored.cost:.4f})",
+            f"  cost             ${used.cost:.4f} (whole set ${stored.cost:.4f})"
+            + (f"; without {used.uncounted} replies whose tokens the server did not count" if used.uncounted else ""),
             f"  wall time        {self.seconds:.1f} s",
         ]
 

@@ -3,13 +3,18 @@
 import hashlib
 import json
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from invitro.errors import without_secrets
 
 T = TypeVar("T")
 
+Retry = Literal["errors", "unusable", "all"]
+"""What is asked again; see `next_attempt`."""
 Tokens = tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
 
 
@@ -132,10 +137,10 @@ class Answer:
 
     Args:
         key: hash of the question.
-        attempt: 0, or 1 for the retry.
+        attempt: 0, or more for a retry.
         status: a `Status`; ``ok`` is usable, ``error`` means that nothing was answered.
         raw: the reply as it came.
-        finish: how it ended: ``stop``, ``length``, ``refusal``, ``error``.
+        finish: how it ended: ``stop``, ``length``, ``refusal``, ``filter``, ``error``.
         error: what went wrong, if anything did.
         items: item scores in the scale's order; empty unless usable.
         score: the scale's units; None unless usable.
@@ -163,6 +168,40 @@ class Answer:
     answered: str = ""
 
 
+class Attempt(NamedTuple):
+    """What a store knows of one attempt at a question: its place in the order of arrival, and how it ended."""
+
+    number: int
+    status: str
+    finish: str
+
+
+def next_attempt(stored: Mapping[int, Attempt], retry: Retry, before: int | None = None) -> int | None:
+    """Return which attempt at a question has to be made next; None if none has.
+
+    A first reply without a label is asked for once more, unless the provider's filter refused the question. What ended
+    in an error before the job is asked again.
+
+    Args:
+        stored: the attempts that were answered.
+        retry: ``errors`` asks nothing else again; ``unusable`` also what was answered twice without a label, ``all``
+            also what the filter refused.
+        before: number of the last answer from before the job; what came later is not asked again by the same job. None
+            if everything stored is from before.
+    """
+    if not stored:
+        return 0
+    if any(one.status == Status.OK for one in stored.values()):
+        return None
+    last = max(stored)
+    old = before is None or stored[last].number <= before
+    if stored[last].status == Status.ERROR:
+        return last if old else None
+    if stored[last].finish == "filter":
+        return last + 1 if old and retry == "all" else None
+    return 1 if last == 0 else last + 1 if old and retry != "errors" else None
+
+
 ANSWER_COLUMNS = tuple(one.name for one in fields(Answer))
 
 
@@ -187,8 +226,8 @@ def answer_of(row: sqlite3.Row) -> Answer:
 
 
 def storable(text: str) -> str:
-    """Return `text` with lone surrogates, which no file encoding can hold, written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Return `text` without secrets, and with lone surrogates, which no file encoding can hold, written as escapes."""
+    return without_secrets(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def text_hash(text: str) -> str:

@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import subprocess
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from invitro import __version__
-from invitro.errors import InputError, error_text
+from invitro.errors import InputError, error_text, traceback_text
 from invitro.files import whole_or_absent, write_json, write_text
 
 if TYPE_CHECKING:
@@ -189,7 +188,7 @@ def failure_directory(directory: Path) -> Path:
 
 def write_failure(directory: Path, error: BaseException, run: str | None = None) -> None:
     """Write ``error.txt`` with the traceback, and ``metrics.json`` with the status ``failed``."""
-    write_text(directory / "error.txt", "".join(traceback.format_exception(error)))
+    write_text(directory / "error.txt", traceback_text(error))
     empty = {"val": None, "test": None, "train": None}
     write_json(
         directory / METRICS_FILE,
