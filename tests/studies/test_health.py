@@ -1,11 +1,14 @@
 """Health checks: each is found in records that have the fault, with numbers and a mend, and none in a clean study."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from studies.records import Arm, Texts, alpha_arms, application_arms, write_records
 
 from invitro.studies.health import findings
@@ -18,11 +21,13 @@ from invitro.studies.health.predictions import (
     labels_apart,
     negative_in_groups,
 )
-from invitro.studies.health.runs import Course, Finding, early_stopping, half_scale, replaced_too_much
+from invitro.studies.health.runs import Course, Finding, Spread, early_stopping, labels_changed, spread_over_runs
+from invitro.studies.report.sentences import conclusion
 from invitro.studies.runs import read_runs
 from invitro.studies.study import Study
 from invitro.studies.summary import summarise
 
+NAN = float("nan")
 CLEAN = {
     "runs", "number of seeds", "comparison", "labels changed", "spread over seeds", "early stopping", "CCC and PCC",
     "constant predictions", "groups", "label distributions",
@@ -58,23 +63,24 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finding]:
 
 
 def test_a_clean_study_has_no_warning_and_says_what_was_looked_at(clean: dict[str, Finding]) -> None:
-    assert {name: one.what for name, one in clean.items() if one.level != "good"} == {}
+    # augmentation gains nothing here, and seeds alone make a larger difference
+    assert {name: one.level for name, one in clean.items() if one.level != "good"} == {"spread over seeds": "note"}
     assert set(clean) == CLEAN
-    assert all(one.what.endswith(".") and not one.do for one in clean.values())
+    assert all(one.what.endswith(".") and (one.level == "good") == (not one.do) for one in clean.values())
 
 
 @pytest.mark.parametrize(
     ("arms", "check", "told", "mend"),
     [
         (two(failed=(42, 7)), "runs", ["1 of 10 jobs failed", "both", "TrainingError", "4 to 5"], "error.txt"),
-        (two(seeds=(0, 42, 100)), "runs", ["3 to 5", "the fewest both"], "Run the seeds that are missing"),
+        (two(seeds=(0, 42, 100)), "runs", ["3 to 5", "the fewest both"], "Run those that are missing"),
         (two(bias=1.5), "CCC and PCC", ["CCC is 0.", "(both, test)", "predictions have mean 5."], "too high by 1."),
         (two(bias=-1.5), "CCC and PCC", ["predictions have mean 2."], "too low by 1."),
         (two(gain=0.2), "CCC and PCC", ["1 configuration"], "fit.loss=ccc"),
         (two(gain=3.0), "CCC and PCC", ["1 configuration"], "lower plm.lr"),
         (two(gain=0.01), "constant predictions", ["1 configuration, both"], "raise plm.lr"),
         (two(gain=0.0), "constant predictions", ["SD is 0.000"], "learned only the mean"),
-        (two(seed_sd=0.25), "spread over seeds", ["SD over runs of up to 0.", "(both; its runs ended after 8, 9, 10"],
+        (two(seed_sd=0.25), "spread over seeds", ["varies over seeds from", "(both; its runs ended after 8, 9, 10"],
          "add seeds"),
         ([Arm({"application": "none"}, epochs=(20,)), Arm({"application": "both"}, epochs=(20,))], "early stopping",
          ["20 of at most 20", "never ended a run"], "Raise fit.epochs"),
@@ -106,7 +112,8 @@ def test_nothing_is_good_that_was_not_looked_at() -> None:
     assert negative_in_groups([], "test", 2) is None
     assert labels_apart([], "test", 2) is None
     untouched = pd.DataFrame({"application": ["none"], "replaced_share": [0.0], "val_ccc_mean": [0.5]})
-    assert replaced_too_much(untouched, 3.0) is None
+    assert labels_changed(untouched) is None
+    assert spread_over_runs([Spread("tfidf", 5, 0.0, 0.4, 0.4, NAN, [])], "seeds", "test") is None
     assert ccc_below_pcc([Magnitudes("none", 0.05, 0.04, 4, 1, 4, 1)], "test", 2) is None
     close = ccc_below_pcc([Magnitudes("none", 0.5, 0.45, 4, 1, 4, 1)], "test", 3)
     group = negative_in_groups([GroupScore("none", "gender 1", 40, 0.3, 0.5)], "val", 3)
@@ -154,9 +161,9 @@ def test_advice_fits_the_model_and_its_labels(one: Magnitudes, advice: str) -> N
     ("seeds", "level", "told"),
     [
         ((0,), "warning", "One run only"),
-        ((0, 1), "warning", "2 runs per configuration"),
-        ((0, 1, 2, 3), "note", "4 runs per configuration"),
-        ((0, 1, 2, 3, 4), "good", "5 runs per configuration or more"),
+        ((0, 1), "warning", "2 seeds per configuration"),
+        ((0, 1, 2, 3), "note", "4 seeds per configuration"),
+        ((0, 1, 2, 3, 4), "good", "5 seeds per configuration or more"),
     ],
 )
 def test_few_seeds(tmp_path: Path, seeds: tuple[int, ...], level: str, told: str) -> None:
@@ -170,41 +177,117 @@ def test_results_that_fall_below_alpha_3(tmp_path: Path) -> None:
     arms = [low, *alpha_arms((3.0, 4.0, 4.5, 6.0))]
     found = checked(tmp_path / "runs", arms, baseline={"alpha": "6.0"})["labels changed"]
     assert found.level == "warning"
-    assert "Results fall below alpha 3" in found.what
-    assert "where 99.5 %" in plain(found.what)  # share replaced at alpha 0
-    assert "Keep alpha at 3" in found.do
+    assert "clearly lower at alpha 0 (0." in found.what
+    assert "99.5 % of the crowd labels" in plain(found.what)
+    assert found.do.startswith("Keep alpha at 3 or above")
 
 
 @pytest.mark.parametrize(
-    ("ccc", "level"),
-    [([0.2, 0.5, 0.5, 0.4], "warning"), ([0.49, 0.5, 0.5, 0.4], "good"), ([0.6, 0.5, 0.5, 0.4], "good")],
+    ("ccc", "level", "told", "do"),
+    [
+        ([0.2, 0.5, 0.5, 0.4], "warning", "clearly lower at alpha 1 (0.200).", "Keep alpha at 3 or above"),
+        ([0.49, 0.5, 0.5, 0.4], "good", "At no alpha", ""),
+        ([0.6, 0.5, 0.5, 0.4], "warning", "clearly lower at alpha 3 (0.500) and alpha 4 (0.500).", "among 1."),
+        ([-0.7, -0.6, 0.1, 0.4], "warning", "alpha 1 (−0.700), alpha 3 (−0.600) and alpha 4 (0.100)", "Do not correct"),
+    ],
 )
-def test_the_fall_is_measured_where_something_is_replaced(ccc: list[float], level: str) -> None:
+def test_every_alpha_stands_for_itself(ccc: list[float], level: str, told: str, do: str) -> None:
     groups = pd.DataFrame({"alpha": [1.0, 3.0, 4.0, 6.0], "replaced_share": [0.7, 0.2, 0.1, 0.0], "val_ccc_mean": ccc})
-    found = replaced_too_much(groups, 3.0)
+    found = labels_changed(groups, ["alpha"])
     assert found is not None
-    assert found.level == level
-    assert "from there on (10.0 % to 20.0 %)" in plain(found.what)
+    assert (found.level, told in found.what, do in found.do) == (level, True, True)
+    assert "10.0 % to 70.0 % of the crowd labels" in plain(found.what)
 
 
 def test_one_alpha_that_replaces_most_labels_is_noted() -> None:
     groups = pd.DataFrame({"application": ["both"], "replaced_share": [0.8], "val_ccc_mean": [0.5]})
-    found = replaced_too_much(groups, 3.0)
+    found = labels_changed(groups)
     assert found is not None
     assert found.level == "note"
     assert "80.0 %" in plain(found.what)
 
 
+CHOOSING = Study("s", "S", "?", factors=("alpha",), baseline={"alpha": "inf"}, choose="alpha", axis="alpha")
+
+
+def chosen_study(folder: Path, shift: float = 0.0, **arm: Any) -> dict[str, Finding]:
+    """Return the findings on a study that chose alpha 0.5; `shift` moves its corrected labels, in scale points."""
+    arms = [
+        Arm({"application": "correction", "alpha": "inf"}, skill=0.5, gain=0.55),
+        Arm({"application": "correction", "alpha": "0.5"}, **({"skill": 0.75} | arm)),
+    ]
+    for directory in write_records(folder, arms, texts=Texts(test=400))[5:]:
+        table = pd.read_csv(directory / "labels.csv", dtype={"text_id": str})
+        table.assign(label=(table["label"] + shift).clip(upper=7)).to_csv(directory / "labels.csv", index=False)
+    runs = read_runs(folder, ("alpha",))
+    summary = summarise(CHOOSING, runs, 300)
+    assert summary.chosen == {"alpha": 0.5}
+    return {one.check: one for one in findings(CHOOSING, runs, summary)}
+
+
+def test_what_a_choice_costs_is_said(tmp_path: Path) -> None:
+    """CCC gains by a wider spread of predictions, RMSE loses: not good, whatever CCC says."""
+    found = chosen_study(tmp_path / "runs", skill=0.55, gain=1.5)["choice"]
+    assert found.level == "warning"
+    assert found.what.startswith("Alpha 0.5 was chosen by CCC alone; it changes ")
+    assert "RMSE" in found.what.split("worse than the baseline in ")[1]
+    assert "mostly learns what the LLM thinks" in found.do
+    assert "costs RMSE" in found.do
+
+
+@pytest.mark.parametrize(("shift", "level"), [(0.0, "good"), (0.45, "warning")])
+def test_labels_that_correction_moved_away_are_not_alike(tmp_path: Path, shift: float, level: str) -> None:
+    found = chosen_study(tmp_path / "runs", shift)["label distributions"]
+    assert found.level == level
+    assert ("The crowd's labels alone lie 0." in found.what) == (level == "warning")
+
+
 @pytest.mark.parametrize(
-    ("scale", "expected"),
+    ("spread", "level", "told"),
     [
-        ({"low": 1, "high": 7, "aggregation": "mean", "items": [1, 2, 3]}, 3),
-        ({"low": 0, "high": 3, "aggregation": "sum", "items": [{}] * 7}, 10.5),
-        ({}, 3),
+        (Spread("both", 5, 0.02, 0.40, 0.45, 0.15, [9]), "good", "differences of up to 0.025"),
+        (Spread("both", 5, 0.02, 0.40, 0.45, 0.01, [9]), "note", "the difference from the baseline is +0.010"),
+        (Spread("all runs", 5, 0.025, 0.108, 0.168, NAN, [9]), "note", "from 0.108 to 0.168"),
+        (Spread("all runs", 5, 0.01, 0.40, 0.43, NAN, [9]), "good", "from 0.400 to 0.430"),
+        (Spread("both", 5, 0.1, 0.30, 0.55, 0.4, [9]), "warning", "SD 0.100"),
     ],
 )
-def test_half_the_scale(scale: dict[str, Any], expected: float) -> None:
-    assert half_scale(scale) == expected
+def test_a_spread_is_judged_by_the_difference_that_it_blurs(spread: Spread, level: str, told: str) -> None:
+    found = spread_over_runs([spread], "seeds", "test")
+    assert found is not None
+    assert (found.level, told in found.what) == (level, True)
+
+
+def test_a_model_in_closed_form_has_no_seeds_and_no_epochs(tmp_path: Path) -> None:
+    arms = [Arm({"plm": "tfidf"}, seed_sd=0.0)]
+    for directory in write_records(tmp_path / "runs", arms, seeds=(0, 1)):
+        config = yaml.safe_load((directory / "config.yaml").read_text("utf-8")) | {"plm": {"name": "tfidf"}}
+        (directory / "config.yaml").write_text(yaml.safe_dump(config), "utf-8")
+        same = tmp_path / "runs" / "0"
+        for file in ("predictions.csv", "metrics.json"):
+            (directory / file).write_bytes((same / file).read_bytes())
+    runs = read_runs(tmp_path / "runs", ("plm",))
+    study = Study("study", "A study", "What?", factors=("plm",))
+    summary = summarise(study, runs, 300)
+    found = {one.check: one for one in findings(study, runs, summary)}
+    assert {"number of seeds", "spread over seeds", "early stopping"}.isdisjoint(found)
+    assert found["equal runs"].what.startswith("2 runs with different seeds gave one result: tfidf.")
+    assert not any(word in one.do for one in found.values() for word in ("epochs", "plm.lr", "seed=0"))
+    alone = conclusion(study, runs, replace(summary, groups=summary.groups.assign(seeds=1)))
+    assert "single run" not in alone
+
+
+def test_folds_are_not_called_seeds(tmp_path: Path) -> None:
+    for fold, directory in enumerate(write_records(tmp_path / "runs", [Arm({"application": "both"})], seeds=range(3))):
+        job = json.loads((directory / "job.json").read_text("utf-8"))
+        job["overrides"] |= {"data.split.fold": str(fold), "seed": "0"}
+        (directory / "job.json").write_text(json.dumps(job), "utf-8")
+    runs = read_runs(tmp_path / "runs", ("application",), ("data.split.fold", "seed"))
+    study = Study("study", "A study", "What?", factors=("application",), replicates=("data.split.fold", "seed"))
+    found = {one.check: one for one in findings(study, runs, summarise(study, runs, 300))}
+    assert found["number of folds"].what.startswith("3 folds per configuration: both.")
+    assert "spread over folds" in found
+    assert not any("seed" in one.what + one.do for one in found.values())
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
 """A study as a value: what it refuses, and when two values of an override are one."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from invitro.errors import InputError
 from invitro.studies import Study
 from invitro.studies.study import canonical, matches
 
+CONF = Path(__file__).parents[2] / "conf"
 PLAIN: dict[str, Any] = {"name": "x", "title": "X", "question": "What?"}
 
 
@@ -81,3 +84,11 @@ def test_a_baseline_matches_by_all_its_values_and_none_matches_nothing() -> None
     assert not matches(row, {"application": "both", "alpha": 4.0})
     assert matches(row, {})
     assert not matches(row, None)
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "study").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_study_runs_its_baseline(file: Path) -> None:
+    config = yaml.safe_load(file.read_text("utf-8"))
+    params = {key: {canonical(one) for one in str(of).split(",")} for key, of in (config.get("params") or {}).items()}
+    for key, value in (config.get("baseline") or {}).items():
+        assert canonical(value) in params[key]

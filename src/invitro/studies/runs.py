@@ -66,6 +66,11 @@ class Runs:
         """Return the resolved configuration of a row's record."""
         return dict(yaml.safe_load((self._record(row) / "config.yaml").read_text("utf-8")))
 
+    def is_exact(self, row: int) -> bool:
+        """Whether a row's model was fitted in closed form: it has no epochs, no learning rate and no seed."""
+        plm = self.config(row).get("plm") or {}
+        return bool(plm) and plm.get("train", "frozen") == "frozen"
+
     def environment(self, row: int) -> dict[str, Any]:
         """Return ``environment.json`` of a row's record."""
         return dict(json.loads((self._record(row) / "environment.json").read_text("utf-8")))

@@ -27,7 +27,8 @@ class Study:
         factors: the keys that make a configuration, a row of the tables; () is all swept keys except the replicates.
         replicates: the keys whose values are repetitions of a configuration.
         baseline: values of factors; they pick the configuration with which the others are compared. {} for none.
-        choose: a factor whose value is chosen by the mean validation CCC, before anyone looks at test.
+        choose: a factor whose value is chosen by the mean validation CCC, before anyone looks at test; within one
+            standard error of the best, the value that keeps most crowd labels.
         axis: a numeric factor that figures are drawn over.
         plateau: the value of `axis` from which no further gain is expected, which is tested.
         paper: the table of published numbers that is shown beside the results.

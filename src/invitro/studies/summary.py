@@ -11,7 +11,7 @@ import yaml
 
 from invitro.errors import InputError, refuse_if_any
 from invitro.stats.bootstrap import RESAMPLES, Scores
-from invitro.stats.intervals import Interval, interval_of
+from invitro.stats.intervals import Interval, contrast, interval_of
 from invitro.stats.moments import METRICS
 from invitro.stats.paired import Plateau, best, compared, holm, plateau
 from invitro.studies.runs import FINISHED, Runs, SplitScores, score_split
@@ -88,16 +88,16 @@ class Summary:
 
     Args:
         groups: one row per configuration, in the order of the jobs: the factors; how many ``seeds`` have a result and
-            how many runs ``failed``; the means of ``size``, ``replaced``, ``augmented``, and of ``replaced_share``, the
-            share of the crowd labels in training that were replaced; and for each split (``val``, ``test``, and
-            ``truth_val``, ``truth_test`` where the truth is known) and metric ``test_ccc_median``, ``_peak`` (the best
-            run), ``_mean``, ``_sd`` (n - 1; NaN with one seed), ``_low``, ``_high`` (95 %, over seeds and texts; with
-            one seed over texts alone).
+            how many runs ``failed``; whether all models are ``exact``, fitted in closed form; the means of ``size``,
+            ``replaced``, ``augmented``, and of ``replaced_share``, the share of the crowd labels in training that were
+            replaced; and for each split (``val``, ``test``, and ``truth_val``, ``truth_test`` where the truth is known)
+            and metric ``test_ccc_median``, ``_peak`` (the best run), ``_mean``, ``_sd`` (n - 1; NaN with one seed),
+            ``_low``, ``_high`` (95 %, over seeds and texts; with one seed over texts alone).
         differences: one row per configuration, split (those of `judged`) and metric: the factors and `DIFFERENCES`, see
             `invitro.stats.paired.Difference`. Empty without a baseline. p is NaN where nothing could be tested, as
             where the runs are the baseline's own.
         baseline: the values of factors of the configuration with which the others are compared; None without one.
-        chosen: the value of ``study.choose`` with the highest mean validation CCC; None where nothing is chosen.
+        chosen: the value of ``study.choose`` that was chosen on validation, see `_chosen`; None where nothing is.
         plateau: by metric on `split` (and by the other factors, if any); None where none was asked for.
         published: the paper's numbers, see `published_numbers`; None where the study names none.
         unpaired: why configurations could not be compared, one sentence each.
@@ -163,7 +163,8 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
     }
     wanted = {name: value for name, value in study.baseline.items() if name in runs.factors} or None
     baselines = [one for one in configurations if one.by_replicate and matches(one.values, wanted)]
-    chosen = _chosen(study, runs, [one for one in configurations if not matches(one.values, wanted)])
+    others = [one for one in configurations if not matches(one.values, wanted)]
+    chosen = _chosen(study, runs, others, scored.get("val"))
     differences, unpaired = _differences(study, runs, configurations, baselines, scored)
     return Summary(
         groups=pd.DataFrame([_group(one, runs, scored) for one in configurations]),
@@ -196,6 +197,7 @@ def _group(one: Configuration, runs: Runs, scored: Mapping[str, SplitScores]) ->
     rows = runs.table.loc[list(one.by_replicate.values())]
     row: dict[str, Any] = dict(one.values)
     row |= {"seeds": len(rows), "failed": int((one.rows["outcome"] == "failed").sum())}
+    row["exact"] = len(rows) > 0 and all(map(runs.is_exact, rows.index))
     row |= {name: float(rows[name].mean()) for name in COUNTS}
     row["replaced_share"] = float((rows["replaced"] / (rows["size"] - rows["augmented"])).mean())
     for split in LABELLED_SPLITS:
@@ -223,30 +225,51 @@ def _reference(one: Configuration, baselines: Sequence[Configuration]) -> Config
     return max(baselines, key=likeness, default=None)
 
 
-def _chosen(study: Study, runs: Runs, configurations: Sequence[Configuration]) -> dict[str, Any] | None:
-    """Return the value of ``study.choose`` with the highest mean validation CCC over its runs.
+def _chosen(
+    study: Study, runs: Runs, configurations: Sequence[Configuration], val: SplitScores | None
+) -> dict[str, Any] | None:
+    """Return the value of ``study.choose`` to prefer by validation CCC.
 
-    Among equally good values it is the largest: as a threshold it changes the fewest labels.
+    Among values whose mean CCC is within one standard error of the highest it is the one that keeps most crowd labels
+    (Breiman, Friedman, Olshen, Stone 1984, "Classification and Regression Trees", 3.4.3: the simplest within one
+    standard error). The error is that of the difference, paired by run and text. Among values that keep as many it is
+    the one with the highest CCC; of equal ones the largest.
 
     Args:
         study: what is asked.
         runs: the records.
         configurations: all but the baseline.
+        val: predictions on validation.
     """
     name = study.choose
     if name is None or name not in runs.factors:
         return None
-    values: dict[Any, list[float]] = {}
+    rows: dict[Any, dict[Hashable, int]] = {}
     for one in configurations:
-        ccc = runs.table.loc[list(one.by_replicate.values()), "val_ccc"].dropna()
-        values.setdefault(one.values[name], []).extend(ccc)
-    means = {value: float(np.mean(scores)) for value, scores in values.items() if scores}
+        rest = tuple(value for key, value in one.values.items() if key != name)
+        rows.setdefault(one.values[name], {}).update({(rest, key): row for key, row in one.by_replicate.items()})
+    tables = {value: runs.table.loc[list(of.values())] for value, of in rows.items()}
+    means = {value: float(table["val_ccc"].mean()) for value, table in tables.items() if table["val_ccc"].notna().any()}
     if not means:
         return None
-    highest = max(means.values())
-    equal = [value for value, mean in means.items() if mean >= highest - 1e-12]
-    numeric = all(isinstance(canonical(value), (int, float)) for value in equal)
-    return {name: max(equal, key=float) if numeric else equal[0]}
+    first = max(means, key=lambda value: means[value])
+    near = [value for value in means if means[first] - means[value] <= max(_error(rows[first], rows[value], val), TIE)]
+    kept = {value: float((of["size"] - of["augmented"] - of["replaced"]).mean()) for value, of in tables.items()}
+    near = [value for value in near if kept[value] >= max(kept[one] for one in near) - TIE]
+    near = [value for value in near if means[value] >= max(means[one] for one in near) - TIE]
+    numeric = all(isinstance(canonical(value), (int, float)) for value in near)
+    return {name: max(near, key=float) if numeric else near[0]}
+
+
+TIE = 1e-9
+
+
+def _error(a: Mapping[Hashable, int], b: Mapping[Hashable, int], val: SplitScores | None) -> float:
+    """Return the standard error of a difference in validation CCC, paired by run and text; 0 where it is unknown."""
+    common = [key for key in a if key in b]
+    pair = val.pair([a[key] for key in common], [b[key] for key in common]) if val is not None and common else None
+    error = 0.0 if pair is None else contrast(pair[0]["ccc"] - pair[1]["ccc"]).error
+    return error if error == error else 0.0
 
 
 def _judged(scored: Mapping[str, SplitScores]) -> tuple[str, str]:

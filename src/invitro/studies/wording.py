@@ -74,6 +74,14 @@ def measured(summary: "Summary", study: "Study", split: str) -> bool:
     return any(name in summary.groups and summary.groups[name].notna().any() for name in names)
 
 
+def repeated(runs: "Runs") -> str:
+    """Return what the runs of a configuration differ in: ``seeds``, ``folds``, or ``runs`` for anything else."""
+    varied = [name for name in runs.replicates if runs.table[name].nunique() > 1]
+    names = {"seed": "seeds", "fold": "folds"}
+    one = varied or [name for name in runs.replicates if factor(name) in names][:1]
+    return names.get(factor(one[0]), "runs") if len(one) == 1 else "runs"
+
+
 def rows_of(runs: "Runs", values: Mapping[str, Any]) -> list[int]:
     """Return the numbers of the jobs of one configuration that have a result."""
     wanted = {name: values[name] for name in runs.factors}

@@ -95,7 +95,7 @@ def _layers(
     lines = [("series:N", "configuration", "")] if len(series) > 1 else []
     banded = any(row["low"] is not None and row["low"] == row["low"] for row in panel.rows)
     ends = [("low:Q", "95 % from", panel.form), ("high:Q", "95 % to", panel.form)] if banded else []
-    hint = tooltip(*lines, ("x:Q", label, "~g"), ("value:Q", panel.title, panel.form), *ends, ("seeds:Q", "seeds", "d"))
+    hint = tooltip(*lines, ("x:Q", label, "~g"), ("value:Q", panel.title, panel.form), *ends, ("seeds:Q", "runs", "d"))
     data = chart(panel.rows)
     layers = (
         [data.mark_area(opacity=0.18).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"), colour(series))] if banded else []

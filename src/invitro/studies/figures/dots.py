@@ -148,7 +148,7 @@ def _layers(
     x = alt.X("mean:Q", scale=scale, axis=x_axis)
     hint = tooltip(
         ("name:N", "configuration", ""), ("mean:Q", f"{title}, mean", ".3f"), ("low:Q", "95 % from", ".3f"),
-        ("high:Q", "95 % to", ".3f"), ("seeds:Q", "seeds", "d"),
+        ("high:Q", "95 % to", ".3f"), ("seeds:Q", "runs", "d"),
     )  # fmt: skip
     data = chart(rows)
     layers = [rule(row["mean"], "x") for row in rows if row["mark"] == "baseline"][:1]

@@ -1,21 +1,24 @@
 """All health checks of a study."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from invitro.studies.health.predictions import prediction_checks
 from invitro.studies.health.runs import (
     Finding,
+    choice,
     comparison,
     configured,
     courses,
     early_stopping,
-    few_seeds,
-    half_scale,
+    equal_runs,
+    few_runs,
+    labels_changed,
     missing_runs,
-    replaced_too_much,
     shared_results,
-    spread_over_seeds,
+    spread_over_runs,
+    spreads,
 )
+from invitro.studies.wording import repeated
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs
@@ -31,22 +34,18 @@ def findings(study: "Study", runs: "Runs", summary: "Summary") -> list[Finding]:
         runs: the records.
         summary: of the same runs.
     """
-    table, groups = runs.table, summary.groups
-    found: list[Finding | None] = [
-        missing_runs(table, groups, runs.factors, runs.replicates),
-        few_seeds(groups, runs.factors),
-        comparison(study, summary),
-        shared_results(table, runs.factors),
-    ]
-    if not runs.finished().empty:
-        found += [
-            replaced_too_much(groups, half_scale(_scale(runs)), runs.factors),
-            spread_over_seeds(table, groups, runs.factors),
+    table, groups, kind = runs.table, summary.groups, repeated(runs)
+    found = [missing_runs(table, groups, runs.factors, runs.replicates)]
+    there = configured(runs, summary)
+    checks = [comparison(study, summary, kind), shared_results(table, runs.factors)]
+    if there:
+        checks += [
+            few_runs(there, kind),
+            choice(runs, summary),
+            labels_changed(groups, runs.factors),
+            spread_over_runs([*spreads(runs, summary, there)], kind, summary.split),
+            equal_runs(there, runs, summary.split),
             early_stopping(courses(runs)),
-            *prediction_checks(runs, summary, configured(runs, summary)),
+            *prediction_checks(runs, summary, there),
         ]
-    return [finding for finding in found if finding is not None]
-
-
-def _scale(runs: "Runs") -> dict[str, Any]:
-    return dict(runs.config(int(str(runs.finished().index[0]))).get("scale") or {})
+    return found + [finding for finding in checks if finding is not None]

@@ -25,6 +25,8 @@ LEAST_PCC = 0.1
 """With a smaller PCC there is nothing that CCC could be close to."""
 ALMOST_CONSTANT = 0.05
 """Predictions whose SD is below this share of the labels' SD are nearly constant."""
+MOVED = 0.15
+"""By this much further, in the same SDs, labels may lie after correction before it is reported."""
 APART = 0.3
 """From this Wasserstein distance on, in SDs of the labels to be predicted, two sets of labels count as far apart."""
 
@@ -140,6 +142,7 @@ class LabelDistance(NamedTuple):
         name: the configuration's.
         wasserstein: Wasserstein-1.
         ks: Kolmogorov and Smirnov's D.
+        before: Wasserstein-1 of its crowd labels, before correction.
         mean: of its training labels.
         label_mean: of the labels to be predicted.
         label_sd: of these.
@@ -149,6 +152,7 @@ class LabelDistance(NamedTuple):
     name: str
     wasserstein: float
     ks: float
+    before: float
     mean: float
     label_mean: float
     label_sd: float
@@ -159,15 +163,21 @@ class LabelDistance(NamedTuple):
         """The distance in SDs of the labels to be predicted."""
         return self.wasserstein / self.label_sd
 
+    @property
+    def far(self) -> bool:
+        """Whether it is far, or correction has made it much farther than it was."""
+        return self.relative >= APART or (self.wasserstein - self.before) / self.label_sd >= MOVED
+
 
 def labels_apart(found: Sequence[LabelDistance], split: str, of: int) -> Finding | None:
     """Report models whose training labels are distributed unlike those of `split`; see `ccc_below_pcc`."""
     usable = [one for one in found if one.label_sd > 0]
     if not usable:
         return None
-    worst, far = max(usable, key=lambda one: one.relative), sum(one.relative >= APART for one in usable)
+    far = [one for one in usable if one.far]
+    worst = max(far or usable, key=lambda one: one.relative)
     return told(
-        "label distributions", "warning" if far else "good", "distributions", worst=worst, far=far,
+        "label distributions", "warning" if far else "good", "distributions", worst=worst, far=len(far),
         looked=len(usable), of=of, split=SPLIT_NAMES[split],
     )  # fmt: skip
 
@@ -224,5 +234,5 @@ def _label_distances(runs: "Runs", summary: "Summary", configurations: Sequence[
         labels = np.concatenate([labels_of(runs.predictions(job), summary.split) for job in one.jobs])
         if len(labels):
             spread = float(labels.mean()), float(labels.std())
-            far = distances["after_wasserstein"], distances["after_ks"]
+            far = distances["after_wasserstein"], distances["after_ks"], distances["before_wasserstein"]
             yield LabelDistance(one.name, *far, float(np.mean(means)), *spread, one.by_llm)

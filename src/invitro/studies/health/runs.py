@@ -1,6 +1,6 @@
-"""Findings of health checks, and the checks on training: changed labels, how far seeds vary, when runs stopped."""
+"""Findings of health checks, and the checks on training: the choice, changed labels, spread, early stopping."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,10 +8,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from invitro.stats.moments import METRICS
 from invitro.studies.runs import FINISHED
-from invitro.studies.wording import configuration, records, rows_of
+from invitro.studies.wording import (
+    LOWER_IS_BETTER,
+    METRIC_NAMES,
+    SIGNIFICANT,
+    SPLIT_NAMES,
+    configuration,
+    factor,
+    mark,
+    records,
+    reference,
+    rows_of,
+)
 from invitro.templates import paragraphs
-from invitro.writing.words import count, listed, number, plain, share
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs
@@ -19,8 +30,6 @@ if TYPE_CHECKING:
     from invitro.studies.summary import Summary
 
 FINDINGS = Path(__file__).with_name("findings.j2")
-MOST_NAMED = 3
-"""Configurations named in a finding; further ones are counted."""
 Level = Literal["warning", "note", "good"]
 
 
@@ -53,12 +62,14 @@ class Configured:
 
     Args:
         name: for people.
-        jobs: its jobs that have one.
+        row: its row of ``summary.groups``.
+        jobs: its jobs that have a result.
         exact: whether its model is fitted in closed form, so that there are no epochs and no learning rate.
         by_llm: whether any training label is an LLM's, or fused with it.
     """
 
     name: str
+    row: dict[str, Any]
     jobs: list[int]
     exact: bool
     by_llm: bool
@@ -71,14 +82,8 @@ def configured(runs: "Runs", summary: "Summary") -> list[Configured]:
         jobs = rows_of(runs, row)
         if jobs:
             by_llm = row["replaced"] + row["augmented"] > 0
-            found.append(Configured(configuration(row, runs.factors), jobs, is_exact(runs.config(jobs[0])), by_llm))
+            found.append(Configured(configuration(row, runs.factors), row, jobs, row["exact"], by_llm))
     return found
-
-
-def is_exact(config: Mapping[str, Any]) -> bool:
-    """Whether a record's configuration names a model that is fitted in closed form."""
-    plm = config.get("plm") or {}
-    return bool(plm) and plm.get("train", "frozen") == "frozen"
 
 
 def named(row: "pd.Series[Any]", factors: Sequence[str]) -> str:
@@ -86,83 +91,58 @@ def named(row: "pd.Series[Any]", factors: Sequence[str]) -> str:
     return configuration({str(name): row[name] for name in factors}, factors)
 
 
-def few(names: Iterable[str]) -> str:
-    """List names, `MOST_NAMED` at most."""
-    names = list(names)
-    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
-    return "; ".join([*names[:MOST_NAMED], *more])
-
-
 FEW, ENOUGH = 3, 5
-"""Seeds."""
+"""Runs of a configuration."""
 
 
 def missing_runs(
     table: pd.DataFrame, groups: pd.DataFrame, factors: Sequence[str], replicates: Sequence[str]
 ) -> Finding:
-    """Report jobs that failed or did not run, and configurations that lack seeds which others have."""
+    """Report jobs that failed or did not run, and configurations that lack runs which others have."""
     outcomes = table["outcome"]
     failed = table.loc[outcomes == "failed"]
     idle = int((~outcomes.isin([*FINISHED, "failed"])).sum())
-    seeds = groups["seeds"] if len(groups) else pd.Series(dtype="int64")
-    facts, remedies = [], []
-    if len(failed):
-        first = failed.iloc[0]
-        reason = f": {first['error']}" if isinstance(first["error"], str) else ""
-        facts.append(f"{len(failed)} of {count(len(table), 'job')} failed, first {named(first, factors)}{reason}.")
-        remedies.append("Read error.txt in each failed record and start the study again: only these jobs are run.")
-    if idle:
-        facts.append(f"{count(idle, 'job')} did not run.")
-        remedies.append("The table of runs shows what each of them lacks.")
-    if len(seeds) and seeds.nunique() > 1:
-        least = groups.iloc[int(seeds.to_numpy().argmin())]
-        unequal = " and ".join(replicates) or "runs"
-        facts.append(
-            f"Configurations have unequal numbers of runs ({unequal}): {seeds.min()} to {seeds.max()}, the fewest "
-            f"{named(least, factors)}. Means over different seeds are not comparable; differences are paired over "
-            "the seeds that both have."
-        )
-        remedies.append("Run the seeds that are missing: start the study again.")
-    if not facts:
-        return Finding("runs", "good", f"All {count(len(table), 'job')} have a result, equally many per configuration.")
-    return Finding("runs", "warning", " ".join(facts), " ".join(remedies))
+    runs = groups["seeds"] if len(groups) else pd.Series([0])
+    unequal = runs.nunique() > 1
+    return told(
+        "runs", "warning" if len(failed) or idle or unequal else "good", "missing", jobs=len(table),
+        failed=[(named(row, factors), row["error"]) for _, row in failed.iterrows()], idle=idle,
+        unequal=" and ".join(map(factor, replicates)) or "runs" if unequal else "", least=runs.min(), most=runs.max(),
+        fewest=named(groups.iloc[int(runs.to_numpy().argmin())], factors) if unequal else "",
+        several=len(groups) > 1,
+    )  # fmt: skip
 
 
-def few_seeds(groups: pd.DataFrame, factors: Sequence[str]) -> Finding | None:
-    """Report configurations with so few runs that their intervals are wide, or hold for one model only."""
-    finished = groups.loc[groups["seeds"] > 0] if len(groups) else groups
-    if finished.empty:
+def few_runs(found: Sequence[Configured], repeated: str) -> Finding | None:
+    """Report configurations with so few runs that their intervals are wide, or hold for one model only.
+
+    A model in closed form has no seeds to run: its runs count where they are folds. `repeated` is what runs of a
+    configuration differ in: ``seeds``, ``folds`` or ``runs``.
+    """
+    several = [one for one in found if repeated != "seeds" or not one.exact]
+    if not several:
         return None
-    least = int(finished["seeds"].min())
-    where = few(named(row, factors) for _, row in finished.loc[finished["seeds"] == least].iterrows())
-    if least == 1:
-        what = f"One run only: {where}. Intervals and tests there are over texts alone and hold for that one model."
-        return Finding("number of seeds", "warning", what, "Run five seeds: seed=0,42,100,999,1234.")
-    if least < FEW:
-        what = f"{least} runs per configuration: {where}. Their spread is poorly known, so intervals are wide."
-        return Finding("number of seeds", "warning", what, "Run five seeds: seed=0,42,100,999,1234.")
-    if least < ENOUGH:
-        what = f"{least} runs per configuration: {where}. Intervals take that into account and are wide."
-        return Finding("number of seeds", "note", what, "Five seeds or more make them narrower.")
-    return Finding("number of seeds", "good", f"{least} runs per configuration or more.")
+    least = min(len(one.jobs) for one in several)
+    names = [one.name for one in several if len(one.jobs) == least]
+    level: Level = "warning" if least < FEW else "note" if least < ENOUGH else "good"
+    return told(f"number of {repeated}", level, "few", least=least, names=names, repeated=repeated, few=FEW,
+                enough=ENOUGH)  # fmt: skip
 
 
-def comparison(study: "Study", summary: "Summary") -> Finding | None:
+def comparison(study: "Study", summary: "Summary", repeated: str) -> Finding | None:
     """Report where differences could not be computed although the study names a baseline."""
     if not study.baseline:
         return None
     wanted = ", ".join(f"{name}={value}" for name, value in study.baseline.items())
-    if summary.baseline is None:
-        what = f"The baseline ({wanted}) has no finished run: nothing is compared."
-        return Finding("comparison", "warning", what, "Run the baseline, or name another by study.baseline.")
-    if summary.unpaired:
-        do = "Give all configurations the same seeds and the same test texts; differences need both."
-        return Finding("comparison", "warning", " ".join(summary.unpaired), do)
-    if summary.differences.empty:
+    differences, lacking = summary.differences, summary.baseline is None
+    if differences.empty and not lacking and not summary.unpaired:
         return None
-    least = int(summary.differences["seeds"].min())
-    most = count(int(summary.differences["texts"].max()), "test text")
-    return Finding("comparison", "good", f"All differences are paired, over {count(least, 'seed')} or more, {most}.")
+    return told(
+        "comparison", "warning" if lacking or summary.unpaired else "good", "comparison",
+        lacking=wanted if lacking else "", unpaired=summary.unpaired, repeated=repeated,
+        least=0 if differences.empty else int(differences["seeds"].min()),
+        texts=0 if differences.empty else int(differences["texts"].max()), split=SPLIT_NAMES[summary.split],
+    )  # fmt: skip
 
 
 def shared_results(table: pd.DataFrame, factors: Sequence[str]) -> Finding | None:
@@ -174,86 +154,159 @@ def shared_results(table: pd.DataFrame, factors: Sequence[str]) -> Finding | Non
         tuple(dict.fromkeys(named(row, factors) for _, row in rows.iterrows()))
         for _, rows in shared.groupby("record", sort=False)
     }
-    groups = listed(f"({'; '.join(names)})" for names in sorted(together))
-    what = f"{count(len(shared), 'job')} share {count(shared['record'].nunique(), 'result')}: {groups}."
-    return Finding(
-        "shared results", "note", f"{what} With equal labels, seed and settings they were trained once.",
-        "Do not count them as independent evidence: a difference between them is 0 by construction and not tested.",
+    groups = [f"({'; '.join(names)})" for names in sorted(together)]
+    return told("shared results", "note", "shared", jobs=len(shared), results=shared["record"].nunique(), groups=groups)
+
+
+MOSTLY = 0.5
+"""From this share of changed crowd labels on, a model mostly learns what the LLM thinks."""
+
+
+def choice(runs: "Runs", summary: "Summary") -> Finding | None:
+    """Report what the chosen configuration costs: labels given up, and metrics that are worse than the baseline's."""
+    rows = [row for row in records(summary.groups) if mark(summary, row) == "chosen" and row["seeds"]]
+    if not rows:
+        return None
+    row: dict[str, Any] = rows[0]
+    tested = [one for one in records(summary.differences) if mark(summary, one) == "chosen" and one["p"] == one["p"]]
+    tested = [one for one in tested if one["split"] == summary.split]
+    worse = [
+        one | {"metric": METRIC_NAMES[str(one["metric"])]}
+        for one in tested
+        if one["p_holm"] < SIGNIFICANT and (one["difference"] > 0) == (one["metric"] in LOWER_IS_BETTER)
+    ]
+    base = reference(summary, row) or {}
+    beside = [
+        (METRIC_NAMES[metric], row[f"val_{metric}_mean"], base[f"val_{metric}_mean"])
+        for metric in METRICS
+        if base.get(f"val_{metric}_mean") is not None
+    ]
+    mostly = bool(row["replaced_share"] > MOSTLY)
+    return told(
+        "choice", "warning" if worse or mostly else "good" if tested else "note", "choice",
+        name=configuration(row, runs.factors, full=True), share=row["replaced_share"], mostly=mostly, worse=worse,
+        beside=beside, tested=len(tested), split=SPLIT_NAMES[summary.split],
     )  # fmt: skip
 
 
 FALL = 0.02
-"""Validation CCC below half the scale may be this much lower than above before it is reported."""
-MOSTLY = 0.5
+"""Validation CCC may be this much lower than the best before it is reported."""
+
+
+def labels_changed(groups: pd.DataFrame, factors: Sequence[str] = ()) -> Finding | None:
+    """Report thresholds at which validation CCC is lower than the best by more than half its interval.
+
+    Each alpha stands for itself: where all of them are far below the baseline, none is recommended. Without several
+    alphas, report configurations that change most labels.
+    """
+    changing = groups.loc[(groups["replaced_share"] > 0) & groups["val_ccc_mean"].notna()]
+    if changing.empty:  # nothing was corrected
+        return None
+    most = changing.iloc[int(changing["replaced_share"].to_numpy().argmax())]
+    facts = {
+        "low": changing["replaced_share"].min(), "high": most["replaced_share"], "name": named(most, factors),
+        "mostly": most["replaced_share"] > MOSTLY, "fallen": [], "fine": [], "best": None, "start": None,
+    }  # fmt: skip
+    by_alpha = "alpha" in groups and pd.api.types.is_numeric_dtype(groups["alpha"]) and changing["alpha"].nunique() > 1
+    if not by_alpha:
+        return told("labels changed", "note" if facts["mostly"] else "good", "changed", **facts)
+    best = groups.iloc[int(np.nanargmax(groups["val_ccc_mean"].to_numpy(dtype="float64")))]
+    wide = {name: groups.get(f"val_ccc_{name}", pd.Series(np.nan, groups.index)) for name in ("low", "high")}
+    margin = ((wide["high"] - wide["low"]) / 2).fillna(0.0).clip(lower=FALL)
+    means = changing.assign(margin=margin).groupby("alpha")[["val_ccc_mean", "margin"]].mean()
+    fallen = means["val_ccc_mean"] < best["val_ccc_mean"] - means["margin"]
+    after = means.index[fallen]
+    facts |= {
+        "fallen": [(alpha, means.loc[alpha, "val_ccc_mean"]) for alpha in after],
+        "fine": list(means.index[~fallen]),
+        "best": (best["alpha"], best["val_ccc_mean"]),
+        "start": min((alpha for alpha in means.index if alpha > after.max()), default=None) if len(after) else None,
+    }
+    return told("labels changed", "warning" if len(after) else "good", "changed", **facts)
+
+
 SPREAD = 0.05
 """With an SD of CCC over seeds above this, single runs say little: several of the paper's gains are that large."""
+RELATIVE = 0.1
+"""Without a difference to compare it with, the SD of CCC is compared with this share of its mean."""
 
 
-def replaced_too_much(groups: pd.DataFrame, half: float, factors: Sequence[str] = ()) -> Finding | None:
-    """Report whether results are worse where alpha is below `half` the scale's width (3 on a scale of 1 to 7).
+@dataclass(frozen=True)
+class Spread:
+    """How far the runs of a configuration vary in CCC.
 
-    Mean validation CCC below it is compared with that at or above it, where anything is replaced there.
+    Args:
+        name: the configuration's.
+        runs: how many.
+        sd: over runs.
+        low: the lowest run's.
+        high: the highest run's.
+        difference: from the baseline; NaN where there is none.
+        epochs: after which its runs ended.
     """
-    replaced = groups["replaced_share"]
-    if "alpha" in groups and pd.api.types.is_numeric_dtype(groups["alpha"]):
-        alpha, ccc = groups["alpha"], groups["val_ccc_mean"]
-        low, high = groups.loc[(alpha < half) & ccc.notna()], groups.loc[(alpha >= half) & ccc.notna()]
-        if (high["replaced_share"] > 0).any():  # where nothing is replaced, correction does nothing
-            high = high.loc[high["replaced_share"] > 0]
-        if len(low) and len(high):
-            means = float(low["val_ccc_mean"].mean()), float(high["val_ccc_mean"].mean())
-            what = (
-                f"Mean validation CCC is {number(means[0])} below alpha {plain(half)}, where "
-                f"{_range(low['replaced_share'])} of the crowd labels are changed, and {number(means[1])} from there "
-                f"on ({_range(high['replaced_share'])})."
-            )
-            if means[0] < means[1] - FALL:
-                do = (
-                    f"Keep alpha at {plain(half)} or above: below it correction also replaces labels that differ "
-                    "only a little, and the model learns the LLM's scores."
-                )
-                return Finding("labels changed", "warning", f"Results fall below alpha {plain(half)}. {what}", do)
-            return Finding("labels changed", "good", what)
-    if not replaced.max() > 0:  # nothing was corrected
-        return None
-    if replaced.max() > MOSTLY:
-        what = (
-            f"Up to {share(replaced.max())} of the crowd labels are replaced by the LLM's or fused with them "
-            f"({named(groups.iloc[int(replaced.argmax())], factors)}): the model learns what the LLM thinks."
-        )
-        return Finding("labels changed", "note", what, "Sweep alpha (study=alpha) before you rely on this value.")
-    return Finding(
-        "labels changed",
-        "good",
-        f"{_range(replaced)} of the crowd labels are replaced by the LLM's or fused with them.",
-    )
+
+    name: str
+    runs: int
+    sd: float
+    low: float
+    high: float
+    difference: float
+    epochs: list[int]
+
+    @property
+    def blur(self) -> float:
+        """How large a difference chance among the runs alone makes: two standard errors of a difference of means."""
+        return 2 * self.sd * float(np.sqrt(2 / self.runs))
+
+    @property
+    def ratio(self) -> float:
+        """What runs blur, relative to the difference; without one, their SD relative to `RELATIVE` of the mean."""
+        if self.difference == self.difference:
+            return self.blur / max(abs(self.difference), 1e-12)
+        return self.sd / max(RELATIVE * abs((self.low + self.high) / 2), 1e-12)
 
 
-def spread_over_seeds(table: pd.DataFrame, groups: pd.DataFrame, factors: Sequence[str]) -> Finding | None:
-    """Report how far CCC varies over seeds, and after how many epochs the runs of the widest configuration ended."""
-    split = next((name for name in ("test", "val") if groups[f"{name}_ccc_sd"].notna().any()), None)
-    if split is None:
+def spread_over_runs(found: Sequence[Spread], repeated: str, split: str) -> Finding | None:
+    """Report how far CCC varies over runs, judged against the difference that this blurs.
+
+    Runs of a model in closed form that are all equal are no evidence of a small spread.
+    """
+    varied = [one for one in found if one.sd > 0]
+    if not varied:
         return None
-    spread = groups[f"{split}_ccc_sd"]
-    widest = groups.iloc[int(np.nanargmax(spread.to_numpy(dtype="float64")))]
-    own = table.loc[table["outcome"].isin(FINISHED)]
-    for name in factors:
-        own = own.loc[own[name] == widest[name]]
-    epochs = sorted({int(value) for value in own["epochs"].dropna()})
-    ended = f"; its runs ended after {listed(map(str, epochs))} epochs" if epochs else ""
-    where = "test" if split == "test" else "validation"
-    what = (
-        f"CCC on {where} has an SD over runs of up to {number(spread.max())} ({named(widest, factors)}{ended}), "
-        f"{number(spread.median())} in the median configuration."
+    worst = max(varied, key=lambda one: (one.sd > SPREAD, one.ratio))
+    level: Level = "warning" if worst.sd > SPREAD else "note" if worst.ratio > 1 else "good"
+    median = float(np.median([one.sd for one in varied]))
+    return told(f"spread over {repeated}", level, "spread", worst=worst, median=median, repeated=repeated,
+                split=SPLIT_NAMES[split], wide=worst.sd > SPREAD, several=len(varied) > 1)  # fmt: skip
+
+
+def spreads(runs: "Runs", summary: "Summary", found: Sequence[Configured]) -> Iterator[Spread]:
+    """Yield the spread of every configuration with two runs or more on `Summary.split`."""
+    differences = summary.differences
+    here = differences.loc[(differences["split"] == summary.split) & (differences["metric"] == "ccc")]
+    for one in found:
+        ccc = runs.table.loc[one.jobs, f"{summary.split}_ccc"].dropna()
+        if len(ccc) > 1:
+            own = here.loc[(here[list(runs.factors)] == pd.Series(one.row)[list(runs.factors)]).all(axis=1)]
+            difference = float(own["difference"].iloc[0]) if len(own) and runs.factors else np.nan
+            epochs = [] if one.exact else sorted({int(value) for value in runs.table.loc[one.jobs, "epochs"].dropna()})
+            yield Spread(
+                one.name, len(ccc), round(float(ccc.std()), 12), ccc.min(), ccc.max(), difference, epochs
+            )  # fmt: skip
+
+
+def equal_runs(found: Sequence[Configured], runs: "Runs", split: str) -> Finding | None:
+    """Report models in closed form whose seeds all gave the same result, so that they count as one run."""
+    same = [
+        one for one in found
+        if one.exact and len(one.jobs) > 1 and runs.table.loc[one.jobs, f"{split}_ccc"].round(12).nunique() == 1
+    ]  # fmt: skip
+    if not same:
+        return None
+    return told(
+        "equal runs", "note", "equal", names=[one.name for one in same], runs=max(len(one.jobs) for one in same)
     )
-    if spread.max() > SPREAD:
-        do = (
-            "Report means over seeds with their intervals, never the best run, and add seeds. Where the epochs differ "
-            "much, early stopping follows noise: a larger validation split or fit.patience helps; where some runs fail "
-            "to learn, a lower plm.lr or a longer fit.warmup does."
-        )
-        return Finding("spread over seeds", "warning", what, do)
-    return Finding("spread over seeds", "good", what)
 
 
 @dataclass(frozen=True)
@@ -268,55 +321,33 @@ class Course:
 
 
 def courses(runs: "Runs") -> Iterator[Course]:
-    """Yield the course of every finished run whose history and settings are known; shared runs count once."""
-    for job in runs.finished().drop_duplicates("record").index:
-        history, fit = runs.history(int(job)), runs.config(int(job)).get("fit") or {}
+    """Yield the course of every finished run that had epochs; shared runs count once."""
+    for job in map(int, map(str, runs.finished().drop_duplicates("record").index)):
+        history, fit = runs.history(job), runs.config(job).get("fit") or {}
         ccc = history["val_ccc"].to_numpy(dtype="float64")
-        if "epochs" in fit and len(ccc) and not np.isnan(ccc).all():
+        if "epochs" in fit and len(ccc) and not np.isnan(ccc).all() and not runs.is_exact(job):
             start, best = int(fit.get("start_epoch", 0)), int(np.nanargmax(ccc)) + 1
             yield Course(int(fit["epochs"]), start, fit.get("patience"), len(ccc), best)
 
 
 def early_stopping(found: Iterable[Course]) -> Finding | None:
     """Report when runs stopped: never early, as early as possible, or in between."""
-    all_runs = list(found)
-    if not all_runs:
+    every = list(found)
+    if not every:
         return None
-    n, epochs = len(all_runs), [one.epochs for one in all_runs]
-    made = f"{min(epochs)}" if min(epochs) == max(epochs) else f"{min(epochs)} to {max(epochs)}"
-    limits = sorted({one.limit for one in all_runs})
-    ended = f"Runs ended after {made} of at most {listed(map(str, limits))} epochs."
-    rising = sum(one.best == one.epochs == one.limit for one in all_runs)
-    stopping = [one for one in all_runs if one.patience is not None]
+    stopping = [one for one in every if one.patience is not None]
     never = sum(one.epochs >= one.limit for one in stopping)
-    first = sum(one.epochs < one.limit and one.epochs <= one.start + one.patience + 1 for one in stopping
-                if one.patience is not None)  # fmt: skip
-    if rising > n / 2:
-        what = f"{ended} In {rising} of {count(n, 'run')} validation CCC was best in the very last epoch."
-        return Finding("early stopping", "warning", what, "Training ended too soon: raise fit.epochs.")
-    if stopping and never == len(stopping):
-        what = f"{ended} Early stopping (fit.patience) never ended a run."
-        do = "Raise fit.epochs if validation CCC still rises at the end; otherwise lower fit.patience."
-        return Finding("early stopping", "warning", what, do)
-    if len(stopping) > 1 and first == len(stopping):
-        what = f"{ended} Every run stopped as early as possible: none improved after fit.start_epoch."
-        do = "Look at the learning curves: a lower plm.lr learns longer; a later fit.start_epoch waits longer."
-        return Finding("early stopping", "note", what, do)
-    if not stopping:
-        what = f"{ended} Early stopping is off; in {rising} of {n} validation CCC was best in the very last epoch."
-        return Finding("early stopping", "good", what)
-    return Finding("early stopping", "good", f"{ended} Early stopping ended {len(stopping) - never} of {n}.")
-
-
-def half_scale(scale: dict[str, Any]) -> float:
-    """Return half the width of the scale in a record's configuration: 3 for a mean of items from 1 to 7."""
-    low, high = scale.get("low"), scale.get("high")
-    if low is None or high is None:
-        return 3.0
-    items = len(scale.get("items") or []) if scale.get("aggregation") == "sum" else 1
-    return (float(high) - float(low)) * max(items, 1) / 2
-
-
-def _range(values: "pd.Series[float]") -> str:
-    low, high = share(values.min()), share(values.max())
-    return low if low == high else f"{low} to {high}"
+    first = sum(one.epochs < one.limit and one.epochs <= one.start + (one.patience or 0) + 1 for one in stopping)
+    rising = sum(one.best == one.epochs == one.limit for one in every)
+    kind, level = ("off" if not stopping else "stopped"), "good"
+    if rising > len(every) / 2:
+        kind, level = "rising", "warning"
+    elif stopping and never == len(stopping):
+        kind, level = "never", "warning"
+    elif len(stopping) > 1 and first == len(stopping):
+        kind, level = "first", "note"
+    epochs = [one.epochs for one in every]
+    return told(
+        "early stopping", level, "stopping", kind=kind, runs=len(every), rising=rising,  # type: ignore[arg-type]
+        ended=len(stopping) - never, fewest=min(epochs), most=max(epochs), limits=sorted({one.limit for one in every}),
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -152,11 +152,11 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
         SENTENCES,
         "conclusion",
         jobs,
-        choice=_choice(runs, summary),
+        choice=_choice(runs, summary, study.metrics),
         comparisons=[one for split in splits if (one := _compared(study, runs, summary, split))],
         best=_best(study, runs, summary) if not summary.baseline and not summary.chosen else None,
         plateaus=_plateaus(study, summary),
-        one_run=bool(seeds) and min(seeds) < 2,
+        one_run=any(row["seeds"] == 1 and not row.get("exact") for row in records(summary.groups)),
         untested=bool(finished) and summary.split != "test",
     )
 
@@ -175,7 +175,7 @@ def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
     )
 
 
-def _choice(runs: "Runs", summary: "Summary") -> Decided | None:
+def _choice(runs: "Runs", summary: "Summary", metrics: Sequence[str]) -> Decided | None:
     """Return what was chosen on validation, and the next best; None where nothing was chosen."""
     rows: list[Any] = [row for row in records(summary.groups) if mark(summary, row) != "baseline"]
     rows = [row for row in rows if summary.chosen and not missing(row["val_ccc_mean"])]
@@ -184,7 +184,11 @@ def _choice(runs: "Runs", summary: "Summary") -> Decided | None:
     if chosen is None:
         return None
     other = next((row for row in rows if not matches(row, summary.chosen)), None)
+    base = reference(summary, chosen) or {}
+    beside = [(METRIC_NAMES[one], chosen[f"val_{one}_mean"], base.get(f"val_{one}_mean")) for one in metrics]
     return {
+        "beside": [one for one in beside if one[0] != "CCC" and not missing(one[2])],
+        "best": rows[0] is chosen,
         "value": " and ".join(f"{factor(key)} = {plain(value)}" for key, value in (summary.chosen or {}).items()),
         "ccc": chosen["val_ccc_mean"],
         "next": configuration(other, runs.factors, full=True) if other else None,
