@@ -45,27 +45,32 @@ class Rotated:
 
     def __init__(self, ratings: Floats, kernel: Floats) -> None:
         values, vectors = np.linalg.eigh(kernel)
+        known = ~np.isnan(ratings)
         self.values, self.vectors = torch.tensor(values.clip(min=0))[:, None, None], torch.tensor(vectors)
-        self.ratings = torch.tensor(ratings)
-        self.known = ~self.ratings.isnan()
-        self.gaps = [(r, self.vectors[~known]) for r, known in enumerate(self.known.T) if not known.all()]
+        self.observed = int(known.sum())
+        # U'(y - mu) with residuals of 0 in the gaps
+        self.rotated, self.rotated_ones = (
+            torch.tensor(vectors.T @ table) for table in (np.where(known, ratings, 0.0), known.astype(np.float64))
+        )
+        self.gaps = [(r, self.vectors[~column]) for r, column in enumerate(known.T) if not column.all()]
 
     def log_density(self, at: RatingMoments) -> Tensor:
         """Return the marginal log likelihood, differentiable."""
         root = torch.linalg.cholesky(self.values * at.between + at.within)
-        precision, rotated = torch.cholesky_inverse(root), self._rotated(at.mean)
+        precision, rotated = torch.cholesky_inverse(root), self.rotated - self.rotated_ones * at.mean
         pulled = torch.einsum("krq,kq->kr", precision, rotated)
         squares: Tensor = (rotated * pulled).sum()
         log_det: Tensor = 2 * root.diagonal(dim1=1, dim2=2).log().sum()
         if self.gaps:
             root, at_gaps = self._gaps_of(precision, pulled)
             squares, log_det = squares - at_gaps.square().sum(), log_det + 2 * root.diagonal().log().sum()
-        return -0.5 * (squares + log_det + int(self.known.sum()) * LOG_2PI)
+        return -0.5 * (squares + log_det + self.observed * LOG_2PI)
 
     def information(self, at: RatingMoments) -> tuple[Floats, Floats]:
         """Return a, (texts,), and B, (texts, texts)."""
         precision = torch.linalg.inv(self.values * at.between + at.within)
-        pulled, of_truth = torch.einsum("krq,kq->kr", precision, self._rotated(at.mean)), precision @ at.scale
+        pulled = torch.einsum("krq,kq->kr", precision, self.rotated - self.rotated_ones * at.mean)
+        of_truth = precision @ at.scale
         pull, information = self.vectors @ pulled @ at.scale, (self.vectors * (of_truth @ at.scale)) @ self.vectors.T
         if self.gaps:
             root, at_gaps = self._gaps_of(precision, pulled)
@@ -73,9 +78,6 @@ class Rotated:
             lost = torch.linalg.solve_triangular(root, rows, upper=False)
             pull, information = pull - lost.T @ at_gaps, information - lost.T @ lost
         return pull.numpy(), information.numpy()
-
-    def _rotated(self, mean: Tensor) -> Tensor:
-        return self.vectors.T @ torch.where(self.known, self.ratings - mean, 0.0)
 
     def _gaps_of(self, precision: Tensor, pulled: Tensor) -> tuple[Tensor, Tensor]:
         """Return the Cholesky factor L of P_gg, and L^-1 P_g y."""
