@@ -58,7 +58,8 @@ def with_gaps(ratings: Floats, share: float, seed: int = 0) -> Floats:
 
 def test_planted_raters_are_recovered_within_their_intervals() -> None:
     seeds = range(12)
-    fits = [fitted(*simulated(seed)[:2]) for seed in seeds]
+    draws = [simulated(seed) for seed in seeds]
+    fits = [fitted(ratings, kernel) for ratings, kernel, _ in draws]
     covered = {
         name: [[one.low < planted < one.high for one, planted in zip(fit.intervals[name], PLANTED[name], strict=True)]
                for fit in fits]
@@ -67,8 +68,9 @@ def test_planted_raters_are_recovered_within_their_intervals() -> None:
     for name, inside in covered.items():
         assert np.mean(inside) >= 0.75, name
     assert 0.9 <= np.mean([np.mean(inside) for inside in covered.values()]) <= 0.99
-    reliability = 0.8 / (0.8 + 0.81)
-    assert np.mean([fit.reliability.low < reliability < fit.reliability.high for fit in fits]) >= 0.8
+    planted = [1 - 0.9**2 / np.var(ratings[:, 0]) for ratings, _, _ in draws]
+    inside = [fit.reliability.low < one < fit.reliability.high for fit, one in zip(fits, planted, strict=True)]
+    assert np.mean(inside) >= 0.8
 
 
 def test_the_posterior_is_the_truth_with_honest_variances_and_better_than_the_crowd() -> None:
@@ -156,16 +158,16 @@ def test_order_shift_and_stretch_change_nothing_else(share: float) -> None:
 def test_llms_that_share_errors_do_not_pass_for_the_truth() -> None:
     """With two raters of strong common errors, independent ones would make the crowd look unreliable."""
     errors = {"shared": (0.9,), "shared_noise": (0.9,), "systematic": (0.7, 1.4), "noise": (0.6, 0.6, 1.0)}
-    reliability, error = {True: [], False: []}, {True: [], False: []}
+    reliability, planted, error = ({True: [], False: []} for _ in range(3))
     for seed in range(4):
         ratings, kernel, truth = simulated(seed, **errors)
         for shared in (True, False):
             fit = fitted(ratings, kernel, shared)
             reliability[shared].append(fit.reliability)
             error[shared].append(np.sqrt(np.mean((fit.label - truth) ** 2)))
-    planted = 0.8 / (0.8 + 0.36)
-    assert all(one.low < planted < one.high for one in reliability[True])
-    assert all(one.high < planted for one in reliability[False])
+            planted[shared].append(1 - 0.36 / np.var(ratings[:, 0]))
+    assert all(one.low < right < one.high for one, right in zip(reliability[True], planted[True], strict=True))
+    assert all(one.high < right for one, right in zip(reliability[False], planted[False], strict=True))
     assert np.mean(error[True]) < 0.95 * np.mean(error[False])
 
 

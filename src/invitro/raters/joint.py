@@ -37,7 +37,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import Bounds, minimize
-from scipy.special import expit
 from torch import Tensor
 
 from invitro.arrays import Bools, Floats
@@ -82,8 +81,9 @@ class JointRaters:
         explained: s, SD of the part of the true score that features explain, in the crowd's units.
         own: tau, SD of the text's own part, in the crowd's units.
         log_likelihood: marginal log likelihood of all ratings, without the priors.
-        reliability: share of the truth in the variance of one crowd rating,
-            ``(s^2 + tau^2) / (s^2 + tau^2 + sigma^2)``, 0 to 1, with its 95 % interval given this kernel.
+        reliability: share of the variance of crowd ratings that is not noise, ``1 - sigma^2 / var(crowd)``, 0 to 1, of
+            single ratings, with its 95 % interval given this kernel. With several people sigma^2 is the mean over
+            ratings, and var(crowd) that within people's columns.
         intervals: for each estimated parameter 95 % intervals in the order of its raters. They are from the normal
             approximation at the maximum (Laplace), on the scale that is optimised: of logarithms, logits, or as it is.
             Their ends are NaN where the maximum is degenerate.
@@ -166,8 +166,9 @@ def fit_raters(
 
     best = minimize(loss, layout.start, jac=True, bounds=layout.bounds, options={"maxiter": 1000, "ftol": 1e-13}).x
     covariance = _inverse_hessian(loss, best)
-    odds, slope = _with_slope(layout.log_odds, best)
-    odds_half = NORMAL * np.sqrt(slope @ covariance @ slope)
+    log_noise, slope = _with_slope(layout.log_crowd_noise, best)
+    error = NORMAL * np.sqrt(slope @ covariance @ slope)
+    noise_shares = np.exp([log_noise, log_noise + error, log_noise - error])
     half = NORMAL * np.sqrt(np.diag(covariance))
     found, low, high = (layout.parts(torch.tensor(end)) for end in (best, best - half, best + half))
     moments = layout.moments(torch.tensor(best))
@@ -189,7 +190,7 @@ def fit_raters(
         explained=s,
         own=tau,
         log_likelihood=float(route.log_density(moments)),
-        reliability=Interval(*expit([odds, odds - odds_half, odds + odds_half]).tolist()),
+        reliability=Interval(*(1 - noise_shares).clip(0, 1).tolist()),
         intervals={
             name: tuple(map(Interval, found[name].tolist(), low[name].tolist(), high[name].tolist())) for name in found
         },
@@ -263,11 +264,10 @@ class _Layout:
         """Return the log density of the priors, up to a constant."""
         return -0.5 * (((theta - torch.tensor(self.start)) / torch.tensor(self.width)) ** 2).sum()
 
-    def log_odds(self, theta: Tensor) -> Tensor:
-        """Return the logit of the reliability of one crowd rating."""
-        part = self.parts(theta)
-        noise = (part["noise"][~self.llm] ** 2 * self.counts).sum() / self.counts.sum()
-        return torch.log((part["explained"] ** 2 + part["own"] ** 2) / noise).sum()
+    def log_crowd_noise(self, theta: Tensor) -> Tensor:
+        """Return the logarithm of the noise's share in the variance of the crowd's ratings."""
+        shares = (self.parts(theta)["noise"] / self.units["noise"])[~self.llm] ** 2
+        return torch.log((shares * self.counts).sum() / self.counts.sum())
 
 
 def _with_slope(function: Callable[[Tensor], Tensor], theta: Floats) -> tuple[float, Floats]:
