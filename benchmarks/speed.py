@@ -52,10 +52,7 @@ def ratios(part: str, medians: dict[str, float]) -> dict[str, float]:
 RATIOS = {
     "training": {"times transformers.Trainer": ("invitro", "transformers.Trainer")},
     "prediction": {"times the pipeline at its best": ("invitro", "transformers.pipeline")},
-    "heads": {
-        "times faster with shared features": ("each its own", "shared features, one process"),
-        "times faster in two processes": ("each its own", "shared features, two processes"),
-    },
+    "frozen": {"times faster with shared features": ("each its own", "shared features")},
     "commands": {
         "times imports and load, to the first step": ("train.py to its first step", "imports and the model's load")
     },
@@ -82,10 +79,10 @@ def _commands(repeats: int, share: float) -> Measured:
     return commands.measure(max(1, int(5 * share)) if share < 1 else max(repeats, 5))
 
 
-def _heads(repeats: int, share: float) -> Measured:
-    from speed_parts import heads
+def _frozen(repeats: int, share: float) -> Measured:
+    from speed_parts import frozen
 
-    return heads.measure(repeats if share == 1 else 1, quick=share < 1)
+    return frozen.measure(repeats if share == 1 else 1, quick=share < 1)
 
 
 def _memory(repeats: int, share: float) -> Measured:
@@ -104,7 +101,7 @@ PARTS: dict[str, Callable[[int, float], Measured]] = {
     "training": _training,
     "prediction": _prediction,
     "commands": _commands,
-    "heads": _heads,
+    "frozen": _frozen,
     "memory": _memory,
     "tokens": _tokens,
 }

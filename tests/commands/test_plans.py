@@ -1,6 +1,7 @@
 """What ``sweep.py`` makes of its command line: the study, its jobs, its folder; and what it refuses before a start."""
 
 import shlex
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -67,8 +68,8 @@ def test_all_swept_keys_but_the_seeds_are_factors_where_none_are_named(given: li
 
 
 def test_all_launches_of_a_study_have_one_folder_and_one_group(given: list[str]) -> None:
-    few = asked("study=alpha", "seed=0", "alpha=inf", "plm.train=head", *given)
-    more = asked("study=alpha", "seed=0,1,2", "alpha=3.0,inf", "plm.train=head", "logger=csv", *given[:4], *given[5:])
+    few = asked("study=alpha", "seed=0", "alpha=inf", "plm.train=frozen", *given)
+    more = asked("study=alpha", "seed=0,1,2", "alpha=3.0,inf", "plm.train=frozen", "logger=csv", *given[:4], *given[5:])
     assert few.root == more.root
     assert few.plan is not None
     assert more.plan is not None
@@ -191,8 +192,11 @@ def test_a_script_of_one_s_own_gets_its_own_settings_only(given: list[str], tmp_
     assert one.plan.command[1] == "mine.py"
 
 
-def test_a_study_s_own_hydra_settings_are_the_launcher_s(given: list[str]) -> None:
-    one = asked("study=demo", "seed=0", "alpha=4.0", "hydra/launcher=joblib")
+def test_a_study_s_own_hydra_settings_are_the_launcher_s(given: list[str], tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    file = tmp_path / "conf" / "study" / "demo.yaml"
+    file.write_text(file.read_text().replace("overrides:", "overrides:\n  - +hydra.job.env_set.OMP_NUM_THREADS=1"))
+    one = request(["study=demo", "seed=0", "alpha=4.0", "hydra/launcher=joblib", "dry_run=true"], tmp_path)
     assert one.plan is not None
     assert one.plan.hydra == ("+hydra.job.env_set.OMP_NUM_THREADS=1", "hydra/launcher=joblib")
     assert not any("hydra" in key for key in jobs(one)[0])

@@ -29,17 +29,17 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("llm", "missing"), [("llama", 0), ("gpt", 5)])
-def test_head_mode_on_newsemp18(
+def test_a_frozen_encoder_on_newsemp18(
     run, data: dict[str, str], tmp_path: Path, features: Path, llm: str, missing: int
 ) -> None:
     done = run(
-        "train.py", "data=newsemp18", "plm=minilm", "plm.train=head", "plm.max_length=64", f"llm={llm}",
-        "application=both", "alpha=4.0", "plm.lr=3e-3", "logger=none",
+        "train.py", "data=newsemp18", "plm=minilm", "plm.train=frozen", "plm.max_length=64", f"llm={llm}",
+        "application=both", "alpha=4.0", "logger=none",
         "hydra.run.dir=here", f"cache={features}", env=data,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "here" / "metrics.json").read_text())
-    assert metrics["test"]["pcc"] > 0.15  # the frozen encoder's first token knows something
+    assert metrics["test"]["pcc"] > 0.25  # the frozen encoder knows something
     labels = pd.read_csv(tmp_path / "here" / "labels.csv")
     predictions = pd.read_csv(tmp_path / "here" / "predictions.csv")
     left_out = 1860 - len(labels) - len(predictions)  # pool texts without an LLM label

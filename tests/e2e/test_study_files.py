@@ -23,7 +23,7 @@ ROBUST = (
 APPLICATIONS = ("none", "correction", "both")
 CASES: list[tuple[str, list[str], list[str]]] = [
     ("fusion", ["baseline=tfidf"], [f"row=fusion/{row}" for row in FUSION]),
-    ("noise_robust", ["plm.train=head"], [f"row=noise_robust/{row}" for row in ROBUST]),
+    ("noise_robust", [], [f"row=noise_robust/{row}" for row in ROBUST]),
     (
         "distribution_shift",
         ["baseline=tfidf"],

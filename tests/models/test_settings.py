@@ -19,7 +19,7 @@ def test_settings_of_baselines_report_all_problems_at_once(tmp_path: Path) -> No
         TfIdfRidge(ngrams=0, min_texts=True, penalties=[1, -1], folds=1)  # type: ignore[arg-type]
     assert len(refused.value.problems) == 4
     with pytest.raises(InputError) as refused:
-        EmbeddingRidge("", max_length=1, pooling="last", penalties=[])  # type: ignore[arg-type]
+        EmbeddingRidge("", max_length=1, folds=1, penalties=[])  # type: ignore[arg-type]
     assert len(refused.value.problems) == 4
     with pytest.raises(InputError, match=r"plm\.name=.*/none/here: no such folder"):
         EmbeddingRidge(f"{tmp_path}/none/here")

@@ -99,14 +99,14 @@ def test_adapters_count_in_the_fingerprint_where_there_are_some(prepared: Prepar
 
     assert found("lora", 4) != found("lora", 8)
     assert found("full", 4) == found("full", 8)
-    assert len({found(train, 4) for train in ("full", "lora", "head")}) == 3
+    assert len({found(train, 4) for train in ("full", "lora", "frozen")}) == 3
 
 
 def test_what_is_refused(tiny_deberta: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for settings, message in (
         ({"lora_rank": 0}, "plm.lora_rank: expected a whole number of at least 1, found 0"),
         ({"lora_alpha": 0}, "plm.lora_alpha: expected a whole number of at least 1, found 0"),
-        ({"train": "adapter"}, "plm.train: expected full, lora or head, found 'adapter'"),
+        ({"train": "adapter"}, "plm.train: expected full, lora, frozen or head, found 'adapter'"),
     ):
         with pytest.raises(InputError, match=message):
             replace(PLM(str(tiny_deberta)), **settings)

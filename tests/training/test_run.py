@@ -17,7 +17,7 @@ from invitro.errors import InputError
 from invitro.metrics import ConstantPredictionsWarning, measure
 from invitro.models import PLM
 from invitro.models.folder import load_model
-from invitro.models.scoring import score_texts
+from invitro.models.scoring import load_scorer, score_texts
 from invitro.training.data import EvaluationBatches, Texts, TrainingBatches
 from invitro.training.loggers import CSV
 from invitro.training.module import Regressor
@@ -71,7 +71,7 @@ def test_the_saved_model_gives_the_recorded_predictions(prepared: Prepared, tiny
     )
 
 
-@pytest.mark.parametrize("mode", ["full", "lora", "head"])
+@pytest.mark.parametrize("mode", ["full", "lora"])
 def test_one_seed_gives_identical_predictions_and_another_does_not(
     prepared: Prepared, tiny_deberta: Path, tmp_path: Path, mode: str
 ) -> None:
@@ -102,21 +102,30 @@ def test_training_learns(tmp_path: Path, tiny_roberta: Path) -> None:
     assert result.metrics["test"]["pcc"] > 0.3
 
 
-def test_head_mode_leaves_the_encoder_as_it_was(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> None:
-    from transformers import AutoModel
+@pytest.mark.parametrize("encoder", ["tiny_deberta", "tiny_llama"])
+def test_on_a_frozen_encoder_the_solution_is_exact(
+    request: pytest.FixtureRequest, prepared: Prepared, tmp_path: Path, encoder: str
+) -> None:
+    plm = request.getfixturevalue(encoder)
+    runs = [trained(prepared, recipe(plm, seed, how), tmp_path / how) for seed, how in ((0, "frozen"), (1, "head"))]
+    first, second = (run.predictions for run in runs)
+    pd.testing.assert_frame_equal(first, second)  # head is another word for it, and no seed counts
+    assert runs[0].metrics["fingerprint"] == runs[1].metrics["fingerprint"]
+    assert (first["uncertainty"] > 0).all()
+    scorer = load_scorer(tmp_path / "frozen" / "model")
+    again = scorer.score(prepared.corpus.table.set_index("text_id")["text"][first["text_id"]].tolist())
+    assert again.score == pytest.approx(first["prediction"], abs=1e-4)
+    assert again.sd == pytest.approx(first["uncertainty"], abs=1e-4)
+    assert scorer.score([]).score.shape == (0,)
+    assert not list((tmp_path / "frozen" / "model").rglob("*.bin"))
+    card = (tmp_path / "frozen" / "model" / "README.md").read_text("utf-8")
+    assert "Gaussian process regression on layers" in card
 
-    trained(prepared, recipe(tiny_deberta, train="head", lr=1e-2), tmp_path)
-    before = AutoModel.from_pretrained(tiny_deberta).state_dict()
-    model, _ = load_model(tmp_path / "model")
-    after = model.base_model.state_dict()
-    for name, weight in before.items():
-        torch.testing.assert_close(after[name], weight, rtol=0, atol=0)
 
-
-def test_a_head_s_curves_reach_the_logger_while_it_learns_from_a_part(
+def test_curves_reach_the_logger_while_a_part_is_learned_from(
     prepared: Prepared, tiny_deberta: Path, tmp_path: Path
 ) -> None:
-    how = recipe(tiny_deberta, train="head", epochs=3, keep=0.5, select_from=1)
+    how = recipe(tiny_deberta, epochs=3, keep=0.5, select_from=1)
     trained(prepared, how, tmp_path, CSV(), save_model=False)
     curves, history = pd.read_csv(tmp_path / "logs/metrics.csv"), pd.read_csv(tmp_path / "history.csv")
     for column in ("train_loss", "val_ccc", "val_pcc", "val_rmse", "val_loss"):
@@ -149,22 +158,19 @@ def test_the_schedule_is_counted_in_steps(
     assert {step: factor(step) for step in expected} == pytest.approx(expected)
 
 
-def test_dropout_is_on_in_training_and_off_in_the_frozen_encoder(
+def test_dropout_is_on_in_training(
     prepared: Prepared, tiny_deberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modes: dict[bool, set[bool]] = {}
+    modes: set[bool] = set()
     original = Regressor.training_step
 
     def watched(self: Regressor, batch: Any, batch_idx: int) -> Any:
-        encoder = {module.training for module in self.model.base_model.modules()}
-        modes.setdefault(self.head_only, set()).update(encoder)
-        assert self.model.dropout.training
+        modes.update(module.training for module in self.model.modules())
         return original(self, batch, batch_idx)
 
     monkeypatch.setattr(Regressor, "training_step", watched)
-    for mode in ("full", "head"):
-        trained(prepared, recipe(tiny_deberta, train=mode), tmp_path / mode, save_model=False)
-    assert modes == {False: {True}, True: {False}}
+    trained(prepared, recipe(tiny_deberta), tmp_path, save_model=False)
+    assert modes == {True}
 
 
 def test_resuming_continues_the_step_count(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> None:
@@ -324,7 +330,7 @@ def test_the_final_table() -> None:
     assert "test, truth" in table
 
 
-@pytest.mark.parametrize("mode", ["full", "lora", "head"])
+@pytest.mark.parametrize("mode", ["full", "lora", "frozen"])
 def test_a_corpus_without_test_texts_is_trained(
     tiny_roberta: Path, corpus_csv: Path, tmp_path: Path, mode: str
 ) -> None:
@@ -357,7 +363,7 @@ def test_a_checkpoint_that_has_trained_enough_is_refused(
     with pytest.raises(InputError, match="expected a checkpoint of a run"):
         check_resume(tmp_path / "no.ckpt", Fit())
     with pytest.raises(InputError, match=r"of another encoder, or of another plm\.train"):
-        trained(prepared, recipe(tiny_roberta, train="head", epochs=3), tmp_path / "b", resume=_without_head(last))
+        trained(prepared, recipe(tiny_roberta, train="lora", epochs=3), tmp_path / "b", resume=_without_head(last))
 
 
 def _without_head(checkpoint: Path) -> Path:

@@ -143,9 +143,7 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
             f"trainer.strategy={strategy} trainer.devices={devices} starts processes that would each repeat the whole "
             "multirun; use one device a job (trainer=auto), or run this configuration alone, without -m"
         )
-    yield from _meaningless_for_baselines(cfg, distributed)
-    if distributed and cfg.plm.get("train") == "head":
-        yield "plm.train=head trains a small head in one process; choose trainer=auto, cpu or gpu"
+    yield from _meaningless_in_closed_form(cfg, distributed)
     if distributed and cfg.fit.loss == "ccc":
         yield "fit.loss=ccc correlates within each process's share of a batch; choose trainer=auto, cpu or gpu"
     if distributed and isinstance(devices, int) and devices > 0 and cfg.fit.batch_size % devices:
@@ -164,15 +162,18 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
         yield "resume= names one checkpoint, but -m runs several jobs; resume one run at a time"
 
 
-def _meaningless_for_baselines(cfg: DictConfig, distributed: bool) -> Iterator[str]:
-    """Yield the settings that do not apply to a baseline, which is fitted in closed form and has no ``plm.train``."""
-    if "train" in cfg.plm:
+def _meaningless_in_closed_form(cfg: DictConfig, distributed: bool) -> Iterator[str]:
+    """Yield the settings that do not apply to a model that is fitted in one step: a baseline, or a frozen encoder."""
+    if "train" not in cfg.plm:
+        fitted = f"{cfg.plm.name} is fitted in one step by ridge regression"
+    elif cfg.plm.train in ("frozen", "head"):
+        fitted = f"plm.train={cfg.plm.train} is fitted in one step"
+    else:
         return
-    fitted = f"{cfg.plm.name} is fitted in one step by ridge regression"
     if cfg.fit.loss != "mse":
-        yield f"fit.loss={cfg.fit.loss}: {fitted} on squared errors; choose an encoder, such as plm=minilm"
+        yield f"fit.loss={cfg.fit.loss}: {fitted} on squared errors; fine-tune an encoder, such as plm=minilm"
     if cfg.fit.keep != 1:
-        yield f"fit.keep={cfg.fit.keep}: {fitted} and has no epochs to select between; choose an encoder"
+        yield f"fit.keep={cfg.fit.keep}: {fitted} and has no epochs to select between; fine-tune an encoder"
     if cfg.resume:
         yield f"resume={cfg.resume}: {fitted}; there is nothing to resume"
     if distributed:

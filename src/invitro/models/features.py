@@ -1,132 +1,133 @@
-"""Features of the frozen encoder: computed once per text, kept on disk, shared by all later runs."""
+"""Features of a frozen encoder: every layer's, computed once per text, kept on disk, shared by all later runs."""
 
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from invitro.errors import InputError
+from invitro.arrays import Bools, Singles
 from invitro.files import whole_or_absent
-from invitro.models.tokens import pad, token_batches, tokenise
+from invitro.models.loading import Loaded, check_available, load_encoder, reads_forwards
+from invitro.models.settings import PLM
+from invitro.models.tokens import length_batches, pad, tokenise
 
 log = logging.getLogger(__name__)
 
 KEY_BYTES = 16
 
 
-def head(model: PreTrainedModel, features: Tensor) -> Tensor:
-    """Apply the layers after the encoder to the first token's features: (batch, hidden) to (batch, outputs).
+class Embedded(NamedTuple):
+    """Features of texts, (texts, layers + 1, hidden), and which texts had to be cut, (texts,).
 
-    Pooler (where the architecture has one), dropout and classifier are the model's own modules, so a model whose
-    head was trained on features is an ordinary Hugging Face model.
+    The first layer is the encoder's input embeddings.
     """
-    outputs = features[:, None, :]
-    for module in head_modules(model):
-        outputs = module(outputs)
-    return outputs
+
+    features: Singles
+    cut: Bools
 
 
-def head_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """Return the modules that follow the encoder's layers, in order: those that head mode trains.
+class FrozenEncoder:
+    """An encoder or decoder whose weights stay as they are. It is loaded when the first text is embedded.
 
-    BERT and DeBERTa have a pooler, dropout and a linear classifier; RoBERTa's classifier has all of these inside.
+    Args:
+        plm: which one.
+        device: where it computes.
     """
-    pooler = getattr(model.base_model, "pooler", None) or getattr(model, "pooler", None)
-    modules = (pooler, getattr(model, "dropout", None), getattr(model, "classifier", None))
-    return [module for module in modules if isinstance(module, nn.Module)]
 
+    def __init__(self, plm: PLM, device: str | torch.device = "cpu") -> None:
+        self.plm, self.device = plm, torch.device(device)
 
-def check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse an architecture whose forward pass is not `head` of the first token's last hidden state."""
-    batch = pad(tokenizer, tokenise(tokenizer, ["a short text", "another one that is a little longer"]).ids)
-    model.eval()
-    try:
+    @cached_property
+    def config(self) -> PreTrainedConfig:
+        """Its configuration, which is read without its weights."""
+        return check_available(self.plm)
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        """The model, in evaluation mode on its device, and its tokenizer."""
+        model, tokenizer = load_encoder(self.plm)
+        model.to(self.device)  # type: ignore[arg-type]  # typed as what it wraps
+        return Loaded(model.eval(), tokenizer)
+
+    @property
+    def key(self) -> str:
+        """Hash of what determines a text's features: the weights and the longest text."""
+        commit = getattr(self.config, "_commit_hash", None)
+        return hashlib.sha256(f"{self.plm.fingerprint} {commit} {self.plm.max_length}".encode()).hexdigest()[:32]
+
+    def embed(self, texts: Sequence[str], batch_size: int = 16) -> Embedded:
+        """Return features of texts in their order."""
+        model, tokenizer = self.loaded
+        tokens = tokenise(tokenizer, texts)
+        shape = len(texts), self.config.num_hidden_layers + 1, self.config.hidden_size
+        features = np.empty(shape, dtype=np.float32)
         with torch.inference_mode():
-            through_head = head(model, model.base_model(**batch).last_hidden_state[:, 0])
-            same = torch.allclose(through_head, model(**batch).logits, atol=1e-5)
-    except (AttributeError, RuntimeError, TypeError):
-        same = False
-    if not same:
-        raise InputError(
-            f"plm.train=head: {type(model).__name__} does not regress on the first token's last hidden state; "
-            "use plm.train=full, or an encoder such as BERT, RoBERTa or DeBERTa"
-        )
+            for rows in length_batches([len(ids) for ids in tokens.ids], batch_size):
+                batch = pad(tokenizer, [tokens.ids[row] for row in rows])
+                batch = {name: value.to(self.device) for name, value in batch.items()}
+                features[rows] = layer_means(model, batch).cpu().numpy()
+        cut = np.zeros(len(texts), dtype=bool)
+        cut[tokens.cut] = True
+        return Embedded(features, cut)
 
 
-def pooled(model: PreTrainedModel, batch: Mapping[str, Tensor], pooling: str) -> Tensor:
-    """Return features of a batch of tokens on the model's device, (batch, hidden), float32, on the CPU.
+def layer_means(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return each layer's mean over a text's tokens, (batch, layers + 1, hidden), float32.
 
-    `pooling` is ``first``, the first token's last hidden state, or ``mean``, the mean over all tokens but padding.
+    A decoder's first token is left out where there are others: all attention that has no better place to go goes there
+    (Xiao et al. 2024, "Efficient Streaming Language Models with Attention Sinks", ICLR), so that it says nothing about
+    the text, and its features are far larger than all others.
     """
-    hidden = model.base_model(**batch).last_hidden_state
-    if pooling == "mean":
-        mask = batch["attention_mask"][..., None].to(hidden.dtype)
-        hidden = (hidden * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
-    features: Tensor = hidden[:, 0].float().cpu()
-    return features
-
-
-def embedded(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    pooling: str = "first",
-    batch_size: int = 32,
-) -> Tensor:
-    """Return `pooled` features of texts in their order, (texts, hidden), float32, on the CPU."""
-    features = torch.empty(len(texts), model.config.hidden_size)
-    model.eval()
-    with torch.inference_mode():
-        for rows, batch in token_batches(model, tokenizer, texts, batch_size):
-            features[rows] = pooled(model, batch, pooling)
-    return features
+    layers = model(**batch, output_hidden_states=True).hidden_states
+    mask = batch["attention_mask"].clone()
+    if reads_forwards(model.config):
+        mask[:, 0] = mask.sum(dim=1) == 1
+    weights = (mask / mask.sum(dim=1, keepdim=True))[..., None]
+    return torch.stack([(layer.float() * weights).sum(dim=1) for layer in layers], dim=1)
 
 
 class FeatureCache:
-    """Features by text, in one folder per frozen encoder and pooling.
+    """Features by text, in one folder per frozen encoder.
 
-    Every call writes what it had to compute as one new file (keys and features), so parallel writers never touch
-    each other's files: at worst a text is computed twice.
+    Every call writes what it had to compute as one new file, which later readers map into memory. Parallel writers
+    never touch each other's files: at worst a text is computed twice.
 
     Args:
         folder: the cache; None keeps nothing.
-        model: a regressor whose encoder is frozen and whose device is used.
-        tokenizer: its tokenizer.
-        pooling: ``first`` token, or ``mean`` of all.
+        encoder: computes what is missing.
     """
 
-    def __init__(
-        self, folder: Path | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: str = "first"
-    ) -> None:
-        self.model, self.tokenizer, self.pooling = model, tokenizer, pooling
-        suffix = "" if pooling == "first" else f"-{pooling}"
-        self.folder = folder / f"{encoder_key(model, tokenizer)}{suffix}" if folder is not None else None
+    def __init__(self, folder: Path | None, encoder: FrozenEncoder) -> None:
+        self.encoder = encoder
+        self.folder = folder / encoder.key if folder is not None else None
 
-    def features(self, texts: Sequence[str], batch_size: int = 32) -> Tensor:
-        """Return features of shape (texts, hidden), float32, on the CPU."""
+    def features(self, texts: Sequence[str], batch_size: int = 16) -> Embedded:
+        """Return features of texts in their order; the encoder loads only if some are not there yet."""
         if not len(texts):
-            return torch.empty(0, self.model.config.hidden_size)
+            shape = 0, self.encoder.config.num_hidden_layers + 1, self.encoder.config.hidden_size
+            return Embedded(np.empty(shape, dtype=np.float32), np.empty(0, dtype=bool))
         keys = [hashlib.sha256(text.encode()).digest()[:KEY_BYTES] for text in texts]
         known = self._read()
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if new:
             log.info("features: computing %d of %d texts; the others are cached", len(new), len(set(keys)))
-            computed = embedded(self.model, self.tokenizer, list(new.values()), self.pooling, batch_size)
+            computed = self.encoder.embed(list(new.values()), batch_size)
             self._write(list(new), computed)
-            known |= dict(zip(new, computed, strict=True))
-        return torch.stack([known[key] for key in keys])
+            known |= dict(zip(new, zip(computed.features, computed.cut.tolist(), strict=True), strict=True))
+        return Embedded(np.stack([known[key][0] for key in keys]), np.array([known[key][1] for key in keys]))
 
-    def _read(self) -> dict[bytes, Tensor]:
-        known: dict[bytes, Tensor] = {}
+    def _read(self) -> dict[bytes, tuple[Singles, bool]]:
+        known: dict[bytes, tuple[Singles, bool]] = {}
         for file in sorted(self.folder.glob("*.safetensors")) if self.folder else ():
             try:
                 known |= _part(file)
@@ -135,28 +136,18 @@ class FeatureCache:
                 file.unlink(missing_ok=True)
         return known
 
-    def _write(self, keys: list[bytes], features: Tensor) -> None:
+    def _write(self, keys: list[bytes], embedded: Embedded) -> None:
         if self.folder is None:
             return
-        stacked = torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY_BYTES).copy())
+        stacked = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY_BYTES)
+        arrays = {"keys": torch.from_numpy(stacked.copy()), "cut": torch.from_numpy(embedded.cut)}
         with whole_or_absent(self.folder / f"{uuid4().hex}.safetensors") as temporary:
-            save_file({"keys": stacked, "features": features}, temporary)
+            save_file(arrays | {"features": torch.from_numpy(embedded.features)}, temporary)
 
 
 @lru_cache(maxsize=64)
-def _part(file: Path) -> dict[bytes, Tensor]:
-    """Read one file of the cache, once per process; files never change."""
+def _part(file: Path) -> dict[bytes, tuple[Singles, bool]]:
+    """Map one file of the cache into memory, once per process; files never change."""
     part = load_file(file)
-    return dict(zip((key.tobytes() for key in part["keys"].numpy()), part["features"], strict=True))
-
-
-def encoder_key(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash what determines a text's features: the encoder's weights without the head, the vocabulary, the limit."""
-    digest = hashlib.sha256(f"{type(model).__name__} {tokenizer.model_max_length}".encode())
-    trained = {id(parameter) for module in head_modules(model) for parameter in module.parameters()}
-    for name, parameter in model.base_model.named_parameters():
-        if id(parameter) not in trained:
-            digest.update(name.encode())
-            digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
-    digest.update(repr(sorted(tokenizer.get_vocab().items())).encode())
-    return digest.hexdigest()[:32]
+    rows = zip(part["keys"].numpy(), part["features"].numpy(), part["cut"].tolist(), strict=True)
+    return {key.tobytes(): (features, cut) for key, features, cut in rows}

@@ -22,18 +22,18 @@ from sklearn.metrics import make_scorer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from invitro.arrays import Floats
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.files import write_json
-from invitro.models.features import embedded
+from invitro.models.features import FrozenEncoder
 from invitro.models.folder import CardFacts, model_card, write_folder
 from invitro.models.outputs import Score
-from invitro.models.settings import Baseline, TfIdfRidge
+from invitro.models.settings import PLM, Baseline, TfIdfRidge
 from invitro.scales import Scale
 
+TFIDF_KIND, RIDGE_KIND = "tfidf_ridge", "embedding_ridge"
 WEIGHTS, VOCABULARY, ENCODER = "weights.safetensors", "vocabulary.json", "encoder"
 
 
@@ -61,26 +61,21 @@ def fitted_tfidf(texts: Sequence[str], settings: TfIdfRidge) -> TfidfVectorizer:
 
 
 class Embeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Turns texts into embeddings of a frozen encoder, (texts, hidden), float64.
+    """Turns texts into means over the tokens' last hidden states in a frozen encoder, (texts, hidden), float64.
 
     Args:
-        model: a regressor whose encoder is used, or the encoder itself, on its device.
-        tokenizer: its tokenizer.
-        pooling: ``mean`` or ``first``, see `invitro.models.features.pooled`.
+        encoder: the encoder.
         batch_size: texts per forward pass.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: str, batch_size: int = 32
-    ) -> None:
-        self.model, self.tokenizer, self.pooling, self.batch_size = model, tokenizer, pooling, batch_size
+    def __init__(self, encoder: FrozenEncoder, batch_size: int = 32) -> None:
+        self.encoder, self.batch_size = encoder, batch_size
 
     def fit(self, texts: Sequence[str], labels: object = None) -> "Embeddings":
         return self
 
     def transform(self, texts: Sequence[str]) -> Floats:
-        features = embedded(self.model, self.tokenizer, texts, self.pooling, self.batch_size)
-        return features.double().numpy()
+        return self.encoder.embed(texts, self.batch_size).features[:, -1].astype(np.float64)
 
 
 def fitted_ridge(
@@ -164,23 +159,24 @@ def save_linear(folder: Path, facts: CardFacts, model: Pipeline, scale: Scale) -
     if isinstance(features, TfidfVectorizer):
         ngrams, terms = features.ngram_range[1], features.get_feature_names_out().tolist()
         numbers["idf"] = features.idf_
-        meaning |= {"model": "tfidf_ridge", "ngrams": ngrams}
+        meaning |= {"model": TFIDF_KIND, "ngrams": ngrams}
         made_of = (
             f"Ridge regression on TF-IDF of {len(terms)} words and runs of up to {ngrams} words, without an encoder. "
             "`vocabulary.json` holds words of the training texts."
         )
     else:
-        meaning |= {"model": "embedding_ridge", "pooling": features.pooling}
-        mean = features.pooling == "mean"
-        pooled = "the mean of the tokens' last hidden states" if mean else "the first token's last hidden state"
-        made_of = f"Ridge regression on {pooled} in the published encoder, which is in the folder `encoder`."
+        meaning |= {"model": RIDGE_KIND}
+        made_of = (
+            "Ridge regression on the mean of the tokens' last hidden states in the published encoder, which is in the "
+            "folder `encoder`."
+        )
 
     def write(place: Path) -> None:
         if isinstance(features, TfidfVectorizer):
             write_json(place / VOCABULARY, terms)
         else:
-            features.model.base_model.save_pretrained(place / ENCODER)
-            features.tokenizer.save_pretrained(place / ENCODER)
+            for part in features.encoder.loaded:
+                part.save_pretrained(place / ENCODER)
         save_file(numbers, place / WEIGHTS)
 
     write_folder(folder, write, meaning, scale, model_card(scale, facts, Score(), made_of))
@@ -190,26 +186,16 @@ def load_linear(folder: Path, meaning: Mapping[str, Any], device: torch.device) 
     """Load what `save_linear` wrote; `meaning` is the content of its ``scale.json``.
 
     Raises:
-        InputError: a file is missing or damaged, or the kind of model is unknown.
+        InputError: a file is missing or damaged.
     """
     kind = meaning["model"]
-    if kind not in ("tfidf_ridge", "embedding_ridge"):
-        raise InputError(
-            f"model={folder}: scale.json: model: expected transformers, tfidf_ridge or embedding_ridge, found "
-            f"{kind!r}; score with the version of invitro that wrote the model, or a newer one"
-        )
     try:
         numbers = load_file(folder / WEIGHTS)
-        if kind == "tfidf_ridge":
+        if kind == TFIDF_KIND:
             features: Any = tfidf(meaning["ngrams"], vocabulary=json.loads((folder / VOCABULARY).read_text("utf-8")))
             features.idf_ = numbers["idf"]
         else:
-            place = folder / ENCODER
-            encoder = AutoModel.from_pretrained(
-                place, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
-            )
-            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-            features = Embeddings(encoder.to(device).eval(), tokenizer, meaning["pooling"])
+            features = Embeddings(FrozenEncoder(PLM(str(folder / ENCODER), max_length=2**20), device))
         return make_pipeline(features, ridge_of(numbers["coefficients"], numbers["intercept"][0]))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"model={folder}: not readable ({type(error).__name__}: {error}); copy it again") from error

@@ -1,4 +1,4 @@
-"""Loading an encoder with a regression head, and its tokenizer, by name or folder."""
+"""Loading an encoder, with or without a regression head, and its tokenizer, by name or folder."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -11,15 +11,19 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from invitro.errors import InputError
-from invitro.models.features import head_modules
 from invitro.models.settings import PLM
 from invitro.weights import WEIGHT_PACKAGES
 
@@ -33,7 +37,7 @@ COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longforme
 
 
 class Loaded(NamedTuple):
-    """A regressor and the tokenizer that belongs to it."""
+    """A model and the tokenizer that belongs to it."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -55,6 +59,8 @@ def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
     config = check_available(plm)
     with _explained(plm):
         tokenizer = AutoTokenizer.from_pretrained(**_place(plm))
+    if tokenizer.pad_token_id is None and reads_forwards(config):
+        tokenizer.pad_token = tokenizer.eos_token  # masked, so that any token serves
     if len(tokenizer) < (getattr(config, "vocab_size", None) or 0) / 2 or tokenizer.pad_token_id is None:
         raise InputError(
             f"PLM {plm.name}: expected a tokenizer with padding and about {config.vocab_size} tokens, found one "
@@ -67,11 +73,26 @@ def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def reads_forwards(config: PreTrainedConfig) -> bool:
+    """Whether a model is a decoder, in which a token sees only those before it."""
+    kind = config.model_type
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def load_encoder(plm: PLM) -> Loaded:
+    """Load an encoder or decoder without a head, in float32, and its tokenizer.
+
+    Raises:
+        InputError: it cannot be loaded, or needs an input besides the text, as translation models do.
+    """
+    config = check_available(plm)
+    if config.is_encoder_decoder:
+        raise InputError(f"PLM {plm.name}: expected an encoder or a decoder, found both ({config.model_type})")
+    return Loaded(_loaded(AutoModel, plm, config), load_tokenizer(plm))
+
+
 def load_regressor(plm: PLM, bias: float | Sequence[float] | None) -> PreTrainedModel:
     """Load the encoder with Transformers' own head on the first token, in float32.
-
-    Safetensors are preferred; from an old checkpoint without them only tensors are read, so that no pickled code
-    runs.
 
     Args:
         plm: which encoder.
@@ -83,21 +104,40 @@ def load_regressor(plm: PLM, bias: float | Sequence[float] | None) -> PreTrained
         bias = [bias] if isinstance(bias, (int, float)) else list(bias)
         config.num_labels, config.problem_type = len(bias), "regression"
         _set_dropout(config, plm)
-    options = {**_place(plm), "config": config, "dtype": torch.float32}
-    model: PreTrainedModel
-    with _explained(plm):
-        try:
-            model = AutoModelForSequenceClassification.from_pretrained(use_safetensors=True, **options)
-        except OSError:
-            log.warning("%s has no safetensors; its older weight file is read, tensors only", plm.name)
-            options |= {"use_safetensors": False, "weights_only": True}
-            model = AutoModelForSequenceClassification.from_pretrained(**options)
+    model = _loaded(AutoModelForSequenceClassification, plm, config)
     if bias is not None:
         if (parameter := output_layer(model).bias) is None:
             raise InputError(f"PLM {plm.name}: {type(model).__name__} has a head without bias; choose an encoder")
         with torch.no_grad():
             parameter.copy_(torch.tensor(bias))
     return model
+
+
+def _loaded(kind: type[Any], plm: PLM, config: PreTrainedConfig) -> PreTrainedModel:
+    """Load weights in float32.
+
+    Safetensors are preferred; from an old checkpoint without them only tensors are read, so that no pickled code
+    runs.
+    """
+    options = {**_place(plm), "config": config, "dtype": torch.float32}
+    model: PreTrainedModel
+    with _explained(plm):
+        try:
+            model = kind.from_pretrained(use_safetensors=True, **options)
+        except OSError:
+            log.warning("%s has no safetensors; its older weight file is read, tensors only", plm.name)
+            model = kind.from_pretrained(use_safetensors=False, weights_only=True, **options)
+    return model
+
+
+def head_modules(model: PreTrainedModel) -> list[nn.Module]:
+    """Return the modules that follow the encoder's layers, in order.
+
+    BERT and DeBERTa have a pooler, dropout and a linear classifier; RoBERTa's classifier has all of these inside.
+    """
+    pooler = getattr(model.base_model, "pooler", None) or getattr(model, "pooler", None)
+    modules = (pooler, getattr(model, "dropout", None), getattr(model, "classifier", None))
+    return [module for module in modules if isinstance(module, nn.Module)]
 
 
 def _set_dropout(config: PreTrainedConfig, plm: PLM) -> None:

@@ -21,7 +21,7 @@ class Predictions(NamedTuple, Generic[Array]):
     """Scores of texts and their predicted standard deviations, both (texts,), in the scale's units.
 
     `sd` is None where the model predicts none. It is the spread of labels that the model expects for such a text: it
-    includes the raters' noise, but not the model's own ignorance of unfamiliar texts.
+    includes the raters' noise, and only in models in closed form the ignorance of unfamiliar texts too.
     """
 
     score: Array
@@ -65,6 +65,27 @@ class Score(Outputs):
 
     def sentence(self) -> str:
         return "One output: the score."
+
+
+@dataclass(frozen=True)
+class ScoreAndSpread(Outputs):
+    """Two outputs: the score, and the standard deviation that labels of such a text have around it."""
+
+    @property
+    def names(self) -> list[str]:
+        return ["score", "sd"]
+
+    def read(self, raw: Tensor) -> Predictions[Tensor]:
+        return Predictions(raw[:, 0], raw[:, 1])
+
+    def meaning(self) -> dict[str, Any]:
+        return {"outputs": self.names}
+
+    def sentence(self) -> str:
+        return (
+            "Two outputs: the score, and the standard deviation that labels of such a text have around it, which adds "
+            "up the raters' noise and what the model does not know."
+        )
 
 
 @dataclass(frozen=True)
@@ -155,12 +176,14 @@ def outputs_from(meaning: Mapping[str, Any]) -> Outputs:
     match meaning.get("outputs"):
         case ["score"]:
             return Score()
+        case ["score", "sd"]:
+            return ScoreAndSpread()
         case ["mean", "log_variance"]:
             return Gaussian(*meaning["log_variance_bounds"])
         case ["distribution"]:
             return Distribution(tuple(meaning["bins"]))
         case other:
             raise InputError(
-                f"scale.json: outputs: expected [score], [mean, log_variance] or [distribution], found {other!r}; "
-                "score with the version of invitro that wrote the model, or a newer one"
+                "scale.json: outputs: expected [score], [score, sd], [mean, log_variance] or [distribution], found "
+                f"{other!r}; score with the version of invitro that wrote the model, or a newer one"
             )

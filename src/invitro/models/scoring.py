@@ -26,6 +26,8 @@ from invitro.tables import SUFFIXES, TableRow, columns_of, read_rows, text_of
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
+    from invitro.models.frozen import FrozenRegression
+
 
 def score_texts(
     model: PreTrainedModel,
@@ -65,12 +67,12 @@ class Scorer:
     """A trained model of any kind.
 
     Args:
-        model: a fine-tuned encoder with its tokenizer, or a linear model.
+        model: a fine-tuned encoder with its tokenizer, a regression on a frozen one, or a linear model.
         scale: what it scores.
         outputs: what its outputs mean.
     """
 
-    model: "Loaded | Pipeline"
+    model: "Loaded | FrozenRegression | Pipeline"
     scale: Scale
     outputs: Outputs
 
@@ -78,8 +80,11 @@ class Scorer:
         """Score texts in their order, in the scale's units; scores can lie slightly outside the scale."""
         if isinstance(self.model, Loaded):
             return score_texts(*self.model, texts, batch_size, self.outputs)
+        from invitro.models.frozen import FrozenRegression
         from invitro.models.linear import scores_of
 
+        if isinstance(self.model, FrozenRegression):
+            return self.model.score(texts, batch_size)
         return Predictions(scores_of(self.model, texts, batch_size))
 
 
@@ -91,11 +96,22 @@ def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Score
     """
     meaning = read_meaning(folder)
     scale, outputs = _scale_of(meaning["scale"]), outputs_from(meaning)
-    if meaning.get("model", ENCODER_KIND) == ENCODER_KIND:
+    kind = meaning.get("model", ENCODER_KIND)
+    if kind == ENCODER_KIND:
         return Scorer(load_model(folder, device), scale, outputs)
-    from invitro.models.linear import load_linear
+    from invitro.models import frozen, linear
 
-    return Scorer(load_linear(Path(folder), meaning, torch.device(device)), scale, outputs)
+    loaders = {
+        frozen.KIND: frozen.load_frozen,
+        linear.TFIDF_KIND: linear.load_linear,
+        linear.RIDGE_KIND: linear.load_linear,
+    }
+    if kind not in loaders:
+        raise InputError(
+            f"model={folder}: scale.json: model: expected one of {', '.join((ENCODER_KIND, *loaders))}, found "
+            f"{kind!r}; score with the version of invitro that wrote the model, or a newer one"
+        )
+    return Scorer(loaders[kind](Path(folder), meaning, torch.device(device)), scale, outputs)
 
 
 def _scale_of(meaning: Mapping[str, Any]) -> Scale:

@@ -35,8 +35,8 @@ class PLM:
         name: a name on the model hub, or a folder.
         revision: the hub's revision; a commit makes a run reproducible.
         train: ``full`` fine-tunes everything; ``lora`` fine-tunes the head and low-rank adapters in the encoder, which
-            saves memory on large encoders; ``head`` trains the head alone, on the first token's features of the frozen
-            encoder, computed once.
+            saves memory on large encoders; ``frozen`` fits a regression in closed form on features of the frozen
+            model, which may be a decoder; they are computed once. ``head`` is another word for it.
         max_length: longest text in tokens, at least 3; longer ones are cut.
         dropout: of encoder and head while training, in [0, 1); None keeps the encoder's own.
         attention_dropout: of attention weights alone, in [0, 1); None is `dropout`. At 0 attention is one fused
@@ -51,7 +51,7 @@ class PLM:
 
     name: Name
     revision: str | None = None
-    train: Literal["full", "lora", "head"] = "full"
+    train: Literal["full", "lora", "frozen", "head"] = "full"
     max_length: TokenCount = 512
     dropout: Dropout | None = None
     attention_dropout: Dropout | None = None
@@ -69,8 +69,15 @@ class PLM:
             yield "plm.train=lora: needs a package that is not installed: pip install 'invitro[lora]'"
 
     @property
+    def frozen(self) -> bool:
+        """Whether the encoder stays as it is."""
+        return self.train in ("frozen", "head")
+
+    @property
     def decisive(self) -> dict[str, Any]:
-        """The settings that determine a run's result; those of adapters only if there are adapters."""
+        """The settings that determine a run's result: those of adapters only if there are adapters, and so on."""
+        if self.frozen:
+            return {"train": "frozen", "max_length": self.max_length}
         unused = () if self.train == "lora" else ("lora_rank", "lora_alpha")
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
@@ -141,7 +148,6 @@ class EmbeddingRidge:
         name: the encoder: a name on the model hub, or a folder.
         revision: the hub's revision.
         max_length: longest text in tokens, at least 3; longer ones are cut.
-        pooling: ``mean`` of all tokens' last hidden states, or the ``first`` token's, which ``plm.train=head`` uses.
         penalties: on the squared coefficients of standardised features, above 0; one is chosen by cross-validation.
         folds: of that cross-validation, at least 2.
 
@@ -152,7 +158,6 @@ class EmbeddingRidge:
     name: Name
     revision: str | None = None
     max_length: TokenCount = 512
-    pooling: Literal["mean", "first"] = "mean"
     penalties: Penalties = (100.0, 300.0, 1000.0, 3000.0, 10000.0)
     folds: Folds = 5
 

@@ -13,27 +13,27 @@ TokenIds = npt.NDArray[np.int32]
 
 
 class Tokenised(NamedTuple):
-    """Token ids of each text (special tokens included), and how many texts had to be cut."""
+    """Token ids of each text (special tokens included), and the rows of the texts that had to be cut."""
 
     ids: list[TokenIds]
-    truncated: int
+    cut: list[int]
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tokenised:
     """Tokenise texts, cutting each at ``tokenizer.model_max_length`` tokens."""
     if not len(texts):
-        return Tokenised([], 0)
+        return Tokenised([], [])
     longest = tokenizer.model_max_length
     encoded = tokenizer(
         list(texts), truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
     )
-    truncated = [row for row, ids in enumerate(encoded["input_ids"]) if len(ids) > longest]
+    cut = [row for row, ids in enumerate(encoded["input_ids"]) if len(ids) > longest]
     ids = [np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]]
-    if truncated:
-        again = tokenizer([texts[row] for row in truncated], truncation=True, max_length=longest)
-        for row, short in zip(truncated, again["input_ids"], strict=True):
+    if cut:
+        again = tokenizer([texts[row] for row in cut], truncation=True, max_length=longest)
+        for row, short in zip(cut, again["input_ids"], strict=True):
             ids[row] = np.asarray(short, dtype=np.int32)
-    return Tokenised(ids, len(truncated))
+    return Tokenised(ids, cut)
 
 
 def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[TokenIds]) -> dict[str, Tensor]:

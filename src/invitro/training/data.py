@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerBase
 from invitro.application import TrainingLabels
 from invitro.arrays import Floats
 from invitro.errors import InputError
-from invitro.models.features import FeatureCache
 from invitro.models.tokens import length_batches, pad, random_batches, tokenise
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Fit
@@ -76,26 +75,11 @@ class TokenInputs:
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Tokenise the texts."""
         tokens = tokenise(self.tokenizer, texts)
-        return Encoded(tokens.ids, [len(ids) for ids in tokens.ids], tokens.truncated)
+        return Encoded(tokens.ids, [len(ids) for ids in tokens.ids], len(tokens.cut))
 
     def collate(self, rows: Sequence[Any]) -> dict[str, Tensor]:
         """Return ``input_ids`` and ``attention_mask``, both (batch, longest)."""
         return pad(self.tokenizer, rows)
-
-
-class FeatureInputs:
-    """First-token features of the frozen encoder, taken from the cache when it has them."""
-
-    def __init__(self, cache: FeatureCache) -> None:
-        self.cache = cache
-
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """Look the features up, computing what is missing."""
-        return Encoded(list(self.cache.features(texts)), [1] * len(texts), 0)
-
-    def collate(self, rows: Sequence[Any]) -> dict[str, Tensor]:
-        """Return ``features``, (batch, hidden)."""
-        return {"features": torch.stack(list(rows))}
 
 
 PADDING = -1

@@ -19,7 +19,6 @@ from transformers import PreTrainedModel
 from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.metrics import metrics
-from invitro.models.features import head, head_modules
 from invitro.models.outputs import Distribution, Gaussian, Outputs, Predictions, Score
 from invitro.scales import Scale
 from invitro.training.recipe import Fit
@@ -162,8 +161,7 @@ class Regressor(L.LightningModule):
         model: a sequence classifier with the outputs that the loss needs.
         fit: loss and schedule.
         optimizer: makes the optimiser from the trained parameters, such as a partial `torch.optim.AdamW`.
-        train: ``full``; ``lora``, whose adapters the model already has; or ``head``, which trains only the head, on
-            batches of the frozen encoder's features.
+        train: ``full``, or ``lora``, whose adapters the model already has.
         outputs: what the model's outputs mean; None is one output, the score.
 
     Attributes:
@@ -176,37 +174,28 @@ class Regressor(L.LightningModule):
         model: PreTrainedModel,
         fit: Fit,
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
-        train: Literal["full", "lora", "head"] = "full",
+        train: Literal["full", "lora"] = "full",
         outputs: Outputs | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.fit, self.make_optimizer, self.head_only = model, fit, optimizer, train == "head"
+        self.model, self.fit, self.make_optimizer = model, fit, optimizer
         self.outputs: Outputs = outputs or Score()
         self.loss = loss_of(fit, self.outputs)
         self.val_metrics = metrics("val_")
         self.factor: Tensor | None = None
         self.predicted: list[Predictions] = []
         self._scores: list[Tensor] = []
-        if self.head_only:
-            model.requires_grad_(False)
-            for module in head_modules(model):
-                module.requires_grad_(True)
         # Frozen weights come from the encoder that the configuration names, so they need not be stored.
         self.strict_loading = train == "full"
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the model's raw outputs, (batch, outputs), float32."""
-        if self.head_only:
-            logits = head(self.model, batch["features"])
-        else:
-            logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        logits: Tensor = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         return logits.float()
 
     def on_train_start(self) -> None:
         """Switch on dropout: Transformers loads models in evaluation mode, and Lightning does not change the mode."""
-        self.model.train(not self.head_only)
-        for module in head_modules(self.model):
-            module.train()
+        self.model.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the ``loss`` of one batch, and its ``outputs`` for callbacks that look at single texts."""

@@ -7,7 +7,7 @@ import warnings
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -16,13 +16,12 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from invitro.errors import InputError
 from invitro.models import PLM
-from invitro.models.features import FeatureCache, check_head
 from invitro.models.folder import save_model
 from invitro.models.loading import Loaded, add_adapters, check_available, load_regressor, load_tokenizer
 from invitro.training import record
-from invitro.training.baseline import fitted
 from invitro.training.callbacks import History, PatientStopping, SmallLossSelection, kept_of
-from invitro.training.data import FeatureInputs, Inputs, TextsDataModule, TokenInputs, mean_one
+from invitro.training.closed_form import fitted
+from invitro.training.data import TextsDataModule, TokenInputs, mean_one
 from invitro.training.loggers import LoggerChoice, NoLogger, RunInfo
 from invitro.training.module import Regressor, first_bias, outputs_of
 from invitro.training.prepare import Prepared, cleaned
@@ -35,17 +34,17 @@ def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
 
     The training labels stand for corpus, label set, application and alpha: settings that lead to the same labels are
     the same run (an alpha beyond the largest difference corrects nothing). Epochs, optimiser and trainer do not count
-    for a baseline, which has none.
+    for a model in closed form, which has none; on a frozen encoder no seed counts either.
     """
-    plm, is_baseline = recipe.plm, not isinstance(recipe.plm, PLM)
+    plm, frozen = recipe.plm, isinstance(recipe.plm, PLM) and recipe.plm.frozen
     return record.fingerprint(
         labels=prepared.labels.fingerprint,
         evaluation=prepared.evaluation_fingerprint,
         scale=asdict(prepared.scale),
         plm=(plm.decisive if isinstance(plm, PLM) else asdict(plm)) | {"name": plm.fingerprint},
-        fit={"clean": recipe.fit.clean} if is_baseline else recipe.fit.decisive,
-        settings=dict(recipe.settings),
-        seed=recipe.seed,
+        fit={"clean": recipe.fit.clean} if frozen or not isinstance(plm, PLM) else recipe.fit.decisive,
+        settings={} if frozen else dict(recipe.settings),
+        seed=recipe.seed if not frozen or recipe.fit.clean != "none" else None,
     )
 
 
@@ -82,7 +81,8 @@ def train(
     prepared = cleaned(prepared, recipe.fit.clean, recipe.seed)
     counts = {"cleaned": texts - len(prepared.labels.table)} if recipe.fit.clean != "none" else {}
     L.seed_everything(recipe.seed, workers=True, verbose=False)
-    loaded = _load(recipe.plm, prepared, recipe.fit) if isinstance(recipe.plm, PLM) else None
+    plm = recipe.plm
+    loaded = _load(plm, prepared, recipe.fit) if isinstance(plm, PLM) and not plm.frozen else None
     with (logger or NoLogger()).open(info) as opened:
         if loaded is not None:
             trained = _fine_tuned(prepared, recipe, place, loaded, opened.logger)
@@ -131,14 +131,11 @@ def _load(plm: PLM, prepared: Prepared, fit: Fit) -> Loaded:
     check_available(plm)
     table = prepared.labels.table
     bias = first_bias(fit, outputs_of(fit, prepared.scale), table["label"].to_numpy(dtype="float64"), mean_one(table))
-    loaded = Loaded(load_regressor(plm, bias), load_tokenizer(plm))
-    if plm.train == "head":
-        check_head(*loaded)
-    return loaded
+    return Loaded(load_regressor(plm, bias), load_tokenizer(plm))
 
 
 def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded, logger: Any) -> Trained:
-    """Fine-tune an encoder: all of it, adapters, or its head."""
+    """Fine-tune an encoder: all of it, or adapters."""
     assert isinstance(recipe.plm, PLM)
     plm, fit, (model, tokenizer) = recipe.plm, recipe.fit, loaded
     adapters = add_adapters(model, plm) if plm.train == "lora" else None
@@ -158,13 +155,9 @@ def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded
         default_root_dir=place.directory,
         use_distributed_sampler=False,
     )
-    inputs: Inputs = TokenInputs(tokenizer)
-    if plm.train == "head":
-        # Features are computed before Lightning moves the model to its device.
-        model.to(trainer.strategy.root_device)  # type: ignore[arg-type]  # typed as what it wraps
-        inputs = FeatureInputs(FeatureCache(place.cache, model, tokenizer))
-    data = TextsDataModule(prepared, inputs, fit, recipe.seed)
-    module = Regressor(model, fit, recipe.optimizer, plm.train, outputs_of(fit, prepared.scale))
+    data = TextsDataModule(prepared, TokenInputs(tokenizer), fit, recipe.seed)
+    train: Literal["full", "lora"] = "full" if adapters is None else "lora"
+    module = Regressor(model, fit, recipe.optimizer, train, outputs_of(fit, prepared.scale))
     trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
     if fit.checkpoint == "best":
         state = torch.load(best.best_model_path, map_location=module.device, weights_only=True)["state_dict"]

@@ -1,0 +1,359 @@
+"""Regression in closed form on all layers of a frozen encoder: a Gaussian process, with no epochs and no seed.
+
+The middle layers of an encoder say more about a text than the last one, which was trained for another task (Skean et
+al. 2025, "Layer by Layer: Uncovering Hidden Representations in Language Models", PMLR 267). Averaging kernels on many
+layers needs no choice of one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve, lapack, solve_triangular
+from scipy.sparse import csr_matrix
+
+from invitro.arrays import Floats, Ints, Singles
+from invitro.models.outputs import Predictions
+
+LEAST_SPREAD = 1e-6
+"""A dimension with a smaller standard deviation does not vary: the last layers have some."""
+GAMMA = 1.0
+"""Sharpness of a layer's kernel: two unrelated texts, whose features are orthogonal, have the similarity exp(-2)."""
+FIRST_LAYERS = (0.0, 1 / 3, 1 / 2)
+"""Where the layers in use begin, as a share of the depth: all layers, the upper two thirds, the upper half."""
+NOISES = (0.75, 1.0, 1.5, 2.0, 3.0)
+"""Variances of the noise to choose from, in units of the variance that the kernel explains."""
+MOST_EXACT = 10_000
+"""Training texts up to which the solution is exact."""
+LANDMARKS = 4_000
+"""Texts that stand for all of them beyond that; also the most texts that layers and noise are chosen on."""
+PART = 2_000
+"""Texts at a time whose similarities to the landmarks are in memory."""
+OWN_ARRAYS = ("mean", "coefficients", "factor", "learned", "variance", "noise")
+KERNEL_ARRAYS = ("mean", "spread", "rows", "level", "variance")
+SPARSE = ("data", "indices", "indptr")
+
+
+@dataclass(frozen=True)
+class LayerKernel:
+    """Similarity of texts: the average of kernels on an encoder's layers and, where there are such, on words.
+
+    Each layer's features are standardised by dimension and brought to length 1, as z; its kernel is
+    ``exp(-gamma |z - z'|^2)``. Words enter by the dot product of their TF-IDF vectors. Each kernel is centred, as if
+    features had the mean 0 in feature space (Schölkopf, Smola & Müller 1998, Neural Computation 10), and divided by its
+    mean variance, all on the training texts, so that none counts more than another because of its units.
+
+    Args:
+        first_layer: the first of the encoder's layers in use, counted from 0, its input embeddings.
+        mean: of each dimension, (layers, hidden).
+        spread: standard deviation of each dimension, (layers, hidden).
+        rows: z of the training texts, (texts, layers, hidden).
+        words: TF-IDF of the training texts, sparse, (texts, terms), or None.
+        level: mean similarity of each training text to all of them, by kernel, (kernels, texts).
+        variance: mean variance of each kernel, (kernels,). Words come last.
+    """
+
+    first_layer: int
+    mean: Singles
+    spread: Singles
+    rows: Singles
+    words: Any
+    level: Floats
+    variance: Floats
+
+    @classmethod
+    def nested(cls, features: Singles, words: Any, starts: Sequence[int]) -> Iterator[tuple[Self, Floats]]:
+        """Yield kernels that use the layers from each start upwards, with the similarities of the training texts.
+
+        Args:
+            features: of the training texts, (texts, layers, hidden).
+            words: their TF-IDF, sparse, (texts, terms), or None.
+            starts: first layers, in any order. One pass over the layers serves them all.
+
+        Yields:
+            The kernel and the similarities, (texts, texts), from the latest start to the earliest.
+        """
+        mean, spread = features.mean(axis=0), features.std(axis=0)
+        spread = np.where(spread < LEAST_SPREAD, np.float32(1), spread)
+        rows, layers = _unit((features - mean) / spread), features.shape[1]
+        total, level, variance = (
+            np.zeros((len(rows), len(rows))),
+            np.empty((layers + 1, len(rows))),
+            np.empty(layers + 1),
+        )
+
+        def add(similarity: Floats, kernel: int) -> None:
+            level[kernel] = similarity.mean(axis=0)
+            variance[kernel] = np.diag(similarity).mean() - level[kernel].mean()
+            np.add(total, _centred(similarity, level[kernel], level[kernel], variance[kernel]), out=total)
+
+        if words is not None:
+            add(_dots(words, words), layers)
+        for layer in reversed(range(min(starts), layers)):
+            add(_rbf(rows[:, layer], rows[:, layer]), layer)
+            if layer in starts:
+                used = slice(layer, None if words is not None else layers)
+                kernel = cls(layer, mean[layer:], spread[layer:], rows[:, layer:], words, level[used], variance[used])
+                yield kernel, total / len(kernel.variance)
+
+    def to_training(self, features: Singles, words: Any = None) -> tuple[Floats, Floats]:
+        """Return similarities of new texts to the training texts, (new, texts), and to themselves, (new,).
+
+        Args:
+            features: of the new texts, in all layers, (new, layers, hidden).
+            words: their TF-IDF, if the kernel has words.
+        """
+        rows = _unit((features[:, self.first_layer :] - self.mean) / self.spread)
+        near, own = np.zeros((len(rows), len(self.rows))), np.zeros(len(rows))
+        for kernel, (known, variance) in enumerate(zip(self.level, self.variance, strict=True)):
+            if kernel < rows.shape[1]:
+                similarity, itself = _rbf(rows[:, kernel], self.rows[:, kernel]), np.ones(len(rows))
+            else:
+                similarity, itself = _dots(words, self.words), np.asarray(words.multiply(words).sum(axis=1)).ravel()
+            level = similarity.mean(axis=1)
+            near += _centred(similarity, level, known, variance)
+            own += (itself - 2 * level + known.mean()) / variance
+        return near / len(self.variance), own / len(self.variance)
+
+
+class Observed(NamedTuple):
+    """What is known of the training texts.
+
+    Args:
+        labels: (texts,), the scale's units. A text that was rated several times may stand in several rows.
+        weights: (texts,), above 0: a text of weight 2 counts as one that was seen twice.
+        authors: (texts,).
+    """
+
+    labels: Floats
+    weights: Floats
+    authors: npt.NDArray[Any]
+
+    def of(self, rows: "Ints | slice") -> "Observed":
+        """Return some of them."""
+        return Observed(self.labels[rows], self.weights[rows], self.authors[rows])
+
+    @property
+    def mean(self) -> float:
+        """The weighted mean label."""
+        return float(np.average(self.labels, weights=self.weights))
+
+
+@dataclass(frozen=True)
+class ExactRegression:
+    """Gaussian process regression, ``y = mean + f + e`` with ``var f = s^2 k`` and ``var e = s^2 noise / weight``.
+
+    Rasmussen & Williams (2006), "Gaussian Processes for Machine Learning", equations 2.25 to 2.27; s^2 has its most
+    likely value. Beyond `MOST_EXACT` texts, f is represented by its values at some of them, the landmarks (projected
+    process approximation, section 8.3.4, a variant of Nyström's method).
+
+    Args:
+        kernel: its training texts are all of them, or the landmarks.
+        mean: the weighted mean label.
+        coefficients: of the kernel's texts, (texts,).
+        factor: Cholesky factor of the texts' covariance, without s^2, (texts, texts), lower triangular.
+        learned: with landmarks, the factor of their posterior precision times `noise`, (texts, texts), else empty.
+        variance: s^2, the scale's units squared.
+        noise: variance of the noise of a text of weight 1, in units of s^2.
+    """
+
+    kernel: LayerKernel
+    mean: float
+    coefficients: Floats
+    factor: Floats
+    learned: Floats
+    variance: float
+    noise: float
+
+    @classmethod
+    def exact(cls, kernel: LayerKernel, gram: Floats, seen: Observed, noise: float) -> Self:
+        """Fit to all texts of the kernel, whose similarities are `gram`, (texts, texts)."""
+        factor = _factor(gram, noise / seen.weights)
+        rest = seen.labels - seen.mean
+        coefficients = cho_solve((factor, True), rest)
+        variance = float(rest @ coefficients / len(rest))
+        return cls(kernel, seen.mean, coefficients, np.tril(factor), np.empty((0, 0)), variance, noise)
+
+    @classmethod
+    def projected(cls, kernel: LayerKernel, gram: Floats, seen: Observed, noise: float, near: Iterator[Floats]) -> Self:
+        """Fit to more texts than the kernel has.
+
+        Args:
+            kernel: its texts are the landmarks.
+            gram: their similarities, (landmarks, landmarks).
+            seen: labels of all texts.
+            noise: see the class.
+            near: similarities to the landmarks, (texts, landmarks), in consecutive parts of the texts.
+        """
+        rest = seen.labels - seen.mean
+        precision, target, start = noise * gram, np.zeros(len(gram)), 0
+        for part in near:
+            here = slice(start, start + len(part))
+            weighted = part * seen.weights[here, None]
+            precision += weighted.T @ part
+            target += weighted.T @ rest[here]
+            start = here.stop
+        learned, factor = _factor(precision, 1e-6), _factor(gram, 1e-6)
+        coefficients = cho_solve((learned, True), target)
+        variance = float((rest @ (seen.weights * rest) - target @ coefficients) / (noise * len(rest)))
+        return cls(kernel, seen.mean, coefficients, np.tril(factor), np.tril(learned), variance, noise)
+
+    def predict(self, features: Singles, words: Any = None) -> Predictions:
+        """Return scores of new texts, (new,), and the SD of labels of such texts: of ignorance and noise together.
+
+        Args:
+            features: in all layers, (new, layers, hidden).
+            words: their TF-IDF, if the kernel has words.
+        """
+        near, own = self.kernel.to_training(features, words)
+        left = own - _explained(self.factor, near)
+        if self.learned.size:
+            left += self.noise * _explained(self.learned, near)
+        return Predictions(
+            self.mean + near @ self.coefficients, np.sqrt(self.variance * (np.maximum(left, 0) + self.noise))
+        )
+
+    def arrays(self) -> dict[str, Any]:
+        """Return all numbers by name, as a file of safetensors holds them; `from_arrays` reads them."""
+        kernel, words = self.kernel, self.kernel.words
+        own = {name: np.atleast_1d(getattr(self, name)) for name in OWN_ARRAYS}
+        own |= {f"kernel.{name}": np.ascontiguousarray(getattr(kernel, name)) for name in KERNEL_ARRAYS}
+        own["kernel.first_layer"] = np.array([kernel.first_layer])
+        if words is not None:
+            own |= {f"words.{part}": getattr(words, part) for part in SPARSE} | {
+                "words.terms": np.array(words.shape[1:])
+            }
+        return own
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
+        """Return the regression that `arrays` describes.
+
+        Raises:
+            KeyError: an array is missing.
+        """
+        known = {name: arrays[f"kernel.{name}"] for name in KERNEL_ARRAYS}
+        words = None
+        if "words.terms" in arrays:
+            shape = (len(known["rows"]), int(arrays["words.terms"][0]))
+            words = csr_matrix(tuple(arrays[f"words.{part}"] for part in SPARSE), shape=shape)
+        numbers = {name: arrays[name] for name in OWN_ARRAYS}
+        numbers |= {name: float(numbers[name][0]) for name in ("mean", "variance", "noise")}
+        return cls(kernel=LayerKernel(int(arrays["kernel.first_layer"][0]), words=words, **known), **numbers)
+
+
+class Fitted(NamedTuple):
+    """A regression, and what the training texts' labels would have been predicted as.
+
+    Args:
+        regression: see `ExactRegression`.
+        left_out: predictions of the texts that layers and noise were chosen on, without their authors' labels.
+        chosen_on: the rows of these texts.
+    """
+
+    regression: ExactRegression
+    left_out: Floats
+    chosen_on: Ints
+
+
+def fitted(features: Singles, words: Any, seen: Observed) -> Fitted:
+    """Fit with the layers and the noise that predict the labels of left-out authors best, in squared error.
+
+    Args:
+        features: of the training texts, in all layers from the input embeddings on, (texts, layers, hidden).
+        words: their TF-IDF, sparse, (texts, terms), or None.
+        seen: labels, weights and authors.
+    """
+    texts, layers = features.shape[:2]
+    starts = sorted({max(1, round(share * (layers - 1))) for share in FIRST_LAYERS})
+    rows = spaced(features, LANDMARKS)
+    some = seen.of(rows)
+    best: tuple[float, float, LayerKernel, Floats, Floats] | None = None
+    for kernel, gram in LayerKernel.nested(features[rows], _of(words, rows), starts):
+        for noise in NOISES:
+            predicted = left_out(gram, some, noise)
+            error = float(some.weights @ np.square(some.labels - predicted))
+            if best is None or error < best[0]:
+                best = error, noise, kernel, gram, predicted
+    assert best is not None
+    _, noise, kernel, gram, predicted = best
+    if len(rows) == texts:
+        return Fitted(ExactRegression.exact(kernel, gram, seen, noise), predicted, rows)
+    if texts <= MOST_EXACT:
+        ((kernel, gram),) = LayerKernel.nested(features, words, [kernel.first_layer])
+        return Fitted(ExactRegression.exact(kernel, gram, seen, noise), predicted, rows)
+    parts = (slice(first, first + PART) for first in range(0, texts, PART))
+    near = (kernel.to_training(features[part], _of(words, part))[0] for part in parts)
+    return Fitted(ExactRegression.projected(kernel, gram, seen, noise, near), predicted, rows)
+
+
+def left_out(gram: Floats, seen: Observed, noise: float) -> Floats:
+    """Predict each text's label without the labels of its author, by one inversion: (texts,).
+
+    With ``C = K + noise W^-1`` and an author's texts A, ``y_A - prediction_A = (C^-1_AA)^-1 (C^-1 (y - mean))_A``
+    (Rasmussen & Williams 2006, equation 5.12, for blocks). The mean and the kernel's centre are those of all texts.
+
+    Args:
+        gram: similarities of the texts, (texts, texts).
+        seen: labels, weights and authors; where there is only one author, each text is left out alone.
+        noise: see `ExactRegression`.
+    """
+    rest = seen.labels - seen.mean
+    factor = _factor(gram, noise / seen.weights)
+    inverse, _ = lapack.dpotri(factor, lower=True)
+    solved, predicted = cho_solve((factor, True), rest), np.empty(len(rest))
+    _, author = np.unique(seen.authors, return_inverse=True)
+    if author.max() == 0:
+        author = np.arange(len(rest))
+    order = np.argsort(author, kind="stable")
+    for texts in np.split(order, np.flatnonzero(np.diff(author[order])) + 1):
+        block = np.tril(inverse[np.ix_(texts, texts)])  # rows ascend, so that this is the filled triangle
+        error = np.linalg.solve(block + np.tril(block, -1).T, solved[texts])
+        predicted[texts] = seen.labels[texts] - error
+    return predicted
+
+
+def spaced(features: Singles, most: int) -> Ints:
+    """Return at most `most` rows, all if possible, that depend on the texts and not on their order."""
+    if len(features) <= most:
+        return np.arange(len(features))
+    order = np.argsort(features[:, -1, 0], kind="stable")
+    return np.sort(order[np.linspace(0, len(order) - 1, most).round().astype(int)])
+
+
+def _of(words: Any, rows: "Ints | slice") -> Any:
+    return None if words is None else words[rows]
+
+
+def _factor(gram: Floats, noise: "Floats | float") -> Floats:
+    """Return the lower Cholesky factor of `gram` with `noise` added to its diagonal."""
+    matrix = gram.copy()
+    matrix[np.diag_indices(len(gram))] += noise
+    return np.asarray(cho_factor(matrix, lower=True, overwrite_a=True)[0])
+
+
+def _explained(factor: Floats, near: Floats) -> Floats:
+    """Return ``near C^-1 near'`` of each row, (new,), by the Cholesky factor of C."""
+    return np.asarray(np.square(solve_triangular(factor, near.T, lower=True)).sum(axis=0))
+
+
+def _unit(features: Singles) -> Singles:
+    """Bring the last axis to length 1; what is 0 stays 0."""
+    length = np.linalg.norm(features, axis=-1, keepdims=True)
+    return np.asarray(features / np.where(length == 0, 1, length), dtype=np.float32)
+
+
+def _rbf(rows: Singles, others: Singles) -> Floats:
+    """Return ``exp(-GAMMA |z - z'|^2)`` of rows of length 1, (rows, others)."""
+    return np.asarray(np.exp(2 * GAMMA * (np.asarray(rows @ others.T, dtype=np.float64) - 1)))
+
+
+def _dots(words: Any, others: Any) -> Floats:
+    return np.asarray((words @ others.T).toarray())
+
+
+def _centred(similarity: Floats, level: Floats, known: Floats, variance: float) -> Floats:
+    """Move the origin to the training texts' mean, and divide by their mean variance."""
+    return np.asarray((similarity - level[:, None] - known + known.mean()) / variance)

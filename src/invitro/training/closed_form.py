@@ -1,0 +1,115 @@
+"""A run whose model is fitted in closed form: a frozen encoder's regression, or a baseline; recorded like all runs."""
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import make_pipeline
+
+from invitro.arrays import Floats
+from invitro.metrics import measure
+from invitro.models.exact import Observed
+from invitro.models.features import FeatureCache, FrozenEncoder
+from invitro.models.frozen import FrozenRegression, save_frozen
+from invitro.models.linear import Embeddings, fitted_ridge, fitted_tfidf, save_linear
+from invitro.models.outputs import Predictions
+from invitro.models.settings import PLM, EmbeddingRidge, TfIdfRidge
+from invitro.training.callbacks import write_history
+from invitro.training.data import mean_one
+from invitro.training.prepare import Prepared
+from invitro.training.recipe import Place, Recipe, Trained
+from invitro.training.results import device_name
+
+log = logging.getLogger(__name__)
+
+
+class ClosedForm(NamedTuple):
+    """A fitted model: predictions of training, validation and test texts, and what the record needs."""
+
+    predicted: list[Predictions]
+    save: Any
+    truncated: int = 0
+    device: str = "cpu"
+
+
+def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
+    """Fit a model in closed form, and write its ``history.csv``.
+
+    It has one row: mean squared errors, and validation metrics. As in every run, nothing is learned from validation
+    texts.
+
+    Args:
+        prepared: the material.
+        recipe: which regression, the seed, and the trainer whose device the encoder uses.
+        place: where to write.
+
+    Raises:
+        InputError: the encoder cannot be loaded, or the training texts share no words.
+    """
+    started, plm = time.perf_counter(), recipe.plm
+    table, val, test = prepared.labels.table, prepared.evaluation("val"), prepared.evaluation("test")
+    texts = [part["text"].tolist() for part in (table, val, test)]
+    seen = Observed(table["label"].to_numpy(dtype=np.float64), mean_one(table), _authors(prepared))
+    if isinstance(plm, PLM):
+        made = _frozen(plm, texts, seen, recipe, place)
+    elif isinstance(plm, EmbeddingRidge):
+        made = _embeddings(plm, texts, seen, recipe, place)
+    else:
+        made = _tfidf(plm, texts, seen, recipe)
+    loss = float((np.square(made.predicted[0].score - seen.labels) * seen.weights).mean())
+    metrics = measure(made.predicted[1].score, val["crowd_label"])
+    row = {"epoch": 0, "step": 1, "train_loss": loss, "val_loss": metrics["rmse"] ** 2}
+    row |= {f"val_{name}": value for name, value in metrics.items()} | {"seconds": time.perf_counter() - started}
+    write_history(place.directory / "history.csv", [row])
+    counts = {"truncated": made.truncated, "epochs": 1}
+    save = partial(made.save, scale=prepared.scale)
+    return Trained(made.predicted[1:], save, counts, device=made.device)
+
+
+def _frozen(plm: PLM, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place) -> ClosedForm:
+    encoder = _encoder(plm, recipe)
+    parts = [FeatureCache(place.cache, encoder).features(part) for part in texts]
+    model = FrozenRegression.fitted(encoder, texts[0], parts[0], seen)
+    log.info("%s: %s, chosen by leaving out training authors", plm.name, model.description)
+    predicted = [model.predict(part, embedded) for part, embedded in zip(texts, parts, strict=True)]
+    cut = sum(int(part.cut.sum()) for part in parts)
+    return ClosedForm(predicted, partial(save_frozen, model=model), cut, device_name(encoder.device))
+
+
+def _embeddings(
+    baseline: EmbeddingRidge, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place
+) -> ClosedForm:
+    encoder = _encoder(baseline.encoder, recipe)
+    parts = [FeatureCache(place.cache, encoder).features(part) for part in texts]
+    features = [part.features[:, -1].astype(np.float64) for part in parts]
+    ridge = fitted_ridge(features[0], *seen, baseline, recipe.seed)
+    save = partial(save_linear, model=make_pipeline(Embeddings(encoder), ridge))
+    cut = sum(int(part.cut.sum()) for part in parts)
+    return ClosedForm(_scored(ridge, features), save, cut, device_name(encoder.device))
+
+
+def _tfidf(baseline: TfIdfRidge, texts: list[list[str]], seen: Observed, recipe: Recipe) -> ClosedForm:
+    counter = fitted_tfidf(texts[0], baseline)
+    features = [counter.transform(part) if part else np.empty((0, 0)) for part in texts]
+    ridge = fitted_ridge(features[0], *seen, baseline, recipe.seed)
+    return ClosedForm(_scored(ridge, features), partial(save_linear, model=make_pipeline(counter, ridge)))
+
+
+def _encoder(plm: PLM, recipe: Recipe) -> FrozenEncoder:
+    """Return the encoder, on the trainer's device."""
+    return FrozenEncoder(plm, recipe.trainer(logger=False, enable_checkpointing=False).strategy.root_device)
+
+
+def _scored(ridge: Any, features: Sequence[Any]) -> list[Predictions[Floats]]:
+    return [Predictions(ridge.predict(part) if part.shape[0] else np.empty(0)) for part in features]
+
+
+def _authors(prepared: Prepared) -> Any:
+    """Return the author of each training text."""
+    rows = pd.concat([prepared.training, prepared.pool])
+    by_id = rows.drop_duplicates("text_id").set_index("text_id")["group_id"]
+    return prepared.labels.table["text_id"].map(by_id).to_numpy()
