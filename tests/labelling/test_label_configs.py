@@ -7,13 +7,15 @@ from omegaconf import DictConfig
 from support import ROOT
 
 import invitro.commands  # noqa: F401  (registers the resolvers)
-from invitro.engines.base import Readout
+from invitro.engines.base import Readout, Request, Sampling
+from invitro.engines.chat import endpoint
 from invitro.labelling.prompts import Prompt, Renderer
 from invitro.labelling.texts import Text
 from invitro.labels import LabelSource
 from invitro.scales import Scale
 
 CONF = ROOT / "conf"
+KEY = "sk-of-this-test"
 
 
 def names(group: str) -> list[str]:
@@ -27,7 +29,8 @@ def composed(*overrides: str, name: str = "label") -> DictConfig:
 
 @pytest.mark.parametrize("llm", names("llm"))
 def test_every_llm(llm: str) -> None:
-    cfg = composed(f"llm={llm}", "llm.model=another", "llm.labels=mine.csv", "llm.column=null")
+    more = ["llm.engine.base_url=https://lab.openai.azure.com/openai/v1"] if llm == "azure" else []
+    cfg = composed(f"llm={llm}", "llm.model=another", "llm.labels=mine.csv", "llm.column=null", *more)
     source = instantiate(cfg.llm, _convert_="all")
     assert isinstance(source, LabelSource)
     assert (source.name, source.model, source.labels) == (llm, "another", "mine.csv")
@@ -37,6 +40,53 @@ def test_every_llm(llm: str) -> None:
     assert (cfg.llm.engine.model, cfg.llm.engine.revision) == ("another", None)
     if not cfg.llm.engine._target_.startswith("invitro.engines.vllm"):
         assert instantiate(cfg.llm.engine, _convert_="all").model == "another"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "address", "headers", "fields"),
+    [
+        (["llm=gpt"], "https://api.openai.com/v1/chat/completions", {"Authorization": f"Bearer {KEY}"},
+         {"model": "gpt-4o", "temperature": 0.0, "seed": 0, "max_tokens": 160, "response_format": "json_schema"}),
+        (["llm=gpt_reasoning"], "https://api.openai.com/v1/chat/completions", {"Authorization": f"Bearer {KEY}"},
+         {"model": "gpt-5-mini", "reasoning_effort": "low", "max_completion_tokens": 8192,
+          "response_format": "json_schema"}),
+        (["llm=azure", "llm.model=mine", "llm.engine.base_url=https://lab.openai.azure.com/openai/v1"],
+         "https://lab.openai.azure.com/openai/v1/chat/completions", {"api-key": KEY},
+         {"model": "mine", "temperature": 0.0, "seed": 0, "max_tokens": 160, "response_format": "json_schema"}),
+        (["llm=ollama"], "http://localhost:11434/v1/chat/completions", {},
+         {"model": "llama3.1", "temperature": 0.0, "seed": 0, "max_tokens": 160, "response_format": "json_schema"}),
+        (["llm=vllm_server", "llm.model=qwen"], "http://localhost:8000/v1/chat/completions", {},
+         {"model": "qwen", "temperature": 0.0, "seed": 0, "max_tokens": 160, "structured_outputs": "regex"}),
+        (["llm=openrouter"], "https://openrouter.ai/api/v1/chat/completions", {"Authorization": f"Bearer {KEY}"},
+         {"model": "meta-llama/llama-3.3-70b-instruct", "temperature": 0.0, "seed": 0, "max_tokens": 160,
+          "response_format": "json_schema"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_a_preset_sends(
+    overrides: list[str], address: str, headers: dict[str, str], fields: dict[str, object], monkeypatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "OPENROUTER_API_KEY"):
+        monkeypatch.setenv(name, KEY)
+    cfg = composed(*overrides)
+    engine, questionnaire = (instantiate(node, _convert_="all") for node in (cfg.llm.engine, cfg.scale))
+    form = instantiate(cfg.prompt, _convert_="all").form(questionnaire, Readout.TEXT)
+    messages = ({"role": "system", "content": "Rate."}, {"role": "user", "content": "A text."})
+    body = engine.request_body(Request("k", "t", messages, Sampling(max_tokens=form.max_tokens), form.constraint))
+    assert endpoint(engine.base_url, "chat/completions") == address
+    assert engine.all_headers() == headers
+    body["response_format"] = body.get("response_format", {}).get("type")
+    body["structured_outputs"] = next(iter(body.get("structured_outputs", {})), None)
+    assert body.pop("messages") == list(messages)
+    assert {name: value for name, value in body.items() if value is not None} == fields
+
+
+@pytest.mark.parametrize(
+    ("overrides", "missing"), [(["llm=azure"], "llm.engine.base_url"), (["llm=vllm_server"], "llm.engine.model")]
+)
+def test_what_a_preset_cannot_know_has_to_be_given(run, overrides: list[str], missing: str) -> None:
+    done = run("label.py", "data=simulated", *overrides, env={"AZURE_OPENAI_API_KEY": KEY})
+    assert (done.returncode, f"{missing}: expected" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("scale", names("scale"))

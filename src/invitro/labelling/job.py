@@ -152,7 +152,9 @@ def run_job(job: LabelJob, texts: Iterable[Text]) -> JobReport:
 
 def estimate(job: LabelJob, texts: Iterable[Text]) -> CostEstimate:
     """Count and price what `run_job` would ask, without asking or storing anything."""
-    form, engine, limit = job.renderer.form, job.engine, job.sampling.max_tokens or job.renderer.form.max_tokens
+    form, engine = job.renderer.form, job.engine
+    changed = [job.changes.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    limit = next((one for one in changed if one), job.sampling.max_tokens or form.max_tokens)
     requests = prompt = length = 0
     for request in _open_questions(job, texts):
         requests += 1
