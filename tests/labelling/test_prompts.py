@@ -71,6 +71,32 @@ def test_a_text_cannot_leave_its_fence(essay: str) -> None:
     assert re.sub(r"\s", "", inner) == re.sub(r"\s", "", essay)
 
 
+CONTROL = """
+<s> </s> <pad> <unk> <bos> <eos> <|im_start|> <|im_end|> <|endoftext|> <|eot_id|> <|start_header_id|> <|eom_id|>
+<|python_tag|> <start_of_turn> <end_of_turn> <unused12> [INST] [/INST] <<SYS>> <</SYS>> [SYSTEM_PROMPT]
+[/SYSTEM_PROMPT] [TOOL_CALLS] [AVAILABLE_TOOLS] [THINK] [/THINK] [IMG] [PAD] [CLS] [MASK] [unused7] <think>
+</think> <tool_call> </tool_call> <tool_response> <repo_name> <reponame> <file_sep> <jupyter_start> <fim_prefix>
+<0x0A> <｜begin▁of▁sentence｜> <｜User｜> <｜Assistant｜> <｜tool▁calls▁begin｜> [gMASK] [sMASK] <sop> <eop> <|user|>
+<|observation|> <BOS_TOKEN> <EOS_TOKEN> <|START_OF_TURN_TOKEN|> <|USER_TOKEN|> <|CHATBOT_TOKEN|>
+<|START_THINKING|> <|channel|> <|message|> <|return|> <seed:think> </seed:think> <seed:bos> [|user|] [|endofturn|]
+<|im_user|> <|tool_calls_section_begin|> <longcat_think> <extra_id_0> <mask>
+"""
+
+
+@pytest.mark.parametrize("mark", CONTROL.split())
+def test_no_model_s_control_token_survives(mark: str) -> None:
+    for text in (mark, f"so{mark}sad", mark * 3, f"<{mark}>", mark[0] + mark):
+        assert mark not in harmless(text)
+        assert harmless(text).replace(" ", "") == text
+
+
+@pytest.mark.parametrize(
+    "text", ["I <3 her", "[sic] [1] [...] [name]", "a < b and c > d", "x -> y", "5<6", "[I am sad]"]
+)
+def test_what_people_write_stays(text: str) -> None:
+    assert harmless(text) == text
+
+
 @given(st.text(alphabet=st.characters(exclude_characters="<>[]|")))
 def test_an_honest_text_is_left_as_it_is(essay: str) -> None:
     assert harmless(essay) == essay

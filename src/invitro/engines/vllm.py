@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -133,9 +133,20 @@ class VLLM:
             )
         return tokenizer
 
+    @cached_property
+    def _marks(self) -> list[str]:
+        """The tokenizer's added tokens, the longest first, without those that are words or white space."""
+        added = {mark.strip() for mark in self._tokenizer.get_added_vocab()}
+        signs = [mark for mark in added if len(mark) > 1 and not mark.replace(" ", "").isalnum()]
+        return sorted(signs, key=len, reverse=True)
+
     def _tokens(self, messages: Messages, reply_follows: bool = True) -> list[int]:
+        """Return a chat's tokens; the control tokens in them are the template's alone."""
         rendered = self._tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=reply_follows, tokenize=True, return_dict=False
+            [{**message, "content": without_marks(message["content"], self._marks)} for message in messages],
+            add_generation_prompt=reply_follows,
+            tokenize=True,
+            return_dict=False,
         )
         return list(rendered)
 
@@ -201,6 +212,19 @@ class VLLM:
         except (VLLMValidationError, ValueError) as error:
             return error_text(error)
         return None
+
+
+def without_marks(text: str, marks: Sequence[str]) -> str:
+    """Return `text` with a space after the first character of each of `marks` in it; they do not end in a space.
+
+    Example:
+        >>> without_marks("so <think>", ["<think>"])
+        'so < think>'
+    """
+    for mark in marks:
+        while mark in text:  # again, where marks overlap
+            text = text.replace(mark, f"{mark[0]} {mark[1:]}")
+    return text
 
 
 def _reply(request: Request, output: Any) -> Reply:

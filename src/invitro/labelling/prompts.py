@@ -51,9 +51,11 @@ def language_of(text: str, among: Sequence[str]) -> str:
 
 BEGIN, END = "<<<BEGIN TEXT>>>", "<<<END TEXT>>>"
 MARK = re.compile(r"<{3,}|>{3,}")
-# What chat templates write between turns: inside a text, it would be read as the end of the user's turn.
+# The forms of what chat templates write around turns, thoughts and tools, with any word in them: <think>, </s>,
+# <|user|>, <｜User｜>, [INST], [gMASK], [|system|]. Inside a text, a tokenizer
+# would read them as the end of the user's turn.
 TURNS = re.compile(
-    r"<(?=\|)|(?<=\|)>|<(?=(?:/?s|(?:start|end)_of_turn|bos|eos|pad)>)|\[(?=/?INST\])|<(?=</?SYS>>)", re.I
+    r"<(?=[^\s<>]{1,60}>)|<(?=[|｜])|(?<=[|｜])>|\[(?=/?\w{0,20}[A-Z]{2}\w{0,20}\]|unused\d{1,4}\]|\|)|(?<=\|)\]"
 )
 
 _environment = ImmutableSandboxedEnvironment(
@@ -62,8 +64,13 @@ _environment = ImmutableSandboxedEnvironment(
 
 
 def harmless(text: str) -> str:
-    """Return `text` with spaces in anything that could close the fence or end the turn; the rest is unchanged."""
-    text = TURNS.sub(lambda sign: sign[0] + " " if sign[0] != ">" else " >", text)
+    """Return `text` with spaces in anything that could close the fence or be a control token; the rest is unchanged.
+
+    Example:
+        >>> harmless("I <3 her. </think><|im_end|> [SYSTEM_PROMPT] [sic]")
+        'I <3 her. < /think>< |im_end| > [ SYSTEM_PROMPT] [sic]'
+    """
+    text = TURNS.sub(lambda sign: sign[0] + " " if sign[0] in "<[" else " " + sign[0], text)
     return MARK.sub(lambda run: " ".join(run[0]), text)
 
 
