@@ -127,3 +127,16 @@ def test_a_missing_number_is_null_in_jsonl(tmp_path: Path) -> None:
     with write_rows(tmp_path / "out.jsonl", {}, source) as write:
         write(next(read_rows(source, 9)))
     assert (tmp_path / "out.jsonl").read_text() == '{"n": null}\n{"n": 2.0}\n'
+
+
+def test_cells_that_a_spreadsheet_would_run_can_be_escaped(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"id": "a", "text": "b"}\n')
+    cells = ["=HYPERLINK(1)", "+cmd", "-3.5", "- so", "@x", "fine = ok", "\t=1"]
+    for escape, texts in (
+        (False, cells),
+        (True, ["'=HYPERLINK(1)", "'+cmd", "-3.5", "'- so", "'@x", "fine = ok", "'\t=1"]),
+    ):
+        with write_rows(tmp_path / "out.csv", {}, source, escape) as write:
+            write([{"id": 1, "text": text} for text in cells])
+        assert [row["text"] for row in next(read_rows(tmp_path / "out.csv", 9))] == texts

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -17,6 +18,9 @@ import pyarrow.parquet as pq
 
 from invitro.errors import InputError, names_shown
 from invitro.tables import TableRow, columns_of, delimiter_of, parquet_schema, suffix_of
+
+FORMULA = re.compile(r"[=+@\t\r-](?![\d.,]+$)")
+"""The beginning of a cell that a spreadsheet takes for a formula; a number is none."""
 
 
 @contextmanager
@@ -62,7 +66,7 @@ def _sha256(path: Path, *version: int) -> str:
 
 @contextmanager
 def write_rows(
-    path: str | Path, added: dict[str, pa.DataType], like: str | Path
+    path: str | Path, added: dict[str, pa.DataType], like: str | Path, escape: bool = False
 ) -> Iterator[Callable[[Sequence[TableRow]], None]]:
     """Yield a function that appends rows to a table file; the file appears only if everything succeeds.
 
@@ -70,6 +74,7 @@ def write_rows(
         path: the file; its suffix determines the format.
         added: columns that rows have in addition to those of `like`, and their types in Parquet.
         like: the file that the rows come from; if both are Parquet, its column types are kept.
+        escape: whether cells of CSV and TSV that a spreadsheet would run as formulas get an apostrophe in front.
 
     Raises:
         InputError: raised by the function for rows without the columns (and in Parquet the types) of the first row.
@@ -92,9 +97,14 @@ def write_rows(
 
             def write(rows: Sequence[TableRow]) -> None:
                 _refuse_new(rows, names)
-                table.writerows(rows)
+                table.writerows(map(_harmless, rows) if escape else rows)
 
             yield write
+
+
+def _harmless(row: TableRow) -> TableRow:
+    """Return a row whose cells no spreadsheet runs."""
+    return {name: f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell for name, cell in row.items()}
 
 
 def _json(row: TableRow) -> str:

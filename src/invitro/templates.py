@@ -13,7 +13,7 @@ from invitro.writing import words
 
 FUNCTIONS = (
     words.number, words.plain, words.p_value, words.interval, words.estimate, words.share, words.count, words.listed,
-    words.shortened, words.duration, words.capital, words.unbroken, words.missing,
+    words.shortened, words.duration, words.capital, words.unbroken, words.missing, words.markdown_text,
 )  # fmt: skip
 
 

@@ -42,8 +42,9 @@ def test_nothing_is_sent_where_the_jobs_were_not_logged(study: Reported, tmp_pat
 
 def test_one_run_sums_the_study_up(study: Reported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
     runs = logged_to_wandb(study)
-    drawn = figures(study.study, runs, study.summary)[:1]
+    drawn = figures(study.study, runs, study.summary)
     report = write_report(study.study, runs, study.summary, [], drawn, tmp_path / "report")
     assert publish(study.study, runs, study.summary, drawn, report)
     (file,) = runs.root.rglob("run-*.wandb")
@@ -59,6 +60,11 @@ def test_one_run_sums_the_study_up(study: Reported, tmp_path: Path, monkeypatch:
         assert name in logged
     tables = list(runs.root.rglob("*.table.json"))
     assert tables
+    assert '"text_id"' in report.read_text("utf-8")
+    staged = [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    (uploaded,) = (content.decode() for content in staged if b"</html>" in content)
+    assert "crowd_label" in uploaded
+    assert "text_id" not in uploaded
     values = json.loads(tables[0].read_text("utf-8"))
     assert len(values["data"]) == len(study.summary.groups)
     assert "test_ccc_mean" in values["columns"]

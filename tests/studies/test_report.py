@@ -80,6 +80,17 @@ def page(folder: Path) -> Page:
     return Page((folder / "report.html").read_text("utf-8"))
 
 
+def test_a_report_without_ids(alpha: Reported, folder: Path, tmp_path: Path) -> None:
+    drawn = [one for one in alpha.figures if one.name == "predicted_against_labelled"]
+    write_report(alpha.study, alpha.runs, alpha.summary, [], drawn, tmp_path, show_ids=False)
+    ids = set(alpha.runs.predictions(0)["text_id"])
+    with_ids, without = ((place / "report.html").read_text("utf-8") for place in (folder, tmp_path))
+    drawing = (tmp_path / "figures" / "predicted_against_labelled.svg").read_text("utf-8")
+    assert any(f'"{one}"' in with_ids for one in ids)
+    assert not any(f'"{one}"' in without or f": {one}" in drawing for one in ids)
+    assert "text_id" not in without + drawing
+
+
 def test_all_files_and_no_other(folder: Path, alpha: Reported) -> None:
     figures = {f"figures/{one.name}.{suffix}" for one in alpha.figures for suffix in charts.FORMATS}
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

@@ -12,6 +12,7 @@ from invitro.writing.words import (
     estimate,
     interval,
     listed,
+    markdown_text,
     number,
     p_value,
     plain,
@@ -59,3 +60,15 @@ def test_what_belongs_together_stays_on_one_line() -> None:
 )
 def test_durations(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a_b [1, 2] *c*", r"a_b [1, 2] \*c\*"),
+        ("<b>|`x`", r"\<b\>\|\`x\`"),
+        ("![x](http://h)\n# y", r"![x\](http://h) # y"),
+    ],
+)
+def test_markdown_prints_text_as_it_is(text: str, escaped: str) -> None:
+    assert markdown_text(text) == escaped

@@ -28,15 +28,77 @@ REFUSED = 2
 
 
 class RememberPlace(Callback):
-    """Remembers where a multirun's records go, and its launch, for the lines printed last."""
+    """Refuses secrets before Hydra writes them; remembers where a multirun's records go, and its launch."""
 
     sweep: Path | None = None
     launch: str | None = None
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse secrets; only an exit stops Hydra here, for it turns what callbacks raise into warnings."""
+        if problems := secrets_in(config):
+            print("\n".join(problems), "Nothing was started.", sep="\n", file=sys.stderr)
+            sys.exit(REFUSED)
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Note the sweep's directory and the launch."""
+        """Refuse secrets; note the sweep's directory and the launch."""
+        self.on_run_start(config)
         RememberPlace.sweep = Path(config.hydra.sweep.dir)
         RememberPlace.launch = config.get("launch")
+
+
+SECRET_NAME = re.compile(r"(^|_)(api_?key|(access|auth|api|hf)_?token|token|password|passwd|secret|authorization)$")
+"""What settings that hold a secret are called, in lower case with underscores."""
+SECRET_VALUE = re.compile(  # keys of services; a password in an address, or in a parameter of it; what is resolved
+    r"\bsk-[\w-]{16,}|\bhf_\w{20,}|\bAIza[\w-]{30,}|\bgh[pousr]_\w{30,}|\bAKIA\w{16}\b|\bBearer\s+\S{8,}"
+    r"|://[^/\s@]*:[^/\s@]+@"
+    r"|[?&]([\w-]*(key|token|secret|password)|sig)=[^&\s]"
+    r"|\$\{oc\.env:\w*(KEY|TOKEN|SECRET|PASSWORD)"
+)
+ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]*|[A-Za-z_]\w{0,19}")
+"""Names of environment variables; something long with small letters is more likely to be a key itself."""
+
+
+def secrets_in(config: DictConfig | Sequence[str]) -> list[str]:
+    """Return a problem for each setting that holds a secret; a configuration is written into records.
+
+    Args:
+        config: a composed configuration, whose overrides are looked at too, or only overrides.
+    """
+    values: dict[str, Any] = {}
+    if isinstance(config, DictConfig):
+        whole = OmegaConf.to_container(config, resolve=False)
+        assert isinstance(whole, dict)
+        words = whole.pop("hydra")["overrides"]["task"]
+        values = dict(_leaves(whole, ""))
+    else:
+        words = config
+    for word in words:
+        name, _, value = str(word).partition("=")
+        values[name.lstrip("+~")] = value
+    return [
+        f"{name}: looks like a secret, and settings are written into records. Put it into an environment variable, and "
+        "name that variable by llm.engine.key_env=NAME"
+        for name, value in values.items()
+        if _is_secret(name.rpartition(".")[2].lower().replace("-", "_"), value)
+    ]
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the value of everything in a configuration."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if inside is None:
+        yield name, value
+    else:
+        for key, one in inside:
+            yield from _leaves(one, f"{name}.{key}" if name else str(key))
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    if not isinstance(value, str) or value in ("", "null", "???"):
+        return False
+    if name == "key_env":
+        return ENVIRONMENT_NAME.fullmatch(value) is None
+    return SECRET_NAME.search(name) is not None or SECRET_VALUE.search(value) is not None
 
 
 ARGUMENTS = re.compile(

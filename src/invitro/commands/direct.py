@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from invitro.commands.common import conf_folder, instantiated
+from invitro.commands.common import conf_folder, instantiated, secrets_in
 from invitro.commands.overrides import message_of
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
@@ -35,7 +35,7 @@ def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
         The configuration, with Hydra's own part under ``hydra``.
 
     Raises:
-        InputError: Hydra refuses an override.
+        InputError: Hydra refuses an override, or a setting holds a secret.
     """
     hydra, before = HydraConfig.instance(), HydraConfig.instance().cfg
     try:
@@ -43,6 +43,7 @@ def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
             cfg = compose(name, overrides=list(overrides), return_hydra_config=True)
     except HydraException as error:
         raise InputError(message_of(error)) from error
+    refuse_if_any(secrets_in(cfg))
     hydra.set_config(cfg)
     try:
         yield cfg

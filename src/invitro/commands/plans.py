@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
-from invitro.commands.common import first_lines, instantiated
+from invitro.commands.common import first_lines, instantiated, secrets_in
 from invitro.commands.overrides import (
     decided_by_rows,
     expression,
@@ -65,6 +65,7 @@ class SweepSettings:
         dry_run: only show the plan.
         dashboard: save a W&B workspace for the study.
         resamples: draws of the bootstrap.
+        show_ids: whether the report names texts by their ids; what is uploaded never does.
     """
 
     report_only: bool
@@ -74,6 +75,7 @@ class SweepSettings:
     dry_run: bool
     dashboard: bool
     resamples: Count
+    show_ids: bool
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def request(arguments: Sequence[str], home: Path) -> SweepRequest:
     """
     conf = home / "conf"
     flags = [word for word in arguments if word.startswith("-")]
+    refuse_if_any(secrets_in(arguments))
     refuse_if_any(f"{flag}: expected key=value; sweep.py has no options except --help" for flag in flags)
     try:
         with initialize_config_dir(str(conf), version_base="1.3", job_name="sweep"):

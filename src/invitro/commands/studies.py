@@ -125,7 +125,7 @@ def report_jobs(asked: "SweepRequest", runs: "Runs") -> "tuple[Path, Summary]":
     study = replace(asked.study, factors=runs.factors)
     summary = summarise(study, runs, resamples=asked.settings.resamples)
     found, drawn = findings(study, runs, summary), figures(study, runs, summary)
-    report = write_report(study, runs, summary, found, drawn, asked.report)
+    report = write_report(study, runs, summary, found, drawn, asked.report, asked.settings.show_ids)
     try:  # the report exists even if W&B fails
         publish(study, runs, summary, drawn, report)
         if asked.settings.dashboard:

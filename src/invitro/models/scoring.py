@@ -137,6 +137,7 @@ class ScoringJob:
         chunk: rows in memory at a time, at least 1.
         device: ``auto``, or a torch device.
         force: whether `output` may be replaced.
+        escape_formulas: whether cells of CSV and TSV that begin like a formula get an apostrophe in front.
 
     Raises:
         InputError: naming every problem, before the model loads.
@@ -152,6 +153,7 @@ class ScoringJob:
     chunk: Count = 4096
     device: str = "auto"
     force: bool = False
+    escape_formulas: bool = False
 
     def contradictions(self) -> Iterator[str]:
         """Yield what is wrong with the files."""
@@ -229,7 +231,10 @@ def predict(job: ScoringJob) -> ScoredFile:
             raise InputError(f"{job.input}: already has a column {name}; choose another with score=COLUMN")
     done, started = ScoredFile(clipped=job.clip), time.perf_counter()
     added = dict.fromkeys(names, pa.float64())
-    with write_rows(job.output, added, like=job.input) as write, tqdm(total=total, unit=" rows") as progress:
+    with (
+        write_rows(job.output, added, job.input, job.escape_formulas) as write,
+        tqdm(total=total, unit=" rows") as progress,
+    ):
         for rows, texts in job.rows():
             filled = [index for index, text in enumerate(texts) if not is_blank(text)]
             scores, sd = scorer.score([texts[index] for index in filled], job.batch_size)

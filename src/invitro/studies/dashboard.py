@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from invitro.errors import InputError
-from invitro.files import write_json
+from invitro.files import write_json, write_text
 from invitro.studies.figures.base import Figure
+from invitro.studies.report.page import without_ids
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary
@@ -37,7 +39,7 @@ def wandb_of(runs: Runs) -> tuple[WandB, str | None] | None:
 def publish(study: Study, runs: Runs, summary: Summary, figures: Sequence[Figure], report: Path) -> bool:
     """Log summary table, figures and report to one run in the group of the study's jobs; return whether it was done.
 
-    Nothing is sent where the jobs themselves were not logged to W&B.
+    Nothing is sent where the jobs themselves were not logged to W&B, and no id of a text.
 
     Args:
         study: the study.
@@ -53,11 +55,13 @@ def publish(study: Study, runs: Runs, summary: Summary, figures: Sequence[Figure
     about = {"study": study.name, "question": study.question, "factors": list(runs.factors), "jobs": len(runs.table)}
     info = RunInfo(runs.root, f"study {study.name}", about, group, (study.name, "study"))
     images = {figure.name: report.parent / "figures" / f"{figure.name}.png" for figure in figures}
-    with logger.open(info) as opened:
+    with logger.open(info) as opened, TemporaryDirectory() as folder:
+        page = Path(folder) / report.name
+        write_text(page, without_ids(report.read_text("utf-8")))  # ids may be names
         opened.attach(
             tables={"summary": summary.groups.astype(object).where(summary.groups.notna(), None)},
             images={name: path for name, path in images.items() if path.is_file()},
-            files=(report,),
+            files=(page,),
         )
     return True
 

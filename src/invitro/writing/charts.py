@@ -64,11 +64,27 @@ def problem() -> str | None:
     return f"Charts need {' and '.join(missing)}; install what is missing by: pip install 'invitro[report]'"
 
 
-def specification(chart: "alt.TopLevelMixin") -> dict[str, Any]:
-    """Return a chart's Vega-Lite specification in the common style; the chart's own configuration takes precedence."""
+def specification(chart: "alt.TopLevelMixin", hidden: str | None = None) -> dict[str, Any]:
+    """Return a chart's Vega-Lite specification in the common style; the chart's own configuration takes precedence.
+
+    Args:
+        chart: any chart.
+        hidden: a field that neither its data nor what it shows shall have.
+    """
     spec: dict[str, Any] = chart.to_dict()
     spec["config"] = _merged(STYLE, spec.get("config", {}), without=("view",))
-    return spec
+    return spec if hidden is None else without_field(spec, hidden)
+
+
+def without_field(spec: Any, field: str) -> Any:
+    """Return a Vega-Lite specification without a field: neither in its data nor in what it shows."""
+    if isinstance(spec, dict):
+        return {name: without_field(one, field) for name, one in spec.items() if name != field and not _is(one, field)}
+    return [without_field(one, field) for one in spec if not _is(one, field)] if isinstance(spec, list) else spec
+
+
+def _is(channel: Any, field: str) -> bool:
+    return isinstance(channel, dict) and channel.get("field") == field
 
 
 def script() -> str:
@@ -79,7 +95,7 @@ def script() -> str:
     return str(bundle(vl_version=_version()))
 
 
-def save(chart: "alt.TopLevelMixin", path: Path) -> list[Path]:
+def save(chart: "alt.TopLevelMixin", path: Path, hidden: str | None = None) -> list[Path]:
     """Write ``path.png`` (300 dpi), ``path.svg`` and ``path.pdf``, each whole or not at all; return their paths.
 
     The same chart gives the same specification and the same PNG. SVG and PDF look the same but need not be equal byte
@@ -89,6 +105,7 @@ def save(chart: "alt.TopLevelMixin", path: Path) -> list[Path]:
     Args:
         chart: without data from elsewhere.
         path: without a suffix.
+        hidden: as for `specification`.
 
     Raises:
         InputError: a library is missing.
@@ -98,7 +115,7 @@ def save(chart: "alt.TopLevelMixin", path: Path) -> list[Path]:
         raise InputError(missing)
     import vl_convert
 
-    svg = vl_convert.vegalite_to_svg(specification(chart), vl_version=_version(), allowed_base_urls=[])
+    svg = vl_convert.vegalite_to_svg(specification(chart, hidden), vl_version=_version(), allowed_base_urls=[])
     files = {"png": vl_convert.svg_to_png(svg, ppi=DPI), "svg": _in_points(svg), "pdf": vl_convert.svg_to_pdf(svg)}
     written = []
     for suffix, content in files.items():

@@ -11,7 +11,18 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from invitro.writing.words import DASH, MINUS, SPACE, estimate, interval, is_number, missing, number, plain
+from invitro.writing.words import (
+    DASH,
+    MINUS,
+    SPACE,
+    estimate,
+    interval,
+    is_number,
+    markdown_text,
+    missing,
+    number,
+    plain,
+)
 
 Medium = Literal["paper", "page", "file"]
 """Where columns differ: LaTeX for a paper; pages, Markdown and terminals; CSV files, which hold bare numbers."""
@@ -112,10 +123,11 @@ class ReportTable:
     def markdown(self) -> str:
         """Return the table as GitHub's Markdown; headings of groups join those of their columns."""
         shown = self.on("page")
-        heads = [_bars(f"{column.group} {column.head}".strip()) for column in shown.columns]
+        heads = [markdown_text(f"{column.group} {column.head}".strip()) for column in shown.columns]
         sides = ["--:" if shown.is_numeric(place) else ":--" for place in range(len(shown.columns))]
         rows = [
-            [f"**{_bars(cell.tagged)}**" if cell.best else _bars(cell.tagged) for cell in row] for row in shown.rows
+            [f"**{markdown_text(cell.tagged)}**" if cell.best else markdown_text(cell.tagged) for cell in row]
+            for row in shown.rows
         ]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, sides, *rows))
 
@@ -211,8 +223,3 @@ def estimate_cell(value: Any, low: Any, high: Any, digits: int = 3, sign: bool =
 def escaped(text: str) -> str:
     """Return text as LaTeX prints it."""
     return re.sub("|".join(map(re.escape, LATEX)), lambda match: LATEX[match[0]], text)
-
-
-def _bars(text: str) -> str:
-    """Return text as Markdown prints it in a table; an underscore inside a word needs no escape."""
-    return re.sub(r"[\\|*`<>]|(?<!\w)_|_(?!\w)", lambda match: f"\\{match[0]}", text)

@@ -100,3 +100,10 @@ def unbroken(text: str) -> str:
     """Keep a number and its per cent sign, and p and its value, on one line of a page."""
     text = re.sub(r"(?<=\d) %", f"{SPACE}%", text)
     return re.sub(r"p ([<=]) (?=\d)", f"p{SPACE}\\1{SPACE}", text)
+
+
+def markdown_text(text: str) -> str:
+    """Return text as Markdown prints it, also in a table; an underscore inside a word needs no escape."""
+    return re.sub(
+        r"[\\|*`<>]|\](?=[(\[:])|(?<!\w)_|_(?!\w)", lambda match: f"\\{match[0]}", re.sub(r"[\r\n]+", " ", text)
+    )

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from invitro.studies.summary import Summary
 
 PAGE, FIGURES = "report.html", "figures"
+ID = "text_id"
+SPECIFIED = re.compile(r'(<script type="application/json"[^>]*>)([^<]*)')
+"""A chart's specification in a page."""
 HERE = Path(__file__).parent
 LEVELS = ("warning", "note", "good")
 SETS = 12
@@ -50,19 +54,23 @@ def write_report(
     findings: "Sequence[Finding]",
     figures: "Sequence[Figure]",
     directory: Path,
+    show_ids: bool = True,
 ) -> Path:
     """Write a study's report into `directory`, replacing an earlier one, and return the path of its page.
 
     Files: ``figures/NAME.svg``, ``.pdf`` and ``.png``; ``table.tex``, ``table.md``, ``runs.csv``; and last
     ``report.html``: text, tables, charts and the code that draws them in one file, which fetches nothing. Each is
-    written whole or not at all. An earlier report's figures that are no longer drawn are removed.
+    written whole or not at all. An earlier report's figures that are no longer drawn are removed. Unless `show_ids`,
+    neither figures nor page hold a text's id.
 
     Raises:
         InputError: the chart libraries are missing.
     """
     refuse_if_any(filter(None, [charts.problem()]))
     folder = Path(directory) / FIGURES
-    written = [path for figure in figures for path in charts.save(figure.chart, folder / figure.name)]
+    written = [
+        path for figure in figures for path in charts.save(figure.chart, folder / figure.name, None if show_ids else ID)
+    ]
     groups = [group_section(one) for one in group_tables(study, runs, summary)]
     tables = study_tables(study, runs, summary)
     write_tables(study, runs, tables, groups, directory)
@@ -84,7 +92,7 @@ def write_report(
         data=data_facts(runs),
         method=method(study, runs, summary),
     )
-    write_text(directory / PAGE, html)
+    write_text(directory / PAGE, html if show_ids else without_ids(html))
     for path in folder.glob("*.*") if folder.is_dir() else ():
         if path not in written and path.suffix.removeprefix(".") in charts.FORMATS:
             path.unlink()
@@ -149,7 +157,16 @@ def _part(name: str) -> str:
 
 def _json(figure: "Figure") -> str:
     """Return a figure's specification so that it can stand between script tags."""
-    return json.dumps(charts.specification(figure.chart), allow_nan=False).replace("<", "\\u003c")
+    return _in_script(charts.specification(figure.chart))
+
+
+def _in_script(specification: Any) -> str:
+    return json.dumps(specification, allow_nan=False).replace("<", "\\u003c")
+
+
+def without_ids(html: str) -> str:
+    """Return a report's page without the texts' ids in its charts, as it may leave the machine."""
+    return SPECIFIED.sub(lambda found: found[1] + _in_script(charts.without_field(json.loads(found[2]), ID)), html)
 
 
 def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
