@@ -8,8 +8,7 @@ import pytest
 from studies.records import Arm
 from studies.reported import reported
 
-from invitro.studies.costs import cost_of
-from invitro.studies.report.tables import costs_table
+from invitro.studies.costs import cost_of, costs_table
 
 ARMS = [
     Arm({"application": "none", "alpha": "4.0"}, skill=0.5),

@@ -156,3 +156,30 @@ def test_auto_is_resolved_before_training_and_told(corpus_csv: Path) -> None:
 )
 def test_what_was_done_is_told(corpus_csv: Path, settings: dict[str, Any], told: str) -> None:
     assert told in material(corpus_csv, application=Application("x", True, False, **settings)).description
+
+
+@pytest.mark.parametrize(
+    ("application", "expected", "told"),
+    [
+        (Application("none", False, False, pool="none"), (0, 0, 0), "keep their crowd label."),
+        (Application("none", False, False, pool_share=0.5), (18, 18, 0), "18 of 36 crowd labels given up, 18 of them"),
+        (Application("augmentation", False, True, pool_share=0.5), (18, 18, 18), "18 texts added from the pool with"),
+        (Application("augmentation", False, True, pool_share=0.5, portion=0.5), (18, 18, 9), "9 texts added"),
+        (Application("none", False, False, pool_share=0.5, pool_labels="crowd"), (0, 0, 0), "36 training texts: 36"),
+    ],
+)  # fmt: skip
+def test_labels_that_are_given_up_added_and_kept_are_three_numbers(
+    corpus_csv: Path, application: Application, expected: tuple[int, int, int], told: str
+) -> None:
+    found = material(corpus_csv, application)
+    counts = found.crowd_labels
+    assert (counts["given_up"], counts["set_aside"], counts["added"]) == expected
+    assert counts["kept"] + counts["given_up"] == len(found.corpus.of_split("train")) == 36
+    assert told in found.description
+
+
+def test_corrected_and_dropped_labels_are_given_up(corpus_csv: Path) -> None:
+    replaced = material(corpus_csv, Application("correction", True, False, pool="none"), alpha=0.5)
+    assert replaced.crowd_labels["given_up"] == replaced.labels.replaced > 0
+    dropped = material(corpus_csv, Application("drop", True, False, pool="none", policy="drop"), alpha=0.5)
+    assert dropped.crowd_labels["given_up"] == dropped.labels.dropped > 0

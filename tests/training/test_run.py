@@ -292,7 +292,7 @@ def test_jobs_of_one_launch_are_told_from_those_of_another(tmp_path: Path) -> No
     assert found[0].record == record
     assert len(jobs(sweep)) == 3
     table = comparison(found)
-    assert list(table.columns) == ["seed", "PCC", "CCC", "RMSE", "texts", "replaced", "added", "outcome"]
+    assert list(table.columns) == ["seed", "PCC", "CCC", "RMSE", "texts", "kept", "given up", "added", "outcome"]
     assert table["seed"].tolist() == ["1", "2"]
     (tmp_path / "moved").mkdir()
     sweep.rename(tmp_path / "moved" / "sweep")

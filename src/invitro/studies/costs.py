@@ -1,16 +1,26 @@
 """What each configuration of a study costs, from its runs' records: time, and the LLM's labels, tokens and bill."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from invitro.studies.report.tables import CAPTIONS, Values, factor_cells
 from invitro.studies.runs import Runs
-from invitro.studies.wording import rows_of
+from invitro.studies.study import matches
+from invitro.studies.wording import LOWER_IS_BETTER, METRIC_NAMES, SPLIT_NAMES, factor, mark, records, rows_of
+from invitro.templates import said
 from invitro.training.record import read_metrics
+from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
+from invitro.writing.words import number, plain
+
+if TYPE_CHECKING:
+    from invitro.studies.study import Study
+    from invitro.studies.summary import Summary
 
 HOUR = 3600.0
 LLM_COSTS = ("labels", "prompt_tokens", "completion_tokens", "dollars")
@@ -61,3 +71,71 @@ def _mean(values: Sequence[float | None]) -> float:
     if not values or any(value is None for value in values):
         return float("nan")
     return float(np.mean([float(value) for value in values if value is not None]))
+
+
+UNKNOWN = Cell("unknown")
+GAINS = ("ccc", "rmse")
+
+
+def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable:
+    """Return one row per configuration: its gains over the baseline, and the cost of one of its runs."""
+    shown = [metric for metric in GAINS if metric in study.metrics]
+    columns = [
+        *(Column(name, factor(name)) for name in runs.factors),
+        *(Column(metric, METRIC_NAMES[metric], f"gain on {SPLIT_NAMES[summary.split]}") for metric in shown),
+        Column("labels", "texts", "LLM"),
+        Column("prompt_tokens", "tokens read", "LLM"),
+        Column("completion_tokens", "tokens written", "LLM"),
+        Column("dollars", "US dollars", "LLM"),
+        Column("device", "device", "per run"),
+        Column("hours", "hours", "per run"),
+        Column("processor_hours", "processor hours", "per run"),
+        Column("per_hour", "per hour", "CCC gained"),
+        Column("per_dollar", "per dollar", "CCC gained"),
+    ]
+    rows = []
+    groups: list[Any] = [row for row in records(summary.groups) if row.get("seeds", 0)]
+    for row in groups:
+        cost, gains = cost_of(runs, row), {metric: _gain(summary, runs, row, metric) for metric in GAINS}
+        cells = factor_cells(runs, row, mark(summary, row)) | _spent(cost)
+        cells |= {metric: estimate_cell(*gains[metric], sign=True) for metric in shown}
+        cells["per_hour"] = _ratio(gains["ccc"][0], cost.hours)
+        cells["per_dollar"] = _ratio(gains["ccc"][0], cost.dollars)
+        rows.append(cells)
+    return table_of(
+        "costs", "Gains and costs", columns, rows, said(CAPTIONS, "costs", "rmse" in shown, SPLIT_NAMES[summary.split])
+    )
+
+
+def _gain(summary: "Summary", runs: "Runs", row: Values, metric: str) -> tuple[float, float, float]:
+    """Return a configuration's gain on `Summary.split` with its interval; NaN where nothing was compared.
+
+    For RMSE, where lower is better, the sign of the difference is reversed.
+    """
+    wanted = {name: row[name] for name in runs.factors} | {"split": summary.split, "metric": metric}
+    one: Any = next((one for one in records(summary.differences) if matches(one, wanted)), None)
+    if one is None:
+        return math.nan, math.nan, math.nan
+    values = one["difference"], one["low"], one["high"]
+    return (-values[0], -values[2], -values[1]) if metric in LOWER_IS_BETTER else values
+
+
+def _spent(cost: Cost) -> dict[str, Cell]:
+    """Return the cells of a run's cost; where no LLM was used its tokens and price are 0."""
+    digits = dict.fromkeys(("labels", "prompt_tokens", "completion_tokens"), 0)
+    digits |= dict.fromkeys(("dollars", "hours", "processor_hours"), 4)
+    cells = {name: _amount(getattr(cost, name), places) for name, places in digits.items()}
+    return cells | {"device": UNKNOWN if cost.device is None else cell_of(cost.device)}
+
+
+def _amount(value: float, digits: int) -> Cell:
+    """Write an amount so that a small one does not look like zero."""
+    if math.isnan(value):
+        return UNKNOWN
+    small = 0 < value < 10**-digits
+    return cell_of(value, plain(float(f"{value:.1g}")) if small else number(value, digits))
+
+
+def _ratio(gain: float, spent: float) -> Cell:
+    """Return gain per unit spent; nothing where either is unknown, or nothing was spent."""
+    return number_cell(gain / spent if spent > 0 else None, sign=True)

@@ -20,7 +20,10 @@ from invitro.stats.moments import METRICS
 from invitro.studies.jobs import NAMED_GROUPS, FoundJob, commands_of, find_jobs
 from invitro.studies.study import Value, canonical
 
-SIZES = ("size", "replaced", "augmented", "without_llm_label", "truncated", "epochs", "seconds")
+SIZES = (
+    "size", "replaced", "augmented", "kept", "given_up", "set_aside", "without_llm_label", "truncated",
+    "epochs", "seconds",
+)  # fmt: skip
 FINISHED = ("finished", "finished before")
 
 

@@ -78,7 +78,7 @@ def _problems(place: str, row: Mapping[str, Any]) -> Iterator[str]:
 
 
 LABELLED_SPLITS = ("val", "test", "truth_val", "truth_test")
-COUNTS = ("size", "replaced", "augmented")
+COUNTS = ("size", "replaced", "augmented", "kept", "given_up", "set_aside")
 DIFFERENCES = ("split", "metric", "difference", "low", "high", "p", "p_holm", "effect", "seeds", "texts")
 
 
@@ -88,11 +88,11 @@ class Summary:
 
     Args:
         groups: one row per configuration, in the order of the jobs: the factors; how many ``seeds`` have a result and
-            how many runs ``failed``; whether all models are ``exact``, fitted in closed form; the means of ``size``,
-            ``replaced``, ``augmented``, and of ``replaced_share``, the share of the crowd labels in training that were
-            replaced; and for each split (``val``, ``test``, and ``truth_val``, ``truth_test`` where the truth is known)
-            and metric ``test_ccc_median``, ``_peak`` (the best run), ``_mean``, ``_sd`` (n - 1; NaN with one seed),
-            ``_low``, ``_high`` (95 %, over seeds and texts; with one seed over texts alone).
+            how many runs ``failed``; whether all models are ``exact``, fitted in closed form; the means of `COUNTS` and
+            of ``replaced_share``, the share of the crowd labels in training that were replaced; and for each split
+            (``val``, ``test``, and ``truth_val``, ``truth_test`` where the truth is known) and metric
+            ``test_ccc_median``, ``_peak`` (the best run), ``_mean``, ``_sd`` (n - 1; NaN with one seed), ``_low``,
+            ``_high`` (95 %, over seeds and texts; with one seed over texts alone).
         differences: one row per configuration, split (those of `judged`) and metric: the factors and `DIFFERENCES`, see
             `invitro.stats.paired.Difference`. Empty without a baseline. p is NaN where nothing could be tested, as
             where the runs are the baseline's own.

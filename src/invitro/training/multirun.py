@@ -210,7 +210,7 @@ def comparison(jobs: Sequence[JobOutcome], split: str = "test") -> pd.DataFrame:
     """Return one row per job.
 
     Columns: the overrides in which jobs differ; ``PCC``, ``CCC``, ``RMSE`` on `split`; the same against the truth if
-    it is known; ``texts`` trained on, ``replaced``, ``added``; ``outcome``.
+    it is known; ``texts`` trained on, crowd labels ``kept`` and ``given up``, texts ``added``; ``outcome``.
     """
     names = list(dict.fromkeys(name for job in jobs for name in job.overrides))
     differing = [name for name in names if len({job.overrides.get(name) for job in jobs}) > 1]
@@ -227,7 +227,8 @@ def _numbers(job: JobOutcome, split: str) -> dict[str, Any]:
     train = metrics["train"]
     return row | {
         "texts": train["size"],
-        "replaced": train["replaced"],
+        "kept": train.get("kept"),
+        "given up": train.get("given_up"),
         "added": train["augmented"],
         "outcome": job.outcome,
     }

@@ -80,6 +80,24 @@ class Prepared:
         settings = {"name": self.application.name} | dict(described(self.application, self.alpha))
         return {key: value for key, value in (settings | dict(self.labels.facts)).items() if value is not None}
 
+    @cached_property
+    def crowd_labels(self) -> dict[str, int]:
+        """What becomes of the crowd's labels of the corpus's training texts, in numbers of texts.
+
+        ``kept`` stay as they are; ``given_up`` are not trained on as they are, since the text was set aside as the pool
+        (``set_aside`` of them), or its label was replaced, fused or left out; ``added`` texts of the pool have an LLM
+        label. An application that adds nothing gives up the pool's labels too, so that all see the same crowd labels.
+        """
+        labels, whole = self.labels.table, self.corpus.of_split("train")
+        rated = whole.loc[whole["crowd_label"].notna(), "text_id"]
+        kept = rated.isin(labels.loc[labels["origin"] == "crowd", "text_id"])
+        return {
+            "kept": int(kept.sum()),
+            "given_up": int((~kept).sum()),
+            "set_aside": int((~kept & rated.isin(self.pool["text_id"])).sum()),
+            "added": self.labels.augmented if self.application.pool_labels == "llm" else 0,
+        }
+
     @property
     def evaluation_fingerprint(self) -> str:
         """Hash of the rows that are predicted: ids, texts, crowd labels of validation and test."""
@@ -90,7 +108,11 @@ class Prepared:
     def description(self) -> str:
         """One line on the training labels, for people."""
         labels, parts = self.labels, []
-        parts.append(f"{len(labels.table)} training texts")
+        crowd = self.crowd_labels
+        parts.append(f"{len(labels.table)} training texts: {crowd['kept']} keep their crowd label")
+        if crowd["given_up"]:
+            aside = f", {crowd['set_aside']} of them of texts set aside as the pool" if crowd["set_aside"] else ""
+            parts.append(f"{crowd['given_up']} of {crowd['kept'] + crowd['given_up']} crowd labels given up{aside}")
         if self.choice is not None:
             settings = described(self.application, self.alpha).items()
             chosen = ", ".join(f"{key}={value}" for key, value in settings if value is not None)

@@ -50,6 +50,7 @@ def result_of(
             "size": len(labels.table),
             "replaced": labels.replaced,
             "augmented": labels.augmented,
+            **{name: prepared.crowd_labels[name] for name in ("kept", "given_up", "set_aside")},
             "fused": labels.fused,
             "dropped": labels.dropped,
             "without_llm_label": labels.without_llm_label,

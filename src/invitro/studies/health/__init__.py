@@ -14,6 +14,7 @@ from invitro.studies.health.runs import (
     few_runs,
     labels_changed,
     missing_runs,
+    set_aside,
     shared_results,
     spread_over_runs,
     spreads,
@@ -42,6 +43,7 @@ def findings(study: "Study", runs: "Runs", summary: "Summary") -> list[Finding]:
         checks += [
             few_runs(there, kind),
             choice(runs, summary),
+            set_aside(there),
             labels_changed(groups, runs.factors),
             spread_over_runs([*spreads(runs, summary, there)], kind, summary.split),
             equal_runs(there, runs, summary.split),

@@ -189,6 +189,18 @@ def choice(runs: "Runs", summary: "Summary") -> Finding | None:
     )  # fmt: skip
 
 
+def set_aside(found: Sequence[Configured]) -> Finding | None:
+    """Report crowd labels that no configuration trains on, since their texts were set aside as the pool."""
+    counts = [(one.row["set_aside"], one.row["kept"] + one.row["given_up"], one) for one in found]
+    most, rated, one = max(counts, key=lambda count: count[0] if count[0] == count[0] else -1)
+    if not most > 0:
+        return None
+    everywhere = all(count == most for count, _, _ in counts)
+    return told(
+        "crowd labels given up", "note", "set_aside", count=most, of=rated, everywhere=everywhere, name=one.name
+    )
+
+
 FALL = 0.02
 """Validation CCC may be this much lower than the best before it is reported."""
 

@@ -12,11 +12,11 @@ from markupsafe import Markup
 
 from invitro.errors import refuse_if_any
 from invitro.files import whole_or_absent, write_text
+from invitro.studies.costs import costs_table
 from invitro.studies.groups import group_tables
 from invitro.studies.report.sentences import conclusion, data_facts, environment_facts, failed_jobs, method
 from invitro.studies.report.tables import (
     GroupSection,
-    costs_table,
     differences_table,
     distances_table,
     group_section,

@@ -1,13 +1,11 @@
 """The tables of a study: one description of each for the page, for LaTeX and for Markdown."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from invitro.stats.moments import MEASURES
-from invitro.studies.costs import Cost, cost_of
 from invitro.studies.distributions import alignment
 from invitro.studies.groups import COMPARED, GroupRow, GroupTable
 from invitro.studies.study import matches
@@ -33,7 +31,7 @@ from invitro.writing.tables import (
     number_cell,
     table_of,
 )
-from invitro.writing.words import count, missing, number, p_value, plain, share
+from invitro.writing.words import count, missing, number, p_value, share
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs
@@ -56,13 +54,19 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
         groups.sort(key=lambda row: ("chosen", "baseline", "").index(mark(summary, row)))
     published = [name for name in study.metrics if any(published_for(summary, row, name) for row in groups)]
     beside = published if split == "test" else []
-    some = {name: any(row.get(name, 0) for row in groups) for name in ("failed", "replaced", "augmented")}
+    some = {name: any(row.get(name, 0) for row in groups) for name in ("failed", "replaced", "augmented", "given_up")}
     columns = [
         *(Column(name, factor(name)) for name in runs.factors),
         Column("seeds", "runs"),
         *([Column("failed", "failed", hidden=("paper",))] if some["failed"] else []),
         Column("size", "texts", "training", hidden=("paper",)),
-        *([Column("replaced", "changed", "training")] if some["replaced"] else []),
+        *([Column("kept", "kept", "crowd labels", hidden=("paper",))] if some["given_up"] else []),
+        *([Column("given_up", "given up", "crowd labels")] if some["given_up"] else []),
+        *(
+            [Column("replaced", "changed", "crowd labels" if some["given_up"] else "training")]
+            if some["replaced"]
+            else []
+        ),
         *([Column("augmented", "added", "training")] if some["augmented"] else []),
     ]
     for metric in study.metrics:
@@ -77,7 +81,9 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
         for part in ("median", "mean"):
             _mark_best(rows, f"{metric}_{part}", metric)
     paper = summary.published.attrs.get("test_set", "its own data") if beside and summary.published is not None else ""
-    caption = said(CAPTIONS, "metrics", SPLIT_NAMES[split], "rmse" in study.metrics, some["replaced"], paper)
+    caption = said(
+        CAPTIONS, "metrics", SPLIT_NAMES[split], "rmse" in study.metrics, some["replaced"], paper, some["given_up"]
+    )
     return table_of(f"metrics_{split}", f"Metrics on {SPLIT_NAMES[split]}", columns, rows, caption)
 
 
@@ -86,10 +92,12 @@ def _configuration(
 ) -> dict[str, Cell]:
     """Return the cells of one configuration."""
     seeds, replaced = row.get("seeds", 0), row.get("replaced")
-    cells = _factors(runs, row, mark(summary, row) if seeds else "no result") | {
+    cells = factor_cells(runs, row, mark(summary, row) if seeds else "no result") | {
         "seeds": cell_of(seeds),
         "failed": cell_of(row.get("failed", 0)),
         "size": number_cell(row.get("size"), 0),
+        "kept": number_cell(row.get("kept"), 0),
+        "given_up": number_cell(row.get("given_up"), 0),
         "replaced": cell_of(replaced, f"{number(replaced, 0)} ({share(row.get('replaced_share'))})"),
         "augmented": number_cell(row.get("augmented"), 0),
     }
@@ -105,7 +113,7 @@ def _configuration(
     return cells
 
 
-def _factors(runs: "Runs", row: Values, tag: str = "") -> dict[str, Cell]:
+def factor_cells(runs: "Runs", row: Values, tag: str = "") -> dict[str, Cell]:
     """Return the cells that name a configuration, the first with its remark."""
     return {name: cell_of(row[name], tag="" if place else tag) for place, name in enumerate(runs.factors)}
 
@@ -145,7 +153,7 @@ def differences_table(study: "Study", runs: "Runs", summary: "Summary") -> Repor
     compared: list[Any] = records(summary.differences)
     compared.sort(key=lambda row: ("chosen", "", "baseline").index(mark(summary, row)))
     rows = [
-        _factors(runs, row, mark(summary, row))
+        factor_cells(runs, row, mark(summary, row))
         | {
             "split": cell_of(SPLIT_NAMES[row["split"]]),
             "metric": cell_of(METRIC_NAMES[row["metric"]]),
@@ -261,7 +269,7 @@ def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportT
     ]
     rows = []
     for row in groups:
-        cells = _factors(runs, row)
+        cells = factor_cells(runs, row)
         cells["replaced"] = cell_of(row.get("replaced_share"), share(row.get("replaced_share")))
         wanted = {name: row[name] for name in runs.factors}
         for split, found in distances.items():
@@ -278,74 +286,6 @@ def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportT
         if found
     ]
     return table_of("distances", "Distances between labels", columns, rows, said(CAPTIONS, "distances", before))
-
-
-UNKNOWN = Cell("unknown")
-GAINS = ("ccc", "rmse")
-
-
-def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable:
-    """Return one row per configuration: its gains over the baseline, and the cost of one of its runs."""
-    shown = [metric for metric in GAINS if metric in study.metrics]
-    columns = [
-        *(Column(name, factor(name)) for name in runs.factors),
-        *(Column(metric, METRIC_NAMES[metric], f"gain on {SPLIT_NAMES[summary.split]}") for metric in shown),
-        Column("labels", "texts", "LLM"),
-        Column("prompt_tokens", "tokens read", "LLM"),
-        Column("completion_tokens", "tokens written", "LLM"),
-        Column("dollars", "US dollars", "LLM"),
-        Column("device", "device", "per run"),
-        Column("hours", "hours", "per run"),
-        Column("processor_hours", "processor hours", "per run"),
-        Column("per_hour", "per hour", "CCC gained"),
-        Column("per_dollar", "per dollar", "CCC gained"),
-    ]
-    rows = []
-    groups: list[Any] = [row for row in records(summary.groups) if row.get("seeds", 0)]
-    for row in groups:
-        cost, gains = cost_of(runs, row), {metric: _gain(summary, runs, row, metric) for metric in GAINS}
-        cells = _factors(runs, row, mark(summary, row)) | _spent(cost)
-        cells |= {metric: estimate_cell(*gains[metric], sign=True) for metric in shown}
-        cells["per_hour"] = _ratio(gains["ccc"][0], cost.hours)
-        cells["per_dollar"] = _ratio(gains["ccc"][0], cost.dollars)
-        rows.append(cells)
-    return table_of(
-        "costs", "Gains and costs", columns, rows, said(CAPTIONS, "costs", "rmse" in shown, SPLIT_NAMES[summary.split])
-    )
-
-
-def _gain(summary: "Summary", runs: "Runs", row: Values, metric: str) -> tuple[float, float, float]:
-    """Return a configuration's gain on `Summary.split` with its interval; NaN where nothing was compared.
-
-    For RMSE, where lower is better, the sign of the difference is reversed.
-    """
-    wanted = {name: row[name] for name in runs.factors} | {"split": summary.split, "metric": metric}
-    one: Any = next((one for one in records(summary.differences) if matches(one, wanted)), None)
-    if one is None:
-        return math.nan, math.nan, math.nan
-    values = one["difference"], one["low"], one["high"]
-    return (-values[0], -values[2], -values[1]) if metric in LOWER_IS_BETTER else values
-
-
-def _spent(cost: Cost) -> dict[str, Cell]:
-    """Return the cells of a run's cost; where no LLM was used its tokens and price are 0."""
-    digits = dict.fromkeys(("labels", "prompt_tokens", "completion_tokens"), 0)
-    digits |= dict.fromkeys(("dollars", "hours", "processor_hours"), 4)
-    cells = {name: _amount(getattr(cost, name), places) for name, places in digits.items()}
-    return cells | {"device": UNKNOWN if cost.device is None else cell_of(cost.device)}
-
-
-def _amount(value: float, digits: int) -> Cell:
-    """Write an amount so that a small one does not look like zero."""
-    if math.isnan(value):
-        return UNKNOWN
-    small = 0 < value < 10**-digits
-    return cell_of(value, plain(float(f"{value:.1g}")) if small else number(value, digits))
-
-
-def _ratio(gain: float, spent: float) -> Cell:
-    """Return gain per unit spent; nothing where either is unknown, or nothing was spent."""
-    return number_cell(gain / spent if spent > 0 else None, sign=True)
 
 
 GROUPS_TEMPLATE = Path(__file__).with_name("groups.j2")
