@@ -32,7 +32,13 @@ def instantiated(node: Any) -> Any:
 
 def test_every_group_is_known() -> None:
     folders = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
-    assert folders == set(GROUPS) | {"cluster", "study", "experiment/table_v", *ROWS}  # label.py's, sweep.py's, folders
+    assert folders == set(GROUPS) | {
+        "cluster",
+        "engine",
+        "study",
+        "experiment/table_v",
+        *ROWS,
+    }  # label.py's, sweep.py's, folders
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())

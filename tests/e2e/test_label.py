@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from batch_server import BatchServer
 from chat_server import ChatServer
 from prompting import asked, noted, store_content
 from support import ROOT, small_corpus, table_overrides
@@ -172,9 +173,41 @@ def test_a_server_and_its_key(run, tmp_path: Path) -> None:
     assert secret not in done.stdout + done.stderr
 
 
+def test_batch_files_at_half_the_price(run, tmp_path: Path) -> None:
+    table = pd.DataFrame({"text_id": list("abc"), "text": ["one", "two", "three"], "crowd_label": [1, 4, 7]})
+    table.to_csv(tmp_path / "in.csv", index=False)
+    base = ["label.py", "llm=gpt", "engine=batch", "llm.engine.key_env=LAB_KEY", "engine.poll=0.05", "data=table",
+            "data.path=in.csv"]  # fmt: skip
+    written = run(*base)
+    assert written.returncode == 1
+    told = re.search(
+        r"3 questions are written to (\S+\.jsonl)\. .* run the same line with import=RESULTS", written.stderr
+    )
+    assert told is not None, written.stderr
+    with BatchServer() as server:
+        lines = server._answered((tmp_path / told[1]).read_bytes())[0].splitlines(keepends=True)
+        (tmp_path / "results.jsonl").write_bytes(b"".join(lines[:2]))
+        some = run(*base, "import=results.jsonl")
+        assert some.returncode == 0, some.stderr
+        assert "texts labelled   2 of 3; without: 1 pending" in some.stdout
+        assert "imported         2 results, from results.jsonl" in some.stdout
+        assert "cost             $0.0003 (whole set $0.0003)" in some.stdout  # 100 and 10 tokens at half of 2.5 and 10
+        done = run(*base, f"llm.engine.base_url={server.url}", "export=out.csv", env={"LAB_KEY": "sk-nobody-may-see"})
+        assert done.returncode == 0, done.stderr
+        assert len(server.asked) == 3 + 1
+    assert pd.read_csv(tmp_path / "out.csv")["llm_empathy"].tolist() == [4.5, 4.5, 4.5]
+    assert not any(b"sk-nobody" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    other = run(*base, "prompt=plain", "import=results.jsonl")
+    assert (other.returncode, "none of its results answers a question of this label set" in other.stderr) == (2, True)
+    gone = run(*base, "import=nowhere.jsonl")
+    assert (gone.returncode, "nowhere.jsonl: cannot be read" in gone.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
+        (["llm=scripted", "engine=batch"], ["engine=batch writes requests to an OpenAI-compatible server"]),
+        (["llm=gpt", "engine=batch", "cluster=ray"], ["choose cluster= or engine="]),
         (["llm=simulated"], ["llm=simulated cannot be asked"]),
         (
             ["llm=scripted", "readout=guess", "llm.engine.concurrency=0"],

@@ -27,6 +27,9 @@ pytestmark = pytest.mark.vllm
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TEXTS = 32
 HEALTHY_WITHIN = 300  # seconds
+QUIET = {
+    "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_KVCACHE_SPACE": "2",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +44,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32",
         "--max-model-len", "2048", "--enforce-eager",
     ]  # fmt: skip
-    quiet = {
-        "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_KVCACHE_SPACE": "2",
-    }  # fmt: skip
     with log.open("wb") as out:
-        process = subprocess.Popen(command, env=os.environ | quiet, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env=os.environ | QUIET, stdout=out, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + HEALTHY_WITHIN
         while not _healthy(port):
@@ -118,3 +118,31 @@ def test_label_py_asks_a_vllm_server(server: str, tmp_path: Path) -> None:
     rows = (tmp_path / "labels.tsv").read_text("utf-8").splitlines()
     assert len(rows) == 9
     assert rows[0].split("\t")[:3] == ["text_id", "llm_empathy", "spread"]
+
+
+def test_vllm_run_batch_answers_a_batch_file(tmp_path: Path) -> None:
+    base = [
+        sys.executable, str(ROOT / "label.py"), "llm=vllm_server", f"llm.model={MODEL}", "engine=batch",
+        "data=simulated", "data.texts=100", "limit=8", "readout=expected", "llm.engine.tokenizer=approximate",
+    ]  # fmt: skip
+    written = subprocess.run(base, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    told = re.search(r"8 questions are written to (\S+\.jsonl)", written.stderr)
+    assert told is not None, written.stderr
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.run_batch", "-i", told[1], "-o", "results.jsonl",
+        "--model", str(WEIGHT_PACKAGES[MODEL].folder()), "--served-model-name", MODEL, "--dtype", "float32",
+        "--max-model-len", "2048", "--enforce-eager",
+    ]  # fmt: skip
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | QUIET, capture_output=True, text=True, timeout=HEALTHY_WITHIN
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    done = subprocess.run(
+        [*base, "import=results.jsonl", "export=labels.tsv"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "texts labelled   8 of 8" in done.stdout
+    assert "imported         8 results, from results.jsonl" in done.stdout
+    rows = [line.split("\t") for line in (tmp_path / "labels.tsv").read_text("utf-8").splitlines()]
+    assert rows[0][:3] == ["text_id", "llm_empathy", "spread"]
+    assert all(1 <= float(row[1]) <= 7 and float(row[2]) > 0 for row in rows[1:])

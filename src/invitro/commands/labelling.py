@@ -101,19 +101,21 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
     llm, problems = cfg.llm, list[str]()
     if llm.engine is None:
         problems.append(f"llm={llm.name} cannot be asked; choose another, such as llm=scripted for a rehearsal")
-    engine = llm.engine and (cfg.get("cluster") or llm.engine)  # a cluster's engine holds the LLM's
+    if cfg.get("cluster") and cfg.get("engine"):
+        problems.append("engine=batch asks no cluster; choose cluster= or engine=")
+    engine = llm.engine and (cfg.get("engine") or cfg.get("cluster") or llm.engine)  # the first two hold the LLM's
     nodes = {"scale": cfg.scale, "engine": engine, "sampling": cfg.sampling, **prompts}
     made: dict[str, Any] = {}
     for name, node in nodes.items():
         with noting(problems):
             made[name] = instantiated(node) if node else None
     key = getattr(getattr(made.get("engine"), "engine", made.get("engine")), "key_env", None)
-    if key and not dry_run:
+    if key and not dry_run and not cfg.get("engine") and not cfg.get("import"):
         with noting(problems):
             key_in(key)
     with noting(problems):
         sampling = made.get("sampling", Sampling(temperature=1.0))  # the default where the given one is refused
-        options = Options(sampling=sampling, **{name: cfg[name] for name in OPTIONS})
+        options = Options(sampling=sampling, results=cfg["import"], **{name: cfg[name] for name in OPTIONS})
     refuse_if_any(problems)
     whats = {}
     for role in prompts:

@@ -220,21 +220,28 @@ class _Asking:
     def ask(self, texts: Iterable[Text], again: bool) -> None:
         """Ask the first attempts, or those after them, until none is left, here or in another process."""
         self.barren = again and not self.job.store.sets(id=self.set_id)[0].labelled
-        told = False
         self._once(texts, again, first=True)
+        if self.elsewhere:
+            log.info("waiting for %d answers that other processes are asking for", self.elsewhere)
         while self.elsewhere:
-            if not told:
-                log.info("waiting for %d answers that other processes are asking for", self.elsewhere)
-                told = True
             time.sleep(PAUSE)
             self._once(texts, again, first=False)
+        self._stop_if_useless()
+
+    def _stop_if_useless(self) -> None:
+        """Raise an error after too many replies in a row without a label."""
+        if self.useless.total() >= IN_A_ROW:
+            raise EngineError(
+                f"{self.job.info.llm}: {counted(self.useless)} in a row, the last: {self.report.error}. All answers so "
+                f"far are stored and are not asked for again. {advice(self.useless)}"
+            )
 
     def _once(self, texts: Iterable[Text], again: bool, first: bool) -> None:
         """Go through the texts once: ask what is open and not being asked elsewhere, and store the replies."""
         job, report, useless = self.job, self.report, self.useless
         for reply in _replies(job, self._requests(texts, again, first), report):
             parsed = parse(reply, job.renderer.form)
-            job.store.put([_answer(job, reply, parsed)])
+            job.store.put([answer_of_reply(job, reply, parsed)])
             asked = self.in_flight.pop(reply.request.key)
             report.usage.add(reply, job.engine.price)
             report.retries += again
@@ -248,11 +255,8 @@ class _Asking:
                 useless.clear()
             elif telling:
                 useless[parsed.status] += 1
-            if useless.total() == IN_A_ROW:
-                raise EngineError(
-                    f"{job.info.llm}: {counted(useless)} in a row, the last: {parsed.detail}. All answers so far are "
-                    f"stored and are not asked for again. {advice(useless)}"
-                )
+            if not getattr(job.engine, "prepaid", False):
+                self._stop_if_useless()
             self.progress.answered(asked.labels if usable or again or reply.finish == "filter" else 0, report.usage)
 
     def _requests(self, texts: Iterable[Text], again: bool, first: bool) -> Iterator[Request]:
@@ -312,7 +316,7 @@ def _replies(job: LabelJob, requests: Iterable[Request], report: JobReport) -> I
         raise EngineError(f"{error}. All answers so far are stored and are not asked for again") from error
 
 
-def _answer(job: LabelJob, reply: Reply, parsed: Parsed) -> Answer:
+def answer_of_reply(job: LabelJob, reply: Reply, parsed: Parsed) -> Answer:
     """Return what the store keeps of a reply."""
     return Answer(
         key=reply.request.key,

@@ -14,11 +14,13 @@ from pydantic_core import to_jsonable_python
 
 from invitro.data import Corpus
 from invitro.engines.base import Engine, Readout, Sampling
+from invitro.errors import InputError
 from invitro.files import whole_or_absent
 from invitro.labelling.job import RETRY_TEMPERATURE, LabelJob, estimate, reparse, run_job
 from invitro.labelling.prompts import Prompt, Renderer
 from invitro.labelling.replies import ReplyForm
 from invitro.labelling.reports import CostEstimate, JobReport, agreement_lines, write_datasheet
+from invitro.labelling.results import import_results
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text, chosen, parts
 from invitro.labels.answers import Retry
 from invitro.labels.labelset import LabelSet, published_sets
@@ -55,6 +57,7 @@ class Options:
         merge: another label store, whose answers are added first.
         reparse: first read the label set's stored replies again.
         retry: what is asked again; see `LabelJob`.
+        results: a file of results of a batch, which are stored instead of asking anything.
         progress: whether to show a progress bar; None shows it on a terminal.
 
     Raises:
@@ -70,6 +73,7 @@ class Options:
     merge: str | None = None
     reparse: bool = False
     retry: Retry = "errors"
+    results: str | None = None
     progress: Annotated[bool | None, "true, false, or null for a bar on a terminal"] = None
 
     def contradictions(self) -> Iterator[str]:
@@ -194,11 +198,20 @@ def label(corpus: Corpus, what: Labelling) -> list[Labelled]:
             for stored in store.sets(id=job.info.id) if options.reparse else ():
                 changed = reparse(store, stored, what.form)
                 log.info("%s: stored replies read again, %d results changed", stored.info.name, changed)
-            report = run_job(job, CorpusTexts(table))
+            all_texts = CorpusTexts(table)
+            if options.results is None:
+                report = run_job(job, all_texts)
+            else:
+                report = import_results(job, all_texts, Path(options.results))
             labels = stored_labels(store, report.stored, what.scale)
             crowd = _agreement(table, labels)
             sheet = write_datasheet(what.store, report.stored, RETRY_TEMPERATURE, crowd)
             done.append(Labelled(report, labels, crowd, sheet, table, prefix))
+    if options.results is not None and not any(one.report.stored.answers for one in done):
+        raise InputError(
+            f"import={options.results}: none of its results answers a question of this label set; give the settings of "
+            "the line that wrote the batch file, such as llm=, prompt=, data= and limit="
+        )
     if options.export is not None:
         _export(done, what.scale.construct, Path(options.export))
     return done

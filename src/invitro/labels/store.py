@@ -193,6 +193,14 @@ class LabelStore:
         """Return the number of the answer that arrived last; later ones have larger numbers."""
         return int(self.db.execute("SELECT coalesce(max(id), 0) FROM answers").fetchone()[0])
 
+    def asked_by(self, set_id: str, keys: Sequence[str]) -> set[str]:
+        """Return which of the questions `keys` are a set's."""
+        found: set[str] = set()
+        for some in pieces(keys, PAGE_ROWS):
+            query = f"SELECT key FROM uses WHERE set_id = ? AND key IN ({', '.join('?' * len(some))})"
+            found |= {key for (key,) in self.db.execute(query, (set_id, *some))}
+        return found
+
     def used(self, set_id: str, text_ids: Sequence[str]) -> dict[tuple[str, int], tuple[str, str]]:
         """Return what is recorded about a set's texts: ``(text_id, sample)`` to ``(key, text_hash)``."""
         answered = {}

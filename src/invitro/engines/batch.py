@@ -1,0 +1,336 @@
+"""Batch files: many questions in one file, which a provider answers within a day at half the price.
+
+The files are those of OpenAI's Batch API, which ``vllm run-batch`` reads too. Each question's id says which answer of
+the store it is, so results can be read in any order, in parts, and twice.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from annotated_types import Le
+
+from invitro.engines.base import EngineError, Messages, Price, Reply, Request, Sampling
+from invitro.engines.chat import PermanentError, TransientError, read
+from invitro.engines.openai import OpenAICompatible
+from invitro.errors import InputError, error_text
+from invitro.files import write_json
+from invitro.settings import Count, Positive, Share, checked
+
+log = logging.getLogger(__name__)
+
+ENDPOINT = "/v1/chat/completions"
+MOST_BYTES = 190 * 2**20
+"""Bytes in a file; OpenAI takes 200 MB."""
+ENDED = ("completed", "expired", "cancelled", "failed")
+QUESTION_ID = re.compile(r"([0-9a-f]{64})(?:-(\d{1,6}))?")
+
+
+class BatchLine(NamedTuple):
+    """A line of a results file: whose question, which attempt at it, and the whole line."""
+
+    key: str
+    attempt: int
+    line: Mapping[str, Any]
+
+    def reply(self, request: Request) -> Reply:
+        """Return the line as a reply to `request`; errors are replies too."""
+        response, error = (
+            value if isinstance(value := self.line.get(name), dict) else {} for name in ("response", "error")
+        )
+        body, status = response.get("body"), response.get("status_code", 200)
+        if body is None:
+            status = max(status, 400) if isinstance(status, int) else 400
+            body = {"error": error.get("error", error) or "the line holds neither a response nor an error"}
+        try:
+            return read(request, status if isinstance(status, int) else 400, body)
+        except (TransientError, PermanentError) as failed:
+            return Reply(request, "", "error", str(failed))
+
+
+def question_id(request: Request) -> str:
+    """Return the id under which a question stands in a batch file."""
+    return f"{request.key}-{request.attempt}"
+
+
+def question_of(result: BatchLine) -> Request:
+    """Return as much of a result's question as a reply needs."""
+    return Request(result.key, "", (), Sampling(), attempt=result.attempt)
+
+
+def results_in(path: Path) -> Iterator[BatchLine | None]:
+    """Yield the results in a file; None for a line that is no result, such as a last one that is cut off.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for text in file:
+                if text.strip():
+                    yield _result(text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _result(text: str) -> BatchLine | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    name = line.get("custom_id") if isinstance(line, dict) else None
+    found = QUESTION_ID.fullmatch(name) if isinstance(name, str) else None
+    return BatchLine(found[1], int(found[2] or 0), line) if found else None
+
+
+@checked("engine")
+@dataclass
+class BatchFiles:
+    """Writes questions into files, submits these, and waits for the results.
+
+    Where the key's environment variable is not set, or the engine names none, the job stops once the files are
+    written. A job that is stopped while it waits finds its batches again.
+
+    Args:
+        engine: the server, the model and the fields of a request.
+        folder: for the files, their results and the notes about what is submitted.
+        poll: seconds between two looks at the batches.
+        most: questions in a file.
+        price_share: the share of the engine's price that an answer costs.
+
+    Raises:
+        InputError: naming every setting that is wrong.
+    """
+
+    engine: Any
+    folder: str
+    poll: Positive = 60.0
+    most: Annotated[Count, Le(50_000), "a whole number from 1 to 50000"] = 50_000
+    price_share: Share = 0.5
+
+    prepaid = True
+    """All answers come together: there is nothing left to save when many of them are of no use."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield what is wrong with the engine."""
+        if not isinstance(self.engine, OpenAICompatible):
+            yield (
+                "engine=batch writes requests to an OpenAI-compatible server: expected llm=gpt or another one of its "
+                f"kind, such as llm=vllm_server, found {type(self.engine).__name__}"
+            )
+
+    model = property(lambda self: self.engine.model)
+    revision = property(lambda self: self.engine.revision)
+    approximate = property(lambda self: self.engine.approximate)
+
+    @property
+    def price(self) -> Price:
+        """The engine's price, reduced."""
+        return Price(self.engine.price.prompt * self.price_share, self.engine.price.completion * self.price_share)
+
+    def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Answer requests file by file, as these are finished.
+
+        Raises:
+            InputError: the provider refuses the key or a file.
+            EngineError: there is no key; the files are written.
+        """
+        submitted = {file: set(_ids(file)) for file in self._submitted()}
+        asked: dict[str, Path | None] = {}
+        written: list[Path] = []
+        with _Writer(Path(self.folder), self.engine, self.most, written) as writer:
+            for request in requests:
+                name = question_id(request)
+                asked[name] = next((file for file, names in submitted.items() if name in names), None)
+                if asked[name] is None:
+                    writer.add(name, request)
+        if not asked:
+            return
+        if not self.engine.key_env or not os.environ.get(self.engine.key_env, "").strip():
+            places = [str(file) for file in (*written, *(file for file in submitted if file in asked.values()))]
+            raise EngineError(
+                f"{len(asked)} questions are written to {', '.join(places)}. Have them answered, for example by vllm "
+                f"run-batch -i {places[0]} -o RESULTS --model {self.model}, and run the same line with import=RESULTS"
+            )
+        with self._client() as client:
+            for file in written:
+                self._submit(client, file)
+                asked |= dict.fromkeys(_ids(file), file)
+            waiting = {file for file in asked.values() if file is not None}
+            while waiting:
+                for file in sorted(waiting):
+                    if self._has_ended(client, file):
+                        waiting.remove(file)
+                        yield from self._results(file, {name for name, where in asked.items() if where == file})
+                        _note(file).unlink()
+                if waiting:
+                    time.sleep(self.poll)
+
+    def count_tokens(self, messages: Messages) -> int:
+        """Count as the engine does."""
+        return int(self.engine.count_tokens(messages))
+
+    def close(self) -> None:
+        """Do nothing: batches go on without us."""
+
+    def _submitted(self) -> list[Path]:
+        """Return the files whose batches have no results here yet."""
+        return [file for file in sorted(Path(self.folder).glob("*.jsonl")) if _note(file).is_file()]
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        """Yield OpenAI's client; what the provider refuses ends the job in words.
+
+        Raises:
+            InputError: the provider refuses something, or no connection can be made with these settings.
+        """
+        try:
+            import openai
+        except ImportError as error:
+            raise InputError("engine=batch needs OpenAI's client: pip install 'invitro[llm]'") from error
+        for name in ("openai", "httpx2"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        base, _, query = self.engine.base_url.partition("?")
+        headers = self.engine.all_headers()
+        try:
+            client = openai.OpenAI(
+                api_key=headers.get("Authorization", "none").removeprefix("Bearer "),
+                base_url=base,
+                default_headers=headers,
+                default_query=dict(parse_qsl(query)),
+                timeout=self.engine.timeout,
+                max_retries=self.engine.tries,
+            )
+            with client:
+                yield client
+        except (openai.OpenAIError, ImportError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{self.engine.base_url}: {error_text(error)[:300]}. Check llm.engine.base_url and the key in "
+                f"{self.engine.key_env}"
+            ) from None
+
+    def _submit(self, client: Any, file: Path) -> None:
+        """Have a file answered, unless the provider has it already, from a job that was killed at this point."""
+        latest = islice(client.batches.list(limit=100), 100)
+        named = (one for one in latest if (one.metadata or {}).get("file") == file.name)
+        there = next((one for one in named if one.status not in (*ENDED[1:], "cancelling")), None)
+        if there is None:
+            with file.open("rb") as content:
+                sent = client.files.create(file=content, purpose="batch")
+            there = client.batches.create(
+                input_file_id=sent.id, endpoint=ENDPOINT, completion_window="24h", metadata={"file": file.name}
+            )
+        write_json(_note(file), {"batch": there.id})
+        log.info("%s is batch %s; the job can be stopped and started again meanwhile", file, there.id)
+
+    def _has_ended(self, client: Any, file: Path) -> bool:
+        """Look at a batch; if it has ended, fetch its results to a file beside it.
+
+        Raises:
+            InputError: the provider could not read the file.
+        """
+        import openai
+
+        name = json.loads(_note(file).read_text("utf-8"))["batch"]
+        try:
+            batch = client.batches.retrieve(name)
+            if batch.status == "failed":
+                _note(file).unlink()
+                faults = [str(one.message) for one in (batch.errors and batch.errors.data) or ()]
+                raise InputError(
+                    f"{file}: the batch {name} failed: {'; '.join(faults)[:300] or 'for no stated reason'}"
+                )
+            if batch.status not in ENDED:
+                counts = batch.request_counts
+                done = f", {counts.completed + counts.failed} of {counts.total} answered" if counts else ""
+                log.info("batch %s: %s%s", name, batch.status, done)
+                return False
+            parts = [client.files.content(part).read() for part in (batch.output_file_id, batch.error_file_id) if part]
+        except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError) as error:
+            log.warning("%s: %s; asked again in %g s", self.engine.base_url, error_text(error)[:200], self.poll)
+            return False
+        partial = _results_file(file).with_suffix(".partial")
+        partial.write_bytes(b"\n".join(parts))
+        partial.replace(_results_file(file))
+        return True
+
+    def _results(self, file: Path, names: set[str]) -> Iterator[Reply]:
+        """Yield one reply to each of the questions `names` of a file that has results."""
+        for result in results_in(_results_file(file)):
+            if result is not None and (name := f"{result.key}-{result.attempt}") in names:
+                names.remove(name)
+                yield result.reply(question_of(result))
+        for name in sorted(names):
+            key, _, attempt = name.rpartition("-")
+            missing = Request(key, "", (), Sampling(), attempt=int(attempt))
+            yield Reply(missing, "", "error", "the batch ended without an answer to this question")
+
+
+def _note(file: Path) -> Path:
+    return file.with_suffix(".batch.json")
+
+
+def _results_file(file: Path) -> Path:
+    return file.with_suffix(".results")
+
+
+def _ids(file: Path) -> Iterator[str]:
+    """Yield the ids of a batch file's questions."""
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)["custom_id"]
+
+
+class _Writer:
+    """Writes questions into files of a size that providers take; a file's name follows from its questions."""
+
+    def __init__(self, folder: Path, engine: OpenAICompatible, most: int, written: list[Path]) -> None:
+        self._folder, self._engine, self._most, self._written = folder, engine, most, written
+        self._part = folder / f"{os.getpid()}.part"
+        self._file: Any = None
+        self._count = self._size = 0
+        self._hash = hashlib.sha256()
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if self._file is not None and kind is None:
+            self._end()
+        elif self._file is not None:
+            self._file.close()
+            self._part.unlink()
+
+    def add(self, name: str, request: Request) -> None:
+        """Write one question."""
+        body = self._engine.request_body(request)
+        line = json.dumps({"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}).encode() + b"\n"
+        if self._file is not None and (self._count == self._most or self._size + len(line) > MOST_BYTES):
+            self._end()
+        if self._file is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file, self._count, self._size, self._hash = self._part.open("wb"), 0, 0, hashlib.sha256()
+        self._file.write(line)
+        self._hash.update(line)
+        self._count += 1
+        self._size += len(line)
+
+    def _end(self) -> None:
+        self._file.close()
+        model = re.sub(r"[^\w.-]+", "_", self._engine.model)[-40:]
+        path = self._folder / f"{model}-{self._count}-{self._hash.hexdigest()[:12]}.jsonl"
+        self._part.replace(path)
+        self._written.append(path)
+        self._file = None
