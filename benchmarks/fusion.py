@@ -168,9 +168,7 @@ def half_width(differences: Floats) -> float:
 
 def _cell(seed: int, fault: str, rate: float, llm: str, texts: int, auto: bool) -> list[dict[str, Any]]:
     """Measure all policies in one cell."""
-    crowd = CrowdRaters(**(dict.fromkeys(FAULTS, 0.0) | ({fault: rate} if rate else {})))
-    simulator = Simulator(split=Holdout(), texts=texts, seed=seed, crowd=crowd, llm=LLMRater(**LLMS[llm]))
-    table = simulator.read(_scale()).table
+    table = simulated(seed, fault, rate, llm, texts)
     training, test = (table.loc[table["split"] == split] for split in ("train", "test"))
     by_id = table.set_index("text_id")["llm_label"]
     where = {"fault": fault, "rate": rate, "llm": llm, "seed": seed}
@@ -180,22 +178,29 @@ def _cell(seed: int, fault: str, rate: float, llm: str, texts: int, auto: bool) 
         made = training_labels(training, training.iloc[:0], labels, how, alpha, bounds=_bounds())
         label, weight = made.table["label"].to_numpy(), made.table["weight"].to_numpy()
         truth = training.set_index("text_id")["truth"][made.table["text_id"]].to_numpy()
-        predicted = _predicted(seed, texts, table, made.table["text_id"], label, weight, test)
-        of_model = _against(predicted, test["truth"].to_numpy(), np.ones(len(test)))
+        scores = predicted(seed, texts, table, made.table["text_id"], label, weight, test)
+        of_model = against(scores, test["truth"].to_numpy(), np.ones(len(test)))
         counts: dict[str, Any] = {"alpha": alpha, "replaced": made.replaced, "kept": len(made.table)}
         if policy == "auto":
             counts |= {
                 "alpha": np.nan,
                 "chosen": f"{how.policy if how.correction else 'none'} {how.calibration} {alpha:g}",
             }
-        rows.append(where | {"policy": policy} | counts | _against(label, truth, weight, "label_") | of_model)
+        rows.append(where | {"policy": policy} | counts | against(label, truth, weight, "label_") | of_model)
     ids, truth = training["text_id"], training["truth"].to_numpy()
-    predicted = _predicted(seed, texts, table, ids, truth, np.ones(len(truth)), test)
-    of_model = _against(predicted, test["truth"].to_numpy(), np.ones(len(test)))
-    rows.append(where | {"policy": "truth", "alpha": np.nan} | _against(truth, truth, np.ones(len(truth)), "label_")
+    scores = predicted(seed, texts, table, ids, truth, np.ones(len(truth)), test)
+    of_model = against(scores, test["truth"].to_numpy(), np.ones(len(test)))
+    rows.append(where | {"policy": "truth", "alpha": np.nan} | against(truth, truth, np.ones(len(truth)), "label_")
                 | of_model)  # fmt: skip
     print(".", end="", flush=True, file=sys.stderr)
     return rows
+
+
+def simulated(seed: int, fault: str, rate: float, llm: str, texts: int) -> pd.DataFrame:
+    """Return the corpus of one cell."""
+    crowd = CrowdRaters(**(dict.fromkeys(FAULTS, 0.0) | ({fault: rate} if rate else {})))
+    simulator = Simulator(split=Holdout(), texts=texts, seed=seed, crowd=crowd, llm=LLMRater(**LLMS[llm]))
+    return simulator.read(_scale()).table
 
 
 def _policies(
@@ -212,7 +217,7 @@ def _policies(
         yield "auto", choice.application, choice.alpha
 
 
-def _predicted(
+def predicted(
     seed: int,
     texts: int,
     table: pd.DataFrame,
@@ -222,18 +227,18 @@ def _predicted(
     test: pd.DataFrame,
 ) -> Floats:
     """Train ridge regression on the labels and predict the test texts."""
-    counts, position = _counts(seed, texts, tuple(table["text"])), pd.Series(np.arange(len(table)), table["text_id"])
+    counts, position = counted(seed, texts, tuple(table["text"])), pd.Series(np.arange(len(table)), table["text_id"])
     model = fitted(counts[position[ids].to_numpy()], label, weight)
     return np.asarray(model.predict(counts[position[test["text_id"]].to_numpy()]))
 
 
 @lru_cache(maxsize=2)
-def _counts(seed: int, texts: int, words: tuple[str, ...]) -> Any:
+def counted(seed: int, texts: int, words: tuple[str, ...]) -> Any:
     """Count a seed's words once: its texts are the same for every crowd and LLM."""
     return word_counts(words)
 
 
-def _against(values: Floats, truth: Floats, weight: Floats, prefix: str = "model_") -> dict[str, float]:
+def against(values: Floats, truth: Floats, weight: Floats, prefix: str = "model_") -> dict[str, float]:
     """Return RMSE, CCC and PCC, texts counting by weight."""
     x, y = np.average(values, weights=weight), np.average(truth, weights=weight)
     xx, yy, xy = (

@@ -164,11 +164,11 @@ def fit_raters(
     def loss(theta: Floats) -> tuple[float, Floats]:
         return _with_slope(lambda at: -route.log_density(layout.moments(at)) - layout.log_prior(at), theta)
 
-    best = minimize(loss, layout.start, jac=True, bounds=layout.bounds, options={"maxiter": 1000, "ftol": 1e-13}).x
+    options = {"maxiter": 1000, "maxcor": 50, "ftol": 1e-12}  # a long memory: some parameters are known only together
+    best = minimize(loss, layout.start, jac=True, method="L-BFGS-B", bounds=layout.bounds, options=options).x
     covariance = _inverse_hessian(loss, best)
     log_noise, slope = _with_slope(layout.log_crowd_noise, best)
-    error = NORMAL * np.sqrt(slope @ covariance @ slope)
-    noise_shares = np.exp([log_noise, log_noise + error, log_noise - error])
+    noise_shares = np.exp(log_noise + NORMAL * np.sqrt(slope @ covariance @ slope) * np.array([0.0, 1.0, -1.0]))
     half = NORMAL * np.sqrt(np.diag(covariance))
     found, low, high = (layout.parts(torch.tensor(end)) for end in (best, best - half, best + half))
     moments = layout.moments(torch.tensor(best))

@@ -126,15 +126,16 @@ class Dense:
 
 
 def cheapest(ratings: Floats, kernel: Floats) -> Rotated | Dense:
-    """Return the form of the likelihood that costs less.
+    """Return the form of the likelihood that costs less: an inverse of the gaps' block, or of the ratings' own.
 
     Raises:
         InputError: both take too much memory.
     """
-    observed, gaps = np.isfinite(ratings).sum(), np.isnan(ratings).sum()
+    observed, gaps = int(np.isfinite(ratings).sum()), int(np.isnan(ratings).sum())
     if min(observed, gaps) > MOST_CUBED:
         raise InputError(
             f"{observed} ratings in a table with {gaps} gaps: expected at most {MOST_CUBED} of the one or the other; "
             "put the ratings of several people into one column, or fit on fewer texts"
         )
-    return Rotated(ratings, kernel) if gaps <= observed else Dense(ratings, kernel)
+    operations = 2 * gaps**2 * len(ratings) + gaps**3
+    return Rotated(ratings, kernel) if operations <= observed**3 else Dense(ratings, kernel)
