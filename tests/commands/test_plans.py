@@ -194,6 +194,7 @@ def test_a_script_of_one_s_own_gets_its_own_settings_only(given: list[str], tmp_
 
 def test_a_study_s_own_hydra_settings_are_the_launcher_s(given: list[str], tmp_path: Path) -> None:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    shutil.copy(ROOT / "train.py", tmp_path)
     file = tmp_path / "conf" / "study" / "demo.yaml"
     file.write_text(file.read_text().replace("overrides:", "overrides:\n  - +hydra.job.env_set.OMP_NUM_THREADS=1"))
     one = request(["study=demo", "seed=0", "alpha=4.0", "hydra/launcher=joblib", "dry_run=true"], tmp_path)
