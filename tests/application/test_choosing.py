@@ -1,14 +1,18 @@
 """Policy and strength by cross-validation: on training texts alone, deterministic, and the right way on clear cases."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from support import small_corpus
 
 from invitro.application import Application, training_labels
-from invitro.application.choosing import Choice, Ingredients, _scores, candidates, choose
+from invitro.application.choosing import Choice, Ingredients, _scores, _short_of, candidates, choose
 from invitro.errors import InputError
 from invitro.metrics import measure
+from invitro.models.exact import KernelStudent
+from invitro.raters.word_counts import word_counts
 
 AUTO = Application("auto", True, False, pool="none", policy="auto")
 BOUNDS = (1.0, 7.0)
@@ -54,7 +58,7 @@ def test_a_good_llm_is_used_and_a_shifted_one_calibrated(choices: dict[str, Choi
     for name in ("good", "shifted"):
         best = choices[name].table.set_index("chosen").loc[True]
         assert best["change"] > 0.2
-        assert best["ccc"] > choices[name].table["ccc"].iloc[0] + 0.02  # the first changes nothing
+        assert best["pcc"] > choices[name].table["pcc"].iloc[0] + 0.02  # the first changes nothing
     assert choices["shifted"].application.calibration != "none"
 
 
@@ -62,9 +66,9 @@ def test_of_those_as_good_as_the_best_the_one_that_changes_least_is_taken(choice
     for choice in choices.values():
         table = choice.table
         assert table["chosen"].sum() == 1
-        as_good = table[table["short"] <= table["se"]]
+        as_good = table[table["harmless"] & (table["short"] <= table["se"])]
         assert table.loc[table["chosen"], "change"].item() == as_good["change"].min()
-        assert table["short"].min() == 0
+        assert table.loc[table["harmless"], "short"].min() == 0
         tried = table[table["problem"].isna()]
         assert (tried["se"] > 0).sum() >= len(tried) - 2  # the best itself has none, nor what has the same labels
         assert tried["change"].between(0, 1).all()
@@ -90,7 +94,7 @@ def test_a_candidate_that_cannot_be_tried_stands_in_the_table_with_its_reason() 
     failed = table[table["problem"].notna()]
     assert "precision" in set(failed["policy"])
     assert failed["problem"].str.contains("cannot be estimated").any()
-    assert failed["ccc"].isna().all()
+    assert failed["pcc"].isna().all()
     assert not failed["chosen"].any()
 
 
@@ -112,19 +116,42 @@ def test_thresholds_are_sixths_of_the_range() -> None:
     assert alpha == np.inf
 
 
-def test_scores_are_ccc_and_a_paired_bootstrap() -> None:
+def test_scores_are_metrics_and_a_paired_bootstrap() -> None:
     rng = np.random.default_rng(0)
     crowd = rng.normal(4, 1, 400)
     authors = np.repeat(np.arange(100), 4)
     good = crowd + rng.normal(0, 0.5, 400)
     predicted = np.stack([good, good, crowd + rng.normal(0, 1.5, 400), np.full(400, 3.0), np.full(400, np.nan)])
-    ccc, se = _scores(predicted, crowd, authors, 0)
-    expected = [measure(row, crowd)["ccc"] for row in predicted[:3]]
-    np.testing.assert_allclose(ccc[:3], expected, atol=1e-9)
-    assert ccc[3] == pytest.approx(0, abs=1e-12)
-    assert np.isnan([ccc[4], se[4]]).all()
-    assert se[:2].tolist() == [0, 0]  # the best, and what always is as good
+    found = _scores(predicted, crowd, authors, 0)
+    for name in ("pcc", "ccc", "rmse"):
+        expected = [measure(row, crowd)[name] for row in predicted[:3]]
+        np.testing.assert_allclose(found[name][:3], expected, atol=1e-9)
+        assert np.isnan(found[name][4])
+    assert found["pcc_less"][2] == found["pcc"][0] - found["pcc"][2]
+    assert found["rmse_more"][2] == found["rmse"][2] - found["rmse"][0]
+    short, se = _short_of(0, predicted, crowd, authors, 0)
+    assert short[2] == found["pcc_less"][2]
+    assert se[:2].tolist() == found["pcc_se"][:2].tolist() == [0, 0]  # the best, and what always is as good
     assert 0 < se[2] < 0.1
+
+
+def test_what_costs_more_than_a_standard_error_is_out(choices: dict[str, Choice]) -> None:
+    table = choices["shifted"].table
+    uncalibrated = table[(table["policy"] == "replace") & (table["calibration"] == "none") & (table["alpha"] == 0)]
+    assert not uncalibrated["harmless"].item()  # its predictions are shifted with the LLM
+    assert table.loc[table["chosen"], "harmless"].item()
+
+
+def test_another_student_and_the_model_of_raters_join_the_choice() -> None:
+    of = material(2.5, "good", n=160)
+    x = word_counts(of.training["text"].tolist()).toarray()
+    x = x - x.mean(axis=0)
+    gram = pd.DataFrame(x @ x.T / np.mean((x**2).sum(axis=1)), of.training["text_id"], of.training["text_id"])
+    ratings = of.llm_label.to_frame("gpt")
+    whole = replace(of, ratings=ratings, kernel=lambda ids: gram.loc[ids, ids].to_numpy())
+    choice = choose(whole, AUTO, KernelStudent(gram.to_numpy(), 1.0))
+    tried = choice.table[choice.table["policy"] == "posterior"]
+    assert tried["pcc"].item() > choice.table["pcc"].iloc[0] + 0.02
 
 
 def test_one_author_is_refused() -> None:

@@ -88,7 +88,10 @@ def test_quantiles_that_are_not(share: object) -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"policy": "average"}, "policy: expected replace, drop, blend, precision, weight or auto, found 'average'"),
+        (
+            {"policy": "average"},
+            "distill, posterior or auto, found 'average'",
+        ),
         ({"calibration": "probit"}, "calibration: expected none, moment, isotonic or linear, found 'probit'"),
         ({"policy": "blend"}, "needs the LLM's share: application.blend_weight"),
         ({"policy": "blend", "blend_weight": 1.1}, "blend_weight: expected null or a number from 0 to 1, found 1.1"),

@@ -9,6 +9,7 @@ from support import small_corpus
 
 from invitro.application import Application, divide, training_labels
 from invitro.errors import InputError
+from invitro.raters.joint import fit_raters
 
 APPLICATIONS = {
     "none": (False, False),
@@ -303,3 +304,44 @@ def test_weights_of_one_leave_the_fingerprint_as_it_was(table: pd.DataFrame, llm
     assert found.table["weight"].dtype == "float64"
     assert (found.table["weight"] == 1).all()
     assert list(found.record()) == ["text_id", "crowd_label", "llm_label", "label", "origin", "weight"]
+
+
+def test_distilled_labels_are_all_the_llm_s_whatever_alpha() -> None:
+    rows = pd.DataFrame(
+        {"text_id": list("abcd"), "text": list("abcd"), "group_id": list("abcd"), "crowd_label": [1.0, 2, 3, 4]}
+    )
+    llm = pd.Series([5.0, 2.0, np.nan, 4.5], index=list("abcd"))
+    how = Application("distill", True, False, pool="none", policy="distill")
+    made = training_labels(rows, rows.iloc[:0], llm, how, np.inf)
+    assert made.table["text_id"].tolist() == ["a", "b", "d"]
+    assert made.table["label"].tolist() == [5.0, 2.0, 4.5]
+    assert (made.table["origin"] == "llm").all()
+    assert (made.replaced, made.dropped, made.without_llm_label) == (3, 0, 1)
+
+
+def test_posterior_labels_are_those_of_the_model_of_raters() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(120, 2))
+    x -= x.mean(axis=0)
+    truth, ids = 4 + x @ [1.0, 0.5], [f"t{number}" for number in range(120)]
+    gram = pd.DataFrame(x @ x.T / np.mean((x**2).sum(axis=1)), ids, ids)
+    ratings = pd.DataFrame({"llama": truth + rng.normal(0, 0.5, 120)}, index=ids)
+    rows = pd.DataFrame(
+        {"text_id": ids, "text": ids, "group_id": ids, "split": "train", "crowd_label": truth + rng.normal(0, 1.5, 120)}
+    )
+    how = Application("posterior", True, True, pool="unlabelled", policy="posterior", pool_weight=0.5)
+    order = rng.permutation(120)
+    pool, training = rows.iloc[order[:40]], rows.iloc[order[40:]]
+    given = {"ratings": ratings, "kernel": lambda some: gram.loc[some, some].to_numpy()}
+    made = training_labels(training, pool, ratings["llama"], how, 4.0, **given)
+    table = made.table.set_index("text_id")
+    expected = fit_raters(
+        np.column_stack([[*training["crowd_label"], *[np.nan] * 40], ratings.loc[table.index, "llama"]]),
+        given["kernel"](list(table.index)), [False, True], ["crowd", "llama"],
+    )  # fmt: skip
+    assert table["label"].to_numpy() == pytest.approx(expected.label)
+    assert table["weight"].to_numpy() == pytest.approx(expected.weight * np.where(np.arange(120) < 80, 1, 0.5))
+    assert table["origin"].tolist() == ["fused"] * 80 + ["llm"] * 40
+    assert (made.replaced, made.augmented, made.fused) == (80, 40, 80)
+    assert made.facts["crowd_reliability"] == expected.reliability.value
+    assert np.corrcoef(table["label"], truth[order[np.r_[40:120, :40]]])[0, 1] > 0.95

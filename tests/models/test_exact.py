@@ -9,7 +9,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
 from invitro.models import exact
-from invitro.models.exact import ExactRegression, LayerKernel, Observed, fitted, left_out, spaced
+from invitro.models.exact import ExactRegression, KernelStudent, LayerKernel, Observed, fitted, left_out, spaced
 
 
 def features(n: int, layers: int = 4, hidden: int = 6, seed: int = 0) -> Any:
@@ -114,6 +114,18 @@ def test_a_weight_of_two_is_a_text_seen_twice() -> None:
     twice = ExactRegression.exact(kernel, gram[np.ix_(rows, rows)], Observed(seen.labels[rows], np.ones(15), rows), 1.0)
     near, _ = kernel.to_training(features(5, seed=9))
     assert near @ heavy.coefficients == pytest.approx(near[:, rows] @ twice.coefficients, abs=1e-9)
+
+
+def test_a_student_on_known_similarities_is_the_exact_one() -> None:
+    x, seen = features(20), observed(20)
+    kernel, gram = whole(x, None)
+    rows, new = np.array([0, 3, 4, 8, 9, 12, 15, 19]), np.array([1, 2])
+    student = KernelStudent(gram, 0.9)
+    for _ in range(2):  # the second time the factor is known
+        got = student.predict(rows, seen.labels[rows], seen.weights[rows], new)
+        part = seen.of(rows)._replace(weights=seen.weights[rows] / seen.weights[rows].mean())
+        exact_one = ExactRegression.exact(kernel, gram[np.ix_(rows, rows)], part, 0.9)
+        assert got == pytest.approx(part.mean + gram[np.ix_(new, rows)] @ exact_one.coefficients)
 
 
 def test_a_dimension_that_does_not_vary_is_harmless() -> None:

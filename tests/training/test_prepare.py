@@ -1,5 +1,6 @@
 """What is read and decided before a model loads: pools of every kind, labels by key, shared texts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from invitro.application import Application
 from invitro.data import TableFile, Undivided
 from invitro.errors import InputError
 from invitro.labels import LabelSource
+from invitro.models import PLM
+from invitro.models.features import Embedded, FrozenEncoder
 
 
 def test_labels_are_joined_by_key_whatever_the_file_s_order(corpus_csv: Path, tmp_path: Path) -> None:
@@ -183,3 +186,31 @@ def test_corrected_and_dropped_labels_are_given_up(corpus_csv: Path) -> None:
     assert replaced.crowd_labels["given_up"] == replaced.labels.replaced > 0
     dropped = material(corpus_csv, Application("drop", True, False, pool="none", policy="drop"), alpha=0.5)
     assert dropped.crowd_labels["given_up"] == dropped.labels.dropped > 0
+
+
+@pytest.mark.parametrize("policy", ["posterior", "auto"])
+def test_policies_that_look_at_texts_embed_them(corpus_csv: Path, tiny_roberta: Path, policy: str) -> None:
+    how = Application(policy, True, True, policy=policy)  # type: ignore[arg-type]
+    encoder = FrozenEncoder(PLM(str(tiny_roberta), max_length=64))
+    embedded: list[str] = []
+
+    def embed(texts: Sequence[str]) -> Embedded:
+        embedded.extend(texts)
+        return encoder.embed(texts)
+
+    made = material(corpus_csv, how, embed=embed)
+    assert set(embedded) == set(made.training["text"]) | set(made.pool["text"])  # never the evaluation's
+    assert made.ratings is not None
+    assert list(made.ratings) == ["gpt"]
+    assert made.labels.augmented == len(made.pool)
+    if policy == "auto":
+        assert made.choice is not None
+        assert "posterior" in set(made.choice.table["policy"])
+    else:
+        assert (made.labels.table["origin"] != "crowd").all()
+        assert "crowd_reliability" in made.applied
+
+
+def test_the_model_of_raters_needs_an_encoder(corpus_csv: Path) -> None:
+    with pytest.raises(InputError, match="application=posterior needs an encoder's features"):
+        material(corpus_csv, Application("posterior", True, False, policy="posterior"))

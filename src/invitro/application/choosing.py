@@ -1,21 +1,47 @@
 """``application=auto``: choose policy and strength by cross-validation on the training texts only."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from invitro.application import Application, TrainingLabels, training_labels
+from invitro.application.training_labels import Kernel
 from invitro.arrays import Floats, Ints
 from invitro.data.splits import FOLDS, author_folds
 from invitro.errors import InputError
 from invitro.raters.word_counts import fitted, word_counts
-from invitro.stats.moments import ccc as concordance
-from invitro.stats.moments import of_sums, sums_over
+from invitro.stats.moments import Moments, ccc, of_sums, pcc, rmse, sums_over
 
-DRAWS = 200
+log = logging.getLogger(__name__)
+
+DRAWS, REPEATS = 500, 2
+"""Draws of the bootstrap, and how often the folds are drawn anew."""
+
+
+class Student(Protocol):
+    """A model that is cheap to fit, on texts that it knows by number."""
+
+    def predict(self, rows: Ints, labels: Floats, weights: Floats, new: Ints) -> Floats:
+        """Fit to some texts' labels, (rows,), with weights in the loss, (rows,); score others, (new,)."""
+
+
+class WordStudent:
+    """Counts words: ridge regression on TF-IDF.
+
+    Raises:
+        InputError: the texts share no words.
+    """
+
+    def __init__(self, texts: list[str]) -> None:
+        self.counts = word_counts(texts)
+
+    def predict(self, rows: Ints, labels: Floats, weights: Floats, new: Ints) -> Floats:
+        """See `Student`."""
+        return np.asarray(fitted(self.counts[rows], labels, weights).predict(self.counts[new]))
 
 
 @dataclass(frozen=True)
@@ -27,6 +53,12 @@ class Ingredients:
     llm_label: "pd.Series[float]"
     llm_spread: "pd.Series[float] | None"
     bounds: tuple[float, float]
+    ratings: pd.DataFrame | None = None
+    kernel: Kernel | None = None
+
+    def allow(self, candidate: Application) -> bool:
+        """Whether there is what a candidate needs."""
+        return candidate.policy != "posterior" or (self.ratings is not None and self.kernel is not None)
 
     def labels(self, candidate: Application, alpha: float, rows: "Ints | slice" = slice(None)) -> TrainingLabels:
         """Make training labels of some of the training texts, and of the pool."""
@@ -38,6 +70,8 @@ class Ingredients:
             alpha,
             llm_spread=self.llm_spread,
             bounds=self.bounds,
+            ratings=self.ratings,
+            kernel=self.kernel,
         )
 
 
@@ -48,9 +82,11 @@ class Choice:
     Args:
         application: an ordinary application, its policy no longer ``auto``.
         alpha: its threshold, the scale's units; inf if no crowd label is changed.
-        table: one row per candidate: ``policy, calibration, blend_weight, alpha``, ``ccc`` of its predictions with the
-            held-out crowd labels, ``short`` (how far that is below the best candidate's) with its standard error
-            ``se``, ``change`` (see `choose`), ``problem`` (why it could not be tested) and ``chosen``.
+        table: one row per candidate: ``policy, calibration, blend_weight, alpha``; ``pcc``, ``ccc`` and ``rmse`` of its
+            predictions with the held-out crowd labels; ``pcc_less`` and ``rmse_more`` than crowd labels alone, with
+            standard errors ``pcc_se`` and ``rmse_se``, and whether that is ``harmless``; ``short`` (how far its PCC is
+            below the best candidate's) with its standard error ``se``; ``change`` (see `choose`), ``problem`` (why it
+            could not be tested), ``chosen``.
     """
 
     application: Application
@@ -77,27 +113,27 @@ def candidates(application: Application, bounds: tuple[float, float]) -> Iterato
         ({"policy": "precision", "calibration": "moment"}, (0,)),
         ({"policy": "replace", "calibration": "isotonic"}, (2, 0)),
         ({"policy": "replace", "calibration": "linear"}, (2, 0)),
+        ({"policy": "blend", "blend_weight": 0.3, "calibration": "moment"}, (0,)),
+        ({"policy": "blend", "blend_weight": 0.5, "calibration": "moment"}, (0,)),
+        ({"policy": "posterior"}, (0,)),
     )
     for settings, sixths in grids:
         for sixth in sixths:
             yield replace(application, **settings), sixth * step
 
 
-def choose(ingredients: Ingredients, application: Application, seed: int = 0) -> Choice:
-    """Choose the candidate whose labels train a word-counting model best, or one that changes less and is as good.
+def choose(ingredients: Ingredients, application: Application, student: Student | None = None, seed: int = 0) -> Choice:
+    """Choose the candidate whose labels train a student best, or one that changes less and is as good.
 
-    For every candidate and fold, training labels are made from the other folds' texts (calibration and error estimates
-    included), a ridge regression on TF-IDF is fitted on them, and predicts the fold's texts; no author is in both.
-    The criterion is the CCC of all predictions p with the crowd labels C of the same texts, noise included::
+    For every candidate and fold, training labels are made from the other folds' texts (calibration and the model of
+    raters included), a student is fitted on them, and predicts the fold's texts; no author is in both. Folds are drawn
+    `REPEATS` times, and predictions averaged. The criterion is their PCC with the crowd labels of the same texts.
 
-        2 cov(p, C) / (var(p) + var(C) + (mean(p) - mean(C))^2)
-
-    Noise that is independent of p leaves cov(p, C) and the means as they are and adds the same to var(C) for every
-    candidate: it costs power, and favours predictions that spread a little more than the truth does. Random answers
-    also shrink cov(p, C), equally for all candidates. A squared error, to which independent noise only adds a constant,
-    would mislead: if people answer at random, the expected crowd label lies nearer to the middle than the truth, and
-    training labels that are also pulled there would look best. No held-out crowd label can show how the crowd shifts
-    the mean, for example by agreeing too readily.
+    Noise of the crowd that is independent of predictions lowers the PCC of all candidates by the same factor. CCC would
+    prefer whatever spreads predictions, which stretching them does too, without an LLM (``spread=matched``). A squared
+    error would mislead where people answer at random: the expected crowd label then lies nearer to the middle than the
+    truth, and training labels that are also pulled there would look best. It only guards: a candidate whose RMSE or
+    matched CCC (which is the PCC) is worse than that of crowd labels alone by more than one standard error is out.
 
     Of the candidates within one standard error of the best, the one that changes crowd labels least is chosen (the
     rule of Breiman, Friedman, Olshen & Stone 1984, "Classification and Regression Trees"). The standard error is that
@@ -108,6 +144,7 @@ def choose(ingredients: Ingredients, application: Application, seed: int = 0) ->
     Args:
         ingredients: the material of training labels.
         application: with the policy ``auto``.
+        student: on the rows of training texts and pool, in this order; None counts words.
         seed: of folds and bootstrap; nothing else in the choice is random.
 
     Raises:
@@ -115,35 +152,53 @@ def choose(ingredients: Ingredients, application: Application, seed: int = 0) ->
     """
     training = ingredients.training
     rows = pd.concat([training, ingredients.pool], ignore_index=True)
-    counts, position = word_counts(rows["text"].tolist()), pd.Series(rows.index, index=rows["text_id"])
-    parts = list(author_folds(training["group_id"], "application=auto", FOLDS, seed))
-    tried = list(candidates(application, ingredients.bounds))
+    student, position = student or WordStudent(rows["text"].tolist()), pd.Series(rows.index, index=rows["text_id"])
+    parts = [
+        part
+        for repeat in range(REPEATS)
+        for part in author_folds(training["group_id"], "application=auto", FOLDS, seed + repeat)
+    ]
+    tried = [one for one in candidates(application, ingredients.bounds) if ingredients.allow(one[0])]
     predicted, change = np.full((len(tried), len(training)), np.nan), np.full(len(tried), np.nan)
     problems: list[str | None] = [None] * len(tried)
     for number, (candidate, alpha) in enumerate(tried):
         try:
+            sums = np.zeros(len(training))
             for rest, left_out in parts:
                 made = ingredients.labels(candidate, alpha, rest).table
                 at = position[made["text_id"]].to_numpy()
-                model = fitted(counts[at], made["label"].to_numpy(), made["weight"].to_numpy())
                 held_out = position[training["text_id"].iloc[left_out]].to_numpy()
-                predicted[number, left_out] = model.predict(counts[held_out])
+                sums[left_out] += student.predict(at, made["label"].to_numpy(), made["weight"].to_numpy(), held_out)
+            predicted[number] = sums / REPEATS
             labels = ingredients.labels(candidate, alpha)
             kept = labels.table.loc[labels.table["crowd_label"].notna(), "weight"].sum() / len(training)
-            change[number] = 1 - kept * (1 - labels.facts.get("llm_share", 0.0))
+            change[number] = 1 - kept * (1 - labels.facts.get("llm_share", float(candidate.policy == "posterior")))
         except InputError as error:  # such as a policy that leaves no text; the table gives the reason
-            problems[number], predicted[number] = str(error), np.nan
+            problems[number] = str(error)
     authors, _ = pd.factorize(training["group_id"])
-    ccc, se = _scores(predicted, training["crowd_label"].to_numpy(), authors, seed)
-    short = np.nanmax(ccc) - ccc
-    as_good = np.flatnonzero(short <= se)
-    chosen = int(as_good[np.argmin(change[as_good])])
     table = pd.DataFrame(
         [described(candidate, alpha) for candidate, alpha in tried],
         columns=["policy", "calibration", "blend_weight", "alpha"],
-    ).assign(ccc=ccc, short=short, se=se, change=change, problem=pd.Series(problems, dtype="str"))
+    ).assign(**_scores(predicted, training["crowd_label"].to_numpy(), authors, seed))
+    table = table.assign(change=change, problem=pd.Series(problems, dtype="str"))
+    harmless = (table["rmse_more"] <= table["rmse_se"]) & (table["pcc_less"] <= table["pcc_se"])
+    harmless.iloc[0] = True  # crowd labels alone
+    best = int(np.nanargmax(table["pcc"].where(harmless)))
+    short, se = _short_of(best, predicted, training["crowd_label"].to_numpy(), authors, seed)
+    table = table.assign(harmless=harmless, short=short, se=se)
+    as_good = np.flatnonzero(harmless & (short <= se))
+    chosen = int(as_good[np.argmin(change[as_good])])
     table["chosen"] = np.arange(len(tried)) == chosen
+    log.info("application=auto, chosen among:\n%s", shown(table))
     return Choice(*tried[chosen], table)
+
+
+def shown(table: pd.DataFrame) -> str:
+    """Return the candidates for the terminal, best first: PCC, how far that is short of the best, CCC, RMSE."""
+    hidden = ["pcc_less", "pcc_se", "rmse_more", "rmse_se", "harmless", "problem"]
+    best_first = table.dropna(subset=["pcc"]).sort_values("pcc", ascending=False).drop(columns=hidden)
+    marked = best_first.assign(chosen=best_first["chosen"].map({True: "<- chosen", False: ""}))
+    return str(marked.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.3f}"))
 
 
 def described(application: Application, alpha: float) -> Mapping[str, Any]:
@@ -156,8 +211,8 @@ def described(application: Application, alpha: float) -> Mapping[str, Any]:
     }
 
 
-def _scores(predicted: Floats, crowd: Floats, authors: Ints, seed: int) -> tuple[Floats, Floats]:
-    """Return each candidate's CCC, and the standard error of its difference from the best one's.
+def _scores(predicted: Floats, crowd: Floats, authors: Ints, seed: int) -> dict[str, Floats]:
+    """Return each candidate's PCC, CCC and RMSE, and what PCC and RMSE lose against the first, with standard errors.
 
     Args:
         predicted: shape (candidates, texts); NaN for a candidate that could not be tested; its results are NaN.
@@ -165,11 +220,30 @@ def _scores(predicted: Floats, crowd: Floats, authors: Ints, seed: int) -> tuple
         authors: number of each text's author, from 0; an author's texts are drawn together.
         seed: of the draws.
     """
+    whole, drawn = _sums(predicted, crowd, authors, seed)
+    less, more = pcc(drawn)[:1] - pcc(drawn), rmse(drawn) - rmse(drawn)[:1]
+    return {
+        "pcc": pcc(whole),
+        "ccc": ccc(whole),
+        "rmse": rmse(whole),
+        "pcc_less": pcc(whole)[0] - pcc(whole),
+        "pcc_se": less.std(axis=1),
+        "rmse_more": rmse(whole) - rmse(whole)[0],
+        "rmse_se": more.std(axis=1),
+    }
+
+
+def _short_of(best: int, predicted: Floats, crowd: Floats, authors: Ints, seed: int) -> tuple[Floats, Floats]:
+    """Return how far each candidate's PCC is below that of the `best`, and the standard error of that difference."""
+    whole, drawn = (pcc(sums) for sums in _sums(predicted, crowd, authors, seed))
+    return whole[best] - whole, (drawn - drawn[best]).std(axis=1)
+
+
+def _sums(predicted: Floats, crowd: Floats, authors: Ints, seed: int) -> tuple[Moments, Moments]:
+    """Return the moments of each candidate's predictions with the crowd's labels: of all texts, and of each draw."""
     p, c = predicted - crowd.mean(), np.broadcast_to(crowd - crowd.mean(), predicted.shape)
     whose = np.eye(int(authors.max()) + 1)[authors]
     by_author = np.einsum("ctm,ta->cam", sums_over(p, c), whose)
     units = by_author.shape[1]
     draws = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=DRAWS)
-    ccc = concordance(of_sums(by_author.sum(axis=1)))
-    drawn = concordance(of_sums(np.einsum("cam,ra->crm", by_author, draws)))
-    return ccc, (drawn - drawn[int(np.nanargmax(ccc))]).std(axis=1)
+    return of_sums(by_author.sum(axis=1)), of_sums(np.einsum("cam,ra->crm", by_author, draws))

@@ -109,6 +109,7 @@ def fuse(policy: str, crowd: Floats, llm: Floats, threshold: float | Floats, sha
 
     - ``replace``, ``blend`` and ``precision``: ``label = share * llm + (1 - share) * crowd``; a share of 1 is `correct`
       and gives exactly the LLM's label, a share of 0 exactly the crowd's.
+    - ``distill``: ``label = llm`` for every text, beyond the threshold or not; one without an LLM label is left out.
     - ``drop``: the text is left out. Filtering out what two raters disagree on is the oldest way to clean labels; for
       classifiers: Brodley & Friedl (1999), "Identifying Mislabeled Training Data", JAIR 11.
     - ``weight``: the label stays, and every text has ``weight = 1 / (1 + ((crowd - llm) / threshold)^2)``, 1/2 at the
@@ -130,6 +131,9 @@ def fuse(policy: str, crowd: Floats, llm: Floats, threshold: float | Floats, sha
         >>> fuse("weight", crowd, llm, 2.0).weight.round(3).tolist()
         [0.5, 0.138, 1.0]
     """
+    if policy == "distill":
+        there = ~np.isnan(llm)
+        return Fused(llm, np.ones_like(llm), np.ones_like(llm), there)
     acted = beyond(crowd, llm, threshold)
     shares = np.where(acted, 0.0 if policy in ("drop", "weight") else share, 0.0)
     label = np.where(shares == 0, crowd, np.where(shares == 1, llm, shares * llm + (1 - shares) * crowd))

@@ -13,7 +13,7 @@ from invitro.settings import Index, NotNegative, Share, checked, refusal
 
 SET_ASIDE, UNLABELLED, NO_POOL = "set_aside", "unlabelled", "none"
 
-Policy = Literal["replace", "drop", "blend", "precision", "weight", "auto"]
+Policy = Literal["replace", "drop", "blend", "precision", "weight", "distill", "posterior", "auto"]
 Calibration = Literal["none", "moment", "isotonic", "linear"]
 Within = Annotated[float, Gt(0), Lt(1)]
 Alpha = Annotated[float, Ge(0), AllowInfNan(True), "a number from 0 to inf in the scale's units"]
@@ -33,6 +33,10 @@ class Application:
     - ``precision``: the same, with the weight implied by the estimated errors of crowd and LLM
     - ``weight``: the label stays, and a text counts less the further apart crowd and LLM are; at a distance of alpha it
       counts half
+    - ``distill``: every label is the LLM's, whatever alpha; a text without one is left out
+    - ``posterior``: every label is the mean of what crowd and LLMs together say of the true score, by the model of
+      raters in `invitro.raters.joint`, whatever alpha; a text counts by how well that score is known. With
+      augmentation it also labels the pool.
     - ``auto``: policy, calibration and alpha are chosen by cross-validation on the training texts
 
     Args:
@@ -112,6 +116,13 @@ class Application:
             yield f"application.calibration={self.calibration} maps LLM labels, but application={self.name} uses none"
         if self.policy == "auto" and self.calibration != "none":
             yield f"application.policy=auto chooses the calibration; drop application.calibration={self.calibration}"
+        if self.policy == "posterior" and self.calibration != "none":
+            yield (
+                f"application.policy=posterior estimates each LLM's mean and scale itself; drop "
+                f"application.calibration={self.calibration}"
+            )
+        if self.pool_labels == "crowd" and self.policy == "posterior":
+            yield "application.policy=posterior labels the pool itself, but application.pool_labels=crowd"
         if self.pool_labels == "crowd" and self.policy == "auto":
             yield "application.policy=auto must not see the pool's crowd labels, but application.pool_labels=crowd"
         if self.pool_labels == "crowd" and self.pool_weight != 1:

@@ -1,7 +1,7 @@
 """From texts with crowd and LLM labels to the labels that a model is trained on."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,9 @@ from invitro.raters.word_counts import out_of_fold, word_counts
 
 RECORD = ("text_id", "crowd_label", "llm_label", "label", "origin", "weight")
 UNBOUNDED = (-np.inf, np.inf)
+
+Kernel = Callable[[Sequence[str]], Floats]
+"""Similarities of texts, (texts, texts), by their ids: centred, with mean variance 1."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,9 @@ class TrainingLabels:
         fused: number of texts whose label is a mixture.
         dropped: number of texts that correction left out of training.
         facts: results of the policy by name: ``alpha`` (the threshold in use, the scale's units), ``llm_share`` (mean
-            share of the LLM in crowd texts' labels), ``crowd_reliability``, ``crowd_error`` and ``llm_error`` (mean
-            squared, precision only), ``effective_size`` (``sum(w)^2 / sum(w^2)``, Kish 1965, "Survey Sampling", where
-            weights differ).
+            share of the LLM in crowd texts' labels), ``crowd_reliability`` (precision and posterior), ``crowd_error``
+            and ``llm_error`` (mean squared, precision only), ``effective_size`` (``sum(w)^2 / sum(w^2)``, Kish 1965,
+            "Survey Sampling", where weights differ).
     """
 
     table: pd.DataFrame
@@ -112,6 +115,8 @@ def training_labels(
     alpha_quantile: float | None = None,
     llm_spread: "pd.Series[float] | None" = None,
     bounds: tuple[float, float] = UNBOUNDED,
+    ratings: pd.DataFrame | None = None,
+    kernel: Kernel | None = None,
 ) -> TrainingLabels:
     """Apply correction and augmentation.
 
@@ -127,6 +132,8 @@ def training_labels(
         alpha_quantile: sets alpha so that this share of the compared texts lies beyond it; see `fusion.quantile_alpha`.
         llm_spread: the LLM's spread indexed likewise, the scale's units.
         bounds: lowest and highest label of the scale.
+        ratings: each LLM's labels, one column per LLM, indexed by ``text_id``; for ``posterior``.
+        kernel: how similar texts are; for ``posterior``.
 
     Raises:
         InputError: no training text is left, or too few to calibrate or to estimate errors on.
@@ -142,13 +149,19 @@ def training_labels(
     if application.needs_llm_labels:
         groups = rows["group_id"].to_numpy()
         llm = calibrated(application.calibration, crowd, wanted, groups, bounds, application.shrinkage)
-    fused, facts = _corrected(rows, llm, _by_id(rows, llm_spread), application, alpha, alpha_quantile)
+    if application.policy == "posterior":
+        if ratings is None or kernel is None:
+            raise ValueError("application=posterior needs ratings and kernel")
+        fused, facts = _posterior(rows, ratings, kernel)
+    else:
+        fused, facts = _corrected(rows, llm, _by_id(rows, llm_spread), application, alpha, alpha_quantile)
+        fused = fused._replace(label=np.where(added, llm, fused.label))
     share = np.where(added, 1.0, fused.share)
     table = rows[["text_id", "text", "crowd_label"]].assign(
         llm_label=wanted,
-        label=np.where(added, llm, fused.label),
+        label=fused.label,
         origin=np.select([share == 0, share == 1], ["crowd", "llm"], "fused"),
-        weight=np.where(added, application.pool_weight, fused.weight),
+        weight=np.where(added, application.pool_weight * fused.weight, fused.weight),
     )
     if application.calibration != "none":
         table["llm_calibrated"] = llm
@@ -159,7 +172,7 @@ def training_labels(
         facts["effective_size"] = float(weight.sum() ** 2 / (weight**2).sum())
     return TrainingLabels(
         table=table.loc[kept].reset_index(drop=True),
-        replaced=int((~added & kept & (share > 0)).sum()),
+        replaced=int((~added & kept & (share != 0)).sum()),
         augmented=int((from_pool & kept).sum()),
         without_llm_label=int(((added | application.correction) & np.isnan(wanted)).sum()),
         left_out=int((~labelled).sum()),
@@ -212,6 +225,21 @@ def _corrected(
     fused = fuse(application.policy, crowd, comparable, threshold, share)
     rated = ~np.isnan(crowd)
     return fused, facts | {"llm_share": float(fused.share[rated].mean()) if rated.any() else 0.0}
+
+
+def _posterior(rows: pd.DataFrame, ratings: pd.DataFrame, kernel: Kernel) -> tuple[Fused, dict[str, float]]:
+    """Return the posterior of the true scores as labels and weights, and the crowd's reliability.
+
+    How much of a label is the LLMs' differs from text to text and is not known: its share is NaN.
+    """
+    from invitro.raters.joint import fit_raters
+
+    given = np.column_stack([rows["crowd_label"], ratings.reindex(rows["text_id"])]).astype(np.float64)
+    llms = [False, *[True] * ratings.shape[1]]
+    found = fit_raters(given, kernel(rows["text_id"].tolist()), llms, ["the crowd", *map(str, ratings)])
+    unknown = np.full(len(rows), np.nan)
+    facts = {"crowd_reliability": found.reliability.value}
+    return Fused(found.label, unknown, found.weight, np.ones(len(rows), dtype=bool)), facts
 
 
 def _precision(

@@ -1,7 +1,7 @@
 """A training's settings: checked, and as the instances that the configuration names."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from invitro.data import DataFolder, Reader
     from invitro.labels import LabelSource
     from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
+    from invitro.models.features import Embedded
     from invitro.scales import Scale
     from invitro.training.loggers import LoggerChoice
     from invitro.training.prepare import Prepared
@@ -56,7 +57,10 @@ class RunSettings:
     logger: "LoggerChoice"
 
     def prepared(self) -> "Prepared":
-        """Read the corpus and the LLM labels, and make the training labels; loads no model and no PyTorch."""
+        """Read the corpus and the LLM labels, and make the training labels.
+
+        No model and no PyTorch is loaded, unless the application itself needs features of the texts.
+        """
         from invitro.training.prepare import prepare
 
         return prepare(
@@ -70,7 +74,26 @@ class RunSettings:
             pool_reader=self.pool_reader,
             allow_shared_texts=self.options.allow_shared_texts,
             alpha_quantile=self.options.alpha_quantile,
+            embed=None if self.encoder is None else self.embed,
         )
+
+    @property
+    def encoder(self) -> "PLM | None":
+        """The encoder that the model uses, frozen or not; None for a model that counts words."""
+        from invitro.models import PLM, EmbeddingRidge
+
+        if isinstance(self.plm, EmbeddingRidge):
+            return self.plm.encoder
+        return self.plm if isinstance(self.plm, PLM) else None
+
+    def embed(self, texts: Sequence[str]) -> "Embedded":
+        """Return texts' features in the frozen encoder, from the cache or computed."""
+        from invitro.models.features import FeatureCache, FrozenEncoder
+        from invitro.models.scoring import device_of
+
+        assert self.encoder is not None
+        cache = Path(self.options.cache) if self.options.cache else None
+        return FeatureCache(cache, FrozenEncoder(self.encoder, device_of("auto"))).features(texts)
 
 
 def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
@@ -158,7 +158,7 @@ class LabelSource:
             return label_set(f"{whole}/{self.labels}", read, scale, self.labels)
         if self.members:
             each = [replace(self, name=name, model=None, members=()) for name in self.members]
-            return averaged(self.name, [one.find(corpora, table, scale, prompt, folder) for one in each])
+            return averaged(self.name, {one.name: one.find(corpora, table, scale, prompt, folder) for one in each})
         prefixes = [f"{corpus}:" for corpus in corpora] if len(corpora) > 1 else [""]
         try:
             sets = [self._one(corpus, scale, prompt, folder) for corpus in corpora]
@@ -213,16 +213,36 @@ class LabelSource:
         yield f"To make them, with the data.* settings of this command: python label.py {' '.join(words)}"
 
 
-def averaged(name: str, sets: Sequence[LabelSet]) -> LabelSet:
+LABEL_OF = "label of "
+
+
+def ratings_of(labels: LabelSet, text_ids: "pd.Series[str]", name: str) -> pd.DataFrame:
+    """Return each LLM's labels of texts, one column per LLM, indexed by ``text_id``, NaN where there is none.
+
+    Args:
+        labels: by one LLM, or the mean of several.
+        text_ids: the texts'.
+        name: of that LLM, as a choice of ``llm``; several are columns by their own names.
+    """
+    members = [str(name) for name in labels.labels if str(name).startswith(LABEL_OF)]
+    if not members:
+        return pd.DataFrame({name: labels.of(text_ids).to_numpy()}, index=pd.Index(text_ids))
+    return labels.labels[members].rename(columns=lambda name: name.removeprefix(LABEL_OF)).reindex(pd.Index(text_ids))
+
+
+def averaged(name: str, by_member: Mapping[str, LabelSet]) -> LabelSet:
     """Return the mean of several label sets where all have a label, NaN elsewhere.
 
     ``spread`` is the population standard deviation of the members' labels. A text that any member left
-    unlabelled has no label: a mean over fewer members would not be comparable with the others.
+    unlabelled has no label: a mean over fewer members would not be comparable with the others. Each member's own
+    labels are columns too; `ratings_of` finds them.
     """
-    each = pd.concat({number: one.labels["llm_label"] for number, one in enumerate(sets)}, axis=1)
+    sets = list(by_member.values())
+    each = pd.concat({member: one.labels["llm_label"] for member, one in by_member.items()}, axis=1)
     table = pd.DataFrame(
         {"llm_label": each.mean(axis=1, skipna=False), "spread": each.std(axis=1, ddof=0, skipna=False)}
     ).rename_axis("text_id")
+    table = table.join(each.add_prefix(LABEL_OF))
     for column in SPENT:  # what all members cost together
         if all(column in one.labels for one in sets):
             table[column] = pd.concat([one.labels[column] for one in sets], axis=1).sum(axis=1, skipna=False)

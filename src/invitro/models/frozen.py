@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from invitro.arrays import Floats, Ints
 from invitro.errors import InputError
 from invitro.files import write_json
-from invitro.models.exact import ExactRegression, Observed, fitted
+from invitro.models.exact import ExactRegression, LayerKernel, Observed, fitted
 from invitro.models.features import Embedded, FrozenEncoder
 from invitro.models.folder import CardFacts, model_card, write_folder
 from invitro.models.linear import ENCODER, VOCABULARY, WEIGHTS, tfidf
@@ -65,6 +66,30 @@ class FrozenRegression:
         first, layers = self.regression.kernel.first_layer, len(self.regression.kernel.mean)
         words = "" if self.counter is None else " and words"
         return f"layers {first} to {first + layers - 1}{words}, noise {self.regression.noise:g}"
+
+
+class Similarities(NamedTuple):
+    """How similar texts are, (texts, texts), and the noise that goes with it; see `invitro.models.exact`."""
+
+    gram: Floats
+    noise: float
+
+
+def similarities(texts: Sequence[str], embedded: Embedded, rated: Ints, seen: Observed) -> Similarities:
+    """Return similarities of texts, with the layers and the noise that suit those with crowd labels.
+
+    Args:
+        texts: all texts.
+        embedded: their features in all layers.
+        rated: rows of the texts with crowd labels.
+        seen: these labels.
+    """
+    counter = counter_of(texts)
+    words = None if counter is None else counter.transform(texts)
+    part = None if words is None else words[rated]
+    regression = fitted(embedded.features[rated], part, seen).regression
+    ((_, gram),) = LayerKernel.nested(embedded.features, words, [regression.kernel.first_layer])
+    return Similarities(gram, regression.noise)
 
 
 def counter_of(texts: Sequence[str]) -> TfidfVectorizer | None:

@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +21,26 @@ from invitro.application import (
     training_labels,
 )
 from invitro.application.choosing import Choice, Ingredients, choose, described
+from invitro.application.training_labels import Kernel
+from invitro.arrays import Floats
 from invitro.data import Corpus, DataFolder, Reader, refuse_shared_texts
 from invitro.errors import InputError, refuse_if_any
 from invitro.labels import LabelSet, LabelSource
+from invitro.labels.source import ratings_of
 from invitro.raters.word_counts import PENALTY, word_counts
 from invitro.scales import Scale
 from invitro.tables import numbers
 
+if TYPE_CHECKING:
+    from invitro.models.exact import KernelStudent
+    from invitro.models.features import Embedded
+
+    Embed = Callable[[Sequence[str]], Embedded]
+
 log = logging.getLogger(__name__)
+
+RATER = "rater "
+"""Before the names of the LLMs, in a table of labels."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,8 @@ class Prepared:
     alpha_quantile: float | None = None
     llm_spread: "pd.Series[float] | None" = None
     choice: Choice | None = None
+    ratings: pd.DataFrame | None = None
+    kernel: Kernel | None = None
 
     @cached_property
     def labels(self) -> TrainingLabels:
@@ -72,6 +87,8 @@ class Prepared:
             alpha_quantile=self.alpha_quantile,
             llm_spread=self.llm_spread,
             bounds=(self.scale.minimum, self.scale.maximum),
+            ratings=self.ratings,
+            kernel=self.kernel,
         )
 
     @property
@@ -162,8 +179,9 @@ def prepare(
     pool_reader: Reader | None = None,
     allow_shared_texts: bool = False,
     alpha_quantile: float | None = None,
+    embed: "Embed | None" = None,
 ) -> Prepared:
-    """Read and join what a run needs; loads no model.
+    """Read and join what a run needs. Only the policies ``auto`` and ``posterior`` embed texts, or load PyTorch.
 
     Args:
         reader: reads the corpus.
@@ -176,6 +194,7 @@ def prepare(
         pool_reader: reader of the corpus or table that the pool comes from, if it is not the corpus itself.
         allow_shared_texts: whether a text may be in training or pool and again in validation or test.
         alpha_quantile: instead of `alpha`, the share of texts that lie beyond it.
+        embed: features of texts by the frozen encoder; None if the model has no encoder, and words have to do.
 
     Raises:
         InputError: alpha, files, ids, labels or splits are wrong.
@@ -189,7 +208,8 @@ def prepare(
 
     def look_up(of: Corpus) -> tuple[LabelSet, pd.DataFrame]:
         labels = source.find(of.label_corpora, of.table, scale, prompt, folder)
-        return labels, _by_id(labels, of.table["text_id"], with_spread=application.spread_setting is not None)
+        columns = _by_id(labels, of.table["text_id"], with_spread=application.spread_setting is not None)
+        return labels, columns.join(ratings_of(labels, of.table["text_id"], source.name).add_prefix(RATER))
 
     if application.needs_llm_labels and (application.compares or names_own_pool(application)):
         sources.append(look_up(corpus))
@@ -213,12 +233,19 @@ def prepare(
     by_id = pd.concat([rows for _, rows in sources]) if sources else None
     llm_label = None if by_id is None else by_id["llm_label"]
     llm_spread = None if by_id is None or not application.spread_setting else by_id["spread"]
-    choice = None
+    choice, ratings, similar = None, None, None
+    added = pool if application.augmentation else pool.iloc[:0]
+    if application.policy in ("auto", "posterior") and by_id is not None:
+        ratings = by_id.filter(regex=f"^{RATER}").rename(columns=lambda name: name.removeprefix(RATER))
+        if embed is None and application.policy == "posterior":
+            raise InputError("application=posterior needs an encoder's features: choose one, such as plm=minilm")
+        if embed is not None:
+            similar = Similar.of(training, added, embed)
     if application.policy == "auto" and llm_label is not None:
-        added = pool if application.augmentation else pool.iloc[:0]
-        choice = choose(
-            Ingredients(training, added, llm_label, llm_spread, (scale.minimum, scale.maximum)), application
-        )
+        bounds = (scale.minimum, scale.maximum)
+        kernel = similar.kernel if similar is not None else None
+        material = Ingredients(training, added, llm_label, llm_spread, bounds, ratings, kernel)
+        choice = choose(material, application, similar.student if similar is not None else None)
         application, alpha = choice.application, choice.alpha
     return Prepared(
         corpus=corpus,
@@ -232,7 +259,34 @@ def prepare(
         alpha_quantile=alpha_quantile,
         llm_spread=llm_spread,
         choice=choice,
+        ratings=ratings,
+        kernel=similar.kernel if similar is not None else None,
     )
+
+
+class Similar(NamedTuple):
+    """How similar a run's training texts and pool are, by their ids, and a student on their rows."""
+
+    kernel: Kernel
+    student: "KernelStudent"
+
+    @classmethod
+    def of(cls, training: pd.DataFrame, pool: pd.DataFrame, embed: "Embed") -> "Similar":
+        """Embed training texts and pool; layers and noise suit the crowd labels of the training texts."""
+        from invitro.models.exact import KernelStudent, Observed
+        from invitro.models.frozen import similarities
+
+        rows = pd.concat([training, pool], ignore_index=True)
+        texts, position = rows["text"].tolist(), pd.Series(rows.index, index=rows["text_id"])
+        labels = training["crowd_label"].to_numpy(dtype=np.float64)
+        seen = Observed(labels, np.ones(len(labels)), training["group_id"].to_numpy())
+        found = similarities(texts, embed(texts), np.arange(len(training)), seen)
+
+        def kernel(ids: Sequence[str]) -> Floats:
+            at = position[list(ids)].to_numpy()
+            return np.asarray(found.gram[np.ix_(at, at)])
+
+        return cls(kernel, KernelStudent(found.gram, found.noise))
 
 
 def _check_usable(

@@ -39,6 +39,7 @@ RECORD_FILES = (
     METRICS_FILE,
     "predictions.csv",
     "labels.csv",
+    "choice.csv",
     "history.csv",
     "environment.json",
     "config.yaml",
@@ -155,6 +156,9 @@ def write_record(
     for name, table in (("predictions.csv", result.predictions), ("labels.csv", labels_of(prepared))):
         with whole_or_absent(directory / name) as temporary:
             table.to_csv(temporary, index=False)
+    if prepared.choice is not None:
+        with whole_or_absent(directory / "choice.csv") as temporary:
+            prepared.choice.table.to_csv(temporary, index=False)
     hashes = {"corpus": prepared.corpus.fingerprint} | {one.name: one.fingerprint for one in prepared.label_sets}
     write_json(directory / "environment.json", environment(recipe.seed, metrics["train"]["seconds"], hashes))
     if place.save_model:
