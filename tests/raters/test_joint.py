@@ -226,3 +226,20 @@ def test_raters_who_never_err_break_nothing() -> None:
     never = fit_raters(np.stack([truth, 2 * truth], axis=1), kernel, LLM[:2], NAMES[:2])
     np.testing.assert_allclose(never.label, truth, atol=0.01)
     assert never.reliability.low > 0.99
+
+
+def test_single_ratings_say_what_all_ratings_say() -> None:
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(150, 3))
+    x -= x.mean(axis=0)
+    kernel = x @ x.T / np.mean((x**2).sum(axis=1))
+    truth = 4 + x @ [1.0, 0.5, 0.2]
+    ratings = np.stack([truth + rng.normal(0, 1.5, 150), 2 * truth + rng.normal(0, 0.8, 150)], axis=1)
+    ratings[120:, 0] = np.nan  # rated by the LLM alone
+    fitted = fit_raters(ratings, kernel, [False, True], ["crowd", "llm"])
+    noise = (fitted.noise[0] ** 2 + fitted.own**2) / fitted.explained**2
+    coefficients = np.linalg.solve(kernel + noise * np.eye(150), fitted.single - fitted.level)
+    new = rng.normal(size=(5, 3)) @ x.T / np.mean((x**2).sum(axis=1))
+    assert fitted.level + new @ coefficients == pytest.approx(fitted.predict(new, np.ones(5))[0])
+    alone = fit_raters(ratings[:120, :1], kernel[:120, :120], [False], ["crowd"])
+    assert alone.single == pytest.approx(ratings[:120, 0])  # nothing else is known

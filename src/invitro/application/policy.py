@@ -34,9 +34,8 @@ class Application:
     - ``weight``: the label stays, and a text counts less the further apart crowd and LLM are; at a distance of alpha it
       counts half
     - ``distill``: every label is the LLM's, whatever alpha; a text without one is left out
-    - ``posterior``: every label is the mean of what crowd and LLMs together say of the true score, by the model of
-      raters in `invitro.raters.joint`, whatever alpha; a text counts by how well that score is known. With
-      augmentation it also labels the pool.
+    - ``posterior``: every label is what crowd and LLMs together say of the true score by the model of raters in
+      `invitro.raters.joint`, in the form of one crowd rating, whatever alpha. With augmentation the pool too.
     - ``auto``: policy, calibration and alpha are chosen by cross-validation on the training texts
 
     Args:

@@ -228,7 +228,7 @@ def _corrected(
 
 
 def _posterior(rows: pd.DataFrame, ratings: pd.DataFrame, kernel: Kernel) -> tuple[Fused, dict[str, float]]:
-    """Return the posterior of the true scores as labels and weights, and the crowd's reliability.
+    """Return what crowd and LLMs together say of the true scores, in the form of crowd ratings, and their reliability.
 
     How much of a label is the LLMs' differs from text to text and is not known: its share is NaN.
     """
@@ -239,7 +239,7 @@ def _posterior(rows: pd.DataFrame, ratings: pd.DataFrame, kernel: Kernel) -> tup
     found = fit_raters(given, kernel(rows["text_id"].tolist()), llms, ["the crowd", *map(str, ratings)])
     unknown = np.full(len(rows), np.nan)
     facts = {"crowd_reliability": found.reliability.value}
-    return Fused(found.label, unknown, found.weight, np.ones(len(rows), dtype=bool)), facts
+    return Fused(found.single, unknown, np.ones(len(rows)), np.ones(len(rows), dtype=bool)), facts
 
 
 def _precision(

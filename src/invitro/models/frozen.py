@@ -3,8 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from invitro.arrays import Floats, Ints
+from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.files import write_json
-from invitro.models.exact import ExactRegression, LayerKernel, Observed, fitted
+from invitro.models.exact import ExactRegression, KernelStudent, LayerKernel, Observed, fitted
 from invitro.models.features import Embedded, FrozenEncoder
 from invitro.models.folder import CardFacts, model_card, write_folder
 from invitro.models.linear import ENCODER, VOCABULARY, WEIGHTS, tfidf
@@ -68,28 +69,49 @@ class FrozenRegression:
         return f"layers {first} to {first + layers - 1}{words}, noise {self.regression.noise:g}"
 
 
-class Similarities(NamedTuple):
-    """How similar texts are, (texts, texts), and the noise that goes with it; see `invitro.models.exact`."""
+@dataclass(frozen=True)
+class Similarities:
+    """How similar texts are.
 
+    Args:
+        ids: of the texts, in order.
+        gram: see `invitro.models.exact`, (texts, texts).
+        noise: that goes with it, in units of what the similarities explain.
+    """
+
+    ids: Sequence[str]
     gram: Floats
     noise: float
 
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {text_id: row for row, text_id in enumerate(self.ids)}
 
-def similarities(texts: Sequence[str], embedded: Embedded, rated: Ints, seen: Observed) -> Similarities:
-    """Return similarities of texts, with the layers and the noise that suit those with crowd labels.
+    def of(self, ids: Sequence[str]) -> Floats:
+        """Return the similarities of some of the texts, (some, some)."""
+        rows = [self._rows[text_id] for text_id in ids]
+        return np.asarray(self.gram[np.ix_(rows, rows)])
+
+    def student(self) -> KernelStudent:
+        """Return a student on the rows of the texts."""
+        return KernelStudent(self.gram, self.noise)
+
+
+def similarities(ids: Sequence[str], texts: Sequence[str], embedded: Embedded, seen: Observed) -> Similarities:
+    """Return similarities with the layers and the noise that suit the labels of the first texts.
 
     Args:
+        ids: of all texts.
         texts: all texts.
         embedded: their features in all layers.
-        rated: rows of the texts with crowd labels.
-        seen: these labels.
+        seen: labels of the first texts.
     """
-    counter = counter_of(texts)
+    counter, rated = counter_of(texts), slice(len(seen.labels))
     words = None if counter is None else counter.transform(texts)
     part = None if words is None else words[rated]
     regression = fitted(embedded.features[rated], part, seen).regression
     ((_, gram),) = LayerKernel.nested(embedded.features, words, [regression.kernel.first_layer])
-    return Similarities(gram, regression.noise)
+    return Similarities(ids, gram, regression.noise)
 
 
 def counter_of(texts: Sequence[str]) -> TfidfVectorizer | None:

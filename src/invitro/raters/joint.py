@@ -89,6 +89,10 @@ class JointRaters:
             Their ends are NaN where the maximum is degenerate.
         label: posterior mean of the true score, (texts,), in the crowd's units (with its mean).
         variance: posterior variance, (texts,).
+        single: what all ratings say, as one crowd rating per text, (texts,): a Gaussian process with the same kernel,
+            fitted to these with the noise of single crowd ratings, predicts what this model predicts. With the crowd's
+            ratings alone it is these. Unlike posterior means, a student does not shrink these labels a second time.
+            They can lie outside the scale.
         weight: what the label is worth in a loss, (texts,), 0 to 1: its reliability ``1 - variance / var(t)``, the
             squared correlation with the truth. Where nothing is known, the label is the crowd's mean and this is 0.
         level: the crowd's mean: of its columns' means, weighted by numbers of ratings.
@@ -110,6 +114,7 @@ class JointRaters:
     intervals: Mapping[str, tuple[Interval, ...]]
     label: Floats
     variance: Floats
+    single: Floats
     weight: Floats
     level: float
     pull: Floats
@@ -177,6 +182,7 @@ def fit_raters(
     pull[rated], information[np.ix_(rated, rated)] = route.information(moments)
     s, tau = float(found["explained"]), float(found["own"])
     level = float(np.average(mean[~llm], weights=counts[~llm]))
+    noise = float(np.sqrt(np.average(found["noise"].numpy()[~llm] ** 2, weights=counts[~llm])))
     truth = s**2 * kernel + tau**2 * np.eye(len(kernel))
     variance = np.diag(truth) - np.einsum("ij,ji->i", truth @ information, truth)
     return JointRaters(
@@ -196,6 +202,7 @@ def fit_raters(
         },
         label=level + truth @ pull,
         variance=variance,
+        single=level + s**2 * (kernel @ pull) + (noise**2 + tau**2) * pull,
         weight=np.clip(1 - variance / np.diag(truth), 0.0, 1.0),
         level=level,
         pull=pull,

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from invitro.application import (
 )
 from invitro.application.choosing import Choice, Ingredients, choose, described
 from invitro.application.training_labels import Kernel
-from invitro.arrays import Floats
 from invitro.data import Corpus, DataFolder, Reader, refuse_shared_texts
 from invitro.errors import InputError, refuse_if_any
 from invitro.labels import LabelSet, LabelSource
@@ -32,8 +31,8 @@ from invitro.scales import Scale
 from invitro.tables import numbers
 
 if TYPE_CHECKING:
-    from invitro.models.exact import KernelStudent
     from invitro.models.features import Embedded
+    from invitro.models.frozen import Similarities
 
     Embed = Callable[[Sequence[str]], Embedded]
 
@@ -240,12 +239,13 @@ def prepare(
         if embed is None and application.policy == "posterior":
             raise InputError("application=posterior needs an encoder's features: choose one, such as plm=minilm")
         if embed is not None:
-            similar = Similar.of(training, added, embed)
+            similar = _similarities(training, added, embed)
     if application.policy == "auto" and llm_label is not None:
         bounds = (scale.minimum, scale.maximum)
-        kernel = similar.kernel if similar is not None else None
-        material = Ingredients(training, added, llm_label, llm_spread, bounds, ratings, kernel)
-        choice = choose(material, application, similar.student if similar is not None else None)
+        kernel, student = (None, None) if similar is None else (similar.of, similar.student())
+        choice = choose(
+            Ingredients(training, added, llm_label, llm_spread, bounds, ratings, kernel), application, student
+        )
         application, alpha = choice.application, choice.alpha
     return Prepared(
         corpus=corpus,
@@ -260,33 +260,19 @@ def prepare(
         llm_spread=llm_spread,
         choice=choice,
         ratings=ratings,
-        kernel=similar.kernel if similar is not None else None,
+        kernel=None if similar is None else similar.of,
     )
 
 
-class Similar(NamedTuple):
-    """How similar a run's training texts and pool are, by their ids, and a student on their rows."""
+def _similarities(training: pd.DataFrame, pool: pd.DataFrame, embed: "Embed") -> "Similarities":
+    """Return how similar training texts and pool are; layers and noise suit the crowd labels of the training texts."""
+    from invitro.models.exact import Observed
+    from invitro.models.frozen import similarities
 
-    kernel: Kernel
-    student: "KernelStudent"
-
-    @classmethod
-    def of(cls, training: pd.DataFrame, pool: pd.DataFrame, embed: "Embed") -> "Similar":
-        """Embed training texts and pool; layers and noise suit the crowd labels of the training texts."""
-        from invitro.models.exact import KernelStudent, Observed
-        from invitro.models.frozen import similarities
-
-        rows = pd.concat([training, pool], ignore_index=True)
-        texts, position = rows["text"].tolist(), pd.Series(rows.index, index=rows["text_id"])
-        labels = training["crowd_label"].to_numpy(dtype=np.float64)
-        seen = Observed(labels, np.ones(len(labels)), training["group_id"].to_numpy())
-        found = similarities(texts, embed(texts), np.arange(len(training)), seen)
-
-        def kernel(ids: Sequence[str]) -> Floats:
-            at = position[list(ids)].to_numpy()
-            return np.asarray(found.gram[np.ix_(at, at)])
-
-        return cls(kernel, KernelStudent(found.gram, found.noise))
+    rows = pd.concat([training, pool], ignore_index=True)
+    labels = training["crowd_label"].to_numpy(dtype=np.float64)
+    seen = Observed(labels, np.ones(len(labels)), training["group_id"].to_numpy())
+    return similarities(rows["text_id"].tolist(), rows["text"].tolist(), embed(rows["text"].tolist()), seen)
 
 
 def _check_usable(
