@@ -92,6 +92,11 @@ def test_folds_test_each_text_once(grouped: bool) -> None:
     assert (np.sum(tested, axis=0) == 1).all()
 
 
+def test_folds_without_validation_train_on_all_other_texts() -> None:
+    counts = KFold(5, 2, val=0.0, grouped=True).assign(table([row // 2 for row in range(50)])).value_counts()
+    assert counts.to_dict() == {"train": 40, "test": 10}
+
+
 def test_validation_of_ungrouped_folds_shares_no_text_with_training() -> None:
     rows = table([0] * 40, [row // 2 for row in range(40)])
     for fold in range(10):

@@ -43,6 +43,30 @@ def test_the_headline_command(run, corpus_csv: Path, tiny_deberta: Path, tmp_pat
     }
 
 
+@pytest.mark.parametrize("application", ["posterior", "distill", "auto"])
+def test_policies_on_a_frozen_encoder_by_folds_without_validation(
+    run, corpus_csv: Path, tiny_deberta: Path, tmp_path: Path, application: str
+) -> None:
+    done = run(
+        "train.py", "plm=deberta", "plm.train=frozen", f"plm.name={tiny_deberta}", f"application={application}",
+        "application.pool=none", *table_overrides(corpus_csv), "data/split=kfold", "data.split.folds=4",
+        "data.split.val=0",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    directory = tmp_path / record_of(done.stdout)
+    metrics = json.loads((directory / "metrics.json").read_text("utf-8"))
+    assert metrics["val"] is None
+    assert metrics["test"]["rmse"] > 0
+    assert set(pd.read_csv(directory / "predictions.csv")["split"]) == {"test"}
+    assert (directory / "choice.csv").is_file() == (application == "auto")
+    said = {
+        "posterior": "the crowd's reliability is",
+        "distill": "crowd labels replaced",
+        "auto": "chosen by cross-valid",
+    }
+    assert said[application] in done.stdout
+
+
 def test_roberta_and_a_multirun_that_goes_on(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     command = [
         "train.py", "-m", "plm=roberta", f"plm.name={tiny_roberta}", "application=none,correction", "alpha=1.0,inf",

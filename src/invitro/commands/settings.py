@@ -61,6 +61,7 @@ class RunSettings:
 
         No model and no PyTorch is loaded, unless the application itself needs features of the texts.
         """
+        from invitro.models import PLM
         from invitro.training.prepare import prepare
 
         return prepare(
@@ -75,6 +76,7 @@ class RunSettings:
             allow_shared_texts=self.options.allow_shared_texts,
             alpha_quantile=self.options.alpha_quantile,
             embed=None if self.encoder is None else self.embed,
+            validated=isinstance(self.plm, PLM) and not self.plm.frozen,
         )
 
     @property

@@ -141,7 +141,7 @@ class KFold:
     Args:
         folds: how many folds, 2 or more.
         fold: which of them is the test fold, counted from 0.
-        val: share of the texts outside the fold for validation, above 0 and below 1.
+        val: share of the texts outside the fold for validation, from 0 to below 1. Models in closed form need none.
         grouped: whether all texts of one ``group_id`` stay together, in the folds and in validation.
         shuffle: whether texts are assigned to folds at random instead of in the file's order.
         seed: seed of the shuffling and of the choice of validation texts.
@@ -149,7 +149,7 @@ class KFold:
 
     folds: Annotated[int, Ge(2)] = 10
     fold: Index = 0
-    val: SplitShare = 0.1
+    val: Annotated[float, Ge(0), Lt(1), "a share from 0 to below 1"] = 0.1
     grouped: bool = False
     shuffle: bool = True
     seed: Seed = 42
@@ -176,6 +176,8 @@ class KFold:
             else (PlainKFold(**options).split(labelled))
         )
         rest, test = list(folds)[self.fold]
+        if self.val == 0:
+            return _named(table, train=labelled[rest], test=labelled[test])
         train, val = _share(labelled[rest], clusters[rest], self.val, self.seed, self.grouped)
         return _named(table, train=train, val=val, test=labelled[test])
 

@@ -39,8 +39,8 @@ class ClosedForm(NamedTuple):
 def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
     """Fit a model in closed form, and write its ``history.csv``.
 
-    It has one row: mean squared errors, and validation metrics. As in every run, nothing is learned from validation
-    texts.
+    It has one row: mean squared errors, and validation metrics if there are such texts. As in every run, nothing is
+    learned from validation texts.
 
     Args:
         prepared: the material.
@@ -61,9 +61,11 @@ def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
     else:
         made = _tfidf(plm, texts, seen, recipe)
     loss = float((np.square(made.predicted[0].score - seen.labels) * seen.weights).mean())
-    metrics = measure(made.predicted[1].score, val["crowd_label"])
-    row = {"epoch": 0, "step": 1, "train_loss": loss, "val_loss": metrics["rmse"] ** 2}
-    row |= {f"val_{name}": value for name, value in metrics.items()} | {"seconds": time.perf_counter() - started}
+    row = {"epoch": 0, "step": 1, "train_loss": loss}
+    if len(val):
+        metrics = measure(made.predicted[1].score, val["crowd_label"])
+        row |= {"val_loss": metrics["rmse"] ** 2} | {f"val_{name}": value for name, value in metrics.items()}
+    row["seconds"] = time.perf_counter() - started
     write_history(place.directory / "history.csv", [row])
     counts = {"truncated": made.truncated, "epochs": 1}
     save = partial(made.save, scale=prepared.scale)

@@ -4,11 +4,10 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from invitro.application import (
@@ -21,12 +20,12 @@ from invitro.application import (
     training_labels,
 )
 from invitro.application.choosing import Choice, Ingredients, choose, described
+from invitro.application.cleaning import label_issues
 from invitro.application.training_labels import Kernel
 from invitro.data import Corpus, DataFolder, Reader, refuse_shared_texts
 from invitro.errors import InputError, refuse_if_any
 from invitro.labels import LabelSet, LabelSource
 from invitro.labels.source import ratings_of
-from invitro.raters.word_counts import PENALTY, word_counts
 from invitro.scales import Scale
 from invitro.tables import numbers
 
@@ -153,6 +152,9 @@ class Prepared:
     def _correction(self) -> str:
         """Say what correction did, and at which threshold."""
         labels, policy = self.labels, self.application.policy
+        if policy == "posterior":
+            reliability = labels.facts["crowd_reliability"]
+            return f"labels are what crowd and LLM together say (the crowd's reliability is {reliability:.2f})"
         alpha = f"alpha={labels.facts['alpha']:g}"
         if policy == "weight":
             size = labels.facts.get("effective_size", len(labels.table))
@@ -179,6 +181,7 @@ def prepare(
     allow_shared_texts: bool = False,
     alpha_quantile: float | None = None,
     embed: "Embed | None" = None,
+    validated: bool = True,
 ) -> Prepared:
     """Read and join what a run needs. Only the policies ``auto`` and ``posterior`` embed texts, or load PyTorch.
 
@@ -194,6 +197,7 @@ def prepare(
         allow_shared_texts: whether a text may be in training or pool and again in validation or test.
         alpha_quantile: instead of `alpha`, the share of texts that lie beyond it.
         embed: features of texts by the frozen encoder; None if the model has no encoder, and words have to do.
+        validated: whether training needs validation texts; models in closed form do not.
 
     Raises:
         InputError: alpha, files, ids, labels or splits are wrong.
@@ -226,7 +230,12 @@ def prepare(
                 )
             labels, rows = look_up(other)
             sources.append((labels, rows.rename(index=lambda text_id: f"{other.name}:{text_id}")))
-    _check_usable(corpus, pool, application, sources)
+    if validated and corpus.of_split("val").empty:
+        raise InputError(
+            f"{corpus.name}: has no validation texts with crowd labels, which early stopping and the choice of weights "
+            "need; choose data/split=holdout"
+        )
+    _check_usable(pool, application, sources)
     if not allow_shared_texts:
         refuse_shared_texts(pd.concat([training, pool]), corpus.of_split("val", "test"), corpus.name)
     by_id = pd.concat([rows for _, rows in sources]) if sources else None
@@ -275,20 +284,13 @@ def _similarities(training: pd.DataFrame, pool: pd.DataFrame, embed: "Embed") ->
     return similarities(rows["text_id"].tolist(), rows["text"].tolist(), embed(rows["text"].tolist()), seen)
 
 
-def _check_usable(
-    corpus: Corpus, pool: pd.DataFrame, application: Application, sources: list[tuple[LabelSet, pd.DataFrame]]
-) -> None:
-    """Refuse texts and labels with which the requested training or its validation is impossible."""
+def _check_usable(pool: pd.DataFrame, application: Application, sources: list[tuple[LabelSet, pd.DataFrame]]) -> None:
+    """Refuse texts and labels with which the requested training is impossible."""
     problems = []
-    if corpus.of_split("val").empty:
-        problems.append(
-            f"{corpus.name}: has no validation texts with crowd labels, which early stopping and the choice of weights "
-            "need; choose data/split=holdout"
-        )
     if application.augmentation and pool.empty:
         problems.append(f"application.pool={application.pool}: the pool is empty, so nothing can be added")
     if sources and not any(by_id["llm_label"].notna().any() for _, by_id in sources):
-        problems.append(f"{corpus.name}: the LLM labels are all missing; check the label column")
+        problems.append(f"{sources[0][0].name}: the LLM labels are all missing; check the label column")
     elif application.spread_setting and not any(by_id["spread"].notna().any() for _, by_id in sources):
         names = ", ".join(labels.name for labels, _ in sources)
         problems.append(
@@ -309,10 +311,6 @@ def _by_id(labels: LabelSet, text_ids: "pd.Series[str]", with_spread: bool) -> p
             else pd.Series(np.nan, index=text_ids.index)
         )
     return pd.DataFrame(columns).astype("float64").set_axis(pd.Index(text_ids), axis=0)
-
-
-FEWEST = 20
-"""Training texts that the search needs: it leaves a fifth of them out and fits on four fifths of the rest."""
 
 
 @dataclass(frozen=True)
@@ -367,41 +365,3 @@ def cleaned(prepared: Prepared, how: str, seed: int) -> Prepared:
     )
     as_it_was = {field.name: getattr(prepared, field.name) for field in fields(prepared)}
     return Cleaned(**as_it_was, kept=kept, wrong=int(wrong.sum()), by=how)
-
-
-def label_issues(texts: list[str], labels: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.bool_]:
-    """Return which labels, (texts,), cleanlab finds wrong.
-
-    Its regression search (Zhou, Mueller, Kumar, Wang & Lei 2023, "Detecting Errors in Numerical Data via any Regression
-    Model", arXiv 2305.16583) predicts every label out of fold, finds the share of labels without which the rest is
-    predicted best, at most a fifth, and removes the labels farthest from their prediction in units of the
-    prediction's uncertainty. The model is ridge regression on TF-IDF of words and pairs of words.
-
-    Args:
-        texts: the training texts.
-        labels: their labels, the scale's units.
-        seed: of the folds; the result depends on nothing else.
-
-    Raises:
-        InputError: there are too few texts, or they share no words.
-    """
-    from cleanlab.regression.learn import CleanLearning
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer
-
-    if len(texts) < FEWEST:
-        raise InputError(f"fit.clean=cleanlab: expected at least {FEWEST} training texts, found {len(texts)}")
-    counts = word_counts(texts)
-    # cleanlab makes its input a dense array, so it is given row numbers, which are small; the model looks up the rows.
-    model = make_pipeline(FunctionTransformer(partial(_rows, counts)), Ridge(alpha=PENALTY, solver="sparse_cg"))
-    state = np.random.get_state()  # cleanlab draws from NumPy's global generator
-    try:
-        issues = CleanLearning(model, seed=seed).find_label_issues(np.arange(len(texts)), labels)
-    finally:
-        np.random.set_state(state)
-    return np.asarray(issues["is_label_issue"].to_numpy(dtype=bool))
-
-
-def _rows(counts: Any, rows: npt.NDArray[np.intp]) -> Any:
-    return counts[rows]
