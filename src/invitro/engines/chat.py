@@ -51,6 +51,7 @@ REMEDIES = {
     "seed": "++llm.engine.body.seed=null",
     "system": "llm.engine.system=false",
     "api-version": "llm.engine.base_url=...?api-version=...",
+    "endpoint": "llm.engine.base_url=, up to and including /v1,",
 }
 """The settings that change or leave out what a server names when it refuses a request, the most telling first."""
 

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 RETRY_TEMPERATURE = 0.7
 RETRY_SEED = 1_000_003
 """Added to the seed of a retry: at an unchanged temperature the same seed would give the same reply again."""
-CHUNK = 128  # texts looked up in the store at a time
+CHUNK = 32  # texts looked up in the store and claimed at a time
 IN_A_ROW = 25  # after so many replies without a label, the engine or the settings are at fault, not single texts
 PAUSE = 2.0  # seconds between two looks at what other processes are asking
 
