@@ -65,8 +65,8 @@ def names_shown(names: Iterable[object]) -> str:
     return (", ".join(listed[:MOST_NAMES]) or "none") + more
 
 
-SHORTEST_SECRET = 4
-"""Shorter values are not masked: they occur in ordinary words."""
+SHORTEST_SECRET = 8
+"""Shorter values are not masked: local servers are given keys such as ``none``, which occur in ordinary texts."""
 _secrets: set[str] = set()
 
 

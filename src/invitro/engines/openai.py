@@ -115,6 +115,8 @@ LONGEST_WAIT = 86_400.0
 """The longest wait in seconds that a server can ask for; it is not asked again if it wants more."""
 SAID = 60.0
 """A longer wait is announced, in seconds."""
+LIKELY_SECRET = 16
+"""A header's value with so many characters may be a secret, and is masked."""
 PAID_TRIES = 2
 """How often a question is sent whose answers, with status 200, cannot be read: each has been paid for."""
 
@@ -232,7 +234,8 @@ class OpenAICompatible:
             InputError: the key is missing or no key.
         """
         for value in self.headers.values():
-            remember_secret(value)  # nobody should put one there, and somebody will
+            if len(value) >= LIKELY_SECRET:
+                remember_secret(value)  # nobody should put one there, and somebody will
         key = key_in(self.key_env) if self.key_env else None
         before = "Bearer " if self.key_header.lower() == "authorization" else ""
         return {**({self.key_header: before + key} if key else {}), **self.headers}
