@@ -12,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from invitro.data.corpus import is_blank
 from invitro.errors import InputError
 from invitro.models import PLM, TfIdfRidge
-from invitro.models.folder import CardFacts, save_model
+from invitro.models.features import FrozenEncoder
+from invitro.models.folder import CardFacts, save_model, sealed
 from invitro.models.linear import Embeddings, fitted_tfidf, ridge_of, save_linear
 from invitro.models.loading import Loaded, load_regressor, load_tokenizer
 from invitro.models.outputs import Distribution, Gaussian
@@ -83,7 +84,7 @@ def folder_of(kind: str, folder: Path, tiny_roberta: Path) -> Path:
         features = fitted_tfidf([*TEXTS, *TEXTS], TfIdfRidge())
         size = len(features.vocabulary_)
     else:
-        features, size = Embeddings(load_regressor(plm, 0.0), load_tokenizer(plm), "mean"), 32
+        features, size = Embeddings(FrozenEncoder(plm)), 32
     save_linear(folder, facts, make_pipeline(features, ridge_of(np.linspace(-1, 1, size), 4.0)), SCALE)
     return folder
 
@@ -117,7 +118,9 @@ def test_a_folder_of_an_older_version_scores(model: Path, tmp_path: Path) -> Non
     older = tmp_path / "model"
     shutil.copytree(model, older)
     meaning = json.loads((older / "scale.json").read_text())
-    assert set(meaning) == {"outputs", "minimum", "maximum", "scale"}  # nothing was added for one output
+    assert set(meaning) == {"outputs", "minimum", "maximum", "scale", "files", "checksum"}
+    known = {name: meaning[name] for name in ("outputs", "minimum", "maximum", "scale")}  # no hashes
+    (older / "scale.json").write_text(json.dumps(known))
     write(tmp_path / "in.csv", [{"text": "a sad story"}])
     predict(ScoringJob(str(older), str(tmp_path / "in.csv"), str(tmp_path / "out.csv")))
     assert list(read(tmp_path / "out.csv").columns) == ["text", "empathy"]
@@ -127,7 +130,7 @@ def test_outputs_of_a_newer_version_are_refused(model: Path, tmp_path: Path) -> 
     newer = tmp_path / "model"
     shutil.copytree(model, newer)
     meaning = json.loads((newer / "scale.json").read_text())
-    (newer / "scale.json").write_text(json.dumps(meaning | {"outputs": ["votes"]}))
+    (newer / "scale.json").write_text(json.dumps(sealed(meaning | {"outputs": ["votes"]})))
     with pytest.raises(InputError, match=r"outputs: expected \[score\]"):
         load_scorer(newer)
 

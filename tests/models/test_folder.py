@@ -1,5 +1,6 @@
 """The folder of a trained model: an ordinary model, its card, and what is no such folder."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from invitro.errors import InputError
 from invitro.models import PLM
-from invitro.models.folder import CardFacts, load_model, model_card, read_meaning, save_model
+from invitro.models.folder import CardFacts, load_model, model_card, read_meaning, save_model, sealed
 from invitro.models.loading import Loaded, load_regressor, load_tokenizer
 from invitro.models.outputs import Score
 from invitro.models.scoring import load_scorer, score_texts
@@ -72,3 +73,76 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, made: bool, messag
         message += ".*did you mean model="
     with pytest.raises(InputError, match=message):
         load_model(folder)
+
+
+def damages(content: bytes) -> dict[str, bytes | None]:
+    middle = len(content) // 2
+    return {
+        "removed": None,
+        "emptied": b"",
+        "cut": content[:middle],
+        "a bit is another": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+        "zeros": bytes(len(content)),
+    }
+
+
+def damaged(path: Path, content: bytes | None) -> None:
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_bytes(content)
+
+
+def test_every_damaged_file_is_refused_by_name(plm: PLM, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_model(folder, FACTS, Loaded(load_regressor(plm, bias=3.7), load_tokenizer(plm)), SCALE)
+    for path in sorted(folder.iterdir()):
+        whole = path.read_bytes()
+        for how, content in damages(whole).items():
+            damaged(path, content)
+            if path.name == "README.md":
+                load_scorer(folder)
+                continue
+            with pytest.raises(InputError, match=rf"model={folder}: .*{path.name}") as refused:
+                load_scorer(folder)
+            assert how == "removed" or "copy the folder again" in str(refused.value)
+        path.write_bytes(whole)
+    assert load_scorer(folder).scale == SCALE
+
+
+def test_damage_that_no_hash_knows_is_refused_too(plm: PLM, tmp_path: Path) -> None:
+    """Folders of older versions have no hashes."""
+    folder = tmp_path / "model"
+    model = load_regressor(plm, bias=3.7)
+    save_model(folder, FACTS, Loaded(model, load_tokenizer(plm)), SCALE)
+    meaning = {name: read_meaning(folder)[name] for name in ("outputs", "minimum", "maximum", "scale")}
+    (folder / "scale.json").write_text(json.dumps(meaning))
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        whole = (folder / name).read_bytes()
+        for content in (b"", b"{}", whole[: len(whole) // 2], bytes(len(whole))):
+            damaged(folder / name, content)
+            with pytest.raises(InputError):
+                load_scorer(folder).score(TEXTS)
+        (folder / name).write_bytes(whole)
+    with torch.no_grad():
+        next(iter(model.parameters())).fill_(torch.nan)
+    model.save_pretrained(folder)
+    with pytest.raises(InputError, match="4 of 4 scores are not finite: the model's weights are damaged"):
+        load_scorer(folder).score(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"minimum": 2},
+        {"maximum": None},
+        {"scale": []},
+        {"scale": {"name": "x"}},
+        {"scale": {"name": "x", "construct": "x", "items": [{"nome": 1}], "low": 1, "high": 7}},
+    ],
+)
+def test_a_scale_that_is_none_is_refused(plm: PLM, tmp_path: Path, changed: dict) -> None:
+    folder = tmp_path / "model"
+    save_model(folder, FACTS, Loaded(load_regressor(plm, bias=3.7), load_tokenizer(plm)), SCALE)
+    (folder / "scale.json").write_text(json.dumps(sealed(read_meaning(folder) | changed)))
+    with pytest.raises(InputError, match=r"scale\.json is damaged"):
+        read_meaning(folder)

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 
 from invitro.errors import InputError
 from invitro.models import PLM, TfIdfRidge
-from invitro.models.folder import CardFacts
+from invitro.models.folder import CardFacts, sealed
 from invitro.models.linear import fitted_tfidf, ridge_of, save_linear
 from invitro.models.loading import load_regressor, load_tokenizer
 from invitro.models.scoring import load_scorer, score_texts
@@ -33,7 +33,7 @@ def test_a_model_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     model = make_pipeline(fitted_tfidf(["sad", "sad"], TfIdfRidge()), ridge_of(np.ones(1), 3.0))
     save_linear(tmp_path / "model", FACTS, model, SCALE)
     path = tmp_path / "model" / "scale.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model": "forest"}))
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()) | {"model": "forest"})))
     with pytest.raises(InputError, match="one of transformers, frozen, tfidf_ridge, embedding_ridge, found 'forest'"):
         load_scorer(path.parent)
 
@@ -45,7 +45,7 @@ def test_a_scale_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path
     path = tmp_path / "model" / "scale.json"
     meaning = json.loads(path.read_text())
     meaning["scale"] = {name: value for name, value in meaning["scale"].items() if name != "source"} | {"newer": 1}
-    path.write_text(json.dumps(meaning))
+    path.write_text(json.dumps(sealed(meaning)))
     scorer = load_scorer(tmp_path / "model")
     assert scorer.scale == replace(SCALE, source="")
     assert scorer.score(["sad", "glad"]) == (pytest.approx([5, 3]), None)

@@ -1,8 +1,9 @@
 """The folder of a trained model: ordinary files of its library, ``scale.json`` about its outputs, and a model card."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -10,15 +11,16 @@ from typing import Any
 
 import torch
 
-from invitro.errors import InputError
-from invitro.files import write_json, write_text
+from invitro.errors import InputError, refuse_if_any
+from invitro.files import sha256, write_json, write_text
 from invitro.models.loading import Loaded, load_regressor, load_tokenizer
 from invitro.models.outputs import Outputs, Score
 from invitro.models.settings import PLM
-from invitro.scales import Scale
+from invitro.scales import Item, Scale
 from invitro.templates import rendered
 
-MEANING, ENCODER_KIND = "scale.json", "transformers"
+MEANING, ENCODER_KIND, CHECKSUM = "scale.json", "transformers", "checksum"
+COPY_AGAIN = "copy the folder again from where it was trained, or train again"
 
 
 @dataclass(frozen=True)
@@ -99,31 +101,77 @@ def write_folder(folder: Path, write: Callable[[Path], None], meaning: dict[str,
         place.mkdir()
         write(place)
         bounds = {"minimum": scale.minimum, "maximum": scale.maximum, "scale": asdict(scale)}
-        write_json(place / MEANING, meaning | bounds)
+        written = [path for path in sorted(place.rglob("*")) if path.is_file()]
+        hashes = {path.relative_to(place).as_posix(): sha256(path) for path in written}
+        write_json(place / MEANING, sealed(meaning | bounds | {"files": hashes}))
         write_text(place / "README.md", card)
         if folder.exists():
             rmtree(folder)
         place.rename(folder)
 
 
+def sealed(meaning: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a ``scale.json`` with its own checksum, by which a damaged one is known."""
+    rest = {name: value for name, value in meaning.items() if name != CHECKSUM}
+    text = json.dumps(rest, sort_keys=True, ensure_ascii=False)
+    return rest | {CHECKSUM: hashlib.sha256(text.encode()).hexdigest()}
+
+
 def read_meaning(folder: str | Path) -> dict[str, Any]:
     """Return the content of a trained model's ``scale.json``: kind of model, meaning of its outputs, scale, bounds.
 
+    It lists the SHA-256 of every other file but the card, and each is compared. Folders of older versions have no
+    hashes; of them only ``scale.json`` is checked.
+
     Raises:
-        InputError: the folder is missing, or holds no trained model.
+        InputError: the folder is missing, holds no trained model, or a file in it is missing or damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"model={folder}: no such folder; expected the folder model/ of a run directory")
-    path = folder / MEANING
-    meaning: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    meaning = _meaning(folder / MEANING) if (folder / MEANING).is_file() else {}
     needed = ("config.json", MEANING) if meaning.get("model", ENCODER_KIND) == ENCODER_KIND else (MEANING,)
     missing = [name for name in needed if not (folder / name).is_file()]
     if missing:
         inside = folder / "model"
         fix = f"did you mean model={inside}?" if inside.is_dir() else "name the folder model/ of a run directory"
         raise InputError(f"model={folder}: expected a trained model, found no {' and no '.join(missing)}; {fix}")
+    files = meaning.get("files", {})
+    refuse_if_any(
+        f"model={folder}: {name}: expected the file that was saved, found {found}; {COPY_AGAIN}"
+        for name, hashed in files.items()
+        if (found := _difference(folder / name, hashed))
+    )
     return meaning
+
+
+def _difference(path: Path, hashed: str) -> str | None:
+    try:
+        return None if sha256(path) == hashed else "another content"
+    except OSError:
+        return "none that can be read"
+
+
+def _meaning(path: Path) -> dict[str, Any]:
+    """Return the content of a ``scale.json``; refuse a damaged one."""
+    damaged = InputError(f"model={path.parent}: {path.name} is damaged; {COPY_AGAIN}")
+    try:
+        meaning = json.loads(path.read_bytes())
+        scale = scale_of(meaning["scale"])
+        equal = (float(meaning["minimum"]), float(meaning["maximum"])) == (scale.minimum, scale.maximum)
+    except InputError as error:
+        raise InputError(*damaged.problems, *error.problems) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged from error
+    if not equal or (CHECKSUM in meaning and sealed(meaning) != meaning):
+        raise damaged
+    return dict(meaning)
+
+
+def scale_of(meaning: Mapping[str, Any]) -> Scale:
+    """Return the scale in ``scale.json``; entries that another version added are ignored."""
+    known = {field.name: meaning[field.name] for field in fields(Scale) if field.name in meaning}
+    return Scale(**known | {"items": tuple(Item(**item) for item in meaning["items"])})
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Loaded:

@@ -1,8 +1,8 @@
 """Scoring texts with a trained model: from a model folder to scores."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from invitro.data.corpus import is_blank
 from invitro.errors import InputError, names_shown
 from invitro.files import write_rows
-from invitro.models.folder import ENCODER_KIND, load_model, read_meaning
+from invitro.models.folder import COPY_AGAIN, ENCODER_KIND, load_model, read_meaning, scale_of
 from invitro.models.loading import Loaded
 from invitro.models.outputs import Outputs, Predictions, Score, outputs_from
 from invitro.models.tokens import token_batches
-from invitro.scales import Item, Scale
+from invitro.scales import Scale
 from invitro.settings import Count, checked
 from invitro.tables import SUFFIXES, TableRow, columns_of, read_rows, text_of
 
@@ -77,7 +77,20 @@ class Scorer:
     outputs: Outputs
 
     def score(self, texts: Sequence[str], batch_size: int = 32) -> Predictions:
-        """Score texts in their order, in the scale's units; scores can lie slightly outside the scale."""
+        """Score texts in their order, in the scale's units; scores can lie slightly outside the scale.
+
+        Raises:
+            InputError: a score is not finite.
+        """
+        predicted = self._scored(texts, batch_size)
+        wrong = int((~np.isfinite(predicted.score)).sum())
+        if wrong:
+            raise InputError(
+                f"{wrong} of {len(texts)} scores are not finite: the model's weights are damaged; {COPY_AGAIN}"
+            )
+        return predicted
+
+    def _scored(self, texts: Sequence[str], batch_size: int) -> Predictions:
         if isinstance(self.model, Loaded):
             return score_texts(*self.model, texts, batch_size, self.outputs)
         from invitro.models.frozen import FrozenRegression
@@ -95,7 +108,17 @@ def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Score
         InputError: the folder is missing, or holds no trained model.
     """
     meaning = read_meaning(folder)
-    scale, outputs = _scale_of(meaning["scale"]), outputs_from(meaning)
+    try:
+        return _loaded(folder, meaning, device)
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # libraries raise anything for a damaged file, tokenizers even a plain Exception
+        found = f"cannot be loaded ({type(error).__name__}); is it damaged?"
+        raise InputError(f"model={folder}: {found} {COPY_AGAIN}") from error
+
+
+def _loaded(folder: str | Path, meaning: dict[str, Any], device: str | torch.device) -> Scorer:
+    scale, outputs = scale_of(meaning["scale"]), outputs_from(meaning)
     kind = meaning.get("model", ENCODER_KIND)
     if kind == ENCODER_KIND:
         return Scorer(load_model(folder, device), scale, outputs)
@@ -112,12 +135,6 @@ def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Score
             f"{kind!r}; score with the version of invitro that wrote the model, or a newer one"
         )
     return Scorer(loaders[kind](Path(folder), meaning, torch.device(device)), scale, outputs)
-
-
-def _scale_of(meaning: Mapping[str, Any]) -> Scale:
-    """Return the scale in ``scale.json``; entries that another version added are ignored."""
-    known = {field.name: meaning[field.name] for field in fields(Scale) if field.name in meaning}
-    return Scale(**known | {"items": tuple(Item(**item) for item in meaning["items"])})
 
 
 @checked("")

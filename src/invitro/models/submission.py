@@ -241,10 +241,11 @@ def _predicted(name: str, job: Submission, texts: Sequence[str], blank: Sequence
 
     scorer = load_scorer(job.models[name], device_of(job.device))
     filled = [row for row, text in enumerate(texts) if text]
-    scores = np.asarray(scorer.score([texts[row] for row in filled], job.batch_size).score, dtype=np.float64)
-    if not np.isfinite(scores).all():
-        wrong = [filled[row] for row in np.flatnonzero(~np.isfinite(scores))]
-        raise InputError(f"{KEYS[name]}={job.models[name]}: its scores of {_rows(wrong)} are not finite numbers")
+    try:
+        found = scorer.score([texts[row] for row in filled], job.batch_size).score
+    except InputError as error:
+        raise InputError(f"{KEYS[name]}={job.models[name]}: {error}") from error
+    scores = np.asarray(found, dtype=np.float64)
     low, high = scorer.scale.minimum, scorer.scale.maximum
     scores = scores.clip(low, high) if job.clip else scores
     middle = float(scores.mean()) if len(scores) else (low + high) / 2
