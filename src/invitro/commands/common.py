@@ -3,7 +3,9 @@
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,6 +172,29 @@ def remove_if_fresh(directory: Path, ours: set[str]) -> None:
     if directory.is_dir() and {path.name for path in directory.iterdir()} <= ours:
         logging.shutdown()  # the job's log lies in there
         rmtree(directory)
+
+
+class Stopped(SystemExit):
+    """SIGTERM, or Ctrl-C; the exit status is 128 and the signal's number, which Lightning would make 0."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise `Stopped` on SIGTERM and SIGINT at once; a signal that the process was started to ignore stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(128 + number)
+
+    numbers = [one for one in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def is_first_process() -> bool:

@@ -5,7 +5,7 @@ import sys
 
 from omegaconf import DictConfig, OmegaConf
 
-from invitro.commands.common import REFUSED, instantiated, missing
+from invitro.commands.common import REFUSED, Stopped, instantiated, missing, stoppable
 from invitro.errors import InputError, refuse_if_any
 
 SUBMITTED = ("submission", "data", "distress_model", "missing")
@@ -18,10 +18,14 @@ def run_predict(cfg: DictConfig) -> None:
     Input that cannot be used ends the process with status `REFUSED`; a disk that cannot be written, with status 1.
     """
     try:
-        if cfg.submission is None:
-            _score(cfg)
-        else:
-            _submit(cfg)
+        with stoppable():
+            if cfg.submission is None:
+                _score(cfg)
+            else:
+                _submit(cfg)
+    except Stopped:
+        print("Stopped. Nothing was written; run the same command again", file=sys.stderr)
+        raise
     except InputError as error:
         print(f"{error}\nNothing was scored.", file=sys.stderr)
         sys.exit(REFUSED)

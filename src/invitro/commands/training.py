@@ -1,8 +1,10 @@
 """``train.py``: one training, or the jobs of a multirun."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +14,15 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from invitro.commands.common import REFUSED, RememberPlace, is_first_process, plain, remove_if_fresh
+from invitro.commands.common import (
+    REFUSED,
+    RememberPlace,
+    Stopped,
+    is_first_process,
+    plain,
+    remove_if_fresh,
+    stoppable,
+)
 from invitro.commands.settings import RunSettings, run_settings, with_baseline
 from invitro.errors import InputError, error_text
 
@@ -35,9 +45,14 @@ def run_train(cfg: DictConfig) -> float | None:
     if multirun and _is_left_out(cfg, directory):
         return None
     try:
-        record, outcome, metrics = train_configured(cfg, directory, Path(hydra.sweep.dir) if multirun else None)
+        with nullcontext() if multirun else stoppable():  # a multirun's launcher stops its jobs
+            record, outcome, metrics = train_configured(cfg, directory, Path(hydra.sweep.dir) if multirun else None)
         if outcome == "finished" and is_first_process():
             _show_result(record, metrics)
+    except Stopped:
+        if is_first_process():
+            _tell_stopped(directory)
+        raise
     except Exception as error:
         if isinstance(error, InputError) and not multirun:
             remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
@@ -49,6 +64,22 @@ def run_train(cfg: DictConfig) -> float | None:
     if multirun:
         _write_job(cfg, directory, record, outcome)
     return float(metrics["val"]["ccc"]) if metrics and metrics["val"] else None
+
+
+def _tell_stopped(directory: Path) -> None:
+    """Record that a run was stopped, and say how to go on."""
+    from invitro.studies.launch import quoted
+    from invitro.training.record import METRICS_FILE, read_metrics, write_interrupted
+
+    if (directory / METRICS_FILE).is_file() and read_metrics(directory).get("status") == "finished":
+        print(f"Stopped. The finished record in {directory} stays", file=sys.stderr)
+        return
+    checkpoint = directory / "checkpoints" / "last.ckpt"
+    again = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
+    resume = [f"resume={quoted(checkpoint)}"] if checkpoint.is_file() else []
+    command = shlex.join(["python", "train.py", *again, *resume])
+    write_interrupted(directory, checkpoint if resume else None, command)
+    print(f"Stopped. To go on{'' if resume else ' from the beginning'}: {command}", file=sys.stderr)
 
 
 def _is_left_out(cfg: DictConfig, directory: Path) -> bool:

@@ -200,6 +200,13 @@ def write_failure(directory: Path, error: BaseException, run: str | None = None)
     )
 
 
+def write_interrupted(directory: Path, checkpoint: Path | None, command: str) -> None:
+    """Write ``metrics.json`` of a run that was stopped: the status, the last checkpoint and how to go on."""
+    empty = {"val": None, "test": None, "train": None, "fingerprint": None, "status": "interrupted"}
+    where = None if checkpoint is None else str(checkpoint)
+    write_json(directory / METRICS_FILE, empty | {"checkpoint": where, "resume": command})
+
+
 def environment(seed: int, seconds: float, hashes: Mapping[str, str | None]) -> dict[str, Any]:
     """Return versions, commit, hardware, wall time (seconds) and the hashes of the data and the label set."""
     import torch

@@ -119,9 +119,14 @@ def quiet() -> None:
 def check_resume(checkpoint: Path, fit: Fit) -> None:
     """Refuse a file that is not a checkpoint, or one that has already trained all of ``fit.epochs``."""
     try:
-        epoch = int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"])
-    except (RuntimeError, KeyError, OSError, pickle.UnpicklingError) as error:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        epoch = int(state["epoch"])
+    except (RuntimeError, KeyError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"resume={checkpoint}: expected a checkpoint of a run, found {error}") from error
+    if not state.get("optimizer_states"):
+        raise InputError(
+            f"resume={checkpoint}: holds weights only, so that training cannot go on from it; name last.ckpt beside it"
+        )
     if epoch + 1 >= fit.epochs:
         raise InputError(f"resume={checkpoint}: already has {epoch + 1} epochs; set fit.epochs above that")
 
