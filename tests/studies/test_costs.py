@@ -8,7 +8,7 @@ import pytest
 from studies.records import Arm
 from studies.reported import reported
 
-from invitro.studies.costs import cost_of, costs_table
+from invitro.studies.costs import cost_of, costs_table, encoder_hours
 
 ARMS = [
     Arm({"application": "none", "alpha": "4.0"}, skill=0.5),
@@ -65,6 +65,28 @@ def test_gains_stand_beside_costs(tmp_path: Path) -> None:
     assert (baseline["ccc"].text, baseline["labels"].value, baseline["dollars"].value) == ("–", 0, 0)
     assert (baseline["ccc"].value, baseline["per_dollar"].text) == (None, "–")
     assert [found["both"][name].text for name in ("labels", "dollars", "per_dollar")] == ["400", "unknown", "–"]
+
+
+def test_the_encoder_s_pass_is_counted_once_and_apart(tmp_path: Path) -> None:
+    """Whoever ran first computed the features; all runs cost the same without them."""
+    made = reported("applications", tmp_path, ARMS)
+    with_costs(tmp_path)
+    first = tmp_path / "0" / "metrics.json"
+    metrics = json.loads(first.read_text())
+    metrics["train"]["seconds"] += 180.0
+    metrics["cost"] |= {"encoder": {"seconds": 180.0, "processor_seconds": 0.0}}
+    first.write_text(json.dumps(metrics))
+    assert cost_of(made.runs, {"application": "none"}).hours == pytest.approx(0.01)
+    assert encoder_hours(made.runs) == pytest.approx(0.05)
+    assert "took 3 min 0 s in all" in costs_table(made.study, made.runs, made.summary).caption
+
+
+def test_no_gain_an_hour_where_there_may_be_no_gain(tmp_path: Path) -> None:
+    made = reported("applications", tmp_path, [ARMS[0], Arm({"application": "both", "alpha": "4.0"}, skill=0.5)])
+    with_costs(tmp_path)
+    found = rows(costs_table(made.study, made.runs, made.summary))["both"]
+    assert found["ccc"].value is not None
+    assert found["per_hour"].text == "–"
 
 
 def test_records_from_before_costs_were_noted_are_unknown(tmp_path: Path) -> None:

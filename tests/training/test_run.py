@@ -112,6 +112,7 @@ def test_on_a_frozen_encoder_the_solution_is_exact(
     pd.testing.assert_frame_equal(first, second)  # head is another word for it, and no seed counts
     assert runs[0].metrics["fingerprint"] == runs[1].metrics["fingerprint"]
     assert (first["uncertainty"] > 0).all()
+    assert set(runs[0].metrics["cost"]["encoder"]) == {"seconds", "processor_seconds"}
     scorer = load_scorer(tmp_path / "frozen" / "model")
     again = scorer.score(prepared.corpus.table.set_index("text_id")["text"][first["text_id"]].tolist())
     assert again.score == pytest.approx(first["prediction"], abs=1e-4)

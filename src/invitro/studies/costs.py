@@ -33,7 +33,7 @@ class Cost:
     A shared run counts with the cost of its training. Older records contain only the time.
 
     Args:
-        hours: from start to end of a training.
+        hours: from start to end of a training, without the pass of a frozen encoder, whose features all runs share.
         processor_hours: of all processor cores together, child processes included.
         device: what it was trained on, ``cpu`` or a GPU's name, the most frequent first; None where no record says.
         labels: texts whose LLM label was used in training or compared with the crowd label.
@@ -59,11 +59,23 @@ def cost_of(runs: Runs, values: Mapping[str, Any]) -> Cost:
     used: list[Mapping[str, Any]] = [one.get("llm") or {} for one in costs]
     devices = Counter(str(one["device"]) for one in costs if one.get("device"))
     return Cost(
-        hours=_mean([(one.get("train") or {}).get("seconds") for one in metrics]) / HOUR,
-        processor_hours=_mean([one.get("processor_seconds") for one in costs]) / HOUR,
+        hours=(_mean([(one.get("train") or {}).get("seconds") for one in metrics]) - _shared(costs, "seconds")) / HOUR,
+        processor_hours=(_mean([one.get("processor_seconds") for one in costs]) - _shared(costs, "processor_seconds"))
+        / HOUR,
         device=", ".join(device for device, _ in devices.most_common()) or None,
         **{name: _mean([one.get(name) for one in used]) for name in LLM_COSTS},
     )
+
+
+def _shared(costs: Sequence[Mapping[str, Any]], name: str) -> float:
+    """Return what the frozen encoder's pass took in these records, mean over them; 0 where none was needed."""
+    return float(np.mean([(one.get("encoder") or {}).get(name, 0.0) for one in costs])) if costs else 0.0
+
+
+def encoder_hours(runs: Runs) -> float:
+    """Return the hours that frozen encoders' passes over texts took in all runs together."""
+    metrics = [read_metrics(Path(str(record))) for record in runs.finished()["record"].unique()]
+    return sum(((one.get("cost") or {}).get("encoder") or {}).get("seconds", 0.0) for one in metrics) / HOUR
 
 
 def _mean(values: Sequence[float | None]) -> float:
@@ -99,11 +111,15 @@ def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable
         cost, gains = cost_of(runs, row), {metric: _gain(summary, runs, row, metric) for metric in GAINS}
         cells = factor_cells(runs, row, mark(summary, row)) | _spent(cost)
         cells |= {metric: estimate_cell(*gains[metric], sign=True) for metric in shown}
-        cells["per_hour"] = _ratio(gains["ccc"][0], cost.hours)
-        cells["per_dollar"] = _ratio(gains["ccc"][0], cost.dollars)
+        cells["per_hour"] = _ratio(gains["ccc"], cost.hours)
+        cells["per_dollar"] = _ratio(gains["ccc"], cost.dollars)
         rows.append(cells)
     return table_of(
-        "costs", "Gains and costs", columns, rows, said(CAPTIONS, "costs", "rmse" in shown, SPLIT_NAMES[summary.split])
+        "costs",
+        "Gains and costs",
+        columns,
+        rows,
+        said(CAPTIONS, "costs", "rmse" in shown, SPLIT_NAMES[summary.split], encoder_hours(runs)),
     )
 
 
@@ -136,6 +152,7 @@ def _amount(value: float, digits: int) -> Cell:
     return cell_of(value, plain(float(f"{value:.1g}")) if small else number(value, digits))
 
 
-def _ratio(gain: float, spent: float) -> Cell:
-    """Return gain per unit spent; nothing where either is unknown, or nothing was spent."""
-    return number_cell(gain / spent if spent > 0 else None, sign=True)
+def _ratio(gain: tuple[float, float, float], spent: float) -> Cell:
+    """Return gain per unit spent; nothing where the gain's interval includes 0, or what was spent is 0 or unknown."""
+    value, low, high = gain
+    return number_cell(value / spent if spent > 0 and (low > 0 or high < 0) else None, sign=True)

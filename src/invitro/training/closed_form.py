@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from invitro.arrays import Floats
 from invitro.metrics import measure
 from invitro.models.exact import Observed
-from invitro.models.features import FeatureCache, FrozenEncoder
+from invitro.models.features import Embedded, FeatureCache, FrozenEncoder
 from invitro.models.frozen import FrozenRegression, save_frozen
 from invitro.models.linear import Embeddings, fitted_ridge, fitted_tfidf, save_linear
 from invitro.models.outputs import Predictions
@@ -22,7 +22,7 @@ from invitro.training.callbacks import write_history
 from invitro.training.data import mean_one
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Place, Recipe, Trained
-from invitro.training.results import device_name
+from invitro.training.results import device_name, processor_seconds
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class ClosedForm(NamedTuple):
     save: Any
     truncated: int = 0
     device: str = "cpu"
+    encoder: Mapping[str, float] = {}
 
 
 def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
@@ -69,29 +70,29 @@ def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
     write_history(place.directory / "history.csv", [row])
     counts = {"truncated": made.truncated, "epochs": 1}
     save = partial(made.save, scale=prepared.scale)
-    return Trained(made.predicted[1:], save, counts, device=made.device)
+    return Trained(made.predicted[1:], save, counts, device=made.device, encoder=made.encoder)
 
 
 def _frozen(plm: PLM, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place) -> ClosedForm:
     encoder = _encoder(plm, recipe)
-    parts = [FeatureCache(place.cache, encoder).features(part) for part in texts]
+    parts, took = _embedded(encoder, texts, place)
     model = FrozenRegression.fitted(encoder, texts[0], parts[0], seen)
     log.info("%s: %s, chosen by leaving out training authors", plm.name, model.description)
     predicted = [model.predict(part, embedded) for part, embedded in zip(texts, parts, strict=True)]
     cut = sum(int(part.cut.sum()) for part in parts)
-    return ClosedForm(predicted, partial(save_frozen, model=model), cut, device_name(encoder.device))
+    return ClosedForm(predicted, partial(save_frozen, model=model), cut, device_name(encoder.device), took)
 
 
 def _embeddings(
     baseline: EmbeddingRidge, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place
 ) -> ClosedForm:
     encoder = _encoder(baseline.encoder, recipe)
-    parts = [FeatureCache(place.cache, encoder).features(part) for part in texts]
+    parts, took = _embedded(encoder, texts, place)
     features = [part.features[:, -1].astype(np.float64) for part in parts]
     ridge = fitted_ridge(features[0], *seen, baseline, recipe.seed)
     save = partial(save_linear, model=make_pipeline(Embeddings(encoder), ridge))
     cut = sum(int(part.cut.sum()) for part in parts)
-    return ClosedForm(_scored(ridge, features), save, cut, device_name(encoder.device))
+    return ClosedForm(_scored(ridge, features), save, cut, device_name(encoder.device), took)
 
 
 def _tfidf(baseline: TfIdfRidge, texts: list[list[str]], seen: Observed, recipe: Recipe) -> ClosedForm:
@@ -104,6 +105,16 @@ def _tfidf(baseline: TfIdfRidge, texts: list[list[str]], seen: Observed, recipe:
 def _encoder(plm: PLM, recipe: Recipe) -> FrozenEncoder:
     """Return the encoder, on the trainer's device."""
     return FrozenEncoder(plm, recipe.trainer(logger=False, enable_checkpointing=False).strategy.root_device)
+
+
+def _embedded(
+    encoder: FrozenEncoder, texts: list[list[str]], place: Place
+) -> tuple[list[Embedded], Mapping[str, float]]:
+    """Return the features of each split's texts, and the seconds that they took; cached ones take next to none."""
+    started, worked = time.perf_counter(), processor_seconds()
+    parts = [FeatureCache(place.cache, encoder).features(part) for part in texts]
+    took = {"seconds": time.perf_counter() - started, "processor_seconds": processor_seconds() - worked}
+    return parts, {name: round(seconds, 3) for name, seconds in took.items()}
 
 
 def _scored(ridge: Any, features: Sequence[Any]) -> list[Predictions[Floats]]:

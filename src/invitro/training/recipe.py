@@ -1,7 +1,7 @@
 """How a model is trained and where its run reads and writes: settings that are checked before anything loads."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -201,6 +201,7 @@ class Trained:
         counts: numbers for the record, such as ``epochs``.
         records: whether this process writes the record.
         device: where it was trained: ``cpu``, or a GPU's name.
+        encoder: ``seconds`` and ``processor_seconds`` of a frozen encoder's pass, which later runs need not repeat.
     """
 
     predicted: "Sequence[Predictions]"
@@ -208,6 +209,7 @@ class Trained:
     counts: Mapping[str, int]
     records: bool = True
     device: str = "cpu"
+    encoder: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ def train(
             "processor_seconds": round(processor_seconds() - worked, 3),
             "device": trained.device,
             "llm": llm_use(prepared),
+            **({"encoder": dict(trained.encoder)} if trained.encoder else {}),
         }
         result = result_of(prepared, trained.predicted, run, seconds, cost, **counts, **trained.counts)
         if trained.records:
