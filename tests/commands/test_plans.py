@@ -211,3 +211,31 @@ def test_every_study_says_what_it_is() -> None:
     )
     assert {"cross_validation", "table_v", "hparams", "grid"} < set(found)
     assert all(len(text) > 20 for text in found.values())
+
+
+def test_with_a_cross_validation_all_folds_are_replicates(given: list[str]) -> None:
+    folds = asked("study=applications", "seed=0", "plm.train=full", "data/split=kfold", "data.split.folds=3", *given)
+    assert folds.study.factors == ("application",)
+    assert folds.study.replicates == ("data.split.fold", "seed")
+    assert {(job["application"], job["data.split.fold"]) for job in jobs(folds)} == {
+        (name, fold) for name in ("none", "correction", "augmentation", "both") for fold in "012"
+    }
+    assert "all 3 folds are run" in folds.notes[0]
+    assert "data.split.grouped=true keeps them in one fold" in folds.notes[1]
+    one = asked("study=applications", "data/split=kfold", "data.split.fold=1", "data.split.grouped=true", *given)
+    assert {job["data.split.fold"] for job in jobs(one)} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("model", "seeds"),
+    [
+        (["baseline=tfidf"], 1),
+        (["plm.train=frozen"], 1),
+        (["plm.train=frozen", "fit.clean=cleanlab"], 5),
+        (["plm.train=full"], 5),
+    ],
+)
+def test_models_in_closed_form_have_one_seed(given: list[str], model: list[str], seeds: int) -> None:
+    study = asked("study=applications", *(one for one in given if not one.startswith("seed=")), *model)
+    assert len(jobs(study)) == 4 * seeds
+    assert [note.startswith("seed=0 stands for all 5 seeds") for note in study.notes] == [True] * (seeds == 1)

@@ -59,7 +59,7 @@ def test_figures_of_tf_idf_are_those_of_earlier_versions(
     weights = np.random.default_rng(3).uniform(0.3, 1, 200) if weighted else np.ones(200)
     counter = fitted_tfidf(texts[:150], TfIdfRidge())
     weights, features = (weights / weights.mean())[:150], counter.transform(texts[:150])
-    ridge = fitted_ridge(features, labels[:150], weights, authors[:150], TfIdfRidge(), 0)
+    ridge = fitted_ridge(features, labels[:150], weights, authors[:150], TfIdfRidge())
     predicted = scores_of(make_pipeline(counter, ridge), texts[150:])
     assert ridge.intercept_ == pytest.approx(intercept, abs=1e-4)
     assert predicted[:4] == pytest.approx(scores, abs=1e-4)
@@ -73,7 +73,7 @@ def test_ridge_solves_the_normal_equations_with_weights(dense: bool) -> None:
     x, weights = rng.normal(size=(60, 4)) * [1, 2, 3, 4], rng.uniform(0.2, 2, 60)
     y = x @ [1, 0, -1, 0.5] + 3 + rng.normal(size=60)
     settings = TfIdfRidge(penalties=(0.5, 500.0), folds=3)
-    ridge = fitted_ridge(x if dense else csr_matrix(x), y, weights, np.arange(60) // 2, settings, 0)
+    ridge = fitted_ridge(x if dense else csr_matrix(x), y, weights, np.arange(60) // 2, settings)
     mean = np.average(x, axis=0, weights=weights)
     sd = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights)) if dense else np.ones(4)
     z = (x - mean) / sd
@@ -88,14 +88,14 @@ def test_ridge_ignores_a_text_without_weight() -> None:
     x, y = rng.normal(size=(40, 3)), rng.normal(size=40)
     weights = np.where(np.arange(40) < 30, 1.0, 0.0)
     settings = TfIdfRidge(penalties=(1.0,), folds=2)
-    whole = fitted_ridge(x, np.where(weights > 0, y, 99.0), weights, np.arange(40), settings, 0)
-    part = fitted_ridge(x[:30], y[:30], np.ones(30), np.arange(30), settings, 0)
+    whole = fitted_ridge(x, np.where(weights > 0, y, 99.0), weights, np.arange(40), settings)
+    part = fitted_ridge(x[:30], y[:30], np.ones(30), np.arange(30), settings)
     assert whole.coef_ == pytest.approx(part.coef_)
 
 
 def test_ridge_also_takes_a_single_author() -> None:
     x = np.arange(12.0).reshape(6, 2)
-    ridge = fitted_ridge(x, x[:, 0], np.ones(6), ["me"] * 6, TfIdfRidge(penalties=(1e-6,), folds=2), 0)
+    ridge = fitted_ridge(x, x[:, 0], np.ones(6), ["me"] * 6, TfIdfRidge(penalties=(1e-6,), folds=2))
     assert ridge.predict(x) == pytest.approx(x[:, 0], abs=1e-3)
 
 

@@ -153,7 +153,9 @@ def test_replicates_are_what_the_study_says(tmp_path: Path) -> None:
     runs = read_runs(tmp_path, ("application",), ("data.split.fold", "seed", "data.seed"))
     assert runs.replicates == ("data.split.fold", "seed")
     assert runs.table["data.split.fold"].tolist() == [0, 1, 2]
-    assert read_runs(tmp_path).factors == ("data.split.fold",)
+    by_themselves = read_runs(tmp_path)
+    assert (by_themselves.factors, by_themselves.replicates) == ((), ("data.split.fold", "seed"))
+    assert read_runs(tmp_path, ("data.split.fold",)).replicates == ("seed",)
 
 
 def test_single_runs_are_told_apart_by_their_configurations(tmp_path: Path) -> None:

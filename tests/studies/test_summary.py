@@ -11,12 +11,13 @@ import pytest
 from studies.records import SEEDS, Arm, Texts, alpha_arms, write_records
 
 from invitro.stats.bootstrap import resampled
-from invitro.stats.moments import METRICS
+from invitro.stats.moments import METRICS, measured
 from invitro.stats.paired import compared, holm
 from invitro.studies.runs import Runs, read_runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary, summarise
 from invitro.studies.wording import mark
+from invitro.training.multirun import write_job
 
 RESAMPLES = 300
 
@@ -344,3 +345,81 @@ def test_published_numbers_stand_beside(tmp_path: Path) -> None:
     _, summary = summarised(tmp_path / "runs", wanted, arms)
     assert summary.published is not None
     assert set(summary.groups["experiment"]) < set(summary.published["experiment"])
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runs, dict[str, pd.DataFrame]]:
+    """Return six runs, two configurations on three folds of 120 texts by 60 authors, and their test predictions."""
+    folder, rng = tmp_path_factory.mktemp("folds"), np.random.default_rng(5)
+    authors = np.repeat([f"a{number:02d}" for number in range(60)], 2)
+    labels = rng.normal(4, 1.5, 120)
+    every = {}
+    for name, slope in (("none", 0.3), ("both", 0.7)):
+        scores = 4 + slope * (labels - 4) + rng.normal(0, 0.8, 120)
+        every[name] = pd.DataFrame({"group_id": authors, "crowd_label": labels, "prediction": scores})
+        for fold in range(3):
+            here = every[name].iloc[fold * 40 : (fold + 1) * 40].assign(split="test")
+            val = every[name].iloc[(fold * 40 + 40) % 120 :][:20].assign(split="val")
+            rows = pd.concat([here, val]).rename_axis("text_id").reset_index()
+            directory = folder / f"{name}{fold}"
+            directory.mkdir()
+            rows.to_csv(directory / "predictions.csv", index=False)
+            scored = {split: measured(of["prediction"], of["crowd_label"]) for split, of in rows.groupby("split")}
+            train = {"size": 60, "replaced": 0, "augmented": 0}
+            metrics = scored | {"train": train, "fingerprint": f"{name}{fold}", "status": "finished"}
+            (directory / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+            (directory / "config.yaml").write_text("plm: {train: frozen}\n", "utf-8")
+            write_job(
+                directory, directory, "finished", [f"application={name}", f"data.split.fold={fold}", "seed=0"], "a"
+            )
+    return read_runs(folder, ("application",)), every
+
+
+def test_folds_are_one_test_of_every_text(folds: tuple[Runs, dict[str, pd.DataFrame]]) -> None:
+    runs, every = folds
+    assert (runs.folds, runs.replicates) == (3, ("data.split.fold", "seed"))
+    summary = summarise(APPLICATION, runs, RESAMPLES)
+    both = row_of(summary.groups, application="both")
+    assert (both["runs"], both["seeds"]) == (3, 1)
+    pooled = {name: measured(one["prediction"], one["crowd_label"]) for name, one in every.items()}
+    by_fold = runs.table.loc[runs.table["application"] == "both"]
+    for metric in METRICS:
+        assert both[f"test_{metric}_mean"] == pytest.approx(pooled["both"][metric])
+        assert both[f"val_{metric}_mean"] == pytest.approx(by_fold[f"val_{metric}"].mean())
+    assert both["test_pcc_mean"] != pytest.approx(by_fold["test_pcc"].mean(), abs=1e-3)
+
+
+def test_a_difference_over_folds_is_resampled_by_author_over_all_of_them(
+    folds: tuple[Runs, dict[str, pd.DataFrame]],
+) -> None:
+    runs, every = folds
+    order = np.argsort([str(number) for number in range(120)])  # ids are text
+    own, base = (
+        resampled(table["crowd_label"], [table["prediction"]], table["group_id"], RESAMPLES)
+        for table in (every[name].iloc[order] for name in ("both", "none"))
+    )
+    summary = summarise(APPLICATION, runs, RESAMPLES)
+    for metric in METRICS:
+        wanted = compared(own[metric], base[metric], metric)
+        found = row_of(summary.differences, metric=metric)
+        assert (found["texts"], found["authors"], found["seeds"]) == (120, 60, 1)
+        assert found[["difference", "low", "high"]].tolist() == pytest.approx(
+            [wanted.difference, wanted.low, wanted.high]
+        )
+
+
+def test_what_is_left_of_a_difference_in_ccc_is_that_of_stretched_predictions(
+    folds: tuple[Runs, dict[str, pd.DataFrame]],
+) -> None:
+    runs, every = folds
+    stretched = {}
+    for name, table in every.items():
+        labels, scores = table["crowd_label"], table["prediction"]
+        moved = labels.mean() + (scores - scores.mean()) * labels.std() / scores.std()
+        stretched[name] = measured(moved, labels)["ccc"]
+    differences = summarise(APPLICATION, runs, RESAMPLES).differences
+    ccc = row_of(differences, metric="ccc")
+    assert ccc["left"] == pytest.approx(stretched["both"] - stretched["none"])
+    assert ccc["left_low"] < ccc["left"] < ccc["left_high"]
+    assert ccc["left"] < ccc["difference"]
+    assert np.isnan(row_of(differences, metric="rmse")["left"])

@@ -20,7 +20,8 @@ NAN = float("nan")
 def group(alpha: float, ccc: tuple[float, float], rmse: tuple[float, float], seeds: int = 2) -> dict[str, Any]:
     """Return a configuration's row from (median, peak) of two metrics; the mean is the median less a hundredth."""
     row: dict[str, Any] = {
-        "alpha": alpha, "seeds": seeds, "failed": 0, "size": 1200.0, "replaced": 30.0, "replaced_share": 0.025,
+        "alpha": alpha, "runs": seeds, "seeds": seeds, "failed": 0,
+        "size": 1200.0, "replaced": 30.0, "replaced_share": 0.025,
         "augmented": 0.0,
     }  # fmt: skip
     for metric, (median, peak) in (("ccc", ccc), ("rmse", rmse)):
@@ -118,7 +119,8 @@ def test_published_numbers_stand_in_their_own_column() -> None:
 def test_differences_say_p_before_and_after_correction() -> None:
     rows = [
         {"alpha": alpha, "split": "test", "metric": "ccc", "difference": d, "low": d - 0.1, "high": d + 0.1, "p": p,
-         "p_holm": 2 * p, "effect": d, "seeds": 5, "texts": 1200}
+         "p_holm": 2 * p, "effect": d, "seeds": 5, "texts": 1200,
+         "authors": 600, "left": d / 2, "left_low": d / 2 - 0.01, "left_high": d / 2 + 0.01}
         for alpha, d, p in ((3.0, -0.02, 0.4), (4.0, 0.15, 0.0004))
     ]  # fmt: skip
     table = differences_table(STUDY, RUNS, summary(*SUMMARY.groups.to_dict("records"), differences=pd.DataFrame(rows)))

@@ -40,6 +40,7 @@ from invitro.settings import Count, checked
 from invitro.studies import Study
 from invitro.studies.jobs import is_incidental
 from invitro.studies.launch import Plan, quoted
+from invitro.studies.study import FOLD
 from invitro.training.multirun import STUDY, as_mapping
 
 GRID = "grid"
@@ -88,6 +89,7 @@ class SweepRequest:
         report: the folder of the report.
         plan: the jobs to start; None starts nothing.
         settings: all others.
+        notes: what the plan makes of folds and seeds, a line each.
     """
 
     study: Study
@@ -95,6 +97,7 @@ class SweepRequest:
     report: Path
     plan: Plan | None
     settings: SweepSettings
+    notes: tuple[str, ...] = ()
 
 
 def request(arguments: Sequence[str], home: Path) -> SweepRequest:
@@ -169,8 +172,8 @@ def _launching(
         added += [f"launch={stamp}", f"group={quoted(directory.name)}"]
         added += ["fail_fast=true"] if settings.fail_fast else []
     merged |= {key_of(line): line for line in parsed(added)}
-    swept = [key for key, one in merged.items() if key in study.params or one.is_sweep_override()]
     refuse_if_any(decided_by_rows(merged, passed, home / "conf"))
+    study, merged, notes = _with_folds_and_seeds(study, merged) if ours and not study.sweeper else (study, merged, [])
     sweeper, trials, seed = _sweeper(study, hydra, directory)
     launcher = [str(one.input_line) for one in hydra if not is_sweeper(one)]
     if "hydra/launcher=submitit_slurm" in launcher and which("srun") is None:
@@ -184,6 +187,7 @@ def _launching(
     not_run: Mapping[int, str] = {}
     if ours:
         not_run = not_to_run(jobs or (tuple(map(first_value, merged.values())),), [*launcher, *sweeper], study)
+    swept = [key for key, one in merged.items() if key in study.params or one.is_sweep_override()]
     factors = (*(study.factors or ()), *(key for key in swept if key not in (*study.factors, *study.replicates)))
     study = replace(
         study,
@@ -211,7 +215,48 @@ def _launching(
         fail_fast=settings.fail_fast,
         repeat=ours or study.job.endswith(".py"),
     )
-    return SweepRequest(study, directory, directory / "report", plan, settings)
+    return SweepRequest(study, directory, directory / "report", plan, settings, tuple(notes))
+
+
+def _with_folds_and_seeds(study: Study, merged: dict[str, Override]) -> tuple[Study, dict[str, Override], list[str]]:
+    """Return a study with the folds and the seeds that it needs, its jobs' overrides, and what to tell the user.
+
+    With a cross-validation all folds are run, and are replicates, unless the command line names folds. Where all jobs'
+    models are fitted in closed form, the first seed stands for all.
+    """
+    notes = []
+    every = [tuple(job) for job in BasicSweeper.split_arguments(list(merged.values()), None)[0]]
+    first = _composed(every[0], ())
+    split = first.data.get("split") or {}
+    if str(split.get("_target_")).rpartition(".")[2] == "KFold":
+        if FOLD not in merged:
+            merged = merged | {key_of(one): one for one in parsed([f"{FOLD}=range(0,{split.folds})"])}
+            notes.append(f"{FOLD}: all {split.folds} folds are run, so that every text is tested once")
+        if FOLD not in (*study.replicates, *study.factors):
+            study = replace(study, replicates=(FOLD, *study.replicates))
+        if not split.grouped:
+            notes.append(
+                "data.split.grouped=false: an author's texts may be in training and in test, as in published folds; "
+                "data.split.grouped=true keeps them in one fold"
+            )
+    seeds = merged.get("seed")
+    if seeds is not None and seeds.is_discrete_sweep() and "seed" in study.replicates:
+        named = list(seeds.sweep_string_iterator())
+        models = {tuple(one for one in job if one.startswith(OF_THE_MODEL)): job for job in every}
+        if len(named) > 1 and all(_in_closed_form(_composed(job, ())) for job in models.values()):
+            merged = merged | {"seed": parsed([f"seed={named[0]}"])[0]}
+            study = replace(study, params={key: value for key, value in study.params.items() if key != "seed"})
+            notes.append(f"seed={named[0]} stands for all {len(named)} seeds: these models are fitted in closed form")
+    return study, merged, notes
+
+
+OF_THE_MODEL = ("plm", "baseline", "row", "experiment", "fit")
+"""What the overrides begin with that decide how a model is fitted."""
+
+
+def _in_closed_form(cfg: DictConfig) -> bool:
+    """Whether a job's model has no seed: it is not trained in steps, and no cross-validation cleans its labels."""
+    return cfg.plm.get("train", "frozen") in ("frozen", "head") and cfg.fit.clean == "none"
 
 
 def _merged(study: Study, passed: Sequence[Override]) -> dict[str, Override]:

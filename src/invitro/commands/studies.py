@@ -31,7 +31,7 @@ Studies:
 Examples:
 
   python sweep.py study=demo
-  python sweep.py study=applications data=newsemp18 plm=minilm plm.train=frozen data/split=kfold data.split.fold=0,1,2
+  python sweep.py study=applications data=newsemp18 plm=minilm plm.train=frozen data/split=kfold data.split.grouped=true
   python sweep.py study=alpha alpha=3.5,4.0,inf hydra/launcher=joblib hydra.launcher.n_jobs=2
 
 Its own settings, besides study.*; for all others see train.py --help:
@@ -55,6 +55,8 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
     except InputError as error:
         print(f"{error}\nNothing was started.", file=sys.stderr)
         sys.exit(REFUSED)
+    for note in asked.notes:
+        print(note, file=sys.stderr)
     if asked.settings.dry_run:
         _show(asked)
         return

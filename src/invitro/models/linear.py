@@ -78,9 +78,7 @@ class Embeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scik
         return self.encoder.embed(texts, self.batch_size).features[:, -1].astype(np.float64)
 
 
-def fitted_ridge(
-    features: Any, labels: Floats, weights: Floats, authors: npt.ArrayLike, settings: Baseline, seed: int
-) -> Ridge:
+def fitted_ridge(features: Any, labels: Floats, weights: Floats, authors: npt.ArrayLike, settings: Baseline) -> Ridge:
     """Fit ``argmin_{a, b} sum_i w_i (y_i - x_i b - a)^2 + penalty * |b|^2`` (Hoerl & Kennard 1970, Technometrics 12).
 
     The penalty is the one with the smallest weighted squared error on the texts of left-out authors.
@@ -91,13 +89,12 @@ def fitted_ridge(
         labels: y, (texts,), the scale's units.
         weights: w, (texts,), with the mean 1.
         authors: (texts,); an author's texts are left out together, unless there is only one author.
-        settings: penalties and number of folds.
-        seed: of the folds.
+        settings: penalties and number of folds; which authors share a fold depends on nothing else.
 
     Example:
         >>> x = np.array([[0.0, 1], [1, 0], [2, 2], [3, 1], [4, 5], [5, 3]])
         >>> y = 1 + 2 * x[:, 0] - x[:, 1]
-        >>> exact = fitted_ridge(x, y, np.ones(6), list("aabbcc"), TfIdfRidge(penalties=(1e-9, 9.0), folds=3), 0)
+        >>> exact = fitted_ridge(x, y, np.ones(6), list("aabbcc"), TfIdfRidge(penalties=(1e-9, 9.0), folds=3))
         >>> exact.coef_.round(3).tolist(), round(float(exact.intercept_), 3)
         ([2.0, -1.0], 1.0)
     """
@@ -112,7 +109,7 @@ def fitted_ridge(
             make_pipeline(scaler, ridge.set_fit_request(sample_weight=True)),
             {"ridge__alpha": settings.penalties},
             scoring=make_scorer(_squared_error, greater_is_better=False).set_score_request(sample_weight=True),
-            cv=list(author_folds(groups, "plm.folds", settings.folds, seed)),
+            cv=list(author_folds(groups, "plm.folds", settings.folds)),
             error_score="raise",
         )
         search.fit(features, labels, sample_weight=weights)

@@ -79,6 +79,23 @@ def ccc(of: Moments) -> Floats:
     return np.where(flat, of_flat, ratio(2 * of.cov, of.var_x + of.var_y + of.shift**2))
 
 
+def matched_ccc(of: Moments) -> Floats:
+    """Return the CCC after x has been moved and stretched to y's mean and SD, in [-1, 1]; 0 where a side is constant.
+
+    What is left of a difference in CCC when neither side has the advantage of more spread or less bias. As ``2 cov /
+    (var_y + var_y)`` of the stretched x is ``cov / sqrt(var_x var_y)``, it equals PCC wherever both sides vary.
+
+    Example:
+        >>> x, y = np.array([1.0, 2, 3, 6]), np.array([2.0, 4, 3, 7])
+        >>> stretched = y.mean() + (x - x.mean()) * y.std() / x.std()
+        >>> direct = measured(stretched, y)["ccc"]
+        >>> round(direct, 12) == round(float(matched_ccc(of_sums(sums_over(x, y).sum(axis=0)))), 12)
+        True
+    """
+    stretch = ratio(np.sqrt(of.var_y), np.sqrt(of.var_x))
+    return ccc(of._replace(shift=np.zeros_like(of.shift), var_x=of.var_y * (of.var_x > 0), cov=of.cov * stretch))
+
+
 def rmse(of: Moments) -> Floats:
     """Return the root of the mean squared error, at least 0, in the scale's units."""
     return np.sqrt(np.maximum(of.var_x - 2 * of.cov + of.var_y, 0.0) + of.shift**2)

@@ -33,6 +33,7 @@ class Difference:
         effect: see `effect_size`.
         seeds: how many seeds are paired.
         texts: how many texts are paired.
+        authors: by how many authors these are.
         p_holm: p after Holm's correction, once the test's family is known.
     """
 
@@ -46,6 +47,7 @@ class Difference:
     effect: float
     seeds: int
     texts: int
+    authors: int
     p_holm: float | None = None
 
 
@@ -55,7 +57,7 @@ def compared(a: Scores, b: Scores, metric: str) -> Difference:
     there = of.interval()
     means = float(a.values.mean()), float(b.values.mean())
     return Difference(
-        metric, *means, of.value, there.low, there.high, of.p, effect_size(*means, metric), a.seeds, a.texts
+        metric, *means, of.value, there.low, there.high, of.p, effect_size(*means, metric), a.seeds, a.texts, a.authors
     )
 
 

@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import yaml
 from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.stats.bootstrap import Scores, resampled
-from invitro.stats.moments import METRICS
+from invitro.stats.moments import MEASURES, METRICS, matched_ccc
 from invitro.studies.jobs import NAMED_GROUPS, FoundJob, commands_of, find_jobs
-from invitro.studies.study import Value, canonical
+from invitro.studies.study import FOLD, Value, canonical
 
 SIZES = (
     "size", "replaced", "augmented", "kept", "given_up", "set_aside", "without_llm_label", "truncated",
@@ -78,6 +78,16 @@ class Runs:
         """Return ``environment.json`` of a row's record."""
         return dict(json.loads((self._record(row) / "environment.json").read_text("utf-8")))
 
+    @property
+    def folds(self) -> int:
+        """How many folds of a cross-validation are replicates; 0 where there are not several."""
+        found = self.table[FOLD].nunique() if FOLD in self.replicates else 0
+        return int(found) if found > 1 else 0
+
+    def repetition(self, row: int) -> Hashable:
+        """Return what tells a row from the others of its configuration, other than the fold: its seed."""
+        return tuple(self.table.loc[row, name] for name in self.replicates if name != FOLD)
+
     def _record(self, row: int) -> Path:
         return Path(str(self.table.loc[row, "record"]))
 
@@ -99,7 +109,7 @@ def read_runs(root: Path, factors: Sequence[str] | None = None, replicates: Sequ
     Args:
         root: the folder.
         factors: the keys that make a configuration; None finds those in which jobs differ.
-        replicates: the keys whose values repeat a configuration.
+        replicates: the keys whose values repeat a configuration; the fold of a cross-validation joins them.
 
     Raises:
         InputError: there is no job and no record below `root`.
@@ -111,6 +121,9 @@ def read_runs(root: Path, factors: Sequence[str] | None = None, replicates: Sequ
     if not every:
         raise InputError(f"{root}: holds no runs; expected a folder that sweep.py, train.py or train.py -m made")
     jobs = _latest(every, lambda job: frozenset((key, canonical(value)) for key, value in job.overrides.items()))
+    folds = {canonical(job.value(FOLD)) for job in jobs}
+    if len(folds) > 1 and "null" not in folds and FOLD not in (*replicates, *(factors or ())):
+        replicates = (FOLD, *replicates)
     replicates = tuple(name for name in replicates if any(job.value(name) is not None for job in jobs))
     names = tuple(factors) if factors is not None else _differing(jobs, replicates)
 
@@ -180,6 +193,10 @@ def _column(values: Sequence[Value]) -> "pd.Series":
     return pd.Series([str(value) for value in values], dtype="str")
 
 
+Arms = tuple[tuple[int, ...], ...]
+
+STUDIED = {**MEASURES, "matched_ccc": matched_ccc}
+
 LEAST_COMMON = 0.5
 """Share of the smaller job's texts that two jobs need in common to be paired by text."""
 
@@ -188,12 +205,15 @@ LEAST_COMMON = 0.5
 class SplitScores:
     """The predictions of all runs on one split, measured on all texts and on draws of them.
 
+    An arm is what is measured as one: a run, or on test all folds of a cross-validation with one seed, whose
+    predictions together cover every text once. So metrics are of all texts, not means over folds.
+
     Args:
         labels: of each text, the scale's units; crowd labels or the truth.
         authors: of each text.
         predictions: shape (records, texts), NaN where a record has none for a text.
         position: the row of `predictions` of each job, by its number in ``runs.table``; jobs may share one.
-        scores: by metric, of all records.
+        arm: what a job is a part of, by its number; within a configuration, jobs with one value are folds of one arm.
         resamples: number of draws.
         seed: of the draws.
     """
@@ -202,9 +222,10 @@ class SplitScores:
     authors: npt.NDArray[Any]
     predictions: Floats
     position: dict[int, int]
-    scores: dict[str, Scores]
+    arm: dict[int, Hashable]
     resamples: int
     seed: int
+    _measured: dict[Arms, dict[str, Scores]] = field(default_factory=dict, repr=False)
 
     def has(self, jobs: Iterable[Any]) -> bool:
         """Whether there are any jobs, and predictions of each."""
@@ -213,12 +234,10 @@ class SplitScores:
 
     def of(self, jobs: Iterable[Any]) -> dict[str, Scores]:
         """Return the scores of these jobs, one configuration's seeds."""
-        rows = [self.position[int(job)] for job in jobs]
-        texts = int((~np.isnan(self.predictions[rows])).any(axis=0).sum())
-        return {
-            name: replace(one, values=one.values[rows], draws=one.draws[:, rows], texts=texts)
-            for name, one in self.scores.items()
-        }
+        arms = self._arms(jobs)
+        if arms not in self._measured:
+            self._measured[arms] = self._of(self._pooled(arms))
+        return self._measured[arms]
 
     def pair(self, a: Iterable[Any], b: Iterable[Any]) -> tuple[dict[str, Scores], dict[str, Scores]] | None:
         """Return the scores of two configurations on the texts that both predicted, seed by seed.
@@ -228,18 +247,36 @@ class SplitScores:
         a, b = [int(job) for job in a], [int(job) for job in b]
         if not self.has(a) or not self.has(b):
             return None
-        first, second = (self.predictions[[self.position[job] for job in jobs]] for jobs in (a, b))
+        first, second = (self._pooled(self._arms(jobs)) for jobs in (a, b))
         known = [~np.isnan(first), ~np.isnan(second)]
         both = known[0] & known[1]
         if (known[0] == known[1]).all():
             return self.of(a), self.of(b)
         if (both.sum(axis=1) < LEAST_COMMON * np.minimum(*(one.sum(axis=1) for one in known))).any():
             return None
-        one, other = (
-            resampled(self.labels, np.where(both, x, np.nan), self.authors, self.resamples, self.seed)
-            for x in (first, second)
+        return self._of(np.where(both, first, np.nan)), self._of(np.where(both, second, np.nan))
+
+    def _of(self, predictions: Floats) -> dict[str, Scores]:
+        """Measure predictions, (arms, texts), on the texts that any arm predicted, and on draws of their authors."""
+        there = ~np.isnan(predictions).all(axis=0)
+        return resampled(
+            self.labels[there], predictions[:, there], self.authors[there], self.resamples, self.seed, STUDIED
         )
-        return one, other
+
+    def _arms(self, jobs: Iterable[Any]) -> Arms:
+        """Return the rows of `predictions` that make up each arm of these jobs, in the order of the jobs."""
+        arms: dict[Hashable, list[int]] = {}
+        for job in map(int, jobs):
+            arms.setdefault(self.arm[job], []).append(self.position[job])
+        return tuple(map(tuple, arms.values()))
+
+    def _pooled(self, arms: Arms) -> Floats:
+        """Return the predictions of each arm, (arms, texts): of its folds, each text is predicted by one."""
+        made = np.full((len(arms), len(self.labels)), np.nan)
+        for place, rows in enumerate(arms):
+            for row in rows:
+                made[place] = np.where(np.isnan(made[place]), self.predictions[row], made[place])
+        return made
 
 
 def score_split(runs: Runs, split: str, resamples: int, seed: int) -> SplitScores | None:
@@ -251,6 +288,7 @@ def score_split(runs: Runs, split: str, resamples: int, seed: int) -> SplitScore
     parts: list[pd.DataFrame] = []
     records: dict[str, int] = {}
     position: dict[int, int] = {}
+    pooled = runs.folds > 0 and name == "test"
     for job, record in runs.finished()["record"].items():
         number = int(str(job))
         if record not in records:
@@ -277,5 +315,5 @@ def score_split(runs: Runs, split: str, resamples: int, seed: int) -> SplitScore
     predictions = np.full((len(records), len(known)), np.nan)
     predictions[whole["record"].to_numpy(), texts.ngroup().to_numpy()] = whole["prediction"].to_numpy()
     labels, authors = known["label"].to_numpy(dtype="float64"), known["author"].to_numpy()
-    scores = resampled(labels, predictions, authors, resamples, seed)
-    return SplitScores(labels, authors, predictions, position, scores, resamples, seed)
+    arm: dict[int, Hashable] = {job: runs.repetition(job) if pooled else job for job in position}
+    return SplitScores(labels, authors, predictions, position, arm, resamples, seed)

@@ -9,6 +9,9 @@ from invitro.stats.moments import METRICS, Metric
 
 Value = int | float | str
 
+FOLD = "data.split.fold"
+"""The key of cross-validation's test fold. Folds are replicates, unless a study makes them a factor."""
+
 
 @checked("study")
 @dataclass(frozen=True)

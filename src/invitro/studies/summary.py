@@ -79,7 +79,9 @@ def _problems(place: str, row: Mapping[str, Any]) -> Iterator[str]:
 
 LABELLED_SPLITS = ("val", "test", "truth_val", "truth_test")
 COUNTS = ("size", "replaced", "augmented", "kept", "given_up", "set_aside")
-DIFFERENCES = ("split", "metric", "difference", "low", "high", "p", "p_holm", "effect", "seeds", "texts")
+DIFFERENCES = ("split", "metric", "difference", "low", "high", "p", "p_holm", "effect", "seeds", "texts", "authors")
+LEFT = ("left", "left_low", "left_high")
+"""Columns of `Summary.differences`: what is left of a difference in CCC, with its 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,17 @@ class Summary:
     """A study's results.
 
     Args:
-        groups: one row per configuration, in the order of the jobs: the factors; how many ``seeds`` have a result and
-            how many runs ``failed``; whether all models are ``exact``, fitted in closed form; the means of `COUNTS` and
-            of ``replaced_share``, the share of the crowd labels in training that were replaced; and for each split
-            (``val``, ``test``, and ``truth_val``, ``truth_test`` where the truth is known) and metric
-            ``test_ccc_median``, ``_peak`` (the best run), ``_mean``, ``_sd`` (n - 1; NaN with one seed), ``_low``,
-            ``_high`` (95 %, over seeds and texts; with one seed over texts alone).
+        groups: one row per configuration, in the order of the jobs: the factors; how many ``runs`` have a result, how
+            many ``seeds`` they are where folds are counted together, and how many runs ``failed``; whether all models
+            are ``exact``, fitted in closed form; the means of `COUNTS` and of ``replaced_share``, the share of the
+            crowd labels in training that were replaced; and for each split (``val``, ``test``, and ``truth_val``,
+            ``truth_test`` where the truth is known) and metric ``test_ccc_median``, ``_peak`` (the best run),
+            ``_mean``, ``_sd`` (n - 1; NaN with one seed), ``_low``, ``_high`` (95 %, over seeds and texts; with one
+            seed over texts alone). With folds, metrics on test are of all folds' predictions together; those on
+            validation are means over folds.
         differences: one row per configuration, split (those of `judged`) and metric: the factors and `DIFFERENCES`, see
-            `invitro.stats.paired.Difference`. Empty without a baseline. p is NaN where nothing could be tested, as
+            `invitro.stats.paired.Difference`; for CCC also `LEFT`, the difference once both sides' predictions are
+            stretched to the labels' mean and SD. Empty without a baseline. p is NaN where nothing could be tested, as
             where the runs are the baseline's own.
         baseline: the values of factors of the configuration with which the others are compared; None without one.
         chosen: the value of ``study.choose`` that was chosen on validation, see `_chosen`; None where nothing is.
@@ -196,7 +201,8 @@ def _group(one: Configuration, runs: Runs, scored: Mapping[str, SplitScores]) ->
     """Return a configuration's row of ``groups``."""
     rows = runs.table.loc[list(one.by_replicate.values())]
     row: dict[str, Any] = dict(one.values)
-    row |= {"seeds": len(rows), "failed": int((one.rows["outcome"] == "failed").sum())}
+    row |= {"runs": len(rows), "seeds": len(set(map(runs.repetition, rows.index))) if runs.folds else len(rows)}
+    row["failed"] = int((one.rows["outcome"] == "failed").sum())
     row["exact"] = len(rows) > 0 and all(map(runs.is_exact, rows.index))
     row |= {name: float(rows[name].mean()) for name in COUNTS}
     row["replaced_share"] = float((rows["replaced"] / (rows["size"] - rows["augmented"])).mean())
@@ -205,8 +211,10 @@ def _group(one: Configuration, runs: Runs, scored: Mapping[str, SplitScores]) ->
             continue
         scores = scored[split].of(rows.index) if split in scored and scored[split].has(rows.index) else None
         for metric in METRICS:
-            values = rows[f"{split}_{metric}"].dropna().to_numpy(dtype="float64")
             column = f"{split}_{metric}"
+            values = rows[column].dropna().to_numpy(dtype="float64") if column in rows else np.empty(0)
+            if scores is not None and len(scores[metric].values) < len(rows):  # folds together
+                values = scores[metric].values[~np.isnan(scores[metric].values)]
             row[f"{column}_median"] = float(np.median(values)) if len(values) else np.nan
             row[f"{column}_peak"] = best(values, metric)
             row[f"{column}_mean"] = float(values.mean()) if len(values) else np.nan
@@ -302,10 +310,17 @@ def _differences(
             if pair is None:
                 problems.append(f"{name} and the baseline have no texts in common on {split.replace('_', ' ')}.")
                 continue
-            for metric in study.metrics:
-                difference = vars(compared(pair[0][metric], pair[1][metric], metric))
-                rows.append({**one.values, "split": split} | {key: difference[key] for key in DIFFERENCES[1:]})
-    return pd.DataFrame(rows, columns=[*runs.factors, *DIFFERENCES]), problems
+            rows += [{**one.values, "split": split} | row for row in _compared(study, *pair)]
+    return pd.DataFrame(rows, columns=[*runs.factors, *DIFFERENCES, *LEFT]), problems
+
+
+def _compared(study: Study, a: Mapping[str, Scores], b: Mapping[str, Scores]) -> Iterator[dict[str, Any]]:
+    """Yield the difference between two configurations on one split, a row for each metric."""
+    matched = contrast(a["matched_ccc"] - b["matched_ccc"]).interval()
+    for metric in study.metrics:
+        difference = vars(compared(a[metric], b[metric], metric))
+        left = (matched.value, matched.low, matched.high) if metric == "ccc" else (np.nan,) * 3
+        yield {key: difference[key] for key in DIFFERENCES[1:]} | dict(zip(LEFT, left, strict=True))
 
 
 def _corrected(differences: pd.DataFrame, chosen: Mapping[str, Any] | None) -> pd.DataFrame:

@@ -89,7 +89,7 @@ def _embeddings(
     encoder = _encoder(baseline.encoder, recipe)
     parts, took = _embedded(encoder, texts, place)
     features = [part.features[:, -1].astype(np.float64) for part in parts]
-    ridge = fitted_ridge(features[0], *seen, baseline, recipe.seed)
+    ridge = fitted_ridge(features[0], *seen, baseline)
     save = partial(save_linear, model=make_pipeline(Embeddings(encoder), ridge))
     cut = sum(int(part.cut.sum()) for part in parts)
     return ClosedForm(_scored(ridge, features), save, cut, device_name(encoder.device), took)
@@ -98,7 +98,7 @@ def _embeddings(
 def _tfidf(baseline: TfIdfRidge, texts: list[list[str]], seen: Observed, recipe: Recipe) -> ClosedForm:
     counter = fitted_tfidf(texts[0], baseline)
     features = [counter.transform(part) if part else np.empty((0, 0)) for part in texts]
-    ridge = fitted_ridge(features[0], *seen, baseline, recipe.seed)
+    ridge = fitted_ridge(features[0], *seen, baseline)
     return ClosedForm(_scored(ridge, features), partial(save_linear, model=make_pipeline(counter, ridge)))
 
 

@@ -34,17 +34,18 @@ def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
 
     The training labels stand for corpus, label set, application and alpha: settings that lead to the same labels are
     the same run (an alpha beyond the largest difference corrects nothing). Epochs, optimiser and trainer do not count
-    for a model in closed form, which has none; on a frozen encoder no seed counts either.
+    for a model in closed form, which has none, and no seed either, unless one draws the folds of `fit.clean`.
     """
     plm, frozen = recipe.plm, isinstance(recipe.plm, PLM) and recipe.plm.frozen
+    closed = frozen or not isinstance(plm, PLM)
     return record.fingerprint(
         labels=prepared.labels.fingerprint,
         evaluation=prepared.evaluation_fingerprint,
         scale=asdict(prepared.scale),
         plm=(plm.decisive if isinstance(plm, PLM) else asdict(plm)) | {"name": plm.fingerprint},
-        fit={"clean": recipe.fit.clean} if frozen or not isinstance(plm, PLM) else recipe.fit.decisive,
+        fit={"clean": recipe.fit.clean} if closed else recipe.fit.decisive,
         settings={} if frozen else dict(recipe.settings),
-        seed=recipe.seed if not frozen or recipe.fit.clean != "none" else None,
+        seed=recipe.seed if not closed or recipe.fit.clean != "none" else None,
     )
 
 

@@ -102,7 +102,7 @@ def missing_runs(
     outcomes = table["outcome"]
     failed = table.loc[outcomes == "failed"]
     idle = int((~outcomes.isin([*FINISHED, "failed"])).sum())
-    runs = groups["seeds"] if len(groups) else pd.Series([0])
+    runs = groups["runs"] if len(groups) else pd.Series([0])
     unequal = runs.nunique() > 1
     return told(
         "runs", "warning" if len(failed) or idle or unequal else "good", "missing", jobs=len(table),

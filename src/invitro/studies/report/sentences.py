@@ -140,7 +140,7 @@ Decided = dict[str, Any]
 
 def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
     """Return one paragraph: what ran, what was chosen, how it differs from the baseline, and how certain that is."""
-    seeds = [int(row) for row in summary.groups["seeds"] if row] if len(summary.groups) else []
+    seeds = [int(row) for row in summary.groups["runs"] if row] if len(summary.groups) else []
     outcomes, finished = runs.table["outcome"], len(runs.finished())
     failed = int((outcomes == "failed").sum())
     jobs = {
@@ -156,7 +156,7 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
         comparisons=[one for split in splits if (one := _compared(study, runs, summary, split))],
         best=_best(study, runs, summary) if not summary.baseline and not summary.chosen else None,
         plateaus=_plateaus(study, summary),
-        one_run=any(row["seeds"] == 1 and not row.get("exact") for row in records(summary.groups)),
+        one_run=any(row["runs"] == 1 and not row.get("exact") for row in records(summary.groups)),
         untested=bool(finished) and summary.split != "test",
     )
 
@@ -168,6 +168,7 @@ def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
         "method",
         metrics=study.metrics,
         replicates=[factor(name) for name in runs.replicates],
+        folds=runs.folds,
         chosen=bool(summary.chosen),
         margin=summary.plateau[0].margin if summary.plateau else None,
         simulated=any(measured(summary, study, split) for split in ("truth_val", "truth_test")),
@@ -240,6 +241,8 @@ def _comparison(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> Dec
         "base": (reference(summary, wanted) or {}).get(column),
         "seeds": int(row["seeds"]),
         "texts": int(row["texts"]),
+        "folds": runs.folds,
+        "left": None if missing(row.get("left")) or missing(p) else row["left"],
     }
 
 

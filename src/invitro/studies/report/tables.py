@@ -93,7 +93,7 @@ def _configuration(
     """Return the cells of one configuration."""
     seeds, replaced = row.get("seeds", 0), row.get("replaced")
     cells = factor_cells(runs, row, mark(summary, row) if seeds else "no result") | {
-        "seeds": cell_of(seeds),
+        "seeds": cell_of(row.get("runs", seeds)),
         "failed": cell_of(row.get("failed", 0)),
         "size": number_cell(row.get("size"), 0),
         "kept": number_cell(row.get("kept"), 0),
@@ -147,8 +147,10 @@ def differences_table(study: "Study", runs: "Runs", summary: "Summary") -> Repor
         Column("p", "p"),
         Column("p_holm", "p, Holm"),
         Column("effect", "effect size"),
-        Column("seeds", "runs"),
+        *([Column("left", "left when matched")] if "ccc" in study.metrics else []),
+        Column("seeds", "seeds" if runs.folds else "runs"),
         Column("texts", "texts"),
+        Column("authors", "authors"),
     ]
     compared: list[Any] = records(summary.differences)
     compared.sort(key=lambda row: ("chosen", "", "baseline").index(mark(summary, row)))
@@ -164,11 +166,16 @@ def differences_table(study: "Study", runs: "Runs", summary: "Summary") -> Repor
             "effect": number_cell(row["effect"], 2, sign=True),
             "seeds": cell_of(row["seeds"]),
             "texts": number_cell(row["texts"], 0),
+            "authors": number_cell(row["authors"], 0),
+            "left": estimate_cell(row["left"], row["left_low"], row["left_high"], sign=True),
         }
         for row in compared
     ]
     untested = bool(summary.differences["p"].isna().any())
-    caption = said(CAPTIONS, "differences", "rmse" in study.metrics, bool(summary.chosen), untested)
+    caption = said(
+        CAPTIONS, "differences", *(name in study.metrics for name in ("rmse", "ccc")), bool(summary.chosen), untested,
+        runs.folds,
+    )  # fmt: skip
     return table_of("differences", "Differences from the baseline", columns, rows, caption)
 
 
