@@ -260,7 +260,7 @@ class Fitted(NamedTuple):
 
 
 def fitted(features: Singles, words: Any, seen: Observed) -> Fitted:
-    """Fit with the layers and the noise that predict the labels of left-out authors best, in squared error.
+    """Fit with the layers, then the noise, that predict the labels of left-out authors best, in squared error.
 
     Args:
         features: of the training texts, in all layers from the input embeddings on, (texts, layers, hidden).
@@ -271,15 +271,14 @@ def fitted(features: Singles, words: Any, seen: Observed) -> Fitted:
     starts = sorted({max(1, round(share * (layers - 1))) for share in FIRST_LAYERS})
     rows = spaced(features, LANDMARKS)
     some = seen.of(rows)
-    best: tuple[float, float, LayerKernel, Floats, Floats] | None = None
-    for kernel, gram in LayerKernel.nested(features[rows], _of(words, rows), starts):
-        for noise in NOISES:
-            predicted = left_out(gram, some, noise)
-            error = float(some.weights @ np.square(some.labels - predicted))
-            if best is None or error < best[0]:
-                best = error, noise, kernel, gram, predicted
-    assert best is not None
-    _, noise, kernel, gram, predicted = best
+    kernels = list(LayerKernel.nested(features[rows], _of(words, rows), starts))
+
+    def error(gram: Floats, noise: float) -> float:
+        return float(some.weights @ np.square(some.labels - left_out(gram, some, noise)))
+
+    kernel, gram = min(kernels, key=lambda one: error(one[1], 1.0))
+    noise = min(NOISES, key=lambda noise: error(gram, noise))
+    predicted = left_out(gram, some, noise)
     if len(rows) == texts:
         return Fitted(ExactRegression.exact(kernel, gram, seen, noise), predicted, rows)
     if texts <= MOST_EXACT:
