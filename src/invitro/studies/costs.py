@@ -75,7 +75,7 @@ def _shared(costs: Sequence[Mapping[str, Any]], name: str) -> float:
 def encoder_hours(runs: Runs) -> float:
     """Return the hours that frozen encoders' passes over texts took in all runs together."""
     metrics = [read_metrics(Path(str(record))) for record in runs.finished()["record"].unique()]
-    return sum(((one.get("cost") or {}).get("encoder") or {}).get("seconds", 0.0) for one in metrics) / HOUR
+    return float(sum(((one.get("cost") or {}).get("encoder") or {}).get("seconds", 0.0) for one in metrics)) / HOUR
 
 
 def _mean(values: Sequence[float | None]) -> float:
