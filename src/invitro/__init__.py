@@ -13,11 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from invitro.api import agreement, augment, correct, label, load, scale, study, train
+    from invitro.api import agreement, augment, correct, label, load, scale, study, train, worth
     from invitro.errors import InputError
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "agreement", "augment", "correct", "label", "load", "scale", "study", "train"]
+__all__ = ["InputError", "agreement", "augment", "correct", "label", "load", "scale", "study", "train", "worth"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from invitro.errors import InputError, refuse_if_any, shown
 from invitro.scales import Scale
 from invitro.settings import Count, refusal
 from invitro.stats.agreement import Agreement
-from invitro.stats.intervals import Estimate
+from invitro.stats.intervals import Estimate, Interval
 from invitro.tables import text_of
 
 if TYPE_CHECKING:
@@ -97,6 +97,35 @@ class TrainedRun:
         from invitro.training.results import summary
 
         return f"{summary(self.metrics)}\nRecord: {self.record}"
+
+
+@dataclass(frozen=True, repr=False)
+class LabelWorth:
+    """What an LLM's labels are worth.
+
+    Attributes
+    ----------
+    sentence
+        The answer, censored cases in words.
+    ratings
+        The number of human ratings that makes a model as good as the labels alone do, with its 95 % interval; 0 stands
+        for fewer than the smallest number that was tried, infinity for more than all.
+    added
+        What the labels add to PCC once all ratings are at hand, with its 95 % interval.
+    curve
+        One row per curve and size: ``labels`` (what was trained on), ``ratings``, and PCC, CCC and RMSE, each with its
+        ``_low`` and ``_high``.
+    """
+
+    sentence: str
+    ratings: Interval
+    added: Interval
+    curve: pd.DataFrame
+
+    def __repr__(self) -> str:
+        """Return the answer, and the curves as a table."""
+        shown = self.curve[["labels", "ratings", "pcc", "ccc", "rmse"]]
+        return f"{self.sentence}\n{shown.round(3).to_string(index=False)}"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ from invitro.scales import Scale
 if TYPE_CHECKING:
     import pandas as pd
 
+    from invitro.data.table import Frame
+    from invitro.studies.report.worth import Weighed
+
 
 @contextmanager
 def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
@@ -121,8 +124,50 @@ def train_frame(
         The record's directory, and the content of ``metrics.json``.
     """
     from invitro.commands.training import train_configured
+
+    frame, named, source = _described(frame, columns)
+    split = ["data/split=published"] if "split" in named else []
+    with composed("train", ["data=table", "data.path=frame", *split, *source, *overrides]) as cfg:
+        _put_scale(cfg, scale)
+        place = Path(directory or cfg.hydra.run.dir)
+        with open_dict(cfg):
+            del cfg["hydra"]
+            cfg.data.columns = named
+        uses = cfg.application.correction or cfg.application.augmentation
+        if uses and not (cfg.llm.column or cfg.llm.labels or any(word.startswith("llm=") for word in overrides)):
+            raise InputError(
+                f"application={cfg.application.name} needs an LLM's labels: expected a column llm_label, found "
+                f"{', '.join(map(str, frame.columns))}; invitro.label makes them, and application='none' needs none"
+            )
+        record, _, metrics = train_configured(cfg, place, reader=_reader_of(frame, cfg))
+    return record, metrics
+
+
+def weigh_frame(
+    frame: "pd.DataFrame", scale: Scale, columns: Mapping[str, str], overrides: Sequence[str], resamples: int
+) -> "Weighed":
+    """Weigh the LLM labels of a DataFrame as ``sweep.py study=worth`` weighs those of a corpus."""
+    from invitro.commands.inference import checked_worth, weigh
+
+    frame, named, source = _described(frame, columns)
+    if not source and not any(word.startswith(("llm=", "llm.")) for word in overrides):
+        raise InputError(
+            f"worth: expected LLM labels in a column llm_label, found {', '.join(map(str, frame.columns))}; "
+            "invitro.label makes them"
+        )
+    with composed("worth", ["data=table", "data.path=frame", *source, *overrides]) as cfg:
+        _put_scale(cfg, scale)
+        with open_dict(cfg):
+            del cfg["hydra"]
+            cfg.data.columns = named
+            cfg.llm.name = "the LLM" if cfg.llm.column else cfg.llm.name
+            cfg.data.split = {"_target_": "invitro.data.Undivided"}
+        return weigh(cfg, checked_worth(cfg), resamples, _reader_of(frame, cfg))
+
+
+def _described(frame: "pd.DataFrame", columns: Mapping[str, str]) -> "tuple[pd.DataFrame, dict[str, str], list[str]]":
+    """Return a frame with ids, its names of the canonical columns, and the override that names its LLM labels."""
     from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS
-    from invitro.data.table import Frame
     from invitro.studies.launch import quoted
     from invitro.tables import require_columns
 
@@ -137,23 +182,15 @@ def train_frame(
         named["text_id"] = "text_id"
     llm_label = named.pop("llm_label", None)
     source = [] if llm_label is None else [f"llm.column={quoted(llm_label)}"]
-    split = ["data/split=published"] if "split" in named else []
-    with composed("train", ["data=table", "data.path=frame", *split, *source, *overrides]) as cfg:
-        _put_scale(cfg, scale)
-        place = Path(directory or cfg.hydra.run.dir)
-        with open_dict(cfg):
-            del cfg["hydra"]
-            cfg.data.columns = named
-        uses = cfg.application.correction or cfg.application.augmentation
-        if uses and not (cfg.llm.column or cfg.llm.labels or any(word.startswith("llm=") for word in overrides)):
-            raise InputError(
-                f"application={cfg.application.name} needs an LLM's labels: expected a column llm_label, found "
-                f"{', '.join(map(str, frame.columns))}; invitro.label makes them, and application='none' needs none"
-            )
-        table = instantiated(cfg.data)
-        options = {field.name: getattr(table, field.name) for field in fields(table)}
-        record, _, metrics = train_configured(cfg, place, reader=Frame(**options, rows=frame))
-    return record, metrics
+    return frame, named, source
+
+
+def _reader_of(frame: "pd.DataFrame", cfg: DictConfig) -> "Frame":
+    """Return a frame's reader, with the settings of a table file's."""
+    from invitro.data.table import Frame
+
+    table = instantiated(cfg.data)
+    return Frame(**{field.name: getattr(table, field.name) for field in fields(table)}, rows=frame)
 
 
 def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.DataFrame", "pd.DataFrame", int]:
@@ -161,12 +198,12 @@ def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.Data
 
     Returns:
         Its folder, its report, `Summary.groups`, `Summary.differences`, and how many jobs failed. Estimates of
-        ``study=inference`` take the place of groups, and have no differences.
+        ``study=inference``, and curves of ``study=worth``, take the place of groups, and have no differences.
     """
     import pandas as pd
 
-    from invitro.commands.inference import infer_command
-    from invitro.commands.plans import INFERENCE, request
+    from invitro.commands.inference import infer_command, worth_command
+    from invitro.commands.plans import INFERENCE, WORTH, request
     from invitro.commands.studies import INTERRUPTED, launch_jobs, read_jobs, report_jobs
 
     home = conf_folder().parent
@@ -174,6 +211,9 @@ def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.Data
     if asked.study.job == INFERENCE:
         report = infer_command(asked, home)
         return asked.root, report, pd.read_csv(report.parent / "estimates.csv"), pd.DataFrame(), 0
+    if asked.study.job == WORTH:
+        report = worth_command(asked, home)
+        return asked.root, report, pd.read_csv(report.parent / "worth.csv"), pd.DataFrame(), 0
     status, problem = launch_jobs(asked)
     if status == INTERRUPTED:
         raise KeyboardInterrupt(problem)

@@ -1,4 +1,4 @@
-"""``sweep.py study=inference``: estimates with guarantees, made in this process because they take seconds."""
+"""``sweep.py study=inference`` and ``study=worth``: studies that are made in this process, in seconds or minutes."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,14 +12,16 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from invitro.commands.common import instantiated, missing
+from invitro.commands.common import instantiated, missing, noting
 from invitro.commands.overrides import message_of
 from invitro.errors import InputError, refuse_if_any
 from invitro.training.multirun import STUDY, as_mapping
 
 if TYPE_CHECKING:
     from invitro.commands.plans import SweepRequest
+    from invitro.data import Reader
     from invitro.studies.inference import Inference
+    from invitro.studies.report.worth import Weighed
 
 
 def infer_command(asked: "SweepRequest", home: Path) -> Path:
@@ -39,7 +41,7 @@ def infer_command(asked: "SweepRequest", home: Path) -> Path:
     from invitro.studies.report.inference import Estimated, write_inference
 
     jobs = asked.plan.jobs
-    configurations = _composed(jobs, home)
+    configurations = composed_jobs("inference", jobs, home)
     settings = [_checked(cfg) for cfg in configurations]
     overrides = [as_mapping(job) for job in jobs]
     factors = tuple(key for key in overrides[0] if len({one.get(key) for one in overrides}) > 1)
@@ -61,10 +63,11 @@ def infer_command(asked: "SweepRequest", home: Path) -> Path:
     return write_inference(asked.study, estimated, asked.report)
 
 
-def _composed(jobs: Sequence[Sequence[str]], home: Path) -> list[DictConfig]:
+def composed_jobs(name: str, jobs: Sequence[Sequence[str]], home: Path) -> list[DictConfig]:
+    """Compose the main configuration `name` for every job of a study."""
     try:
-        with initialize_config_dir(str(home / "conf"), version_base="1.3", job_name="inference"):
-            return [compose("inference", overrides=list(job)) for job in jobs]
+        with initialize_config_dir(str(home / "conf"), version_base="1.3", job_name=name):
+            return [compose(name, overrides=list(job)) for job in jobs]
     except HydraException as error:
         raise InputError(message_of(error)) from error
 
@@ -86,3 +89,79 @@ def _checked(cfg: DictConfig) -> "Inference":
     refuse_if_any(problems)
     inference: Inference = settings["inference"]
     return inference
+
+
+def worth_command(asked: "SweepRequest", home: Path) -> Path:
+    """Weigh the labels of every job of a study, print a sentence for each, and return the path of the report.
+
+    The settings of all jobs are checked before the first corpus is read.
+
+    Raises:
+        InputError: settings, data or labels that cannot be used; launchers, which have nothing to launch.
+    """
+    if asked.plan is None or asked.plan.jobs is None:
+        raise InputError("report_only=true: learning curves leave no runs; the study's command makes its report")
+    refuse_if_any(f"{one}: learning curves are made in this process; leave it out" for one in asked.plan.hydra)
+    from invitro.files import write_json
+    from invitro.studies.report.worth import worth_sentence, write_worth
+
+    configurations = composed_jobs("worth", asked.plan.jobs, home)
+    checked = [checked_worth(cfg) for cfg in configurations]
+    twice = [name for name in {cfg.llm.name for cfg in configurations} if len(configurations) > 1]
+    refuse_if_any(
+        f"llm={name}: expected one job for each LLM; give studies of other settings their own command"
+        for name in sorted(twice)
+        if sum(cfg.llm.name == name for cfg in configurations) > 1
+    )
+    weighed = []
+    for cfg, settings in zip(configurations, checked, strict=True):
+        weighed.append(weigh(cfg, settings, asked.settings.resamples))
+        print(worth_sentence(weighed[-1].data.llm, weighed[-1].exchange), flush=True)
+    write_json(asked.root / STUDY, asdict(asked.study))
+    return write_worth(asked.study, weighed, asked.plan.asked, asked.report)
+
+
+def weigh(cfg: DictConfig, settings: dict[str, Any], resamples: int, reader: "Reader | None" = None) -> "Weighed":
+    """Read a corpus and its LLM labels, and make the curves.
+
+    Args:
+        cfg: the composed ``worth.yaml``.
+        settings: what `checked_worth` returned for it.
+        resamples: draws of the bootstrap.
+        reader: of the corpus, instead of the configuration's.
+
+    Raises:
+        InputError: files, ids or labels cannot be used, or there are too few.
+    """
+    from invitro.data import DataFolder
+    from invitro.models.features import FeatureCache, FrozenEncoder
+    from invitro.models.scoring import device_of
+    from invitro.studies.report.worth import Weighed
+    from invitro.studies.worth import exchange
+    from invitro.studies.worth.curves import WorthData, curves
+
+    scale, plm = settings["scale"], settings["plm"]
+    corpus = (reader or settings["data"]).read(scale)
+    folder = DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
+    labels = settings["llm"].find(corpus.label_corpora, corpus.table, scale, cfg.prompt.name, folder)
+    table = corpus.table.assign(llm_label=labels.of(corpus.table["text_id"]).to_numpy())
+    table = table.loc[table[["crowd_label", "llm_label"]].notna().any(axis=1)].reset_index(drop=True)
+    cache = FeatureCache(None if cfg.cache is None else Path(cfg.cache), FrozenEncoder(plm, device_of("auto")))
+    data = WorthData(corpus, labels, scale, table, cfg.llm.name, plm.name)
+    return Weighed(data, exchange(curves(table, cache, settings["worth"]), settings["worth"], resamples))
+
+
+def checked_worth(cfg: DictConfig) -> dict[str, Any]:
+    """Return the instantiated settings by name, or report everything that is wrong with them in one error."""
+    from invitro.models import PLM
+
+    refuse_if_any(missing(cfg))
+    problems: list[str] = []
+    settings: dict[str, Any] = {}
+    for name in ("data", "scale", "llm", "plm", "worth"):
+        with noting(problems):
+            settings[name] = instantiated(cfg[name])
+    refuse_if_any(problems)
+    if not isinstance(settings["plm"], PLM):
+        raise InputError(f"plm={cfg.plm.name}: expected an encoder, such as plm=minilm or plm=mpnet, not a baseline")
+    return settings

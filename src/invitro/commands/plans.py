@@ -46,8 +46,8 @@ from invitro.training.multirun import STUDY, as_mapping
 GRID = "grid"
 """The study that fits jobs of any kind."""
 
-INFERENCE = "inference"
-"""The job that ``sweep.py`` does itself, within seconds: estimates instead of runs."""
+INFERENCE, WORTH = "inference", "worth"
+"""Jobs that ``sweep.py`` does itself, in seconds or minutes: estimates, and learning curves, instead of runs."""
 
 LONGEST_NAME = 70
 """Characters in the name of a study's folder; a hash replaces what does not fit."""
@@ -167,7 +167,7 @@ def _launching(
     directory = _directory(settings, study, merged)
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:6]}"
     ours = study.job == "train"
-    added = [*runs] if ours or study.job == INFERENCE else []
+    added = [*runs] if ours or study.job in (INFERENCE, WORTH) else []
     if ours:
         added += [f"launch={stamp}", f"group={quoted(directory.name)}"]
         added += ["fail_fast=true"] if settings.fail_fast else []
@@ -199,7 +199,7 @@ def _launching(
         ),
     )
     script = Path(study.job) if study.job.endswith(".py") else home / f"{study.job}.py"
-    if not script.is_file() and study.job != INFERENCE:
+    if not script.is_file() and study.job not in (INFERENCE, WORTH):
         raise InputError(f"study.job={study.job}: expected an entry point or a script; there is no {script}")
     plan = Plan(
         directory=directory,
@@ -227,14 +227,14 @@ def _with_folds_and_seeds(study: Study, merged: dict[str, Override]) -> tuple[St
     notes = []
     every = [tuple(job) for job in BasicSweeper.split_arguments(list(merged.values()), None)[0]]
     first = _composed(every[0], ())
-    split = first.data.get("split") or {}
+    split: dict[str, Any] = dict(first.data.get("split") or {})
     if str(split.get("_target_")).rpartition(".")[2] == "KFold":
         if FOLD not in merged:
-            merged = merged | {key_of(one): one for one in parsed([f"{FOLD}=range(0,{split.folds})"])}
-            notes.append(f"{FOLD}: all {split.folds} folds are run, so that every text is tested once")
+            merged = merged | {key_of(one): one for one in parsed([f"{FOLD}=range(0,{split['folds']})"])}
+            notes.append(f"{FOLD}: all {split['folds']} folds are run, so that every text is tested once")
         if FOLD not in (*study.replicates, *study.factors):
             study = replace(study, replicates=(FOLD, *study.replicates))
-        if not split.grouped:
+        if not split["grouped"]:
             notes.append(
                 "data.split.grouped=false: an author's texts may be in training and in test, as in published folds; "
                 "data.split.grouped=true keeps them in one fold"

@@ -48,7 +48,7 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
     if {"-h", "--help"} & set(arguments):
         print(_help(home / "conf"))
         return
-    from invitro.commands.plans import INFERENCE, request
+    from invitro.commands.plans import INFERENCE, WORTH, request
 
     try:
         asked = request(arguments, home)
@@ -60,7 +60,7 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
     if asked.settings.dry_run:
         _show(asked)
         return
-    if asked.study.job == INFERENCE:
+    if asked.study.job in (INFERENCE, WORTH):
         _estimate(asked, home)
         return
     status, problem = launch_jobs(asked)
@@ -79,11 +79,13 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
 
 
 def _estimate(asked: "SweepRequest", home: Path) -> None:
-    """Make the estimates and the report of ``study=inference``, and print the report's path."""
-    from invitro.commands.inference import infer_command
+    """Make what ``study=inference`` or ``study=worth`` asks for, and print the report's path."""
+    from invitro.commands.inference import infer_command, worth_command
+    from invitro.commands.plans import WORTH
 
+    command = worth_command if asked.study.job == WORTH else infer_command
     try:
-        print(infer_command(asked, home), flush=True)
+        print(command(asked, home), flush=True)
     except InputError as error:
         print(f"{error}\nNothing was estimated.", file=sys.stderr)
         sys.exit(REFUSED)

@@ -268,7 +268,7 @@ def fitted(features: Singles, words: Any, seen: Observed) -> Fitted:
         seen: labels, weights and authors.
     """
     texts, layers = features.shape[:2]
-    starts = sorted({max(1, round(share * (layers - 1))) for share in FIRST_LAYERS})
+    starts = first_layers(layers)
     rows = spaced(features, LANDMARKS)
     some = seen.of(rows)
     kernels = list(LayerKernel.nested(features[rows], _of(words, rows), starts))
@@ -287,6 +287,11 @@ def fitted(features: Singles, words: Any, seen: Observed) -> Fitted:
     parts = (slice(first, first + PART) for first in range(0, texts, PART))
     near = (kernel.to_training(features[part], _of(words, part))[0] for part in parts)
     return Fitted(ExactRegression.projected(kernel, gram, seen, noise, near), predicted, rows)
+
+
+def first_layers(layers: int) -> list[int]:
+    """Return where the layers in use may begin, of so many with the input embeddings: see `FIRST_LAYERS`."""
+    return sorted({max(1, round(share * (layers - 1))) for share in FIRST_LAYERS})
 
 
 def left_out(gram: Floats, seen: Observed, noise: float) -> Floats:

@@ -1,4 +1,4 @@
-"""The functions for notebooks; `import invitro` exports them as `invitro.NAME`."""
+"""The functions for notebooks; `import invitro` exports them as `invitro.NAME`. Models and studies are in `models`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from invitro.api.models import load, study, train, worth
 from invitro.application.fusion import Corrected
 from invitro.application.fusion import correct as corrected
 from invitro.application.policy import alpha_problem
@@ -15,17 +16,9 @@ from invitro.scales import Scale
 from invitro.settings import Count, Index, refusal
 from invitro.stats.agreement import alpha_estimate, pairwise
 from invitro.stats.bootstrap import RESAMPLES
-from invitro.values import (
-    Augmented,
-    Model,
-    RaterAgreement,
-    StudyResult,
-    TextInput,
-    TrainedRun,
-    labels_in,
-    ratings_in,
-    texts_in,
-)
+from invitro.values import Augmented, RaterAgreement, TextInput, labels_in, ratings_in, texts_in
+
+__all__ = ["agreement", "augment", "correct", "label", "load", "scale", "study", "train", "worth"]
 
 
 def scale(name: str | Path | Scale) -> Scale:
@@ -255,144 +248,3 @@ def agreement(
     return RaterAgreement(
         alpha_estimate(table, authors, resamples, seed), tuple(pairwise(table, authors, resamples, seed))
     )
-
-
-def train(
-    frame: pd.DataFrame,
-    scale: str | Path | Scale,
-    *,
-    plm: str = "roberta",
-    application: str = "both",
-    alpha: float = 4.0,
-    columns: Mapping[str, str] | None = None,
-    seed: int = 0,
-    directory: str | Path | None = None,
-    overrides: Sequence[str] = (),
-) -> TrainedRun:
-    """Train a small language model on crowd labels, corrected and augmented by an LLM's.
-
-    It is one run of `train.py`, with the same checks and the same record, on a DataFrame instead of a file. Nothing is
-    logged to a server unless ``logger=wandb`` is among the overrides.
-
-    Parameters
-    ----------
-    frame
-        One row per text, with columns ``text`` and ``crowd_label`` (the scale's units; NaN where nobody rated), and,
-        optionally: ``llm_label``, ``text_id`` (otherwise the index is the id), ``group_id`` (the author,
-        whose texts stay in one split), ``split`` (``train``, ``val``, ``test``; otherwise a seeded holdout by author),
-        and demographics.
-    scale
-        The questionnaire: a name, a file, or what `scale` returned.
-    plm
-        The encoder, or a baseline: a name in ``conf/plm/``.
-    application
-        How LLM labels are used: a name in ``conf/application/``, such as ``none``, ``correction``,
-        ``augmentation`` or ``both``.
-    alpha
-        Correction's threshold, from 0 to inf, the scale's units.
-    columns
-        What the frame calls the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``.
-    seed
-        Of weights, dropout and batches.
-    directory
-        Where the record is written; None makes a new folder below ``runs/train/``.
-    overrides
-        Any other setting of ``train.py``, as on its command line: ``["fit.epochs=5", "plm.lr=1e-5"]``.
-
-    Returns
-    -------
-    TrainedRun
-        Metrics, predictions, and where the record and the model are.
-
-    Raises
-    ------
-    InputError
-        A column is missing, a row or a setting is wrong, or the encoder is missing; all problems are reported at once.
-
-    Examples
-    --------
-    >>> words = ["sad and moved", "bored by news"]
-    >>> essays = pd.DataFrame({"text": [f"{words[n % 2]} {n}" for n in range(60)], "crowd_label": [6.0, 2.0] * 30})
-    >>> run = train(essays, "batson_empathy", plm="tfidf", application="none")
-    >>> sorted(run.metrics["test"])
-    ['ccc', 'pcc', 'rmse']
-    >>> run.predictions["split"].value_counts().to_dict()
-    {'test': 12, 'val': 6}
-    """
-    from invitro.commands.direct import scale_of, train_frame
-
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
-    settings = [
-        f"plm={plm}", f"application={application}", f"alpha={alpha}", f"seed={seed}", "logger=none", *overrides
-    ]  # fmt: skip
-    record, metrics = train_frame(frame, scale_of(scale), columns or {}, settings, directory)
-    predictions = pd.read_csv(record / "predictions.csv", dtype={"text_id": "str", "group_id": "str"})
-    model = record / "model"
-    return TrainedRun(metrics, predictions, record, model if model.is_dir() else None)
-
-
-def load(folder: str | Path, *, device: str = "auto") -> Model:
-    """Load a trained model.
-
-    Parameters
-    ----------
-    folder
-        The folder ``model/`` of a run, or the run's directory.
-    device
-        ``auto`` (a GPU where there is one), ``cpu``, or a torch device such as ``cuda:1``.
-
-    Returns
-    -------
-    Model
-        Its ``predict`` scores texts.
-
-    Raises
-    ------
-    InputError
-        There is no trained model in the folder, or the device is not available.
-
-    Examples
-    --------
-    >>> words = ["sad and moved", "bored by news"]
-    >>> essays = pd.DataFrame({"text": [f"{words[n % 2]} {n}" for n in range(60)], "crowd_label": [6.0, 2.0] * 30})
-    >>> run = train(essays, "batson_empathy", plm="tfidf", application="none")
-    >>> scores = load(run.model).predict(["I felt awful for them.", "Just news."])
-    >>> list(scores.columns), len(scores)
-    (['score'], 2)
-    """
-    from invitro.models.scoring import device_of, load_scorer
-
-    place = Path(folder)
-    if not (place / "scale.json").is_file() and (place / "model" / "scale.json").is_file():
-        place = place / "model"
-    scorer = load_scorer(place, device_of(device))
-    return Model(place, scorer.scale, scorer)
-
-
-def study(name: str, *, overrides: Sequence[str] = ()) -> StudyResult:
-    """Run a study: launch its jobs, or those that are missing, and make its report.
-
-    It is `sweep.py` without a command line; jobs run in separate processes.
-
-    Parameters
-    ----------
-    name
-        A name in ``conf/study/``, such as ``demo``, ``alpha`` or ``applications``.
-    overrides
-        Settings of ``sweep.py`` and ``train.py``, as on the command line; several values make several jobs:
-        ``["data=newsemp18", "plm=minilm", "seed=0,1,2"]``.
-
-    Returns
-    -------
-    StudyResult
-        The results, the differences from the baseline, and where the report is.
-
-    Raises
-    ------
-    InputError
-        A setting is wrong, or no job produced a result.
-    """
-    from invitro.commands.direct import run_study
-
-    return StudyResult(*run_study(name, overrides))

@@ -1,0 +1,231 @@
+"""Models and studies: training, what labels are worth, loading, and whole studies."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from invitro.errors import InputError, refuse_if_any
+from invitro.scales import Scale
+from invitro.settings import Count, refusal
+from invitro.stats.bootstrap import RESAMPLES
+from invitro.values import LabelWorth, Model, StudyResult, TrainedRun
+
+
+def train(
+    frame: pd.DataFrame,
+    scale: str | Path | Scale,
+    *,
+    plm: str = "roberta",
+    application: str = "both",
+    alpha: float = 4.0,
+    columns: Mapping[str, str] | None = None,
+    seed: int = 0,
+    directory: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> TrainedRun:
+    """Train a small language model on crowd labels, corrected and augmented by an LLM's.
+
+    It is one run of `train.py`, with the same checks and the same record, on a DataFrame instead of a file. Nothing is
+    logged to a server unless ``logger=wandb`` is among the overrides.
+
+    Parameters
+    ----------
+    frame
+        One row per text, with columns ``text`` and ``crowd_label`` (the scale's units; NaN where nobody rated), and,
+        optionally: ``llm_label``, ``text_id`` (otherwise the index is the id), ``group_id`` (the author,
+        whose texts stay in one split), ``split`` (``train``, ``val``, ``test``; otherwise a seeded holdout by author),
+        and demographics.
+    scale
+        The questionnaire: a name, a file, or what `scale` returned.
+    plm
+        The encoder, or a baseline: a name in ``conf/plm/``.
+    application
+        How LLM labels are used: a name in ``conf/application/``, such as ``none``, ``correction``,
+        ``augmentation`` or ``both``.
+    alpha
+        Correction's threshold, from 0 to inf, the scale's units.
+    columns
+        What the frame calls the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``.
+    seed
+        Of weights, dropout and batches.
+    directory
+        Where the record is written; None makes a new folder below ``runs/train/``.
+    overrides
+        Any other setting of ``train.py``, as on its command line: ``["fit.epochs=5", "plm.lr=1e-5"]``.
+
+    Returns
+    -------
+    TrainedRun
+        Metrics, predictions, and where the record and the model are.
+
+    Raises
+    ------
+    InputError
+        A column is missing, a row or a setting is wrong, or the encoder is missing; all problems are reported at once.
+
+    Examples
+    --------
+    >>> words = ["sad and moved", "bored by news"]
+    >>> essays = pd.DataFrame({"text": [f"{words[n % 2]} {n}" for n in range(60)], "crowd_label": [6.0, 2.0] * 30})
+    >>> run = train(essays, "batson_empathy", plm="tfidf", application="none")
+    >>> sorted(run.metrics["test"])
+    ['ccc', 'pcc', 'rmse']
+    >>> run.predictions["split"].value_counts().to_dict()
+    {'test': 12, 'val': 6}
+    """
+    from invitro.commands.direct import scale_of, train_frame
+
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
+    settings = [
+        f"plm={plm}", f"application={application}", f"alpha={alpha}", f"seed={seed}", "logger=none", *overrides
+    ]  # fmt: skip
+    record, metrics = train_frame(frame, scale_of(scale), columns or {}, settings, directory)
+    predictions = pd.read_csv(record / "predictions.csv", dtype={"text_id": "str", "group_id": "str"})
+    model = record / "model"
+    return TrainedRun(metrics, predictions, record, model if model.is_dir() else None)
+
+
+def worth(
+    frame: pd.DataFrame,
+    scale: str | Path | Scale,
+    *,
+    plm: str = "minilm",
+    columns: Mapping[str, str] | None = None,
+    draws: int = 3,
+    folds: int = 10,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    overrides: Sequence[str] = (),
+) -> LabelWorth:
+    """Say how many human ratings an LLM's labels are worth.
+
+    Two learning curves over the number of human ratings are tested on the same held-out authors: people's ratings
+    alone, and with the LLM's labels of all training texts. Where the first reaches what the labels alone give is their
+    worth. The model is a regression in closed form on a frozen encoder: minutes for thousands of texts, once they are
+    embedded.
+    It is one job of ``sweep.py study=worth``, without its report.
+
+    Parameters
+    ----------
+    frame
+        One row per text, with columns ``text``, ``crowd_label`` and ``llm_label`` (the scale's units; NaN where there
+        is none), and, optionally, ``text_id`` and ``group_id`` (the author). At least 100 texts need each label.
+    scale
+        The questionnaire: a name, a file, or what `scale` returned.
+    plm
+        The frozen encoder: a name in ``conf/plm/``.
+    columns
+        What the frame calls the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``.
+    draws
+        How often human ratings are drawn, at every size; at least 1.
+    folds
+        Of the cross-validation by author, at least 2.
+    seed
+        Of draws, folds and the bootstrap.
+    resamples
+        Bootstrap draws, at least 1.
+    overrides
+        Any other setting of ``conf/worth.yaml``: ``["worth.rating_price=0.5", "cache=null"]``.
+
+    Returns
+    -------
+    LabelWorth
+        The sentence, the number with its interval, and the curves.
+
+    Raises
+    ------
+    InputError
+        A column is missing, there are too few labels, or a setting is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> sad = rng.integers(0, 7, size=160)
+    >>> essays = pd.DataFrame({"text": [f"sad {'very ' * n}{i}" for i, n in enumerate(sad)]})
+    >>> essays["crowd_label"] = (1 + sad * 0.8 + rng.normal(size=160)).clip(1, 7)
+    >>> essays["llm_label"] = 1.0 + sad * 0.8
+    >>> found = worth(essays, "batson_empathy", folds=2, draws=1, resamples=50)
+    >>> found.sentence.split(" are ")[0], found.curve["ratings"].tolist()
+    ("The LLM's labels", [50, 80, 0, 50, 80])
+    """
+    from invitro.commands.direct import scale_of, weigh_frame
+    from invitro.studies.report.worth import worth_sentence
+
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
+    refuse_if_any(filter(None, [refusal("resamples", resamples, Count)]))
+    settings = [
+        f"plm={plm}", f"worth.draws={draws}", f"worth.folds={folds}", f"worth.seed={seed}", *overrides
+    ]  # fmt: skip
+    found = weigh_frame(frame, scale_of(scale), columns or {}, settings, resamples)
+    rate = found.exchange
+    return LabelWorth(worth_sentence(found.data.llm, rate), rate.worth, rate.added, rate.curve)
+
+
+def load(folder: str | Path, *, device: str = "auto") -> Model:
+    """Load a trained model.
+
+    Parameters
+    ----------
+    folder
+        The folder ``model/`` of a run, or the run's directory.
+    device
+        ``auto`` (a GPU where there is one), ``cpu``, or a torch device such as ``cuda:1``.
+
+    Returns
+    -------
+    Model
+        Its ``predict`` scores texts.
+
+    Raises
+    ------
+    InputError
+        There is no trained model in the folder, or the device is not available.
+
+    Examples
+    --------
+    >>> words = ["sad and moved", "bored by news"]
+    >>> essays = pd.DataFrame({"text": [f"{words[n % 2]} {n}" for n in range(60)], "crowd_label": [6.0, 2.0] * 30})
+    >>> run = train(essays, "batson_empathy", plm="tfidf", application="none")
+    >>> scores = load(run.model).predict(["I felt awful for them.", "Just news."])
+    >>> list(scores.columns), len(scores)
+    (['score'], 2)
+    """
+    from invitro.models.scoring import device_of, load_scorer
+
+    place = Path(folder)
+    if not (place / "scale.json").is_file() and (place / "model" / "scale.json").is_file():
+        place = place / "model"
+    scorer = load_scorer(place, device_of(device))
+    return Model(place, scorer.scale, scorer)
+
+
+def study(name: str, *, overrides: Sequence[str] = ()) -> StudyResult:
+    """Run a study: launch its jobs, or those that are missing, and make its report.
+
+    It is `sweep.py` without a command line; jobs run in separate processes.
+
+    Parameters
+    ----------
+    name
+        A name in ``conf/study/``, such as ``demo``, ``alpha`` or ``applications``.
+    overrides
+        Settings of ``sweep.py`` and ``train.py``, as on the command line; several values make several jobs:
+        ``["data=newsemp18", "plm=minilm", "seed=0,1,2"]``.
+
+    Returns
+    -------
+    StudyResult
+        The results, the differences from the baseline, and where the report is.
+
+    Raises
+    ------
+    InputError
+        A setting is wrong, or no job produced a result.
+    """
+    from invitro.commands.direct import run_study
+
+    return StudyResult(*run_study(name, overrides))

@@ -1,0 +1,223 @@
+"""The report of what an LLM's labels are worth: a self-contained page, the figure, the numbers, and the sentence."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from invitro import __version__
+from invitro.errors import refuse_if_any
+from invitro.files import whole_or_absent, write_text
+from invitro.studies.report.page import FIGURES, PAGE, page
+from invitro.studies.report.sentences import Fact, terms
+from invitro.studies.wording import METRIC_NAMES, records
+from invitro.studies.worth import ALONE, HELPED, Exchange
+from invitro.studies.worth.curves import WorthData
+from invitro.templates import paragraphs, said
+from invitro.writing import charts
+from invitro.writing.tables import Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
+from invitro.writing.words import capital
+
+if TYPE_CHECKING:
+    import altair as alt
+
+    from invitro.studies.figures.base import Figure
+    from invitro.studies.study import Study
+
+WORTH_TEMPLATE = Path(__file__).with_name("worth.j2")
+WORTH_PACKAGES = ("scikit-learn", "scipy", "numpy", "torch", "transformers")
+WORTH_WIDTH, WORTH_HEIGHT = 300, 150
+"""Of the figure's panel, in points: wider than a column, because it also opens the README."""
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """One set of LLM labels, and what it is worth."""
+
+    data: WorthData
+    exchange: Exchange
+
+
+def worth_sentence(llm: str, one: Exchange) -> str:
+    """Say what an LLM's labels are worth, censored cases in words."""
+    return capital(said(WORTH_TEMPLATE, "answer", one, llm))
+
+
+def write_worth(study: "Study", weighed: Sequence[Weighed], command: str, directory: Path) -> Path:
+    """Write the report into `directory`, and return the path of its page.
+
+    Files: ``worth.csv``, ``table.md``, ``table.tex``, ``figures/worth_LLM.*`` and, last, ``report.html``; each is
+    written whole or not at all.
+
+    Raises:
+        InputError: the chart libraries are missing.
+    """
+    refuse_if_any(filter(None, [charts.problem()]))
+    figures = [worth_figure(one) for one in weighed]
+    for figure in figures:
+        charts.save(figure.chart, directory / FIGURES / figure.name)
+    table = worth_table(weighed)
+    rows = pd.concat([_rows(one) for one in weighed], ignore_index=True)
+    with whole_or_absent(directory / "worth.csv") as temporary:
+        rows.to_csv(temporary, index=False)
+    write_text(directory / "table.tex", table.latex(f"tab:{study.name}"))
+    conclusion = " ".join(worth_sentence(one.data.llm, one.exchange) for one in weighed)
+    text = [f"# {study.title}", conclusion, f"`{command}`", table.markdown(), table.caption]
+    write_text(directory / "table.md", "\n\n".join(text) + "\n")
+    versions = {"invitro": __version__, "python": platform.python_version()}
+    written = page(
+        study=study,
+        conclusion=conclusion,
+        tables=[table],
+        figures=figures,
+        commands=[command],
+        data=_data(weighed),
+        environment=[Fact(*one) for one in (versions | {name: version(name) for name in WORTH_PACKAGES}).items()],
+        method=paragraphs(WORTH_TEMPLATE, "method", weighed[0].exchange.settings),
+    )
+    write_text(directory / PAGE, written)
+    return directory / PAGE
+
+
+def _rows(one: Weighed) -> pd.DataFrame:
+    """Return a curve's rows with the exchange rate beside them."""
+    rate, added = one.exchange.worth, one.exchange.added
+    facts = {"worth": rate.value, "worth_low": rate.low, "worth_high": rate.high}
+    facts |= {"added": added.value, "added_low": added.low, "added_high": added.high}
+    table = one.exchange.curve.assign(**facts)
+    table.insert(0, "llm", one.data.llm)
+    return table
+
+
+def worth_table(weighed: Sequence[Weighed]) -> ReportTable:
+    """Return one row per LLM, curve and number of ratings."""
+    columns = [
+        Column("llm", "LLM"),
+        Column("labels", "trained on"),
+        Column("ratings", "human ratings"),
+        *(Column(metric, METRIC_NAMES[metric]) for metric in METRIC_NAMES),
+    ]
+    rows = [
+        {"llm": cell_of(one.data.llm), "labels": cell_of(row["labels"]), "ratings": number_cell(row["ratings"], 0)}
+        | {
+            metric: estimate_cell(row[metric], row[f"{metric}_low"], row[f"{metric}_high"])
+            for metric in METRIC_NAMES
+        }
+        for one in weighed
+        for row in records(one.exchange.curve)
+    ]  # fmt: skip
+    return table_of("worth", "Learning curves", columns, rows, said(WORTH_TEMPLATE, "caption"))
+
+
+def _data(weighed: Sequence[Weighed]) -> list[Fact]:
+    facts: dict[str, str] = {}
+    for one in weighed:
+        corpus, labels = one.data.corpus, one.data.labels
+        facts[f"terms of {corpus.name}"] = terms(corpus.licence, corpus.citation)
+        facts[f"corpus {corpus.name}"] = f"scale {one.data.scale.name}; hash {corpus.fingerprint}"
+        facts["encoder"] = f"{one.data.plm}, frozen"
+        licence = f"{labels.licence}; " if labels.licence else ""
+        facts[f"LLM labels {labels.name}"] = f"{licence}from {labels.source}; hash {labels.fingerprint}"
+    return [Fact(name, value) for name, value in facts.items()]
+
+
+def worth_figure(one: Weighed) -> "Figure":
+    """Draw both curves over the number of human ratings, 0 apart from the logarithmic axis, with the worth marked."""
+    from invitro.studies.figures.base import Figure, layered
+
+    found, llm = one.exchange, one.data.llm
+    drawn = layered(
+        *_curves(found), *_mark(found), width=WORTH_WIDTH, height=WORTH_HEIGHT,
+        description=f"PCC by the number of human ratings, with and without the labels of {llm}",
+    )  # fmt: skip
+    facts = (one.data.plm, llm, found.settings.draws, found.texts, found.authors)
+    title = f"What the labels of {llm} are worth"
+    return Figure(f"worth_{llm}", title, said(WORTH_TEMPLATE, "figure", *facts), drawn)
+
+
+def _zero(found: Exchange) -> float:
+    """Return where 0 stands on the logarithmic axis."""
+    return found.first / 2
+
+
+def _domains(found: Exchange) -> tuple["alt.Scale", "alt.Scale", list[float]]:
+    """Return the scales of both axes, and the ends of y."""
+    import altair as alt
+
+    curve = found.curve
+    highest = max([*curve["pcc"].dropna(), *curve["pcc_high"].dropna(), 0.1])
+    ends = [min([0.0, *curve["pcc_low"].dropna()]), 1.06 * highest]
+    x = alt.Scale(type="log", domain=[_zero(found) / 1.15, found.everything * 1.12], nice=False)
+    return x, alt.Scale(domain=ends, nice=False, zero=False), ends
+
+
+def _curves(found: Exchange) -> "list[alt.Chart]":
+    import altair as alt
+
+    from invitro.studies.figures.base import POINT, chart, colour, left_axis, shape, tooltip
+
+    series = [ALONE, HELPED]
+    rows = [
+        row | {"series": row["labels"], "x": row["ratings"] or _zero(found), "apart": row["ratings"] == 0}
+        for row in records(found.curve)
+    ]
+    sizes = sorted({row["ratings"] for row in rows} - {0})
+    labels = (
+        f"datum.value < {found.first} ? '0' : "
+        f"(datum.value > {sizes[-1] - 0.5} ? 'all ' : '') + format(datum.value, ',')"
+    )
+    x_scale, y_scale, _ = _domains(found)
+    axis = alt.Axis(
+        title="human ratings (log scale; 0 apart)", values=[_zero(found), *sizes], labelExpr=labels, labelOverlap=True
+    )
+    x, y = alt.X("x:Q", scale=x_scale, axis=axis), alt.Y("pcc:Q", scale=y_scale, axis=left_axis("PCC", ".1f", 6))
+    ends = [("pcc_low:Q", "95 % from", ".3f"), ("pcc_high:Q", "95 % to", ".3f")]
+    hint = tooltip(("series:N", "trained on", ""), ("ratings:Q", "human ratings", ","), ("pcc:Q", "PCC", ".3f"), *ends)
+    data = chart(rows)
+    joined = data.transform_filter("!datum.apart")
+    return [
+        joined.mark_area(opacity=0.16).encode(x, alt.Y("pcc_low:Q"), alt.Y2("pcc_high:Q"), colour(series)),
+        data.transform_filter("datum.apart").mark_rule(strokeWidth=1.4).encode(
+            x, alt.Y("pcc_low:Q"), alt.Y2("pcc_high:Q"), colour(series)
+        ),
+        joined.mark_line().encode(x, y, colour(series)),
+        data.mark_point(filled=True, size=POINT, opacity=1).encode(x, y, colour(series), shape(series), tooltip=hint),
+    ]  # fmt: skip
+
+
+def _mark(found: Exchange) -> "list[alt.Chart]":
+    """Return the level of the labels alone, where the other curve reaches it, and the interval of that number."""
+    import altair as alt
+
+    from invitro.studies.figures.base import chart
+
+    x_scale, _, (bottom, top) = _domains(found)
+    level = float(found.curve.loc[found.curve["ratings"] == 0, "pcc"].iloc[0])
+    least, most = _zero(found), float(found.everything)
+
+    def placed(value: float) -> float:
+        return min(max(value, found.first), most) if value > 0 else found.first
+
+    text = said(WORTH_TEMPLATE, "worth", found)
+    at, near = placed(found.worth.value), bottom + 0.05 * (top - bottom)
+    line: dict[str, Any] = {"color": charts.INK, "strokeDash": [3, 2], "strokeWidth": 0.8}
+    x = alt.X("x:Q", scale=x_scale)
+    right = at > (least * most) ** 0.5
+    marks = [
+        chart([{"x": least, "end": at, "y": level}]).mark_rule(**line).encode(x, alt.X2("end:Q"), alt.Y("y:Q")),
+        chart([{"x": placed(found.worth.low), "end": placed(found.worth.high), "y": near}])
+        .mark_rule(color=charts.INK, strokeWidth=2.5, opacity=0.45)
+        .encode(x, alt.X2("end:Q"), alt.Y("y:Q")),
+        chart([{"x": at, "y": near, "text": text}])
+        .mark_text(align="right" if right else "left", dx=-4 if right else 4, dy=-8, fontSize=7.5, color=charts.INK)
+        .encode(x, alt.Y("y:Q"), alt.Text("text:N")),
+    ]
+    if 0 < found.worth.value < float("inf"):
+        marks.append(
+            chart([{"x": at, "y": level, "end": bottom}]).mark_rule(**line).encode(x, alt.Y("y:Q"), alt.Y2("end:Q"))
+        )
+    return marks

@@ -1,0 +1,244 @@
+"""Learning curves over the number of human ratings, with and without an LLM's labels, tested on the same texts.
+
+Folds are grouped by author, and every rated text is tested once. Of a fold's training texts people's ratings are drawn
+by author, and nested: more ratings contain the fewer. Layers, noise and all other parameters are chosen on them.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from annotated_types import Ge
+
+from invitro.arrays import Floats, Ints
+from invitro.data import Corpus
+from invitro.data.splits import author_folds
+from invitro.errors import InputError
+from invitro.labels import LabelSet
+from invitro.models.exact import NOISES, LayerKernel, Observed, first_layers, left_out
+from invitro.models.features import FeatureCache
+from invitro.models.frozen import counter_of
+from invitro.raters.llm_first import LLMFirst
+from invitro.scales import Scale
+from invitro.settings import Count, NotNegative, Seed, checked
+
+log = logging.getLogger(__name__)
+
+LLM_NOISES = (0.1, 0.2, 0.3, 0.5, *NOISES)
+"""Variances of the LLM's noise to choose from: its labels are less noisy than single people's."""
+LEAST_RATED = 100
+"""Rated texts below which no curve is drawn."""
+
+
+@checked("worth")
+@dataclass(frozen=True)
+class WorthSettings:
+    """How learning curves are made.
+
+    Args:
+        first: the smallest number of human ratings; it is doubled up to all of them.
+        draws: how often ratings are drawn.
+        folds: of the cross-validation.
+        seed: of draws and folds.
+        rating_price: of one human rating, in `currency`; None says nothing about money.
+        label_price: of one LLM label.
+        currency: what prices are written with.
+
+    Raises:
+        InputError: naming every setting that is wrong.
+    """
+
+    first: Annotated[int, Ge(20)] = 50
+    draws: Count = 3
+    folds: Annotated[int, Ge(2)] = 10
+    seed: Seed = 0
+    rating_price: NotNegative | None = None
+    label_price: NotNegative | None = None
+    currency: str = "$"
+
+
+@dataclass(frozen=True)
+class WorthData:
+    """The texts and labels that curves are made from.
+
+    Args:
+        corpus: the texts.
+        labels: the LLM's label set.
+        scale: of all labels.
+        table: ``text``, ``group_id``, ``crowd_label`` and ``llm_label``, one row per text that has one of the two.
+        llm: the LLM's name.
+        plm: the encoder's name.
+    """
+
+    corpus: Corpus
+    labels: LabelSet
+    scale: Scale
+    table: pd.DataFrame
+    llm: str
+    plm: str
+
+
+class Curves(NamedTuple):
+    """Held-out predictions of the rated texts.
+
+    Args:
+        labels: people's ratings, (texts,).
+        authors: (texts,).
+        folds: the fold that each text was tested in, (texts,).
+        sizes: the numbers of human ratings, ascending; the last is all of them, on average over folds.
+        alone: by size, (draws, texts); with all ratings there is one draw.
+        helped: with the LLM's labels too, by size; 0 ratings are among the sizes.
+        llm_labels: how many LLM labels a fold uses, on average.
+    """
+
+    labels: Floats
+    authors: npt.NDArray[Any]
+    folds: Ints
+    sizes: tuple[int, ...]
+    alone: dict[int, Floats]
+    helped: dict[int, Floats]
+    llm_labels: int
+
+
+def curves(table: pd.DataFrame, cache: FeatureCache, settings: WorthSettings) -> Curves:
+    """Make learning curves.
+
+    Args:
+        table: see `WorthData`.
+        cache: gives the features of its texts.
+        settings: see there.
+
+    Raises:
+        InputError: there are too few ratings or LLM labels, or they do not vary.
+    """
+    rated, labelled = (table[name].notna() for name in ("crowd_label", "llm_label"))
+    if min(rated.sum(), labelled.sum()) < max(LEAST_RATED, 2 * settings.first):
+        raise InputError(
+            f"worth: expected at least {max(LEAST_RATED, 2 * settings.first)} texts with a crowd label and as many "
+            f"with an LLM label, found {rated.sum()} and {labelled.sum()}"
+        )
+    for column in ("crowd_label", "llm_label"):
+        if not table[column].std() > 0:
+            raise InputError(f"worth: expected {column}s that differ, found {table[column].mean():g} everywhere")
+    features = cache.features(table["text"].tolist()).features
+    parts = list(author_folds(table["group_id"].to_numpy(), "study=worth", settings.folds, settings.seed))
+    crowd = table["crowd_label"].to_numpy(dtype=np.float64)
+    trained = [int((~np.isnan(crowd[train])).sum()) for train, _ in parts]
+    sizes = list(doubled(settings.first, min(trained)))
+    everything = round(float(np.mean(trained)))
+    names = (*sizes, everything)
+    alone, helped = ({n: np.full((settings.draws, len(table)), np.nan) for n in (0, *names)} for _ in range(2))
+    fold_of = np.zeros(len(table), dtype=np.intp)
+    for number, (train, test) in enumerate(parts):
+        test = test[~np.isnan(crowd[test])]
+        fold_of[test] = number
+        fold = _Fold.of(table.iloc[train], features[train], table["text"].iloc[test].tolist(), features[test])
+        helped[0][:, test] = fold.llm.predict(fold.near_llm)
+        for draw in range(settings.draws):
+            order = ranked(table["group_id"].to_numpy(), train, crowd, [settings.seed, draw])
+            for n, name in zip((*sizes, None), names, strict=True):
+                if n is None and draw:
+                    continue
+                rows = first_authors(order, table["group_id"].to_numpy()[train], n)
+                alone[name][draw, test], helped[name][draw, test] = fold.predicted(rows)
+        log.info("worth: fold %d of %d", number + 1, len(parts))
+    kept = rated.to_numpy()
+    for one in (alone, helped):
+        for n in (0, everything):
+            one[n] = one[n][:1]
+    del alone[0]
+    return Curves(
+        labels=crowd[kept],
+        authors=table["group_id"].to_numpy()[kept],
+        folds=fold_of[kept],
+        sizes=names,
+        alone={n: one[:, kept] for n, one in alone.items()},
+        helped={n: one[:, kept] for n, one in helped.items()},
+        llm_labels=round(float(np.mean([labelled.iloc[train].sum() for train, _ in parts]))),
+    )
+
+
+def doubled(first: int, below: int) -> Iterator[int]:
+    """Yield `first`, twice that, and so on, while the numbers are clearly smaller than `below`.
+
+    Example:
+        >>> list(doubled(50, 500))
+        [50, 100, 200, 400]
+    """
+    while first * 1.2 < below:
+        yield first
+        first *= 2
+
+
+def ranked(authors: npt.NDArray[Any], train: Ints, crowd: Floats, seed: list[int]) -> Ints:
+    """Return the rated training texts, as positions in `train`, in the order in which they are drawn.
+
+    Authors are drawn from the whole corpus, and those of the test are left out: folds train on mostly the same ratings.
+    The draw depends on the authors' names and the seed, not on the order of the rows.
+    """
+    names, code = np.unique(authors, return_inverse=True)
+    place = np.random.default_rng(seed).permutation(len(names))[code][train]
+    order = np.argsort(place, kind="stable")
+    return np.asarray(order[~np.isnan(crowd[train][order])])
+
+
+def first_authors(order: Ints, authors: npt.NDArray[Any], n: int | None) -> Ints:
+    """Return the first texts of `order`: whole authors, until there are `n` texts or more; None returns all."""
+    if n is None or n >= len(order):
+        return order
+    last = n
+    while last < len(order) and authors[order[last]] == authors[order[last - 1]]:
+        last += 1
+    return order[:last]
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One fold: similarities of its training texts, of the test texts to them, and what the LLM's labels say."""
+
+    ratings: Floats
+    authors: npt.NDArray[Any]
+    grams: list[Floats]
+    nears: list[Floats]
+    llm: LLMFirst
+    near_llm: Floats
+
+    @classmethod
+    def of(cls, train: pd.DataFrame, features: Any, test_texts: list[str], test_features: Any) -> "_Fold":
+        texts, authors = train["text"].tolist(), train["group_id"].to_numpy()
+        counter = counter_of(texts)
+        words, test_words = (None if counter is None else counter.transform(part) for part in (texts, test_texts))
+        grams, nears = [], []
+        for kernel, gram in LayerKernel.nested(features, words, first_layers(features.shape[1])):
+            grams.append(gram)
+            nears.append(kernel.to_training(test_features, test_words)[0])
+        llm_label = train["llm_label"].to_numpy(dtype=np.float64)
+        known = np.flatnonzero(~np.isnan(llm_label))
+        seen = Observed(llm_label[known], np.ones(len(known)), authors[known])
+        which, noise = _chosen([gram[np.ix_(known, known)] for gram in grams], seen, LLM_NOISES)
+        llm = LLMFirst.fitted(grams[which], llm_label, noise)
+        ratings = train["crowd_label"].to_numpy(dtype=np.float64)
+        return cls(ratings, authors, grams, nears, llm, nears[which])
+
+    def predicted(self, rows: Ints) -> tuple[Floats, Floats]:
+        """Score the test texts from some texts' ratings: alone, and with the LLM's labels."""
+        seen = Observed(self.ratings[rows], np.ones(len(rows)), self.authors[rows])
+        parts = [gram[np.ix_(rows, rows)] for gram in self.grams]
+        which, noise = _chosen(parts, seen, NOISES)
+        matrix = parts[which] + noise * np.eye(len(rows))
+        alone = seen.mean + self.nears[which][:, rows] @ np.linalg.solve(matrix, seen.labels - seen.mean)
+        return alone, self.llm.then_people(rows, seen.labels, self.near_llm)
+
+
+def _chosen(grams: list[Floats], seen: Observed, noises: tuple[float, ...]) -> tuple[int, float]:
+    """Return which kernel, and the noise, that predict left-out authors best."""
+    errors = {
+        (which, noise): float(np.square(seen.labels - left_out(gram, seen, noise)).sum())
+        for which, gram in enumerate(grams)
+        for noise in noises
+    }
+    return min(errors, key=errors.__getitem__)

@@ -1,0 +1,49 @@
+"""``sweep.py study=worth`` as a user runs it."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+SMALL = ["data=simulated", "llm=simulated", "data.texts=150", "resamples=50"]
+
+
+def test_worth_from_one_command_to_its_report(run, tmp_path: Path) -> None:
+    settings = ["worth.first=40", "worth.folds=2", "worth.draws=1", "worth.label_price=0.01"]
+    done = run("sweep.py", "study=worth", *SMALL, *settings, "directory=out")
+    assert done.returncode == 0, done.stderr
+    *_, sentence, report = done.stdout.strip().splitlines()
+    assert re.match(r"Simulated's labels are worth .* human ratings; with all \d+ ratings at hand they add", sentence)
+    assert re.search(r"The \d+ labels cost \$0\.\d\d", sentence)
+    assert report == "out/report/report.html"
+    folder = tmp_path / "out" / "report"
+    assert {path.name for path in folder.iterdir()} == {"report.html", "table.md", "table.tex", "worth.csv", "figures"}
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        f"worth_simulated.{form}" for form in ("png", "svg", "pdf")
+    }
+    rows = pd.read_csv(folder / "worth.csv")
+    assert rows["ratings"].iloc[[0, -1]].tolist() == [40, rows["ratings"].max()]
+    assert rows["pcc"].between(-1, 1).all()
+    page = (folder / "report.html").read_text("utf-8")
+    assert "study=worth data=simulated" in page
+    assert not re.search(r"(?:src|href)=\"https?:", page)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["worth.first=5"], "worth.first: expected a whole number of at least 20"),
+        (["plm=tfidf"], "expected an encoder, such as plm=minilm"),
+        (["worth.seed=0,1"], "expected one job for each LLM"),
+        (["hydra/launcher=joblib"], "learning curves are made in this process"),
+        (["report_only=true", "runs=."], "leave no runs"),
+    ],
+)
+def test_what_cannot_be_weighed_is_refused(run, tmp_path: Path, overrides: list[str], says: str) -> None:
+    of_jobs = [] if "runs=." in overrides else SMALL
+    done = run("sweep.py", "study=worth", *of_jobs, *overrides)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("report.html"))
