@@ -5,11 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from invitro.studies.report.sentences import conclusion, method
+from invitro.studies.report.sentences import SENTENCES, conclusion, method
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary
 from invitro.studies.wording import configuration, leading
+from invitro.templates import said
 
 STUDY = Study("alpha", "Alpha", "Which?", metrics=("pcc", "ccc"), choose="alpha", baseline={"alpha": "inf"})
 NAN, INF = float("nan"), float("inf")
@@ -140,3 +141,12 @@ def test_the_leading_configurations() -> None:
     assert [row["alpha"] for row in rows] == [INF, 4.0, 3.0]  # baseline, chosen, then by validation
     unfinished = [*GROUPS, group(9.0, 0.9, 0.9, 0)]
     assert [row["alpha"] for row in leading(STUDY, summary(unfinished, [], chosen=None), 2)] == [INF, 4.0]
+
+
+def test_a_choice_over_folds_is_not_called_independent_of_the_test() -> None:
+    decided = {"value": "alpha 4", "ccc": 0.4, "next": None, "next_ccc": None, "best": True, "beside": []}
+    apart = said(SENTENCES, "chosen", untested=False, folds=False, **decided)
+    assert "test results played no part in the choice" in apart
+    over_folds = said(SENTENCES, "chosen", untested=False, folds=True, **decided)
+    assert "played no part" not in over_folds
+    assert "test results of the choice are slightly too good" in over_folds

@@ -130,9 +130,10 @@ def choose(ingredients: Ingredients, application: Application, student: Student 
     `REPEATS` times, and predictions averaged. The criterion is their PCC with the crowd labels of the same texts.
 
     Noise of the crowd that is independent of predictions lowers the PCC of all candidates by the same factor. CCC would
-    prefer whatever spreads predictions, which stretching them does too, without an LLM. A squared error would mislead where people answer at random: the expected crowd label then lies nearer to the middle than the
-    truth, and training labels that are also pulled there would look best. It only guards: a candidate whose RMSE or
-    matched CCC (which is the PCC) is worse than that of crowd labels alone by more than one standard error is out.
+    prefer whatever spreads predictions, which stretching them does too, without an LLM. A squared error would mislead
+    where people answer at random: the expected crowd label then lies nearer to the middle than the truth, and training
+    labels that are also pulled there would look best. It only guards: a candidate whose RMSE or PCC is worse than that
+    of crowd labels alone by more than one standard error is out.
 
     Of the candidates within one standard error of the best, the one that changes crowd labels least is chosen (the
     rule of Breiman, Friedman, Olshen & Stone 1984, "Classification and Regression Trees"). The standard error is that

@@ -158,6 +158,7 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
         plateaus=_plateaus(study, summary),
         one_run=any(row["runs"] == 1 and not row.get("exact") for row in records(summary.groups)),
         untested=bool(finished) and summary.split != "test",
+        folds=bool(runs.folds),
     )
 
 
