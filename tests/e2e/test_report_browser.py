@@ -140,13 +140,13 @@ def test_text_sorts_as_text(opened: Opened, study: Reported) -> None:
 
 
 def test_groups_of_people_sort_by_what_was_measured(opened: Opened) -> None:
-    opened.head("groups_test", "ccc").locator("button").click()
-    shown = [cell.split(" ")[0].replace("\N{MINUS SIGN}", "-") for cell in opened.column("groups_test", "ccc")]
+    opened.head("groups_truth", "ccc").locator("button").click()
+    shown = [cell.split(" ")[0].replace("\N{MINUS SIGN}", "-") for cell in opened.column("groups_truth", "ccc")]
     assert len(shown) > 20
     assert shown == sorted(shown, key=float)
     assert "race 3" in opened.page.locator("#groups").inner_text()
-    assert {f"{by} {group}" for by, group in zip(opened.column("groups_test", "attribute"),
-            opened.column("groups_test", "group"), strict=True)} >= {"gender 1", "race 1", "age 30–39"}  # fmt: skip
+    assert {f"{by} {group}" for by, group in zip(opened.column("groups_truth", "attribute"),
+            opened.column("groups_truth", "group"), strict=True)} >= {"gender 1", "race 1", "age 30–39"}  # fmt: skip
 
 
 def test_pointing_at_a_mark_shows_its_values(opened: Opened, study: Reported) -> None:
@@ -157,7 +157,7 @@ def test_pointing_at_a_mark_shows_its_values(opened: Opened, study: Reported) ->
         "CCC": number(row["val_ccc_mean"]),
         "95 % from": number(row["val_ccc_low"]),
         "95 % to": number(row["val_ccc_high"]),
-        "seeds": "3",
+        "runs": "3",
     }
 
 

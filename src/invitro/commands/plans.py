@@ -347,7 +347,10 @@ def _problem(job: Overrides) -> str | None:
     """Return what is wrong with a job's texts and labels, or None."""
     cfg = _composed(job, ())
     try:
-        run_settings(cfg, multirun=True).prepared()
+        settings = run_settings(cfg, multirun=True)
+        if settings.application.policy in ("auto", "posterior"):  # needs the same labels, and here no text is embedded
+            settings = replace(settings, application=replace(settings.application, policy="replace"))
+        settings.prepared()
     except InputError as error:
         return str(error)
     return None

@@ -126,8 +126,8 @@ def ratings_for(sizes: "np.ndarray[tuple[int], np.dtype[np.int_]]", curve: Float
 
     Example:
         >>> sizes = np.array([50, 100, 200])
-        >>> [ratings_for(sizes, np.array([0.1, 0.3, 0.4]), target) for target in (0.05, 0.3, 0.35, 0.5)]
-        [0.0, 100.0, 141.4213562373095, inf]
+        >>> [round(ratings_for(sizes, np.array([0.1, 0.3, 0.4]), target), 1) for target in (0.05, 0.3, 0.35, 0.5)]
+        [0.0, 100.0, 141.4, inf]
     """
     rising = np.asarray(isotonic_regression(curve).x)
     if target < rising[0]:
