@@ -2,15 +2,15 @@
 
 import json
 import re
-import threading
 from email import message_from_bytes
 from email.policy import HTTP
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from loopback import LoopbackServer
 
-class BatchServer:
+
+class BatchServer(LoopbackServer):
     """Serves files and batches on loopback.
 
     Args:
@@ -29,35 +29,6 @@ class BatchServer:
         self.batches: dict[str, dict[str, Any]] = {}
         self.keys: set[str | None] = set()
         self.asked: list[dict[str, Any]] = []
-
-    def __enter__(self) -> "BatchServer":
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                server.handle(self, self.rfile.read(int(self.headers["content-length"])))
-
-            def do_GET(self) -> None:
-                server.handle(self, b"")
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}/v1"
 
     def handle(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         self.keys.add(request.headers.get("authorization"))

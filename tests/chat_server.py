@@ -7,12 +7,13 @@ import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from loopback import LoopbackServer
 
-class ChatServer:
+
+class ChatServer(LoopbackServer):
     """Serves ``/v1/chat/completions`` on loopback.
 
     `schedule` says what each text's calls meet, in order, by the text's last word; afterwards all is well.
@@ -30,37 +31,8 @@ class ChatServer:
         self._inside: set[BaseHTTPRequestHandler] = set()
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "ChatServer":
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                server.handle(self)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            request_queue_size = 64  # connections that come at once wait here, and not for a repeated SYN
-
-        self._http = Server(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}/v1"
-
-    def handle(self, request: BaseHTTPRequestHandler) -> None:
-        body = json.loads(request.rfile.read(int(request.headers["content-length"])))
+    def handle(self, request: BaseHTTPRequestHandler, content: bytes) -> None:
+        body = json.loads(content)
         if request.path == "/tokenize":
             words = sum(len(message["content"].split()) for message in body["messages"])
             return self._send(request, 200, {"count": words})

@@ -89,10 +89,10 @@ def test_kernels_from_several_layers_upwards_are_those_made_one_by_one() -> None
 
 def test_order_of_texts_and_units_of_features_do_not_matter() -> None:
     x, w, seen, new = features(40), words(40), observed(40), features(7, seed=5)
-    expected = fitted(x, w, seen).regression.predict(new, words(7, 6))
+    expected = fitted(x, w, seen).predict(new, words(7, 6))
     order = np.random.default_rng(0).permutation(40)
     units, shift = np.float32([2, 8, 0.5, 1, 4, 0.25]), np.float32(16)
-    moved = fitted(x[order] * units + shift, w[order], seen.of(order)).regression
+    moved = fitted(x[order] * units + shift, w[order], seen.of(order))
     got = moved.predict(new * units + shift, words(7, 6))
     assert got.score == pytest.approx(expected.score, abs=1e-4)
     assert got.sd == pytest.approx(expected.sd, abs=1e-4)
@@ -101,8 +101,8 @@ def test_order_of_texts_and_units_of_features_do_not_matter() -> None:
 def test_labels_on_another_scale_give_predictions_on_that_scale() -> None:
     x, seen, new = features(40), observed(40), features(7, seed=5)
     first, second = fitted(x, None, seen), fitted(x, None, seen._replace(labels=10 * seen.labels - 3))
-    assert second.regression.predict(new).score == pytest.approx(10 * first.regression.predict(new).score - 3)
-    assert second.regression.predict(new).sd == pytest.approx(10 * first.regression.predict(new).sd)
+    assert second.predict(new).score == pytest.approx(10 * first.predict(new).score - 3)
+    assert second.predict(new).sd == pytest.approx(10 * first.predict(new).sd)
 
 
 def test_a_weight_of_two_is_a_text_seen_twice() -> None:
@@ -152,7 +152,7 @@ def test_layers_that_carry_the_label_are_chosen() -> None:
     x = rng.normal(size=(250, 13, 8)).astype(np.float32)
     labels = x[:, 10:].mean(axis=1) @ rng.normal(size=8) * 3 + rng.normal(size=250) * 0.3
     made = fitted(x, None, Observed(labels, np.ones(250), np.arange(250)))
-    assert made.regression.kernel.first_layer == 6  # the upper half
+    assert made.kernel.first_layer == 6  # the upper half
 
 
 def test_intervals_cover_what_they_say() -> None:
@@ -163,7 +163,7 @@ def test_intervals_cover_what_they_say() -> None:
     labels = 4 + truth + rng.normal(size=700)
     seen = Observed(labels[:400], np.ones(400), np.arange(400))
     made = fitted(x[:400], None, seen)
-    score, sd = made.regression.predict(x[400:])
+    score, sd = made.predict(x[400:])
     assert sd is not None
     assert 0.92 <= np.mean(np.abs(labels[400:] - score) < 1.96 * sd) <= 0.98
 
@@ -178,8 +178,8 @@ def test_landmarks_come_close_to_the_exact_solution(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(exact, "LANDMARKS", 300)
     monkeypatch.setattr(exact, "PART", 128)
     parts = fitted(x, None, seen)
-    assert len(parts.regression.coefficients) == 300
-    both = [made.regression.predict(new) for made in (whole_, parts)]
+    assert len(parts.coefficients) == 300
+    both = [made.predict(new) for made in (whole_, parts)]
     assert np.corrcoef(both[0].score, both[1].score)[0, 1] > 0.99
     assert both[1].sd == pytest.approx(both[0].sd, rel=0.1)
 
@@ -204,7 +204,7 @@ def test_the_same_texts_are_chosen_in_any_order() -> None:
 
 def test_numbers_come_back_from_their_arrays() -> None:
     made = fitted(features(30), words(30), observed(30))
-    again = ExactRegression.from_arrays(made.regression.arrays())
+    again = ExactRegression.from_arrays(made.arrays())
     new, more = features(4, seed=7), words(4, 7)
-    for one, other in zip(made.regression.predict(new, more), again.predict(new, more), strict=True):
+    for one, other in zip(made.predict(new, more), again.predict(new, more), strict=True):
         assert (one == other).all()

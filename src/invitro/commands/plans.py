@@ -256,7 +256,9 @@ OF_THE_MODEL = ("plm", "baseline", "row", "experiment", "fit")
 
 def _in_closed_form(cfg: DictConfig) -> bool:
     """Whether a job's model has no seed: it is not trained in steps, and no cross-validation cleans its labels."""
-    return cfg.plm.get("train", "frozen") in ("frozen", "head") and cfg.fit.clean == "none"
+    from invitro.models.settings import in_closed_form
+
+    return in_closed_form(cfg.plm) and cfg.fit.clean == "none"
 
 
 def _merged(study: Study, passed: Sequence[Override]) -> dict[str, Override]:

@@ -42,6 +42,7 @@ class RunSettings:
         plm: the encoder, or a baseline.
         fit: the course of training.
         logger: where curves go.
+        device: where texts are embedded for the application itself, as `invitro.models.scoring.device_of` takes it.
     """
 
     options: "RunOptions"
@@ -55,6 +56,7 @@ class RunSettings:
     plm: "PLM | TfIdfRidge | EmbeddingRidge"
     fit: "Fit"
     logger: "LoggerChoice"
+    device: str
 
     def prepared(self) -> "Prepared":
         """Read the corpus and the LLM labels, and make the training labels.
@@ -95,7 +97,7 @@ class RunSettings:
 
         assert self.encoder is not None
         cache = Path(self.options.cache) if self.options.cache else None
-        return FeatureCache(cache, FrozenEncoder(self.encoder, device_of("auto"))).features(texts)
+        return FeatureCache(cache, FrozenEncoder(self.encoder, device_of(self.device))).features(texts)
 
 
 def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:
@@ -105,6 +107,7 @@ def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:
         InputError: everything that is wrong with them, together.
     """
     from invitro.data import DataFolder
+    from invitro.models import TfIdfRidge
     from invitro.training.recipe import RunOptions
 
     refuse_if_any(missing(cfg))
@@ -120,10 +123,14 @@ def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:
     names = ("data", "scale", "application", "llm", "plm", "fit", "logger")
     reader, scale, application, source, plm, fit, logger = [tried(partial(instantiated, cfg[name])) for name in names]
     pool_reader = tried(lambda: _pool_reader(cfg, application)) if application is not None else None
+    if application is not None and application.policy == "posterior" and isinstance(plm, TfIdfRidge):
+        problems.append(f"application=posterior needs an encoder's features; plm={plm.name} has none, plm=minilm has")
     refuse_if_any([*problems, *_contradictions(cfg, multirun)])
     folder = DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
-    prompt = cfg.prompt.name
-    return RunSettings(options, reader, scale, application, pool_reader, source, prompt, folder, plm, fit, logger)
+    prompt, device = cfg.prompt.name, "cpu" if cfg.trainer.accelerator == "cpu" else "auto"
+    return RunSettings(
+        options, reader, scale, application, pool_reader, source, prompt, folder, plm, fit, logger, device
+    )
 
 
 def with_baseline(cfg: DictConfig) -> DictConfig:
@@ -189,12 +196,13 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
 
 def _meaningless_in_closed_form(cfg: DictConfig, distributed: bool) -> Iterator[str]:
     """Yield the settings that do not apply to a model that is fitted in one step: a baseline, or a frozen encoder."""
-    if "train" not in cfg.plm:
-        fitted = f"{cfg.plm.name} is fitted in one step by ridge regression"
-    elif cfg.plm.train in ("frozen", "head"):
-        fitted = f"plm.train={cfg.plm.train} is fitted in one step"
-    else:
+    from invitro.models.settings import in_closed_form
+
+    if not in_closed_form(cfg.plm):
         return
+    fitted = f"{cfg.plm.name} is fitted in one step by ridge regression"
+    if "train" in cfg.plm:
+        fitted = f"plm.train={cfg.plm.train} is fitted in one step"
     if cfg.fit.loss != "mse":
         yield f"fit.loss={cfg.fit.loss}: {fitted} on squared errors; fine-tune an encoder, such as plm=minilm"
     if cfg.fit.keep != 1:

@@ -175,10 +175,10 @@ def train_configured(
     settings = run_settings(cfg, sweep is not None)
     if reader is not None:
         settings = replace(settings, reader=reader)
-    prepared = settings.prepared()
-    log.info("%s: %s", prepared.corpus.name, prepared.description)
     if sweep is not None:
         _take_gpu()
+    prepared = settings.prepared()
+    log.info("%s: %s", prepared.corpus.name, prepared.description)
     from invitro.training import record
     from invitro.training.multirun import alone, kin
     from invitro.training.run import check_resume, fingerprint_of

@@ -214,10 +214,11 @@ class LabelSource:
 
 
 LABEL_OF = "label of "
+"""Before an LLM's name, the column of its own labels in a table of several LLMs'."""
 
 
 def ratings_of(labels: LabelSet, text_ids: "pd.Series[str]", name: str) -> pd.DataFrame:
-    """Return each LLM's labels of texts, one column per LLM, indexed by ``text_id``, NaN where there is none.
+    """Return each LLM's labels of texts, indexed by ``text_id``, NaN where there is none, in columns `LABEL_OF` an LLM.
 
     Args:
         labels: by one LLM, or the mean of several.
@@ -226,8 +227,8 @@ def ratings_of(labels: LabelSet, text_ids: "pd.Series[str]", name: str) -> pd.Da
     """
     members = [str(name) for name in labels.labels if str(name).startswith(LABEL_OF)]
     if not members:
-        return pd.DataFrame({name: labels.of(text_ids).to_numpy()}, index=pd.Index(text_ids))
-    return labels.labels[members].rename(columns=lambda name: name.removeprefix(LABEL_OF)).reindex(pd.Index(text_ids))
+        return pd.DataFrame({f"{LABEL_OF}{name}": labels.of(text_ids).to_numpy()}, index=pd.Index(text_ids))
+    return labels.labels[members].reindex(pd.Index(text_ids))
 
 
 def averaged(name: str, by_member: Mapping[str, LabelSet]) -> LabelSet:

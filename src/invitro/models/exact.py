@@ -245,21 +245,7 @@ class ExactRegression:
         return cls(kernel=LayerKernel(int(arrays["kernel.first_layer"][0]), words=words, **known), **numbers)
 
 
-class Fitted(NamedTuple):
-    """A regression, and what the training texts' labels would have been predicted as.
-
-    Args:
-        regression: see `ExactRegression`.
-        left_out: predictions of the texts that layers and noise were chosen on, without their authors' labels.
-        chosen_on: the rows of these texts.
-    """
-
-    regression: ExactRegression
-    left_out: Floats
-    chosen_on: Ints
-
-
-def fitted(features: Singles, words: Any, seen: Observed) -> Fitted:
+def fitted(features: Singles, words: Any, seen: Observed) -> ExactRegression:
     """Fit with the layers, then the noise, that predict the labels of left-out authors best, in squared error.
 
     Args:
@@ -278,15 +264,14 @@ def fitted(features: Singles, words: Any, seen: Observed) -> Fitted:
 
     kernel, gram = min(kernels, key=lambda one: error(one[1], 1.0))
     noise = min(NOISES, key=lambda noise: error(gram, noise))
-    predicted = left_out(gram, some, noise)
     if len(rows) == texts:
-        return Fitted(ExactRegression.exact(kernel, gram, seen, noise), predicted, rows)
+        return ExactRegression.exact(kernel, gram, seen, noise)
     if texts <= MOST_EXACT:
         ((kernel, gram),) = LayerKernel.nested(features, words, [kernel.first_layer])
-        return Fitted(ExactRegression.exact(kernel, gram, seen, noise), predicted, rows)
+        return ExactRegression.exact(kernel, gram, seen, noise)
     parts = (slice(first, first + PART) for first in range(0, texts, PART))
     near = (kernel.to_training(features[part], _of(words, part))[0] for part in parts)
-    return Fitted(ExactRegression.projected(kernel, gram, seen, noise, near), predicted, rows)
+    return ExactRegression.projected(kernel, gram, seen, noise, near)
 
 
 def first_layers(layers: int) -> list[int]:

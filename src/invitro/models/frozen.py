@@ -48,7 +48,7 @@ class FrozenRegression:
         """Fit to texts, their features in all layers, and their labels; layers and noise are chosen on these texts."""
         counter = counter_of(texts)
         words = None if counter is None else counter.transform(texts)
-        return cls(encoder, counter, fitted(embedded.features, words, seen).regression)
+        return cls(encoder, counter, fitted(embedded.features, words, seen))
 
     def predict(self, texts: Sequence[str], embedded: Embedded) -> Predictions:
         """Score texts whose features are known, in the units of the labels."""
@@ -109,7 +109,7 @@ def similarities(ids: Sequence[str], texts: Sequence[str], embedded: Embedded, s
     counter, rated = counter_of(texts), slice(len(seen.labels))
     words = None if counter is None else counter.transform(texts)
     part = None if words is None else words[rated]
-    regression = fitted(embedded.features[rated], part, seen).regression
+    regression = fitted(embedded.features[rated], part, seen)
     ((_, gram),) = LayerKernel.nested(embedded.features, words, [regression.kernel.first_layer])
     return Similarities(ids, gram, regression.noise)
 

@@ -1,6 +1,6 @@
 """Which encoder is fine-tuned, and how much of it: settings that are checked before anything loads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,20 @@ TokenCount = Annotated[int, Ge(3)]
 Dropout = Annotated[float, Ge(0), Lt(1)]
 Penalties = Annotated[tuple[Positive, ...], MinLen(1), "one or more numbers above 0"]
 Folds = Annotated[int, Ge(2)]
+
+
+FROZEN = ("frozen", "head")
+"""Values of ``plm.train`` that leave the encoder as it is; the second is another word for the first."""
+
+
+def in_closed_form(plm: Mapping[str, Any]) -> bool:
+    """Whether the configuration `plm` is that of a model fitted in one step: a baseline, or a frozen encoder.
+
+    Example:
+        >>> [in_closed_form(plm) for plm in ({"name": "tfidf"}, {"train": "head"}, {"train": "lora"})]
+        [True, True, False]
+    """
+    return plm.get("train", FROZEN[0]) in FROZEN
 
 
 @checked("plm")
@@ -71,13 +85,13 @@ class PLM:
     @property
     def frozen(self) -> bool:
         """Whether the encoder stays as it is."""
-        return self.train in ("frozen", "head")
+        return self.train in FROZEN
 
     @property
     def decisive(self) -> dict[str, Any]:
         """The settings that determine a run's result: those of adapters only if there are adapters, and so on."""
         if self.frozen:
-            return {"train": "frozen", "max_length": self.max_length}
+            return {"train": FROZEN[0], "max_length": self.max_length}
         unused = () if self.train == "lora" else ("lora_rank", "lora_alpha")
         return {name: value for name, value in asdict(self).items() if name not in unused}
 

@@ -15,6 +15,7 @@ import yaml
 
 from invitro.arrays import Floats
 from invitro.errors import InputError
+from invitro.models.settings import in_closed_form
 from invitro.stats.bootstrap import Scores, resampled
 from invitro.stats.moments import MEASURES, METRICS, matched_ccc
 from invitro.studies.jobs import NAMED_GROUPS, FoundJob, commands_of, find_jobs
@@ -72,7 +73,7 @@ class Runs:
     def is_exact(self, row: int) -> bool:
         """Whether a row's model was fitted in closed form: it has no epochs, no learning rate and no seed."""
         plm = self.config(row).get("plm") or {}
-        return bool(plm) and plm.get("train", "frozen") == "frozen"
+        return bool(plm) and in_closed_form(plm)
 
     def environment(self, row: int) -> dict[str, Any]:
         """Return ``environment.json`` of a row's record."""

@@ -45,7 +45,7 @@ def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
 
     Args:
         prepared: the material.
-        recipe: which regression, the seed, and the trainer whose device the encoder uses.
+        recipe: which regression, and the trainer whose device the encoder uses.
         place: where to write.
 
     Raises:
@@ -60,7 +60,7 @@ def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
     elif isinstance(plm, EmbeddingRidge):
         made = _embeddings(plm, texts, seen, recipe, place)
     else:
-        made = _tfidf(plm, texts, seen, recipe)
+        made = _tfidf(plm, texts, seen)
     loss = float((np.square(made.predicted[0].score - seen.labels) * seen.weights).mean())
     row = {"epoch": 0, "step": 1, "train_loss": loss}
     if len(val):
@@ -95,7 +95,7 @@ def _embeddings(
     return ClosedForm(_scored(ridge, features), save, cut, device_name(encoder.device), took)
 
 
-def _tfidf(baseline: TfIdfRidge, texts: list[list[str]], seen: Observed, recipe: Recipe) -> ClosedForm:
+def _tfidf(baseline: TfIdfRidge, texts: list[list[str]], seen: Observed) -> ClosedForm:
     counter = fitted_tfidf(texts[0], baseline)
     features = [counter.transform(part) if part else np.empty((0, 0)) for part in texts]
     ridge = fitted_ridge(features[0], *seen, baseline)

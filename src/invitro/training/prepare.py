@@ -25,7 +25,7 @@ from invitro.application.training_labels import Kernel
 from invitro.data import Corpus, DataFolder, Reader, refuse_shared_texts
 from invitro.errors import InputError, refuse_if_any
 from invitro.labels import LabelSet, LabelSource
-from invitro.labels.source import ratings_of
+from invitro.labels.source import LABEL_OF, ratings_of
 from invitro.scales import Scale
 from invitro.tables import numbers
 
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     Embed = Callable[[Sequence[str]], Embedded]
 
 log = logging.getLogger(__name__)
-
-RATER = "rater "
-"""Before the names of the LLMs, in a table of labels."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +209,7 @@ def prepare(
     def look_up(of: Corpus) -> tuple[LabelSet, pd.DataFrame]:
         labels = source.find(of.label_corpora, of.table, scale, prompt, folder)
         columns = _by_id(labels, of.table["text_id"], with_spread=application.spread_setting is not None)
-        return labels, columns.join(ratings_of(labels, of.table["text_id"], source.name).add_prefix(RATER))
+        return labels, columns.join(ratings_of(labels, of.table["text_id"], source.name))
 
     if application.needs_llm_labels and (application.compares or names_own_pool(application)):
         sources.append(look_up(corpus))
@@ -244,7 +241,7 @@ def prepare(
     choice, ratings, similar = None, None, None
     added = pool if application.augmentation else pool.iloc[:0]
     if application.policy in ("auto", "posterior") and by_id is not None:
-        ratings = by_id.filter(regex=f"^{RATER}").rename(columns=lambda name: name.removeprefix(RATER))
+        ratings = by_id.filter(regex=f"^{LABEL_OF}").rename(columns=lambda name: name.removeprefix(LABEL_OF))
         if embed is None and application.policy == "posterior":
             raise InputError("application=posterior needs an encoder's features: choose one, such as plm=minilm")
         if embed is not None:
