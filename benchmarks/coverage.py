@@ -22,9 +22,8 @@ from scipy.special import stdtrit
 
 from invitro.arrays import Floats
 from invitro.files import write_json
-from invitro.stats.bootstrap import Scores, resampled
 from invitro.stats.intervals import contrast, interval_of
-from invitro.stats.moments import METRICS
+from invitro.stats.moments import METRICS, Scores, resampled
 from invitro.stats.paired import compared, holm
 
 RESULTS = Path(__file__).parent / "results"

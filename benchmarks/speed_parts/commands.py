@@ -13,7 +13,7 @@ from speed_parts.material import ROOT
 BARE = "import hydra\nhydra.main(version_base=None)(lambda cfg: None)()"
 IMPORTS = """
 import lightning, torch, torchmetrics, transformers, pandas, sklearn.model_selection
-from invitro.models.loading import load_regressor, load_tokenizer
+from invitro.models.encoder import load_regressor, load_tokenizer
 from invitro.models import PLM
 plm = PLM("sentence-transformers/all-MiniLM-L6-v2", attention_dropout=0.0)
 load_regressor(plm, 4.0), load_tokenizer(plm)

@@ -14,8 +14,7 @@ import torch
 from speed_parts.material import essays, plm
 from torch import Tensor
 
-from invitro.models.loading import load_regressor, load_tokenizer
-from invitro.models.tokens import pad, tokenise
+from invitro.models.encoder import load_regressor, load_tokenizer, pad, tokenise
 
 RUN = """
 import sys

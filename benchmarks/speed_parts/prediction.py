@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from speed_parts.material import essays, forward_flops, peak, plm
 
-from invitro.models.loading import load_regressor, load_tokenizer
+from invitro.models.encoder import load_regressor, load_tokenizer, tokenise
 from invitro.models.scoring import score_texts
-from invitro.models.tokens import tokenise
 from invitro.training.run import quiet
 
 BATCHES = (1, 8, 32, 64)

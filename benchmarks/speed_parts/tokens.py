@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from speed_parts.material import essays, plm
 
-from invitro.models.loading import load_tokenizer
-from invitro.models.tokens import tokenise
+from invitro.models.encoder import load_tokenizer, tokenise
 from invitro.tables import read_rows
 
 CHUNK = 4096

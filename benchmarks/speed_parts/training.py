@@ -15,8 +15,7 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 from speed_parts.material import adamw, forward_flops, peak, plm, prepared
 
-from invitro.models.loading import Loaded, load_regressor, load_tokenizer
-from invitro.models.tokens import tokenise
+from invitro.models.encoder import Loaded, load_regressor, load_tokenizer, tokenise
 from invitro.training.data import TextsDataModule, TokenInputs
 from invitro.training.module import Regressor
 from invitro.training.recipe import Fit

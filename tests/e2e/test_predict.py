@@ -12,10 +12,10 @@ from sklearn.pipeline import make_pipeline
 from invitro.data.corpus import is_blank
 from invitro.errors import InputError
 from invitro.models import PLM, TfIdfRidge
+from invitro.models.closed_form import Embeddings, fitted_tfidf, ridge_of, save_linear
+from invitro.models.encoder import Loaded, load_regressor, load_tokenizer
 from invitro.models.features import FrozenEncoder
 from invitro.models.folder import CardFacts, save_model, sealed
-from invitro.models.linear import Embeddings, fitted_tfidf, ridge_of, save_linear
-from invitro.models.loading import Loaded, load_regressor, load_tokenizer
 from invitro.models.outputs import Distribution, Gaussian
 from invitro.models.scoring import ScoringJob, load_scorer, predict
 from invitro.models.submission import read_submission

@@ -8,8 +8,8 @@ import torch
 
 from invitro.errors import InputError
 from invitro.models import PLM
+from invitro.models.encoder import load_encoder, reads_forwards
 from invitro.models.features import FeatureCache, FrozenEncoder
-from invitro.models.loading import load_encoder, reads_forwards
 
 TEXTS = ["sad story", "i feel moved and warm and tender for this family", "news", "nothing " * 80]
 

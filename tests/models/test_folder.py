@@ -8,8 +8,8 @@ import torch
 
 from invitro.errors import InputError
 from invitro.models import PLM
+from invitro.models.encoder import Loaded, load_regressor, load_tokenizer
 from invitro.models.folder import CardFacts, load_model, model_card, read_meaning, save_model, sealed
-from invitro.models.loading import Loaded, load_regressor, load_tokenizer
 from invitro.models.outputs import Score
 from invitro.models.scoring import load_scorer, score_texts
 from invitro.scales import Item, Scale

@@ -13,9 +13,17 @@ from support import small_corpus
 from invitro.errors import InputError
 from invitro.metrics import measure
 from invitro.models import PLM, TfIdfRidge
+from invitro.models.closed_form import (
+    Embeddings,
+    fitted_ridge,
+    fitted_tfidf,
+    load_linear,
+    ridge_of,
+    save_linear,
+    scores_of,
+)
 from invitro.models.features import FeatureCache, FrozenEncoder
 from invitro.models.folder import CardFacts, read_meaning
-from invitro.models.linear import Embeddings, fitted_ridge, fitted_tfidf, load_linear, ridge_of, save_linear, scores_of
 from invitro.scales import Item, Scale
 
 TEXTS = ["I cried", "I cried and cried", "news"]

@@ -10,9 +10,9 @@ from sklearn.pipeline import make_pipeline
 
 from invitro.errors import InputError
 from invitro.models import PLM, TfIdfRidge
+from invitro.models.closed_form import fitted_tfidf, ridge_of, save_linear
+from invitro.models.encoder import load_regressor, load_tokenizer
 from invitro.models.folder import CardFacts, sealed
-from invitro.models.linear import fitted_tfidf, ridge_of, save_linear
-from invitro.models.loading import load_regressor, load_tokenizer
 from invitro.models.scoring import load_scorer, score_texts
 from invitro.scales import Item, Scale
 

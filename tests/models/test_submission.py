@@ -11,8 +11,8 @@ from sklearn.pipeline import make_pipeline
 
 from invitro.errors import InputError
 from invitro.models import TfIdfRidge
+from invitro.models.closed_form import fitted_tfidf, ridge_of, save_linear
 from invitro.models.folder import CardFacts
-from invitro.models.linear import fitted_tfidf, ridge_of, save_linear
 from invitro.models.scoring import load_scorer
 from invitro.models.submission import MEMBER, Submission, read_submission, submission_problems, submit, write_archive
 from invitro.scales import Item, Scale

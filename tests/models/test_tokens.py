@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invitro.models import PLM
-from invitro.models.loading import load_tokenizer
-from invitro.models.tokens import length_batches, pad, random_batches, tokenise
+from invitro.models.encoder import length_batches, load_tokenizer, pad, random_batches, tokenise
 
 TEXTS = ["sad story", "i feel moved and warm and tender for this family", "news", "nothing " * 20]
 

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from invitro.errors import InputError
-from invitro.reliability.facets import disagreements, facets, prompt_shifts
-from invitro.reliability.heat_map import _cells
+from invitro.reliability.facets import _cells, disagreements, facets, prompt_shifts
 from invitro.reliability.report import Rater, Report, paper_figures, reliability_report
 from invitro.scales import Item, Scale
 from invitro.stats.agreement import pairwise

@@ -154,7 +154,7 @@ def test_alpha_of_a_pair_has_the_interval_of_alpha_of_two_raters() -> None:
 def test_many_texts_are_drawn_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = two(50, 0.5, 0)
     whole = agreement(a, b, resamples=40)
-    monkeypatch.setattr("invitro.stats.bootstrap.CELLS", 150)
+    monkeypatch.setattr("invitro.stats.moments.CELLS", 150)
     found = agreement(a, b, resamples=40)
     assert (found.pcc.low, found.pcc.high) == pytest.approx((whole.pcc.low, whole.pcc.high))
 

@@ -18,7 +18,7 @@ from studies.reported import Reported, reported
 from invitro.errors import InputError
 from invitro.studies.figures import figures
 from invitro.studies.figures.base import thinned, wrapped
-from invitro.studies.figures.predictions import LEAST_IN_GROUP, MOST_TEXTS, banded, mean_predictions, mean_with_interval
+from invitro.studies.figures.runs import LEAST_IN_GROUP, MOST_TEXTS, banded, mean_predictions, mean_with_interval
 from invitro.studies.report.page import write_report
 from invitro.studies.runs import read_runs
 from invitro.writing import charts

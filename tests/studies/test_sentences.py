@@ -10,7 +10,7 @@ from invitro.studies.runs import Runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary
 from invitro.studies.wording import configuration, leading
-from invitro.templates import said
+from invitro.writing.words import said
 
 STUDY = Study("alpha", "Alpha", "Which?", metrics=("pcc", "ccc"), choose="alpha", baseline={"alpha": "inf"})
 NAN, INF = float("nan"), float("inf")

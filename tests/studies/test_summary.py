@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from studies.records import SEEDS, Arm, Texts, alpha_arms, write_records
 
-from invitro.stats.bootstrap import resampled
-from invitro.stats.moments import METRICS, measured
+from invitro.stats.moments import METRICS, measured, resampled
 from invitro.stats.paired import compared, holm
 from invitro.studies.runs import Runs, read_runs
 from invitro.studies.study import Study

@@ -10,8 +10,7 @@ from invitro.errors import InputError
 from invitro.models.features import Embedded
 from invitro.stats.intervals import Interval
 from invitro.studies.report.worth import worth_sentence
-from invitro.studies.worth import Exchange, exchange, ratings_for
-from invitro.studies.worth.curves import WorthSettings, curves, first_authors, ranked
+from invitro.studies.worth import Exchange, WorthSettings, curves, exchange, first_authors, ranked, ratings_for
 
 TEXTS, DIMENSIONS = 400, 6
 QUICK = WorthSettings(first=30, folds=2, draws=1)

@@ -13,7 +13,7 @@ from short_runs import NONE, material, recipe, trained
 from support import small_corpus
 
 from invitro.models import PLM
-from invitro.models.loading import load_regressor, load_tokenizer
+from invitro.models.encoder import load_regressor, load_tokenizer
 from invitro.training.data import TextsDataModule, TokenInputs
 from invitro.training.module import Regressor, schedule_of
 from invitro.training.prepare import Prepared

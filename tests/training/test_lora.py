@@ -13,8 +13,8 @@ from transformers import AutoModelForSequenceClassification
 
 from invitro.errors import InputError
 from invitro.models import PLM
+from invitro.models.encoder import add_adapters, load_regressor, load_tokenizer
 from invitro.models.folder import load_model
-from invitro.models.loading import add_adapters, load_regressor, load_tokenizer
 from invitro.models.scoring import score_texts
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Recipe

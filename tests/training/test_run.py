@@ -134,7 +134,7 @@ def test_curves_reach_the_logger_while_a_part_is_learned_from(
 
 
 def module_of(plm: Path, **fit: Any) -> Regressor:
-    from invitro.models.loading import load_regressor
+    from invitro.models.encoder import load_regressor
 
     return Regressor(load_regressor(PLM(str(plm)), 3.0), Fit(**fit), partial(torch.optim.AdamW, lr=1.0))
 

@@ -15,7 +15,7 @@ from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import Count, Index, refusal
 from invitro.stats.agreement import alpha_estimate, pairwise
-from invitro.stats.bootstrap import RESAMPLES
+from invitro.stats.moments import RESAMPLES
 from invitro.values import Augmented, RaterAgreement, TextInput, labels_in, ratings_in, texts_in
 
 __all__ = ["agreement", "augment", "correct", "label", "load", "scale", "study", "train", "worth"]

@@ -8,7 +8,7 @@ import pandas as pd
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import Count, refusal
-from invitro.stats.bootstrap import RESAMPLES
+from invitro.stats.moments import RESAMPLES
 from invitro.values import LabelWorth, Model, StudyResult, TrainedRun
 
 

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from invitro.commands.common import conf_folder, instantiated, secrets_in
-from invitro.commands.overrides import message_of
+from invitro.commands.settings import message_of
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 

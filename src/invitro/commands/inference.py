@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from invitro.commands.common import instantiated, missing, noting
-from invitro.commands.overrides import message_of
+from invitro.commands.settings import message_of
 from invitro.errors import InputError, refuse_if_any
 from invitro.training.multirun import STUDY, as_mapping
 
@@ -137,8 +137,7 @@ def weigh(cfg: DictConfig, settings: dict[str, Any], resamples: int, reader: "Re
     from invitro.models.features import FeatureCache, FrozenEncoder
     from invitro.models.scoring import device_of
     from invitro.studies.report.worth import Weighed
-    from invitro.studies.worth import exchange
-    from invitro.studies.worth.curves import WorthData, curves
+    from invitro.studies.worth import WorthData, curves, exchange
 
     scale, plm = settings["scale"], settings["plm"]
     corpus = (reader or settings["data"]).read(scale)

@@ -23,7 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
 from invitro.commands.common import first_lines, instantiated, secrets_in
-from invitro.commands.overrides import (
+from invitro.commands.settings import (
     decided_by_rows,
     expression,
     first_value,
@@ -33,13 +33,13 @@ from invitro.commands.overrides import (
     message_of,
     own_line,
     parsed,
+    run_settings,
+    with_baseline,
 )
-from invitro.commands.settings import run_settings, with_baseline
 from invitro.errors import InputError, refuse_if_any
 from invitro.settings import Count, checked
 from invitro.studies import Study
-from invitro.studies.jobs import is_incidental
-from invitro.studies.launch import Plan, quoted
+from invitro.studies.launch import Plan, is_incidental, quoted
 from invitro.studies.study import FOLD
 from invitro.training.multirun import STUDY, as_mapping
 

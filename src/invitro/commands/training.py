@@ -263,7 +263,7 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from invitro.models import PLM, EmbeddingRidge
-    from invitro.models.loading import check_available
+    from invitro.models.encoder import check_available
     from invitro.training.recipe import Recipe
     from invitro.training.run import quiet
 

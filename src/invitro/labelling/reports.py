@@ -11,7 +11,7 @@ from invitro.files import write_text
 from invitro.labels.answers import Status, StoredSet
 from invitro.stats.agreement import Agreement
 from invitro.stats.intervals import NOT_MEASURABLE, told
-from invitro.templates import rendered
+from invitro.writing.words import rendered
 
 DATASHEET = Path(__file__).with_name("datasheet.md.j2")
 NOTHING_FOLLOWS = (

@@ -17,9 +17,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from invitro.arrays import Bools, Singles
 from invitro.files import whole_or_absent
-from invitro.models.loading import Loaded, check_available, load_encoder, reads_forwards
+from invitro.models.encoder import Loaded, check_available, length_batches, load_encoder, pad, reads_forwards, tokenise
 from invitro.models.settings import PLM
-from invitro.models.tokens import length_batches, pad, tokenise
 
 log = logging.getLogger(__name__)
 

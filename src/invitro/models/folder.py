@@ -13,11 +13,11 @@ import torch
 
 from invitro.errors import InputError, refuse_if_any
 from invitro.files import sha256, write_json, write_text
-from invitro.models.loading import Loaded, load_regressor, load_tokenizer
+from invitro.models.encoder import Loaded, load_regressor, load_tokenizer
 from invitro.models.outputs import Outputs, Score
 from invitro.models.settings import PLM
 from invitro.scales import Item, Scale
-from invitro.templates import rendered
+from invitro.writing.words import rendered
 
 MEANING, ENCODER_KIND, CHECKSUM = "scale.json", "transformers", "checksum"
 COPY_AGAIN = "copy the folder again from where it was trained, or train again"

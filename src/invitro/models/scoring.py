@@ -15,10 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from invitro.data.corpus import is_blank
 from invitro.errors import InputError, names_shown
 from invitro.files import write_rows
+from invitro.models.encoder import Loaded, token_batches
 from invitro.models.folder import COPY_AGAIN, ENCODER_KIND, load_model, read_meaning, scale_of
-from invitro.models.loading import Loaded
 from invitro.models.outputs import Outputs, Predictions, Score, outputs_from
-from invitro.models.tokens import token_batches
 from invitro.scales import Scale
 from invitro.settings import Count, checked
 from invitro.tables import SUFFIXES, TableRow, columns_of, read_rows, text_of
@@ -26,7 +25,7 @@ from invitro.tables import SUFFIXES, TableRow, columns_of, read_rows, text_of
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-    from invitro.models.frozen import FrozenRegression
+    from invitro.models.closed_form import FrozenRegression
 
 
 def score_texts(
@@ -93,8 +92,7 @@ class Scorer:
     def _scored(self, texts: Sequence[str], batch_size: int) -> Predictions:
         if isinstance(self.model, Loaded):
             return score_texts(*self.model, texts, batch_size, self.outputs)
-        from invitro.models.frozen import FrozenRegression
-        from invitro.models.linear import scores_of
+        from invitro.models.closed_form import FrozenRegression, scores_of
 
         if isinstance(self.model, FrozenRegression):
             return self.model.score(texts, batch_size)
@@ -122,12 +120,12 @@ def _loaded(folder: str | Path, meaning: dict[str, Any], device: str | torch.dev
     kind = meaning.get("model", ENCODER_KIND)
     if kind == ENCODER_KIND:
         return Scorer(load_model(folder, device), scale, outputs)
-    from invitro.models import frozen, linear
+    from invitro.models import closed_form
 
     loaders = {
-        frozen.KIND: frozen.load_frozen,
-        linear.TFIDF_KIND: linear.load_linear,
-        linear.RIDGE_KIND: linear.load_linear,
+        closed_form.KIND: closed_form.load_frozen,
+        closed_form.TFIDF_KIND: closed_form.load_linear,
+        closed_form.RIDGE_KIND: closed_form.load_linear,
     }
     if kind not in loaders:
         raise InputError(

@@ -15,9 +15,8 @@ from invitro.labels.store import LabelStore
 from invitro.scales import Scale
 from invitro.stats.agreement import Agreement, gain, pairwise
 from invitro.stats.intervals import Estimate, told
-from invitro.templates import paragraphs
 from invitro.writing.tables import ReportTable, text_table
-from invitro.writing.words import share
+from invitro.writing.words import paragraphs, share
 
 CHECK_TEMPLATE = Path(__file__).with_name("check.j2")
 NEAR = 1 / 12

@@ -20,17 +20,16 @@ from invitro.reliability.facets import (
     agreement_in_parts,
     disagreements,
     facets,
+    heat_map,
     prompt_shifts,
 )
-from invitro.reliability.heat_map import heat_map
 from invitro.scales import Scale
 from invitro.stats.agreement import Agreement, Groups, alpha_estimate, pairwise
-from invitro.stats.bootstrap import RESAMPLES
 from invitro.stats.intervals import NOT_MEASURABLE, Estimate
-from invitro.templates import paragraphs, rendered, said
+from invitro.stats.moments import RESAMPLES
 from invitro.writing import charts
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, number_cell, table_of, text_table
-from invitro.writing.words import MINUS, number
+from invitro.writing.words import MINUS, number, paragraphs, rendered, said
 
 REPORT_TEMPLATE = Path(__file__).with_name("report.j2")
 RATED = {"pcc": "PCC", "ccc": "CCC", "alpha": "alpha", "rmse": "RMSE", "bias": "bias"}

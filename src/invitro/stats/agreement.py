@@ -18,9 +18,8 @@ import pandas as pd
 
 from invitro.arrays import Floats, Ints
 from invitro.errors import InputError
-from invitro.stats.bootstrap import RESAMPLES, Scores, drawn, resampled
 from invitro.stats.intervals import Estimate, estimate_of
-from invitro.stats.moments import MEASURES, Moments, ratio, rmse, without_rounding
+from invitro.stats.moments import MEASURES, RESAMPLES, Moments, Scores, drawn, ratio, resampled, rmse, without_rounding
 
 Groups: TypeAlias = "pd.Series[Any] | None"
 """The author of each text, by text id."""

@@ -34,7 +34,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import gammaln, stdtr, stdtrit
 
-from invitro.stats.bootstrap import Scores
+from invitro.stats.moments import Scores
 
 LEVEL = 0.95
 LEAST_AUTHORS = 10

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from invitro.arrays import Floats
 from invitro.errors import InputError
-from invitro.stats.bootstrap import Scores
 from invitro.stats.intervals import SCALES, Interval, contrast
+from invitro.stats.moments import Scores
 
 
 @dataclass(frozen=True)

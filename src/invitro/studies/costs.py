@@ -13,10 +13,9 @@ from invitro.studies.report.tables import CAPTIONS, Values, factor_cells
 from invitro.studies.runs import Runs
 from invitro.studies.study import matches
 from invitro.studies.wording import LOWER_IS_BETTER, METRIC_NAMES, SPLIT_NAMES, factor, mark, records, rows_of
-from invitro.templates import said
 from invitro.training.record import read_metrics
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
-from invitro.writing.words import number, plain
+from invitro.writing.words import number, plain, said
 
 if TYPE_CHECKING:
     from invitro.studies.study import Study

@@ -29,9 +29,8 @@ import pandas as pd
 from invitro.arrays import Bools, Floats
 from invitro.data import DEMOGRAPHICS
 from invitro.errors import InputError
-from invitro.stats.bootstrap import RESAMPLES, Scores, resampled
 from invitro.stats.intervals import LEAST_AUTHORS, Interval, contrast, interval_of
-from invitro.stats.moments import MEASURES
+from invitro.stats.moments import MEASURES, RESAMPLES, Scores, resampled
 from invitro.stats.paired import holm
 from invitro.studies.wording import configuration, leading, records, rows_of
 from invitro.training.record import read_metrics

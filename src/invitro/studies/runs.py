@@ -16,9 +16,8 @@ import yaml
 from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.models.settings import in_closed_form
-from invitro.stats.bootstrap import Scores, resampled
-from invitro.stats.moments import MEASURES, METRICS, matched_ccc
-from invitro.studies.jobs import NAMED_GROUPS, FoundJob, commands_of, find_jobs
+from invitro.stats.moments import MEASURES, METRICS, Scores, matched_ccc, resampled
+from invitro.studies.launch import NAMED_GROUPS, FoundJob, commands_of, find_jobs
 from invitro.studies.study import FOLD, Value, canonical
 
 SIZES = (

@@ -10,9 +10,8 @@ import pandas as pd
 import yaml
 
 from invitro.errors import InputError, refuse_if_any
-from invitro.stats.bootstrap import RESAMPLES, Scores
 from invitro.stats.intervals import Interval, contrast, interval_of
-from invitro.stats.moments import METRICS
+from invitro.stats.moments import METRICS, RESAMPLES, Scores
 from invitro.stats.paired import Plateau, best, compared, holm, plateau
 from invitro.studies.runs import FINISHED, Runs, SplitScores, score_split
 from invitro.studies.study import Study, canonical, matches

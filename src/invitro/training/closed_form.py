@@ -12,10 +12,16 @@ from sklearn.pipeline import make_pipeline
 
 from invitro.arrays import Floats
 from invitro.metrics import measure
+from invitro.models.closed_form import (
+    Embeddings,
+    FrozenRegression,
+    fitted_ridge,
+    fitted_tfidf,
+    save_frozen,
+    save_linear,
+)
 from invitro.models.exact import Observed
 from invitro.models.features import Embedded, FeatureCache, FrozenEncoder
-from invitro.models.frozen import FrozenRegression, save_frozen
-from invitro.models.linear import Embeddings, fitted_ridge, fitted_tfidf, save_linear
 from invitro.models.outputs import Predictions
 from invitro.models.settings import PLM, EmbeddingRidge, TfIdfRidge
 from invitro.training.callbacks import write_history

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from invitro.application import TrainingLabels
 from invitro.arrays import Floats
 from invitro.errors import InputError
-from invitro.models.tokens import length_batches, pad, random_batches, tokenise
+from invitro.models.encoder import length_batches, pad, random_batches, tokenise
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Fit
 

@@ -20,18 +20,18 @@ from invitro.application import (
     training_labels,
 )
 from invitro.application.choosing import Choice, Ingredients, choose, described
-from invitro.application.cleaning import label_issues
 from invitro.application.training_labels import Kernel
 from invitro.data import Corpus, DataFolder, Reader, refuse_shared_texts
 from invitro.errors import InputError, refuse_if_any
 from invitro.labels import LabelSet, LabelSource
 from invitro.labels.source import LABEL_OF, ratings_of
+from invitro.raters.word_counts import label_issues
 from invitro.scales import Scale
 from invitro.tables import numbers
 
 if TYPE_CHECKING:
+    from invitro.models.closed_form import Similarities
     from invitro.models.features import Embedded
-    from invitro.models.frozen import Similarities
 
     Embed = Callable[[Sequence[str]], Embedded]
 
@@ -272,8 +272,8 @@ def prepare(
 
 def _similarities(training: pd.DataFrame, pool: pd.DataFrame, embed: "Embed") -> "Similarities":
     """Return how similar training texts and pool are; layers and noise suit the crowd labels of the training texts."""
+    from invitro.models.closed_form import similarities
     from invitro.models.exact import Observed
-    from invitro.models.frozen import similarities
 
     rows = pd.concat([training, pool], ignore_index=True)
     labels = training["crowd_label"].to_numpy(dtype=np.float64)

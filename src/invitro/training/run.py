@@ -16,8 +16,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from invitro.errors import InputError
 from invitro.models import PLM
+from invitro.models.encoder import Loaded, add_adapters, check_available, load_regressor, load_tokenizer
 from invitro.models.folder import save_model
-from invitro.models.loading import Loaded, add_adapters, check_available, load_regressor, load_tokenizer
 from invitro.training import record
 from invitro.training.callbacks import History, PatientStopping, SmallLossSelection, kept_of
 from invitro.training.closed_form import fitted

@@ -1,8 +1,15 @@
-"""How numbers and lists are written: one way for every table, sentence, page and terminal."""
+"""How numbers, lists and sentences are written: one way for every table, page and terminal.
+
+Sentences are Jinja templates, which are stored beside the module that fills them in. Python decides what to say and
+with which numbers; the template has the words. The functions of this module are filters and functions of every
+template.
+"""
 
 import math
 import re
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -107,3 +114,71 @@ def markdown_text(text: str) -> str:
     return re.sub(
         r"[\\|*`<>]|\](?=[(\[:])|(?<!\w)_|_(?!\w)", lambda match: f"\\{match[0]}", re.sub(r"[\r\n]+", " ", text)
     )
+
+
+FUNCTIONS = (
+    number, plain, p_value, interval, estimate, share, count, listed,
+    shortened, duration, capital, unbroken, missing, markdown_text,
+)  # fmt: skip
+
+
+def rendered(template: Path, **values: Any) -> str:
+    """Fill in a template; a name that it uses without a given value is an error.
+
+    A block's line leaves no empty line behind, and the text ends with one newline. If the name ends in
+    ``.html.j2``, values are escaped.
+
+    Args:
+        template: the file, such as ``Path(__file__).with_name("card.md.j2")``; it may include others from its folder
+            and import those of `invitro.writing`, such as ``tables.html.j2``.
+        values: the template's variables, by name.
+    """
+    return str(_environment(template.parent).get_template(template.name).render(values)).rstrip("\n") + "\n"
+
+
+def said(template: Path, macro: str, *values: Any, **named: Any) -> str:
+    """Return what one macro of a template says, as one paragraph: its line breaks become spaces.
+
+    Args:
+        template: the file.
+        macro: the macro's name.
+        values: its arguments.
+        named: its keyword arguments.
+    """
+    return _folded(_of_macro(template, macro, values, named))
+
+
+def paragraphs(template: Path, macro: str, *values: Any, **named: Any) -> list[str]:
+    """Return the paragraphs of one macro, which separates them with ``¶``. Arguments are those of `said`."""
+    parts = _of_macro(template, macro, values, named).split("¶")
+    return [folded for part in parts if (folded := _folded(part))]
+
+
+def _of_macro(template: Path, macro: str, values: Any, named: Any) -> str:
+    module = _environment(template.parent, trimmed=False).get_template(template.name).module
+    return str(getattr(module, macro)(*values, **named))
+
+
+def _folded(text: str) -> str:
+    """Join lines and drop the spaces that the template's layout left; no-break spaces stay."""
+    text = re.sub(r"[ \n]+", " ", text).strip()
+    return re.sub(r" ([.,;:)]+)(?=[ ]|$)", r"\1", re.sub(r"\( ", "(", text))
+
+
+@cache
+def _environment(folder: Path, trimmed: bool = True) -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
+        undefined=StrictUndefined,
+        autoescape=select_autoescape(["html.j2"], default=False),
+        trim_blocks=trimmed,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        extensions=["jinja2.ext.do"],
+    )
+    functions = {function.__name__: function for function in FUNCTIONS}
+    environment.filters |= functions
+    environment.globals |= functions
+    return environment

@@ -23,8 +23,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 
 from invitro.data import CANONICAL_COLUMNS, DEMOGRAPHICS, Holdout
 from invitro.data.reader import Reader
-from invitro.data.simulator.composer import Composer, languages, phrases
-from invitro.data.simulator.corpus import Simulator
+from invitro.data.simulator.corpus import Composer, Simulator, languages, phrases
 from invitro.data.simulator.rating import FAULTS, CrowdRaters, LLMRater
 from invitro.errors import InputError
 from invitro.scales import Item, Scale

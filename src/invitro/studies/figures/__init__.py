@@ -24,8 +24,7 @@ def figures(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
     from invitro.studies.figures.axis import alignment_over_axis, metrics_over_axis
     from invitro.studies.figures.dots import metrics_by_configuration
     from invitro.studies.figures.labels import label_distributions
-    from invitro.studies.figures.predictions import predicted_against_labelled, residuals_by_group
-    from invitro.studies.figures.training import learning_curves
+    from invitro.studies.figures.runs import learning_curves, predicted_against_labelled, residuals_by_group
 
     if runs.finished().empty or summary.groups.empty:
         return []

@@ -11,8 +11,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from invitro.templates import said
 from invitro.writing.charts import COLOURS, COLUMN, DASHES, SHAPES, SOFT
+from invitro.writing.words import said
 
 FIGURE_CAPTIONS = Path(__file__).with_name("captions.j2")
 LEFT, RIGHT = 34, 6

@@ -22,7 +22,7 @@ from invitro.studies.wording import (
     reference,
     rows_of,
 )
-from invitro.templates import paragraphs
+from invitro.writing.words import paragraphs
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs

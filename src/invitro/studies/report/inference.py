@@ -17,10 +17,9 @@ from invitro.studies.inference import ALL_CROWD, TRUTH, InferenceData
 from invitro.studies.report.page import FIGURES, PAGE, page
 from invitro.studies.report.sentences import Fact, terms
 from invitro.studies.wording import factor, records
-from invitro.templates import paragraphs, said
 from invitro.writing import charts
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, interval_cell, number_cell, table_of
-from invitro.writing.words import plain
+from invitro.writing.words import paragraphs, plain, said
 
 if TYPE_CHECKING:
     import altair as alt

@@ -26,9 +26,9 @@ from invitro.studies.report.tables import (
     runs_table,
 )
 from invitro.studies.wording import measured
-from invitro.templates import rendered
 from invitro.writing import charts
 from invitro.writing.tables import ReportTable
+from invitro.writing.words import rendered
 
 if TYPE_CHECKING:
     from invitro.studies.figures.base import Figure

@@ -26,8 +26,7 @@ from invitro.studies.wording import (
     records,
     reference,
 )
-from invitro.templates import paragraphs, said
-from invitro.writing.words import count, duration, missing, number, plain
+from invitro.writing.words import count, duration, missing, number, paragraphs, plain, said
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs

@@ -20,7 +20,6 @@ from invitro.studies.wording import (
     published_for,
     records,
 )
-from invitro.templates import said
 from invitro.writing.tables import (
     Cell,
     Column,
@@ -31,7 +30,7 @@ from invitro.writing.tables import (
     number_cell,
     table_of,
 )
-from invitro.writing.words import count, missing, number, p_value, share
+from invitro.writing.words import count, missing, number, p_value, said, share
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs

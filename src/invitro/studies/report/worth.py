@@ -15,12 +15,10 @@ from invitro.files import whole_or_absent, write_text
 from invitro.studies.report.page import FIGURES, PAGE, page
 from invitro.studies.report.sentences import Fact, terms
 from invitro.studies.wording import METRIC_NAMES, records
-from invitro.studies.worth import ALONE, HELPED, Exchange
-from invitro.studies.worth.curves import WorthData
-from invitro.templates import paragraphs, said
+from invitro.studies.worth import ALONE, HELPED, Exchange, WorthData
 from invitro.writing import charts
 from invitro.writing.tables import Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
-from invitro.writing.words import capital
+from invitro.writing.words import capital, paragraphs, said
 
 if TYPE_CHECKING:
     import altair as alt

@@ -8,7 +8,7 @@ import torch
 
 from invitro.errors import InputError
 from invitro.models import PLM
-from invitro.models.loading import load_regressor, load_tokenizer, output_layer
+from invitro.models.encoder import load_regressor, load_tokenizer, output_layer
 from invitro.models.scoring import score_texts
 
 TEXTS = ["sad story", "i feel moved and warm and tender for this family", "news", "nothing " * 20]

@@ -6,7 +6,7 @@ import pytest
 from jinja2 import UndefinedError
 from support import ROOT
 
-from invitro.templates import _environment, _folded, paragraphs, rendered, said
+from invitro.writing.words import _environment, _folded, paragraphs, rendered, said
 
 
 def test_blocks_leave_no_lines_and_what_is_missing_is_an_error(tmp_path: Path) -> None:
