@@ -76,7 +76,7 @@ def test_every_row_composes_whatever_encoder_the_command_line_names(row: Path) -
     cfg = composed("experiment=demo", "plm=minilm", f"row={name.as_posix()}")
     for node in ("llm", "application", "plm", "fit"):
         assert instantiated(cfg[node]) is not None
-    assert cfg.application.pool == "set_aside"  # all rows of a study see the same crowd labels
+    assert cfg.application.pool == "auto"  # all rows of a study see the same crowd labels
     assert cfg.llm.name == ("ensemble" if row.stem == "ensemble" else "simulated")
     rows = composed(f"study={row.parent.name}", name="sweep").study.params.row.split(",")
     assert name.as_posix() in [one.strip() for one in rows]
@@ -161,4 +161,4 @@ def test_application_defaults_are_the_class_s() -> None:
     assert isinstance(cfg, dict)
     given = Application(**{key: value for key, value in cfg.items() if not key.startswith("_")})
     columns = {"text_id": "text_id", "text": "text"}
-    assert given == Application("both", True, True, pool_columns=columns)
+    assert given == Application("both", True, True, pool="auto", pool_columns=columns)

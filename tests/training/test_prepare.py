@@ -164,7 +164,7 @@ def test_what_was_done_is_told(corpus_csv: Path, settings: dict[str, Any], told:
 @pytest.mark.parametrize(
     ("application", "expected", "told"),
     [
-        (Application("none", False, False, pool="none"), (0, 0, 0), "keep their crowd label."),
+        (Application("none", False, False, pool="none"), (0, 0, 0), "36 keep their crowd label; held back: 12 for"),
         (Application("none", False, False, pool_share=0.5), (18, 18, 0), "18 of 36 crowd labels given up, 18 of them"),
         (Application("augmentation", False, True, pool_share=0.5), (18, 18, 18), "18 texts added from the pool with"),
         (Application("augmentation", False, True, pool_share=0.5, portion=0.5), (18, 18, 9), "9 texts added"),
@@ -179,6 +179,37 @@ def test_labels_that_are_given_up_added_and_kept_are_three_numbers(
     assert (counts["given_up"], counts["set_aside"], counts["added"]) == expected
     assert counts["kept"] + counts["given_up"] == len(found.corpus.of_split("train")) == 36
     assert told in found.description
+
+
+AUTO = [
+    ("none", False, False, 15, 0, "15 texts that nobody rated are not used"),
+    ("both", True, True, 15, 15, "15 texts added from the pool with llm labels"),
+    ("both", True, True, 0, 0, "36 training texts: 36 keep"),
+]
+
+
+@pytest.mark.parametrize(("name", "correction", "augmentation", "unrated", "added", "told"), AUTO)
+def test_no_human_label_of_a_table_is_given_up_unasked(
+    corpus_csv: Path,
+    name: str,
+    correction: bool,
+    augmentation: bool,
+    unrated: int,
+    added: int,
+    told: str,
+) -> None:
+    rows = pd.read_csv(corpus_csv, dtype="str")
+    rows.assign(empathy=rows["empathy"].mask(rows.index < unrated)).to_csv(corpus_csv, index=False)
+    found = material(corpus_csv, Application(name, correction, augmentation, pool="auto"), alpha=9)
+    rated = len(rows) - unrated - len(found.corpus.of_split("val", "test"))
+    counts = tuple(found.crowd_labels[key] for key in ("kept", "set_aside", "added"))
+    assert counts == (rated, 0, added)
+    assert told in found.description
+
+
+def test_augmentation_of_a_table_without_unrated_texts_is_refused(corpus_csv: Path) -> None:
+    with pytest.raises(InputError, match=r"here every text is rated.*application\.pool=set_aside"):
+        material(corpus_csv, Application("augmentation", False, True, pool="auto"))
 
 
 def test_corrected_and_dropped_labels_are_given_up(corpus_csv: Path) -> None:

@@ -2,7 +2,7 @@
 
 from invitro.application.fusion import Corrected, correct
 from invitro.application.policy import Application, alpha_problem, quantile_problem, seeded_share
-from invitro.application.training_labels import TrainingLabels, divide, names_own_pool, training_labels
+from invitro.application.training_labels import TrainingLabels, divide, names_own_pool, training_labels, with_pool
 
 __all__ = [
     "Application",
@@ -15,4 +15,5 @@ __all__ = [
     "quantile_problem",
     "seeded_share",
     "training_labels",
+    "with_pool",
 ]

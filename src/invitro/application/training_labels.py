@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from invitro.application.calibration import calibrated
 from invitro.application.fusion import Fused, beyond, fuse, quantile_alpha, thresholds
-from invitro.application.policy import NO_POOL, SET_ASIDE, UNLABELLED, Application, seeded_share
+from invitro.application.policy import AUTO_POOL, NO_POOL, SET_ASIDE, UNLABELLED, Application, seeded_share
 from invitro.arrays import Bools, Floats
 from invitro.errors import InputError
 from invitro.raters.precision import mean_squared_errors, precision_share, triad_reliability
@@ -65,6 +65,35 @@ class TrainingLabels:
         return self.table.loc[:, [*RECORD, *({"llm_calibrated"} & set(self.table))]]
 
 
+def with_pool(application: Application, table: pd.DataFrame, sets_aside: bool) -> Application:
+    """Return the application with the pool that ``application.pool=auto`` stands for.
+
+    A published corpus sets a share aside, as the paper does. A user's own table gives up no human label: its pool are
+    the texts that nobody rated. Where it has none, nothing is added, and ``both`` only corrects.
+
+    Args:
+        application: any; another pool than ``auto`` stays.
+        table: a canonical table.
+        sets_aside: whether the corpus sets a share aside unless asked not to.
+
+    Raises:
+        InputError: augmentation alone, and every text is rated.
+    """
+    if application.pool != AUTO_POOL:
+        return application
+    if sets_aside or application.pool_labels == "crowd":
+        return replace(application, pool=SET_ASIDE)
+    if (table["split"] == "unlabelled").any():
+        return replace(application, pool=UNLABELLED)
+    if application.augmentation and not application.correction:
+        raise InputError(
+            f"application={application.name} adds texts that nobody rated, and here every text is rated; choose "
+            "application=correction, application.pool=FILE with further texts, or application.pool=set_aside, which "
+            f"gives up the crowd labels of {application.pool_share:.0%} of the training texts"
+        )
+    return replace(application, pool=NO_POOL, augmentation=False)
+
+
 def divide(table: pd.DataFrame, application: Application) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Divide a corpus's texts into training texts and the pool that the corpus itself provides.
 
@@ -102,7 +131,7 @@ def divide(table: pd.DataFrame, application: Application) -> tuple[pd.DataFrame,
 
 def names_own_pool(application: Application) -> bool:
     """Whether the pool comes from the corpus itself, so nothing else has to be read."""
-    return application.pool in (SET_ASIDE, UNLABELLED, NO_POOL, None)
+    return application.pool in (AUTO_POOL, SET_ASIDE, UNLABELLED, NO_POOL, None)
 
 
 def training_labels(

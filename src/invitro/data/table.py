@@ -85,7 +85,7 @@ class TableFile:
         if "crowd_label" in names_in_file:
             self._tell_unlabelled(table)
             table["split"] = self.split.assign(table)
-        return Corpus(self.name, table, self.licence, self.citation)
+        return Corpus(self.name, table, self.licence, self.citation, sets_aside=False)
 
     def _tell_unlabelled(self, table: pd.DataFrame) -> None:
         rows = (np.flatnonzero(table["crowd_label"].isna()) + 1).tolist()

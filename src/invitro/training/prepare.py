@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from invitro.application import (
     names_own_pool,
     quantile_problem,
     training_labels,
+    with_pool,
 )
 from invitro.application.choosing import Choice, Ingredients, choose, described
 from invitro.application.training_labels import Kernel
@@ -144,7 +145,18 @@ class Prepared:
             )
         if labels.left_out:
             parts.append(f"{labels.left_out} texts without any label left out")
+        parts += self._held_back()
         return "; ".join(parts) + "."
+
+    def _held_back(self) -> Iterator[str]:
+        """Say which texts are not trained on, besides those whose labels were given up."""
+        splits = self.corpus.table["split"].value_counts()
+        held = [f"{splits[split]} for {name}" for split, name in (("val", "validation"), ("test", "test")) if split in splits]
+        if held:
+            yield f"held back: {' and '.join(held)}"
+        unrated = self.corpus.of_split("unlabelled")["text_id"]
+        if unused := int((~unrated.isin(self.labels.table["text_id"])).sum()):
+            yield f"{unused} texts that nobody rated are not used"
 
     def _correction(self) -> str:
         """Say what correction did, and at which threshold."""
@@ -203,6 +215,7 @@ def prepare(
     if alpha_quantile is not None and application.policy == "auto":
         raise InputError("application=auto chooses alpha itself; set alpha_quantile=null")
     corpus = reader.read(scale)
+    application = with_pool(application, corpus.table, corpus.sets_aside)
     training, pool = divide(corpus.table, application)
     sources: list[tuple[LabelSet, pd.DataFrame]] = []
 
