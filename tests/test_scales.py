@@ -18,14 +18,19 @@ def scale(items: int = 3, low: float = 1, high: float = 7, aggregation: Aggregat
 
 
 @pytest.mark.parametrize(
-    ("aggregation", "low", "high", "minimum", "maximum", "score"),
-    [("mean", 1, 7, 1, 7, 3.0), ("sum", 0, 3, 0, 9, 9.0), ("sum", 1, 5, 3, 15, 9.0)],
+    ("aggregation", "low", "high", "minimum", "maximum", "score", "alpha"),
+    [
+        ("mean", 1, 7, 1, 7, 3.0, 4.0),
+        ("sum", 0, 3, 0, 9, 9.0, 6.0),
+        ("sum", 1, 5, 3, 15, 9.0, 8.0),
+        ("mean", 0, 100, 0, 100, 3.0, 66.667),
+    ],
 )
-def test_bounds_and_score(
-    aggregation: Aggregation, low: float, high: float, minimum: float, maximum: float, score: float
+def test_bounds_score_and_threshold(
+    aggregation: Aggregation, low: float, high: float, minimum: float, maximum: float, score: float, alpha: float
 ) -> None:
     measured = scale(3, low, high, aggregation)
-    assert (measured.minimum, measured.maximum) == (minimum, maximum)
+    assert (measured.minimum, measured.maximum, measured.default_alpha) == (minimum, maximum, alpha)
     assert measured.score([1, 3, 5]) == score
 
 

@@ -75,6 +75,11 @@ class Scale:
         """Highest possible score."""
         return self.high * (len(self.items) if self.aggregation == "sum" else 1)
 
+    @property
+    def default_alpha(self) -> float:
+        """Correction's threshold where none is given: two thirds of the range, 4.0 on 1 to 7 as in the paper."""
+        return round((self.maximum - self.minimum) * 2 / 3, 3)
+
     def score(self, item_scores: npt.ArrayLike) -> Floats:
         """Aggregate item scores of shape (..., items) to scores of shape (...); NaN in an item makes the score NaN."""
         scores = np.asarray(item_scores, dtype=np.float64)

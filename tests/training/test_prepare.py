@@ -212,6 +212,25 @@ def test_augmentation_of_a_table_without_unrated_texts_is_refused(corpus_csv: Pa
         material(corpus_csv, Application("augmentation", False, True, pool="auto"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "alpha", "told"),
+    [
+        ({}, 0.1, "crowd labels (9"),
+        ({"policy": "drop"}, 0.4, "are changed by alpha=0.4"),
+        ({}, 6.0, "alpha=6 can never act: labels from 1 to 7 are at most 6 apart"),
+        ({}, 5.9, None),
+        ({}, np.inf, None),
+        ({"policy": "distill"}, 0.1, None),
+    ],
+)
+def test_thresholds_that_change_much_or_can_never_act_are_warned_of(
+    corpus_csv: Path, settings: dict[str, Any], alpha: float, told: str | None
+) -> None:
+    how = Application("x", True, False, pool="none", **settings)
+    warnings = material(corpus_csv, how, alpha=alpha).warnings
+    assert not warnings if told is None else told in " ".join(warnings)
+
+
 def test_corrected_and_dropped_labels_are_given_up(corpus_csv: Path) -> None:
     replaced = material(corpus_csv, Application("correction", True, False, pool="none"), alpha=0.5)
     assert replaced.crowd_labels["given_up"] == replaced.labels.replaced > 0

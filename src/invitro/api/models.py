@@ -18,7 +18,7 @@ def train(
     *,
     plm: str = "roberta",
     application: str = "both",
-    alpha: float = 4.0,
+    alpha: float | None = None,
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
     directory: str | Path | None = None,
@@ -44,7 +44,7 @@ def train(
         How LLM labels are used: a name in ``conf/application/``, such as ``none``, ``correction``,
         ``augmentation`` or ``both``.
     alpha
-        Correction's threshold, from 0 to inf, the scale's units.
+        Correction's threshold, from 0 to inf, the scale's units; None is two thirds of its range.
     columns
         What the frame calls the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``.
     seed
@@ -78,8 +78,9 @@ def train(
 
     if not isinstance(frame, pd.DataFrame):
         raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
+    threshold = "null" if alpha is None else alpha
     settings = [
-        f"plm={plm}", f"application={application}", f"alpha={alpha}", f"seed={seed}", "logger=none", *overrides
+        f"plm={plm}", f"application={application}", f"alpha={threshold}", f"seed={seed}", "logger=none", *overrides
     ]  # fmt: skip
     record, metrics = train_frame(frame, scale_of(scale), columns or {}, settings, directory)
     predictions = pd.read_csv(record / "predictions.csv", dtype={"text_id": "str", "group_id": "str"})

@@ -13,6 +13,8 @@ from invitro.settings import Index, NotNegative, Share, checked, refusal
 
 AUTO_POOL, SET_ASIDE, UNLABELLED, NO_POOL = "auto", "set_aside", "unlabelled", "none"
 
+UNBOUNDED_POLICIES = ("distill", "posterior", "auto")
+"""Policies that act whatever alpha is."""
 Policy = Literal["replace", "drop", "blend", "precision", "weight", "distill", "posterior", "auto"]
 Calibration = Literal["none", "moment", "isotonic", "linear"]
 Within = Annotated[float, Gt(0), Lt(1)]
@@ -43,8 +45,8 @@ class Application:
         correction: whether crowd labels that are more than alpha from the LLM's are corrected.
         augmentation: whether the pool's texts join training with LLM labels.
         pool: where the pool's texts come from: ``set_aside`` (a share of the training texts), ``unlabelled`` (the
-            corpus's texts without crowd labels), ``none``, the name of another corpus, or a table file; ``auto`` is what
-            `invitro.application.with_pool` makes of it.
+            corpus's texts without crowd labels), ``none``, the name of another corpus, or a table file; ``auto`` is
+            what `invitro.application.with_pool` makes of it.
         pool_columns: for a table file: its columns, as ``data.columns`` names them.
         pool_share: for ``set_aside``: the share of the training texts, in (0, 1).
         pool_seed: seed of the set-aside share and of `portion`, 0 or more.

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, open_dict
 
 from invitro.commands.common import first_lines, instantiated, secrets_in
 from invitro.commands.settings import (
+    completed,
     decided_by_rows,
     expression,
     first_value,
@@ -34,7 +35,6 @@ from invitro.commands.settings import (
     own_line,
     parsed,
     run_settings,
-    with_baseline,
 )
 from invitro.errors import InputError, refuse_if_any
 from invitro.settings import Count, checked
@@ -379,4 +379,4 @@ def _composed(job: Overrides, hydra: Sequence[str]) -> DictConfig:
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
-    return with_baseline(cfg)
+    return completed(cfg)

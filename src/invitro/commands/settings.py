@@ -4,6 +4,7 @@ overrides.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -229,15 +230,19 @@ def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:
     )
 
 
-def with_baseline(cfg: DictConfig) -> DictConfig:
-    """Return a copy of the configuration in which the baseline that ``baseline=`` names, if any, replaces ``plm``.
+def completed(cfg: DictConfig) -> DictConfig:
+    """Return a copy of the configuration with what it leaves to the scale, and the baseline that ``baseline=`` names.
 
-    So a row of a study can be a baseline even if the command line sets an encoder and its settings for all rows.
+    Without ``alpha`` it is `Scale.default_alpha`. The baseline replaces ``plm``, so that a row of a study can be one
+    even if the command line sets an encoder and its settings for all rows.
 
     Raises:
         InputError: there is no such baseline.
     """
     cfg = cfg.copy()
+    if cfg.alpha is None:
+        with suppress(InputError):  # a wrong scale is reported with all other settings
+            cfg.alpha = instantiated(cfg.scale).default_alpha
     if cfg.baseline is None:
         if "train" not in cfg.plm:
             with open_dict(cfg):

@@ -23,7 +23,7 @@ from invitro.commands.common import (
     remove_if_fresh,
     stoppable,
 )
-from invitro.commands.settings import RunSettings, run_settings, with_baseline
+from invitro.commands.settings import RunSettings, completed, run_settings
 from invitro.errors import InputError, error_text
 
 if TYPE_CHECKING:
@@ -171,14 +171,17 @@ def train_configured(
         sweep: the multirun's directory; None for a single run.
         reader: of the corpus, instead of the one that the configuration names.
     """
-    cfg = with_baseline(cfg)
+    cfg = completed(cfg)
     settings = run_settings(cfg, sweep is not None)
     if reader is not None:
         settings = replace(settings, reader=reader)
     if sweep is not None:
         _take_gpu()
+    log.info("%s", _first_line(cfg, settings))
     prepared = settings.prepared()
     log.info("%s: %s", prepared.corpus.name, prepared.description)
+    for warning in prepared.warnings:
+        log.warning("%s", warning)
     from invitro.training import record
     from invitro.training.multirun import alone, kin
     from invitro.training.run import check_resume, fingerprint_of
@@ -197,6 +200,21 @@ def train_configured(
             log.info("finished already, not trained again (force=true would): %s", earlier)
             return Finished(earlier, "finished before", record.read_metrics(earlier))
         return _train(settings, prepared, recipe, run, info, sibling=True)
+
+
+def _first_line(cfg: DictConfig, settings: RunSettings) -> str:
+    """Say what is run: the corpus, the scale and its range, what is done with LLM labels, and the threshold."""
+    from invitro.application import UNBOUNDED_POLICIES
+
+    scale, application = settings.scale, settings.application
+    parts = [f"{settings.reader.name} on {scale.name}, {scale.minimum:g} to {scale.maximum:g}"]
+    parts.append(f"application={application.name}")
+    if application.correction and application.policy not in UNBOUNDED_POLICIES:
+        default = " (two thirds of the scale's range)" * (cfg.alpha == scale.default_alpha)
+        parts.append(
+            f"alpha={cfg.alpha:g}{default}" if cfg.alpha_quantile is None else f"alpha_quantile={cfg.alpha_quantile:g}"
+        )
+    return ", ".join(parts)
 
 
 def _train(

@@ -33,8 +33,8 @@ class Corpus:
         label_corpora: the corpora whose LLM label sets cover these texts: itself, or the members of a combination,
             whose ids carry the member's name as a prefix (``newsemp22:R_1``).
         has_truth: whether ``truth`` holds the true scores, as only the simulator knows them.
-        sets_aside: whether ``application.pool=auto`` sets a share of the rated texts aside, as in the paper; a user's own
-            table gives up no human label unasked.
+        sets_aside: whether ``application.pool=auto`` sets a share of the rated texts aside, as in the paper; a user's
+            own table gives up no human label unasked.
     """
 
     name: str
