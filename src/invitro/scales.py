@@ -9,17 +9,26 @@ import numpy.typing as npt
 from annotated_types import MinLen
 
 from invitro.arrays import Bools, Floats
-from invitro.settings import checked
+from invitro.settings import Index, checked
 
 Aggregation = Literal["mean", "sum"]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question of a scale: `name` is the key in replies and files, `statement` is what the rater reads."""
+    """One question of a scale.
+
+    Args:
+        name: the key in replies and files.
+        statement: what the rater reads.
+        reversed: whether a high answer means little of the construct.
+        column: where people's answers stand in a table; None is `name`.
+    """
 
     name: str
     statement: str
+    reversed: bool = False
+    column: str | None = None
 
 
 @checked("scale")
@@ -38,6 +47,10 @@ class Scale:
         source: where the scale was published.
         translations: its words in other languages, ``language -> instructions, and item -> statement``, for prompts
             that ask in the text's language; what is left out is not translated.
+        missing: codes that mean a missing answer in tables, such as -99 or NA.
+        answers: for tables that hold words or codes: the answer that each stands for, such as ``{never: 0, often: 3}``.
+            Other words are refused and, if any of these is a number, other numbers too.
+        most_missing: how many items of a person's answers may be missing; the others then stand for them.
 
     Raises:
         InputError: naming every setting that is wrong.
@@ -52,6 +65,11 @@ class Scale:
     instructions: str = ""
     source: str = ""
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
+    missing: tuple[str | float, ...] = ()
+    answers: Annotated[
+        Mapping[str | float, float], "words or codes, each with its answer, such as {never: 0, often: 3}"
+    ] = field(default_factory=dict, hash=False)
+    most_missing: Index = 0
 
     def contradictions(self) -> Iterator[str]:
         """Yield the settings that contradict each other."""
@@ -60,6 +78,14 @@ class Scale:
             yield f"scale.items: expected names that differ, found {', '.join(names)}"
         if self.low >= self.high:
             yield f"scale.low: expected a number below scale.high={self.high:g}, found {self.low:g}"
+        columns = [item.column for item in self.items if item.column is not None]
+        if twice := [name for name in dict.fromkeys(columns) if columns.count(name) > 1]:
+            yield f"scale.items: expected columns that differ, found {', '.join(twice)} twice"
+        if self.most_missing >= len(self.items):
+            yield f"scale.most_missing: expected fewer than the {len(self.items)} items, found {self.most_missing}"
+        for word, answer in self.answers.items():
+            if not self.low <= answer <= self.high:
+                yield f"scale.answers.{word}: expected an answer from {self.low:g} to {self.high:g}, found {answer:g}"
         for language, words in self.translations.items():
             unknown = sorted(set(words) - {"instructions", *names})
             if unknown:
@@ -80,11 +106,34 @@ class Scale:
         """Correction's threshold where none is given: two thirds of the range, 4.0 on 1 to 7 as in the paper."""
         return round((self.maximum - self.minimum) * 2 / 3, 3)
 
-    def score(self, item_scores: npt.ArrayLike) -> Floats:
-        """Aggregate item scores of shape (..., items) to scores of shape (...); NaN in an item makes the score NaN."""
+    def keyed(self, answers: npt.ArrayLike) -> Floats:
+        """Reverse the answers to reversed items, of shape (..., items): low + high - answer; its own inverse."""
+        given = np.asarray(answers, dtype=np.float64)
+        return np.where([item.reversed for item in self.items], self.low + self.high - given, given)
+
+    def score(self, item_scores: npt.ArrayLike, most_missing: int = 0) -> Floats:
+        """Aggregate item scores of shape (..., items) to scores of shape (...).
+
+        Args:
+            item_scores: as they were given; reversed items are reversed here. NaN is a missing one.
+            most_missing: with up to so many missing items the score is that of the mean of the others (prorating); with
+                more it is NaN.
+
+        Example:
+            >>> mood = Scale("mood", "mood", (Item("glad", "I am glad"), Item("low", "I am low", reversed=True)), 1, 5)
+            >>> mood.score([[5, 2], [4, float("nan")]], most_missing=1).tolist()
+            [4.5, 4.0]
+        """
         scores = np.asarray(item_scores, dtype=np.float64)
         if scores.shape[-1:] != (len(self.items),):
             raise ValueError(f"expected {len(self.items)} item scores on the last axis, found shape {scores.shape}")
+        if any(item.reversed for item in self.items):
+            scores = self.keyed(scores)
+        if most_missing:
+            there = (~np.isnan(scores)).sum(axis=-1, keepdims=True)
+            mean = np.nansum(scores, axis=-1, keepdims=True) / np.maximum(there, 1)
+            enough = (there > 0) & (there >= len(self.items) - most_missing)
+            scores = np.where(np.isnan(scores) & enough, mean, scores)
         return np.asarray(scores.mean(axis=-1) if self.aggregation == "mean" else scores.sum(axis=-1))
 
     def clip(self, scores: npt.ArrayLike) -> Floats:

@@ -141,6 +141,7 @@ def weigh(cfg: DictConfig, settings: dict[str, Any], resamples: int, reader: "Re
 
     scale, plm = settings["scale"], settings["plm"]
     corpus = (reader or settings["data"]).read(scale)
+    corpus.refuse_faults()
     folder = DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
     labels = settings["llm"].find(corpus.label_corpora, corpus.table, scale, cfg.prompt.name, folder)
     table = corpus.table.assign(llm_label=labels.of(corpus.table["text_id"]).to_numpy())

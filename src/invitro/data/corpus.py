@@ -9,6 +9,7 @@ from unicodedata import category, normalize
 import pandas as pd
 import pandera.pandas as pa
 
+from invitro.data.ratings import People
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.scales import Scale
 
@@ -35,6 +36,8 @@ class Corpus:
         has_truth: whether ``truth`` holds the true scores, as only the simulator knows them.
         sets_aside: whether ``application.pool=auto`` sets a share of the rated texts aside, as in the paper; a user's
             own table gives up no human label unasked.
+        people: what each person answered, where the crowd labels come from several people or from items; the table
+            then has ``crowd_n`` (number of ratings) and ``crowd_sd`` (their SD, NaN with fewer than two) too.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Corpus:
     label_corpora: tuple[str, ...] = field(default=())
     has_truth: bool = False
     sets_aside: bool = True
+    people: People | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.label_corpora:
@@ -54,6 +58,14 @@ class Corpus:
         """Hash of what training can see: ids, texts, groups, splits and crowd labels, in any row order."""
         table = self.table.loc[:, list(CANONICAL_COLUMNS)].sort_values("text_id")
         return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
+
+    def refuse_faults(self) -> None:
+        """Refuse to learn from items that run against their scale.
+
+        Raises:
+            InputError: naming each such item, and what to change.
+        """
+        refuse_if_any(() if self.people is None else self.people.faults())
 
     def of_split(self, *splits: str) -> pd.DataFrame:
         """Return the rows of the given splits, in the table's order."""

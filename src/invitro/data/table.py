@@ -4,15 +4,28 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS, Corpus, canonical
+from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS, Corpus, canonical, two_spellings
+from invitro.data.ratings import (
+    SCORE,
+    Careless,
+    CrowdLabel,
+    Layout,
+    People,
+    item_columns,
+    long_form,
+    person_column,
+    survey_remarks,
+)
 from invitro.data.reader import SplitRule, without_unknown
 from invitro.data.splits import Holdout
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.scales import Scale
+from invitro.settings import refusal
 from invitro.tables import as_text, numbers, read_table, require_columns
 
 log = logging.getLogger(__name__)
@@ -24,6 +37,9 @@ SPELLINGS = {
     "unlabelled": ("unlabelled", "unlabeled", "pool"),
 }
 """How a split column may name the splits, in lower case; a blank cell is ``unlabelled``."""
+RATING_COLUMNS = {"raters": None, "rater": "rater_id", "rating": SCORE, "item": "item"}
+"""Where several people's ratings stand, unless the configuration says otherwise."""
+TEXT, PERSON = "the text's id", "the author"
 DEFAULT_COLUMNS = {"text_id": "text_id", "text": "text", "crowd_label": "crowd_label"}
 
 
@@ -36,27 +52,45 @@ class TableFile:
         columns: the file's column for each of ``text_id``, ``text``, ``group_id``, ``split``, ``crowd_label`` and the
             demographics; None (or no entry) if there is none. Without ``text_id`` the ids are ``row1``, ``row2``
             and so on in the file's order; without ``group_id`` each text is its author's only one; without
-            ``crowd_label`` all texts are ``unlabelled``: a pool.
+            ``crowd_label`` all texts are ``unlabelled``: a pool. For several people's ratings: ``raters`` lists the
+            columns of their scores; or, in the file `ratings`, ``rater`` is the column of raters (``rater_id``),
+            ``rating`` that of scores (``score``) and, where a row is one answer, ``item`` that of items.
         split: the rule for training, validation and test; `Published` uses the ``split`` column.
         name: the corpus's key.
         licence: the data's terms, for the record.
         citation: whom to cite.
+        ratings: a file of several people's ratings, or of their answers to the scale's items, or a DataFrame of them;
+            None if there is none.
+        crowd: how several ratings become the crowd label: ``mean``, ``median``, or ``raters``, the mean without the
+            raters' biases weighted by their precision; see `invitro.stats.crowd.fitted_crowd`.
+        careless: ``keep`` or ``leave_out`` the raters that `invitro.stats.crowd.signs_of_carelessness` finds.
+
+    Without ``crowd_label``, and if the table has the columns of all items of the scale, each row is its author's answer
+    sheet, and the crowd label is its score. Items whose column the scale's file names come before ``crowd_label``.
     """
 
     path: str | Path
-    columns: Mapping[str, str | None] = field(default_factory=lambda: dict(DEFAULT_COLUMNS))
+    columns: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_COLUMNS))
     split: SplitRule = field(default_factory=Holdout)
     name: str = "table"
     licence: str = "the owner's terms"
     citation: str = ""
+    ratings: str | Path | pd.DataFrame | None = field(default=None, repr=False)
+    crowd: CrowdLabel = "mean"
+    careless: Careless = "keep"
 
     def __post_init__(self) -> None:
-        known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS)
+        known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, *RATING_COLUMNS)
         problems = [
             f"data.columns.{key}: expected one of {', '.join(known)}; other columns are carried under their own names"
             for key in self.columns
             if key not in known
         ]
+        for name, kind in (("crowd", CrowdLabel), ("careless", Careless)):
+            problems += filter(None, [refusal(f"data.{name}", getattr(self, name), kind)])
+        raters = self.columns.get("raters") or []
+        if isinstance(raters, str) or len(set(raters)) != len(list(raters)):
+            problems.append("data.columns.raters: expected a list of columns that differ, such as [anna,ben]")
         if not self.columns.get("text"):
             problems.append("data.columns.text: expected the name of the column that holds the texts, found none")
         refuse_if_any(problems)
@@ -71,21 +105,117 @@ class TableFile:
 
     @property
     def _mapped_columns(self) -> list[str]:
-        return [column for column in self.columns.values() if column]
+        named = [column for key, column in self.columns.items() if column and key not in RATING_COLUMNS]
+        return [str(column) for column in (*named, *(self.columns.get("raters") or ()))]
 
     def of(self, raw: pd.DataFrame, scale: Scale) -> Corpus:
         """Make a corpus from a table whose cells are text, as `read_table` returns it."""
         if raw.empty:
             raise InputError(f"{self.path}: expected texts, found an empty table")
-        names_in_file = {ours: column for ours, column in self.columns.items() if column}
+        names_in_file = {
+            ours: str(column) for ours, column in self.columns.items() if column and ours not in RATING_COLUMNS
+        }
+        if "group_id" not in names_in_file and (person := person_column(map(str, raw))) is not None:
+            log.info("%s: the column %s names the author of each text (data.columns.group_id)", self.path, person)
+            names_in_file["group_id"] = person
+        for remark in survey_remarks(raw, names_in_file.get("group_id"), str(self.path)):
+            log.warning("%s", remark)
+        layout = self._layout(raw, names_in_file, scale)
+        if layout is not None:
+            names_in_file.pop("crowd_label", None)
         fix = "Name the file's columns by data.columns.KEY=COLUMN, null for what it does not have"
         require_columns(raw, names_in_file.values(), self.path, fix)
         table = pd.concat([self._mapped(raw, names_in_file), self._carried(raw, names_in_file)], axis="columns")
+        people = None
+        if layout is not None:
+            people = self._people(raw, table, layout, scale)
+            table = self._with_labels(table, people)
+        table["split"] = table["split"].where(table["crowd_label"].notna(), "unlabelled")
         table = canonical(without_unknown(table), scale, str(self.path), names_in_file=names_in_file)
-        if "crowd_label" in names_in_file:
+        if "crowd_label" in names_in_file or people is not None:
             self._tell_unlabelled(table)
             table["split"] = self.split.assign(table)
-        return Corpus(self.name, table, self.licence, self.citation, sets_aside=False)
+        return Corpus(self.name, table, self.licence, self.citation, sets_aside=False, people=people)
+
+    def _layout(self, raw: pd.DataFrame, names_in_file: Mapping[str, str], scale: Scale) -> Layout | None:
+        """Return where several ratings, or answers to items, stand in the table; None if there are none.
+
+        With a file of ratings, its own columns are looked at when it is read.
+        """
+        raters = tuple(map(str, self.columns.get("raters") or ()))
+        if self.ratings is not None or raters:
+            return Layout("text_id", raters=raters)
+        named = any(item.column for item in scale.items)
+        if named or names_in_file.get("crowd_label") not in raw:
+            columns = item_columns(scale)
+            if all(column in raw for column in columns):
+                return Layout("text_id", "rater")
+            if named and "crowd_label" in names_in_file and names_in_file["crowd_label"] not in raw:
+                require_columns(raw, columns, self.path, "The scale's file names them")
+        return None
+
+    def _people(self, raw: pd.DataFrame, table: pd.DataFrame, layout: Layout, scale: Scale) -> People:
+        """Bring the ratings into their long form, and say what was read."""
+        if self.ratings is None:
+            source, columns = str(self.path), layout.raters or item_columns(scale)
+            require_columns(raw, columns, source, "data.columns.raters and the scale's file name them")
+            frame = raw[list(columns)].assign(**{TEXT: table["text_id"], PERSON: table["group_id"].fillna("")})
+            frame.attrs = raw.attrs
+            layout = Layout(TEXT, None if layout.raters else PERSON, raters=layout.raters)
+        else:
+            source, frame = self._rating_rows(table)
+            layout = self._rating_layout(frame, layout.raters, scale, source)
+        people = long_form(frame, layout, scale, source)
+        refuse_if_any(two_spellings(pd.Series(people.raters), f"{source}: raters"))
+        for line in people.lines():
+            log.info("%s", line)
+        for line in people.warnings(self.careless):
+            log.warning("%s", line)
+        return people
+
+    def _rating_rows(self, table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+        """Return the name of the ratings and their rows as text, without those of texts that the table lacks."""
+        if isinstance(self.ratings, pd.DataFrame):
+            source, frame = "ratings", as_text(self.ratings.reset_index(drop=True), source="ratings")
+        else:
+            source, frame = str(self.ratings), read_table(str(self.ratings))
+        text_id = str(self.columns.get("text_id") or "text_id")
+        require_columns(frame, [text_id], source, "data.columns.text_id names it")
+        known = frame[text_id].isin(table["text_id"]) | frame[text_id].isna()
+        ids = pd.concat([table["text_id"], frame[text_id].dropna().drop_duplicates()], ignore_index=True)
+        refuse_if_any(two_spellings(ids, f"{source}: text ids beside those of {self.path}"))
+        if not known.any():
+            raise InputError(f"{source}: expected ratings of the texts of {self.path}, found none with one of its ids")
+        if not known.all():
+            unknown = frame.loc[~known, text_id]
+            log.warning(
+                "%s: %d ratings of %d texts that %s does not have are left out",
+                source, len(unknown), unknown.nunique(), self.path,
+            )  # fmt: skip
+        rows = frame.loc[known]
+        rows.attrs = frame.attrs
+        return source, rows
+
+    def _rating_layout(self, frame: pd.DataFrame, raters: tuple[str, ...], scale: Scale, source: str) -> Layout:
+        """Return where what stands in a file of ratings."""
+        text_id = str(self.columns.get("text_id") or "text_id")
+        if raters:
+            return Layout(text_id, raters=raters)
+        rater, rating, item = (str(self.columns.get(key) or RATING_COLUMNS[key]) for key in ("rater", "rating", "item"))
+        items = item_columns(scale)
+        if all(column in frame for column in items) and (any(i.column for i in scale.items) or rating not in frame):
+            return Layout(text_id, rater)
+        by_item = rating in frame and item in frame and len(items) > 1
+        if not by_item and rating not in frame:
+            require_columns(frame, [rating], source, f"data.columns.rating names it, or the items: {', '.join(items)}")
+        return Layout(text_id, rater, rating, item if by_item else None)
+
+    def _with_labels(self, table: pd.DataFrame, people: People) -> pd.DataFrame:
+        """Return the table with the crowd labels of `people`, the number of ratings behind each, and their SD."""
+        labels = people.labels(self.crowd, self.careless)
+        found = labels.reindex(table["text_id"]).set_axis(table.index)
+        number = found["crowd_n"].fillna(0).astype("int64")
+        return table.assign(crowd_label=found["crowd_label"], crowd_n=number, crowd_sd=found["crowd_sd"])
 
     def _tell_unlabelled(self, table: pd.DataFrame) -> None:
         rows = (np.flatnonzero(table["crowd_label"].isna()) + 1).tolist()
@@ -108,10 +238,7 @@ class TableFile:
         labelled = "crowd_label" in names_in_file
         table["crowd_label"] = numbers(raw[names_in_file["crowd_label"]], self.path) if labelled else float("nan")
         wanted = self._splits(raw[names_in_file["split"]]) if "split" in names_in_file else "train"
-        table["split"] = pd.Series(wanted, index=raw.index, dtype="str").where(
-            table["crowd_label"].notna(), "unlabelled"
-        )
-        return table
+        return table.assign(split=pd.Series(wanted, index=raw.index, dtype="str"))
 
     def _splits(self, column: "pd.Series[str]") -> "pd.Series[str]":
         """Return the canonical name of each split, or raise an error for the first unknown one."""

@@ -74,6 +74,7 @@ def inference_data(
         InputError: files, ids or labels cannot be used, or the covariate is not a column of numbers.
     """
     corpus = reader.read(scale)
+    corpus.refuse_faults()
     labels = source.find(corpus.label_corpora, corpus.table, scale, prompt, folder)
     kept = ["text_id", "group_id", "crowd_label", *(["truth"] if corpus.has_truth else [])]
     table = corpus.table[kept].assign(

@@ -247,6 +247,7 @@ def prepare(
         raise InputError("application=auto chooses alpha itself; set alpha_quantile=null")
     corpus = reader.read(scale)
     application = with_pool(application, corpus.table, corpus.sets_aside)
+    corpus.refuse_faults()
     training, pool = divide(corpus.table, application)
     sources: list[tuple[LabelSet, pd.DataFrame]] = []
 

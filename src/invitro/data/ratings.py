@@ -1,0 +1,402 @@
+"""What people answered: one long form of text, rater, item, value, status and cell, whatever the file looked like.
+
+A column per rater, a row per rating, a row per answer and a column per item all become the same rows before anything is
+computed. So wide and long files, an empty cell and no row, and any order of rows give the same numbers.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from invitro.arrays import Bools, Floats, Ints
+from invitro.errors import InputError, names_shown, refuse_if_any, shown
+from invitro.scales import Scale
+from invitro.stats.careless import FEWEST_ITEMS, raters_table, signs_of_carelessness, straight_lines
+from invitro.stats.crowd import Ratings, Reliability, crowd_labels, reliability, spreads
+from invitro.stats.items import ItemAnalysis, analysed
+from invitro.tables import BLANK, require_columns
+from invitro.writing.words import count, listed, shortened
+
+CrowdLabel = Literal["mean", "median", "raters"]
+Careless = Literal["keep", "leave_out"]
+ANSWER, BLANK_CELL, CODE, UNREADABLE = "answer", "blank", "missing code", "unreadable"
+SKIPPED, CANCELLED, FORMULA = "skipped", "cancelled", "formula without a stored result"
+STATUSES = (ANSWER, BLANK_CELL, CODE, SKIPPED, CANCELLED, FORMULA, UNREADABLE)
+"""What can be in a cell: an answer, or why there is none."""
+CELL_STATUS = "cell_status"
+"""Key of `DataFrame.attrs` under which a reader says why a cell is empty: ``{(row, column): status}``, rows from 0."""
+SCORE = "score"
+"""The item of a rating that is one score of the whole scale."""
+LONG_FORM = ("text_id", "rater", "item", "value", "status", "row", "column")
+MOST_CELLS = 10
+MOST_POINTS = 12
+"""Scale points up to which it is said which were never used."""
+MEND = {
+    "reversed already": ("The answers seem to be reversed already", "remove reversed: true from it"),
+    "not reversed": ("It seems to be worded the other way", "give it reversed: true"),
+}
+"""What an item that runs against its scale seems to be, and what to change."""
+PERSON_COLUMNS = ("prolific_pid", "prolific_id", "participant_id", "participant id", "worker_id", "workerid", "mturkid")
+"""Columns in which surveys keep the person, in lower case."""
+PREVIEWS = ("survey preview", "survey test", "spam", "1", "2", "8", "9", "17")
+"""What Qualtrics' column Status says of answers that no participant gave, in lower case."""
+
+
+@dataclass(frozen=True)
+class People:
+    """What people answered about texts.
+
+    Args:
+        long: one row per cell with `LONG_FORM`: ``value`` is float64, NaN unless ``status`` is ``answer``; ``row``
+            counts the source's data rows from 1; ``column`` is its column. ``item`` is `SCORE` for whole scores.
+        scale: of the answers.
+        source: the file named in messages.
+    """
+
+    long: pd.DataFrame = field(repr=False)
+    scale: Scale
+    source: str
+
+    @cached_property
+    def text_ids(self) -> "pd.Index[Any]":
+        """Ids of all texts that occur, sorted."""
+        found: pd.Index[Any] = pd.Index(self.long["text_id"].cat.categories, dtype="str")
+        return found
+
+    @cached_property
+    def raters(self) -> "pd.Index[Any]":
+        """Ids of all raters, sorted."""
+        found: pd.Index[Any] = pd.Index(self.long["rater"].cat.categories, dtype="str")
+        return found
+
+    @property
+    def has_items(self) -> bool:
+        """Whether there are answers to single items."""
+        return SCORE not in self.long["item"].cat.categories
+
+    @cached_property
+    def _sheets(self) -> tuple[Ints, Ints, Floats]:
+        """Return text, rater and answers, (sheets, items or 1), of each sheet that has an answer, sorted by both.
+
+        Two takes of one rater at one text are one sheet, with the mean of both for each item: no order decides.
+        """
+        rows = self.long.loc[(self.long["status"] == ANSWER).to_numpy()]
+        text, rater, item = (rows[name].cat.codes.to_numpy().astype(np.intp) for name in ("text_id", "rater", "item"))
+        keys, sheet = np.unique(text * max(len(self.raters), 1) + rater, return_inverse=True)
+        width = len(self.scale.items) if self.has_items else 1
+        cell = sheet * width + item
+        # Sums in one order, so that the order of rows does not even change the rounding.
+        order = np.lexsort([rows["value"].to_numpy(), cell])
+        total = np.bincount(cell[order], weights=rows["value"].to_numpy()[order], minlength=len(keys) * width)
+        times = np.bincount(cell, minlength=len(keys) * width)
+        answers = np.divide(total, times, out=np.full(len(total), np.nan), where=times > 0).reshape(len(keys), width)
+        return keys // max(len(self.raters), 1), keys % max(len(self.raters), 1), answers
+
+    @cached_property
+    def _scored(self) -> tuple[Ratings, Bools]:
+        """Return the ratings, one per sheet that has a score, and which sheets those are."""
+        text, rater, answers = self._sheets
+        scores = self.scale.score(answers, self.scale.most_missing) if self.has_items else answers[:, 0]
+        there = ~np.isnan(scores)
+        return Ratings(text[there], rater[there], scores[there], len(self.text_ids), len(self.raters)), there
+
+    @property
+    def ratings(self) -> Ratings:
+        """Every rater's score of each text they rated."""
+        return self._scored[0]
+
+    @cached_property
+    def _straight(self) -> Bools | None:
+        """Return whether each rating's sheet is a straight line; None with fewer items than make one."""
+        if not self.has_items or len(self.scale.items) < FEWEST_ITEMS:
+            return None
+        return straight_lines(self._sheets[2])[self._scored[1]]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The raters, see `invitro.stats.crowd.raters_table`, indexed by their ids."""
+        found = raters_table(self.ratings, self._straight)
+        return found.set_axis(self.raters[found.index].rename("rater"))
+
+    @cached_property
+    def careless(self) -> dict[str, str]:
+        """The ids of careless raters, each with the signs found."""
+        signs = signs_of_carelessness(self.ratings, self._straight)
+        return {rater: "; ".join(one) for rater, one in zip(self.raters, signs, strict=True) if one}
+
+    def labels(self, how: CrowdLabel = "mean", careless: Careless = "keep") -> pd.DataFrame:
+        """Return ``crowd_label``, ``crowd_n`` and ``crowd_sd`` by ``text_id``, for texts with a rating.
+
+        Args:
+            how: see `invitro.stats.crowd.crowd_labels`.
+            careless: whether careless raters are left out.
+        """
+        ratings = self.ratings
+        if careless == "leave_out":
+            ratings = ratings.of_raters(~self.raters.isin(list(self.careless)))
+        found = pd.DataFrame(
+            {
+                "crowd_label": self.scale.clip(crowd_labels(ratings, how)),
+                "crowd_n": ratings.number,
+                "crowd_sd": spreads(ratings),
+            },
+            index=self.text_ids,
+        )
+        return found.loc[found["crowd_n"] > 0]
+
+    def reliability(self, groups: "pd.Series[str] | None" = None, **draws: int) -> Reliability:
+        """Measure how far people agree; `groups` has the author of each text by id, `draws` resamples and seed."""
+        codes = None if groups is None else pd.factorize(groups.reindex(self.text_ids), sort=True)[0]
+        return reliability(self.ratings, codes, **draws)
+
+    @cached_property
+    def items(self) -> ItemAnalysis | None:
+        """The scale's items in these answers; None if there are only scores."""
+        if not self.has_items:
+            return None
+        reverse = np.array([item.reversed for item in self.scale.items])
+        names = [item.name for item in self.scale.items]
+        return analysed(self._sheets[2], names, reverse, self.scale.low, self.scale.high)
+
+    def item_means(self) -> pd.DataFrame | None:
+        """Return the mean answer to each item, as given, (texts, items), by ``text_id``; None if there are no items."""
+        if not self.has_items:
+            return None
+        text, _, answers = self._sheets
+        return (
+            pd.DataFrame(answers, columns=[item.name for item in self.scale.items]).groupby(self.text_ids[text]).mean()
+        )
+
+    def faults(self) -> Iterator[str]:
+        """Yield a problem for each item that runs against its scale: its correlations, and what to change."""
+        for item in self.items.items if self.items is not None else ():
+            if item.runs:
+                assert self.items is not None
+                seems, change = MEND[item.runs]
+                yield (
+                    f"{self.source}: item {item.name} runs against {self.scale.name}: its correlation with the other "
+                    f"items is {item.before.value or 0:.2f} as answered and {item.after.value or 0:.2f} after reversal "
+                    f"({count(self.items.sheets, 'sheet')}). {seems}: {change} in the scale's file, or remove the item"
+                )
+
+    def warnings(self, careless: Careless) -> Iterator[str]:
+        """Say what people should look at before they use these answers."""
+        if found := [f"{rater} ({signs})" for rater, signs in self.careless.items()]:
+            done = "left out" if careless == "leave_out" else "kept; data.careless=leave_out leaves them out"
+            yield f"{self.source}: {count(len(found), 'careless rater')}, {done}: {', '.join(shortened(found, 10))}"
+        yield from self.faults()
+
+    def lines(self) -> Iterator[str]:
+        """Say what was read, for people."""
+        rows, number = self.long, self.ratings.number
+        rated = number[number > 0]
+        least, most = (int(rated.min()), int(rated.max())) if len(rated) else (0, 0)
+        what = f"{count(len(self.scale.items), 'item')} of {self.scale.name}" if self.has_items else self.scale.name
+        each = str(most) if least == most else f"{least} to {most}, on average {rated.mean():.1f}"
+        people = len(np.unique(self.ratings.rater))
+        yield (
+            f"{self.source}: {count(len(self.ratings.score), 'rating')} ({what}) of {count(len(rated), 'text')} by "
+            f"{count(people, 'person', 'people')}, {each} a text"
+        )
+        counts = rows["status"].value_counts()
+        if missing := [f"{counts[status]:,} {status}" for status in STATUSES[1:] if counts.get(status, 0)]:
+            yield f"{self.source}: of {count(len(rows), 'cell')} without an answer: {listed(missing)}"
+        if short := len(self._scored[1]) - int(self._scored[1].sum()):
+            yield (
+                f"{self.source}: {count(short, 'answer sheet')} left out, with more than {self.scale.most_missing} of "
+                f"{len(self.scale.items)} items missing (most_missing in the scale's file)"
+            )
+        answered = rows.loc[(rows["status"] == ANSWER).to_numpy(), ["text_id", "rater", "item"]]
+        if takes := int(answered.duplicated().sum()):
+            second = f"{count(takes, 'second take')} of the same text by the same rater"
+            yield f"{self.source}: {second}, averaged with the first"
+        yield from self._unused()
+
+    def _unused(self) -> Iterator[str]:
+        """Name scale points that nobody chose."""
+        low, high = (self.scale.low, self.scale.high) if self.has_items else (self.scale.minimum, self.scale.maximum)
+        used = self.long["value"].dropna().unique()
+        points = np.arange(low, high + 1)
+        if len(used) and (used == np.rint(used)).all() and len(points) <= MOST_POINTS:
+            never = [f"{point:g}" for point in points if point not in used]
+            yield from [f"{self.source}: scale points never used: {', '.join(never)}"] * bool(never)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where ratings stand in a table.
+
+    Args:
+        text_id: its column of text ids.
+        rater: its column of raters; None if `raters` are columns.
+        rating: its column of scores or, with `item`, of answers; None if each item has a column.
+        item: its column of items' names; None if a row is a rating.
+        raters: columns that hold one rater's scores each.
+    """
+
+    text_id: str
+    rater: str | None = None
+    rating: str | None = None
+    item: str | None = None
+    raters: tuple[str, ...] = ()
+
+
+def item_columns(scale: Scale) -> dict[str, str]:
+    """Return the column of each item: as the scale's file says, or the item's name."""
+    return {item.column or item.name: item.name for item in scale.items}
+
+
+def long_form(frame: pd.DataFrame, layout: Layout, scale: Scale, source: str) -> People:
+    """Bring a table of text cells into the long form.
+
+    Args:
+        frame: cells as text, see `invitro.tables.read_table`; its index counts data rows from 0. ``attrs`` may hold
+            `CELL_STATUS`.
+        layout: where what stands.
+        scale: bounds, items, missing codes and mapped answers.
+        source: the file named in errors.
+
+    Raises:
+        InputError: a column is missing; an id is; or an answer is unreadable or impossible, each with row and column.
+    """
+    columns = dict.fromkeys(layout.raters, "") or ({layout.rating: SCORE} if layout.rating else item_columns(scale))
+    ids = [layout.text_id, *([layout.rater] if layout.rater else []), *([layout.item] if layout.item else [])]
+    require_columns(frame, [*ids, *columns], source, "Name the file's columns by data.columns.KEY=COLUMN")
+    refuse_if_any(_without_id(frame, ids, source))
+    rows = frame.index.to_numpy() + 1
+    parts = []
+    for column, item in columns.items():
+        part = {"text_id": frame[layout.text_id], "cell": frame[column], "row": rows, "column": column}
+        part["rater"] = column if layout.raters else frame[layout.rater]
+        part["item"] = SCORE if layout.raters else frame[layout.item] if layout.item else item
+        parts.append(pd.DataFrame(part))
+    cells = pd.concat(parts, ignore_index=True)
+    items = [item.name for item in scale.items] if layout.item or not (layout.rating or layout.raters) else [SCORE]
+    if unknown := sorted(set(cells["item"].unique()) - set(items)):
+        raise InputError(
+            f"{source}: column {names_shown([layout.item])}: expected items of {scale.name} ({', '.join(items)}), "
+            f"found {names_shown(unknown)}"
+        )
+    bounds = (scale.low, scale.high) if items != [SCORE] else (scale.minimum, scale.maximum)
+    value, status = _read(cells["cell"], scale, mapped=items != [SCORE])
+    for (row, column), why in frame.attrs.get(CELL_STATUS, {}).items():
+        here = ((cells["row"] == row + 1) & (cells["column"] == column)).to_numpy()
+        value[here], status[here] = np.nan, why
+    _refuse(cells, value, status, bounds, scale, source)
+    long = pd.DataFrame(
+        {
+            "text_id": _category(cells["text_id"]),
+            "rater": _category(cells["rater"]),
+            "item": pd.Categorical(cells["item"], categories=items),
+            "value": value,
+            "status": pd.Categorical(status, categories=list(STATUSES)),
+            "row": cells["row"],
+            "column": pd.Categorical(cells["column"]),
+        }
+    )
+    return People(long, scale, source)
+
+
+def _category(ids: "pd.Series[Any]") -> pd.Categorical:
+    """Return ids as categories in the order of their names."""
+    codes, names = pd.factorize(ids, sort=True)
+    return pd.Categorical.from_codes(codes, categories=names)
+
+
+def _without_id(frame: pd.DataFrame, ids: Sequence[str], source: str) -> Iterator[str]:
+    for name in ids:
+        gone = np.flatnonzero(frame[name].isna() | (frame[name] == ""))
+        if len(gone):
+            more = f" (and {len(gone) - 1} more rows)" if len(gone) > 1 else ""
+            where = f"{source}: data row {frame.index[gone[0]] + 1}, column {names_shown([name])}"
+            yield f"{where}: expected an id, found nothing{more}"
+
+
+def _read(cells: "pd.Series[Any]", scale: Scale, mapped: bool) -> tuple[Any, Any]:
+    """Return the value and the status of every cell; each different cell is looked at once."""
+    codes, different = pd.factorize(cells, use_na_sentinel=False)
+    texts = pd.Series(different, dtype="object").map(lambda one: "" if pd.isna(one) else str(one).strip())
+    numbers = pd.to_numeric(texts, errors="coerce").astype("float64")
+    missing = [str(one).strip() for one in scale.missing]
+    as_numbers = [one for one in map(_number, missing) if one is not None]
+    is_code = texts.str.lower().isin([one.lower() for one in missing]) | numbers.isin(as_numbers)
+    blank = texts.str.lower().isin(BLANK) & ~is_code
+    value = numbers.to_numpy().copy()
+    if mapped and scale.answers:
+        known = {str(word).strip(): float(answer) for word, answer in scale.answers.items()}
+        by_number = {number: answer for word, answer in known.items() if (number := _number(word)) is not None}
+        # Once numbers are codes, a number that is not mapped is no answer, even within the bounds.
+        others = numbers.map(by_number) if by_number else numbers
+        value = texts.map(known).astype("float64").fillna(others).to_numpy(copy=True)
+    status = np.select([is_code, blank, np.isnan(value)], [CODE, BLANK_CELL, UNREADABLE], ANSWER).astype(object)
+    value[status != ANSWER] = np.nan
+    return value[codes], status[codes]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _refuse(
+    cells: pd.DataFrame, value: Floats, status: Any, bounds: tuple[float, float], scale: Scale, source: str
+) -> None:
+    """Refuse answers that are unreadable or impossible, each with row and column."""
+    low, high = bounds
+    with np.errstate(invalid="ignore"):
+        impossible = (value < low) | (value > high)
+    wrong = np.flatnonzero(impossible | np.isin(status, [UNREADABLE, FORMULA]))
+    if not len(wrong):
+        return
+    wanted = f"an answer from {low:g} to {high:g} ({scale.name})"
+    if scale.answers and len(scale.items) and impossible.sum() < len(wrong):
+        wanted += f" or one of {', '.join(shortened(map(str, scale.answers), 8))}"
+    problems = [
+        f"{source}: data row {cells['row'].iat[at]}, column {names_shown([cells['column'].iat[at]])}: "
+        f"expected {wanted}, found {FORMULA if status[at] == FORMULA else shown(str(cells['cell'].iat[at]).strip())}"
+        for at in wrong[:MOST_CELLS].tolist()
+    ]
+    more = f"{source}: and {len(wrong) - MOST_CELLS} more cells. " if len(wrong) > MOST_CELLS else ""
+    problems.append(
+        f"{more}Correct them; or, in the scale's file, list codes for missing answers (missing: [-99, NA]) and map "
+        "words or codes to answers (answers: {often: 3})"
+    )
+    raise InputError(*problems)
+
+
+def survey_remarks(frame: pd.DataFrame, person: str | None, source: str) -> Iterator[str]:
+    """Count what a survey tool's export marks as a preview or unfinished, and second takes by one person.
+
+    Args:
+        frame: cells as text.
+        person: the column of the person; None if there is none.
+        source: the file named in messages.
+    """
+    columns: Mapping[str, str] = {str(name).strip().lower(): str(name) for name in frame}
+    if "status" in columns and "finished" in columns:  # as Qualtrics writes them
+        preview = frame[columns["status"]].str.strip().str.lower().isin(PREVIEWS)
+        unfinished = frame[columns["finished"]].str.strip().str.lower().isin(["0", "false"])
+        if preview.any():
+            yield f"{source}: {_rows(preview)} of a survey preview, a test or spam"
+        if unfinished.any():
+            yield f"{source}: {_rows(unfinished)} unfinished"
+    if person is not None:
+        again = frame[person].notna() & frame[person].duplicated()
+        if again.any():
+            yield f"{source}: {_rows(again)} by a person who is there before; each stays in the split of the first"
+
+
+def _rows(wrong: "pd.Series[bool]") -> str:
+    numbers = [str(number + 1) for number in np.flatnonzero(wrong)]
+    return f"{count(len(numbers), 'row')} ({listed(shortened(numbers, 5))})"
+
+
+def person_column(columns: Iterable[str]) -> str | None:
+    """Return the column in which a survey keeps the person, or None."""
+    return next((name for name in columns if name.strip().lower() in PERSON_COLUMNS), None)

@@ -1,0 +1,315 @@
+"""Several people's ratings of the same texts: how far they agree, and how each of them errs.
+
+Ratings are in the long form: one row per text and rater, any number per text. All figures are computed from sums over
+texts or raters, in time and memory O(ratings), and depend neither on the order of rows nor on the names of raters.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from invitro.arrays import Bools, Floats, Ints
+from invitro.stats.intervals import Estimate, estimate_of
+from invitro.stats.moments import RESAMPLES, Scores, drawn, ratio, without_rounding
+
+PRIOR_RATINGS = 4.0
+"""How many ratings the crowd's common noise counts for in each rater's own."""
+ROUNDS, CLOSE = 200, 1e-7
+
+
+class Ratings(NamedTuple):
+    """Ratings in the long form.
+
+    Args:
+        text: the number of each rating's text, (ratings,), from 0; texts without ratings may be among them.
+        rater: the number of its rater, (ratings,); a rater rates a text once.
+        score: the scale's units, (ratings,), no NaN.
+        texts: how many texts there are.
+        raters: how many raters.
+    """
+
+    text: Ints
+    rater: Ints
+    score: Floats
+    texts: int
+    raters: int
+
+    @property
+    def number(self) -> Ints:
+        """How many ratings each text has, (texts,)."""
+        return np.bincount(self.text, minlength=self.texts)
+
+    def per_text(self, values: Floats) -> Floats:
+        """Return the sums of `values`, (ratings,), over each text's ratings, (texts,)."""
+        return np.asarray(np.bincount(self.text, weights=values, minlength=self.texts), dtype=np.float64)
+
+    def per_rater(self, values: Floats) -> Floats:
+        """Return the sums of `values`, (ratings,), over each rater's ratings, (raters,)."""
+        return np.asarray(np.bincount(self.rater, weights=values, minlength=self.raters), dtype=np.float64)
+
+    def of_raters(self, kept: Bools) -> "Ratings":
+        """Return the ratings of some raters, (raters,)."""
+        rows = kept[self.rater]
+        return self._replace(text=self.text[rows], rater=self.rater[rows], score=self.score[rows])
+
+
+def of_matrix(values: Floats) -> Ratings:
+    """Return ratings of shape (texts, raters), NaN where there is none, in the long form."""
+    text, rater = np.nonzero(~np.isnan(values))
+    return Ratings(text, rater, values[text, rater], *values.shape)
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A figure, or why there is none; never NaN.
+
+    Args:
+        estimate: the figure with its 95 % interval; None where it is not defined.
+        reason: why it is not defined; empty where it is.
+    """
+
+    estimate: Estimate | None
+    reason: str = ""
+
+    @property
+    def value(self) -> float | None:
+        """The figure; None where it is not defined."""
+        return None if self.estimate is None else self.estimate.value
+
+    def __str__(self) -> str:
+        return f"not defined: {self.reason}" if self.estimate is None else str(self.estimate)
+
+
+def undefined(reason: str) -> Statistic:
+    """Return a figure that is not defined."""
+    return Statistic(None, reason)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How reliable the crowd is, on the texts with at least two ratings.
+
+    Args:
+        alpha: Krippendorff's alpha, interval level; see `invitro.stats.agreement`.
+        icc1: ICC(1), the reliability of one rating, see `reliability`.
+        icck: ICC(k), the reliability of the mean of `typical` ratings.
+        typical: k, the number of ratings per text; between mean and harmonic mean where it varies.
+        bias: SD of the raters' biases, the scale's units: how differently they use the scale, see `fitted_crowd`.
+        texts: how many texts have at least two ratings.
+        ratings: how many ratings these have.
+        raters: how many people gave any rating.
+    """
+
+    alpha: Statistic
+    icc1: Statistic
+    icck: Statistic
+    typical: float | None
+    bias: Statistic
+    texts: int
+    ratings: int
+    raters: int
+
+
+def reliability(of: Ratings, groups: Ints | None = None, resamples: int = RESAMPLES, seed: int = 0) -> Reliability:
+    """Measure the crowd's reliability; intervals are by a bootstrap over texts or their authors.
+
+    With m_i ratings of text i, n texts and N ratings, and the mean squares between and within texts::
+
+        MSB = sum_i m_i (mean_i - mean)^2 / (n - 1)         MSW = sum_ir (y_ir - mean_i)^2 / (N - n)
+        k = (N - sum_i m_i^2 / N) / (n - 1)
+        ICC(1) = (MSB - MSW) / (MSB + (k - 1) MSW)          ICC(k) = (MSB - MSW) / MSB
+
+    Shrout, Fleiss (1979), "Intraclass Correlations: Uses in Assessing Rater Reliability", Psychological Bulletin 86,
+    case 1, since each text may have other raters; k for unequal numbers is that of Donner (1986), International
+    Statistical Review 54. Their largest value is 1, and a negative one means that raters differ more on a text than
+    texts do.
+
+    Args:
+        of: all ratings.
+        groups: the author of each text as a number from 0 without gaps, (texts,); None if every text has its own.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Example:
+        >>> scores = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]])
+        >>> found = reliability(of_matrix(scores.astype(float)))  # Shrout and Fleiss's example
+        >>> round(found.icc1.value, 2), round(found.icck.value, 2)
+        (0.17, 0.44)
+    """
+    number = of.number
+    several = number >= 2
+    raters = len(np.unique(of.rater))
+    texts, ratings = int(several.sum()), int(number[several].sum())
+    if reason := _no_reliability(of, several):
+        none = undefined(reason)
+        return Reliability(none, none, none, None, none, texts, ratings, raters)
+    sums = _sums(of)[several]
+    codes = np.arange(texts) if groups is None else np.unique(groups[several], return_inverse=True)[1]
+    totals, draws = sums.sum(axis=0), drawn(sums, codes, resamples, seed)
+    authors = int(codes.max()) + 1
+
+    def figure(measure: Callable[[Floats], Floats], name: str, reason: str) -> Statistic:
+        scores = Scores(np.atleast_1d(measure(totals)), measure(draws)[:, None], authors, texts)
+        return undefined(reason) if np.isnan(scores.values[0]) else Statistic(estimate_of(scores, name))
+
+    flat = "all ratings are the same"
+    return Reliability(
+        alpha=figure(_alpha, "alpha", flat),
+        icc1=figure(_icc1, "alpha", flat),
+        icck=figure(_icck, "icck", "the texts' means do not differ"),
+        typical=float(_typical(totals)),
+        bias=_bias_spread(of, raters),
+        texts=texts,
+        ratings=ratings,
+        raters=raters,
+    )
+
+
+def _no_reliability(of: Ratings, several: Bools) -> str:
+    if not len(of.score):
+        return "there are no ratings"
+    if not several.any():
+        return "every text has one rating; agreement needs two"
+    if several.sum() < 2:
+        return "only one text has two ratings or more"
+    return ""
+
+
+def _sums(of: Ratings) -> Floats:
+    """Return what each text adds, (texts, 7): 1, m, m^2, sum, sum^2 / m, squares within, and alpha's disagreement."""
+    score = of.score - of.score.mean()
+    m = of.number.astype(np.float64)
+    total = of.per_text(score)
+    mean = total / np.maximum(m, 1)
+    within = of.per_text((score - mean[of.text]) ** 2)
+    return np.stack([np.ones_like(m), m, m * m, total, total * mean, within, within / np.maximum(m - 1, 1) * m], axis=1)
+
+
+def _mean_squares(sums: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return MSB, MSW and k from sums of shape (..., 7)."""
+    n, ratings, _, total, between, within, _ = np.moveaxis(sums, -1, 0)
+    spread = without_rounding(between - ratio(total**2, ratings), between)
+    size = between + within
+    return ratio(spread, n - 1), ratio(without_rounding(within, size), ratings - n), _typical(sums)
+
+
+def _typical(sums: Floats) -> Floats:
+    n, ratings, squares = sums[..., 0], sums[..., 1], sums[..., 2]
+    return ratio(ratings - ratio(squares, ratings), n - 1)
+
+
+def _icc1(sums: Floats) -> Floats:
+    between, within, k = _mean_squares(sums)
+    return ratio(between - within, between + (k - 1) * within)
+
+
+def _icck(sums: Floats) -> Floats:
+    between, within, _ = _mean_squares(sums)
+    return ratio(between - within, between)
+
+
+def _alpha(sums: Floats) -> Floats:
+    """Return Krippendorff's alpha, see `invitro.stats.agreement.krippendorff_alpha`."""
+    _, ratings, _, total, between, within, disagreement = np.moveaxis(sums, -1, 0)
+    spread = without_rounding(ratings * (between + within) - total**2, ratings * (between + within))
+    return np.asarray(1 - ratio(disagreement * (ratings - 1), spread))
+
+
+def _bias_spread(of: Ratings, raters: int) -> Statistic:
+    if raters < 2:
+        return undefined("one person gave all ratings")
+    fitted = fitted_crowd(of)
+    return Statistic(Estimate(fitted.bias_spread, np.nan, np.nan, raters))
+
+
+@dataclass(frozen=True)
+class FittedCrowd:
+    """The crowd as a model; all in the scale's units.
+
+    Args:
+        label: each text's score, (texts,): the mean of its ratings without their raters' biases, weighted by their
+            raters' precision ``1 / noise^2``. It is not shrunk to the mean. NaN without a rating.
+        bias: each rater's bias, (raters,): how much higher than the crowd they rate; 0 without a rating.
+        noise: SD of each rater's error, (raters,).
+        text_spread: SD of the texts' true scores.
+        bias_spread: SD of the raters' biases.
+    """
+
+    label: Floats
+    bias: Floats
+    noise: Floats
+    text_spread: float
+    bias_spread: float
+
+
+def fitted_crowd(of: Ratings) -> FittedCrowd:
+    """Fit raters who differ in bias and noise, without looking at the texts.
+
+    The rating of text i by rater r is ``y_ir = t_i + b_r + e_ir`` with ``t_i ~ N(mu, tau^2)``, ``b_r ~ N(0, beta^2)``
+    and ``e_ir ~ N(0, sigma_r^2)``; sigma_r^2 has an inverse-gamma prior around the crowd's own that counts for
+    `PRIOR_RATINGS` ratings. Truth and quality are found together, as in Raykar et al. (2010), "Learning From Crowds",
+    JMLR 11, by variational EM with independent posteriors of truths and biases. `invitro.raters.joint` adds the texts
+    and LLMs. With one rating a text, bias and noise cannot be told from the truth: the labels are then the ratings.
+    """
+    text, rater, score = of.text, of.rater, of.score
+    number, given = of.number, np.bincount(rater, minlength=of.raters)
+    if not len(score) or number.max() < 2 or score.min() == score.max():
+        mean = ratio(of.per_text(score), number.astype(np.float64))
+        spread = float(np.std(score)) if len(score) else 0.0
+        return FittedCrowd(mean, np.zeros(of.raters), np.zeros(of.raters), spread, 0.0)
+    there, people = number > 0, given > 0
+    level = float(ratio(of.per_text(score), number.astype(np.float64))[there].mean())
+    total = float(np.var(score))
+    tau, beta, noise = total / 2, total / 10, np.full(of.raters, total / 2)
+    bias, floor = np.zeros(of.raters), 1e-9 * total
+    for _ in range(ROUNDS):
+        before = np.array([tau, beta, level])
+        weight = 1 / noise[rater]
+        uncertain = 1 / (1 / tau + of.per_text(weight))
+        truth = uncertain * (level / tau + of.per_text(weight * (score - bias[rater])))
+        spread = 1 / (1 / beta + given / noise)
+        bias = spread * of.per_rater(score - truth[text]) / noise
+        squares = of.per_rater((score - truth[text] - bias[rater]) ** 2 + uncertain[text]) + given * spread
+        common = squares.sum() / len(score)
+        noise = np.maximum((PRIOR_RATINGS * common + squares) / (PRIOR_RATINGS + given), floor)
+        level = float(truth[there].mean())
+        tau = max(float(((truth[there] - level) ** 2 + uncertain[there]).mean()), floor)
+        beta = max(float((bias[people] ** 2 + spread[people]).mean()), floor)
+        if np.abs(np.array([tau, beta, level]) - before).max() < CLOSE * total:
+            break
+    # Biases are measured from their mean, weighted by ratings, so that the crowd's level stays.
+    bias = np.where(people, bias - np.average(bias, weights=given), 0.0)
+    weight = 1 / noise[rater]
+    label = ratio(of.per_text(weight * (score - bias[rater])), of.per_text(weight))
+    return FittedCrowd(label, bias, np.sqrt(noise), float(np.sqrt(tau)), float(np.sqrt(beta)))
+
+
+def crowd_labels(of: Ratings, how: str) -> Floats:
+    """Return each text's crowd label, (texts,), NaN without a rating.
+
+    Args:
+        of: all ratings.
+        how: ``mean``, ``median``, or ``raters``: `FittedCrowd.label`.
+    """
+    if how == "raters":
+        return fitted_crowd(of).label
+    if how == "median":
+        order = np.lexsort([of.score, of.text])
+        number = of.number
+        start = np.concatenate([[0], np.cumsum(number)[:-1]])
+        there = number > 0
+        low, high = (start + (number - 1) // 2)[there], (start + number // 2)[there]
+        found = np.full(of.texts, np.nan)
+        found[there] = (of.score[order][low] + of.score[order][high]) / 2
+        return found
+    return ratio(of.per_text(of.score), of.number.astype(np.float64))
+
+
+def spreads(of: Ratings) -> Floats:
+    """Return the SD of each text's ratings (divisor m - 1), (texts,); NaN with fewer than two."""
+    number = of.number.astype(np.float64)
+    mean = ratio(of.per_text(of.score), number)
+    squares = of.per_text((of.score - mean[of.text]) ** 2)
+    return np.sqrt(ratio(without_rounding(squares, number * np.nan_to_num(mean) ** 2), np.maximum(number - 1, 0)))

@@ -1,0 +1,240 @@
+"""People's answers: one long form, whatever the file looked like."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from invitro.data import TableFile, Undivided
+from invitro.data.corpus import Corpus
+from invitro.data.ratings import CELL_STATUS, FORMULA, Layout, long_form
+from invitro.errors import InputError
+from invitro.scales import Item, Scale
+
+OVERALL = Scale("overall", "empathy", (Item("empathy", "empathy"),), 1, 7)
+LIKERT = Scale(
+    "mood", "mood", (Item("glad", "glad", column="Q1"), Item("calm", "calm", column="Q2"),
+                     Item("sad", "sad", reversed=True, column="Q3")), 1, 5, missing=(-99, "NA", 99), most_missing=1,
+)  # fmt: skip
+COLUMNS: dict[str, Any] = {"text_id": "text_id", "text": "text", "crowd_label": "crowd_label"}
+TEXTS = pd.DataFrame({"text_id": [f"{i:02}" for i in range(30)], "text": [f"text number {i}" for i in range(30)]})
+
+
+def several(seed: int = 0) -> pd.DataFrame:
+    """Return ratings of 30 texts by up to 6 raters, long."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        (text, f"w{rater}", str(int(np.clip(np.rint(4 + np.sin(int(text)) * 2 + rng.normal()), 1, 7))))
+        for text in TEXTS["text_id"]
+        for rater in range(6)
+        if rng.random() < 0.5 or rater == int(text) % 6
+    ]
+    return pd.DataFrame(rows, columns=["text_id", "rater_id", "score"])
+
+
+def corpus_of(folder: Path, ratings: pd.DataFrame, scale: Scale = OVERALL, **options: Any) -> Corpus:
+    TEXTS.to_csv(folder / "texts.csv", index=False)
+    ratings.to_csv(folder / "ratings.csv", index=False)
+    columns = COLUMNS | options.pop("columns", {})
+    return TableFile(folder / "texts.csv", columns, Undivided(), ratings=folder / "ratings.csv", **options).read(scale)
+
+
+def wide_of(long: pd.DataFrame) -> pd.DataFrame:
+    return TEXTS.merge(long.pivot(index="text_id", columns="rater_id", values="score").reset_index(), how="left")
+
+
+LABELS = ["text_id", "crowd_label", "crowd_n", "crowd_sd"]
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 1000), gap=st.sampled_from(["", "NA", " ", "nan"]))
+def test_wide_and_long_order_and_gaps_give_the_same_numbers(tmp_path: Path, seed: int, gap: str) -> None:
+    long = several()
+    expected = corpus_of(tmp_path, long)
+    gaps = pd.DataFrame({"text_id": TEXTS["text_id"], "rater_id": "w7", "score": gap})
+    mixed = pd.concat([long, gaps]).sample(frac=1, random_state=seed)
+    found = corpus_of(tmp_path, mixed)
+    pd.testing.assert_frame_equal(found.table[LABELS], expected.table[LABELS], check_exact=True)
+    wide = wide_of(long).fillna(gap)
+    raters = list(np.random.default_rng(seed).permutation([f"w{rater}" for rater in range(6)]))
+    wide.to_csv(tmp_path / "wide.csv", index=False)
+    read = TableFile(tmp_path / "wide.csv", COLUMNS | {"raters": raters}, Undivided()).read(OVERALL)
+    pd.testing.assert_frame_equal(read.table[LABELS], expected.table[LABELS], check_exact=True)
+    assert read.fingerprint == expected.fingerprint
+    assert read.people is not None
+    assert expected.people is not None
+    assert read.people.reliability(resamples=20) == expected.people.reliability(resamples=20)
+
+
+def test_each_text_keeps_the_number_and_the_spread_of_its_ratings(tmp_path: Path) -> None:
+    long = pd.DataFrame({"text_id": ["00", "00", "00", "01"], "rater_id": list("abca"), "score": ["1", "2", "6", "5"]})
+    table = corpus_of(tmp_path, long).table.set_index("text_id")
+    assert table.loc["00", ["crowd_label", "crowd_n"]].tolist() == [3.0, 3]
+    assert table.loc["00", "crowd_sd"] == pytest.approx(np.std([1, 2, 6], ddof=1))
+    assert table.loc["01", "crowd_n"] == 1
+    assert np.isnan(table.loc["01", "crowd_sd"])
+    assert table.loc["02", "crowd_n"] == 0
+    assert table.loc["02", "split"] == "unlabelled"
+    assert corpus_of(tmp_path, long, crowd="median").table["crowd_label"].iloc[0] == 2.0
+
+
+def test_a_second_take_counts_once_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    long = pd.DataFrame({"text_id": ["00"] * 3, "rater_id": ["a", "b", "a"], "score": ["1", "6", "3"]})
+    table = corpus_of(tmp_path, long).table
+    assert table["crowd_label"].iloc[0] == 4.0  # the mean of 2 and 6
+    assert table["crowd_n"].iloc[0] == 2
+    assert "1 second take of the same text by the same rater, averaged with the first" in caplog.text
+
+
+def sheets(n: int = 40, seed: int = 0, turned: bool = True) -> pd.DataFrame:
+    """Return answers to the three items of LIKERT by one person a text; `turned`: the sad item is worded so."""
+    rng = np.random.default_rng(seed)
+    level = rng.normal(3, 1, (n, 1))
+    given = np.clip(np.rint(level + 0.5 * rng.normal(size=(n, 3))), 1, 5).astype(int)
+    given[:, 2] = 6 - given[:, 2] if turned else given[:, 2]
+    table = pd.DataFrame(given.astype(str), columns=["Q1", "Q2", "Q3"])
+    return table.assign(text_id=[f"s{i}" for i in range(n)], text=[f"words {i}" for i in range(n)])
+
+
+def read_sheets(folder: Path, table: pd.DataFrame, scale: Scale = LIKERT) -> Corpus:
+    table.to_csv(folder / "sheets.csv", index=False)
+    return TableFile(folder / "sheets.csv", COLUMNS, Undivided()).read(scale)
+
+
+def test_a_score_is_computed_as_the_scale_says(tmp_path: Path) -> None:
+    table = sheets()
+    table.loc[0, ["Q1", "Q2", "Q3"]] = ["5", "4", "2"]
+    table.loc[1, ["Q1", "Q2", "Q3"]] = ["5", "-99", "1"]
+    table.loc[2, ["Q1", "Q2", "Q3"]] = ["5", "99.0", "na"]
+    found = read_sheets(tmp_path, table)
+    assert found.table["crowd_label"].iloc[0] == pytest.approx((5 + 4 + 4) / 3)
+    assert found.table["crowd_label"].iloc[1] == 5.0  # of the two that were answered
+    assert np.isnan(found.table["crowd_label"].iloc[2])
+    assert found.table["split"].iloc[2] == "unlabelled"
+    assert found.people is not None
+    status = found.people.long["status"].value_counts()
+    assert (status["missing code"], status["blank"], status["answer"]) == (3, 0, 117)
+    assert list(found.people.long.loc[found.people.long["status"] == "missing code", "row"]) == [2, 3, 3]
+    assert found.people.items.alpha.value > 0.7
+    assert found.people.items.omega.value > 0.7
+
+
+@pytest.mark.parametrize(
+    ("scale", "turned", "problem"),
+    [
+        (LIKERT, False, "item sad runs against mood: its correlation with the other items is"),
+        (
+            Scale("mood", "mood", tuple(Item(i.name, i.statement, False, i.column) for i in LIKERT.items), 1, 5),
+            True,
+            "It seems to be worded the other way: give it reversed: true in the scale's file",
+        ),
+    ],
+)
+def test_nothing_learns_from_items_that_run_against_their_scale(
+    tmp_path: Path, scale: Scale, turned: bool, problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    corpus = read_sheets(tmp_path, sheets(turned=turned), scale)
+    assert problem in caplog.text
+    with pytest.raises(InputError, match=problem.split(":")[0]):
+        corpus.refuse_faults()
+
+
+def test_impossible_and_unreadable_answers_are_refused_with_row_and_column(tmp_path: Path) -> None:
+    table = sheets()
+    table.loc[3, "Q2"], table.loc[7, "Q3"] = "6", "often"
+    with pytest.raises(InputError) as caught:
+        read_sheets(tmp_path, table)
+    where = tmp_path / "sheets.csv"
+    assert caught.value.problems[:2] == (
+        f"{where}: data row 4, column Q2: expected an answer from 1 to 5 (mood), found '6'",
+        f"{where}: data row 8, column Q3: expected an answer from 1 to 5 (mood), found 'often'",
+    )
+
+
+def test_codes_are_mapped_to_answers_and_unmapped_ones_refused(tmp_path: Path) -> None:
+    words = {"never": 1, "sometimes": 3, "often": 5, "17": 2}
+    scale = Scale("mood", "mood", (Item("glad", "glad"), Item("calm", "calm")), 1, 5, answers=words)
+    table = pd.DataFrame({"text_id": list("abc"), "text": list("xyz"), "glad": ["never", "17", "often"]})
+    found = read_sheets(tmp_path, table.assign(calm=["often", "sometimes", "17.0"]), scale)
+    assert found.table["crowd_label"].tolist() == [3.0, 2.5, 3.5]
+    with pytest.raises(InputError, match=r"column calm: expected an answer from 1 to 5 \(mood\) or one of never, "):
+        read_sheets(tmp_path, table.assign(calm=["seldom", "often", "often"]), scale)
+
+
+def test_a_reader_says_why_a_cell_is_empty() -> None:
+    frame = pd.DataFrame({"text_id": ["a", "b"], "rater_id": ["x", "y"], "score": ["4", None]})
+    frame.attrs[CELL_STATUS] = {(1, "score"): "cancelled"}
+    people = long_form(frame, Layout("text_id", "rater_id", "score"), OVERALL, "file")
+    assert people.long["status"].tolist() == ["answer", "cancelled"]
+    assert "file: of 2 cells without an answer: 1 cancelled" in list(people.lines())
+    frame.attrs[CELL_STATUS] = {(1, "score"): FORMULA}
+    with pytest.raises(InputError, match=r"data row 2, column score: .* found formula without a stored result"):
+        long_form(frame, Layout("text_id", "rater_id", "score"), OVERALL, "file")
+
+
+def test_long_answers_to_items_are_the_same_sheets(tmp_path: Path) -> None:
+    table = sheets(30).drop(columns="text").assign(text_id=TEXTS["text_id"], rater_id="me")
+    scale = Scale("mood", "mood", tuple(Item(i.name, i.statement, i.reversed) for i in LIKERT.items), 1, 5)
+    names = {"Q1": "glad", "Q2": "calm", "Q3": "sad"}
+    wide = corpus_of(tmp_path, table.rename(columns=names), scale)
+    long = table.rename(columns=names).melt(["text_id", "rater_id"], var_name="item", value_name="score")
+    read = corpus_of(tmp_path, long.sample(frac=1, random_state=1), scale)
+    pd.testing.assert_frame_equal(read.table[LABELS], wide.table[LABELS], check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("ratings", "problem"),
+    [
+        ({"text_id": ["zz"], "rater_id": ["a"], "score": ["4"]}, "expected ratings of the texts of"),
+        ({"text_id": ["00"], "rater_id": [""], "score": ["4"]}, "data row 1, column rater_id: expected an id"),
+        ({"text_id": ["00"], "who": ["a"], "score": ["4"]}, "expected column rater_id"),
+        ({"text_id": ["00"], "rater_id": ["a"], "stars": ["4"]}, "expected column score"),
+        (
+            {"text_id": ["00", "01"], "rater_id": ["a", "a "], "score": ["4", "4"]},
+            "ids that differ in more than blanks",
+        ),
+    ],
+)
+def test_ratings_that_cannot_be_used_are_refused(tmp_path: Path, ratings: dict[str, list[str]], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        corpus_of(tmp_path, pd.DataFrame(ratings))
+
+
+def test_ratings_of_other_texts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    long = pd.DataFrame({"text_id": ["00", "zz", "zz"], "rater_id": list("aab"), "score": ["4", "3", "2"]})
+    assert corpus_of(tmp_path, long).table["crowd_n"].sum() == 1
+    assert "2 ratings of 1 texts that" in caplog.text
+
+
+def test_careless_raters_are_named_and_left_out_only_when_asked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lazy = pd.DataFrame({"text_id": TEXTS["text_id"], "rater_id": "lazy", "score": "7"})
+    long = pd.concat([several(), lazy])
+    kept = corpus_of(tmp_path, long)
+    assert "1 careless rater, kept; data.careless=leave_out leaves them out: lazy (no variance)" in caplog.text
+    without = corpus_of(tmp_path, long, careless="leave_out")
+    expected = corpus_of(tmp_path, several())
+    assert kept.table["crowd_n"].sum() == without.table["crowd_n"].sum() + 30
+    pd.testing.assert_frame_equal(without.table[LABELS], expected.table[LABELS])
+
+
+def test_previews_unfinished_answers_and_second_takes_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    people = [f"p{i % 28}" for i in range(30)]
+    table = TEXTS.assign(crowd_label="4", Status="IP Address", Finished="True", PROLIFIC_PID=people)
+    table.loc[1, "Status"], table.loc[4, "Finished"] = "Survey Preview", "False"
+    table.to_csv(tmp_path / "survey.csv", index=False)
+    corpus = TableFile(tmp_path / "survey.csv", COLUMNS).read(OVERALL)
+    assert "1 row (2) of a survey preview" in caplog.text
+    assert "1 row (5) unfinished" in caplog.text
+    assert "2 rows (29 and 30) by a person who is there before" in caplog.text
+    assert corpus.table.groupby("group_id")["split"].nunique().max() == 1
+    assert corpus.table["group_id"].nunique() == 28
