@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from invitro.errors import InputError
 from invitro.models import PLM
-from invitro.models.encoder import load_regressor, load_tokenizer, output_layer
+from invitro.models.encoder import load_encoder, load_regressor, load_tokenizer, output_layer, tokenise
 from invitro.models.scoring import score_texts
 
 TEXTS = ["sad story", "i feel moved and warm and tender for this family", "news", "nothing " * 20]
@@ -53,3 +55,66 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "roberta"}))
     with pytest.raises(InputError, match="Check that this folder was saved by save_pretrained"):
         load_regressor(PLM(str(tmp_path)), bias=0)
+
+
+SMALL = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "pad_token_id": 1,
+    "max_position_embeddings": 66,
+}  # fmt: skip
+
+
+@pytest.fixture
+def tokens(tiny_roberta: Path) -> Any:
+    """Return the tokenizer that the encoders made here have."""
+    return transformers.AutoTokenizer.from_pretrained(tiny_roberta)
+
+
+def saved(folder: Path, model: Any, tokens: Any) -> PLM:
+    """Return the settings of an encoder in a folder of its own."""
+    model.save_pretrained(folder)
+    tokens.save_pretrained(folder)
+    return PLM(str(folder), max_length=512)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "limit"),
+    [
+        ("Bert", {}, 66),
+        ("Camembert", {}, 64),
+        ("Data2VecText", {}, 64),
+        ("Esm", {"mask_token_id": 4, "position_embedding_type": "absolute", "token_dropout": False}, 64),
+        ("IBert", {}, 64),
+        ("RobertaPreLayerNorm", {}, 64),
+        ("XLNet", {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64}, 512),
+    ],
+)
+def test_positions_never_run_out(tokens: Any, tmp_path: Path, kind: str, settings: dict[str, Any], limit: int) -> None:
+    small = {name: value for name, value in SMALL.items() if kind != "XLNet" or name == "pad_token_id"} | settings
+    config = getattr(transformers, f"{kind}Config")(vocab_size=len(tokens), **small)
+    plm = saved(tmp_path, getattr(transformers, f"{kind}Model")(config), tokens)
+    tokenizer = load_tokenizer(plm)
+    assert len(tokenise(tokenizer, ["x" * 600]).ids[0]) == limit
+    assert score_texts(load_regressor(plm, bias=3.7), tokenizer, ["x" * 600]).score == pytest.approx([3.7], abs=0.5)
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(tokens: Any, tmp_path: Path) -> None:
+    config = transformers.RobertaConfig(vocab_size=len(tokens), **SMALL)
+    tokens.add_tokens(["zzz"])
+    plm = saved(tmp_path, transformers.RobertaModel(config), tokens)
+    with pytest.raises(
+        InputError, match=rf"{tmp_path}: its tokenizer has 1 tokens without an embedding, such as 'zzz'"
+    ):
+        load_tokenizer(plm)
+
+
+def test_float16_weights_are_trained_in_float32_unless_they_overflowed(tokens: Any, tmp_path: Path) -> None:
+    model = transformers.RobertaModel(transformers.RobertaConfig(vocab_size=len(tokens), **SMALL))
+    plm = saved(tmp_path, model.half(), tokens)
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float16"
+    for loaded in (load_encoder(plm).model, load_regressor(plm, bias=3.7)):
+        assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    model.embeddings.word_embeddings.weight.data[7, 3] = torch.inf
+    saved(tmp_path, model, tokens)
+    for load in (load_encoder, lambda plm: load_regressor(plm, bias=3.7)):
+        with pytest.raises(InputError, match=rf"{tmp_path}: 1 of its tensors hold weights that are not finite"):
+            load(plm)

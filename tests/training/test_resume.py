@@ -14,9 +14,12 @@ from invitro.training.run import check_resume
     ("content", "message"),
     [
         ({"epoch": 1, "state_dict": {}}, "holds weights only"),
-        ({"state_dict": {}}, "expected a checkpoint of a run"),
-        (b"", "expected a checkpoint of a run"),
-        (b"no checkpoint", "expected a checkpoint of a run"),
+        (
+            {"state_dict": {}},
+            "expected a checkpoint of a run, found a file without epochs; name the file checkpoints/last",
+        ),
+        (b"", "expected a checkpoint of a run, found another file"),
+        (b"no checkpoint", "expected a checkpoint of a run, found another file"),
         ({"epoch": 4, "optimizer_states": [{}]}, "already has 5 epochs; set fit.epochs above that"),
     ],
 )

@@ -363,7 +363,9 @@ def test_a_checkpoint_that_has_trained_enough_is_refused(
     (tmp_path / "no.ckpt").write_text("no")
     with pytest.raises(InputError, match="expected a checkpoint of a run"):
         check_resume(tmp_path / "no.ckpt", Fit())
-    with pytest.raises(InputError, match=r"of another encoder, or of another plm\.train"):
+    with pytest.raises(
+        InputError, match=rf"resume={last}: the checkpoint is of another encoder, or of another plm\.train; give"
+    ):
         trained(prepared, recipe(tiny_roberta, train="lora", epochs=3), tmp_path / "b", resume=_without_head(last))
 
 

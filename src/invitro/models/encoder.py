@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
-"""Architectures that number positions from padding_idx + 1, so that the first positions hold no token."""
-
 
 class Loaded(NamedTuple):
     """A model and the tokenizer that belongs to it."""
@@ -60,7 +57,11 @@ def check_available(plm: PLM) -> PreTrainedConfig:
 
 
 def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
-    """Load the encoder's tokenizer; `max_length` is lowered to the encoder's limit."""
+    """Load the encoder's tokenizer; `max_length` is lowered to the number of positions that the encoder has.
+
+    Raises:
+        InputError: it has no padding, or tokens that the encoder has no embedding for, or belongs to another encoder.
+    """
     config = check_available(plm)
     with _explained(plm):
         tokenizer = AutoTokenizer.from_pretrained(**_place(plm))
@@ -71,11 +72,32 @@ def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
             f"PLM {plm.name}: expected a tokenizer with padding and about {config.vocab_size} tokens, found one "
             f"with {len(tokenizer)}; are the tokenizer's files in the folder? Its save_pretrained writes them"
         )
-    limit = getattr(config, "max_position_embeddings", None) or plm.max_length
-    if config.model_type in COUNT_FROM_PADDING:
-        limit -= config.pad_token_id + 1
-    tokenizer.model_max_length = min(plm.max_length, tokenizer.model_max_length, limit)
+    with _explained(plm), torch.device("meta"):  # modules without weights
+        outline = AutoModel.from_config(config)
+    rows = len(outline.get_input_embeddings().weight)
+    if unknown := [token for token, number in tokenizer.get_vocab().items() if number >= rows]:
+        raise InputError(
+            f"PLM {plm.name}: its tokenizer has {len(unknown)} tokens without an embedding, such as "
+            f"{min(unknown)!r}: expected ids below {rows}. Call model.resize_token_embeddings(len(tokenizer)) and "
+            "save_pretrained again, or save the tokenizer without these tokens"
+        )
+    tokenizer.model_max_length = min(plm.max_length, tokenizer.model_max_length, *_positions(outline))
     return tokenizer
+
+
+def _positions(outline: nn.Module) -> Iterator[int]:
+    """Yield the longest text in tokens, if positions are counted.
+
+    Embeddings of positions with a padding index, as in RoBERTa and its relatives, number them from the one after it.
+    """
+    limit = getattr(outline.config, "max_position_embeddings", None) or 0
+    if limit > 0:  # XLNet, whose positions never run out, has -1
+        padded = [
+            module.padding_idx
+            for name, module in outline.named_modules()
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+        ]
+        yield limit - max(padded, default=-1) - 1
 
 
 def reads_forwards(config: PreTrainedConfig) -> bool:
@@ -132,6 +154,12 @@ def _loaded(kind: type[Any], plm: PLM, config: PreTrainedConfig) -> PreTrainedMo
         except OSError:
             log.warning("%s has no safetensors; its older weight file is read, tensors only", plm.name)
             model = kind.from_pretrained(use_safetensors=False, weights_only=True, **options)
+    damaged = [name for name, weights in model.named_parameters() if not bool(weights.isfinite().all())]
+    if damaged:
+        raise InputError(
+            f"PLM {plm.name}: {len(damaged)} of its tensors hold weights that are not finite, such as {damaged[0]}; "
+            "float16 holds numbers up to 65504. Save the model in float32 or bfloat16, or copy it again"
+        )
     return model
 
 
@@ -187,9 +215,11 @@ def add_adapters(model: PreTrainedModel, plm: PLM) -> "LoraModel":
     return adapters
 
 
-def output_layer(model: nn.Module) -> nn.Linear:
-    """Return the last linear layer of a regression model: the one with the outputs."""
-    return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+def output_layer(model: PreTrainedModel) -> nn.Linear:
+    """Return the last linear layer of a regression model's head: the one with the outputs."""
+    encoder = {id(module) for module in model.base_model.modules()}  # CamemBERT's comes after its head
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear) and id(module) not in encoder]
+    return layers[-1]
 
 
 def _place(plm: PLM) -> dict[str, Any]:

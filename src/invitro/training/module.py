@@ -1,7 +1,7 @@
 """The LightningModule: a regression from a text to its score on a scale."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -256,14 +256,24 @@ class Regressor(L.LightningModule):
         schedule = LambdaLR(optimizer, schedule_of(self.fit, an_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another kind of run, which lenient loading of partial weights would accept."""
+    def refuse_other(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Refuse the weights of another kind of run, which lenient loading of partial weights would accept.
+
+        Args:
+            state: the ``state_dict`` of a checkpoint.
+            source: the setting that named it, for the error.
+        """
         trained = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
-        state = checkpoint["state_dict"]
+        other = ""
         if trained.keys() - state.keys():
-            raise InputError("resume=: the checkpoint is of another encoder, or of another plm.train")
-        if any(state[name].shape != parameter.shape for name, parameter in trained.items()):
-            raise InputError("resume=: the checkpoint is of another fit.loss or fit.bins, or of another encoder")
+            other = "encoder, or of another plm.train"
+        elif any(state[name].shape != parameter.shape for name, parameter in trained.items()):
+            other = "fit.loss or fit.bins, or of another encoder"
+        if other:
+            raise InputError(
+                f"{source}: the checkpoint is of another {other}; give the settings of its run (config.yaml beside its "
+                "folder has them), or leave resume= out to train from the beginning"
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen weights out of checkpoints."""

@@ -120,17 +120,25 @@ def quiet() -> None:
 
 def check_resume(checkpoint: Path, fit: Fit) -> None:
     """Refuse a file that is not a checkpoint, or one that has already trained all of ``fit.epochs``."""
+    last = "name the file checkpoints/last.ckpt of the run to go on with"
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        state = _checkpoint_in(checkpoint)
         epoch = int(state["epoch"])
     except (RuntimeError, KeyError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"resume={checkpoint}: expected a checkpoint of a run, found {error}") from error
+        found = "a file without epochs" if isinstance(error, KeyError) else f"another file ({type(error).__name__})"
+        raise InputError(f"resume={checkpoint}: expected a checkpoint of a run, found {found}; {last}") from error
     if not state.get("optimizer_states"):
         raise InputError(
             f"resume={checkpoint}: holds weights only, so that training cannot go on from it; name last.ckpt beside it"
         )
     if epoch + 1 >= fit.epochs:
         raise InputError(f"resume={checkpoint}: already has {epoch + 1} epochs; set fit.epochs above that")
+
+
+def _checkpoint_in(file: Path) -> dict[str, Any]:
+    """Return what a checkpoint holds, without running code that it might hold; tensors stay on the disk."""
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    return state
 
 
 def _load(plm: PLM, prepared: Prepared, fit: Fit) -> Loaded:
@@ -165,6 +173,8 @@ def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded
     data = TextsDataModule(prepared, TokenInputs(tokenizer), fit, recipe.seed)
     train: Literal["full", "lora"] = "full" if adapters is None else "lora"
     module = Regressor(model, fit, recipe.optimizer, train, outputs_of(fit, prepared.scale))
+    if place.resume is not None:
+        module.refuse_other(_checkpoint_in(place.resume)["state_dict"], f"resume={place.resume}")
     trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
     if fit.checkpoint == "best":
         state = torch.load(best.best_model_path, map_location=module.device, weights_only=True)["state_dict"]
