@@ -344,3 +344,52 @@ def test_posterior_labels_are_those_of_the_model_of_raters() -> None:
     assert table["origin"].tolist() == ["fused"] * 80 + ["llm"] * 40
     assert (made.replaced, made.augmented, made.fused) == (80, 40, 80)
     assert made.facts["crowd_reliability"] == expected.reliability.value
+
+
+def counted(numbers: list[int], sds: list[float]) -> pd.DataFrame:
+    """Return training texts with crowd labels 1, 2, ... of some numbers of ratings."""
+    return pd.DataFrame(
+        {
+            "text_id": [f"t{i}" for i in range(len(numbers))],
+            "text": [f"text {i}" for i in range(len(numbers))],
+            "group_id": [f"g{i}" for i in range(len(numbers))],
+            "split": "train",
+            "crowd_label": [1.0 + i for i in range(len(numbers))],
+            "crowd_n": numbers,
+            "crowd_sd": sds,
+        }
+    )
+
+
+def test_more_ratings_make_a_label_harder_to_change_and_count_more() -> None:
+    rows = counted([1, 4, 4, 1], [np.nan, 1.0, 1.0, np.nan])
+    h = 4 / (1 + 0.25 + 0.25 + 1)
+    off = pd.Series([3.0, 4.0, 3.0 + 2.1, 4.0 + 2.1], index=rows["text_id"])  # all about 2 from the crowd
+    correction = Application("correction", correction=True, augmentation=False)
+    made = training_labels(rows, rows.iloc[:0], off, correction, alpha=1.8)
+    limits = 1.8 * np.sqrt(rows["crowd_n"] / h)
+    assert made.table["origin"].tolist() == ["llm" if gap > limit else "crowd" for gap, limit in
+                                             zip([2, 2, 2.1, 2.1], limits, strict=True)]  # fmt: skip
+    assert made.table["origin"].tolist() == ["llm", "crowd", "crowd", "llm"]
+    blend = Application("blend", correction=True, augmentation=False, policy="blend", blend_weight=0.5)
+    mixed = training_labels(rows, rows.iloc[:0], off, blend, alpha=0.0).table
+    shares = (mixed["label"] - rows["crowd_label"]) / (off.to_numpy() - rows["crowd_label"])
+    assert shares.tolist() == pytest.approx((0.5 / (0.5 + 0.5 * rows["crowd_n"] / h)).tolist())
+    none = training_labels(rows, rows.iloc[:0], None, Application("none", correction=False, augmentation=False), 0.0)
+    within, texts = 1.0, np.var([1, 2, 3, 4]) - 1.0 / h
+    reliability = texts / (texts + within / rows["crowd_n"])
+    assert none.table["weight"].tolist() == pytest.approx((reliability / reliability.max()).tolist())
+    assert none.record()["crowd_n"].tolist() == [1, 4, 4, 1]
+    assert none.facts["ratings"] == pytest.approx(h)
+
+
+def test_equal_numbers_of_ratings_change_nothing() -> None:
+    rows = counted([3, 3, 3], [1.0, 0.5, 2.0])
+    llm = pd.Series([6.0, 2.5, 1.0], index=rows["text_id"])
+    for application in (
+        Application("correction", correction=True, augmentation=False),
+        Application("weight", correction=True, augmentation=False, policy="weight"),
+    ):
+        several = training_labels(rows, rows.iloc[:0], llm, application, alpha=1.0)
+        one = training_labels(rows.drop(columns=["crowd_n", "crowd_sd"]), rows.iloc[:0], llm, application, alpha=1.0)
+        assert several.fingerprint == one.fingerprint

@@ -55,6 +55,7 @@ class Ingredients:
     bounds: tuple[float, float]
     ratings: pd.DataFrame | None = None
     kernel: Kernel | None = None
+    people: pd.DataFrame | None = None
 
     def allow(self, candidate: Application) -> bool:
         """Whether there is what a candidate needs."""
@@ -72,6 +73,7 @@ class Ingredients:
             bounds=self.bounds,
             ratings=self.ratings,
             kernel=self.kernel,
+            people=self.people,
         )
 
 

@@ -54,7 +54,7 @@ def correct(crowd: Floats, llm: Floats, alpha: float) -> Corrected:
     return Corrected(np.where(replaced, llm, crowd), replaced)
 
 
-def thresholds(alpha: float, spread: Floats | None, alpha_per_spread: float) -> Floats:
+def thresholds(alpha: float | Floats, spread: Floats | None, alpha_per_spread: float) -> Floats:
     """Return each text's threshold, ``alpha + alpha_per_spread * spread``, shape (n,) or () without spreads.
 
     If the LLM is unsure (spread: the SD of its own answers, or of several LLMs), a crowd label has to be further

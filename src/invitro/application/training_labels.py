@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from invitro.application.fusion import Fused, beyond, fuse, quantile_alpha, thre
 from invitro.application.policy import AUTO_POOL, NO_POOL, SET_ASIDE, UNLABELLED, Application, seeded_share
 from invitro.arrays import Bools, Floats
 from invitro.errors import InputError
-from invitro.raters.precision import mean_squared_errors, precision_share, triad_reliability
+from invitro.raters.precision import LEAST_TEXTS, mean_squared_errors, precision_share, triad_reliability
 from invitro.raters.word_counts import out_of_fold, word_counts
 
 RECORD = ("text_id", "crowd_label", "llm_label", "label", "origin", "weight")
@@ -40,7 +41,8 @@ class TrainingLabels:
         dropped: number of texts that correction left out of training.
         facts: results of the policy by name: ``alpha`` (the threshold in use, the scale's units), ``llm_share`` (mean
             share of the LLM in crowd texts' labels), ``crowd_reliability`` (precision and posterior), ``crowd_error``
-            and ``llm_error`` (mean squared, precision only), ``effective_size`` (``sum(w)^2 / sum(w^2)``, Kish 1965,
+            and ``llm_error`` (mean squared, precision only), ``ratings`` (the harmonic mean of the numbers of ratings
+            behind the crowd labels, where they differ), ``effective_size`` (``sum(w)^2 / sum(w^2)``, Kish 1965,
             "Survey Sampling", where weights differ).
     """
 
@@ -62,7 +64,7 @@ class TrainingLabels:
 
     def record(self) -> pd.DataFrame:
         """Return the content of ``labels.csv``."""
-        return self.table.loc[:, [*RECORD, *({"llm_calibrated"} & set(self.table))]]
+        return self.table.loc[:, [*RECORD, *(name for name in ("llm_calibrated", "crowd_n") if name in self.table)]]
 
 
 def with_pool(application: Application, table: pd.DataFrame, sets_aside: bool) -> Application:
@@ -146,8 +148,12 @@ def training_labels(
     bounds: tuple[float, float] = UNBOUNDED,
     ratings: pd.DataFrame | None = None,
     kernel: Kernel | None = None,
+    people: pd.DataFrame | None = None,
 ) -> TrainingLabels:
     """Apply correction and augmentation.
+
+    Where texts have different numbers of ratings (``crowd_n``), a crowd label of more ratings is changed less easily,
+    leaves the LLM a smaller share, and counts more, see `_trust`.
 
     LLM labels are calibrated first, so that alpha compares labels on one scale. Calibration and the errors behind
     ``precision`` are estimated on the texts that are trained on with crowd labels.
@@ -163,6 +169,8 @@ def training_labels(
         bounds: lowest and highest label of the scale.
         ratings: each LLM's labels, one column per LLM, indexed by ``text_id``; for ``posterior``.
         kernel: how similar texts are; for ``posterior``.
+        people: single ratings of texts, one column per rating, indexed by ``text_id``; for ``posterior``. None if each
+            text has one.
 
     Raises:
         InputError: no training text is left, or too few to calibrate or to estimate errors on.
@@ -181,17 +189,25 @@ def training_labels(
     if application.policy == "posterior":
         if ratings is None or kernel is None:
             raise ValueError("application=posterior needs ratings and kernel")
-        fused, facts = _posterior(rows, ratings, kernel)
+        fused, facts = _posterior(rows, ratings, kernel, people)
     else:
         fused, facts = _corrected(rows, llm, _by_id(rows, llm_spread), application, alpha, alpha_quantile)
         fused = fused._replace(label=np.where(added, llm, fused.label))
     share = np.where(added, 1.0, fused.share)
+    trust = _trust(rows)
+    if trust is not None:
+        facts["ratings"] = trust.typical
+    # Labels of the model of raters are equally sure already, and an LLM's label has no ratings.
+    weighed = trust is not None and application.policy != "posterior"
+    counted = np.where(share == 1, 1.0, trust.weight) * fused.weight if trust and weighed else fused.weight
     table = rows[["text_id", "text", "crowd_label"]].assign(
         llm_label=wanted,
         label=fused.label,
         origin=np.select([share == 0, share == 1], ["crowd", "llm"], "fused"),
-        weight=np.where(added, application.pool_weight * fused.weight, fused.weight),
+        weight=np.where(added, application.pool_weight * fused.weight, counted),
     )
+    if "crowd_n" in rows:
+        table["crowd_n"] = rows["crowd_n"].where(rows["crowd_label"].notna(), 0).fillna(0).astype("int64")
     if application.calibration != "none":
         table["llm_calibrated"] = llm
     labelled = table["label"].notna().to_numpy()
@@ -244,28 +260,106 @@ def _corrected(
         return fuse("replace", crowd, llm, np.inf), {}
     # If the LLM is too unsure, its label counts as missing.
     comparable = llm if application.max_spread is None else np.where(spread <= application.max_spread, llm, np.nan)
+    trust = _trust(rows)
+    surer: float | Floats = 1.0 if trust is None else np.sqrt(trust.relative)
     if alpha_quantile is not None:
-        alpha = quantile_alpha(crowd, comparable, alpha_quantile, spread, per_spread)
-    threshold, facts = thresholds(alpha, spread, per_spread), {"alpha": float(alpha)}
+        alpha = quantile_alpha(crowd / surer, comparable / surer, alpha_quantile, spread / surer, per_spread)
+    threshold, facts = thresholds(alpha * surer, spread, per_spread), {"alpha": float(alpha)}
     share: float | Floats = 1.0 if application.blend_weight is None else application.blend_weight
     if application.policy == "precision" and beyond(crowd, comparable, threshold).any():
         share, estimates = _precision(rows, llm, spread, application)
         facts |= estimates
+    if trust is not None:
+        share = share / (share + (1 - share) * trust.relative)
     fused = fuse(application.policy, crowd, comparable, threshold, share)
     rated = ~np.isnan(crowd)
     return fused, facts | {"llm_share": float(fused.share[rated].mean()) if rated.any() else 0.0}
 
 
-def _posterior(rows: pd.DataFrame, ratings: pd.DataFrame, kernel: Kernel) -> tuple[Fused, dict[str, float]]:
+class _Trust(NamedTuple):
+    """What numbers of ratings say of crowd labels, see `_trust`.
+
+    Args:
+        relative: m_i / h, the number of ratings as a multiple of `typical`, (rows,); 1 without a crowd label.
+        weight: in the loss, (rows,), above 0 and at most 1.
+        typical: h.
+    """
+
+    relative: Floats
+    weight: Floats
+    typical: float
+
+
+def _trust(rows: pd.DataFrame) -> _Trust | None:
+    """Return how far each crowd label is to be trusted for its number of ratings; None where numbers do not differ.
+
+    The error variance of a mean of m_i ratings is v / m_i, and h, the harmonic mean of all m_i, has the error variance
+    of labels on average. So alpha, an LLM's share w and estimated errors hold as they are for m_i = h, and otherwise::
+
+        alpha_i = alpha sqrt(m_i / h)                          as many standard errors of the label
+        w_i     = w / (w + (1 - w) m_i / h)                    w / (1 - w) is the ratio of error variances
+        weight  = r(m_i) / r(max m),  r(m) = T / (T + v / m)   the label's reliability (Spearman 1910, Brown 1910)
+
+    v is the variance of ratings within texts, T that of labels less ``v / h``. Without two ratings of one text v is
+    unknown, and the weights are 1.
+    """
+    if "crowd_n" not in rows:
+        return None
+    rated = rows["crowd_label"].notna().to_numpy() & (rows["crowd_n"] > 0).to_numpy()
+    number = rows["crowd_n"].to_numpy(dtype=np.float64)[rated]
+    if not len(number) or number.min() == number.max():
+        return None
+    typical = float(1 / np.mean(1 / number))
+    relative, weight = np.ones(len(rows)), np.ones(len(rows))
+    relative[rated] = number / typical
+    squares = np.nan_to_num(rows["crowd_sd"].to_numpy(dtype=np.float64)[rated]) ** 2
+    within = float(((number - 1) * squares).sum() / (number - 1).sum())
+    if within > 0:
+        texts = max(float(rows["crowd_label"].to_numpy()[rated].var()) - within / typical, 0.0)
+        most = number.max()
+        weight[rated] = number * (texts * most + within) / (most * (texts * number + within))
+    return _Trust(relative, weight, typical)
+
+
+MOST_GAPS = 2000
+"""Gaps in the table of ratings up to which single ratings enter the model of raters: its time is cubic in them."""
+
+
+def _single_ratings(rows: pd.DataFrame, people: pd.DataFrame | None, llms: Floats) -> Floats:
+    """Return people's ratings, (rows, columns): of each text the first ones, and the mean of the others in the last.
+
+    There are as many columns as leave few gaps and have ratings of enough texts; with one it is the crowd label.
+    """
+    crowd = rows["crowd_label"].to_numpy(dtype=np.float64)[:, None]
+    if people is None:
+        return crowd
+    single = people.reindex(rows["text_id"]).to_numpy(dtype=np.float64)
+    single[np.isnan(crowd[:, 0])] = np.nan
+    for columns in range(single.shape[1], 1, -1):
+        number = (~np.isnan(single[:, columns - 1 :])).sum(axis=1)
+        last = np.divide(np.nansum(single[:, columns - 1 :], axis=1), number, out=np.full(len(rows), np.nan),
+                         where=number > 0)  # fmt: skip
+        found = np.column_stack([single[:, : columns - 1], last])
+        enough = (number > 0).sum() >= LEAST_TEXTS and np.nanstd(last) > 0
+        if enough and np.isnan(np.column_stack([found, llms])).sum() <= MOST_GAPS:
+            return found
+    return crowd
+
+
+def _posterior(
+    rows: pd.DataFrame, ratings: pd.DataFrame, kernel: Kernel, people: pd.DataFrame | None
+) -> tuple[Fused, dict[str, float]]:
     """Return what crowd and LLMs together say of the true scores, in the form of crowd ratings, and their reliability.
 
     How much of a label is the LLMs' differs from text to text and is not known: its share is NaN.
     """
     from invitro.raters.joint import fit_raters
 
-    given = np.column_stack([rows["crowd_label"], ratings.reindex(rows["text_id"])]).astype(np.float64)
-    llms = [False, *[True] * ratings.shape[1]]
-    found = fit_raters(given, kernel(rows["text_id"].tolist()), llms, ["the crowd", *map(str, ratings)])
+    by_llms = ratings.reindex(rows["text_id"]).to_numpy(dtype=np.float64)
+    by_people = _single_ratings(rows, people, by_llms)
+    llms = [*[False] * by_people.shape[1], *[True] * ratings.shape[1]]
+    names = ["the crowd", *(f"person {number}" for number in range(2, by_people.shape[1] + 1)), *map(str, ratings)]
+    found = fit_raters(np.column_stack([by_people, by_llms]), kernel(rows["text_id"].tolist()), llms, names)
     unknown = np.full(len(rows), np.nan)
     facts = {"crowd_reliability": found.reliability.value}
     return Fused(found.single, unknown, np.ones(len(rows)), np.ones(len(rows), dtype=bool)), facts

@@ -5,7 +5,7 @@ computed. So wide and long files, an empty cell and no row, and any order of row
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -55,11 +55,13 @@ class People:
             counts the source's data rows from 1; ``column`` is its column. ``item`` is `SCORE` for whole scores.
         scale: of the answers.
         source: the file named in messages.
+        left_out: raters whose ratings are not used.
     """
 
     long: pd.DataFrame = field(repr=False)
     scale: Scale
     source: str
+    left_out: tuple[str, ...] = ()
 
     @cached_property
     def text_ids(self) -> "pd.Index[Any]":
@@ -104,14 +106,29 @@ class People:
         there = ~np.isnan(scores)
         return Ratings(text[there], rater[there], scores[there], len(self.text_ids), len(self.raters)), there
 
-    @property
+    @cached_property
     def ratings(self) -> Ratings:
-        """Every rater's score of each text they rated."""
-        return self._scored[0]
+        """Each rater's score of each text they rated, without the raters left out."""
+        return self._scored[0].of_raters(~self.raters.isin(list(self.left_out)))
+
+    def single(self) -> pd.DataFrame | None:
+        """Return the ratings of each text in the order of their raters, (texts, most ratings), by ``text_id``.
+
+        A gap is NaN; None if no text has two.
+        """
+        of = self.ratings
+        number = of.number
+        if number.max(initial=0) < 2:
+            return None
+        order = np.lexsort([of.rater, of.text])
+        place = np.arange(len(order)) - (np.cumsum(number) - number)[of.text[order]]
+        table = np.full((of.texts, int(number.max())), np.nan)
+        table[of.text[order], place] = of.score[order]
+        return pd.DataFrame(table, index=self.text_ids)
 
     @cached_property
     def _straight(self) -> Bools | None:
-        """Return whether each rating's sheet is a straight line; None with fewer items than make one."""
+        """Return whether each scored sheet is a straight line; None with fewer items than make one."""
         if not self.has_items or len(self.scale.items) < FEWEST_ITEMS:
             return None
         return straight_lines(self._sheets[2])[self._scored[1]]
@@ -119,25 +136,26 @@ class People:
     @cached_property
     def table(self) -> pd.DataFrame:
         """The raters, see `invitro.stats.crowd.raters_table`, indexed by their ids."""
-        found = raters_table(self.ratings, self._straight)
+        found = raters_table(self._scored[0], self._straight)
         return found.set_axis(self.raters[found.index].rename("rater"))
 
     @cached_property
     def careless(self) -> dict[str, str]:
         """The ids of careless raters, each with the signs found."""
-        signs = signs_of_carelessness(self.ratings, self._straight)
+        signs = signs_of_carelessness(self._scored[0], self._straight)
         return {rater: "; ".join(one) for rater, one in zip(self.raters, signs, strict=True) if one}
 
-    def labels(self, how: CrowdLabel = "mean", careless: Careless = "keep") -> pd.DataFrame:
+    def without_careless(self) -> "People":
+        """Return the same answers without the ratings of careless raters."""
+        return replace(self, left_out=tuple(self.careless))
+
+    def labels(self, how: CrowdLabel = "mean") -> pd.DataFrame:
         """Return ``crowd_label``, ``crowd_n`` and ``crowd_sd`` by ``text_id``, for texts with a rating.
 
         Args:
             how: see `invitro.stats.crowd.crowd_labels`.
-            careless: whether careless raters are left out.
         """
         ratings = self.ratings
-        if careless == "leave_out":
-            ratings = ratings.of_raters(~self.raters.isin(list(self.careless)))
         found = pd.DataFrame(
             {
                 "crowd_label": self.scale.clip(crowd_labels(ratings, how)),
@@ -183,10 +201,10 @@ class People:
                     f"({count(self.items.sheets, 'sheet')}). {seems}: {change} in the scale's file, or remove the item"
                 )
 
-    def warnings(self, careless: Careless) -> Iterator[str]:
+    def warnings(self) -> Iterator[str]:
         """Say what people should look at before they use these answers."""
         if found := [f"{rater} ({signs})" for rater, signs in self.careless.items()]:
-            done = "left out" if careless == "leave_out" else "kept; data.careless=leave_out leaves them out"
+            done = "left out" if self.left_out else "kept; data.careless=leave_out leaves them out"
             yield f"{self.source}: {count(len(found), 'careless rater')}, {done}: {', '.join(shortened(found, 10))}"
         yield from self.faults()
 

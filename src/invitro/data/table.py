@@ -167,9 +167,11 @@ class TableFile:
             layout = self._rating_layout(frame, layout.raters, scale, source)
         people = long_form(frame, layout, scale, source)
         refuse_if_any(two_spellings(pd.Series(people.raters), f"{source}: raters"))
+        if self.careless == "leave_out":
+            people = people.without_careless()
         for line in people.lines():
             log.info("%s", line)
-        for line in people.warnings(self.careless):
+        for line in people.warnings():
             log.warning("%s", line)
         return people
 
@@ -212,7 +214,7 @@ class TableFile:
 
     def _with_labels(self, table: pd.DataFrame, people: People) -> pd.DataFrame:
         """Return the table with the crowd labels of `people`, the number of ratings behind each, and their SD."""
-        labels = people.labels(self.crowd, self.careless)
+        labels = people.labels(self.crowd)
         found = labels.reindex(table["text_id"]).set_axis(table.index)
         number = found["crowd_n"].fillna(0).astype("int64")
         return table.assign(crowd_label=found["crowd_label"], crowd_n=number, crowd_sd=found["crowd_sd"])

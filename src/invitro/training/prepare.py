@@ -89,6 +89,7 @@ class Prepared:
             bounds=(self.scale.minimum, self.scale.maximum),
             ratings=self.ratings,
             kernel=self.kernel,
+            people=single_ratings(self.corpus),
         )
 
     @property
@@ -138,6 +139,11 @@ class Prepared:
             parts.append(self._correction())
         if labels.augmented:
             parts.append(f"{labels.augmented} texts added from the pool with {self.application.pool_labels} labels")
+        if ratings := labels.facts.get("ratings"):
+            parts.append(
+                f"crowd labels rest on different numbers of ratings (typically {ratings:.1f}): with more of them a "
+                "label counts more and is changed less easily"
+            )
         if self.label_sets:
             parts.append("LLM labels: " + ", ".join(one.name for one in self.label_sets))
         if self.llm_label is not None and self.llm_label.isna().any():
@@ -295,7 +301,9 @@ def prepare(
         bounds = (scale.minimum, scale.maximum)
         kernel, student = (None, None) if similar is None else (similar.of, similar.student())
         choice = choose(
-            Ingredients(training, added, llm_label, llm_spread, bounds, ratings, kernel), application, student
+            Ingredients(training, added, llm_label, llm_spread, bounds, ratings, kernel, single_ratings(corpus)),
+            application,
+            student,
         )
         application, alpha = choice.application, choice.alpha
     return Prepared(
@@ -313,6 +321,11 @@ def prepare(
         ratings=ratings,
         kernel=None if similar is None else similar.of,
     )
+
+
+def single_ratings(corpus: Corpus) -> pd.DataFrame | None:
+    """Return people's single ratings of texts for `training_labels`; None if each text has one."""
+    return None if corpus.people is None else corpus.people.single()
 
 
 def _similarities(training: pd.DataFrame, pool: pd.DataFrame, embed: "Embed") -> "Similarities":
