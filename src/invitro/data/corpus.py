@@ -59,6 +59,11 @@ class Corpus:
         table = self.table.loc[:, list(CANONICAL_COLUMNS)].sort_values("text_id")
         return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
+    @property
+    def single_ratings(self) -> pd.DataFrame | None:
+        """Each person's rating of each text, see `People.single`; None if no text has two."""
+        return None if self.people is None else self.people.single()
+
     def refuse_faults(self) -> None:
         """Refuse to learn from items that run against their scale.
 

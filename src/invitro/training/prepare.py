@@ -89,7 +89,7 @@ class Prepared:
             bounds=(self.scale.minimum, self.scale.maximum),
             ratings=self.ratings,
             kernel=self.kernel,
-            people=single_ratings(self.corpus),
+            people=self.corpus.single_ratings,
         )
 
     @property
@@ -301,7 +301,7 @@ def prepare(
         bounds = (scale.minimum, scale.maximum)
         kernel, student = (None, None) if similar is None else (similar.of, similar.student())
         choice = choose(
-            Ingredients(training, added, llm_label, llm_spread, bounds, ratings, kernel, single_ratings(corpus)),
+            Ingredients(training, added, llm_label, llm_spread, bounds, ratings, kernel, corpus.single_ratings),
             application,
             student,
         )
@@ -321,11 +321,6 @@ def prepare(
         ratings=ratings,
         kernel=None if similar is None else similar.of,
     )
-
-
-def single_ratings(corpus: Corpus) -> pd.DataFrame | None:
-    """Return people's single ratings of texts for `training_labels`; None if each text has one."""
-    return None if corpus.people is None else corpus.people.single()
 
 
 def _similarities(training: pd.DataFrame, pool: pd.DataFrame, embed: "Embed") -> "Similarities":

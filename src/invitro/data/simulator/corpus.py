@@ -20,8 +20,9 @@ from scipy.special import ndtr
 
 from invitro.arrays import Floats, Ints
 from invitro.data.corpus import DEMOGRAPHICS, Corpus, canonical
+from invitro.data.ratings import Layout, People, item_columns, long_form
 from invitro.data.reader import SplitRule
-from invitro.data.simulator.rating import CrowdRaters, LLMRater
+from invitro.data.simulator.rating import CrowdRaters, LLMRater, at_random
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import Count, Index, NotNegative, Share, checked
@@ -158,9 +159,11 @@ def _without_end(templates: Sequence[str], rng: Random) -> Iterator[str]:
 
 
 TEXTS_EACH = 5
+LINE, PERSON_ID = "line-", "person-"
+"""How the ids of raters begin who answer by straight lines, and of all others."""
 
 # Each step draws from its own stream, so a different crowd leaves truth, texts and LLM labels unchanged.
-STREAMS = ("latent", "people", "wording", "text", "crowd", "llm")
+STREAMS = ("latent", "people", "wording", "text", "crowd", "llm", "raters")
 
 Prompts = Annotated[
     Mapping[str, Mapping[str, Any]],
@@ -196,6 +199,10 @@ class Simulator:
         wording: SD of what a text says around what its author felt, a share of the item's range.
         signal: share of a text's sentences that say anything about the construct.
         crowd: who gives ``crowd_label``.
+        raters: how many other people rate the texts; None if each text is rated by its author alone.
+        ratings: how many of them rate each text; the crowd label is their mean.
+        careless: share of the raters who answer every text by a straight line; their ids begin with `LINE`.
+        lost: share of the ratings that are missing, so that texts have different numbers of them.
         llm: who gives ``llm_label``.
         prompts: for the name of a prompt, the fields in which the LLM differs under it, such as
             ``{reasoned: {text_noise: 0.1}}``: it then gives ``llm_label_reasoned`` too. Each prompt has its own noise,
@@ -219,6 +226,10 @@ class Simulator:
     wording: NotNegative = 0.17
     signal: Share = 0.42
     crowd: CrowdRaters = field(default_factory=CrowdRaters)
+    raters: Count | None = None
+    ratings: Count = 3
+    careless: Share = 0.0
+    lost: Share = 0.0
     llm: LLMRater = field(default_factory=LLMRater)
     prompts: Prompts | None = None
     name: str = "simulated"
@@ -233,6 +244,12 @@ class Simulator:
                     f"data.{name}: expected at most as many as there are texts ({self.texts}), found "
                     f"{getattr(self, name)}"
                 )
+        if self.raters is None:
+            for name in ("careless", "lost"):
+                if value := getattr(self, name):
+                    yield f"data.{name}={value:g} is of raters other than the authors: set data.raters, such as 100"
+        elif self.ratings > self.raters:
+            yield f"data.ratings: expected at most data.raters={self.raters}, found {self.ratings}"
         if self.language not in languages():
             yield f"data.language: expected one of {', '.join(languages())}, found {self.language!r}"
         if (total := self.author_share + self.story_share) > 1:
@@ -252,7 +269,8 @@ class Simulator:
 
         Besides the canonical columns and the demographics (text), the table has ``article_id`` (the story's number),
         ``truth`` (float64 in the scale's units, as the next), ``llm_label`` and ``llm_<item>`` (NaN where the reply
-        failed), ``llm_label_<prompt>`` for each of `prompts`, and ``fault`` (``none`` or one of `raters.FAULTS`).
+        failed), ``llm_label_<prompt>`` for each of `prompts`, and ``fault`` (``none`` or one of `raters.FAULTS`; with
+        several raters that of one of them). With `raters` the corpus has `Corpus.people`, ``crowd_n`` and ``crowd_sd``.
 
         Raises:
             InputError: the raters' settings do not suit the scale, or an item is called ``label``.
@@ -268,8 +286,10 @@ class Simulator:
         people = demographics(int(author.max()) + 1, self._stream("people")).iloc[author].reset_index(drop=True)
         drift = self.wording * self._stream("wording").normal(size=(len(truth), 1))
         said = np.clip((truth - scale.low) / (scale.high - scale.low) + drift, 0.0, 1.0)
-        answers = self.crowd.rate(truth, author, people, scale, self._stream("crowd"))
-        read = scale.low + (scale.high - scale.low) * said
+        # Answers to reversed items run the other way than what the author felt.
+        asked = scale.keyed(truth)
+        answers = self.crowd.rate(asked, author, people, scale, self._stream("crowd"))
+        read = scale.keyed(scale.low + (scale.high - scale.low) * said)
         llm = self.llm.score(read, scale, self._stream("llm"), people)
         words = int(self._stream("text").integers(2**63))
 
@@ -282,7 +302,7 @@ class Simulator:
             "article_id": story + 1,
             "crowd_label": scale.score(answers.items),
             **{name: people[name].astype("str") for name in DEMOGRAPHICS},  # text, as every reader has it
-            "truth": scale.score(truth),
+            "truth": scale.score(asked),
             "fault": answers.fault,
             "llm_label": scale.score(llm),
             **{f"llm_{item.name}": llm[:, position] for position, item in enumerate(scale.items)},
@@ -293,9 +313,39 @@ class Simulator:
                 for prompt, changed in (self.prompts or {}).items()
             },
         }
+        several = None
+        if self.raters is not None:
+            several, columns["fault"] = self._several(asked, pd.Series(columns["text_id"]), scale)
+            labels = several.labels().reindex(pd.Index(columns["text_id"]))
+            columns |= {str(name): labels[name].to_numpy() for name in labels}
+            columns["crowd_n"] = labels["crowd_n"].fillna(0).to_numpy(dtype=np.int64)
         table = canonical(pd.DataFrame(columns), scale, self.name, published_splits=False)
         table["split"] = self.split.assign(table)
-        return Corpus(self.name, table, self.licence, self.citation, has_truth=True)
+        return Corpus(self.name, table, self.licence, self.citation, has_truth=True, people=several)
+
+    def _several(self, asked: Floats, text_ids: "pd.Series[str]", scale: Scale) -> tuple[People, npt.NDArray[np.str_]]:
+        """Have `ratings` of the `raters` answer every text; return their answers, and a fault of each text."""
+        assert self.raters is not None
+        rng = self._stream("raters")
+        everyone = np.tile(np.arange(self.raters), (len(asked), 1))
+        rater = rng.permuted(everyone, axis=1)[:, : self.ratings].ravel()
+        text = np.repeat(np.arange(len(asked)), self.ratings)
+        people = demographics(self.raters, rng).iloc[rater].reset_index(drop=True)
+        lined = rng.permutation(self.raters) < round(self.careless * self.raters)
+        lines = at_random(len(text), 1, scale, rng)
+        there = rng.random(len(text)) >= self.lost
+        answers = self.crowd.rate(asked[text], rater, people, scale, self._stream("crowd"))
+        items = np.where(lined[rater][:, None], lines, answers.items)
+        fault = np.where(lined[rater], "straight_lining", answers.fault)
+        digits = len(str(self.raters))
+        ids = np.array([f"{LINE if line else PERSON_ID}{n + 1:0{digits}}" for n, line in enumerate(lined)])
+        sheets = pd.DataFrame(items, columns=list(item_columns(scale))).map("{:g}".format)
+        sheets = sheets.assign(**{"text id": text_ids.to_numpy()[text], "rater": ids[rater]}).loc[there]
+        found = long_form(sheets.reset_index(drop=True), Layout("text id", "rater"), scale, self.name)
+        worst = np.full(len(asked), "none", dtype=fault.dtype)
+        wrong = there & (fault != "none")
+        worst[text[wrong]] = fault[wrong]
+        return found, worst
 
     def _stream(self, step: str, prompt: str = "") -> np.random.Generator:
         """Return the random numbers of one step or prompt, independent of any other prompts."""
