@@ -92,5 +92,5 @@ def test_translations_name_what_there_is() -> None:
     words = {"de": {"instructions": "Wie sehr?", "warm": "warm"}}
     made = Scale("test", "empathy", (Item("warm", "warm"),), 1, 7, translations=words)
     assert hash(made) == hash(Scale("test", "empathy", (Item("warm", "warm"),), 1, 7))
-    with pytest.raises(InputError, match=r"translations\.de: expected instructions and items, found tender"):
+    with pytest.raises(InputError, match=r"de: expected construct, occasion, instructions and items, found tender"):
         Scale("test", "empathy", (Item("warm", "warm"),), 1, 7, translations={"de": {"tender": "sanft"}})

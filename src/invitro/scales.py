@@ -45,12 +45,16 @@ class Scale:
         aggregation: ``mean`` keeps the item's bounds, ``sum`` multiplies them by the number of items.
         instructions: what raters are asked to do.
         source: where the scale was published.
-        translations: its words in other languages, ``language -> instructions, and item -> statement``, for prompts
-            that ask in the text's language; what is left out is not translated.
+        translations: its words in other languages, ``language -> construct, occasion, instructions, and item ->
+            statement``, for prompts that ask in the text's language; what is left out is not translated.
         missing: codes that mean a missing answer in tables, such as -99 or NA.
         answers: for tables that hold words or codes: the answer that each stands for, such as ``{never: 0, often: 3}``.
             Other words are refused and, if any of these is a number, other numbers too.
         most_missing: how many items of a person's answers may be missing; the others then stand for them.
+        occasion: on what occasion texts are written, as prompts say it: ``in reaction to something they had read``.
+        overall: what raters are asked where one score stands for the whole scale; empty for a general question.
+        decimals: whether an answer between two points has a meaning; not if points are kinds, such as numbers of days.
+        wording: whose words the items are (validated, paraphrased, our own), and what their licence allows.
 
     Raises:
         InputError: naming every setting that is wrong.
@@ -70,6 +74,10 @@ class Scale:
         Mapping[str | float, float], "words or codes, each with its answer, such as {never: 0, often: 3}"
     ] = field(default_factory=dict, hash=False)
     most_missing: Index = 0
+    occasion: str = ""
+    overall: str = ""
+    decimals: bool = True
+    wording: str = ""
 
     def contradictions(self) -> Iterator[str]:
         """Yield the settings that contradict each other."""
@@ -87,9 +95,12 @@ class Scale:
             if not self.low <= answer <= self.high:
                 yield f"scale.answers.{word}: expected an answer from {self.low:g} to {self.high:g}, found {answer:g}"
         for language, words in self.translations.items():
-            unknown = sorted(set(words) - {"instructions", *names})
+            unknown = sorted(set(words) - {"construct", "occasion", "instructions", *names})
             if unknown:
-                yield f"scale.translations.{language}: expected instructions and items, found {', '.join(unknown)}"
+                yield (
+                    f"scale.translations.{language}: expected construct, occasion, instructions and items, found "
+                    f"{', '.join(unknown)}"
+                )
 
     @property
     def minimum(self) -> float:

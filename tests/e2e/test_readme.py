@@ -62,7 +62,7 @@ def test_scoring_command(run, tiny_roberta: Path, tmp_path: Path) -> None:
 
 def test_labelling_commands(run) -> None:
     commands = [command for command in COMMANDS if "label.py" in command]
-    assert len(commands) == 4
+    assert len(commands) == 5
     asked = False
     for command in commands:
         given = [word for word in shlex.split(command)[1:] if not word.startswith(("llm=", "data="))]

@@ -70,6 +70,7 @@ def test_questions_are_answered_at_half_the_price(store: LabelStore, tmp_path: P
         assert (second.usage.requests, second.stored.labelled) == (2, 8)
     errors = sorted(str(one.error) for one in store.answers() if one.status == "refused")
     assert errors == ["HTTP 400 content_filter: no"]
+    assert {one.batch for one in store.answers()} == {file.name for file in (tmp_path / "batches").glob("*.jsonl")}
     assert stored_labels(store, second.stored, scale()).labels["llm_label"].dropna().eq(4.5).all()
     assert not list((tmp_path / "batches").glob("*.batch.json"))
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

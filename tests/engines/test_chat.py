@@ -237,3 +237,16 @@ def test_the_schema_goes_with_and_without_bounds(bounded: bool) -> None:
     text = json.dumps(body_of(REQUEST, "m", "max_tokens", constraint, True, {})["response_format"])
     assert ("minimum" in text, "maximum" in text) == (bounded, bounded)
     assert '"required": ["sympathetic"' in text
+
+
+@pytest.mark.parametrize(
+    ("told", "revision"),
+    [
+        ({"model": "gpt-4o-2024-08-06", "system_fingerprint": "fp_1"}, "gpt-4o-2024-08-06 fp_1"),
+        ({"model": "llama", "system_fingerprint": None}, "llama"),
+        ({"model": 3}, ""),
+        ({"model": "x" * 500}, "x" * 100),
+    ],
+)
+def test_the_reply_says_which_model_answered(told: dict[str, Any], revision: str) -> None:
+    assert read(REQUEST, 200, chat() | told).revision == revision

@@ -138,7 +138,7 @@ def test_translations_are_complete(scale: str) -> None:
     languages = set(composed("prompt=multilingual").prompt.languages) - {"en"}
     assert set(questionnaire.translations) == languages
     for words in questionnaire.translations.values():
-        assert set(words) == {"instructions", *(item.name for item in questionnaire.items)}
+        assert set(words) == {"construct", "occasion", "instructions", *(item.name for item in questionnaire.items)}
         assert len(set(words.values())) == len(words)
 
 

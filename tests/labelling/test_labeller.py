@@ -11,7 +11,7 @@ from prompting import a_corpus, prompt, scale
 from invitro.engines.base import Price, Sampling
 from invitro.engines.scripted import Scripted
 from invitro.errors import InputError
-from invitro.labelling.labeller import Labelling, Options, dry_run, label, scored
+from invitro.labelling.labeller import Labelling, Options, dry_run, label, rendered_prompts, scored
 from invitro.labelling.texts import corpus_of
 from invitro.labels.store import LabelStore
 
@@ -70,6 +70,43 @@ def test_the_export_is_a_label_file(tmp_path: Path, suffix: str) -> None:
     assert read.index.tolist() == a_corpus().table["text_id"].tolist()
     assert 0 < read.isna().sum() < 40
     pd.testing.assert_series_equal(read, done.labels.labels["llm_label"].reindex(read.index))
+
+
+def test_the_export_has_the_published_id_columns(tmp_path: Path) -> None:
+    path, names = tmp_path / "out.csv", {"small": {"message_id": "text_id", "response_id": "group_id"}}
+    label(replace(a_corpus(), published_ids=names), labelling(tmp_path, export=str(path)))
+    read = pd.read_csv(path)
+    assert list(read)[:4] == ["message_id", "response_id", "text_id", "llm_empathy"]
+    assert read["message_id"].tolist() == a_corpus().table["text_id"].tolist()
+    assert read["response_id"].tolist() == a_corpus().table["group_id"].tolist()
+
+
+def test_prompts_are_shown_as_they_would_be_sent(tmp_path: Path) -> None:
+    engine, log = engine_with_log(tmp_path)
+    what = labelling(tmp_path, engine=engine)
+    shown = "\n".join(rendered_prompts(a_corpus(), what, 2))
+    assert not log.exists()
+    assert not what.store.exists()
+    assert shown.count("(nothing was asked)") == 2
+    assert "small, prompt=scale_aware, text t00 (nothing was asked)\n--- system\nYou read what a person wrote" in shown
+    assert "--- user\n<<<BEGIN TEXT>>>\nstory number 1\n<<<END TEXT>>>" in shown
+
+
+def test_parts_of_a_set_stand_in_its_datasheet(tmp_path: Path) -> None:
+    corpus = a_corpus(60)
+    corpus = replace(corpus, table=corpus.table.assign(official_split=["train"] * 30 + ["test"] * 30))
+    (done,) = label(corpus, labelling(tmp_path))
+    sheet = done.datasheet.read_text()
+    rows = [line.split(" | ") for line in sheet.splitlines() if line.startswith("| split |")]
+    llm = corpus.table["text_id"].map(done.labels.labels["llm_label"])
+    means = [f"{half.mean():.2f}" for half in (llm[:30], llm[30:])]
+    assert [row[1:4] for row in rows] == [["train", "30", means[0]], ["test", "30", means[1]]]
+    assert done.drift is None
+    with LabelStore(tmp_path / "labels.sqlite") as store:
+        store.db.execute("UPDATE answers SET score = 7 WHERE key IN (SELECT key FROM uses WHERE text_id >= 't30')")
+    (done,) = label(corpus, labelling(tmp_path))
+    assert "labels drift inside this set. Split train (30 texts)" in done.datasheet.read_text()
+    assert done.drift in "\n".join(done.lines())
 
 
 def test_a_combination_fills_its_members_sets(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Rendered prompts as exact strings, and texts that try to be more than data."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,41 @@ def test_the_exact_prompt(path) -> None:
 
 def test_every_shipped_prompt_has_an_exact_string() -> None:
     assert {path.stem.split("-")[0] for path in EXPECTED} == set(PROMPTS)
+
+
+def test_plain_differs_from_scale_aware_in_the_items_alone() -> None:
+    aware, plain = prompt("scale_aware"), prompt("plain")
+    assert (plain.system, plain.user) == (aware.system, aware.user)
+    one, other = (
+        Renderer(p, p.form(scale(), Readout.TEXT)).messages(Text("t", "x"))[0]["content"] for p in (aware, plain)
+    )
+    first, last = other.index("How much empathy"), other.index("\n\nThe text stands")
+    assert other[first:last].splitlines() == [
+        "How much empathy did you feel while reading? Answer from 1 (not at all) to 7 (extremely).",
+        "Its one item gets a score from 1 to 7:",
+        "1. score: empathy",
+    ]
+    assert one[: one.index("How much")] == other[:first]
+    assert one[one.index("\n\nThe text stands") :] == other[last:]
+
+
+@pytest.mark.parametrize("of", ["batson_empathy", "batson_distress", "single_item", "gad7", "phq9"])
+def test_in_english_the_multilingual_prompt_asks_what_scale_aware_asks(of: str) -> None:
+    asked = [
+        Renderer(chosen, chosen.form(scale(of), readout)).messages(Text("t", "It was sad.", language="en"))
+        for chosen in (prompt("multilingual"), prompt("scale_aware"))
+        for readout in (Readout.TEXT, Readout.DIGITS)
+    ]
+    assert asked[:2] == asked[2:]
+
+
+def test_the_occasion_is_the_scale_s() -> None:
+    chosen = prompt("scale_aware")
+    told = replace(scale(), occasion="after a meal")
+    system = Renderer(chosen, chosen.form(told, Readout.TEXT)).messages(Text("t", "x"))[0]["content"]
+    assert system.startswith("You read what a person wrote after a meal and work out")
+    system = Renderer(chosen, form("text", "gad7")).messages(Text("t", "x"))[0]["content"]
+    assert system.startswith("You read what a person wrote and work out")
 
 
 def test_one_item_is_one_digit() -> None:

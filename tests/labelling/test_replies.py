@@ -208,8 +208,16 @@ def test_a_probability_of_0_counts_as_0() -> None:
 
 def test_sums_and_overall_scores() -> None:
     assert read("0123012", form("digits", "gad7")).score == 9
-    assert read('{"score": 20.5}', form("text", "phq9", overall=True)).score == 20.5
-    assert read('{"score": 27.5}', form("text", "phq9", overall=True)).status == "out_of_range"
+    assert read('{"score": 20}', form("text", "phq9", overall=True)).score == 20
+    assert read('{"score": 28}', form("text", "phq9", overall=True)).status == "out_of_range"
+
+
+def test_numbers_of_days_are_whole() -> None:
+    of = form("text", "phq9", overall=True)
+    assert of.constraint.json_schema["properties"]["score"] == {"type": "integer", "minimum": 0, "maximum": 27}
+    parsed = read('{"score": 20.5}', of)
+    assert (parsed.status, parsed.detail) == ("out_of_range", "expected a whole number, found score=20.5")
+    assert read('{"score": 20.0}', of).score == 20
 
 
 @pytest.mark.parametrize(
@@ -317,10 +325,14 @@ def test_what_the_constraint_allows_is_ok(data: st.DataObject, of: ReplyForm) ->
 def test_what_the_schema_allows_is_ok(data: st.DataObject, of: ReplyForm) -> None:
     schema = of.constraint.json_schema
     assert schema is not None
-    body = {
-        name: data.draw(st.text() if kind["type"] == "string" else st.floats(kind["minimum"], kind["maximum"]))
-        for name, kind in schema["properties"].items()
-    }
+
+    def value(kind: dict):
+        if kind["type"] == "string":
+            return st.text()
+        numbers = st.integers if kind["type"] == "integer" else st.floats
+        return numbers(kind["minimum"], kind["maximum"])
+
+    body = {name: data.draw(value(kind)) for name, kind in schema["properties"].items()}
     assert list(body) == schema["required"]
     assert read(json.dumps(body), of).status == Status.OK
 

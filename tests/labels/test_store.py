@@ -179,6 +179,11 @@ def test_a_store_of_an_earlier_version_is_repaired(tmp_path: Path, caplog) -> No
             "UPDATE answers SET items = '[NaN, 3.0]', completion_tokens = 1e30, cost = 9e999 WHERE key = 'd'"
         )
         store.db.execute("DROP TABLE claims")
+        view = store.db.execute("SELECT sql FROM sqlite_schema WHERE name = 'outcomes'").fetchone()[0]
+        store.db.execute("DROP VIEW outcomes")
+        for column in ("revision", "batch"):
+            store.db.execute(f"ALTER TABLE answers DROP COLUMN {column}")
+        store.db.execute(view)
         store.db.execute("PRAGMA user_version = 1")
     for _ in range(2):
         with LabelStore(tmp_path / "labels.sqlite") as store:
@@ -194,6 +199,7 @@ def test_a_store_of_an_earlier_version_is_repaired(tmp_path: Path, caplog) -> No
                 -1,
             ]
             assert store.sets()[0].unusable == {"unparseable": 3}
+            assert {(one.revision, one.batch) for one in store.answers()} == {("", "")}
             with pytest.raises(sqlite3.IntegrityError):
                 store.put([replace(ok("e", 3, 3), score=math.nan)])
     assert [record.message.partition(": ")[2] for record in caplog.records] == [

@@ -51,7 +51,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 def test_everything_is_written_and_nothing_else(found: Report) -> None:
-    tables = [f"{name}.csv" for name in ("agreement", "alpha", "prompts", "disagreements")]
+    tables = [f"{name}.csv" for name in ("agreement", "alpha", "prompts", "prompted", "disagreements")]
     expected = [*tables, *(f"reliability.{suffix}" for suffix in ("png", "svg", "pdf", "md"))]
     assert [path.name for path in found.files] == expected
     assert sorted(path.name for path in found.folder.iterdir()) == sorted(expected)
@@ -85,6 +85,47 @@ def test_tables_hold_the_figures_of_the_report(found: Report) -> None:
         assert "alpha 0.27, PCC 0.441" in text
         assert "On the 116 texts that all scored" in text
         assert "arXiv 2501.00691" in text
+
+
+def test_a_sample_is_not_listed_against_its_own_mean(tmp_path: Path) -> None:
+    table = ratings()[["crowd", "llama/plain", "llama/plain#2"]]
+    table["llama"] = table[["llama/plain", "llama/plain#2"]].mean(axis=1)
+    raters = {name: RATERS[name] for name in table if name in RATERS} | {"llama": Rater("llama", "plain", "abc")}
+    found = reliability_report(table, None, tmp_path, SCALE, raters, resamples=50)
+    assert {(pair.a, pair.b) for pair in (*found.pairs, *found.common)} == {
+        ("crowd", "llama/plain"), ("crowd", "llama/plain#2"), ("crowd", "llama"), ("llama/plain", "llama/plain#2"),
+    }  # fmt: skip
+
+
+def test_prompts_are_compared_on_the_same_texts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.uniform(1, 7, (117, 4)), columns=["crowd", "a", "b", "c"])
+    table.loc[20:, "b"] = np.nan
+    table.loc[:10, "c"] = np.nan
+    raters = {name: Rater("gpt", name) for name in "abc"}
+    found = reliability_report(table, None, tmp_path, SCALE, raters, resamples=50)
+    assert [(shift.prompts, shift.n) for shift in found.prompts] == [
+        (("a", "b"), 9), (("a", "c"), 9), (("b", "c"), 9), (("a", "b", "c"), 9),
+    ]  # fmt: skip
+    prompted = pd.read_csv(tmp_path / "prompted.csv")
+    assert prompted[["model", "a", "b", "n"]].values.tolist() == [["gpt", "crowd", name, 9] for name in "abc"]
+    same = table.dropna()
+    assert prompted["pcc"][0] == pytest.approx(np.corrcoef(same["crowd"], same["a"])[0, 1])
+
+
+def test_parts_that_drift_are_named(tmp_path: Path) -> None:
+    table = ratings()[["crowd", "llama/aware", "gpt/aware"]].copy()
+    table.loc[table.index[80:], "gpt/aware"] = 1.0
+    parts = pd.Series(["essays train"] * 80 + ["essays test"] * 40, index=table.index)
+    days = {"llama/aware": pd.DataFrame({"day": ["2026-01-01", "2026-01-02"] * 60}, index=table.index)}
+    found = report(table, tmp_path, parts=parts, origins=days)
+    drift = pd.read_csv(tmp_path / "drift.csv")
+    assert drift.groupby("rater", sort=False)["drifts"].agg(["size", "sum"]).values.tolist() == [[4, 0], [2, 2], [2, 2]]
+    assert drift["rater"].unique().tolist() == ["llama/aware", "gpt/aware", "gpt/aware minus llama/aware"]
+    assert "gpt/aware: labels drift inside this set. Split essays train (" in str(found)
+    assert str(found).count("labels drift inside this set") == 1
+    in_parts = [(part, pair.b) for part, pair in found.parts]
+    assert in_parts[-2:] == [("day 2026-01-01", "llama/aware"), ("day 2026-01-02", "llama/aware")]
 
 
 def test_the_crowd_comes_first_wherever_its_column_stands(tmp_path: Path) -> None:

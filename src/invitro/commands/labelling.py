@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from invitro.commands.common import REFUSED, RememberPlace, instantiated, missing, noting, plain, remove_if_fresh
 from invitro.errors import InputError, error_text, refuse_if_any, traceback_text
-from invitro.settings import checked
+from invitro.settings import Index, checked
 
 if TYPE_CHECKING:
     from invitro.data import Corpus
@@ -37,6 +37,7 @@ class Mode:
 
     dry_run: bool
     report: bool
+    show: Index = 0
 
 
 def _choices(*groups: str) -> str:
@@ -129,7 +130,7 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
 
 def _refuse_contradictions(cfg: DictConfig) -> None:
     """Refuse settings that contradict each other."""
-    mode = Mode(cfg.dry_run, cfg.report)
+    mode = Mode(cfg.dry_run, cfg.report, cfg.show)
     given = [word for word in HydraConfig.get().overrides.task if word.startswith("prompt=")]
     problems = []
     if cfg.check and given:
@@ -140,15 +141,15 @@ def _refuse_contradictions(cfg: DictConfig) -> None:
         )
     if cfg.check and cfg.export:
         problems.append("export: the check makes several label sets; export one of them by a run with its prompt")
-    if mode.report and (cfg.check or mode.dry_run):
-        problems.append("report=true compares existing labels and asks no LLM; leave dry_run and the check out")
+    if mode.report and (cfg.check or mode.dry_run or mode.show):
+        problems.append("report=true compares existing labels and asks no LLM; leave dry_run, show and the check out")
     refuse_if_any(problems)
 
 
 def _labelled(cfg: DictConfig, directory: Path) -> list[str]:
     """Label a corpus, once or with each prompt of the check; return the report and leave it in `directory` as JSON."""
     from invitro.files import write_json
-    from invitro.labelling.labeller import dry_run, label
+    from invitro.labelling.labeller import dry_run, label, rendered_prompts
 
     prompts = {str(role): prompt for role, prompt in cfg.check.items() if prompt} or {"items": cfg.prompt}
     problems: list[str] = []
@@ -157,11 +158,15 @@ def _labelled(cfg: DictConfig, directory: Path) -> list[str]:
     with noting(problems):
         reader = instantiated(_data(cfg, whole=not any(prompt.get("shots") for prompt in prompts.values())))
     with noting(problems):
-        whats = labellings(cfg, prompts, dry_run=cfg.dry_run)
+        whats = labellings(cfg, prompts, dry_run=cfg.dry_run or bool(cfg.show))
     refuse_if_any(problems)
     what = whats["items"]
     try:
         corpus = reader.read(what.scale)
+        shown = [line for each in whats.values() if cfg.show for line in rendered_prompts(corpus, each, cfg.show)]
+        if shown and not cfg.dry_run:
+            remove_if_fresh(directory, {".hydra", f"{HydraConfig.get().job.name}.log"})
+            return shown
         if cfg.dry_run:
             costs = [
                 (f"{name}, prompt={each.prompt.name}", cost)
@@ -169,7 +174,7 @@ def _labelled(cfg: DictConfig, directory: Path) -> list[str]:
                 for name, cost in dry_run(corpus, each)
             ]
             write_json(directory / JOB_REPORT, [{"corpus": name} | asdict(cost) for name, cost in costs])
-            return [line for name, cost in costs for line in (f"{name} (nothing was asked)", *cost.lines())]
+            return [*shown, *(line for name, cost in costs for line in (f"{name} (nothing was asked)", *cost.lines()))]
         done = {role: label(corpus, each) for role, each in whats.items()}
     finally:
         what.engine.close()
@@ -232,6 +237,7 @@ def _compared(cfg: DictConfig, directory: Path) -> list[str]:
         corpus.name,
         parts=gathered.parts,
         remarks=gathered.remarks,
+        origins=gathered.origins,
     )
     return [str(report), "", f"Report: {report.files[-1]}"]
 
@@ -263,6 +269,8 @@ def _show_multirun(directory: Path) -> bool:
         print(f"\n{table.to_string(index=False, na_rep='')}\n")
         if "set" in table:
             print("report=true, with the same data and scale, compares them with each other")
+            if table["labelled"].nunique() > 1:
+                print("These sets label different numbers of texts; report=true compares prompts on the same ones")
     failed = [job for job in jobs if (job / JOB_ERROR).is_file()]
     for job in failed:
         print(f"failed: {job}: {(job / JOB_ERROR).read_text('utf-8').strip()}", file=sys.stderr)

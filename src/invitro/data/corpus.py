@@ -38,6 +38,8 @@ class Corpus:
             own table gives up no human label unasked.
         people: what each person answered, where the crowd labels come from several people or from items; the table
             then has ``crowd_n`` (number of ratings) and ``crowd_sd`` (their SD, NaN with fewer than two) too.
+        published_ids: for each of `label_corpora`, the source's own names of the columns that identify a text and its
+            author, each with the column of `table` that holds it.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Corpus:
     has_truth: bool = False
     sets_aside: bool = True
     people: People | None = field(default=None, repr=False)
+    published_ids: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.label_corpora:

@@ -169,7 +169,12 @@ class NewsEmp:
         table["split"] = self.split.assign(table)
         if isinstance(self.split, (Published, DevAsTest)):  # other rules keep identical texts together
             table = without_shared_texts(table, self.name)
-        return Corpus(self.name, self._with_authors(table, folder), about.licence, about.citation)
+        ours = {about.ids[0]: "text_id"} if len(about.ids) == 1 else {}
+        names = dict.fromkeys([*about.ids, about.group, "article_id"])
+        ids = {name: (ours | {about.group: "group_id"}).get(name, name) for name in names}
+        table = self._with_authors(table, folder)
+        published = {self.name: {name: column for name, column in ids.items() if column in table}}
+        return Corpus(self.name, table, about.licence, about.citation, published_ids=published)
 
     def _with_authors(self, table: pd.DataFrame, folder: DataFolder) -> pd.DataFrame:
         """Add what the year's optional files say about the authors."""

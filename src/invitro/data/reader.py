@@ -213,6 +213,7 @@ class Combination:
             licence="; ".join(dict.fromkeys(corpus.licence for corpus in corpora)),
             citation="; ".join(dict.fromkeys(corpus.citation for corpus in corpora)),
             label_corpora=tuple(member.name for member in self.members),
+            published_ids={name: ids for corpus in corpora for name, ids in corpus.published_ids.items()},
         )
 
     def _configured(self, member: Reader, first: bool) -> Reader:

@@ -135,7 +135,16 @@ class TableFile:
         if "crowd_label" in names_in_file or people is not None:
             self._tell_unlabelled(table)
             table["split"] = self.split.assign(table)
-        return Corpus(self.name, table, self.licence, self.citation, sets_aside=False, people=people)
+        ids = {str(column): ours for ours, column in names_in_file.items() if ours in ("text_id", "group_id")}
+        return Corpus(
+            self.name,
+            table,
+            self.licence,
+            self.citation,
+            sets_aside=False,
+            people=people,
+            published_ids={self.name: ids},
+        )
 
     def _layout(self, raw: pd.DataFrame, names_in_file: Mapping[str, str], scale: Scale) -> Layout | None:
         """Return where several ratings, or answers to items, stand in the table; None if there are none.

@@ -105,6 +105,8 @@ class Reply:
         tokens: the decoded tokens, if log-probabilities were requested.
         prompt_tokens: as counted by the engine; 0 if unknown.
         completion_tokens: likewise.
+        revision: the model that answered, as the server names it, with its fingerprint; empty if it does not.
+        batch: the batch file that the question was in; empty if it was asked by itself.
     """
 
     request: Request
@@ -114,6 +116,8 @@ class Reply:
     tokens: tuple[TokenChoice, ...] = ()
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    revision: str = ""
+    batch: str = ""
 
 
 @checked("llm.engine.price")

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -271,7 +271,7 @@ class BatchFiles:
         for result in results_in(_results_file(file)):
             if result is not None and (name := f"{result.key}-{result.attempt}") in names:
                 names.remove(name)
-                yield result.reply(question_of(result))
+                yield replace(result.reply(question_of(result)), batch=file.name)
         for name in sorted(names):
             key, _, attempt = name.rpartition("-")
             missing = Request(key, "", (), Sampling(), attempt=int(attempt))

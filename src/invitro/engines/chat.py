@@ -190,7 +190,14 @@ def read(request: Request, status: int, body: object, text: str = "", after: flo
         tokens=_tokens(choice),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
+        revision=_revision(_mapping(body)),
     )
+
+
+def _revision(body: Mapping[str, Any]) -> str:
+    """Return the model that answered and the fingerprint of its system, as far as the server tells them."""
+    told = (body.get(name) for name in ("model", "system_fingerprint"))
+    return without_secrets(" ".join(one.strip() for one in told if isinstance(one, str)))[:100]
 
 
 def _rejected(request: Request, status: int, body: object, text: str, after: float | None) -> Reply:

@@ -33,6 +33,7 @@ RETRY_SEED = 1_000_003
 """Added to the seed of a retry: at an unchanged temperature the same seed would give the same reply again."""
 CHUNK = 32  # texts looked up in the store and claimed at a time
 IN_A_ROW = 25  # after so many replies without a label, the engine or the settings are at fault, not single texts
+KEPT = ("finish", "prompt_tokens", "completion_tokens", "revision", "batch")  # of a reply, as they are
 PAUSE = 2.0  # seconds between two looks at what other processes are asking
 
 
@@ -322,11 +323,9 @@ def answer_of_reply(job: LabelJob, reply: Reply, parsed: Parsed) -> Answer:
         key=reply.request.key,
         attempt=reply.request.attempt,
         raw=reply.text,
-        finish=reply.finish,
         tokens=tuple((choice.token, choice.alternatives) for choice in reply.tokens),
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
         cost=job.engine.price.of(reply.prompt_tokens, reply.completion_tokens),
+        **{name: getattr(reply, name) for name in KEPT},
         **_read(parsed),
     )
 

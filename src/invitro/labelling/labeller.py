@@ -1,10 +1,11 @@
 """From a corpus to its label set: what ``label.py`` does, with plain arguments."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from invitro.labelling.reports import CostEstimate, JobReport, agreement_lines, 
 from invitro.labelling.results import import_results
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text, chosen, parts
 from invitro.labels.answers import Retry
+from invitro.labels.drift import DriftPart, drift_of, drift_warning, origins_of, split_of
 from invitro.labels.labelset import LabelSet, published_sets
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
@@ -139,6 +141,7 @@ class Labelled:
         datasheet: the datasheet's file.
         texts: the rows of the canonical table to be labelled.
         prefix: the prefix of their ids in a combination.
+        drift: what is to be said of parts of the set that differ from the others; None if none does.
     """
 
     report: JobReport
@@ -147,6 +150,7 @@ class Labelled:
     datasheet: Path
     texts: pd.DataFrame
     prefix: str
+    drift: str | None = None
 
     def lines(self) -> list[str]:
         """Return the report as text, starting with the agreement with the crowd: without it the rest means little."""
@@ -154,6 +158,7 @@ class Labelled:
         return [
             f"Label set {stored.id}  {stored.info.name}",
             *agreement_lines(self.agreement),
+            *([f"  {self.drift}"] if self.drift else []),
             *self.report.lines(),
             f"  datasheet        {self.datasheet}",
         ]
@@ -204,16 +209,20 @@ def label(corpus: Corpus, what: Labelling) -> list[Labelled]:
             else:
                 report = import_results(job, all_texts, Path(options.results))
             labels = stored_labels(store, report.stored, what.scale)
-            crowd = _agreement(table, labels)
-            sheet = write_datasheet(what.store, report.stored, RETRY_TEMPERATURE, crowd)
-            done.append(Labelled(report, labels, crowd, sheet, table, prefix))
+            crowd, parts = _agreement(table, labels), list(drift_of(labels.labels, table, [job.info.corpus]))
+            origins = origins_of(labels.labels, split_of(table, [job.info.corpus]))
+            in_parts = [_agreement(table.loc[table["text_id"].isin(_of(origins, one))], labels) for one in parts]
+            drifting = drift_warning(report.stored.info.name, parts)
+            by_part = list(zip(parts, in_parts, strict=True))
+            sheet = write_datasheet(what.store, report.stored, RETRY_TEMPERATURE, crowd, by_part, drifting)
+            done.append(Labelled(report, labels, crowd, sheet, table, prefix, drifting))
     if options.results is not None and not any(one.report.stored.answers for one in done):
         raise InputError(
             f"import={options.results}: none of its results answers a question of this label set; give the settings of "
             "the line that wrote the batch file, such as llm=, prompt=, data= and limit="
         )
     if options.export is not None:
-        _export(done, what.scale.construct, Path(options.export))
+        _export(done, corpus.published_ids, what.scale.construct, Path(options.export))
     return done
 
 
@@ -222,6 +231,17 @@ def dry_run(corpus: Corpus, what: Labelling) -> list[tuple[str, CostEstimate]]:
     with LabelStore(what.store if what.store.is_file() else ":memory:") as store:
         jobs = _jobs(corpus, what, store)
         return [(job.info.corpus, estimate(job, CorpusTexts(table))) for job, table, _ in jobs]
+
+
+def rendered_prompts(corpus: Corpus, what: Labelling, count: int) -> Iterator[str]:
+    """Yield the prompts of the first `count` texts as `label` would send them; nothing is asked or stored."""
+    with LabelStore(what.store if what.store.is_file() else ":memory:") as store:
+        for job, table, _ in _jobs(corpus, what, store):
+            for text in islice(CorpusTexts(table), count):
+                request, _ = next(job.questions(text))
+                yield f"{job.info.corpus}, prompt={what.prompt.name}, text {text.text_id} (nothing was asked)"
+                yield from (f"--- {message['role']}\n{message['content']}" for message in request.messages)
+                yield ""
 
 
 def scored(what: Labelling, done: Labelled) -> pd.DataFrame:
@@ -296,6 +316,10 @@ def _agreement(table: pd.DataFrame, labels: LabelSet) -> Agreement | None:
     return agreement(crowd[both], llm[both], table["group_id"].to_numpy()[both], ("crowd", "llm"))
 
 
+def _of(origins: pd.DataFrame, part: DriftPart) -> "pd.Index[str]":
+    return origins.index[origins[part.by] == part.part]
+
+
 def _warn_of_published(what: Labelling, corpus: str) -> None:
     """Warn if labels by this model with this prompt are already published."""
     for known in published_sets():
@@ -324,15 +348,18 @@ def _warn_of_translations(what: Labelling) -> None:
         )
 
 
-def _export(done: list[Labelled], construct: str, path: Path) -> None:
+def _export(done: list[Labelled], published_ids: Mapping[str, Mapping[str, str]], construct: str, path: Path) -> None:
     """Write labels as Parquet, CSV, TSV or JSONL, depending on the suffix.
 
-    Columns are ids, ``llm_<construct>``, spread and item scores; one row per text, blank without a label.
+    Columns are the corpus's own id columns under their published names, ``text_id``, ``llm_<construct>``, spread and
+    item scores; one row per text, blank without a label.
     """
     tables = []
     for part in done:
         labels = part.labels.labels.reindex(part.texts["text_id"])
-        columns = {"text_id": part.prefix + labels.index, f"llm_{construct}": labels["llm_label"].to_numpy()}
+        ids = published_ids.get(part.report.stored.info.corpus, {})
+        own = {name: part.texts[column].str.removeprefix(part.prefix).to_numpy() for name, column in ids.items()}
+        columns = own | {"text_id": part.prefix + labels.index, f"llm_{construct}": labels["llm_label"].to_numpy()}
         if labels["spread"].notna().any():
             columns["spread"] = labels["spread"].to_numpy()
         items = [name for name in map(str, labels) if name.startswith("llm_") and name != "llm_label"]

@@ -13,7 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from invitro.engines.base import Messages, Readout
 from invitro.errors import InputError
-from invitro.labelling.replies import ReplyForm
+from invitro.labelling.replies import OVERALL, ReplyForm
 from invitro.labelling.texts import Example, Text
 from invitro.scales import Scale
 from invitro.settings import Index, checked
@@ -84,11 +84,12 @@ def fenced(text: str) -> str:
 class Prompt:
     """How an LLM is asked: two templates, the fixed part (``system``) and the part with the text (``user``).
 
-    Templates see ``scale`` (``name``, ``construct``, ``instructions``), ``items`` (``name`` and ``statement``), ``low``
-    and ``high`` of each item (of the one score, where no items are asked for), ``minimum`` and ``maximum`` of the whole
-    scale, all as text, ``count`` of these items, ``digits`` (whether digits are read), ``separated``, ``begin`` and
-    ``end`` (the marks), ``language``, ``examples`` (``essay``, fenced, and ``score``), and in ``user`` also ``writer``
-    (what is known about the writer, in words) and ``essay`` (the text, fenced). An unknown name is an error.
+    Templates see ``scale`` (``name``, ``construct``, ``occasion``, ``instructions``, ``aggregation``), ``items``
+    (``name`` and ``statement``; with `overall` the construct is the only item), ``low`` and ``high`` of each item,
+    ``minimum`` and ``maximum`` of the whole scale, all as text, ``count`` of these items, ``decimals`` (whether scores
+    may have some), ``digits`` (whether digits are read), ``separated``, ``begin`` and ``end`` (the marks),
+    ``language``, ``examples`` (``essay``, fenced, and ``score``), and in ``user`` also ``writer`` (what is known about
+    the writer, in words) and ``essay`` (the text, fenced). An unknown name is an error.
 
     Args:
         name: the choice in the group ``prompt``.
@@ -170,7 +171,8 @@ class Renderer:
         set that the old version started.
         """
         scale = self.form.scale
-        words = [scale.construct, scale.instructions, [item.statement for item in scale.items]]
+        words = [scale.construct, scale.occasion, scale.instructions, scale.overall, scale.decimals]
+        words.append([item.statement for item in scale.items])
         translated = {
             code: dict(scale.translations[code]) for code in self.prompt.languages if code in scale.translations
         }
@@ -200,15 +202,22 @@ class Renderer:
         form, scale = self.form, self.form.scale
         words = scale.translations.get(language, {})
         items = [{"name": item.name, "statement": words.get(item.name, item.statement)} for item in scale.items]
-        about = {"construct": scale.construct, "instructions": words.get("instructions", scale.instructions)}
+        about = {name: words.get(name, getattr(scale, name)) for name in ("construct", "occasion", "instructions")}
+        if form.overall:
+            items = [{"name": OVERALL, "statement": about["construct"]}]
+            about["instructions"] = scale.overall or (
+                f"Judge the {scale.construct} as a whole, from {scale.minimum:g} (the least there can be) to "
+                f"{scale.maximum:g} (the most there can be)."
+            )
         return {
-            "scale": {"name": scale.name, **about},
+            "scale": {"name": scale.name, "aggregation": scale.aggregation, **about},
             "items": items,
             "low": f"{form.low:g}",
             "high": f"{form.high:g}",
             "minimum": f"{scale.minimum:g}",
             "maximum": f"{scale.maximum:g}",
-            "count": 1 if form.overall else len(items),
+            "count": len(items),
+            "decimals": scale.decimals,
             "digits": form.readout != Readout.TEXT,
             "separated": form.separated,
             "begin": BEGIN,

@@ -102,10 +102,10 @@ class ReplyForm:
     @property
     def example(self) -> str:
         """A valid reply of typical length."""
-        values = [(low + high) / 2 for low, high in self.bounds]
+        values = [round((low + high) / 2, 1 if self.scale.decimals else None) for low, high in self.bounds]
         if self.readout == Readout.TEXT:
             body: dict[str, Any] = {"reasoning": "x " * (REASONING // 3)} if self.reasoning else {}
-            return json.dumps(body | {name: round(value, 1) for name, value in zip(self.names, values, strict=True)})
+            return json.dumps(body | dict(zip(self.names, values, strict=True)))
         digits = (" " if self.separated else "").join(str(int(value)) for value in values)
         return f"{'x ' * (REASONING // 3)}\nscores: {digits}" if self.reasoning else digits
 
@@ -119,23 +119,20 @@ class ReplyForm:
         entries = [rf'"reasoning": "[^"\\\x00-\x1f]{{1,{REASONING}}}"'] if self.reasoning else []
         properties: dict[str, Any] = {"reasoning": {"type": "string"}} if self.reasoning else {}
         for name, (low, high) in zip(self.names, self.bounds, strict=True):
-            entries.append(f'"{re.escape(name)}": {_number_regex(low, high)}')
-            properties[name] = {"type": "number", "minimum": low, "maximum": high}
-        schema = {
-            "type": "object",
-            "properties": properties,
-            "required": list(properties),
-            "additionalProperties": False,
-        }
-        return Constraint(r"\{" + ", ".join(entries) + r"\}", schema)
+            entries.append(f'"{re.escape(name)}": {_number_regex(low, high, self.scale.decimals)}')
+            kind = "number" if self.scale.decimals else "integer"
+            properties[name] = {"type": kind, "minimum": low, "maximum": high}
+        schema = {"type": "object", "properties": properties, "required": list(properties)}
+        return Constraint(r"\{" + ", ".join(entries) + r"\}", schema | {"additionalProperties": False})
 
 
-def _number_regex(low: float, high: float) -> str:
-    """Return a regular expression for the numbers from `low` to `high` with at most two decimals."""
+def _number_regex(low: float, high: float, decimals: bool) -> str:
+    """Return a regular expression for the numbers from `low` to `high` with at most two decimals, or whole ones."""
+    some, none = (r"(?:\.[0-9]{1,2})?", r"(?:\.0{1,2})?") if decimals else ("", "")
     if not (float(low).is_integer() and float(high).is_integer() and 0 <= low < high <= 99):
-        return r"-?[0-9]{1,4}(?:\.[0-9]{1,2})?"
+        return rf"-?[0-9]{{1,4}}{some}"
     below = "|".join(str(number) for number in range(int(low), int(high)))
-    return rf"(?:(?:{below})(?:\.[0-9]{{1,2}})?|{int(high)}(?:\.0{{1,2}})?)"
+    return rf"(?:(?:{below}){some}|{int(high)}{none})"
 
 
 REFUSALS = re.compile(
@@ -351,6 +348,9 @@ def _refuse_outside(values: Sequence[float], form: ReplyForm) -> None:
         for name, value, (low, high) in zip(form.names, values, form.bounds, strict=True)
         if not low <= value <= high
     ]
+    if not form.scale.decimals:
+        named = zip(form.names, values, strict=True)
+        outside += [f"a whole number, found {name}={value:g}" for name, value in named if not value.is_integer()]
     if outside:
         raise _FaultError(Status.OUT_OF_RANGE, f"expected {'; '.join(outside)}")
 

@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from invitro.engines.base import Usage
 from invitro.files import write_text
 from invitro.labels.answers import Status, StoredSet
+from invitro.labels.drift import DriftPart
 from invitro.stats.agreement import Agreement
 from invitro.stats.intervals import NOT_MEASURABLE, told
 from invitro.writing.words import rendered
@@ -142,7 +143,14 @@ def datasheet_path(store: Path, stored: StoredSet) -> Path:
     return store.with_suffix("") / f"{stored.info.name.replace('/', '__')}__{stored.id}.md"
 
 
-def write_datasheet(store: Path, stored: StoredSet, retry: float, agreement: Agreement | None) -> Path:
+def write_datasheet(
+    store: Path,
+    stored: StoredSet,
+    retry: float,
+    agreement: Agreement | None,
+    parts: Sequence[tuple[DriftPart, Agreement | None]] = (),
+    drift: str | None = None,
+) -> Path:
     """Write the datasheet of a label set, and return its path.
 
     Args:
@@ -150,6 +158,8 @@ def write_datasheet(store: Path, stored: StoredSet, retry: float, agreement: Agr
         stored: the label set.
         retry: temperature of the second attempt.
         agreement: with the crowd; None if there is no crowd.
+        parts: the parts of the set, each with its agreement with the crowd.
+        drift: what is to be said of parts that differ from the others.
     """
     info = stored.info
     path = datasheet_path(store, stored)
@@ -159,9 +169,11 @@ def write_datasheet(store: Path, stored: StoredSet, retry: float, agreement: Agr
         info=info,
         about=info.about,
         form=json.loads(info.items),
-        scale={"instructions": "", "items": (), "source": ""} | info.about.get("scale", {}),
+        scale={"instructions": "", "items": (), "source": "", "wording": ""} | info.about.get("scale", {}),
         retry=retry,
         figures=_figures(agreement) if agreement else {},
+        parts=[(part, told(crowd.pcc) if crowd else "", told(crowd.ccc) if crowd else "") for part, crowd in parts],
+        drift=drift,
         measurable=agreement is not None and agreement.pcc.measurable,
         nothing_follows=NOTHING_FOLLOWS,
     )

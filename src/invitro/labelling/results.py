@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from invitro.engines.batch import BatchLine, question_of, results_in
@@ -81,7 +81,7 @@ def _store(job: LabelJob, set_id: str, results: list[BatchLine], report: Importe
         elif (one.key, one.attempt) in answers or (earlier is not None and earlier.status != Status.ERROR):
             report.twice += 1
         else:
-            reply = one.reply(question_of(one))
+            reply = replace(one.reply(question_of(one)), batch=report.path.name)
             parsed = parse(reply, job.renderer.form)
             if parsed.status != Status.ERROR or earlier is None:
                 answers[one.key, one.attempt] = answer_of_reply(job, reply, parsed)

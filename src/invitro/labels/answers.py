@@ -150,6 +150,8 @@ class Answer:
         completion_tokens: likewise.
         cost: US dollars.
         answered: UTC; filled in when it is stored.
+        revision: the model that answered, as the server names it, with its fingerprint; empty if it does not.
+        batch: the batch file that the question was in; empty if it was asked by itself.
     """
 
     key: str
@@ -166,6 +168,8 @@ class Answer:
     completion_tokens: int = 0
     cost: float = 0.0
     answered: str = ""
+    revision: str = ""
+    batch: str = ""
 
 
 class Attempt(NamedTuple):

@@ -156,7 +156,7 @@ class PublishedSet:
                 if sha256
                 else folder.need(self.corpus, file, f"It is published at {url} ({self.licence}).")
             )
-            tables.append(read_labels(path, self.ids, self.column))
+            tables.append(read_labels(path, self.ids, self.column).assign(file=file))
         source = ", ".join(published for published, _ in self.files)
         return label_set(self.name, pd.concat(tables, ignore_index=True), scale, source, self.licence)
 

@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS answers (
     completion_tokens INTEGER NOT NULL CHECK (typeof(completion_tokens) = 'integer' AND completion_tokens >= 0),
     cost              REAL NOT NULL CHECK (cost BETWEEN 0 AND 1e12),   -- US dollars
     answered          TEXT NOT NULL,
+    revision          TEXT NOT NULL DEFAULT '',   -- the model that answered, as the server names it
+    batch             TEXT NOT NULL DEFAULT '',   -- the batch file that the question was in
     UNIQUE (key, attempt),
     CHECK (status <> 'ok' OR (score IS NOT NULL AND items IS NOT NULL))
 );

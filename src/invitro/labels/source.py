@@ -1,6 +1,7 @@
 """Where a run's LLM labels come from: a column, the user's own file, the label store, or published files."""
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,13 +14,17 @@ import pandas as pd
 
 from invitro.errors import InputError, refuse_if_any
 from invitro.labels.answers import Status, StoredSet, text_hash
+from invitro.labels.drift import drift_of, drift_warning
 from invitro.labels.labelset import Folder, LabelSet, PublishedSet, joined, label_set, published, read_labels
 from invitro.labels.store import LabelStore
 from invitro.scales import Scale
 from invitro.tables import PIECE, numbers, pieces, require_columns
 
+log = logging.getLogger(__name__)
+
 NAN = math.nan
 SPENT = ("prompt_tokens", "completion_tokens", "dollars")
+ANSWERED = ("answered", "revision", "batch")
 
 
 def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSet:
@@ -32,9 +37,9 @@ def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSe
     This is the standard deviation of a randomly drawn answer. A single sample without a spread of its own has
     none (NaN). A text without a usable answer keeps its row, with NaN.
 
-    Columns: ``llm_label``, ``spread``, ``samples`` (usable ones), ``text_hash``, ``llm_<item>`` (item scores,
-    averaged too) if items were scored, and `SPENT`: what a text's answers cost, retries included, as the engine
-    reports it (0 if it counts no tokens or has no price).
+    Columns: ``llm_label``, ``spread``, ``samples`` (usable ones), ``text_hash``, ``answered`` (UTC), ``revision`` and
+    ``batch`` of the first usable answer, ``llm_<item>`` (item scores, averaged too) if items were scored, and `SPENT`:
+    what a text's answers cost, retries included, as the engine reports it (0 if it counts no tokens or has no price).
 
     Raises:
         InputError: a label lies outside `scale`.
@@ -53,9 +58,10 @@ def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSe
 
 def _table(rows: list[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
     """Return rows as a typed table."""
-    table = pd.DataFrame(rows, columns=["text_id", "llm_label", "spread", "samples", "text_hash", *columns])
+    table = pd.DataFrame(rows, columns=["text_id", "llm_label", "spread", "samples", "text_hash", *ANSWERED, *columns])
     numbers = dict.fromkeys(["llm_label", "spread", *columns], "float64")
-    return table.astype({"text_id": "str", "text_hash": "str", "samples": "int64"} | numbers)
+    texts = dict.fromkeys(["text_id", "text_hash", *ANSWERED], "str")
+    return table.astype(texts | {"samples": "int64"} | numbers)
 
 
 def _rows(store: LabelStore, set_id: str, items: int) -> Iterator[tuple[Any, ...]]:
@@ -66,7 +72,8 @@ def _rows(store: LabelStore, set_id: str, items: int) -> Iterator[tuple[Any, ...
         label, spread = _averaged([(one["score"], one["spread"]) for one in usable])
         scores = [json.loads(one["items"]) for one in usable] if items else []
         means = [math.fsum(item) / len(usable) for item in zip(*scores, strict=True)] or [NAN] * items
-        yield text_id, label, spread, len(usable), every[0]["text_hash"], *means
+        first = usable[0] if usable else every[0]
+        yield text_id, label, spread, len(usable), every[0]["text_hash"], *(first[name] for name in ANSWERED), *means
 
 
 def _averaged(samples: list[tuple[float, float | None]]) -> tuple[float, float]:
@@ -133,7 +140,7 @@ class LabelSource:
         refuse_if_any(problems)
 
     def find(self, corpora: Sequence[str], table: pd.DataFrame, scale: Scale, prompt: str, folder: Folder) -> LabelSet:
-        """Return the one label set that covers the texts of `table`.
+        """Return the one label set that covers the texts of `table`; one whose labels drift is named in a warning.
 
         Args:
             corpora: the corpora the texts come from; if there are several, ids are prefixed with the corpus's name.
@@ -146,6 +153,14 @@ class LabelSource:
             InputError: there are no such labels, or several sets of them (the message lists what there is); or the
                 labels cannot be used, for example because a text has changed since.
         """
+        found = self._found(corpora, table, scale, prompt, folder)
+        if not self.members and (warning := drift_warning(found.name, list(drift_of(found.labels, table, corpora)))):
+            log.warning(warning)
+        return found
+
+    def _found(
+        self, corpora: Sequence[str], table: pd.DataFrame, scale: Scale, prompt: str, folder: Folder
+    ) -> LabelSet:
         whole = "+".join(corpora)
         if self.column:
             own = f"{self.column}_{prompt}"

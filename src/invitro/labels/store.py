@@ -31,7 +31,7 @@ from invitro.tables import pieces
 
 log = logging.getLogger(__name__)
 
-APPLICATION, VERSION = 0x1A7E15, 2
+APPLICATION, VERSION = 0x1A7E15, 3
 """Mark a file as a label store, and give the version of its tables."""
 PATIENCE = 60.0  # seconds that a write waits for other processes' writes
 PAGE_ROWS = 500  # rows read at a time, so that reading never locks the file for long
@@ -108,7 +108,8 @@ class LabelStore:
             self.db.execute(statement)
         if version:
             broken = self.db.execute(f"SELECT count(*) FROM earlier_answers WHERE {_NO_LABEL}").fetchone()[0]
-            columns = {"id": "id"} | {name: _REPAIRED.get(name, name) for name in ANSWER_COLUMNS}
+            had = {row["name"] for row in self.db.execute("PRAGMA table_info(earlier_answers)")}
+            columns = {"id": "id"} | {name: _REPAIRED.get(name, name) for name in ANSWER_COLUMNS if name in had}
             self.db.execute(
                 f"INSERT INTO answers ({', '.join(columns)}) SELECT {', '.join(columns.values())} FROM earlier_answers"
             )
@@ -259,7 +260,7 @@ class LabelStore:
         """Yield the result of each question of a set, by text and sample: the columns of the view ``outcomes``."""
         after: tuple[str, int] = ("", -1)
         query = (
-            "SELECT text_id, sample, text_hash, status, items, score, spread FROM outcomes "
+            "SELECT text_id, sample, text_hash, status, items, score, spread, answered, revision, batch FROM outcomes "
             f"WHERE set_id = ? AND (text_id, sample) > (?, ?) ORDER BY text_id, sample LIMIT {PAGE_ROWS}"
         )
         while page := self.db.execute(query, (set_id, *after)).fetchall():

@@ -119,11 +119,13 @@ def check(corpus: Corpus, what: Mapping[str, Labelling], done: Mapping[str, Sequ
         index=texts.index,
     )
     groups = texts["group_id"]
-    rated = table["crowd"].notna().sum() > 1
+    answered = [role for role in scores if table[role].notna().any()]
+    same = table[table[answered].notna().all(axis=1)]  # prompts are compared on the same texts
+    rated = same["crowd"].notna().sum() > 1
     with LabelStore(one.store, must_exist=True) as store:
         prompts = {
             role: _prompted(
-                store, what[role].prompt.name, labelled, _pair(table[["crowd", role]], groups) if rated else None
+                store, what[role].prompt.name, labelled, _pair(same[["crowd", role]], groups) if rated else None
             )
             for role, labelled in done.items()
         }
@@ -139,7 +141,7 @@ def check(corpus: Corpus, what: Mapping[str, Labelling], done: Mapping[str, Sequ
         within_reply=None
         if both is None
         else averaging(both[f"llm_{OVERALL}"].reindex(texts.index), table["both"], one.scale, groups),
-        gained=gain(table[["crowd", "overall", "items"]], groups) if rated else None,
+        gained=gain(same[["crowd", "overall", "items"]], groups) if rated else None,
     )
 
 

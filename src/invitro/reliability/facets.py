@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from invitro.labels.drift import DriftPart, drift, origins_of
 from invitro.stats.agreement import Agreement, Groups, pairwise
 from invitro.stats.intervals import Estimate
 from invitro.stats.moments import RESAMPLES
@@ -124,6 +125,34 @@ def _is_part(rater: Rater, raters: Mapping[str, Rater]) -> bool:
     return rater.sample is not None and replace(rater, sample=None) in raters.values()
 
 
+def on_same_texts(ratings: pd.DataFrame, raters: Mapping[str, Rater]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield each model that has several prompts, with its scores on the texts that it scored with all of them.
+
+    Columns are prompts, whose samples are averaged.
+    """
+    models = [_model(rater) for rater in raters.values() if rater.llm is not None and rater.prompt]
+    for model in dict.fromkeys(models):
+        names = _prompted_by(model, raters)
+        prompts = dict.fromkeys(str(raters[name].prompt) for name in names)
+        by_prompt = {prompt: [name for name in names if raters[name].prompt == prompt] for prompt in prompts}
+        if len(by_prompt) > 1:
+            scores = {prompt: ratings[own].mean(axis=1) for prompt, own in by_prompt.items()}
+            yield model, pd.DataFrame(scores).dropna()
+
+
+def _model(rater: Rater) -> str:
+    return f"{rater.model} ({rater.variant})" if rater.variant else rater.model
+
+
+def _prompted_by(model: str, raters: Mapping[str, Rater]) -> list[str]:
+    """Return the names of a model's labellings with a prompt, without samples whose mean is one of them."""
+    return [
+        name
+        for name, rater in raters.items()
+        if rater.llm is not None and rater.prompt and _model(rater) == model and not _is_part(rater, raters)
+    ]
+
+
 def prompt_shifts(
     ratings: pd.DataFrame,
     raters: Mapping[str, Rater],
@@ -134,6 +163,8 @@ def prompt_shifts(
 ) -> Iterator[PromptShift]:
     """Compare every two prompts of each model and variant, and all of them if there are more than two.
 
+    All of a model's prompts are compared on the same texts: those that it scored with each of them.
+
     Args:
         ratings: one row a text, one column a rater.
         raters: what is known of each column.
@@ -142,27 +173,18 @@ def prompt_shifts(
         resamples: see `pairwise`.
         seed: see `pairwise`.
     """
-    prompted = {
-        name: rater
-        for name, rater in raters.items()
-        if rater.llm is not None and rater.prompt and not _is_part(rater, raters)
-    }
-    for model, variant in dict.fromkeys((rater.model, rater.variant) for rater in prompted.values()):
-        columns: dict[str, list[str]] = {}
-        for name, rater in prompted.items():
-            if (rater.model, rater.variant) == (model, variant):
-                columns.setdefault(str(rater.prompt), []).append(name)
-        own = {name for names in columns.values() for name in names}
+    for model, by_prompt in on_same_texts(ratings, raters):
+        own = set(_prompted_by(model, raters))
         with_crowd = [pair.pcc.measurable for pair in pairs if raters[pair.a].llm is None and pair.b in own]
         measurable = any(with_crowd) if with_crowd else None
-        by_prompt = pd.DataFrame({prompt: ratings[names].mean(axis=1) for prompt, names in columns.items()})
+        columns = list(map(str, by_prompt))
         sets = list(combinations(columns, 2)) + ([tuple(columns)] if len(columns) > 2 else [])
         for prompts in sets:
-            scores = by_prompt[list(prompts)].dropna()
+            scores = by_prompt[list(prompts)]
             spread = scores.max(axis=1) - scores.min(axis=1)
             two = pairwise(scores, groups, resamples, seed)[0] if len(prompts) == 2 else None
             yield PromptShift(
-                model=f"{model} ({variant})" if variant else model,
+                model=model,
                 prompts=prompts,
                 n=len(scores),
                 pcc=two.pcc if two else None,
@@ -177,6 +199,7 @@ def agreement_in_parts(
     ratings: pd.DataFrame,
     raters: Mapping[str, Rater],
     parts: "pd.Series[str]",
+    by: Mapping[str, pd.DataFrame],
     groups: Groups = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -189,6 +212,7 @@ def agreement_in_parts(
         ratings: one row a text, one column a rater.
         raters: what is known of each column.
         parts: the part of each text by text id; with only one part, nothing is yielded.
+        by: what else divides each rater's labels, such as batch and day; see `divided`.
         groups: see `pairwise`, as the rest.
         resamples: see `pairwise`.
         seed: see `pairwise`.
@@ -201,6 +225,55 @@ def agreement_in_parts(
             for name, rater in raters.items():
                 if rater.llm is not None and rows[[crowd, name]].notna().all(axis=1).sum() > 1:
                     yield part, pairwise(rows[[crowd, name]], groups, resamples, seed)[0]
+    for name, origins in by.items():
+        for origin in origins.columns.drop("split", errors="ignore"):
+            for part in origins[origin].dropna().unique():
+                rows = ratings[(origins[origin] == part).to_numpy()]
+                for crowd in (other for other, rater in raters.items() if rater.llm is None):
+                    if rows[[crowd, name]].notna().all(axis=1).sum() > 1:
+                        yield f"{origin} {part}", pairwise(rows[[crowd, name]], groups, resamples, seed)[0]
+
+
+def divided(
+    ratings: pd.DataFrame,
+    raters: Mapping[str, Rater],
+    parts: "pd.Series[str] | None",
+    origins: Mapping[str, pd.DataFrame],
+) -> dict[str, pd.DataFrame]:
+    """Return what divides each LLM's labels: the split (or whether texts are rated), and what `origins` say."""
+    crowd = [name for name, rater in raters.items() if rater.llm is None]
+    if (parts is None or parts.nunique() < 2) and crowd:
+        parts = ratings[crowd].notna().any(axis=1).map({True: "rated", False: "unrated"})
+    nothing = pd.DataFrame(index=ratings.index)
+    return {
+        name: origins_of(origins.get(name, nothing).assign(llm_label=ratings[name]), parts)
+        for name, rater in raters.items()
+        if rater.llm is not None and not _is_part(rater, raters)
+    }
+
+
+def drifts(
+    ratings: pd.DataFrame, raters: Mapping[str, Rater], by: Mapping[str, pd.DataFrame], groups: Groups = None
+) -> Iterator[tuple[str, DriftPart]]:
+    """Yield means and spreads of every LLM's labels by part, and of the difference between every two LLMs by split.
+
+    A difference between two LLMs that score the same texts depends less on how these differ from part to part.
+
+    Args:
+        ratings: one row a text, one column a rater.
+        raters: what is known of each column.
+        by: what divides each rater's labels, see `divided`.
+        groups: see `pairwise`.
+    """
+    authors = pd.Series(ratings.index, index=ratings.index) if groups is None else groups
+    crowd = next((ratings[name] for name, rater in raters.items() if rater.llm is None), None)
+    for name, origins in by.items():
+        for one in drift(ratings[name], origins, authors, crowd):
+            yield name, one
+    for first, second in combinations(by, 2):
+        both = [by[name][["split"]] for name in (first, second) if "split" in by[name]]
+        for one in drift(ratings[second] - ratings[first], both[0], authors) if len(both) == 2 else ():
+            yield f"{second} minus {first}", one
 
 
 def disagreements(ratings: pd.DataFrame) -> pd.DataFrame:

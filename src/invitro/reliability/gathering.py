@@ -1,7 +1,7 @@
 """All scores of a corpus side by side: the crowd's and those of every label set, published or stored."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,6 +12,7 @@ from invitro.data import Corpus
 from invitro.errors import InputError
 from invitro.labelling.texts import parts
 from invitro.labels.answers import Status, StoredSet, text_hash
+from invitro.labels.drift import origins_of
 from invitro.labels.labelset import Folder, published_sets
 from invitro.labels.source import PUBLISHED_SET, LabelSource, stored_labels
 from invitro.labels.store import LabelStore
@@ -37,6 +38,7 @@ class ScoreSource:
     sampling: str = ""
     id: str = ""
     samples: tuple[ScoreColumn, ...] = ()
+    origins: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -49,11 +51,12 @@ def published_scores(corpus: str, scale: Scale, folder: Folder, remarks: list[st
     for one in published_sets():
         if (one.corpus, one.scale) == (corpus, scale.name):
             try:
-                scores = one.read(scale, folder).labels["llm_label"]
+                labels = one.read(scale, folder).labels
             except InputError as error:
                 remarks.append(f"Left out: published labels {one.name}: {error.problems[0]}")
                 continue
-            yield ScoreSource(one.llm, one.prompt, PUBLISHED_SET, scores)
+            scores = labels["llm_label"]
+            yield ScoreSource(one.llm, one.prompt, PUBLISHED_SET, scores, origins=origins_of(labels))
 
 
 def stored_scores(
@@ -78,7 +81,7 @@ def stored_scores(
                 remarks.append(f"Left out: {changed.sum()} labels of {stored.info.name}: the texts have changed since")
             scores = table["llm_label"].mask(changed)
             samples = _samples(store, stored, then.index, changed) if stored.samples > 1 else ()
-            yield _source(stored, scores, samples)
+            yield replace(_source(stored, scores, samples), origins=origins_of(table))
 
 
 def _same_scale(stored: StoredSet, scale: Scale) -> bool:
@@ -129,7 +132,7 @@ def own_scores(
 
 
 CROWD = "crowd"
-Named: TypeAlias = tuple[str, Rater, ScoreColumn]
+Named: TypeAlias = tuple[str, Rater, ScoreColumn, pd.DataFrame]
 
 
 class NoLabelsError(InputError):
@@ -146,6 +149,7 @@ class Gathered:
         groups: the author of each text.
         parts: each text's corpus and official split, such as ``newsemp24 test``.
         remarks: which labels could not be used, and why.
+        origins: where each of a rater's labels comes from, by the rater's name; see `invitro.labels.drift.origins_of`.
     """
 
     ratings: pd.DataFrame
@@ -153,6 +157,7 @@ class Gathered:
     groups: "pd.Series[str]"
     parts: "pd.Series[str]"
     remarks: tuple[str, ...] = field(default=())
+    origins: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def gather(
@@ -191,19 +196,21 @@ def gather(
         raise NoLabelsError(*_nothing(corpus, scale, store), *remarks)
     if wanted is not None:
         named = list(_wanted(named, wanted))
-    columns, raters = {}, {}
+    columns, raters, origins = {}, {}, {}
     if table["crowd_label"].notna().any():
         columns[CROWD], raters[CROWD] = table.set_index("text_id")["crowd_label"], Rater()
-    for name, rater, scores in named:
+    for name, rater, scores, of_scores in named:
         of_texts = scores.reindex(table["text_id"])
         if of_texts.notna().any():
             columns[name], raters[name] = of_texts, rater
+            origins[name] = of_scores.reindex(of_texts.index)
     return Gathered(
         pd.DataFrame(columns, index=pd.Index(table["text_id"])),
         raters,
         table.set_index("text_id")["group_id"],
         _parts_of(corpus, table),
         tuple(remarks),
+        origins,
     )
 
 
@@ -218,7 +225,7 @@ def _parts_of(corpus: Corpus, table: pd.DataFrame) -> "pd.Series[str]":
 
 def _wanted(named: Sequence[Named], wanted: Sequence[str]) -> Iterator[Named]:
     """Yield the sets whose name begins with one of `wanted`."""
-    names = [name for name, _, _ in named]
+    names = [name for name, *_ in named]
     unknown = [one for one in wanted if one != CROWD and not any(name.startswith(one) for name in names)]
     if unknown:
         raise InputError(f"raters: expected names or beginnings of {', '.join(names)}; found {', '.join(unknown)}")
@@ -228,11 +235,11 @@ def _wanted(named: Sequence[Named], wanted: Sequence[str]) -> Iterator[Named]:
 def _prefixed(one: ScoreSource, prefix: str) -> ScoreSource:
     """Return a source with the combination's ids."""
     scores, *samples = (series.set_axis(prefix + series.index) for series in (one.scores, *one.samples))
-    return replace(one, scores=scores, samples=tuple(samples))
+    return replace(one, scores=scores, samples=tuple(samples), origins=one.origins.set_axis(prefix + one.origins.index))
 
 
 def _named(sources: Sequence[ScoreSource]) -> Iterator[Named]:
-    """Yield name, rater and scores; the sets of a combination's members by one rater are one rater's scores."""
+    """Yield name, rater, scores and their origins; a rater's sets of a combination's members are one rater's scores."""
     joined: dict[tuple[str, ...], list[ScoreSource]] = {}
     for one in sources:
         joined.setdefault(one.key, []).append(one)
@@ -244,10 +251,10 @@ def _named(sources: Sequence[ScoreSource]) -> Iterator[Named]:
         traits = [(str(raters[key].variant), raters[key].revision or "", joined[key][0].id[:6]) for key in keys]
         for key, words in zip(keys, told_apart(traits), strict=True):
             name, sets = f"{base} ({words})" if words else base, joined[key]
-            yield name, raters[key], pd.concat([one.scores for one in sets])
+            yield name, raters[key], pd.concat([one.scores for one in sets]), pd.concat([one.origins for one in sets])
             for number in range(max(len(one.samples) for one in sets)):
                 some = [one.samples[number] for one in sets if number < len(one.samples)]
-                yield f"{name} #{number + 1}", replace(raters[key], sample=number + 1), pd.concat(some)
+                yield f"{name} #{number + 1}", replace(raters[key], sample=number + 1), pd.concat(some), pd.DataFrame()
 
 
 def _rater(one: ScoreSource, among: Sequence[ScoreSource]) -> Rater:

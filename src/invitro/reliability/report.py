@@ -1,7 +1,7 @@
 """The reliability report: its tables, for reading and as plain numbers, and the heat map."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +12,7 @@ import yaml
 
 from invitro.errors import refuse_if_any
 from invitro.files import whole_or_absent, write_text
+from invitro.labels.drift import drift_table
 from invitro.reliability.facets import (
     STEP,
     Facet,
@@ -19,8 +20,11 @@ from invitro.reliability.facets import (
     Rater,
     agreement_in_parts,
     disagreements,
+    divided,
+    drifts,
     facets,
     heat_map,
+    on_same_texts,
     prompt_shifts,
 )
 from invitro.scales import Scale
@@ -227,11 +231,13 @@ def reliability_report(
     most: int = 50,
     parts: "pd.Series[str] | None" = None,
     remarks: Sequence[str] = (),
+    origins: Mapping[str, pd.DataFrame] | None = None,
 ) -> Report:
     """Compare raters and write the comparison into `folder`.
 
     Files: ``agreement.csv`` (pairs), ``parts.csv`` (pairs with the crowd in each part, where there are several parts),
-    ``alpha.csv`` (several raters), ``prompts.csv`` (where a model has two prompts),
+    ``alpha.csv`` (several raters), ``prompts.csv`` (where a model has two prompts), ``drift.csv`` (means and spreads by
+    part, where there are several parts),
     ``disagreements.csv`` (ids, no texts), ``reliability.png``, ``.svg`` and ``.pdf`` (heat map), and last
     ``reliability.md``, the tables for people. Each is written whole or not at all.
 
@@ -248,6 +254,7 @@ def reliability_report(
         most: the most rows of ``disagreements.csv``.
         parts: the part of each text by text id, such as ``newsemp24 test``, to report agreement part by part too.
         remarks: what readers should know about the ratings, such as labels that were left out.
+        origins: where each of a rater's labels comes from, by rater: batch, day and so on, by text id.
 
     Raises:
         InputError: there are fewer than two raters, an id or rater occurs twice, a rater scored nothing or outside the
@@ -260,9 +267,12 @@ def reliability_report(
     ratings = ratings[list(known)].astype("float64")
     short = [name for name in known if ratings[name].notna().sum() < AMPLE * len(ratings)]
     complete = ratings.drop(columns=short).dropna()
-    pairs = tuple(pairwise(ratings, groups, resamples, seed))
-    common = tuple(pairwise(complete, groups, resamples, seed)) if len(complete) > 1 else ()
-    in_parts = tuple(agreement_in_parts(ratings, known, parts, groups, resamples, seed)) if parts is not None else ()
+    pairs = tuple(_compared(ratings, known, groups, resamples, seed))
+    common = tuple(_compared(complete, known, groups, resamples, seed)) if len(complete) > 1 else ()
+    by = divided(ratings, known, parts, origins or {})
+    of_texts = pd.Series(index=ratings.index, dtype="str") if parts is None else parts
+    in_parts = tuple(agreement_in_parts(ratings, known, of_texts, by, groups, resamples, seed))
+    drifting = tuple(drifts(ratings, known, by, groups))
     alphas = tuple(
         (facet, alpha_estimate(ratings[list(facet.raters)], groups, resamples, seed)) for facet in facets(known)
     )
@@ -271,7 +281,21 @@ def reliability_report(
     tables = _tables(pairs, common, in_parts, known, short, len(complete))
     guessing = [pair.b for pair in pairs if pair.a in crowd_of(known) and not pair.pcc.measurable]
     tables |= {"alpha": alpha_table(alphas, guessing)}
-    tables |= {"prompts": prompts_table(prompts)} if prompts else {}
+    if prompts:
+        tables |= {"prompts": prompts_table(prompts)}
+        crowd = [name for name, rater in known.items() if rater.llm is None]
+        prompted = [
+            (f"{model}", pair)
+            for model, same in on_same_texts(ratings, known)
+            for pair in pairwise(pd.concat([ratings.loc[same.index, crowd], same], axis=1), groups, resamples, seed)
+            if pair.a in crowd and pair.b not in crowd
+        ]
+        where = Column("model", "model")
+        title = "Agreement with the crowd by prompt, on the texts that a model scored with all its prompts"
+        tables |= (
+            {"prompted": pairs_table("prompted", title, prompted, [{}] * len(prompted), where)} if prompted else {}
+        )
+    tables |= {"drift": drift_table(drifting, known)} if drifting else {}
     same = not common or all(pair.n == len(complete) for pair in pairs)
     shown = [table for name, table in tables.items() if not (same and name == "common")]
     shown += [disagreements_table(parted), paper_table(paper_figures())]
@@ -296,6 +320,16 @@ def reliability_report(
     parts_of_text.append("\n".join(["Written:", *(f"  {_short(path)}" for path in written)]))
     text = "\n\n".join(parts_of_text)
     return Report(folder, tuple(written), pairs, common, in_parts, alphas, prompts, parted, text)
+
+
+def _compared(
+    ratings: pd.DataFrame, raters: Mapping[str, Rater], groups: Groups, resamples: int, seed: int
+) -> Iterator[Agreement]:
+    """Yield every pair of raters, save a sample and the mean that it is part of, which must agree."""
+    for pair in pairwise(ratings, groups, resamples, seed):
+        sides = [(raters[pair.a], raters[pair.b]), (raters[pair.b], raters[pair.a])]
+        if not any(one.sample is not None and other == replace(one, sample=None) for one, other in sides):
+            yield pair
 
 
 def crowd_of(raters: Mapping[str, Rater]) -> list[str]:
