@@ -17,7 +17,7 @@ help: ## list the targets
 
 install: $(VENV)/.demo ## make the environment in .venv, with MiniLM's weights and what reports need
 
-demo: $(VENV)/.demo ## train MiniLM on simulated data: crowd labels alone, and with an LLM's help
+demo: $(VENV)/.demo ## train on simulated data with frozen MiniLM: crowd labels alone, and with an LLM's help
 	$(BIN)/python train.py -m experiment=demo application=none,both alpha=4.0 force=true
 
 study-demo: $(VENV)/.demo ## a whole study on simulated data, from its runs to its report

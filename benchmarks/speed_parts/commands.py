@@ -52,7 +52,8 @@ def measure(repeats: int) -> dict[str, list[float]]:
         commands[f"{script}.py --cfg job"] = [python, str(ROOT / f"{script}.py"), "--cfg", "job"]
         complete = f"{script}.py: tab completion"
         commands[complete] = [python, str(ROOT / f"{script}.py"), "-sc", "query=bash"]
-    run = ["experiment=demo", "application=none", "data.texts=700", "trainer.enable_progress_bar=false"]
+    run = ["experiment=demo", "plm.train=full", "application=none", "data.texts=700"]
+    run.append("trainer.enable_progress_bar=false")
     commands["imports and the model's load"] = [python, "-c", IMPORTS]
     commands["train.py to its first step"] = [python, "-c", FIRST_STEP, str(ROOT), *run]
     found: dict[str, list[float]] = {name: [] for name in commands}

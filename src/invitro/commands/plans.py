@@ -335,12 +335,13 @@ def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) ->
         except InputError as error:
             problems |= dict.fromkeys(error.problems)
     refuse_if_any(problems)
+    alike = {_material(job): job for job in reversed(jobs)}  # the first of those with the same texts and labels
     if not study.partial:
         first = _problem(jobs[0])
-        if first is not None and all(_problem(job) for job in dict.fromkeys(map(_material, jobs))):
+        if first is not None and all(map(_problem, alike.values())):
             raise InputError(first)
         return {}
-    lacking = {job: _problem(job) for job in dict.fromkeys(map(_material, jobs))}
+    lacking = {material: _problem(job) for material, job in alike.items()}
     found = {number: lacking[_material(job)] for number, job in enumerate(jobs)}
     return {number: problem for number, problem in found.items() if problem is not None}
 
