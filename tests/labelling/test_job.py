@@ -1,8 +1,6 @@
 """The labelling job with the scripted engine: what is asked, what is stored, and what is not asked again."""
 
 import json
-import re
-import time
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,9 +9,9 @@ from pathlib import Path
 import pytest
 from prompting import form, prompt, scale
 
-from invitro.engines.base import EngineError, Readout, Sampling, Usage
+from invitro.engines.base import EngineError, Readout, Sampling
 from invitro.engines.scripted import Scripted
-from invitro.labelling.job import LabelJob, Progress, estimate, reparse, run_job
+from invitro.labelling.job import LabelJob, estimate, reparse, run_job
 from invitro.labelling.prompts import Renderer
 from invitro.labelling.texts import Example, Text
 from invitro.labels.source import stored_labels
@@ -305,26 +303,3 @@ def test_old_errors_do_not_stop_a_later_run(store: LabelStore) -> None:
         assert sum(one.status == "error" for one in store.answers()) > 30
     again = run_job(a_job(store, first), texts(120))
     assert again.usage.requests == again.stored.unusable["error"] > 30
-
-
-def test_what_was_there_before_counts_for_the_bar_and_not_for_the_speed(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(1000, True) as progress:
-        progress.known(900)
-        time.sleep(0.2)
-        progress.answered(1, Usage(1, 100, 20, 1.234))
-        bar = progress._bar
-        assert (bar.n, bar.total, bar.initial) == (901, 1000, 900)
-        assert bar.format_dict["elapsed"] >= 0.2
-        shown = re.search(r"901/1000 .* (\d+) tokens/s, \$1\.23", str(bar))
-        assert shown is not None
-        assert 1 <= int(shown[1]) <= 100  # 20 tokens in at least 0.2 s
-        mean = (bar.n - bar.initial) / bar.format_dict["elapsed"]
-        assert mean <= 5
-    assert "901/1000" in capsys.readouterr().err
-
-
-def test_without_a_bar_nothing_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(10, False) as progress:
-        progress.known(3)
-        progress.answered(1, Usage())
-    assert capsys.readouterr().err == ""

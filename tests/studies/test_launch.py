@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,8 @@ from support import ROOT
 
 from invitro.files import write_json
 from invitro.studies import read_runs
-from invitro.studies.launch import quoted
-from invitro.training.multirun import STUDY
+from invitro.studies.launch import quoted, wait
+from invitro.training.multirun import STUDY, write_job
 
 SCRIPT = ROOT / "tests" / "studies" / "quick_job.py"
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -53,6 +54,23 @@ def ended_apart(plan: Path) -> tuple[int, str]:
     process = started(plan)
     output, _ = process.communicate(timeout=120)
     return process.returncode, output
+
+
+def test_a_line_says_how_many_jobs_have_ended_where_nobody_watches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("invitro.studies.launch.MINUTE", 0.2)
+    code = (
+        "import sys, time; from pathlib import Path; from invitro.training.multirun import write_job\n"
+        "for number in '1', '2':\n"
+        "    write_job(Path(number), Path(number), 'finished', ['seed=' + number], 'l'); time.sleep(1)"
+    )
+    write_job(tmp_path / "0", tmp_path / "0", "skipped", ["seed=0"], "l")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    assert wait(process, tmp_path, 4) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"1 of 4 jobs have ended, \d+ s left", first)
+    assert second.startswith("2 of 4 jobs have ended, ")
 
 
 def kill_group(process: "subprocess.Popen[str]") -> None:

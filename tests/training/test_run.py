@@ -1,6 +1,7 @@
 """One run in this process: the record, determinism, dropout, schedule, resuming, early stopping, the frozen encoder."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -367,6 +368,18 @@ def test_a_checkpoint_that_has_trained_enough_is_refused(
         InputError, match=rf"resume={last}: the checkpoint is of another encoder, or of another plm\.train; give"
     ):
         trained(prepared, recipe(tiny_roberta, train="lora", epochs=3), tmp_path / "b", resume=_without_head(last))
+
+
+def test_each_epoch_is_a_line_where_nobody_watches(
+    prepared: Prepared, tiny_roberta: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "invitro.training.callbacks"):
+        trained(prepared, recipe(tiny_roberta, epochs=2), tmp_path / "a", save_model=False)
+    lines = [record.getMessage() for record in caplog.records if record.name == "invitro.training.callbacks"]
+    assert [line.partition(":")[0] for line in lines] == ["epoch 1 of at most 2", "epoch 2 of at most 2"]
+    number = r"-?\d\.\d{3}"
+    told = rf"training loss {number}, validation CCC {number}, RMSE {number}; \d+ s, at most \d+ s left"
+    assert all(re.search(told, line) for line in lines)
 
 
 def _without_head(checkpoint: Path) -> Path:

@@ -1,11 +1,13 @@
-"""How numbers and lists are written."""
+"""How numbers and lists are written, and how far work has come."""
 
+import time
 from typing import Any
 
 import pytest
 
 from invitro.writing.words import (
     SPACE,
+    Progress,
     capital,
     count,
     duration,
@@ -72,3 +74,42 @@ def test_durations(seconds: float, expected: str) -> None:
 )
 def test_markdown_prints_text_as_it_is(text: str, escaped: str) -> None:
     assert markdown_text(text) == escaped
+
+
+def test_what_was_there_before_counts_for_the_bar_and_not_for_the_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(1000, "label", True) as progress:
+        progress.known(900)
+        time.sleep(0.2)
+        progress.add(1, "7 tokens/s")
+        progress.reached(950)
+        bar = progress._bar
+        assert (bar.n, bar.total, bar.initial) == (950, 1000, 949)
+        assert bar.format_dict["elapsed"] >= 0.2
+        assert "7 tokens/s" in str(bar)
+        assert (bar.n - bar.initial) / bar.format_dict["elapsed"] <= 5
+    assert "950/1000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shown", [False, None])
+def test_short_work_in_a_file_and_work_that_is_not_shown_say_nothing(
+    capsys: pytest.CaptureFixture[str], shown: bool | None
+) -> None:
+    with Progress(10, "label", shown) as progress:
+        progress.known(3)
+        progress.add(1, "note")
+    assert capsys.readouterr().err == ""
+
+
+def test_in_a_file_a_line_a_minute_says_what_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("invitro.writing.words.time.monotonic", lambda: clock[0])
+    with Progress(1000, "label") as progress:
+        progress.known(100)
+        for _ in range(13):  # 10 labels every 10 seconds
+            clock[0] += 10
+            progress.add(10, "85 tokens/s, $0.10")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "160 of 1000 labels, 14 min 0 s left, 85 tokens/s, $0.10"
+    assert second == "220 of 1000 labels, 13 min 0 s left, 85 tokens/s, $0.10"

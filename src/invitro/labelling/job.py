@@ -3,19 +3,14 @@
 import hashlib
 import json
 import logging
-import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
-
-from invitro.engines.base import Engine, EngineError, Reply, Request, Sampling, TokenChoice, Usage
+from invitro.engines.base import Engine, EngineError, Reply, Request, Sampling, TokenChoice
 from invitro.errors import InputError
 from invitro.labelling.prompts import Renderer
 from invitro.labelling.replies import Parsed, ReplyForm, parse
@@ -25,6 +20,7 @@ from invitro.labels.answers import Answer, Attempt, Retry, SetInfo, Status, Stor
 from invitro.labels.claims import Claims
 from invitro.labels.store import LabelStore
 from invitro.tables import pieces
+from invitro.writing.words import Progress
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +49,7 @@ class LabelJob:
         samples: answers wanted per text; more than one needs a temperature, or all would be the same.
         retry: what is asked again of what was answered before this job: what ended in errors; also what has no usable
             answer, save what the provider's filter refused; or that too.
-        progress: whether to show a progress bar; None shows it on a terminal.
+        progress: whether to show a progress bar; None shows it on a terminal, and elsewhere a line a minute.
     """
 
     store: LabelStore
@@ -134,7 +130,7 @@ def run_job(job: LabelJob, texts: Iterable[Text]) -> JobReport:
     set_id = job.store.open_set(job.info)
     report = JobReport(job.store.sets(id=set_id)[0])
     with (
-        Progress(len(texts) * job.samples if isinstance(texts, Sized) else None, job.progress) as progress,
+        Progress(len(texts) * job.samples if isinstance(texts, Sized) else None, "label", job.progress) as progress,
         Claims(job.store) as claims,
     ):
         asking = _Asking(job, set_id, report, progress, claims, job.store.latest())
@@ -210,7 +206,7 @@ class _Asking:
     job: LabelJob
     set_id: str
     report: JobReport
-    progress: "Progress"
+    progress: Progress
     claims: Claims
     before: int
     in_flight: dict[str, _Asked] = field(default_factory=dict)
@@ -258,7 +254,9 @@ class _Asking:
                 useless[parsed.status] += 1
             if not getattr(job.engine, "prepaid", False):
                 self._stop_if_useless()
-            self.progress.answered(asked.labels if usable or again or reply.finish == "filter" else 0, report.usage)
+            settled = asked.labels if usable or again or reply.finish == "filter" else 0
+            speed = report.usage.completion_tokens / max(self.progress.seconds, 1e-9)
+            self.progress.add(settled, f"{speed:.0f} tokens/s, ${report.usage.cost:.2f}")
 
     def _requests(self, texts: Iterable[Text], again: bool, first: bool) -> Iterator[Request]:
         """Yield what has to be asked, recording in the store which text needs which answer.
@@ -367,53 +365,3 @@ def _retried(request: Request, attempt: int) -> Request:
     seed = None if sampling.seed is None else sampling.seed + attempt * RETRY_SEED
     temperature = None if sampling.temperature is None else RETRY_TEMPERATURE
     return replace(request, sampling=replace(sampling, temperature=temperature, seed=seed), attempt=attempt)
-
-
-class Progress:
-    """A bar that counts labels; a context manager.
-
-    Labels from earlier runs are counted from the start but not in this run's speed: the time left is estimated only
-    from what is asked now.
-
-    Args:
-        total: labels wanted, if known.
-        shown: whether there is a bar; None shows it on a terminal.
-    """
-
-    def __init__(self, total: int | None, shown: bool | None) -> None:
-        size = {}
-        try:
-            columns, rows = os.get_terminal_size(sys.stderr.fileno())
-            # A terminal that does not report its size would be taken to have no room.
-            size = {} if columns and rows else {"ncols": 80, "nrows": 24}
-        except (OSError, ValueError):
-            pass  # no terminal
-        self._bar: Any = tqdm(total=total, unit="label", disable=None if shown is None else not shown, **size)
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.close()
-
-    def known(self, labels: int) -> None:
-        """Count labels that need no request."""
-        if labels and not self._bar.disable:
-            # All three, so that they do not count as this run's work, in its mean or its recent speed.
-            self._bar.initial += labels
-            self._bar.n += labels
-            self._bar.last_print_n += labels
-
-    def reached(self, labels: int) -> None:
-        """Count labels up to this number, with those that other processes got meanwhile."""
-        self.known(max(labels - self._bar.n, 0))
-
-    def answered(self, labels: int, usage: Usage) -> None:
-        """Count labels settled by an answer, usable or not, and show what this run has used so far."""
-        if not self._bar.disable:
-            seconds = self._bar.format_dict["elapsed"]
-            speed = usage.completion_tokens / seconds if seconds else 0.0
-            self._bar.set_postfix_str(f"{speed:.0f} tokens/s, ${usage.cost:.2f}", refresh=False)
-        self._bar.update(labels)

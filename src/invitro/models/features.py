@@ -19,6 +19,7 @@ from invitro.arrays import Bools, Singles
 from invitro.files import whole_or_absent
 from invitro.models.encoder import Loaded, check_available, length_batches, load_encoder, pad, reads_forwards, tokenise
 from invitro.models.settings import PLM
+from invitro.writing.words import Progress
 
 log = logging.getLogger(__name__)
 
@@ -64,17 +65,18 @@ class FrozenEncoder:
         commit = getattr(self.config, "_commit_hash", None)
         return hashlib.sha256(f"{self.plm.fingerprint} {commit} {self.plm.max_length}".encode()).hexdigest()[:32]
 
-    def embed(self, texts: Sequence[str], batch_size: int = 16) -> Embedded:
-        """Return features of texts in their order."""
+    def embed(self, texts: Sequence[str], batch_size: int = 16, shown: bool | None = False) -> Embedded:
+        """Return features of texts in their order; `shown` as `Progress` has it."""
         model, tokenizer = self.loaded
         tokens = tokenise(tokenizer, texts)
         shape = len(texts), self.config.num_hidden_layers + 1, self.config.hidden_size
         features = np.empty(shape, dtype=np.float32)
-        with torch.inference_mode():
+        with torch.inference_mode(), Progress(len(texts), "text", shown) as progress:
             for rows in length_batches([len(ids) for ids in tokens.ids], batch_size):
                 batch = pad(tokenizer, [tokens.ids[row] for row in rows])
                 batch = {name: value.to(self.device) for name, value in batch.items()}
                 features[rows] = layer_means(model, batch).cpu().numpy()
+                progress.add(len(rows))
         cut = np.zeros(len(texts), dtype=bool)
         cut[tokens.cut] = True
         return Embedded(features, cut)
@@ -120,7 +122,7 @@ class FeatureCache:
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if new:
             log.info("features: computing %d of %d texts; the others are cached", len(new), len(set(keys)))
-            computed = self.encoder.embed(list(new.values()), batch_size)
+            computed = self.encoder.embed(list(new.values()), batch_size, shown=None)
             self._write(list(new), computed)
             known |= dict(zip(new, zip(computed.features, computed.cut.tolist(), strict=True), strict=True))
         return Embedded(np.stack([known[key][0] for key in keys]), np.array([known[key][1] for key in keys]))

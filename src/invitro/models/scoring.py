@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from invitro.data.corpus import is_blank
@@ -21,6 +20,7 @@ from invitro.models.outputs import Outputs, Predictions, Score, outputs_from
 from invitro.scales import Scale
 from invitro.settings import Count, checked
 from invitro.tables import SUFFIXES, TableRow, columns_of, read_rows, text_of
+from invitro.writing.words import Progress
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -248,7 +248,7 @@ def predict(job: ScoringJob) -> ScoredFile:
     added = dict.fromkeys(names, pa.float64())
     with (
         write_rows(job.output, added, job.input, job.escape_formulas) as write,
-        tqdm(total=total, unit=" rows") as progress,
+        Progress(total, "row") as progress,
     ):
         for rows, texts in job.rows():
             filled = [index for index, text in enumerate(texts) if not is_blank(text)]
@@ -262,7 +262,7 @@ def predict(job: ScoringJob) -> ScoredFile:
             done.without_text += [number for number, text in enumerate(texts, done.rows + 1) if is_blank(text)]
             done.rows += len(rows)
             write(rows)
-            progress.update(len(rows))
+            progress.add(len(rows))
     done.seconds = time.perf_counter() - started
     return done
 

@@ -9,6 +9,8 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,6 +36,7 @@ from invitro.training.multirun import (
     write_job,
 )
 from invitro.training.record import METRICS_FILE, REPLACED, read_metrics, write_failure
+from invitro.writing.words import MINUTE, on_terminal, time_left
 
 LAUNCH = "launch.json"
 SKIPPED_FOLDERS = ("model", "wandb", "checkpoints", ".hydra", ".locks", ".submitit", "report", REPLACED)
@@ -258,7 +261,7 @@ def _grid(plan: Plan, every: Sequence[tuple[str, ...]]) -> None:
         launched += 1
         folder = plan.folder(launched)
         write_hold(folder, [job for job in every if identity(job) not in open_])
-        _start(plan, folder, plan.overrides)
+        _start(plan, folder, plan.overrides, len(open_))
         done = _take_done(open_, folder)
         if plan.fail_fast and any(job.outcome == "failed" for job in done):
             return
@@ -273,7 +276,7 @@ def _grid(plan: Plan, every: Sequence[tuple[str, ...]]) -> None:
     for one, job in suspects.items():
         launched += 1
         folder = plan.folder(launched)
-        _start(plan, folder, job)
+        _start(plan, folder, job, 1)
         if not _take_done({one: job}, folder):
             _record_lost(plan, folder, job)
 
@@ -286,7 +289,7 @@ def _search(plan: Plan) -> None:
         further = [f"hydra.sweeper.n_trials={left}"]
         if plan.sampler_seed is not None:
             further.append(f"hydra.sweeper.sampler.seed={plan.sampler_seed + done}")
-        _start(plan, plan.folder(launched), [*further, *plan.overrides])
+        _start(plan, plan.folder(launched), [*further, *plan.overrides], left)
         failed = any(job.outcome == "failed" for job in jobs(plan.folder(launched)))
         if plan.fail_fast and failed:
             return
@@ -325,13 +328,13 @@ def _names(plan: Plan, open_: Sequence[tuple[str, ...]]) -> str:
     return "no outcome, the launch ended before:\n  " + "\n  ".join(lines[:10]) + more
 
 
-def _start(plan: Plan, folder: Path, overrides: Sequence[str]) -> int:
-    """Run one multirun to its end, with its output on ours; return its exit status."""
+def _start(plan: Plan, folder: Path, overrides: Sequence[str], expected: int = 0) -> int:
+    """Run one multirun of `expected` jobs to its end, with its output on ours; return its exit status."""
     command = _note(plan, folder, overrides)
     print(f"{shlex.join(command)}\n", flush=True)
     with _terminable(), subprocess.Popen(command) as process:
         try:
-            return process.wait()
+            return wait(process, folder, expected)
         except KeyboardInterrupt:
             # A terminal interrupts the launcher too; joblib ends its workers on an interrupt, not when it is killed.
             process.send_signal(signal.SIGINT)
@@ -340,6 +343,29 @@ def _start(plan: Plan, folder: Path, overrides: Sequence[str]) -> int:
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
+
+
+def wait(process: "subprocess.Popen[bytes]", folder: Path, expected: int) -> int:
+    """Wait for a multirun and return its exit status.
+
+    Where no terminal shows its jobs, a line says once a minute how many have ended, if more have.
+
+    Args:
+        process: the multirun.
+        folder: its directory; jobs that have an outcome there already do not count.
+        expected: how many jobs it has.
+    """
+    started, before = time.monotonic(), len(jobs(folder))
+    told = 0
+    while True:
+        try:
+            return process.wait(MINUTE)
+        except subprocess.TimeoutExpired:
+            ended = len(jobs(folder)) - before
+            if ended > told and not on_terminal(sys.stdout):
+                told = ended
+                left = time_left(time.monotonic() - started, ended, expected - ended)
+                print(f"{ended} of {expected} jobs have ended, {left}", flush=True)
 
 
 def _note(plan: Plan, folder: Path, overrides: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Early stopping with a start epoch, and the history of a run."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from torch import Tensor
 from invitro.files import whole_or_absent
 from invitro.training.module import Regressor
 from invitro.training.recipe import Fit
+from invitro.writing.words import time_left
+
+log = logging.getLogger(__name__)
 
 HISTORY_COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_pcc", "val_ccc", "val_rmse", "lr", "seconds")
 
@@ -38,10 +42,15 @@ class PatientStopping(EarlyStopping):
 
 
 class History(Callback):
-    """Writes ``history.csv``: one row per epoch; the file is complete after each."""
+    """Writes ``history.csv``: one row per epoch; the file is complete after each.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: the file.
+        told: whether each epoch is also a line in the log, with the time left.
+    """
+
+    def __init__(self, path: Path, told: bool = False) -> None:
+        self.path, self.told = path, told
         self.rows: list[dict[str, float]] = []
         self._started = 0.0
 
@@ -63,6 +72,17 @@ class History(Callback):
         )
         if trainer.is_global_zero:
             write_history(self.path, self.rows)
+            if self.told:
+                self._tell(trainer.current_epoch + 1, trainer.max_epochs or 0)
+
+    def _tell(self, done: int, most: int) -> None:
+        """Log the last epoch in one line."""
+        row = self.rows[-1]
+        names = {"train_loss": "training loss", "val_ccc": "validation CCC", "val_rmse": "RMSE"}
+        measured = ", ".join(f"{label} {row[name]:.3f}" for name, label in names.items() if name in row)
+        seconds = [one["seconds"] for one in self.rows]
+        left = time_left(sum(seconds), len(seconds), most - done)
+        log.info("epoch %d of at most %d: %s; %.0f s, at most %s", done, most, measured, row["seconds"], left)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows so far, so that a resumed run keeps them."""

@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import sys
 import time
 import warnings
 from dataclasses import asdict
@@ -27,6 +28,7 @@ from invitro.training.module import Regressor, first_bias, outputs_of
 from invitro.training.prepare import Prepared, cleaned
 from invitro.training.recipe import Fit, Place, Recipe, Result, Trained
 from invitro.training.results import device_name, flattened, llm_use, processor_seconds, result_of
+from invitro.writing.words import on_terminal
 
 
 def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
@@ -154,7 +156,9 @@ def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded
     assert isinstance(recipe.plm, PLM)
     plm, fit, (model, tokenizer) = recipe.plm, recipe.fit, loaded
     adapters = add_adapters(model, plm) if plm.train == "lora" else None
-    history, best = History(place.directory / "history.csv"), _checkpoint(place, "best", monitor="val_ccc", mode="max")
+    watched = on_terminal(sys.stdout)
+    history = History(place.directory / "history.csv", told=not watched)
+    best = _checkpoint(place, "best", monitor="val_ccc", mode="max")
     callbacks: list[Callback] = [history, _checkpoint(place, "last", every_n_epochs=1, save_on_train_epoch_end=True)]
     if fit.checkpoint == "best":
         callbacks.append(best)
@@ -169,6 +173,7 @@ def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded
         logger=logger or False,
         default_root_dir=place.directory,
         use_distributed_sampler=False,
+        **({} if watched else {"enable_progress_bar": False}),
     )
     data = TextsDataModule(prepared, TokenInputs(tokenizer), fit, recipe.seed)
     train: Literal["full", "lora"] = "full" if adapters is None else "lora"

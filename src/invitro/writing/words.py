@@ -1,4 +1,4 @@
-"""How numbers, lists and sentences are written: one way for every table, page and terminal.
+"""How numbers, lists and sentences are written: one way for every table, page and terminal; and how far work has come.
 
 Sentences are Jinja templates, which are stored beside the module that fills them in. Python decides what to say and
 with which numbers; the template has the words. The functions of this module are filters and functions of every
@@ -6,13 +6,18 @@ template.
 """
 
 import math
+import os
 import re
+import sys
+import time
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, TextIO
 
 import pandas as pd
+from tqdm import tqdm
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "–", "\N{NO-BREAK SPACE}"
 
@@ -182,3 +187,92 @@ def _environment(folder: Path, trimmed: bool = True) -> Any:
     environment.filters |= functions
     environment.globals |= functions
     return environment
+
+
+MINUTE = 60.0
+
+
+def on_terminal(stream: TextIO) -> bool:
+    """Whether a person watches what is written to `stream`; what SLURM, nohup and CI start writes to files."""
+    try:
+        return stream.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
+def time_left(seconds: float, done: int, left: int) -> str:
+    """Say how long the rest will take if it is as fast as what was done in `seconds`.
+
+    Example:
+        >>> time_left(60, 20, 50), time_left(60, 0, 50)
+        ('2 min 30 s left', 'time left unknown')
+    """
+    if not done:
+        return "time left unknown"
+    return f"{duration(seconds / done * max(left, 0))} left"
+
+
+class Progress:
+    """Counts what is done; a context manager.
+
+    What was done earlier is counted from the start but not in this run's speed: the time left is estimated only from
+    what is done now.
+
+    Args:
+        total: how much there is to do, if known.
+        unit: of what, such as ``label``.
+        shown: whether there is a bar; None shows it on a terminal, and elsewhere a line a minute.
+    """
+
+    def __init__(self, total: int | None, unit: str, shown: bool | None = None) -> None:
+        size = {}
+        try:
+            columns, rows = os.get_terminal_size(sys.stderr.fileno())
+            # A terminal that does not report its size would be taken to have no room.
+            size = {} if columns and rows else {"ncols": 80, "nrows": 24}
+        except (OSError, ValueError):
+            pass  # no terminal
+        terminal = on_terminal(sys.stderr)
+        self._bar: Any = tqdm(total=total, unit=unit, disable=not (terminal if shown is None else shown), **size)
+        self._lines = shown is None and not terminal
+        self._total, self._unit = total, unit
+        self._done = self._now = 0
+        self._started = self._told = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    @property
+    def seconds(self) -> float:
+        """How long the work has taken so far."""
+        return time.monotonic() - self._started
+
+    def known(self, count: int) -> None:
+        """Count what was done earlier, or elsewhere."""
+        self._done += count
+        if count and not self._bar.disable:
+            # All three, so that they do not count as this run's work, in its mean or its recent speed.
+            self._bar.initial += count
+            self._bar.n += count
+            self._bar.last_print_n += count
+
+    def reached(self, count: int) -> None:
+        """Count up to this number, with what others did meanwhile."""
+        self.known(max(count - self._done, 0))
+
+    def add(self, count: int, note: str = "") -> None:
+        """Count what is done now; `note` is shown beside it."""
+        self._done, self._now = self._done + count, self._now + count
+        if not self._bar.disable:
+            self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(count)
+        if self._lines and time.monotonic() - self._told >= MINUTE:
+            self._told = time.monotonic()
+            of = "" if self._total is None else f" of {self._total}"
+            left = "" if self._total is None else f", {time_left(self.seconds, self._now, self._total - self._done)}"
+            print(f"{self._done}{of} {self._unit}s{left}{note and f', {note}'}", file=sys.stderr, flush=True)
