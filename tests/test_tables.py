@@ -44,7 +44,9 @@ def test_every_kind_reads_as_text(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.xlsx", "x", r"expected a table file ending in .csv, .tsv, .parquet, .jsonl; found '.xlsx'"),
+        ("a.xls", "x", r"expected a table file ending in .csv, .tsv, .* found '.xls': save it as .xlsx in Excel"),
+        ("a.doc", "x", "found '.doc': put the texts into a table, one row each"),
+        ("a.abc", "x", "found '.abc': export it as .csv or .xlsx"),
         ("a", "x", "found no ending"),
         ("a.csv", "", "expected a header and rows, found an empty file"),
         ("a.csv", "id,id\n1,2\n", "expected column names that differ, found id twice"),
@@ -62,8 +64,8 @@ def test_every_kind_reads_as_text(tmp_path: Path, suffix: str) -> None:
             b"caf\xe9\n1\n",
             "line 1: not readable as UTF-8: byte 0xe9, perhaps of Windows-1252. Save it as UTF-8",
         ),
-        ("a.csv", b"a\r\nb\r\nI don\x92t\r\n", r"line 3: .* or run iconv -f WINDOWS-1252 -t UTF-8 "),
-        ("a.csv", "a\nb\n".encode("utf-16"), "begins with the byte order mark of UTF-16. Save it as UTF-8"),
+        ("a.csv", b"a\r\nb\r\nI don\x92t\r\n", r"line 3: .* or name its encoding by data.encoding=cp1252"),
+        ("a.csv", "a\nb\n".encode("utf-16")[:-1], "not readable as UTF-16; is it complete"),
         ("a.csv", "a\nb\n".encode("utf-16-le"), "line 1: holds a NUL character: is it damaged, or UTF-16?"),
         ("a.jsonl", '{"a": 1}\n{"a"\n', r"line 2: expected a JSON object, found something else \(Expecting"),
         ("a.jsonl", "[1]\n", r"line 1: expected a JSON object, found a list"),
@@ -75,7 +77,6 @@ def test_every_kind_reads_as_text(tmp_path: Path, suffix: str) -> None:
         ("a.jsonl", '{"a": ' + "[" * 10**5 + "]" * 10**5 + "}", "line 1: lists and objects are nested deeper than 100"),
         ("a.jsonl", '{"a": ' + "9" * 5000 + "}", "line 1: .* found one of thousands of digits"),
         ("a.jsonl", b"caf\xe9\n", "line 1: not readable as UTF-8: byte 0xe9"),
-        ("a.jsonl", '{"a": 1}\n'.encode("utf-16"), "begins with the byte order mark of UTF-16"),
         ("a.parquet", "junk", "not readable as Parquet"),
     ],
 )
@@ -88,10 +89,39 @@ def test_unreadable_files_are_refused(tmp_path: Path, name: str, content: str | 
         assert str(path) in str(refused.value)
 
 
-def test_a_byte_order_mark_is_no_part_of_an_object(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"id": "007"}\n')
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_names_the_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": "007"}\n', encoding=encoding)
     assert columns_of(tmp_path / "a.jsonl") == ["id"]
     assert read_table(tmp_path / "a.jsonl").to_dict("records") == [{"id": "007"}]
+
+
+def test_an_encoding_is_taken_at_its_word(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("id;süß\n1;I don’t\n".encode("cp1252"))
+    assert read_table(tmp_path / "a.csv", encoding="cp1252").to_dict("records") == [{"id": "1", "süß": "I don’t"}]
+    with pytest.raises(InputError, match="not readable as ASCII"):
+        read_table(tmp_path / "a.csv", encoding="ascii")
+    with pytest.raises(InputError, match="expected a name such as cp1252 or utf-16, found 'latin-99'"):
+        read_table(tmp_path / "a.csv", encoding="latin-99")
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["3,5", "4", None, "4,667"], [3.5, 4.0, None, 4.667]),
+        (["3.5", "4", "n/a"], [3.5, 4.0, None]),
+        (["3,5", "4.5"], "data row 1, column x: expected a number, found '3,5'"),
+        (["1,234,567"], "data row 1, column x: expected a number"),
+    ],
+)
+def test_commas_are_decimal_commas_where_no_number_has_a_point(cells: list[str | None], expected: object) -> None:
+    column = pd.Series(cells, dtype="str", name="x")
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            numbers(column, "a.csv")
+        return
+    found = numbers(column, "a.csv")
+    assert found.astype("object").where(found.notna(), None).tolist() == expected
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])

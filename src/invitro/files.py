@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from invitro.errors import InputError, names_shown
-from invitro.tables import TableRow, columns_of, delimiter_of, parquet_schema, suffix_of
+from invitro.formats import TableRow
+from invitro.tables import columns_of, parquet_schema, suffix_of
 
 FORMULA = re.compile(r"[=+@\t\r-](?![\d.,]+$)")
 """The beginning of a cell that a spreadsheet takes for a formula; a number is none."""
@@ -66,7 +67,7 @@ def _sha256(path: Path, *version: int) -> str:
 
 @contextmanager
 def write_rows(
-    path: str | Path, added: dict[str, pa.DataType], like: str | Path, escape: bool = False
+    path: str | Path, added: dict[str, pa.DataType], like: str | Path, escape: bool = False, encoding: str | None = None
 ) -> Iterator[Callable[[Sequence[TableRow]], None]]:
     """Yield a function that appends rows to a table file; the file appears only if everything succeeds.
 
@@ -75,6 +76,7 @@ def write_rows(
         added: columns that rows have in addition to those of `like`, and their types in Parquet.
         like: the file that the rows come from; if both are Parquet, its column types are kept.
         escape: whether cells of CSV and TSV that a spreadsheet would run as formulas get an apostrophe in front.
+        encoding: of `like`.
 
     Raises:
         InputError: raised by the function for rows without the columns (and in Parquet the types) of the first row.
@@ -91,8 +93,8 @@ def write_rows(
             if suffix == ".jsonl":
                 yield lambda rows: lines.writelines(f"{_json(row)}\n" for row in rows)
                 return
-            names = [*columns_of(like), *added]
-            table = csv.DictWriter(lines, names, delimiter=delimiter_of(path), lineterminator="\n")
+            names = [*columns_of(like, encoding), *added]
+            table = csv.DictWriter(lines, names, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
             table.writeheader()
 
             def write(rows: Sequence[TableRow]) -> None:

@@ -1,4 +1,4 @@
-"""Tables of any length: CSV, TSV, Parquet and JSONL by suffix, whole or in pieces.
+"""Tables of any length, by suffix, whole or in pieces: CSV, TSV, Parquet, JSONL, and what `invitro.foreign` reads.
 
 Every entry point reads through `read_rows`. What is wrong with a file is an `InputError` that names file and row and
 shows no piece of a text.
@@ -7,7 +7,6 @@ shows no piece of a text.
 import csv
 import json
 import logging
-import re
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
@@ -21,12 +20,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from invitro.errors import InputError, names_shown, shown
+from invitro.foreign import READERS, doccano, foreign, is_foreign
+from invitro.formats import (
+    CELL_STATUS,
+    TableRow,
+    Unusable,
+    are_rows,
+    how_to_export,
+    opened,
+    separator_of,
+    without_qualtrics_headers,
+)
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-TableRow = dict[str, Any]
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+"""Endings of the tables that are read and written."""
+READ = (*SUFFIXES, *READERS)
+"""Endings of the tables that are read; so are folders of saved datasets."""
+DECIMAL_COMMA = r"[+-]?\d+(,\d+)?"
 BLANK = ("", "unknown", "nan", "na", "n/a", "none")
 """How files write a missing number, in lower case."""
 PIECE = 10_000
@@ -39,11 +52,11 @@ csv.field_size_limit(2**31 - 1)  # a text may be longer than the csv module's 12
 
 
 def suffix_of(path: Path) -> str:
-    """Return the table suffix of `path`, one of `SUFFIXES`; anything else is refused."""
+    """Return the table suffix of `path`, one of `READ`; anything else is refused, with how to export it."""
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        actual = repr(suffix) if suffix else "no ending"
-        raise InputError(f"{path}: expected a table file ending in {', '.join(SUFFIXES)}; found {actual}")
+    if suffix not in READ:
+        actual = f"{suffix!r}: {how_to_export(path)}" if suffix else "no ending"
+        raise InputError(f"{path}: expected a table file ending in {', '.join(READ)}; found {actual}")
     return suffix
 
 
@@ -55,100 +68,83 @@ def pieces(things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def read_rows(
-    path: str | Path, size: int, header: bool = True, escapechar: str | None = None
+    path: str | Path,
+    size: int,
+    header: bool = True,
+    escapechar: str | None = None,
+    encoding: str | None = None,
 ) -> Iterator[list[TableRow]]:
-    """Yield the rows of a CSV, TSV, Parquet or JSONL file in lists of at most `size`, in order.
+    """Yield the rows of a table file in lists of at most `size`, in order.
 
     Cells of CSV and TSV are text exactly as written; values from Parquet and JSONL keep their type. Python's own `csv`
     and `json` read the text formats: pyarrow's readers refuse a text that is longer than a block, round long
     integers, and quote the user's texts in their errors.
 
     Args:
-        path: the file; CSV, TSV and JSONL are UTF-8, with or without a byte order mark.
+        path: the file, or the folder of a saved dataset. CSV, TSV and JSONL are UTF-8 unless a byte order mark or
+            `encoding` says otherwise; the cells of .csv are separated by commas, or else by semicolons or tabs.
         size: largest number of rows in a list.
         header: whether the first line of a CSV or TSV file names the columns; otherwise they are ``0``, ``1``, ...
         escapechar: the character before a quote inside a cell of a CSV or TSV file, besides a second quote.
+        encoding: of CSV, TSV and JSONL, such as ``cp1252``.
 
     Raises:
         InputError: the file is missing, of an unknown kind, in another encoding or damaged; two columns or keys have
             one name; a row does not match the header; or a quotation mark swallows rows.
     """
     path = _table_file(path)
-    if suffix_of(path) == ".parquet":
+    if is_foreign(path):
+        yield from pieces((dict(row) for row in foreign(path).rows), size)
+    elif suffix_of(path) == ".parquet":
         yield from pieces(_parquet_rows(path), size)
     elif suffix_of(path) == ".jsonl":
-        yield from pieces(_jsonl_rows(path), size)
+        yield from pieces(_jsonl_rows(path, encoding), size)
     else:
-        yield from pieces(_csv_rows(path, header, escapechar), size)
+        yield from pieces(_csv_rows(path, header, escapechar, encoding), size)
 
 
-def columns_of(path: str | Path) -> list[str]:
+def columns_of(path: str | Path, encoding: str | None = None) -> list[str]:
     """Return the columns of a table file: the header, the schema, or the keys of the first object.
 
     Raises:
         InputError: as `read_rows`, as far as this part of the file shows it.
     """
     path = _table_file(path)
+    if is_foreign(path):
+        return list(foreign(path).columns)
     if suffix_of(path) == ".parquet":
         return list(parquet_schema(path).names)
     if suffix_of(path) == ".jsonl":
-        with closing(_jsonl_rows(path)) as rows:
+        with closing(_jsonl_rows(path, encoding)) as rows:
             return list(next(rows, {}))
-    with closing(_csv_cells(path, True, None)) as cells:
+    with closing(_csv_cells(path, True, None, encoding)) as cells:
         return next(cells)
 
 
 def _table_file(path: str | Path) -> Path:
     path = Path(path)
+    if path.is_dir():
+        return path
     suffix_of(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file (looked in {path.parent.resolve()})")
     return path
 
 
-@contextmanager
-def _opened(path: Path, newline: str | None) -> Iterator[TextIO]:
-    """Open a text file; another encoding and failures of the disk become an `InputError`."""
-    try:
-        with path.open(encoding="utf-8-sig", newline=newline) as lines:
-            yield lines
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: {_other_encoding(path)}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _other_encoding(path: Path) -> str:
-    """Say where a file stops being UTF-8, what it seems to be, and how to convert it."""
-    with path.open("rb") as lines:
-        if lines.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            return _in_unicode("begins with the byte order mark of UTF-16", "UTF-16", path)
-        lines.seek(0)
-        for number, line in enumerate(lines, start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                found = f"line {number}: not readable as UTF-8: byte 0x{line[error.start]:02x}"
-                return _in_unicode(f"{found}, perhaps of Windows-1252", "WINDOWS-1252", path)
-    return "not readable as UTF-8: it ends inside a character"
-
-
-def _in_unicode(found: str, encoding: str, path: Path) -> str:
-    return f"{found}. Save it as UTF-8 (in Excel: CSV UTF-8), or run iconv -f {encoding} -t UTF-8 {path} > NEW_FILE"
-
-
-def _csv_rows(path: Path, has_header: bool, escapechar: str | None) -> Iterator[TableRow]:
-    cells = _csv_cells(path, has_header, escapechar)
+def _csv_rows(path: Path, has_header: bool, escapechar: str | None, encoding: str | None) -> Iterator[TableRow]:
+    cells = _csv_cells(path, has_header, escapechar, encoding)
     header = next(cells)
-    for row in cells:
-        yield dict(zip(header, row, strict=True))
+    yield from without_qualtrics_headers(dict(zip(header, row, strict=True)) for row in cells)
 
 
-def _csv_cells(path: Path, has_header: bool, escapechar: str | None) -> Generator[list[str], None, None]:
+def _csv_cells(
+    path: Path, has_header: bool, escapechar: str | None, encoding: str | None
+) -> Generator[list[str], None, None]:
     """Yield the names of the columns, then the cells of each row."""
     header: list[str] | None = None
     count, lines = 0, 0
-    for first, raw, row in _records(path, escapechar):
+    separator = separator_of(path, encoding)
+    for first, raw, row in _records(path, separator, escapechar, encoding):
         if header is None:
             header = row if has_header else [str(number) for number in range(len(row))]
             _refuse_twice(header, f"{path}: expected column names that differ")
@@ -164,7 +160,7 @@ def _csv_cells(path: Path, has_header: bool, escapechar: str | None) -> Generato
             raise InputError(
                 f"{where}: expected {len(header)} cells, found {len(row)}; is a quote or a separator missing?"
             )
-        if len(raw) > 1 and _are_rows(raw, row, delimiter_of(path)):
+        if len(raw) > 1 and are_rows(raw, row, separator):
             raise InputError(
                 f"{where}: a quotation mark opens a cell that ends {len(raw) - 1} lines below, and each of these lines "
                 f"looks like a row of its own. {QUOTES}"
@@ -182,7 +178,9 @@ QUOTES = (
 )
 
 
-def _records(path: Path, escapechar: str | None) -> Iterator[tuple[int, list[str], list[str]]]:
+def _records(
+    path: Path, separator: str, escapechar: str | None, encoding: str | None
+) -> Iterator[tuple[int, list[str], list[str]]]:
     """Yield each record of a CSV or TSV file: the number of its first line, its lines as they are, its cells."""
     raw: list[str] = []
 
@@ -192,8 +190,8 @@ def _records(path: Path, escapechar: str | None) -> Iterator[tuple[int, list[str
             yield line
 
     first = 1
-    with _opened(path, newline="") as handle:
-        reader = csv.reader(remembered(handle), delimiter=delimiter_of(path), escapechar=escapechar, strict=True)
+    with opened(path, "", encoding) as handle:
+        reader = csv.reader(remembered(handle), delimiter=separator, escapechar=escapechar, strict=True)
         while True:
             raw.clear()
             try:
@@ -210,29 +208,6 @@ def _records(path: Path, escapechar: str | None) -> Iterator[tuple[int, list[str
             first = reader.line_num + 1
 
 
-def delimiter_of(path: Path) -> str:
-    return "\t" if path.suffix.lower() == ".tsv" else ","
-
-
-def _are_rows(raw: Sequence[str], cells: Sequence[str], delimiter: str) -> bool:
-    """Whether each line of one record looks like a whole row, as when a quotation mark has swallowed rows.
-
-    Each line then has as many separators as the record. A text of several lines can have as many commas by chance; so
-    another column must also look alike in all lines and hold a digit, as ids and ratings do (``t019``, ``t020``).
-    """
-    rows = [line.split(delimiter) for line in raw]
-    if len(cells) == 1 or any(len(row) != len(cells) for row in rows):
-        return False
-    others = [number for number, cell in enumerate(cells) if "\n" not in cell and "\r" not in cell]
-    shapes = [{_shape(row[number]) for row in rows} for number in others]
-    return delimiter == "\t" or any(len(shape) == 1 and "0" in min(shape) for shape in shapes)
-
-
-def _shape(cell: str) -> str:
-    """Return a cell with every word as ``a`` and every number as ``0``."""
-    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+(\.\d+)?", "0", cell.strip()))
-
-
 @cache
 def _say_once(message: str) -> None:
     log.info(message)
@@ -244,12 +219,12 @@ def _refuse_twice(names: Sequence[str], expected: str) -> None:
         raise InputError(f"{expected}, found {names_shown(dict.fromkeys(twice))} twice")
 
 
-def _jsonl_rows(path: Path) -> Generator[TableRow, None, None]:
-    with _opened(path, newline=None) as lines:
+def _jsonl_rows(path: Path, encoding: str | None) -> Generator[TableRow, None, None]:
+    with opened(path, None, encoding) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
-                    yield _object(line)
+                    yield doccano(_object(line))
                 except InputError as error:
                     raise InputError(f"{path}: line {number}: {error}") from None
 
@@ -325,54 +300,71 @@ def _parquet(path: Path) -> Iterator[None]:
 
 
 def read_table(
-    path: str | Path, header: bool = True, escapechar: str | None = None, plain: Collection[str] = ()
+    path: str | Path,
+    header: bool = True,
+    escapechar: str | None = None,
+    plain: Collection[str] = (),
+    encoding: str | None = None,
 ) -> pd.DataFrame:
     """Read a table with all columns as text, so that ids such as ``007`` survive; missing cells are NA.
 
     Arguments and errors are those of `read_rows`, and of `as_text` for `plain`. A blank line in a file of one column is
     not a row.
     """
-    tables, count = [], 0
-    for rows in read_rows(path, PIECE, header, escapechar):
+    tables, count, statuses = [], 0, dict[tuple[int, str], str]()
+    for rows in read_rows(path, PIECE, header, escapechar, encoding):
         index = pd.RangeIndex(count, count := count + len(rows))
         tables.append(as_text(pd.DataFrame(rows, index=index, dtype=object), plain, path))
+        statuses |= tables[-1].attrs.get(CELL_STATUS, {})
     if not tables:
-        return pd.DataFrame(columns=columns_of(path), dtype="str")
+        return pd.DataFrame(columns=columns_of(path, encoding), dtype="str")
     # An index without a name holds row numbers, which pandas stored when the file was written.
     frame = pd.concat(tables).drop(columns="__index_level_0__", errors="ignore")
+    frame.attrs = {CELL_STATUS: statuses} if statuses else {}
     return frame.dropna(ignore_index=True) if frame.shape[1] == 1 else frame
 
 
 def as_text(frame: pd.DataFrame, plain: Collection[str] = (), source: str | Path = "frame") -> pd.DataFrame:
     """Turn the cells of `frame` into text by `text_of`.
 
+    What is `Unusable` is missing, and its status is in ``attrs`` under `CELL_STATUS`.
+
     Args:
         frame: any DataFrame; its index counts data rows from 0.
         plain: columns that hold texts, ids or numbers; in others, lists and objects become text too.
         source: the file named in errors.
     """
+    statuses = dict[tuple[int, str], str]()
 
     def column(name: str, values: "pd.Series[Any]") -> "pd.Series[str]":
         texts = []
         for row, value in zip(frame.index, values, strict=True):
+            if isinstance(value, Unusable):
+                statuses[row, name] = value.status
             try:
                 texts.append(text_of(value, name in plain))
             except InputError as error:
                 raise InputError(f"{source}: data row {row + 1}, column {names_shown([name])}: {error}") from None
         return pd.Series(texts, index=frame.index, dtype="str")
 
-    return pd.DataFrame({str(name): column(str(name), values) for name, values in frame.items()}, index=frame.index)
+    table = pd.DataFrame({str(name): column(str(name), values) for name, values in frame.items()}, index=frame.index)
+    table.attrs = {CELL_STATUS: statuses} if statuses else {}
+    return table
 
 
 def text_of(value: object, plain: bool = True) -> str | None:
     """Return a cell as a person would write it: 3 for 3.0, None where it is missing or empty.
 
     Raises:
-        InputError: `plain`, and it is a list, an object, true, false or bytes; or it has a NUL, half a character, or
-            more digits than Python writes. The message says what was found but not where.
+        InputError: `plain`, and it is a list, an object, true, false, bytes or `Unusable`; or it has a NUL, half a
+            character, or more digits than Python writes. The message says what was found but not where.
     """
     if plain and isinstance(value, (bool, np.bool_, bytes, list, tuple, set, dict, np.ndarray)):
         raise InputError(f"expected a text or a number, found {_kind(value)}")
+    if isinstance(value, Unusable):
+        if plain:
+            raise InputError(f"expected a text or a number, found {value.reason}")
+        return None
     if pd.api.types.is_scalar(value) and (pd.isna(value) or value == ""):  # type: ignore[call-overload]
         return None
     try:
@@ -397,16 +389,19 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str], source: str | P
     """Refuse `frame` when any of `columns` is missing, naming all missing ones and the columns found."""
     missing = [name for name in dict.fromkeys(columns) if name not in frame.columns]
     if missing:
-        if len(frame.columns) == 1 and ";" in str(frame.columns[0]):
-            fix = "The columns seem to be separated by semicolons; save the file with commas, or tabs as .tsv"
         expected = f"expected column{'s' * (len(missing) > 1)} {', '.join(missing)}"
         raise InputError(f"{source}: {expected}; found {names_shown(frame.columns)}" + (f". {fix}" if fix else ""))
 
 
 def numbers(column: "pd.Series[Any]", source: str | Path) -> "pd.Series[float]":
-    """Read a column of text as float64, blanks and ``unknown`` as NaN; anything else is refused with its row."""
+    """Read a column of text as float64, blanks and ``unknown`` as NaN; anything else is refused with its row.
+
+    Where no number of the column has a point, commas are decimal commas.
+    """
     text = column.astype("str").str.strip()
     blank = column.isna() | text.str.lower().isin(BLANK)
+    if (blank | text.str.fullmatch(DECIMAL_COMMA)).all():
+        text = text.str.replace(",", ".", regex=False)
     values = pd.to_numeric(text.mask(blank), errors="coerce").astype("float64")
     wrong = values.isna() & ~blank
     if wrong.any():

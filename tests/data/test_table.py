@@ -77,7 +77,7 @@ def test_a_table_without_labels_is_a_pool(tmp_path: Path) -> None:
 def test_blank_labels_are_unlabelled_and_counted_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scores = ["", "unknown", *["4"] * 10]
     table = TableFile(written(tmp_path, rows(score=scores)), COLUMNS, Holdout(grouped=False)).read(EMPATHY).table
-    assert "mine.csv: 2 of 12 texts have no crowd label and count as unlabelled (data rows 1, 2)" in caplog.text
+    assert "mine.csv: 2 of 12 texts without a crowd label, unlabelled (data rows 1, 2)" in caplog.text
     assert table["split"].tolist()[:2] == ["unlabelled"] * 2
     assert "unlabelled" not in table["split"].tolist()[2:]
 

@@ -318,12 +318,12 @@ def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None"
     """Return the reader of augmentation's pool when it is another corpus or a table file, otherwise None."""
     from invitro.application import names_own_pool
     from invitro.data import TableFile, Undivided
-    from invitro.tables import SUFFIXES
+    from invitro.tables import READ
 
     if names_own_pool(application):
         return None
     pool = str(application.pool)
-    if pool.endswith(SUFFIXES):
+    if pool.lower().endswith(READ):
         return TableFile(
             path=pool, columns=dict(application.pool_columns or {}), split=Undivided(), name=Path(pool).stem
         )
@@ -332,7 +332,7 @@ def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None"
         own = "set_aside, unlabelled, none"
         raise InputError(
             f"application.pool: expected {own}, a corpus ({', '.join(choices)}) or a table file "
-            f"({', '.join(SUFFIXES)}), found {pool!r}"
+            f"({', '.join(READ)}), found {pool!r}"
         )
     corpus = OmegaConf.load(conf_folder() / "data" / f"{pool}.yaml")
     assert isinstance(corpus, DictConfig)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from invitro.arrays import Bools, Floats, Ints
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
+from invitro.formats import CELL_STATUS
 from invitro.scales import Scale
 from invitro.stats.careless import FEWEST_ITEMS, raters_table, signs_of_carelessness, straight_lines
 from invitro.stats.crowd import Ratings, Reliability, crowd_labels, reliability, spreads
@@ -27,8 +28,6 @@ ANSWER, BLANK_CELL, CODE, UNREADABLE = "answer", "blank", "missing code", "unrea
 SKIPPED, CANCELLED, FORMULA = "skipped", "cancelled", "formula without a stored result"
 STATUSES = (ANSWER, BLANK_CELL, CODE, SKIPPED, CANCELLED, FORMULA, UNREADABLE)
 """What can be in a cell: an answer, or why there is none."""
-CELL_STATUS = "cell_status"
-"""Key of `DataFrame.attrs` under which a reader says why a cell is empty: ``{(row, column): status}``, rows from 0."""
 SCORE = "score"
 """The item of a rating that is one score of the whole scale."""
 LONG_FORM = ("text_id", "rater", "item", "value", "status", "row", "column")

@@ -1,4 +1,4 @@
-"""A user's own texts: CSV, TSV, Parquet or JSONL with a column map."""
+"""A user's own texts: any table file, with a column map."""
 
 import logging
 from collections.abc import Mapping
@@ -24,12 +24,16 @@ from invitro.data.ratings import (
 from invitro.data.reader import SplitRule, without_unknown
 from invitro.data.splits import Holdout
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
+from invitro.foreign import foreign, is_foreign, kind_of
 from invitro.scales import Scale
 from invitro.settings import refusal
 from invitro.tables import as_text, numbers, read_table, require_columns
+from invitro.writing.words import count
 
 log = logging.getLogger(__name__)
 
+IDS = ("ResponseId", "task_id")
+"""What Qualtrics and Label Studio call a row's id."""
 SPELLINGS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev", "development"),
@@ -48,10 +52,11 @@ class TableFile:
     """Reads a table file; its columns may have any names.
 
     Args:
-        path: the file; its suffix gives the format.
+        path: the file, whose suffix gives the format, or the folder of a saved dataset.
         columns: the file's column for each of ``text_id``, ``text``, ``group_id``, ``split``, ``crowd_label`` and the
-            demographics; None (or no entry) if there is none. Without ``text_id`` the ids are ``row1``, ``row2``
-            and so on in the file's order; without ``group_id`` each text is its author's only one; without
+            demographics; None (or no entry) if there is none. Without ``text_id`` the ids are a survey's or a labelling
+            tool's (`IDS`), or else ``row1``, ``row2`` and so on in the file's order; without ``group_id`` each text is
+            its author's only one; without
             ``crowd_label`` all texts are ``unlabelled``: a pool. For several people's ratings: ``raters`` lists the
             columns of their scores; or, in the file `ratings`, ``rater`` is the column of raters (``rater_id``),
             ``rating`` that of scores (``score``) and, where a row is one answer, ``item`` that of items.
@@ -64,6 +69,7 @@ class TableFile:
         crowd: how several ratings become the crowd label: ``mean``, ``median``, or ``raters``, the mean without the
             raters' biases weighted by their precision; see `invitro.stats.crowd.fitted_crowd`.
         careless: ``keep`` or ``leave_out`` the raters that `invitro.stats.crowd.signs_of_carelessness` finds.
+        encoding: of a text file that is neither UTF-8 nor has a byte order mark, such as ``cp1252``.
 
     Without ``crowd_label``, and if the table has the columns of all items of the scale, each row is its author's answer
     sheet, and the crowd label is its score. Items whose column the scale's file names come before ``crowd_label``.
@@ -78,8 +84,11 @@ class TableFile:
     ratings: str | Path | pd.DataFrame | None = field(default=None, repr=False)
     crowd: CrowdLabel = "mean"
     careless: Careless = "keep"
+    encoding: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.path, str | Path):
+            raise InputError(f"data.path: expected the name of one file, found {_called(self.path)}")
         known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, *RATING_COLUMNS)
         problems = [
             f"data.columns.{key}: expected one of {', '.join(known)}; other columns are carried under their own names"
@@ -91,6 +100,11 @@ class TableFile:
         raters = self.columns.get("raters") or []
         if isinstance(raters, str) or len(set(raters)) != len(list(raters)):
             problems.append("data.columns.raters: expected a list of columns that differ, such as [anna,ben]")
+        problems += [
+            f"data.columns.{key}: expected the name of one column, found {_called(column)}"
+            for key, column in self.columns.items()
+            if key != "raters" and not (column is None or isinstance(column, str))
+        ]
         if not self.columns.get("text"):
             problems.append("data.columns.text: expected the name of the column that holds the texts, found none")
         refuse_if_any(problems)
@@ -101,7 +115,10 @@ class TableFile:
         Raises:
             InputError: the file or a mapped column is missing, or a row has a fault.
         """
-        return self.of(read_table(self.path, plain=self._mapped_columns), scale)
+        raw = read_table(self.path, plain=self._mapped_columns, encoding=self.encoding)
+        corpus = self.of(raw, scale)
+        log.info("%s: read as %s; %s", self.path, kind_of(Path(self.path), self.encoding), self._read_from(raw))
+        return corpus
 
     @property
     def _mapped_columns(self) -> list[str]:
@@ -112,9 +129,7 @@ class TableFile:
         """Make a corpus from a table whose cells are text, as `read_table` returns it."""
         if raw.empty:
             raise InputError(f"{self.path}: expected texts, found an empty table")
-        names_in_file = {
-            ours: str(column) for ours, column in self.columns.items() if column and ours not in RATING_COLUMNS
-        }
+        names_in_file = self._names_in(raw)
         if "group_id" not in names_in_file and (person := person_column(map(str, raw))) is not None:
             log.info("%s: the column %s names the author of each text (data.columns.group_id)", self.path, person)
             names_in_file["group_id"] = person
@@ -145,6 +160,27 @@ class TableFile:
             people=people,
             published_ids={self.name: ids},
         )
+
+    def _names_in(self, raw: pd.DataFrame) -> dict[str, str]:
+        """Return the file's column for each canonical one; the ids of surveys and labelling tools are found by name."""
+        names = {ours: str(column) for ours, column in self.columns.items() if column and ours not in RATING_COLUMNS}
+        if names.get("text_id") == "text_id" and "text_id" not in raw:
+            del names["text_id"]
+            names |= dict([("text_id", name) for name in IDS if name in raw][:1])
+        return names
+
+    def _read_from(self, raw: pd.DataFrame) -> str:
+        """Say which column is read as what, and how its values are read."""
+        remarks = foreign(Path(self.path)).remarks if is_foreign(Path(self.path)) else {}
+        parts, names = [], {ours: column for ours, column in self._names_in(raw).items() if column in raw}
+        for ours, column in names.items():
+            said = [remarks[column]] if column in remarks else []
+            if ours == "crowd_label" and raw[column].str.contains(",").any():
+                said.append("with decimal commas")
+            parts.append(f"{ours} from {names_shown([column])}" + (f" ({'; '.join(said)})" if said else ""))
+        if "text_id" not in names:
+            parts.append("text_id from the order of rows")
+        return f"{count(len(raw), 'row')}: {', '.join(parts)}"
 
     def _layout(self, raw: pd.DataFrame, names_in_file: Mapping[str, str], scale: Scale) -> Layout | None:
         """Return where several ratings, or answers to items, stand in the table; None if there are none.
@@ -233,8 +269,8 @@ class TableFile:
         if rows:
             some = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
             log.warning(
-                "%s: %d of %d texts have no crowd label and count as unlabelled (data rows %s)",
-                self.path, len(rows), len(table), some,
+                "%s: %d of %s without a crowd label, unlabelled (data rows %s)",
+                self.path, len(rows), count(len(table), "text"), some,
             )  # fmt: skip
 
     def _mapped(self, raw: pd.DataFrame, names_in_file: Mapping[str, str]) -> pd.DataFrame:
@@ -269,6 +305,10 @@ class TableFile:
         for name in left:
             log.warning("%s: the column %s is not used; data.columns.%s=%s would use it", self.path, name, name, name)
         return raw[[name for name in others if name not in left]]
+
+
+def _called(value: object) -> str:
+    return "a list" if isinstance(value, list | tuple) else shown(value)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from invitro.data.corpus import is_blank
 from invitro.errors import InputError, names_shown
 from invitro.files import write_rows
+from invitro.formats import TableRow, Unusable
 from invitro.models.encoder import Loaded, token_batches
 from invitro.models.folder import COPY_AGAIN, ENCODER_KIND, load_model, read_meaning, scale_of
 from invitro.models.outputs import Outputs, Predictions, Score, outputs_from
 from invitro.scales import Scale
 from invitro.settings import Count, checked
-from invitro.tables import SUFFIXES, TableRow, columns_of, read_rows, text_of
+from invitro.tables import SUFFIXES, columns_of, read_rows, text_of
 from invitro.writing.words import Progress
 
 if TYPE_CHECKING:
@@ -142,8 +143,8 @@ class ScoringJob:
 
     Args:
         model: the folder ``model/`` of a run.
-        input: a CSV, TSV, Parquet or JSONL file.
-        output: the file to write, of any of these kinds.
+        input: any table file that `invitro.tables` reads.
+        output: the file to write: CSV, TSV, Parquet or JSONL.
         text: the column of the texts.
         score: the column to add; None is the construct's name, such as ``empathy``. If the model predicts how far
             labels scatter, that standard deviation is a second column, such as ``empathy_sd``.
@@ -153,6 +154,7 @@ class ScoringJob:
         device: ``auto``, or a torch device.
         force: whether `output` may be replaced.
         escape_formulas: whether cells of CSV and TSV that begin like a formula get an apostrophe in front.
+        encoding: of a CSV, TSV or JSONL input that is neither UTF-8 nor has a byte order mark, such as ``cp1252``.
 
     Raises:
         InputError: naming every problem, before the model loads.
@@ -169,6 +171,7 @@ class ScoringJob:
     device: str = "auto"
     force: bool = False
     escape_formulas: bool = False
+    encoding: str | None = None
 
     def contradictions(self) -> Iterator[str]:
         """Yield what is wrong with the files."""
@@ -182,7 +185,7 @@ class ScoringJob:
         if not Path(self.model).is_dir():
             yield f"model={self.model}: no such folder; expected the folder model/ of a run directory"
         try:
-            columns = columns_of(self.input)
+            columns = columns_of(self.input, self.encoding)
         except InputError as error:
             yield from error.problems
             return
@@ -199,7 +202,7 @@ class ScoringJob:
             InputError: as `read_rows`; or a text is a list, an object, true, false or nothing that can be written.
         """
         number = 0
-        for rows in read_rows(self.input, self.chunk):
+        for rows in read_rows(self.input, self.chunk, encoding=self.encoding):
             texts = []
             for row in rows:
                 number += 1
@@ -207,7 +210,8 @@ class ScoringJob:
                     texts.append(text_of(row.get(self.text)) or "")
                 except InputError as error:
                     raise InputError(f"{self.input}: data row {number}, column {self.text}: {error}") from None
-            yield rows, texts
+            usable = [{key: None if isinstance(cell, Unusable) else cell for key, cell in row.items()} for row in rows]
+            yield usable, texts
 
 
 @dataclass
@@ -242,12 +246,12 @@ def predict(job: ScoringJob) -> ScoredFile:
     score, scale = job.score or scorer.scale.construct, scorer.scale
     names = [score, f"{score}_sd"] if len(scorer.outputs.names) > 1 else [score]
     for name in names:
-        if name in columns_of(job.input):
+        if name in columns_of(job.input, job.encoding):
             raise InputError(f"{job.input}: already has a column {name}; choose another with score=COLUMN")
     done, started = ScoredFile(clipped=job.clip), time.perf_counter()
     added = dict.fromkeys(names, pa.float64())
     with (
-        write_rows(job.output, added, job.input, job.escape_formulas) as write,
+        write_rows(job.output, added, job.input, job.escape_formulas, job.encoding) as write,
         Progress(total, "row") as progress,
     ):
         for rows, texts in job.rows():

@@ -1,0 +1,210 @@
+"""What a file of texts is: the encoding and separator of a text file, and what becomes of codes with labels.
+
+Ids stay as they are written, a missing value keeps its reason, and a code becomes a score only where its label is that
+number. A cell that cannot be used is `Unusable`, and is refused where its column is needed.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from invitro.errors import InputError
+
+TableRow = dict[str, Any]
+CELL_STATUS = "cell_status"
+"""Key of `DataFrame.attrs` under which a reader says why a cell is empty: ``{(row, column): status}``, rows from 0."""
+
+EXPORTS = {
+    ".xls .xlsb .ods": "save it as .xlsx in Excel or LibreOffice",
+    ".numbers": "export it from Numbers to Excel (.xlsx) or CSV",
+    ".por .sps .spv": "save the data in SPSS as .sav",
+    ".sas7bdat .xpt": "write it as CSV in SAS: proc export data=NAME outfile='NAME.csv' dbms=csv; run;",
+    ".rdata .rda": "save the data frame in R by saveRDS(x, 'x.rds')",
+    ".qsf": "this is the survey's design; export its answers from Qualtrics as CSV (Data & Analysis, Export)",
+    ".mat": "write it as CSV in MATLAB: writetable(T, 'NAME.csv')",
+    ".feather .arrow .pkl .pickle .h5": "write it in pandas by to_parquet",
+    ".txt .dat": "if it is a table, rename it to .csv or .tsv",
+    ".ndjson": "rename it to .jsonl",
+    ".zip .gz .7z": "unpack it and name the file in it",
+    ".docx .doc .odt .pdf .rtf": "put the texts into a table, one row each, and save it as .csv or .xlsx",
+}
+"""How to turn formats that are not read into ones that are, by their endings."""
+MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+"""Byte order marks, the longest first; without one a file is UTF-8."""
+NUMBER_LABEL = re.compile(r"\s*\(?([+-]?\d+(?:[.,]\d+)?)\)?(?![\d.,]|\s*(?:[-–]|to|bis)\s*\d)")
+LONGEST_BEGINNING = 65_536
+"""Characters of a CSV file in which its separator is looked for."""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A cell that holds something, but no value: the reason for whoever needs it, and its status among ratings."""
+
+    reason: str
+    status: str = "unreadable"
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A file of another program.
+
+    Args:
+        kind: what it is read as, such as ``SPSS``.
+        columns: their names, in the file's order.
+        rows: one dictionary per row.
+        remarks: what was decided about a column, by its name.
+        notes: what is worth knowing about the whole file.
+    """
+
+    kind: str
+    columns: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def how_to_export(path: Path) -> str:
+    """Return how to make a table of a file that is not read, or nothing."""
+    known = {ending: how for endings, how in EXPORTS.items() for ending in endings.split()}
+    return known.get(path.suffix.lower(), "export it as .csv or .xlsx")
+
+
+def scored(cells: Sequence[Any], labels: Mapping[Any, str]) -> tuple[list[Any], str]:
+    """Return codes as scores, by their labels where these are numbers, and what was decided.
+
+    Args:
+        cells: codes, None where there is none.
+        labels: of codes.
+
+    Example:
+        >>> scored([18, 19, None], {18: "1", 19: "2"})
+        ([1.0, 2.0, None], 'value labels, which are numbers, are the values')
+        >>> scored([1, 7], {1: "not at all", 7: "very much"})
+        ([1, 7], 'codes are the values, since their labels are words')
+    """
+    found = {code: NUMBER_LABEL.match(label) for code, label in labels.items()}
+    means = {code: float(one[1].replace(",", ".")) for code, one in found.items() if one}
+    whole = [code for code, one in found.items() if one and one.end() == len(labels[code].rstrip())]
+    if not labels:
+        return list(cells), ""
+    if all(mean == code for code, mean in means.items()):
+        return list(cells), "codes are the values, since their labels are words" if len(means) < len(labels) else ""
+    if whole and len(means) == len(labels):
+        unlabelled = {cell for cell in cells if cell is not None and cell not in means}
+        unknown = {cell: Unusable(f"the code {cell:g}, which has no label") for cell in unlabelled}
+        known = {None: None, **means, **unknown}
+        return [known[cell] for cell in cells], "value labels, which are numbers, are the values"
+    wrong = {
+        code: Unusable(f"the code {code:g}, whose label begins with {mean:g}; make codes and labels agree")
+        for code, mean in means.items()
+        if mean != code
+    }
+    return [wrong.get(cell, cell) for cell in cells], "codes are the values, where their labels do not contradict them"
+
+
+@contextmanager
+def opened(path: Path, newline: str | None, encoding: str | None = None) -> Iterator[TextIO]:
+    """Open a text file in `encoding`, or as its byte order mark says, otherwise as UTF-8.
+
+    Raises:
+        InputError: its bytes are not in that encoding, there is no such encoding, or the disk fails.
+    """
+    try:
+        with path.open(encoding=encoding or mark_of(path) or "utf-8-sig", newline=newline) as lines:
+            yield lines
+    except UnicodeError:  # also UTF-16 that ends inside a character
+        raise InputError(f"{path}: {_other_encoding(path, encoding)}") from None
+    except LookupError:
+        raise InputError(f"encoding: expected a name such as cp1252 or utf-16, found {encoding!r}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def mark_of(path: Path) -> str | None:
+    """Return the encoding that a byte order mark at the beginning of a file names, other than UTF-8, or None."""
+    with path.open("rb") as file:
+        beginning = file.read(4)
+    return next((encoding for mark, encoding in MARKS.items() if beginning.startswith(mark)), None)
+
+
+def _other_encoding(path: Path, encoding: str | None) -> str:
+    """Say where a file stops being in its encoding, what it seems to be, and what to do."""
+    if encoding or mark_of(path):
+        return f"not readable as {(encoding or mark_of(path) or '').upper()}; is it complete, and is that its encoding?"
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return (
+                    f"line {number}: not readable as UTF-8: byte 0x{line[error.start]:02x}, perhaps of Windows-1252. "
+                    "Save it as UTF-8 (in Excel: CSV UTF-8), or name its encoding by data.encoding=cp1252 "
+                    "(predict.py: encoding=cp1252)"
+                )
+    return "not readable as UTF-8: it ends inside a character"
+
+
+def separator_of(path: Path, encoding: str | None = None) -> str:
+    """Return what separates the cells of a table: a tab in .tsv, and in .csv what `separator_in` finds."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    with opened(path, newline="", encoding=encoding) as lines:
+        return separator_in(lines.read(LONGEST_BEGINNING))
+
+
+def separator_in(beginning: str) -> str:
+    r"""Return what separates the cells of a CSV file: a comma, or where that makes no table a semicolon or a tab.
+
+    Example:
+        >>> separator_in("id;Wie sehr, von 1 bis 7\nt1;3,5\n"), separator_in("id,text\nt1,so; and so\n")
+        (';', ',')
+    """
+    if not {";", "\t"} & set(beginning.partition("\n")[0]):
+        return ","
+    found = {}
+    for separator in ",;\t":
+        try:
+            rows = csv.reader(io.StringIO(beginning), delimiter=separator)
+            widths = [len(row) for row in islice(rows, 20) if row]
+        except csv.Error:
+            continue
+        # Where the beginning ends the last row is cut off.
+        if widths[0] > 1 and len(set(widths[: max(1, len(widths) - 1)])) == 1:
+            found[separator] = widths[0]
+    # By chance each row can have as many commas, such as decimal ones, as the header.
+    return max(found, key=lambda separator: (found[separator], separator != ",")) if found else ","
+
+
+def are_rows(raw: Sequence[str], cells: Sequence[str], delimiter: str) -> bool:
+    """Whether each line of one record looks like a whole row, as when a quotation mark has swallowed rows.
+
+    Each line then has as many separators as the record. A text of several lines can have as many commas by chance; so
+    another column must also look alike in all lines and hold a digit, as ids and ratings do (``t019``, ``t020``).
+    """
+    rows = [line.split(delimiter) for line in raw]
+    if len(cells) == 1 or any(len(row) != len(cells) for row in rows):
+        return False
+    others = [number for number, cell in enumerate(cells) if "\n" not in cell and "\r" not in cell]
+    shapes = [{_shape(row[number]) for row in rows} for number in others]
+    return delimiter == "\t" or any(len(shape) == 1 and "0" in min(shape) for shape in shapes)
+
+
+def _shape(cell: str) -> str:
+    """Return a cell with every word as ``a`` and every number as ``0``."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+(\.\d+)?", "0", cell.strip()))
+
+
+def without_qualtrics_headers(rows: Iterable[TableRow]) -> Iterator[TableRow]:
+    """Yield rows without the second and third header of a Qualtrics export, which it is known by."""
+    iterator = iter(rows)
+    first = list(islice(iterator, 2))
+    cells = [cell for cell in first[-1].values() if cell] if len(first) == 2 else []
+    if not cells or not all(isinstance(cell, str) and cell.lstrip().startswith('{"ImportId"') for cell in cells):
+        yield from first
+    yield from iterator
