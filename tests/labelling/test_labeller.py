@@ -12,7 +12,9 @@ from invitro.engines.base import Price, Sampling
 from invitro.engines.scripted import Scripted
 from invitro.errors import InputError
 from invitro.labelling.labeller import Labelling, Options, dry_run, label, rendered_prompts, scored
-from invitro.labelling.texts import corpus_of
+from invitro.labelling.texts import CorpusTexts, Shots, corpus_of
+from invitro.labels.labelset import joined
+from invitro.labels.source import averaged
 from invitro.labels.store import LabelStore
 
 
@@ -244,6 +246,24 @@ def test_few_shot_prompts_hold_training_texts_and_datasheets_do_not(tmp_path: Pa
     training = a_corpus().of_split("train")
     assert not any(f"{text}\n" in done.datasheet.read_text() for text in training["text"])
     assert done.datasheet.read_text().count("of the training split)") == 4
+
+
+def test_a_split_that_evaluates_on_examples_refuses_their_labels(tmp_path: Path) -> None:
+    corpus, what = a_corpus(), labelling(tmp_path, prompt=prompt("few_shot"))
+    (done,) = label(corpus, what)
+    shots = Shots(corpus, what.prompt.shots)
+    shown = {one.text.text_id for text in CorpusTexts(corpus.table) for one in shots.of(text)}
+    assert len(shown) > 4  # some texts are shown others than the usual ones
+    assert done.labels.examples == {f"small:{text_id}" for text_id in shown}
+    assert f"Rated texts shown in prompts, {len(shown)} in all: small:" in done.datasheet.read_text()
+    done.labels.refuse_evaluated(corpus.whole_ids(corpus.of_split("val", "test")))
+    with pytest.raises(
+        InputError, match=rf"showed the LLM the crowd labels of {len(shown)} texts that this split eval"
+    ):
+        done.labels.refuse_evaluated(corpus.whole_ids(corpus.of_split("train")))
+    (plain,) = label(corpus, labelling(tmp_path))
+    assert averaged("both", {"few": done.labels, "plain": plain.labels}).examples == done.labels.examples
+    assert joined([done.labels, plain.labels], ["a:", "b:"]).examples == done.labels.examples
 
 
 @pytest.mark.parametrize("samples", [1, 3])

@@ -75,6 +75,11 @@ class Corpus:
         """
         refuse_if_any(() if self.people is None else self.people.faults())
 
+    def whole_ids(self, rows: pd.DataFrame) -> "pd.Series[str]":
+        """Return the ids of rows of this corpus with the name of the corpus they come from, as in a combination."""
+        ids: pd.Series[str] = rows["text_id"]
+        return f"{self.label_corpora[0]}:" + ids if len(self.label_corpora) == 1 else ids
+
     def of_split(self, *splits: str) -> pd.DataFrame:
         """Return the rows of the given splits, in the table's order."""
         return self.table.loc[self.table["split"].isin(splits)]

@@ -94,7 +94,7 @@ class Undivided:
 class Holdout:
     """Seeded shares of the labelled texts for validation and test.
 
-    Texts that are identical (but for white space at the ends) stay together. If `grouped`, so do all texts of an
+    Copies of a text stay together. If `grouped`, so do all texts of an
     author, and the shares are shares of authors.
 
     Args:

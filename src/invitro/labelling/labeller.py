@@ -296,6 +296,8 @@ def _jobs(corpus: Corpus, what: Labelling, store: LabelStore) -> Iterator[tuple[
         "price": vars(what.engine.price),
         "engine": {"class": type(answering).__name__} | provenance,
     }
+    if prompt.shots:
+        about["examples"] = sorted(corpus.whole_ids(shots.shown(CorpusTexts(corpus.table))))
     _warn_of_translations(what)
     for name, table, prefix in parts(corpus, chosen(corpus.table, options.limit, options.limit_seed)):
         _warn_of_published(what, name)

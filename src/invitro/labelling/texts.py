@@ -1,7 +1,7 @@
 """The texts that are labelled, and the examples that are shown with them."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from invitro.data import DEMOGRAPHICS, Corpus, Undivided
 from invitro.data.corpus import CANONICAL_COLUMNS
+from invitro.data.reader import text_form
 from invitro.data.table import Frame
 from invitro.errors import InputError
 from invitro.scales import Scale
@@ -171,10 +172,16 @@ class Shots:
             if (example := next((spare for spare in stratum if not _same(spare.text, text)), None))
         )
 
+    def shown(self, texts: Iterable[Text]) -> pd.DataFrame:
+        """Return ``text_id`` of each example that is shown with any of `texts`."""
+        ids = {example.text.text_id for text in texts for example in self.of(text)}
+        return pd.DataFrame({"text_id": sorted(ids)}, dtype="str")
+
 
 def _same(shown: Text, text: Text) -> bool:
     """Whether one text gives the other away: it is the same text, a copy of it, or by the same writer."""
-    return shown.text_id == text.text_id or shown.text == text.text or (shown.group_id == text.group_id != "")
+    same = shown.text_id == text.text_id or (shown.group_id == text.group_id != "")
+    return same or text_form(shown.text) == text_form(text.text)
 
 
 def _blank(value: Any) -> bool:

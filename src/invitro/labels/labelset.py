@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -29,17 +29,33 @@ class LabelSet:
             LLM gave no usable score) and any other columns of the source, such as ``spread`` and one column per item.
         source: the file, store or column that the labels come from.
         licence: the terms under which they may be used.
+        examples: ids of the rated texts that its prompts showed, as `invitro.data.Corpus.whole_ids` has them.
     """
 
     name: str
     labels: pd.DataFrame
     source: str
     licence: str = ""
+    examples: frozenset[str] = frozenset()
 
     @property
     def fingerprint(self) -> str:
         """Hash of ids and labels, whatever the row order."""
         return hashlib.sha256(self.labels[["llm_label"]].sort_index().to_csv().encode()).hexdigest()
+
+    def refuse_evaluated(self, ids: Iterable[str]) -> None:
+        """Refuse to measure a model on the texts `ids`, named like `examples`, if the LLM was shown the labels of any.
+
+        Raises:
+            InputError: naming up to three of them.
+        """
+        shown_too = sorted(self.examples.intersection(ids))
+        if shown_too:
+            raise InputError(
+                f"{self.name} ({self.source}): its prompts showed the LLM the crowd labels of {len(shown_too)} texts "
+                f"that this split evaluates on, such as {_sample(shown_too)}. Label with the data/split= of this run, "
+                "so that training texts are shown, or choose labels by a prompt without examples"
+            )
 
     def of(self, text_ids: "pd.Series[str]") -> "pd.Series[float]":
         """Return the label of each id, by key, on the same index; NaN where there is none.
@@ -94,10 +110,11 @@ def joined(sets: Sequence[LabelSet], prefixes: Sequence[str]) -> LabelSet:
         labels=pd.concat(tables),
         source=", ".join(one.source for one in sets),
         licence="; ".join(dict.fromkeys(one.licence for one in sets if one.licence)),
+        examples=frozenset().union(*(one.examples for one in sets)),
     )
 
 
-def _sample(ids: "pd.Series[str] | pd.Index[str]") -> str:
+def _sample(ids: Iterable[str]) -> str:
     return ", ".join(map(shown, list(ids)[:3])) or "none"
 
 

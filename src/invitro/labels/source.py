@@ -10,6 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from invitro.errors import InputError, refuse_if_any
@@ -53,7 +54,8 @@ def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSe
     table = pd.concat(tables, ignore_index=True)
     for name in SPENT:
         table[name] = table["text_id"].map(spent.set_index("text_id")[name]).astype("float64")
-    return label_set(stored.info.name, table, scale, f"{store.path}, label set {stored.id}")
+    found = label_set(stored.info.name, table, scale, f"{store.path}, label set {stored.id}")
+    return replace(found, examples=frozenset(stored.info.about.get("examples", ())))
 
 
 def _table(rows: list[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
@@ -228,6 +230,19 @@ class LabelSource:
         yield f"To make them, with the data.* settings of this command: python label.py {' '.join(words)}"
 
 
+def by_text(labels: LabelSet, text_ids: "pd.Series[str]", with_spread: bool) -> pd.DataFrame:
+    """Return ``llm_label`` and, where wanted, ``spread`` of texts, indexed by ``text_id``, NaN where there is none."""
+    columns = {"llm_label": labels.of(text_ids)}
+    if with_spread:
+        there = "spread" in labels.labels
+        columns["spread"] = (
+            text_ids.map(numbers(labels.labels["spread"], labels.source))
+            if there
+            else pd.Series(np.nan, index=text_ids.index)
+        )
+    return pd.DataFrame(columns).astype("float64").set_axis(pd.Index(text_ids), axis=0)
+
+
 LABEL_OF = "label of "
 """Before an LLM's name, the column of its own labels in a table of several LLMs'."""
 
@@ -267,6 +282,7 @@ def averaged(name: str, by_member: Mapping[str, LabelSet]) -> LabelSet:
         labels=table,
         source=", ".join(one.source for one in sets),
         licence="; ".join(dict.fromkeys(one.licence for one in sets if one.licence)),
+        examples=frozenset().union(*(one.examples for one in sets)),
     )
 
 

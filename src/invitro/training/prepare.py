@@ -23,13 +23,12 @@ from invitro.application import (
 )
 from invitro.application.choosing import Choice, Ingredients, choose, described
 from invitro.application.training_labels import Kernel
-from invitro.data import Corpus, DataFolder, Reader, refuse_shared_texts
+from invitro.data import Corpus, DataFolder, Leaks, Reader, leaks, refuse_shared_texts
 from invitro.errors import InputError, refuse_if_any
 from invitro.labels import LabelSet, LabelSource
-from invitro.labels.source import LABEL_OF, ratings_of
+from invitro.labels.source import LABEL_OF, by_text, ratings_of
 from invitro.raters.word_counts import label_issues
 from invitro.scales import Scale
-from invitro.tables import numbers
 
 if TYPE_CHECKING:
     from invitro.models.closed_form import Similarities
@@ -192,7 +191,14 @@ class Prepared:
         """What a person should look at before they trust the run, a line each."""
         return tuple(self._warnings())
 
+    @cached_property
+    def leaks(self) -> Leaks:
+        """What texts trained on and evaluation texts have in common."""
+        rows = pd.concat([self.training, self.pool])
+        return leaks(rows[rows["text_id"].isin(self.labels.table["text_id"])], self.corpus)
+
     def _warnings(self) -> Iterator[str]:
+        yield from self.leaks.lines()
         application, rated = self.application, len(self.training)
         if not application.correction or application.policy in UNBOUNDED_POLICIES:
             return
@@ -259,7 +265,7 @@ def prepare(
 
     def look_up(of: Corpus) -> tuple[LabelSet, pd.DataFrame]:
         labels = source.find(of.label_corpora, of.table, scale, prompt, folder)
-        columns = _by_id(labels, of.table["text_id"], with_spread=application.spread_setting is not None)
+        columns = by_text(labels, of.table["text_id"], with_spread=application.spread_setting is not None)
         return labels, columns.join(ratings_of(labels, of.table["text_id"], source.name))
 
     if application.needs_llm_labels and (application.compares or names_own_pool(application)):
@@ -283,6 +289,8 @@ def prepare(
             f"{corpus.name}: has no validation texts with crowd labels, which early stopping and the choice of weights "
             "need; choose data/split=holdout"
         )
+    for found, _ in sources:
+        found.refuse_evaluated(corpus.whole_ids(corpus.of_split("val", "test")))
     _check_usable(pool, application, sources)
     if not allow_shared_texts:
         refuse_shared_texts(pd.concat([training, pool]), corpus.of_split("val", "test"), corpus.name)
@@ -348,19 +356,6 @@ def _check_usable(pool: pd.DataFrame, application: Application, sources: list[tu
             "or labels of several samples or of readout=expected"
         )
     refuse_if_any(problems)
-
-
-def _by_id(labels: LabelSet, text_ids: "pd.Series[str]", with_spread: bool) -> pd.DataFrame:
-    """Return ``llm_label`` and, where wanted, ``spread`` of texts, indexed by ``text_id``, NaN where there is none."""
-    columns = {"llm_label": labels.of(text_ids)}
-    if with_spread:
-        there = "spread" in labels.labels
-        columns["spread"] = (
-            text_ids.map(numbers(labels.labels["spread"], labels.source))
-            if there
-            else pd.Series(np.nan, index=text_ids.index)
-        )
-    return pd.DataFrame(columns).astype("float64").set_axis(pd.Index(text_ids), axis=0)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,8 @@ def result_of(
             "fused": labels.fused,
             "dropped": labels.dropped,
             "without_llm_label": labels.without_llm_label,
+            "near_copies": len(prepared.leaks.near_copies),
+            "shared_authors": prepared.leaks.authors,
             **train,
             "seconds": round(seconds, 3),
         },
