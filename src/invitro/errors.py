@@ -1,9 +1,11 @@
-"""The one exception for users: bad input, with what to fix."""
+"""The one exception for users: bad input, with what to fix; and how messages name what users can run."""
 
 import json
 import re
+import sys
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import quote
 
 IN_ADDRESS = re.compile(r"://[^/\s@]+@")
@@ -105,3 +107,39 @@ def error_text(error: BaseException) -> str:
 def traceback_text(error: BaseException) -> str:
     """Return an error's whole traceback without secrets."""
     return without_secrets("".join(traceback.format_exception(error)))
+
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def conf_folder() -> Path:
+    """Return the folder of the configuration: inside the installed package, or at the top of its repository.
+
+    Raises:
+        InputError: it is in neither place.
+    """
+    folders = (PACKAGE / "conf", PACKAGE.parents[1] / "conf")
+    for folder in folders:
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise InputError(
+        f"conf: expected the configuration in {folders[0]} or {folders[1]}, found neither; "
+        "install invitro by pip install, or from its repository by pip install -e ."
+    )
+
+
+def called(entry_point: str) -> str:
+    """Return how users call an entry point here, for messages: ``python train.py`` or ``invitro-train``.
+
+    Args:
+        entry_point: ``train``, ``label``, ``sweep`` or ``predict``.
+    """
+    by_command = (
+        Path(sys.argv[0]).name.startswith("invitro-") or not (conf_folder().parent / f"{entry_point}.py").is_file()
+    )
+    return f"invitro-{entry_point}" if by_command else f"python {entry_point}.py"
+
+
+def as_called(text: str) -> str:
+    """Return a text in which ``python train.py`` and the like are written as users call them here."""
+    return re.sub(r"python (train|label|sweep|predict)\.py", lambda found: called(found[1]), text)

@@ -24,7 +24,7 @@ def given(corpus_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def asked(*arguments: str) -> SweepRequest:
-    return request(arguments, ROOT)
+    return request(arguments)
 
 
 def jobs(one: SweepRequest) -> list[dict[str, str]]:
@@ -192,12 +192,14 @@ def test_a_script_of_one_s_own_gets_its_own_settings_only(given: list[str], tmp_
     assert one.plan.command[1] == "mine.py"
 
 
-def test_a_study_s_own_hydra_settings_are_the_launcher_s(given: list[str], tmp_path: Path) -> None:
+def test_a_study_s_own_hydra_settings_are_the_launcher_s(
+    given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    shutil.copy(ROOT / "train.py", tmp_path)
+    monkeypatch.setattr("invitro.commands.plans.conf_folder", lambda: tmp_path / "conf")
     file = tmp_path / "conf" / "study" / "demo.yaml"
     file.write_text(file.read_text().replace("overrides:", "overrides:\n  - +hydra.job.env_set.OMP_NUM_THREADS=1"))
-    one = request(["study=demo", "seed=0", "alpha=4.0", "hydra/launcher=joblib", "dry_run=true"], tmp_path)
+    one = request(["study=demo", "seed=0", "alpha=4.0", "hydra/launcher=joblib", "dry_run=true"])
     assert one.plan is not None
     assert one.plan.hydra == ("+hydra.job.env_set.OMP_NUM_THREADS=1", "hydra/launcher=joblib")
     assert not any("hydra" in key for key in jobs(one)[0])

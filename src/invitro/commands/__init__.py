@@ -1,21 +1,48 @@
-"""From Hydra's configuration to plain arguments; apart from the entry points, the only package that imports Hydra.
+"""From Hydra's configuration to plain arguments; the only package that imports Hydra.
 
-Nothing heavy is imported at the top: ``--help``, ``--cfg job`` and tab completion come through here.
+Here are the entry points: the scripts of a checkout, and the commands ``invitro-train`` and so on where invitro is
+installed. Nothing heavy is imported at the top: ``--help``, ``--cfg job`` and tab completion come through here.
 """
 
-from invitro.commands.common import RememberPlace, show_help
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from invitro.commands.common import show_help
 from invitro.commands.labelling import label_command, run_label
 from invitro.commands.predicting import run_predict
 from invitro.commands.studies import sweep_command
 from invitro.commands.training import run_train, train_command
+from invitro.errors import conf_folder
 
-__all__ = [
-    "RememberPlace",
-    "label_command",
-    "run_label",
-    "run_predict",
-    "run_train",
-    "show_help",
-    "sweep_command",
-    "train_command",
-]
+
+def train() -> None:
+    """Train one model, or those of a multirun; a job returns its validation CCC, which an optimiser can maximise."""
+    if not show_help("train", sys.argv[1:]):
+        train_command(_main("train", run_train))
+
+
+def label() -> None:
+    """Let an LLM score a corpus, or compare what several scored."""
+    if not show_help("label", sys.argv[1:]):
+        label_command(_main("label", run_label))
+
+
+def sweep() -> None:
+    """Run a study and report it."""
+    sweep_command(sys.argv[1:])
+
+
+def predict() -> None:
+    """Score a file of texts, or a shared task's test set."""
+    if not show_help("predict", sys.argv[1:]):
+        _main("predict", run_predict)()
+
+
+def _main(config: str, job: Callable[[DictConfig], Any]) -> Callable[[], None]:
+    """Return Hydra's main function for a main configuration."""
+    main: Callable[[], None] = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config)(job)
+    return main

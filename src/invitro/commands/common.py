@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -19,7 +20,7 @@ from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from invitro.errors import InputError
+from invitro.errors import InputError, as_called, conf_folder
 
 # Cached by Hydra with the configuration: all jobs of a multirun see one value, two multiruns never the same.
 OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=True, replace=True)
@@ -138,20 +139,25 @@ def missing(cfg: DictConfig) -> list[str]:
     return [f"{key}: expected a value, as in {key}=..., found none" for key in sorted(OmegaConf.missing_keys(cfg))]
 
 
-def conf_folder() -> Path:
-    """Return the folder of the configuration: inside the installed package, or at the top of its repository.
+def command_of(entry_point: str) -> tuple[str, ...]:
+    """Return the command line that starts an entry point in a process of its own, up to its arguments.
 
     Raises:
-        InputError: it is in neither place.
+        InputError: there is neither its script nor its command.
     """
-    package = Path(__file__).resolve().parents[1]
-    folders = (package / "conf", package.parents[1] / "conf")
-    for folder in folders:
-        if (folder / "train.yaml").is_file():
-            return folder
+    script = conf_folder().parent / f"{entry_point}.py"
+    if script.is_file():
+        return sys.executable, str(script)
+    try:
+        installed = files("invitro") or []
+    except PackageNotFoundError:
+        installed = []
+    for file in installed:
+        if file.stem == f"invitro-{entry_point}":
+            return (str(Path(str(file.locate())).resolve()),)
     raise InputError(
-        f"conf: expected the configuration in {folders[0]} or {folders[1]}, found neither; "
-        "install invitro from its repository by pip install -e ."
+        f"{entry_point}: expected an entry point or a script; there is no {script}, "
+        f"and no command invitro-{entry_point}"
     )
 
 
@@ -202,7 +208,7 @@ def is_first_process() -> bool:
     return not any(int(os.environ.get(name) or 0) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
-def show_help(config: str, arguments: Sequence[str], home: Path) -> bool:
+def show_help(config: str, arguments: Sequence[str]) -> bool:
     """Print the help of the entry point whose configuration is `config`, if `arguments` ask for it.
 
     Values are shown as the other arguments set them: ``train.py plm=deberta --help`` shows DeBERTa's.
@@ -210,7 +216,6 @@ def show_help(config: str, arguments: Sequence[str], home: Path) -> bool:
     Args:
         config: the name of the main configuration, such as ``train``.
         arguments: the command line without the script.
-        home: the folder of the entry points, in which ``conf`` is.
 
     Returns:
         Whether help was asked for; nothing is left to do then.
@@ -218,7 +223,7 @@ def show_help(config: str, arguments: Sequence[str], home: Path) -> bool:
     if not {"-h", "--help"} & set(arguments):
         return False
     try:
-        print(_text(config, [one for one in arguments if not one.startswith("-")], home / "conf"))
+        print(_text(config, [one for one in arguments if not one.startswith("-")], conf_folder()))
     except HydraException as error:
         print(str(error).partition("Config search path:")[0].strip(), file=sys.stderr)
         sys.exit(REFUSED)
@@ -230,7 +235,7 @@ def _text(config: str, overrides: Sequence[str], conf: Path) -> str:
     with initialize_config_dir(str(conf), version_base="1.3", job_name=config):
         cfg = compose(config, overrides=list(overrides), return_hydra_config=True)
         template, groups = str(cfg.hydra.help.template), list(cfg.hydra.runtime.choices)  # a resolver may ask Hydra
-    with_groups = template.replace("$APP_CONFIG_GROUPS", _groups(groups, conf))
+    with_groups = as_called(template.replace("$APP_CONFIG_GROUPS", _groups(groups, conf)))
     OmegaConf.set_readonly(cfg, False)
     OmegaConf.set_struct(cfg, False)
     cfg.pop("hydra")

@@ -14,9 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from invitro.commands.common import conf_folder, instantiated, secrets_in
+from invitro.commands.common import instantiated, secrets_in
 from invitro.commands.settings import message_of
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError, conf_folder, refuse_if_any
 from invitro.scales import Scale
 
 if TYPE_CHECKING:
@@ -206,13 +206,12 @@ def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.Data
     from invitro.commands.plans import INFERENCE, WORTH, request
     from invitro.commands.studies import INTERRUPTED, launch_jobs, read_jobs, report_jobs
 
-    home = conf_folder().parent
-    asked = request([f"study={name}", *overrides], home)
+    asked = request([f"study={name}", *overrides])
     if asked.study.job == INFERENCE:
-        report = infer_command(asked, home)
+        report = infer_command(asked)
         return asked.root, report, pd.read_csv(report.parent / "estimates.csv"), pd.DataFrame(), 0
     if asked.study.job == WORTH:
-        report = worth_command(asked, home)
+        report = worth_command(asked)
         return asked.root, report, pd.read_csv(report.parent / "worth.csv"), pd.DataFrame(), 0
     status, problem = launch_jobs(asked)
     if status == INTERRUPTED:

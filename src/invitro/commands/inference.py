@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from invitro.commands.common import instantiated, missing, noting
 from invitro.commands.settings import message_of
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError, conf_folder, refuse_if_any
 from invitro.training.multirun import STUDY, as_mapping
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from invitro.studies.report.worth import Weighed
 
 
-def infer_command(asked: "SweepRequest", home: Path) -> Path:
+def infer_command(asked: "SweepRequest") -> Path:
     """Make the estimates of every job of a study, and return the path of the report.
 
     The settings of all jobs are checked before the first corpus is read.
@@ -41,7 +41,7 @@ def infer_command(asked: "SweepRequest", home: Path) -> Path:
     from invitro.studies.report.inference import Estimated, write_inference
 
     jobs = asked.plan.jobs
-    configurations = composed_jobs("inference", jobs, home)
+    configurations = composed_jobs("inference", jobs)
     settings = [_checked(cfg) for cfg in configurations]
     overrides = [as_mapping(job) for job in jobs]
     factors = tuple(key for key in overrides[0] if len({one.get(key) for one in overrides}) > 1)
@@ -63,10 +63,10 @@ def infer_command(asked: "SweepRequest", home: Path) -> Path:
     return write_inference(asked.study, estimated, asked.report)
 
 
-def composed_jobs(name: str, jobs: Sequence[Sequence[str]], home: Path) -> list[DictConfig]:
+def composed_jobs(name: str, jobs: Sequence[Sequence[str]]) -> list[DictConfig]:
     """Compose the main configuration `name` for every job of a study."""
     try:
-        with initialize_config_dir(str(home / "conf"), version_base="1.3", job_name=name):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=name):
             return [compose(name, overrides=list(job)) for job in jobs]
     except HydraException as error:
         raise InputError(message_of(error)) from error
@@ -91,7 +91,7 @@ def _checked(cfg: DictConfig) -> "Inference":
     return inference
 
 
-def worth_command(asked: "SweepRequest", home: Path) -> Path:
+def worth_command(asked: "SweepRequest") -> Path:
     """Weigh the labels of every job of a study, print a sentence for each, and return the path of the report.
 
     The settings of all jobs are checked before the first corpus is read.
@@ -105,7 +105,7 @@ def worth_command(asked: "SweepRequest", home: Path) -> Path:
     from invitro.files import write_json
     from invitro.studies.report.worth import worth_sentence, write_worth
 
-    configurations = composed_jobs("worth", asked.plan.jobs, home)
+    configurations = composed_jobs("worth", asked.plan.jobs)
     checked = [checked_worth(cfg) for cfg in configurations]
     twice = [name for name in {cfg.llm.name for cfg in configurations} if len(configurations) > 1]
     refuse_if_any(

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from invitro.commands.common import REFUSED, RememberPlace, instantiated, missing, noting, plain, remove_if_fresh
-from invitro.errors import InputError, error_text, refuse_if_any, traceback_text
+from invitro.errors import InputError, called, error_text, refuse_if_any, traceback_text
 from invitro.settings import Index, checked
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _command(cfg: DictConfig) -> str:
     """Return the command that would make labels of this corpus on this scale."""
     given = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0] not in ("report", "raters")]
     llm = [] if any(word.startswith("llm=") for word in given) else ["llm=llama"]
-    return shlex.join(["python", "label.py", *llm, *given])
+    return f"{called('label')} {shlex.join([*llm, *given])}"
 
 
 def _show_multirun(directory: Path) -> bool:

@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
-from invitro.commands.common import first_lines, instantiated, secrets_in
+from invitro.commands.common import command_of, first_lines, instantiated, secrets_in
 from invitro.commands.settings import (
     completed,
     decided_by_rows,
@@ -36,7 +36,7 @@ from invitro.commands.settings import (
     parsed,
     run_settings,
 )
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError, called, conf_folder, refuse_if_any
 from invitro.settings import Count, checked
 from invitro.studies import Study
 from invitro.studies.launch import Plan, is_incidental, quoted
@@ -100,15 +100,15 @@ class SweepRequest:
     notes: tuple[str, ...] = ()
 
 
-def request(arguments: Sequence[str], home: Path) -> SweepRequest:
-    """Read the command line; `home` is the folder of the entry points.
+def request(arguments: Sequence[str]) -> SweepRequest:
+    """Read the command line.
 
     Keys of ``sweep.yaml`` are its own. All others are the jobs' and replace what the study sets.
 
     Raises:
         InputError: anything that Hydra, the study or its jobs would refuse.
     """
-    conf = home / "conf"
+    conf = conf_folder()
     flags = [word for word in arguments if word.startswith("-")]
     refuse_if_any(secrets_in(arguments))
     refuse_if_any(f"{flag}: expected key=value; sweep.py has no options except --help" for flag in flags)
@@ -128,9 +128,9 @@ def request(arguments: Sequence[str], home: Path) -> SweepRequest:
                 return _report_only(settings, given, cfg, passed)
             if "study" not in given:
                 raise InputError(f"study: expected one of {', '.join(first_lines(conf / 'study'))}; found none")
-            asked = shlex.join(["python", "sweep.py", *arguments])
+            asked = f"{called('sweep')} {shlex.join(arguments)}"
             runs = [f"runs={quoted(settings.runs)}"] if "runs" in given else []
-            return _launching(settings, instantiated(cfg.study), passed, runs, asked, home)
+            return _launching(settings, instantiated(cfg.study), passed, runs, asked)
     except HydraException as error:
         raise InputError(message_of(error)) from error
 
@@ -159,7 +159,7 @@ def _report_only(settings: SweepSettings, given: Set[str], cfg: DictConfig, pass
 
 
 def _launching(
-    settings: SweepSettings, study: Study, passed: Sequence[Override], runs: Sequence[str], asked: str, home: Path
+    settings: SweepSettings, study: Study, passed: Sequence[Override], runs: Sequence[str], asked: str
 ) -> SweepRequest:
     """Return the request to launch a study, after its jobs' settings have been checked."""
     hydra = list({key_of(one): one for one in [*parsed(study.overrides), *passed] if is_hydra(one)}.values())
@@ -172,7 +172,7 @@ def _launching(
         added += [f"launch={stamp}", f"group={quoted(directory.name)}"]
         added += ["fail_fast=true"] if settings.fail_fast else []
     merged |= {key_of(line): line for line in parsed(added)}
-    refuse_if_any(decided_by_rows(merged, passed, home / "conf"))
+    refuse_if_any(decided_by_rows(merged, passed, conf_folder()))
     study, merged, notes = _with_folds_and_seeds(study, merged) if ours and not study.sweeper else (study, merged, [])
     sweeper, trials, seed = _sweeper(study, hydra, directory)
     launcher = [str(one.input_line) for one in hydra if not is_sweeper(one)]
@@ -198,14 +198,11 @@ def _launching(
             *(str(one.input_line) for key, one in merged.items() if key not in (*swept, "launch", "group")),
         ),
     )
-    script = Path(study.job) if study.job.endswith(".py") else home / f"{study.job}.py"
-    if not script.is_file() and study.job not in (INFERENCE, WORTH):
-        raise InputError(f"study.job={study.job}: expected an entry point or a script; there is no {script}")
     plan = Plan(
         directory=directory,
         stamp=stamp,
         asked=asked,
-        command=(sys.executable, str(script)),
+        command=_job_command(study.job),
         overrides=tuple(str(one.input_line) for one in merged.values()),
         hydra=(*launcher, *sweeper),
         jobs=jobs,
@@ -216,6 +213,17 @@ def _launching(
         repeat=ours or study.job.endswith(".py"),
     )
     return SweepRequest(study, directory, directory / "report", plan, settings, tuple(notes))
+
+
+def _job_command(job: str) -> tuple[str, ...]:
+    """Return the command line that starts the jobs of a study, up to their overrides; () for those without any."""
+    if job in (INFERENCE, WORTH):
+        return ()
+    if not job.endswith(".py"):
+        return command_of(job)
+    if not Path(job).is_file():
+        raise InputError(f"study.job={job}: expected an entry point or a script; there is no {Path(job)}")
+    return sys.executable, job
 
 
 def _with_folds_and_seeds(study: Study, merged: dict[str, Override]) -> tuple[Study, dict[str, Override], list[str]]:

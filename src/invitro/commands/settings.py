@@ -19,8 +19,8 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from invitro.commands.common import conf_folder, instantiated, missing
-from invitro.errors import InputError, refuse_if_any
+from invitro.commands.common import instantiated, missing
+from invitro.errors import InputError, called, conf_folder, refuse_if_any
 from invitro.studies import Study
 
 if TYPE_CHECKING:
@@ -260,8 +260,8 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
     """Yield every pair of settings that contradict each other."""
     if "check" in cfg:
         yield (
-            "check: prompts are compared by label.py, before a corpus is labelled: python label.py "
-            "experiment=prompt_check; train.py learns from existing labels"
+            "check: prompts are compared by label.py, before a corpus is labelled: "
+            f"{called('label')} experiment=prompt_check; train.py learns from existing labels"
         )
     managed = {"max_epochs": "fit.epochs", "gradient_clip_val": "fit.clip", "logger": "logger", "callbacks": "fit.*"}
     for key in sorted(managed.keys() & cfg.trainer.keys()):

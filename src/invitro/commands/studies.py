@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invitro.commands.common import REFUSED, first_lines
-from invitro.errors import InputError
+from invitro.errors import InputError, as_called, conf_folder
 
 if TYPE_CHECKING:
     from invitro.commands.plans import SweepRequest
@@ -39,19 +39,19 @@ Its own settings, besides study.*; for all others see train.py --help:
 {settings}"""
 
 
-def sweep_command(arguments: Sequence[str], home: Path) -> None:
-    """Run ``sweep.py`` with these `arguments`; `home` is the folder of the entry points.
+def sweep_command(arguments: Sequence[str]) -> None:
+    """Run ``sweep.py`` with these `arguments`.
 
     The last line printed is the report's path. The process ends with status 0; 1 when a job failed or has no outcome;
     `REFUSED` when nothing was started; 130 when the user stopped it.
     """
     if {"-h", "--help"} & set(arguments):
-        print(_help(home / "conf"))
+        print(as_called(_help(conf_folder())))
         return
     from invitro.commands.plans import INFERENCE, WORTH, request
 
     try:
-        asked = request(arguments, home)
+        asked = request(arguments)
     except InputError as error:
         print(f"{error}\nNothing was started.", file=sys.stderr)
         sys.exit(REFUSED)
@@ -61,7 +61,7 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
         _show(asked)
         return
     if asked.study.job in (INFERENCE, WORTH):
-        _estimate(asked, home)
+        _estimate(asked)
         return
     status, problem = launch_jobs(asked)
     try:
@@ -78,14 +78,14 @@ def sweep_command(arguments: Sequence[str], home: Path) -> None:
         sys.exit(status)
 
 
-def _estimate(asked: "SweepRequest", home: Path) -> None:
+def _estimate(asked: "SweepRequest") -> None:
     """Make what ``study=inference`` or ``study=worth`` asks for, and print the report's path."""
     from invitro.commands.inference import infer_command, worth_command
     from invitro.commands.plans import WORTH
 
     command = worth_command if asked.study.job == WORTH else infer_command
     try:
-        print(command(asked, home), flush=True)
+        print(command(asked), flush=True)
     except InputError as error:
         print(f"{error}\nNothing was estimated.", file=sys.stderr)
         sys.exit(REFUSED)

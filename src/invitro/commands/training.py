@@ -24,7 +24,7 @@ from invitro.commands.common import (
     stoppable,
 )
 from invitro.commands.settings import RunSettings, completed, run_settings
-from invitro.errors import InputError, error_text
+from invitro.errors import InputError, called, error_text
 
 if TYPE_CHECKING:
     from invitro.data import Reader
@@ -77,7 +77,7 @@ def _tell_stopped(directory: Path) -> None:
     checkpoint = directory / "checkpoints" / "last.ckpt"
     again = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
     resume = [f"resume={quoted(checkpoint)}"] if checkpoint.is_file() else []
-    command = shlex.join(["python", "train.py", *again, *resume])
+    command = f"{called('train')} {shlex.join([*again, *resume])}"
     write_interrupted(directory, checkpoint if resume else None, command)
     print(f"Stopped. To go on{'' if resume else ' from the beginning'}: {command}", file=sys.stderr)
 

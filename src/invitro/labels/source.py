@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError, called, refuse_if_any
 from invitro.labels.answers import Status, StoredSet, text_hash
 from invitro.labels.drift import drift_of, drift_warning
 from invitro.labels.labelset import Folder, LabelSet, PublishedSet, joined, label_set, published, read_labels
@@ -227,7 +227,7 @@ class LabelSource:
         words = [f"llm={self.name}", *([f"llm.model={self.model}"] if self.model else [])]
         words += [f"llm.revision={self.revision}"] if self.revision else []
         words += [f"prompt={prompt}", f"scale={scale.name}", f"data={corpus}", f"store={self.store}"]
-        yield f"To make them, with the data.* settings of this command: python label.py {' '.join(words)}"
+        yield f"To make them, with the data.* settings of this command: {called('label')} {' '.join(words)}"
 
 
 def by_text(labels: LabelSet, text_ids: "pd.Series[str]", with_spread: bool) -> pd.DataFrame:
