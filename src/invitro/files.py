@@ -1,16 +1,18 @@
-"""Writing files that are complete or absent, tables of any length among them, and the hash of a file."""
+"""Writing files that are complete or absent, tables of any length among them; hashes, and what a disk can do."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from math import isnan
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import Any
 
 import pyarrow as pa
@@ -155,3 +157,69 @@ class _ParquetRows:
 
     def close(self) -> None:
         (self._writer or self._open(pa.schema([]))).close()
+
+
+LOCAL_DISKS = (
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "reiserfs", "tmpfs", "ramfs", "overlay",
+    "vfat", "exfat", "ntfs3",
+)  # fmt: skip
+"""File systems that only one machine writes to."""
+
+
+def is_on_local_disk(folder: Path) -> bool:
+    """Whether a folder is on a file system of `LOCAL_DISKS`; also true where a system does not say which it has."""
+    mounts = Path("/proc/self/mountinfo")
+    if not mounts.exists():
+        return True
+    place, found, kind = folder.resolve(), "", ""
+    for line in mounts.read_text("utf-8", "replace").splitlines():
+        fields = line.split(" ")
+        point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
+        if place.is_relative_to(point) and len(point) >= len(found):
+            found, kind = point, fields[fields.index("-") + 1]
+    return kind in LOCAL_DISKS
+
+
+def lock_problem(folder: Path, patience: float) -> str | None:
+    """Return why files in a folder cannot be locked; None if they can.
+
+    Args:
+        folder: where a temporary file is locked.
+        patience: seconds after which a lock that is still awaited counts as none; lock servers can be away.
+
+    Raises:
+        OSError: no file can be made there.
+    """
+    results: list[str | OSError | None] = []
+
+    def attempt() -> None:
+        try:
+            with TemporaryFile(dir=folder) as file:
+                results.append(_lock_refused(file.fileno(), exclusive=True))
+        except OSError as error:
+            results.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(patience)
+    result = results[0] if results else "no answer"
+    if isinstance(result, OSError):
+        raise result
+    return result
+
+
+def can_be_locked(path: Path) -> bool:
+    """Whether a file that may only be read can be locked for reading. Gives up this process's other locks on it."""
+    with path.open("rb") as file:
+        return _lock_refused(file.fileno(), exclusive=False) is None
+
+
+def _lock_refused(file: int, exclusive: bool) -> str | None:
+    import fcntl
+
+    try:
+        fcntl.lockf(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError as error:
+        # Where another process has the lock, locks work.
+        return None if error.errno in (errno.EACCES, errno.EAGAIN) else error.strerror
+    return None

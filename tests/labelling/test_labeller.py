@@ -1,6 +1,7 @@
 """From a corpus to its label set, with the scripted engine: reports, files, limits, and settings that are refused."""
 
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,8 @@ def test_parts_of_a_set_stand_in_its_datasheet(tmp_path: Path) -> None:
     assert [row[1:4] for row in rows] == [["train", "30", means[0]], ["test", "30", means[1]]]
     assert done.drift is None
     with LabelStore(tmp_path / "labels.sqlite") as store:
-        store.db.execute("UPDATE answers SET score = 7 WHERE key IN (SELECT key FROM uses WHERE text_id >= 't30')")
+        later = {key for key, _ in store.used(done.report.stored.id, list(corpus.table["text_id"][30:])).values()}
+        store.reparse(lambda one: replace(one, score=7.0) if one.key in later else one, done.report.stored.id)
     (done,) = label(corpus, labelling(tmp_path))
     assert "labels drift inside this set. Split train (30 texts)" in done.datasheet.read_text()
     assert done.drift in "\n".join(done.lines())
@@ -141,7 +143,8 @@ def test_another_store_is_taken_in_and_replies_are_read_anew(tmp_path: Path) -> 
     other = tmp_path / "other.sqlite"
     (first,) = label(a_corpus(), labelling(tmp_path, store=other))
     with LabelStore(other) as store:
-        store.db.execute("UPDATE answers SET status = 'unparseable', items = NULL, score = NULL WHERE id <= 10")
+        unread = partial(replace, status="unparseable", items=(), score=None)
+        assert store.reparse(unread, first.report.stored.id) == 40
     engine, log = engine_with_log(tmp_path)
     (done,) = label(a_corpus(), labelling(tmp_path, engine=engine, merge=str(other), reparse=True))
     assert not log.exists()

@@ -75,7 +75,7 @@ def test_four_processes_ask_each_question_once_though_one_is_killed(tmp_path: Pa
     four[0].wait()
     told = [one.communicate(timeout=120)[0] for one in four[1:]]
     assert [one.returncode for one in four[1:]] == [0, 0, 0]
-    with LabelStore(tmp_path / "runs" / "labels.sqlite", must_exist=True) as store:
+    with LabelStore(tmp_path / "runs" / "labels.sqlite", read_only=True) as store:
         (stored,) = store.sets()
         assert (stored.texts, "pending" in stored.unusable) == (400, False)
         retried = sum(one.attempt for one in store.answers())

@@ -144,7 +144,7 @@ def test_merging(store: LabelStore, tmp_path: Path) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database, but long enough to have a header " * 20)
-    with pytest.raises(InputError, match="not usable as a label store"):
+    with pytest.raises(InputError, match="not a label store, or its beginning is damaged"):
         LabelStore(tmp_path / "text")
     other = sqlite3.connect(tmp_path / "other.sqlite")
     other.execute("CREATE TABLE t (x)")
@@ -258,7 +258,7 @@ def test_two_processes_write_one_store(tmp_path: Path) -> None:
     ]
     for one in both:
         assert one.wait(timeout=120) == 0, one.stderr.read().decode()
-    with LabelStore(path, must_exist=True) as store:
+    with LabelStore(path, read_only=True) as store:
         assert store.db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         keys = [one.key for one in store.answers()]
         assert len(keys) == len(set(keys)) == 450

@@ -5,7 +5,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,19 @@ OPTIONS = ("readout", "samples", "limit", "limit_seed", "export", "merge", "repa
 @checked("")
 @dataclass(frozen=True)
 class Mode:
-    """What ``label.py`` does: label, count what labelling would cost, or compare existing labels."""
+    """What ``label.py`` does: label, count what labelling would cost, compare existing labels, or copy the store."""
 
     dry_run: bool
     report: bool
     show: Index = 0
+    backup: str | None = None
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield what is wrong with the file of the backup."""
+        if self.backup is not None and Path(self.backup).exists():
+            yield f"backup={self.backup}: already exists; choose another name"
+        if self.backup is not None and (self.dry_run or self.report):
+            yield "backup copies the label store and does nothing else; leave dry_run and report out"
 
 
 def _choices(*groups: str) -> str:
@@ -71,7 +79,8 @@ def run_label(cfg: DictConfig) -> None:
     directory = Path(hydra.runtime.output_dir)
     try:
         refuse_if_any(missing(cfg))
-        print("\n".join(_compared(cfg, directory) if cfg.report else _labelled(cfg, directory)))
+        does = _backed_up if cfg.backup is not None else _compared if cfg.report else _labelled
+        print("\n".join(does(cfg, directory)))
     except (InputError, EngineError) as error:
         if hydra.mode == RunMode.MULTIRUN:
             write_text(directory / JOB_ERROR, f"{error_text(error)}\n")
@@ -130,7 +139,7 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
 
 def _refuse_contradictions(cfg: DictConfig) -> None:
     """Refuse settings that contradict each other."""
-    mode = Mode(cfg.dry_run, cfg.report, cfg.show)
+    mode = Mode(cfg.dry_run, cfg.report, cfg.show, cfg.backup)
     given = [word for word in HydraConfig.get().overrides.task if word.startswith("prompt=")]
     problems = []
     if cfg.check and given:
@@ -200,6 +209,18 @@ def _checked(corpus: "Corpus", whats: Mapping[str, "Labelling"], done: Mapping[s
     )
     write_text(text, "\n".join(lines(result)) + "\n")
     return [*lines(result), "", f"Report: {text}"]
+
+
+def _backed_up(cfg: DictConfig, directory: Path) -> list[str]:
+    """Copy the label store, whoever writes to it meanwhile."""
+    from invitro.labels.store import LabelStore
+
+    _refuse_contradictions(cfg)
+    with LabelStore(cfg.store, read_only=True) as store:
+        store.backup(cfg.backup)
+        sets = store.sets()
+    remove_if_fresh(directory, {".hydra", f"{HydraConfig.get().job.name}.log"})
+    return [f"Backup: {cfg.backup} ({sum(one.answers for one in sets)} answers of {len(sets)} label sets)"]
 
 
 def _compared(cfg: DictConfig, directory: Path) -> list[str]:

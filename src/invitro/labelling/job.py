@@ -134,9 +134,14 @@ def run_job(job: LabelJob, texts: Iterable[Text]) -> JobReport:
         Claims(job.store) as claims,
     ):
         asking = _Asking(job, set_id, report, progress, claims, job.store.latest())
-        asking.ask(texts, again=False)
-        if any(status != "pending" for status in job.store.sets(id=set_id)[0].unusable):
-            asking.ask(texts, again=True)
+        try:
+            asking.ask(texts, again=False)
+            if any(status != "pending" for status in job.store.sets(id=set_id)[0].unusable):
+                asking.ask(texts, again=True)
+        except InputError as error:  # of the engine, or the store: after an answer not only the settings' fault
+            if not report.usage.requests:
+                raise
+            raise EngineError(f"{error}. All answers so far are stored and are not asked for again") from error
     report.seconds = time.perf_counter() - started
     report.stored = job.store.sets(id=set_id)[0]
     if report.error and set(report.stored.unusable) == {Status.ERROR.value} and not report.stored.labelled:
@@ -236,7 +241,7 @@ class _Asking:
     def _once(self, texts: Iterable[Text], again: bool, first: bool) -> None:
         """Go through the texts once: ask what is open and not being asked elsewhere, and store the replies."""
         job, report, useless = self.job, self.report, self.useless
-        for reply in _replies(job, self._requests(texts, again, first), report):
+        for reply in job.engine.replies(self._requests(texts, again, first)):
             parsed = parse(reply, job.renderer.form)
             job.store.put([answer_of_reply(job, reply, parsed)])
             asked = self.in_flight.pop(reply.request.key)
@@ -303,16 +308,6 @@ class _Asking:
             yield from requests
         if not first:
             self.progress.reached(settled)
-
-
-def _replies(job: LabelJob, requests: Iterable[Request], report: JobReport) -> Iterator[Reply]:
-    """Yield the engine's replies; a refusal after it has answered is not only the settings' fault."""
-    try:
-        yield from job.engine.replies(requests)
-    except InputError as error:
-        if not report.usage.requests:
-            raise
-        raise EngineError(f"{error}. All answers so far are stored and are not asked for again") from error
 
 
 def answer_of_reply(job: LabelJob, reply: Reply, parsed: Parsed) -> Answer:

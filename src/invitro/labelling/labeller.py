@@ -228,7 +228,8 @@ def label(corpus: Corpus, what: Labelling) -> list[Labelled]:
 
 def dry_run(corpus: Corpus, what: Labelling) -> list[tuple[str, CostEstimate]]:
     """Count and price what `label` would ask, by corpus; nothing is asked, and no store is made."""
-    with LabelStore(what.store if what.store.is_file() else ":memory:") as store:
+    there = what.store.is_file()
+    with LabelStore(what.store if there else ":memory:", read_only=there) as store:
         jobs = _jobs(corpus, what, store)
         return [(job.info.corpus, estimate(job, CorpusTexts(table))) for job, table, _ in jobs]
 
@@ -257,7 +258,7 @@ def scored(what: Labelling, done: Labelled) -> pd.DataFrame:
         column for each item that was scored, and ``status``: ``ok``, or why there is no usable answer, as a value of
         `invitro.labels.answers.Status` or ``pending``.
     """
-    with LabelStore(what.store, must_exist=True) as store:
+    with LabelStore(what.store, read_only=True) as store:
         statuses: dict[str, str] = {}
         for row in store.outcomes(done.report.stored.id):
             if statuses.get(row["text_id"]) != "ok":

@@ -220,7 +220,7 @@ def row_of(answer: Answer) -> dict[str, Any]:
     }
 
 
-def answer_of(row: sqlite3.Row) -> Answer:
+def answer_of(row: sqlite3.Row | Mapping[str, Any]) -> Answer:
     """Return a row as an answer."""
     values = {name: row[name] for name in ANSWER_COLUMNS}
     tokens = json.loads(values["tokens"] or "[]")

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,8 @@ from typing import Self
 from uuid import uuid4
 
 from invitro.labels.answers import Attempt
-from invitro.labels.store import PAGE_ROWS, PATIENCE, LabelStore
+from invitro.labels.database import StoreError, connected
+from invitro.labels.store import PAGE_ROWS, LabelStore
 from invitro.tables import pieces
 
 LEASE = 60.0
@@ -42,7 +42,7 @@ class Claims:
     def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._thread.join()
-        with self._store.writing():
+        with suppress(StoreError), self._store.writing():  # on a full disk they stay, and expire
             self._store.db.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
 
     def take(self, keys: Sequence[str], is_open: Callable[[Mapping[int, Attempt]], bool]) -> tuple[set[str], set[str]]:
@@ -75,9 +75,9 @@ class Claims:
 
     def _renew(self) -> None:
         """Renew the claims until the job ends, whatever the job is waiting for."""
-        with closing(sqlite3.connect(self._store.path, timeout=PATIENCE, isolation_level=None)) as db:
+        with closing(connected(self._store.path)) as db:
             while not self._ended.wait(LEASE / 4):
-                with suppress(sqlite3.OperationalError):  # locked for a minute: the next time may still do
+                with suppress(StoreError):  # locked for a minute: the next time may still do
                     db.execute("UPDATE claims SET until = ? WHERE owner = ?", (time.time() + LEASE, self._owner))
 
 

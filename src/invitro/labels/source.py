@@ -207,7 +207,7 @@ class LabelSource:
         if isinstance(chosen[0], PublishedSet):
             return chosen[0].read(scale, folder)
         assert self.store is not None
-        with LabelStore(self.store, must_exist=True) as store:
+        with LabelStore(self.store, read_only=True) as store:
             return stored_labels(store, chosen[0], scale)
 
     def _stored(self, corpus: str, scale: Scale, prompt: str) -> list[StoredSet]:
@@ -217,7 +217,7 @@ class LabelSource:
         wanted = {"corpus": corpus, "llm": self.name, "prompt": prompt, "scale": scale.name}
         wanted |= {"model": self.model} if self.model else {}
         wanted |= {"revision": self.revision} if self.revision else {}
-        with LabelStore(self.store, must_exist=True) as store:
+        with LabelStore(self.store, read_only=True) as store:
             return [one for one in store.sets(**wanted) if one.labelled]
 
     def _how_to_make(self, corpus: str, scale: Scale, prompt: str) -> Iterator[str]:

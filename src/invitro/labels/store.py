@@ -7,14 +7,14 @@ other. What is committed survives a kill at any moment; a power failure may lose
 import json
 import logging
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib.resources import files
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from invitro.errors import InputError
+from invitro.files import whole_or_absent
 from invitro.labels.answers import (
     ANSWER_COLUMNS,
     Answer,
@@ -27,120 +27,49 @@ from invitro.labels.answers import (
     now,
     row_of,
 )
+from invitro.labels.database import StoreConnection, StoreError, connected, fault, transaction
+from invitro.labels.opening import columns_of_table, copied, opened, salvaged, summed
 from invitro.tables import pieces
 
 log = logging.getLogger(__name__)
 
-APPLICATION, VERSION = 0x1A7E15, 3
-"""Mark a file as a label store, and give the version of its tables."""
-PATIENCE = 60.0  # seconds that a write waits for other processes' writes
 PAGE_ROWS = 500  # rows read at a time, so that reading never locks the file for long
 
+_STORED = (*ANSWER_COLUMNS, "checksum")
 _PUT = (
-    f"INSERT INTO answers ({', '.join(ANSWER_COLUMNS)}) VALUES (:{', :'.join(ANSWER_COLUMNS)}) "
+    f"INSERT INTO answers ({', '.join(_STORED)}) VALUES (:{', :'.join(_STORED)}) "
     "ON CONFLICT (key, attempt) DO UPDATE SET id = (SELECT max(id) + 1 FROM answers), "
-    + ", ".join(f"{name} = excluded.{name}" for name in ANSWER_COLUMNS if name not in ("key", "attempt"))
+    + ", ".join(f"{name} = excluded.{name}" for name in _STORED if name not in ("key", "attempt"))
     + f" WHERE answers.status = '{Status.ERROR}'"
 )
 
-_NO_LABEL = "status = 'ok' AND (score IS NULL OR abs(score) > 1e9 OR items IS NULL OR NOT json_valid(items))"
-_REPAIRED = {
-    "status": f"iif({_NO_LABEL}, '{Status.UNPARSEABLE}', status)",
-    "error": f"iif({_NO_LABEL}, 'the score was no number', error)",
-    "items": f"iif({_NO_LABEL} OR NOT json_valid(items), NULL, items)",
-    "score": f"iif({_NO_LABEL} OR abs(score) > 1e9, NULL, score)",
-    "spread": f"iif(NOT {_NO_LABEL} AND spread BETWEEN 0 AND 1e9, spread, NULL)",
-    "prompt_tokens": "iif(typeof(prompt_tokens) = 'integer' AND prompt_tokens >= 0, prompt_tokens, 0)",
-    "completion_tokens": "iif(typeof(completion_tokens) = 'integer' AND completion_tokens >= 0, completion_tokens, 0)",
-    "cost": "iif(cost BETWEEN 0 AND 1e12, cost, 0.0)",
-}
-"""What the columns of older answers become, so that they hold nothing but what the table allows today."""
+_PUT_SET, _PUT_USE = (
+    f"INTO {table} ({', '.join(columns_of_table(table))}, checksum) "
+    f"VALUES ({', '.join('?' * (len(columns_of_table(table)) + 1))})"
+    for table in ("sets", "uses")
+)
 
 
 class LabelStore:
     """A label store; a context manager.
 
     Args:
-        path: the file; it is created if there is none.
-        must_exist: raise an error instead of creating it.
+        path: the file; it is created if there is none, and brought up to date if an older version made it.
+        read_only: it must exist, and nothing is written: no write access is needed.
 
     Raises:
-        InputError: the file is not a label store, has another version, is missing but must exist, or is not writable.
+        StoreError: the file is not a label store, or cannot be used.
     """
 
-    def __init__(self, path: str | Path, must_exist: bool = False) -> None:
+    def __init__(self, path: str | Path, read_only: bool = False) -> None:
         self.path = Path(path)
-        if must_exist and not self.path.is_file():
-            raise InputError(f"{self.path}: no such label store (looked in {self.path.parent.resolve()})")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.db = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
-            self.db.row_factory = sqlite3.Row
-            self._prepare()
-        except (sqlite3.DatabaseError, OSError) as error:
-            raise InputError(f"{self.path}: not usable as a label store: {error}") from error
-
-    def _prepare(self) -> None:
-        """Switch to WAL, and lay out the tables of a new file."""
-        self.db.execute("PRAGMA synchronous = NORMAL")
-        self.db.execute("PRAGMA foreign_keys = ON")
-        tables = self.db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        mark = self.db.execute("PRAGMA application_id").fetchone()[0]
-        if tables and mark != APPLICATION:
-            raise InputError(f"{self.path}: an SQLite file, but not a label store; name another file by store=")
-        self._use_wal()
-        with self.writing():
-            marked = self.db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION
-            version = self.db.execute("PRAGMA user_version").fetchone()[0] if marked else 0
-            if version > VERSION:
-                raise InputError(
-                    f"{self.path}: a label store of version {version}, this program reads version {VERSION}"
-                )
-            if version < VERSION:
-                self._lay_out(version)
-
-    def _lay_out(self, version: int) -> None:
-        """Make the tables of a new file (version 0), or those of an older one as they are today."""
-        if version:
-            self.db.execute("DROP VIEW outcomes")
-            self.db.execute("ALTER TABLE answers RENAME TO earlier_answers")
-        for statement in files("invitro.labels").joinpath("schema.sql").read_text("utf-8").split(";\n"):
-            self.db.execute(statement)
-        if version:
-            broken = self.db.execute(f"SELECT count(*) FROM earlier_answers WHERE {_NO_LABEL}").fetchone()[0]
-            had = {row["name"] for row in self.db.execute("PRAGMA table_info(earlier_answers)")}
-            columns = {"id": "id"} | {name: _REPAIRED.get(name, name) for name in ANSWER_COLUMNS if name in had}
-            self.db.execute(
-                f"INSERT INTO answers ({', '.join(columns)}) SELECT {', '.join(columns.values())} FROM earlier_answers"
-            )
-            self.db.execute("DROP TABLE earlier_answers")
-            if broken:
-                log.warning("%s: %d labels had no number for a score; label.py asks for them again", self.path, broken)
-        self.db.execute(f"PRAGMA application_id = {APPLICATION}")
-        self.db.execute(f"PRAGMA user_version = {VERSION}")
-
-    def _use_wal(self) -> None:
-        """Switch the file to WAL; several processes may try at once, and SQLite does not make them wait for it."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self.db.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+        self.db = opened(self.path, read_only)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """One transaction that is committed whole or not at all."""
-        self.db.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self.db):
             yield
-        except BaseException:
-            self.db.execute("ROLLBACK")
-            raise
-        self.db.execute("COMMIT")
 
     def __enter__(self) -> Self:
         return self
@@ -149,23 +78,38 @@ class LabelStore:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what SQLite keeps beside it while it is written goes into it."""
         self.db.close()
+
+    def backup(self, target: str | Path) -> None:
+        """Write a copy that is one file, complete or absent, whoever writes to the store meanwhile.
+
+        Raises:
+            StoreError: the copy cannot be written.
+        """
+        try:
+            with (
+                whole_or_absent(target) as place,
+                closing(connected(Path(target), f"{place.absolute().as_uri()}?mode=rw")) as copy,
+            ):
+                self.db.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")
+                copy.execute("DELETE FROM claims")
+        except (sqlite3.Error, OSError) as error:
+            raise fault(Path(target), error) from error
 
     def open_set(self, info: SetInfo) -> str:
         """Create a label set unless it exists already, and return its id."""
         with self.writing():
-            self.db.execute(
-                f"INSERT OR IGNORE INTO sets VALUES ({', '.join('?' * 13)})",
-                (info.id, *info.identity, json.dumps(info.about), now()),
-            )
+            values = (info.id, *info.identity, json.dumps(info.about), now())
+            self.db.execute(f"INSERT OR IGNORE {_PUT_SET}", (*values, summed("sets", values)))
         return info.id
 
     def use(self, set_id: str, uses: Iterable[Use]) -> None:
         """Record which answers a set's texts need; a text that has changed now needs another one."""
         rows = [(set_id, one.text_id, one.sample, one.key, one.text_hash) for one in uses]
         with self.writing():
-            self.db.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?, ?)", rows)
+            self.db.executemany(f"INSERT OR REPLACE {_PUT_USE}", [(*row, summed("uses", row)) for row in rows])
 
     def put(self, answers: Iterable[Answer]) -> None:
         """Store answers in one transaction. Stored answers stay; only an ``error`` is replaced by a later answer.
@@ -176,7 +120,7 @@ class LabelStore:
             sqlite3.IntegrityError: an answer that is ``ok`` has no score or one that is no number, or a count or cost
                 is negative; nothing is stored.
         """
-        rows = [row_of(answer) for answer in answers]
+        rows = [_row(answer) for answer in answers]
         with self.writing():
             self.db.executemany(_PUT, rows)
             self.db.executemany("DELETE FROM claims WHERE key = :key", rows)
@@ -304,11 +248,11 @@ class LabelStore:
         """
         changed = 0
         for some in pieces(self.answers(set_id), PAGE_ROWS):
-            rows = [row_of(new) for old in some if old.status != Status.ERROR and (new := parse(old)) != old]
+            rows = [_row(new) for old in some if old.status != Status.ERROR and (new := parse(old)) != old]
             with self.writing():
                 self.db.executemany(
-                    "UPDATE answers SET status = :status, items = :items, score = :score, spread = :spread, "
-                    "error = :error WHERE key = :key AND attempt = :attempt",
+                    f"UPDATE answers SET {', '.join(f'{name} = :{name}' for name in _STORED)} "
+                    "WHERE key = :key AND attempt = :attempt",
                     rows,
                 )
             changed += len(rows)
@@ -317,20 +261,42 @@ class LabelStore:
     def merge(self, other: str | Path) -> int:
         """Add another store's sets and answers, in one transaction; return how many answers are new.
 
-        If both hold an answer under the same key, this store's answer stays, unless it is an ``error``.
+        If both hold an answer under the same key, this store's answer stays, unless it is an ``error``. Of a damaged
+        store, what can be read and is what was written is added, with a warning.
         """
-        with LabelStore(other, must_exist=True) as source:
-            if source.path.resolve() == self.path.resolve():
-                raise InputError(f"{other}: this is the same store; name another one to merge")
-            before = self._count()
-            with self.writing():
-                for row in source.db.execute("SELECT * FROM sets"):
-                    self.db.execute(f"INSERT OR IGNORE INTO sets VALUES ({', '.join('?' * len(row))})", tuple(row))
-                for row in source.db.execute("SELECT * FROM uses"):
-                    self.db.execute("INSERT OR IGNORE INTO uses VALUES (?, ?, ?, ?, ?)", tuple(row))
-                for answer in source.answers():
-                    self.db.execute(_PUT, row_of(answer))
-            return self._count() - before
+        path = Path(other)
+        if path.resolve() == self.path.resolve():
+            raise InputError(f"{other}: this is the same store; name another one to merge")
+        before = self._count()
+        try:
+            source = opened(path, read_only=True)
+            read: Callable[[str], Iterable[tuple[Any, ...]]] = partial(_whole, source)
+        except StoreError as error:
+            if error.code != sqlite3.SQLITE_CORRUPT:
+                raise
+            source = copied(path, whole=False)
+            read = partial(salvaged, source)
+            log.warning("%s; what can be read is taken over", error.args[0].partition(". ")[0])
+        with closing(source), self.writing():
+            for row in read("sets"):
+                self.db.execute(f"INSERT OR IGNORE {_PUT_SET}", row)
+            there = {set_id for (set_id,) in self.db.execute("SELECT id FROM sets")}
+            self.db.executemany(f"INSERT OR IGNORE {_PUT_USE}", (row for row in read("uses") if row[0] in there))
+            for row in read("answers"):
+                self.db.execute(_PUT, dict(zip((*columns_of_table("answers"), "checksum"), row, strict=True)))
+        return self._count() - before
 
     def _count(self) -> int:
         return int(self.db.execute("SELECT count(*) FROM answers").fetchone()[0])
+
+
+def _whole(db: StoreConnection, table: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a table in their order, with their checksums."""
+    order = " ORDER BY id" if table == "answers" else ""
+    yield from map(tuple, db.execute(f"SELECT {', '.join(columns_of_table(table))}, checksum FROM {table}{order}"))
+
+
+def _row(answer: Answer) -> dict[str, Any]:
+    """Return an answer as a row of the store with its checksum, by column."""
+    row = row_of(answer)
+    return row | {"checksum": summed("answers", [row[name] for name in columns_of_table("answers")])}

@@ -122,7 +122,7 @@ def check(corpus: Corpus, what: Mapping[str, Labelling], done: Mapping[str, Sequ
     answered = [role for role in scores if table[role].notna().any()]
     same = table[table[answered].notna().all(axis=1)]  # prompts are compared on the same texts
     rated = same["crowd"].notna().sum() > 1
-    with LabelStore(one.store, must_exist=True) as store:
+    with LabelStore(one.store, read_only=True) as store:
         prompts = {
             role: _prompted(
                 store, what[role].prompt.name, labelled, _pair(same[["crowd", role]], groups) if rated else None

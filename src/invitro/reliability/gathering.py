@@ -66,7 +66,7 @@ def stored_scores(
     if path is None or not path.is_file():
         return
     hashes = rows.set_index("text_id")["text"].map(text_hash)
-    with LabelStore(path, must_exist=True) as store:
+    with LabelStore(path, read_only=True) as store:
         for stored in store.sets(corpus=corpus, scale=scale.name):
             if not stored.labelled:
                 continue
@@ -287,7 +287,7 @@ def _nothing(corpus: Corpus, scale: Scale, store: Path | None) -> Iterator[str]:
         if one.corpus in corpus.label_corpora
     ]
     if store is not None and store.is_file():
-        with LabelStore(store, must_exist=True) as opened:
+        with LabelStore(store, read_only=True) as opened:
             stored = [one for name in corpus.label_corpora for one in opened.sets(corpus=name) if one.labelled]
         others += [(one.info.scale, f"{one.info.llm}/{one.info.prompt}") for one in stored]
     for other in dict.fromkeys(name for name, _ in others if name != scale.name):

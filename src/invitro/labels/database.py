@@ -1,0 +1,231 @@
+"""SQLite for label stores: one class of error, which says what to do, and one file at the end.
+
+Whatever is wrong with a store's file is a `StoreError`; the file stays as it is.
+"""
+
+import errno
+import random
+import shutil
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+from invitro.errors import InputError
+
+PATIENCE = 60.0  # seconds that a write waits for other processes' writes
+PROMPT = 1.0  # seconds in which locks work, if they work at all
+DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR))
+"""The second is about our own SQL, which is right: a table is missing."""
+
+
+class StoreError(InputError):
+    """A label store's file cannot be used. What is stored in it stays.
+
+    Args:
+        path: the file.
+        problem: what is wrong and what to do.
+        code: SQLite's primary result code; 0 where SQLite was not asked.
+    """
+
+    def __init__(self, path: Path, problem: str, code: int = 0) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.code = code
+
+
+def fault(path: Path, error: sqlite3.Error | OSError) -> StoreError:
+    """Return what SQLite or the system reports about a store's file, as people need it."""
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        code = sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_READONLY if denied else sqlite3.SQLITE_CANTOPEN
+        reason = str(error.strerror).lower()
+    else:
+        # Python's own error, about text that is no UTF-8, has no code and repeats the text.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF or sqlite3.SQLITE_CORRUPT
+        reason = str(error) if hasattr(error, "sqlite_errorcode") else "text that is no UTF-8"
+    if code == sqlite3.SQLITE_IOERR:
+        with suppress(OSError):
+            code = sqlite3.SQLITE_FULL if shutil.disk_usage(path.parent).free < 2**20 else code
+    if code in DAMAGED:
+        return damaged(path, reason)
+    problem = {
+        sqlite3.SQLITE_NOTADB: f"not a label store, or its beginning is damaged ({reason}); name another file by "
+        "store=, or put its backup in its place (label.py backup=FILE makes one)",
+        sqlite3.SQLITE_FULL: "its disk is full; make room, then run the same command again",
+        sqlite3.SQLITE_BUSY: f"another process kept it locked for {PATIENCE:.0f} seconds; run the same command again",
+        sqlite3.SQLITE_IOERR: f"its disk failed ({reason}); is it a shared disk that is away, or a quota used up? Run "
+        "the same command again, or name a file on another disk by store=",
+    }.get(code, f"cannot be opened or written ({reason}); get write access, or name a file elsewhere by store=")
+    return StoreError(path, problem, code)
+
+
+def damaged(path: Path, what: str) -> StoreError:
+    """Return the error about a file whose content is not what was written."""
+    return StoreError(
+        path,
+        f"not a label store, or a damaged one ({what}). Put its backup in its place (label.py backup=FILE makes one), "
+        f"or take over what can still be read: python label.py store=NEW.sqlite merge={path}",
+        sqlite3.SQLITE_CORRUPT,
+    )
+
+
+class StoreCursor(sqlite3.Cursor):
+    """A cursor whose errors about the file are `StoreError`; those about values stay SQLite's."""
+
+    connection: "StoreConnection"
+
+    def _fault(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
+        if isinstance(error, UnicodeDecodeError):  # in a name that SQLite's message quotes
+            return damaged(self.connection.path, "text that is no UTF-8")
+        about_file = isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+        return fault(self.connection.path, error) if about_file else error
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Self:
+        """Execute one statement."""
+        try:
+            return super().execute(sql, parameters)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self._fault(error) from error
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Self:
+        """Execute a statement with each of several rows."""
+        try:
+            return super().executemany(sql, parameters)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self._fault(error) from error
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        try:
+            return super().fetchone()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self._fault(error) from error
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        return list(self)
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self._fault(error) from error
+
+
+open_here: Counter[Path] = Counter()  # to read such a file otherwise would give up its locks
+
+
+class StoreConnection(sqlite3.Connection):
+    """A connection to a label store's file.
+
+    Attributes:
+        path: the file that the user named.
+        copy: the folder of the copy that is read in its place, if one is.
+        folds: whether closing folds the log into the file.
+        counted: whether it counts among this process's open files.
+    """
+
+    path = Path(":memory:")
+    copy: TemporaryDirectory[str] | None = None
+    folds = False
+    counted = False
+
+    def cursor(self, factory: Any = StoreCursor) -> Any:
+        """Return a cursor."""
+        return super().cursor(factory)
+
+    def execute(self, sql: str, parameters: Any = (), /) -> StoreCursor:
+        """Execute one statement with a new cursor."""
+        done: StoreCursor = self.cursor().execute(sql, parameters)
+        return done
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> StoreCursor:
+        """Execute a statement with each of several rows, with a new cursor."""
+        done: StoreCursor = self.cursor().executemany(sql, parameters)
+        return done
+
+    def close(self) -> None:
+        """Close the file, and leave all of it in one file unless another process has it open."""
+        folded, self.folds = not self.folds or _folded(self), False
+        super().close()
+        if self.counted:
+            self.counted = False
+            open_here[self.path.absolute()] -= 1
+        if self.copy is not None:
+            self.copy.cleanup()
+        until = time.monotonic() + 2 * PROMPT
+        # Two that close at once each leave it to the other; SQLite deletes the log when the last one has gone.
+        while not folded and not beside(self.path, "wal").exists() and time.monotonic() < until:
+            time.sleep(random.uniform(0, 0.05))
+            with suppress(StoreError):
+                last = connected(self.path)
+                folded = _folded(last)
+                last.close()
+
+
+def connected(path: Path, uri: str | None = None, patience: float = PATIENCE) -> StoreConnection:
+    """Connect to a file as it is, without any check.
+
+    Args:
+        path: the file, for messages, and to open unless `uri` is given.
+        uri: what to open instead.
+        patience: seconds to wait for a lock.
+    """
+    try:
+        db = sqlite3.connect(
+            uri or path, timeout=patience, isolation_level=None, factory=StoreConnection, uri=uri is not None
+        )
+    except (sqlite3.Error, OSError) as error:
+        raise fault(path, error) from error
+    db.row_factory, db.path = sqlite3.Row, path
+    open_here[path.absolute()] += 1
+    db.counted = True
+    return db
+
+
+def beside(path: Path, what: str) -> Path:
+    """Return the path of SQLite's file ``wal``, ``shm`` or ``journal`` beside a database."""
+    return path.with_name(f"{path.name}-{what}")
+
+
+@contextmanager
+def transaction(db: StoreConnection) -> Iterator[None]:
+    """One transaction that is committed whole or not at all."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk may have ended it
+            db.execute("ROLLBACK")
+        raise
+
+
+def use_log(db: StoreConnection, mode: str) -> None:
+    """Choose how SQLite keeps transactions whole; several processes may try at once, and it does not make them wait."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            db.execute(f"PRAGMA journal_mode = {mode}")
+            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the log is there from now on
+            return
+        except StoreError as error:
+            if error.code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL):
+                return  # no memory that processes can share: SQLite stays with the ordinary journal
+            if error.code != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+def _folded(db: StoreConnection) -> bool:
+    """Move all of the log into the file and leave no log; whether that was possible."""
+    try:
+        db.execute("PRAGMA busy_timeout = 100")
+        return bool(db.execute("PRAGMA journal_mode = DELETE").fetchone()[0] == "delete")
+    except StoreError:  # another process has it open, or the disk is full: everything stays in the log
+        return False
