@@ -164,6 +164,7 @@ REFUSALS = [
     (["application.pool=newsemp99"], ["application.pool: expected set_aside, unlabelled, none, a corpus (newsemp18"]),
     (["plm.train=frozen", "trainer=ddp"], ["plm.train=frozen is fitted in one step and one process"]),
     (["application=posterior", "baseline=tfidf"], ["application=posterior needs an encoder's features"]),
+    (["spread=matched"], ["spread=matched: it is found on left-out training texts, which only the exact"]),
     (["plm.train=head", "fit.loss=ccc"], ["fit.loss=ccc: plm.train=head is fitted in one step on squared errors"]),
     (["trainer=ddp", "trainer.devices=3"], ["fit.batch_size=16 does not divide among trainer.devices=3"]),
     (["resume=nothing.ckpt"], ["resume=nothing.ckpt: no such checkpoint"]),

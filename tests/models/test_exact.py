@@ -1,6 +1,6 @@
 """Regression in closed form: equal to scikit-learn's, indifferent to order and units, honest about its uncertainty."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from sklearn.gaussian_process.kernels import Kernel
 
 from invitro.models import exact
 from invitro.models.exact import ExactRegression, KernelStudent, LayerKernel, Observed, fitted, left_out, spaced
+from invitro.models.settings import PredictedSpread
 
 
 def features(n: int, layers: int = 4, hidden: int = 6, seed: int = 0) -> Any:
@@ -200,6 +201,42 @@ def test_the_same_texts_are_chosen_in_any_order() -> None:
     order = np.random.default_rng(1).permutation(50)
     assert sorted(order[spaced(x[order], 12)]) == spaced(x, 12).tolist()
     assert spaced(x, 50).tolist() == list(range(50))
+
+
+def test_the_spread_of_predictions_is_that_of_labels_and_raw_ones_have_the_least_error() -> None:
+    x, w, seen = features(120), words(120), observed(120, authors=120)
+    seen = seen._replace(labels=4 + x[:, 2, 1] / 5 + np.random.default_rng(3).normal(0, 0.7, 120))
+    kernel, gram = whole(x, w)
+    raw = ExactRegression.exact(kernel, gram, seen, 1.0)
+    known = left_out(gram, seen, 1.0)
+    models = {spread: raw.spread_as(spread, known, seen) for spread in get_args(PredictedSpread)}
+    assert models["raw"] is raw
+    new, more = features(50, seed=9), words(50, seed=8)
+    found = {spread: model.predict(new, more) for spread, model in models.items()}
+    # Where left-out predictions go, new ones go: a line through both.
+    weights = seen.weights / seen.weights.sum()
+    slope = {
+        "linear": np.polyfit(known, seen.labels, 1, w=np.sqrt(weights))[0],
+        "matched": np.sqrt(weights @ (seen.labels - seen.mean) ** 2 / (weights @ (known - weights @ known) ** 2)),
+    }
+    for spread, factor in slope.items():
+        moved = seen.mean + factor * (found["raw"].score - weights @ known)
+        np.testing.assert_allclose(found[spread].score, moved)
+    np.testing.assert_allclose(found["linear"].sd, found["raw"].sd)
+    farther = found["matched"].score - models["matched"].mean
+    stretched = (slope["matched"] - 1) / slope["matched"] * farther
+    np.testing.assert_allclose(found["matched"].sd ** 2, found["raw"].sd ** 2 + stretched**2)
+    errors = {
+        spread: weights @ (seen.mean + f * (known - weights @ known) - seen.labels) ** 2 for spread, f in slope.items()
+    }
+    assert errors["linear"] <= weights @ (known - seen.labels) ** 2 <= errors["matched"]
+
+
+def test_predictions_that_do_not_vary_are_not_stretched() -> None:
+    x, seen = features(20), observed(20)
+    kernel, gram = whole(x, None)
+    model = ExactRegression.exact(kernel, gram, seen, 1.0)
+    assert model.spread_as("matched", np.full(20, 4.0), seen) is model
 
 
 def test_numbers_come_back_from_their_arrays() -> None:

@@ -124,6 +124,22 @@ def test_on_a_frozen_encoder_the_solution_is_exact(
     assert "Gaussian process regression on layers" in card
 
 
+def test_stretched_predictions_are_scored_again_and_rank_as_before(
+    tiny_roberta: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    raw, matched = (
+        trained(prepared, replace(recipe(tiny_roberta, train="frozen"), spread=spread), tmp_path / spread)
+        for spread in ("raw", "matched")
+    )
+    assert raw.metrics["fingerprint"] != matched.metrics["fingerprint"]
+    assert matched.metrics["test"]["pcc"] == pytest.approx(raw.metrics["test"]["pcc"], abs=1e-6)
+    assert matched.predictions["prediction"].std() > 1.2 * raw.predictions["prediction"].std()
+    again = load_scorer(tmp_path / "matched" / "model").score(
+        prepared.corpus.table.set_index("text_id")["text"][matched.predictions["text_id"]].tolist()
+    )
+    assert again.score == pytest.approx(matched.predictions["prediction"], abs=1e-4)
+
+
 def test_curves_reach_the_logger_while_a_part_is_learned_from(
     prepared: Prepared, tiny_deberta: Path, tmp_path: Path
 ) -> None:

@@ -297,8 +297,13 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
 
 def _meaningless_in_closed_form(cfg: DictConfig, distributed: bool) -> Iterator[str]:
     """Yield the settings that do not apply to a model that is fitted in one step: a baseline, or a frozen encoder."""
-    from invitro.models.settings import in_closed_form
+    from invitro.models.settings import FROZEN, in_closed_form
 
+    if cfg.spread != "raw" and cfg.plm.get("train") not in FROZEN:
+        yield (
+            f"spread={cfg.spread}: it is found on left-out training texts, which only the exact student predicts; add "
+            "plm.train=frozen, or leave spread=raw"
+        )
     if not in_closed_form(cfg.plm):
         return
     fitted = f"{cfg.plm.name} is fitted in one step by ridge regression"

@@ -312,6 +312,7 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
         trainer=trainer,
         settings=plain(cfg.optimizer) | decisive | {"resume": cfg.resume, "commit": commit, "gpus": _gpus(cfg)},
         seed=settings.options.seed,
+        spread=settings.options.spread,
     )
 
 

@@ -34,7 +34,7 @@ from invitro.models.exact import ExactRegression, KernelStudent, LayerKernel, Ob
 from invitro.models.features import Embedded, FrozenEncoder
 from invitro.models.folder import CardFacts, model_card, write_folder
 from invitro.models.outputs import Predictions, Score, ScoreAndSpread
-from invitro.models.settings import PLM, Baseline, TfIdfRidge
+from invitro.models.settings import PLM, Baseline, PredictedSpread, TfIdfRidge
 from invitro.scales import Scale
 
 TFIDF_KIND, RIDGE_KIND = "tfidf_ridge", "embedding_ridge"
@@ -222,11 +222,18 @@ class FrozenRegression:
     regression: ExactRegression
 
     @classmethod
-    def fitted(cls, encoder: FrozenEncoder, texts: Sequence[str], embedded: Embedded, seen: Observed) -> Self:
+    def fitted(
+        cls,
+        encoder: FrozenEncoder,
+        texts: Sequence[str],
+        embedded: Embedded,
+        seen: Observed,
+        spread: PredictedSpread = "raw",
+    ) -> Self:
         """Fit to texts, their features in all layers, and their labels; layers and noise are chosen on these texts."""
         counter = counter_of(texts)
         words = None if counter is None else counter.transform(texts)
-        return cls(encoder, counter, fitted(embedded.features, words, seen))
+        return cls(encoder, counter, fitted(embedded.features, words, seen, spread))
 
     def predict(self, texts: Sequence[str], embedded: Embedded) -> Predictions:
         """Score texts whose features are known, in the units of the labels."""
@@ -244,7 +251,8 @@ class FrozenRegression:
         """What it is made of, for people: ``layers 4 to 12 and words, noise 1.5``."""
         first, layers = self.regression.kernel.first_layer, len(self.regression.kernel.mean)
         words = "" if self.counter is None else " and words"
-        return f"layers {first} to {first + layers - 1}{words}, noise {self.regression.noise:g}"
+        wider = "" if self.regression.stretch == 1 else f", predictions stretched by {self.regression.stretch:.2f}"
+        return f"layers {first} to {first + layers - 1}{words}, noise {self.regression.noise:g}{wider}"
 
 
 @dataclass(frozen=True)

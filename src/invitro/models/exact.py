@@ -6,7 +6,7 @@ layers needs no choice of one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix
 
 from invitro.arrays import Floats, Ints, Singles
 from invitro.models.outputs import Predictions
+from invitro.models.settings import PredictedSpread
 
 LEAST_SPREAD = 1e-6
 """A dimension with a smaller standard deviation does not vary: the last layers have some."""
@@ -32,7 +33,7 @@ LANDMARKS = 4_000
 """Texts that stand for all of them beyond that; also the most texts that layers and noise are chosen on."""
 PART = 2_000
 """Texts at a time whose similarities to the landmarks are in memory."""
-OWN_ARRAYS = ("mean", "coefficients", "factor", "learned", "variance", "noise")
+OWN_ARRAYS = ("mean", "coefficients", "factor", "learned", "variance", "noise", "stretch")
 KERNEL_ARRAYS = ("mean", "spread", "rows", "level", "variance")
 SPARSE = ("data", "indices", "indptr")
 
@@ -158,6 +159,7 @@ class ExactRegression:
         learned: with landmarks, the factor of their posterior precision times `noise`, (texts, texts), else empty.
         variance: s^2, the scale's units squared.
         noise: variance of the noise of a text of weight 1, in units of s^2.
+        stretch: factor of a prediction's distance from the mean; what it adds to the error enters the SD.
     """
 
     kernel: LayerKernel
@@ -167,6 +169,7 @@ class ExactRegression:
     learned: Floats
     variance: float
     noise: float
+    stretch: float = 1.0
 
     @classmethod
     def exact(cls, kernel: LayerKernel, gram: Floats, seen: Observed, noise: float) -> Self:
@@ -212,9 +215,30 @@ class ExactRegression:
         left = own - _explained(self.factor, near)
         if self.learned.size:
             left += self.noise * _explained(self.learned, near)
-        return Predictions(
-            self.mean + near @ self.coefficients, np.sqrt(self.variance * (np.maximum(left, 0) + self.noise))
-        )
+        rise = near @ self.coefficients
+        error = self.variance * (np.maximum(left, 0) + self.noise) + np.square((self.stretch - 1) * rise)
+        return Predictions(self.mean + self.stretch * rise, np.sqrt(error))
+
+    def spread_as(self, spread: PredictedSpread, predicted: Floats, seen: Observed) -> Self:
+        """Return the same model with another spread of its predictions.
+
+        Args:
+            spread: ``raw`` leaves them, which has the least RMSE; ``linear`` maps them to the labels by least squares;
+                ``matched`` moves and stretches them to the labels' mean and SD, which has the largest CCC.
+            predicted: of texts whose labels the model did not see, such as by `left_out`, (texts,).
+            seen: the labels and weights of these texts. If `predicted` does not vary, nothing changes.
+        """
+        centre = float(np.average(predicted, weights=seen.weights))
+        rise, rest = predicted - centre, seen.labels - seen.mean
+        variance = np.average(np.square(rise), weights=seen.weights)
+        if spread == "raw" or variance == 0:
+            return self
+        if spread == "linear":
+            factor = float(np.average(rise * rest, weights=seen.weights) / variance)
+            moved = seen.mean + factor * (self.mean - centre)
+            return replace(self, mean=moved, coefficients=factor * self.coefficients)
+        factor = float(np.sqrt(np.average(np.square(rest), weights=seen.weights) / variance))
+        return replace(self, mean=seen.mean + factor * (self.mean - centre), stretch=factor)
 
     def arrays(self) -> dict[str, Any]:
         """Return all numbers by name, as a file of safetensors holds them; `from_arrays` reads them."""
@@ -241,17 +265,18 @@ class ExactRegression:
             shape = (len(known["rows"]), int(arrays["words.terms"][0]))
             words = csr_matrix(tuple(arrays[f"words.{part}"] for part in SPARSE), shape=shape)
         numbers = {name: arrays[name] for name in OWN_ARRAYS}
-        numbers |= {name: float(numbers[name][0]) for name in ("mean", "variance", "noise")}
+        numbers |= {name: float(numbers[name][0]) for name in ("mean", "variance", "noise", "stretch")}
         return cls(kernel=LayerKernel(int(arrays["kernel.first_layer"][0]), words=words, **known), **numbers)
 
 
-def fitted(features: Singles, words: Any, seen: Observed) -> ExactRegression:
+def fitted(features: Singles, words: Any, seen: Observed, spread: PredictedSpread = "raw") -> ExactRegression:
     """Fit with the layers, then the noise, that predict the labels of left-out authors best, in squared error.
 
     Args:
         features: of the training texts, in all layers from the input embeddings on, (texts, layers, hidden).
         words: their TF-IDF, sparse, (texts, terms), or None.
         seen: labels, weights and authors.
+        spread: of the predictions, see `ExactRegression.spread_as`; it is decided on left-out authors too.
     """
     texts, layers = features.shape[:2]
     starts = first_layers(layers)
@@ -264,14 +289,14 @@ def fitted(features: Singles, words: Any, seen: Observed) -> ExactRegression:
 
     kernel, gram = min(kernels, key=lambda one: error(one[1], 1.0))
     noise = min(NOISES, key=lambda noise: error(gram, noise))
-    if len(rows) == texts:
-        return ExactRegression.exact(kernel, gram, seen, noise)
-    if texts <= MOST_EXACT:
+    predicted = some.labels if spread == "raw" else left_out(gram, some, noise)
+    if len(rows) < texts <= MOST_EXACT:
         ((kernel, gram),) = LayerKernel.nested(features, words, [kernel.first_layer])
-        return ExactRegression.exact(kernel, gram, seen, noise)
+    if texts <= MOST_EXACT:
+        return ExactRegression.exact(kernel, gram, seen, noise).spread_as(spread, predicted, some)
     parts = (slice(first, first + PART) for first in range(0, texts, PART))
     near = (kernel.to_training(features[part], _of(words, part))[0] for part in parts)
-    return ExactRegression.projected(kernel, gram, seen, noise, near)
+    return ExactRegression.projected(kernel, gram, seen, noise, near).spread_as(spread, predicted, some)
 
 
 def first_layers(layers: int) -> list[int]:

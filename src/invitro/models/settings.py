@@ -24,7 +24,7 @@ TokenCount = Annotated[int, Ge(3)]
 Dropout = Annotated[float, Ge(0), Lt(1)]
 Penalties = Annotated[tuple[Positive, ...], MinLen(1), "one or more numbers above 0"]
 Folds = Annotated[int, Ge(2)]
-
+PredictedSpread = Literal["raw", "linear", "matched"]
 
 FROZEN = ("frozen", "head")
 """Values of ``plm.train`` that leave the encoder as it is; the second is another word for the first."""

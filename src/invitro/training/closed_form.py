@@ -82,7 +82,7 @@ def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
 def _frozen(plm: PLM, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place) -> ClosedForm:
     encoder = _encoder(plm, recipe)
     parts, took = _embedded(encoder, texts, place)
-    model = FrozenRegression.fitted(encoder, texts[0], parts[0], seen)
+    model = FrozenRegression.fitted(encoder, texts[0], parts[0], seen, recipe.spread)
     log.info("%s: %s, chosen by leaving out training authors", plm.name, model.description)
     predicted = [model.predict(part, embedded) for part, embedded in zip(texts, parts, strict=True)]
     cut = sum(int(part.cut.sum()) for part in parts)

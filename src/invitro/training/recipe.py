@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from invitro.application.policy import Alpha, Quantile
 from invitro.models import PLM, EmbeddingRidge, TfIdfRidge
+from invitro.models.settings import PredictedSpread
 from invitro.settings import Count, Index, Positive, Seed, Share, checked
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class RunOptions:
         group: of Weights & Biases runs that belong together.
         runs: the folder of all runs, in which finished ones are looked for.
         cache: the folder of features of frozen encoders; None keeps none.
+        spread: of the exact student's predictions: ``raw``, ``linear`` or ``matched``, see
+            `invitro.models.exact.ExactRegression.spread_as`.
 
     Raises:
         InputError: naming every setting that is out of range.
@@ -68,6 +71,7 @@ class RunOptions:
     group: str | None = None
     runs: str = "runs"
     cache: str | None = None
+    spread: PredictedSpread = "raw"
 
 
 @checked("fit")
@@ -162,6 +166,7 @@ class Recipe:
         trainer: makes the Lightning trainer; it decides precision, accelerator and strategy.
         settings: plain values of `optimizer` and `trainer`, for the fingerprint.
         seed: of weights, dropout and batches.
+        spread: of the exact student's predictions.
     """
 
     plm: PLM | TfIdfRidge | EmbeddingRidge
@@ -170,6 +175,7 @@ class Recipe:
     trainer: "Callable[..., L.Trainer]"
     settings: Mapping[str, Any]
     seed: int
+    spread: PredictedSpread = "raw"
 
 
 @dataclass(frozen=True)

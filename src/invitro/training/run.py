@@ -40,12 +40,13 @@ def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
     """
     plm, frozen = recipe.plm, isinstance(recipe.plm, PLM) and recipe.plm.frozen
     closed = frozen or not isinstance(plm, PLM)
+    spread = {} if recipe.spread == "raw" else {"spread": recipe.spread}
     return record.fingerprint(
         labels=prepared.labels.fingerprint,
         evaluation=prepared.evaluation_fingerprint,
         scale=asdict(prepared.scale),
         plm=(plm.decisive if isinstance(plm, PLM) else asdict(plm)) | {"name": plm.fingerprint},
-        fit={"clean": recipe.fit.clean} if closed else recipe.fit.decisive,
+        fit={"clean": recipe.fit.clean} | spread if closed else recipe.fit.decisive,
         settings={} if frozen else dict(recipe.settings),
         seed=recipe.seed if not closed or recipe.fit.clean != "none" else None,
     )
