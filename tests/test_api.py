@@ -159,8 +159,8 @@ def test_agreement_is_a_table() -> None:
     assert report.table["bias"].iloc[2] == pytest.approx(-1)
     header, *rows = repr(report).splitlines()
     assert header.split() == ["raters", "n", "alpha", "pcc", "ccc", "rmse", "bias"]
-    assert len(rows) == 4
-    assert rows[-1].split()[:2] == ["all", "60"]
+    assert len(rows) == 4 + 3  # and the crowd's reliability
+    assert rows[3].split()[:2] == ["all", "60"]
 
 
 @pytest.mark.parametrize(
@@ -282,3 +282,30 @@ def test_studies_that_do_not_start(folder: Path) -> None:
     wrong = ["data=simulated", "llm=simulated", "plm=minilm", "alpha=-1"]
     assert "alpha: expected a number from 0 to inf" in refused(lambda: invitro.study("demo", overrides=wrong))
     assert not (folder / "runs").exists()
+
+
+def test_agreement_of_a_crowd_is_the_same_long_and_wide() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(4, 1, (60, 1))
+    scores = truth + rng.normal(size=(60, 5)) * 0.7
+    scores[rng.random(scores.shape) < 0.4] = np.nan
+    wide = pd.DataFrame(scores, index=[f"t{i:02}" for i in range(60)], columns=list("abcde"))
+    long = wide.rename_axis("text_id").reset_index().melt("text_id", var_name="rater_id", value_name="score")
+    first = invitro.agreement(wide, resamples=50)
+    second = invitro.agreement(long.sample(frac=1, random_state=1), resamples=50)
+    assert second.crowd == first.crowd
+    assert second.alpha == first.alpha
+    pd.testing.assert_frame_equal(second.raters, first.raters)
+    assert second.table.equals(first.table)
+    assert first.crowd.icc1.value == pytest.approx(1 / (1 + 0.49), abs=0.12)
+    assert first.crowd.icck.value > first.crowd.icc1.value
+    assert f"ICC(1), one rating: {first.crowd.icc1}" in repr(first)
+
+
+def test_agreement_of_very_many_raters_compares_no_pairs() -> None:
+    long = pd.DataFrame({"text_id": [f"t{i % 50}" for i in range(200)], "rater_id": [f"w{i}" for i in range(200)],
+                         "score": [float(i % 7) for i in range(200)]})  # fmt: skip
+    report = invitro.agreement(long, resamples=20)
+    assert report.pairs == ()
+    assert report.crowd.raters == 200
+    assert len(report.raters) == 200

@@ -117,6 +117,11 @@ class Scale:
         """Correction's threshold where none is given: two thirds of the range, 4.0 on 1 to 7 as in the paper."""
         return round((self.maximum - self.minimum) * 2 / 3, 3)
 
+    @property
+    def reversed_items(self) -> list[str]:
+        """The names of the items that are reversed."""
+        return [item.name for item in self.items if item.reversed]
+
     def keyed(self, answers: npt.ArrayLike) -> Floats:
         """Reverse the answers to reversed items, of shape (..., items): low + high - answer; its own inverse."""
         given = np.asarray(answers, dtype=np.float64)
@@ -138,7 +143,7 @@ class Scale:
         scores = np.asarray(item_scores, dtype=np.float64)
         if scores.shape[-1:] != (len(self.items),):
             raise ValueError(f"expected {len(self.items)} item scores on the last axis, found shape {scores.shape}")
-        if any(item.reversed for item in self.items):
+        if self.reversed_items:
             scores = self.keyed(scores)
         if most_missing:
             there = (~np.isnan(scores)).sum(axis=-1, keepdims=True)

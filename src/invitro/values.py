@@ -15,6 +15,7 @@ from invitro.errors import InputError, refuse_if_any, shown
 from invitro.scales import Scale
 from invitro.settings import Count, refusal
 from invitro.stats.agreement import Agreement
+from invitro.stats.crowd import Ratings, Reliability
 from invitro.stats.intervals import Estimate, Interval
 from invitro.tables import text_of
 
@@ -41,11 +42,19 @@ class RaterAgreement:
     alpha
         Krippendorff's alpha (interval level) of all raters together, with its 95 % interval.
     pairs
-        Every two raters: alpha, PCC, CCC, RMSE and bias, each with its 95 % interval.
+        Every two raters: alpha, PCC, CCC, RMSE and bias, each with its 95 % interval; empty for more than 30 raters.
+    crowd
+        All raters as one crowd: ``alpha`` again, ``icc1`` (the reliability of one rating), ``icck`` (of the mean of
+        ``typical`` ratings) and ``bias`` (the SD of the raters' biases); what is not defined has a ``reason``.
+    raters
+        One row per rater: how many ``ratings``, ``mean``, ``bias`` and ``noise`` (scale's units), ``with_rest`` (the
+        correlation with the mean of the others), and ``careless``: the signs of carelessness, if there are any.
     """
 
     alpha: Estimate
     pairs: tuple[Agreement, ...]
+    crowd: Reliability
+    raters: pd.DataFrame
 
     @property
     def table(self) -> pd.DataFrame:
@@ -64,9 +73,20 @@ class RaterAgreement:
             {"raters": f"{pair.a}, {pair.b}", "n": pair.n} | {name: str(getattr(pair, name)) for name in FIGURES}
             for pair in self.pairs
         ]
-        if len(self.pairs) > 1:
+        if len(self.pairs) != 1:
             rows.append({"raters": "all", "n": self.alpha.n, "alpha": str(self.alpha)})
-        return pd.DataFrame(rows).to_string(index=False, na_rep="")
+        crowd = self.crowd
+        k = "several" if crowd.typical is None else f"{crowd.typical:.1f}"
+        careless = list(self.raters.index[self.raters["careless"] != ""])
+        return "\n".join(
+            [
+                pd.DataFrame(rows).to_string(index=False, na_rep=""),
+                f"ICC(1), one rating: {crowd.icc1}",
+                f"ICC(k), the mean of {k} ratings: {crowd.icck}",
+                f"SD of the raters' biases: {crowd.bias}",
+                *([f"Careless: {', '.join(map(str, careless))}"] if careless else []),
+            ]
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -246,6 +266,30 @@ def labels_in(given: Mapping[str, Any]) -> dict[str, Floats]:
     if not all(index.equals(indices[0]) for index in indices):
         raise InputError(f"{names}: expected Series with one index; align them, as in llm.reindex(crowd.index)")
     return labels
+
+
+LONG = ("text_id", "rater_id", "score")
+MOST_PAIRED = 30
+"""Raters up to which every two are compared."""
+
+
+def long_in(ratings: pd.DataFrame) -> tuple[Ratings, "pd.Index[Any]", "pd.Index[Any]"]:
+    """Return ratings in the long form, columns `LONG`, with the ids of texts and raters, sorted.
+
+    A second rating of a text by the same rater is averaged with the first, and a missing score is no rating.
+    """
+    given = ratings.loc[ratings["score"].notna(), list(LONG)]
+    refuse_if_any(
+        f"ratings: column {name}: expected an id in every row, found none in {int(given[name].isna().sum())}"
+        for name in LONG[:2]
+        if given[name].isna().any()
+    )
+    scores = pd.Series(_floats("ratings: column score", given["score"].to_numpy()), index=given.index)
+    once = scores.groupby([given["text_id"], given["rater_id"]]).mean()
+    text, texts = pd.factorize(once.index.get_level_values(0), sort=True)
+    rater, raters = pd.factorize(once.index.get_level_values(1), sort=True)
+    score = np.asarray(once, dtype=np.float64)
+    return Ratings(text, rater, score, len(texts), len(raters)), texts, raters
 
 
 def ratings_in(ratings: Mapping[str, Any] | pd.DataFrame) -> pd.DataFrame:

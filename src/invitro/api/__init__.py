@@ -14,9 +14,22 @@ from invitro.application.policy import alpha_problem
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import Count, Index, refusal
-from invitro.stats.agreement import alpha_estimate, pairwise
+from invitro.stats.agreement import pairwise
+from invitro.stats.careless import raters_table
+from invitro.stats.crowd import of_matrix, reliability
+from invitro.stats.intervals import Estimate
 from invitro.stats.moments import RESAMPLES
-from invitro.values import Augmented, RaterAgreement, TextInput, labels_in, ratings_in, texts_in
+from invitro.values import (
+    LONG,
+    MOST_PAIRED,
+    Augmented,
+    RaterAgreement,
+    TextInput,
+    labels_in,
+    long_in,
+    ratings_in,
+    texts_in,
+)
 
 __all__ = ["agreement", "augment", "correct", "label", "load", "scale", "study", "train", "worth"]
 
@@ -206,9 +219,11 @@ def agreement(
     ----------
     ratings
         Scores of shape (n,) by rater, or a DataFrame with one column per rater; the scale's units, NaN where a rater
-        gave none. At least two raters. Series are joined by their index.
+        gave none. At least two raters. Series are joined by their index. Or the long form: a DataFrame with
+        ``text_id``, ``rater_id`` and ``score``, one row per rating.
     groups
-        Who wrote each text, shape (n,); an author's texts are then drawn together. None: each text has its own author.
+        Who wrote each text, shape (n,), in the long form by the order of sorted ids; an author's texts are then drawn
+        together. None: each text has its own author.
     resamples
         Bootstrap draws, at least 1.
     seed
@@ -217,9 +232,10 @@ def agreement(
     Returns
     -------
     RaterAgreement
-        ``alpha`` of all raters, and ``pairs``; ``table`` is a DataFrame. RMSE and bias are in the scale's units, all
-        other figures in [-1, 1]; bias is positive where the second rater scores higher. There is no interval with
-        fewer than 10 groups.
+        ``alpha`` of all raters, and ``pairs``; ``table`` is a DataFrame. ``crowd`` has ICC(1), ICC(k) and the spread of
+        the raters' biases, ``raters`` a row per rater with the signs of carelessness. RMSE and bias are in the scale's
+        units, all other figures in [-1, 1]; bias is positive where the second rater scores higher. There is no interval
+        with fewer than 10 groups.
 
     Raises
     ------
@@ -235,7 +251,15 @@ def agreement(
     >>> report.table[["a", "b", "n"]].to_dict("records")
     [{'a': 'crowd', 'b': 'llm', 'n': 4}]
     """
-    table = ratings_in(ratings)
+    if isinstance(ratings, pd.DataFrame) and set(LONG) <= set(ratings):
+        of, texts, raters = long_in(ratings)
+        shown = np.full((of.texts, of.raters if of.raters <= MOST_PAIRED else 0), np.nan)
+        if shown.size:
+            shown[of.text, of.rater] = of.score
+        table = pd.DataFrame(shown, index=texts, columns=raters[: shown.shape[1]])
+    else:
+        table = ratings_in(ratings)
+        of, raters = of_matrix(table.to_numpy(dtype=np.float64)), table.columns
     refuse_if_any(filter(None, [refusal("resamples", resamples, Count), refusal("seed", seed, Index)]))
     authors = None
     if groups is not None:
@@ -243,8 +267,11 @@ def agreement(
         if len(authors) != len(table):
             raise InputError(f"groups: expected one for each of {len(table)} texts, found {len(authors)}")
         authors.index = table.index
-    if not (table.notna().sum(axis=1) >= 2).any():
+    if not (of.number >= 2).any():
         raise InputError("ratings: expected texts that two raters scored, found none; do all have the same index?")
-    return RaterAgreement(
-        alpha_estimate(table, authors, resamples, seed), tuple(pairwise(table, authors, resamples, seed))
-    )
+    codes = pd.factorize(table.index if authors is None else authors, sort=True)[0]
+    crowd = reliability(of, codes, resamples, seed)
+    pairs = pairwise(table, authors, resamples, seed) if 0 < table.shape[1] <= MOST_PAIRED else ()
+    every = raters_table(of)
+    alpha = crowd.alpha.estimate or Estimate(np.nan, np.nan, np.nan, crowd.texts)
+    return RaterAgreement(alpha, tuple(pairs), crowd, every.set_axis(raters[every.index].rename("rater")))

@@ -229,6 +229,7 @@ def _compared(cfg: DictConfig, directory: Path) -> list[str]:
     from invitro.labelling.texts import chosen
     from invitro.labels import LabelSource
     from invitro.reliability.gathering import NoLabelsError, gather
+    from invitro.reliability.people import crowd_report
     from invitro.reliability.report import reliability_report
 
     _refuse_contradictions(cfg)
@@ -248,6 +249,9 @@ def _compared(cfg: DictConfig, directory: Path) -> list[str]:
     try:
         gathered = gather(corpus, texts, scale, Path(cfg.store), folder, own, raters)
     except NoLabelsError as error:
+        if corpus.people is not None and own is None:
+            lines = crowd_report(corpus.people, texts.set_index("text_id")["group_id"], directory)
+            return [*lines, *error.problems, f"Report: {directory / 'crowd.md'}"]
         raise InputError(*error.problems, f"To make some: {_command(cfg)}") from error
     report = reliability_report(
         gathered.ratings,
@@ -259,6 +263,8 @@ def _compared(cfg: DictConfig, directory: Path) -> list[str]:
         parts=gathered.parts,
         remarks=gathered.remarks,
         origins=gathered.origins,
+        people=corpus.people,
+        items=gathered.items,
     )
     return [str(report), "", f"Report: {report.files[-1]}"]
 

@@ -100,6 +100,8 @@ def id_form(text_id: str) -> str:
 
     Ids that differ only in this are one text's or one person's, written by two programs.
     """
+    if text_id.isascii():
+        return " ".join(text_id.split())
     return " ".join("".join(one for one in normalize("NFC", text_id) if category(one) != "Cf").split())
 
 

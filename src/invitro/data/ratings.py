@@ -167,7 +167,10 @@ class People:
 
     def reliability(self, groups: "pd.Series[str] | None" = None, **draws: int) -> Reliability:
         """Measure how far people agree; `groups` has the author of each text by id, `draws` resamples and seed."""
-        codes = None if groups is None else pd.factorize(groups.reindex(self.text_ids), sort=True)[0]
+        codes = None
+        if groups is not None:
+            authors = groups.reindex(self.text_ids)
+            codes = pd.factorize(authors.where(authors.notna(), self.text_ids.to_series()), sort=True)[0]
         return reliability(self.ratings, codes, **draws)
 
     @cached_property
@@ -300,9 +303,10 @@ def long_form(frame: pd.DataFrame, layout: Layout, scale: Scale, source: str) ->
         )
     bounds = (scale.low, scale.high) if items != [SCORE] else (scale.minimum, scale.maximum)
     value, status = _read(cells["cell"], scale, mapped=items != [SCORE])
-    for (row, column), why in frame.attrs.get(CELL_STATUS, {}).items():
-        here = ((cells["row"] == row + 1) & (cells["column"] == column)).to_numpy()
-        value[here], status[here] = np.nan, why
+    if said := frame.attrs.get(CELL_STATUS):
+        why = pd.Series(said).reindex(pd.MultiIndex.from_arrays([cells["row"] - 1, cells["column"]])).to_numpy()
+        here = pd.notna(why)
+        value[here], status[here] = np.nan, why[here]
     _refuse(cells, value, status, bounds, scale, source)
     long = pd.DataFrame(
         {

@@ -43,9 +43,15 @@ def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSe
     what a text's answers cost, retries included, as the engine reports it (0 if it counts no tokens or has no price).
 
     Raises:
-        InputError: a label lies outside `scale`.
+        InputError: a label lies outside `scale`, or the scale reverses other items now.
     """
-    names = json.loads(stored.info.items)["names"]
+    then = json.loads(stored.info.items)
+    names = then["names"]
+    if len(names) > 1 and (was := then.get("reversed", [])) != scale.reversed_items:
+        raise InputError(
+            f"{store.path}, label set {stored.id}: its scores were made with {', '.join(was) or 'no item'} reversed, and "
+            f"{scale.name} now reverses {', '.join(scale.reversed_items) or 'none'}; label again, or restore the scale"
+        )
     columns = [f"llm_{name}" for name in names] if len(names) > 1 else []
     rows = _rows(store, stored.id, len(columns))
     # In chunks: as tuples of Python objects, all rows at once would take many times the table's size.

@@ -39,6 +39,7 @@ class ScoreSource:
     id: str = ""
     samples: tuple[ScoreColumn, ...] = ()
     origins: pd.DataFrame = field(default_factory=pd.DataFrame)
+    items: pd.DataFrame | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -79,9 +80,16 @@ def stored_scores(
             changed = (now.notna() & (now != then)).to_numpy()
             if changed.any():
                 remarks.append(f"Left out: {changed.sum()} labels of {stored.info.name}: the texts have changed since")
-            scores = table["llm_label"].mask(changed)
+            scores, items = table["llm_label"].mask(changed), _items(table, scale)
+            items = None if items is None else items.loc[~changed]
             samples = _samples(store, stored, then.index, changed) if stored.samples > 1 else ()
-            yield replace(_source(stored, scores, samples), origins=origins_of(table))
+            yield replace(_source(stored, scores, samples), origins=origins_of(table), items=items)
+
+
+def _items(table: pd.DataFrame, scale: Scale) -> pd.DataFrame | None:
+    """Return an LLM's scores of the scale's items, from the columns ``llm_<item>`` of its labels; None without."""
+    columns = {f"llm_{item.name}": item.name for item in scale.items if f"llm_{item.name}" in table}
+    return table[list(columns)].rename(columns=columns).apply(pd.to_numeric, errors="coerce") if columns else None
 
 
 def _same_scale(stored: StoredSet, scale: Scale) -> bool:
@@ -91,7 +99,7 @@ def _same_scale(stored: StoredSet, scale: Scale) -> bool:
     overall = len(names) == 1 and names != items
     low, high = (scale.minimum, scale.maximum) if overall else (scale.low, scale.high)
     same = (then["low"], then["high"], then["aggregation"]) == (low, high, scale.aggregation)
-    return same and (overall or names[: len(items)] == items)
+    return same and (overall or (names[: len(items)] == items and then.get("reversed", []) == scale.reversed_items))
 
 
 def _samples(store: LabelStore, stored: StoredSet, ids: "pd.Index[Any]", changed: Any) -> tuple[ScoreColumn, ...]:
@@ -128,11 +136,13 @@ def own_scores(
     if own is not None:
         found = own.find(corpus.label_corpora, table, scale, "", folder)
         where = own.labels or f"column {own.column}"
-        yield ScoreSource(own.name, "", where, found.of(table["text_id"]).set_axis(table["text_id"]))
+        scores = found.of(table["text_id"]).set_axis(table["text_id"])
+        rows = table.set_index("text_id") if own.column == OWN_COLUMN else found.labels
+        yield ScoreSource(own.name, "", where, scores, items=_items(rows, scale))
 
 
 CROWD = "crowd"
-Named: TypeAlias = tuple[str, Rater, ScoreColumn, pd.DataFrame]
+Named: TypeAlias = tuple[str, Rater, ScoreColumn, pd.DataFrame, pd.DataFrame | None]
 
 
 class NoLabelsError(InputError):
@@ -150,6 +160,7 @@ class Gathered:
         parts: each text's corpus and official split, such as ``newsemp24 test``.
         remarks: which labels could not be used, and why.
         origins: where each of a rater's labels comes from, by the rater's name; see `invitro.labels.drift.origins_of`.
+        items: by LLM, its scores of single items, one row a text, where it has such.
     """
 
     ratings: pd.DataFrame
@@ -158,6 +169,7 @@ class Gathered:
     parts: "pd.Series[str]"
     remarks: tuple[str, ...] = field(default=())
     origins: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    items: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def gather(
@@ -199,7 +211,7 @@ def gather(
     columns, raters, origins = {}, {}, {}
     if table["crowd_label"].notna().any():
         columns[CROWD], raters[CROWD] = table.set_index("text_id")["crowd_label"], Rater()
-    for name, rater, scores, of_scores in named:
+    for name, rater, scores, of_scores, _ in named:
         of_texts = scores.reindex(table["text_id"])
         if of_texts.notna().any():
             columns[name], raters[name] = of_texts, rater
@@ -211,6 +223,7 @@ def gather(
         _parts_of(corpus, table),
         tuple(remarks),
         origins,
+        {name: items for name, *_, items in named if items is not None},
     )
 
 
@@ -235,7 +248,9 @@ def _wanted(named: Sequence[Named], wanted: Sequence[str]) -> Iterator[Named]:
 def _prefixed(one: ScoreSource, prefix: str) -> ScoreSource:
     """Return a source with the combination's ids."""
     scores, *samples = (series.set_axis(prefix + series.index) for series in (one.scores, *one.samples))
-    return replace(one, scores=scores, samples=tuple(samples), origins=one.origins.set_axis(prefix + one.origins.index))
+    items = None if one.items is None else one.items.set_axis(prefix + one.items.index)
+    origins = one.origins.set_axis(prefix + one.origins.index)
+    return replace(one, scores=scores, samples=tuple(samples), items=items, origins=origins)
 
 
 def _named(sources: Sequence[ScoreSource]) -> Iterator[Named]:
@@ -251,10 +266,13 @@ def _named(sources: Sequence[ScoreSource]) -> Iterator[Named]:
         traits = [(str(raters[key].variant), raters[key].revision or "", joined[key][0].id[:6]) for key in keys]
         for key, words in zip(keys, told_apart(traits), strict=True):
             name, sets = f"{base} ({words})" if words else base, joined[key]
-            yield name, raters[key], pd.concat([one.scores for one in sets]), pd.concat([one.origins for one in sets])
+            items = [one.items for one in sets if one.items is not None]
+            scores, origins = pd.concat([one.scores for one in sets]), pd.concat([one.origins for one in sets])
+            yield name, raters[key], scores, origins, pd.concat(items) if items else None
             for number in range(max(len(one.samples) for one in sets)):
                 some = [one.samples[number] for one in sets if number < len(one.samples)]
-                yield f"{name} #{number + 1}", replace(raters[key], sample=number + 1), pd.concat(some), pd.DataFrame()
+                rater = replace(raters[key], sample=number + 1)
+                yield f"{name} #{number + 1}", rater, pd.concat(some), pd.DataFrame(), None
 
 
 def _rater(one: ScoreSource, among: Sequence[ScoreSource]) -> Rater:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from invitro.data.ratings import People
 from invitro.errors import refuse_if_any
 from invitro.files import whole_or_absent, write_text
 from invitro.labels.drift import drift_table
@@ -27,6 +28,7 @@ from invitro.reliability.facets import (
     on_same_texts,
     prompt_shifts,
 )
+from invitro.reliability.people import crowd_tables, shortened_table
 from invitro.scales import Scale
 from invitro.stats.agreement import Agreement, Groups, alpha_estimate, pairwise
 from invitro.stats.intervals import NOT_MEASURABLE, Estimate
@@ -232,6 +234,8 @@ def reliability_report(
     parts: "pd.Series[str] | None" = None,
     remarks: Sequence[str] = (),
     origins: Mapping[str, pd.DataFrame] | None = None,
+    people: People | None = None,
+    items: Mapping[str, pd.DataFrame] | None = None,
 ) -> Report:
     """Compare raters and write the comparison into `folder`.
 
@@ -255,6 +259,9 @@ def reliability_report(
         parts: the part of each text by text id, such as ``newsemp24 test``, to report agreement part by part too.
         remarks: what readers should know about the ratings, such as labels that were left out.
         origins: where each of a rater's labels comes from, by rater: batch, day and so on, by text id.
+        people: what single people answered, for ``crowd.csv`` (how reliable the crowd is), ``raters.csv`` (each of
+            them) and, with answers to items, ``items.csv`` and ``llm_items.csv``.
+        items: by LLM, its item scores by text id, one column per item.
 
     Raises:
         InputError: there are fewer than two raters, an id or rater occurs twice, a rater scored nothing or outside the
@@ -279,6 +286,7 @@ def reliability_report(
     prompts = tuple(prompt_shifts(ratings, known, pairs, groups, resamples, seed))
     parted = disagreements(ratings).head(most)
     tables = _tables(pairs, common, in_parts, known, short, len(complete))
+    about_people = crowd_tables(people, groups, items or {}, resamples, seed) if people is not None else {}
     guessing = [pair.b for pair in pairs if pair.a in crowd_of(known) and not pair.pcc.measurable]
     tables |= {"alpha": alpha_table(alphas, guessing)}
     if prompts:
@@ -298,8 +306,9 @@ def reliability_report(
     tables |= {"drift": drift_table(drifting, known)} if drifting else {}
     same = not common or all(pair.n == len(complete) for pair in pairs)
     shown = [table for name, table in tables.items() if not (same and name == "common")]
+    shown += [shortened_table(table) for table in about_people.values()]
     shown += [disagreements_table(parted), paper_table(paper_figures())]
-    files = {name: table.frame() for name, table in tables.items()}
+    files = {name: table.frame() for name, table in (tables | about_people).items()}
     files["agreement"] = pd.concat([files["agreement"], *([files.pop("common")] if common else [])])
     files["disagreements"] = parted
     authors = None if groups is None else int(groups.reindex(ratings.index).nunique())

@@ -1,0 +1,163 @@
+"""The crowd in the reliability report: how far people agree, who is careless, and each item beside the LLMs'."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from invitro.data.ratings import People
+from invitro.files import whole_or_absent, write_text
+from invitro.stats.agreement import Groups, pairwise
+from invitro.stats.crowd import Statistic
+from invitro.stats.intervals import Estimate
+from invitro.stats.moments import RESAMPLES
+from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
+from invitro.writing.words import paragraphs, rendered, said
+
+TEMPLATE = Path(__file__).with_name("people.j2")
+MOST_RATERS = 30
+"""Rows of the table of raters in the report; ``raters.csv`` has all."""
+
+
+def crowd_tables(
+    people: People,
+    groups: Groups,
+    llm_items: Mapping[str, pd.DataFrame],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, ReportTable]:
+    """Return the tables about people, by name: ``crowd``, ``raters``, and with item answers ``items``, ``llm_items``.
+
+    Args:
+        people: what they answered.
+        groups: the author of each text by text id; None if every text has its own.
+        llm_items: by LLM, its item scores by text id, one column per item; for ``llm_items``.
+        resamples: draws of the bootstrap.
+        seed: of the draws.
+    """
+    tables = {"crowd": _crowd(people, groups, resamples, seed), "raters": _raters(people)}
+    if people.items is not None:
+        tables["items"] = _items(people)
+        if rows := list(_beside(people, groups, llm_items, resamples, seed)):
+            tables["llm_items"] = _llm_items(rows)
+    return tables
+
+
+def shortened_table(table: ReportTable) -> ReportTable:
+    """Return a table without the rows beyond `MOST_RATERS`."""
+    return replace(table, rows=table.rows[:MOST_RATERS])
+
+
+def crowd_report(people: People, groups: Groups, folder: Path, resamples: int = RESAMPLES, seed: int = 0) -> list[str]:
+    """Write what people's answers alone say into `folder`; return it as lines for a terminal.
+
+    Files: a CSV for each of `crowd_tables`, and last ``crowd.md``. There are no LLM labels to compare.
+    """
+    tables = crowd_tables(people, groups, {}, resamples, seed)
+    for name, table in tables.items():
+        with whole_or_absent(folder / f"{name}.csv") as temporary:
+            table.frame().to_csv(temporary, index=False)
+    shown = [shortened_table(table) for table in tables.values()]
+    page = Path(__file__).with_name("report.md.j2")
+    head = [f"{people.scale.name}: what people's answers say"]
+    write_text(folder / "crowd.md", rendered(page, head=head, tables=shown, figure=None))
+    return [line for one in shown for line in (one.title, *one.terminal(), *one.notes, "")]
+
+
+def _crowd(people: People, groups: Groups, resamples: int, seed: int) -> ReportTable:
+    """Return one row per figure of the crowd's reliability; what is not defined says why."""
+    found = people.reliability(groups, resamples=resamples, seed=seed)
+    k = "" if found.typical is None else f"{found.typical:.1f}"
+    figures: list[tuple[str, str, Statistic]] = [
+        ("alpha", "Krippendorff's alpha", found.alpha),
+        ("icc1", "ICC(1): one rating", found.icc1),
+        ("icck", f"ICC(k): the mean of {k or 'several'} ratings", found.icck),
+        ("bias_sd", "SD of the raters' biases", found.bias),
+    ]
+    if people.items is not None:
+        figures += [
+            ("cronbach", "Cronbach's alpha of the items", people.items.alpha),
+            ("omega", "McDonald's omega of the items", people.items.omega),
+        ]
+    columns = [Column("figure", "figure"), Column("name", "name", hidden=("paper", "page")), Column("value", "value")]
+    columns += [Column("n", "n"), Column("reason", "not defined because")]
+    rows = [
+        {"figure": Cell(words, words), "name": cell_of(name), "value": _statistic(one), "reason": cell_of(one.reason)}
+        | {"n": cell_of("" if one.estimate is None else one.estimate.n)}
+        for name, words, one in figures
+    ]
+    notes = paragraphs(TEMPLATE, "crowd", list(people.lines()), list(people.careless), len(people.raters))
+    return table_of("crowd", "The crowd", columns, rows, *notes)
+
+
+def _statistic(one: Statistic) -> Cell:
+    if one.estimate is None:
+        return Cell("")
+    return estimate_cell(one.estimate.value, one.estimate.low, one.estimate.high)
+
+
+def _raters(people: People) -> ReportTable:
+    """Return one row per rater, the careless first, then those who differ most from the others."""
+    found = people.table
+    order = np.lexsort((
+        -found["bias"].map(lambda one: abs(one or 0.0)).to_numpy(dtype=np.float64),
+        found["careless"].eq("").to_numpy(dtype=np.bool_),
+    ))  # fmt: skip
+    columns = [Column("rater", "rater"), Column("ratings", "ratings"), Column("mean", "mean"), Column("bias", "bias")]
+    columns += [Column("noise", "noise"), Column("with_rest", "r with the rest")]
+    columns += [Column("straight", "straight lines")] if people.has_items else []
+    columns += [Column("careless", "careless"), Column("undefined", "not defined because")]
+    numbers = ("mean", "bias", "noise", "with_rest", "straight")
+    rows = [
+        {column.key: number_cell(row[column.key], 2, sign=column.key == "bias") if column.key in numbers
+         else cell_of(row[column.key]) for column in columns}
+        for row in found.iloc[order].reset_index().to_dict("records")
+    ]  # fmt: skip
+    return table_of("raters", "Raters", columns, rows, said(TEMPLATE, "raters", people.has_items))
+
+
+def _items(people: People) -> ReportTable:
+    """Return one row per item: its correlation with the rest, before and after reversal."""
+    assert people.items is not None
+    columns = [Column("item", "item"), Column("before", "as answered"), Column("after", "after reversal")]
+    columns += [Column("runs", "runs against the scale"), Column("reason", "not defined because")]
+    rows = [
+        {"item": cell_of(one.name), "before": _statistic(one.before), "after": _statistic(one.after)}
+        | {"runs": cell_of(one.runs), "reason": cell_of(one.after.reason or one.before.reason)}
+        for one in people.items.items
+    ]
+    note = said(TEMPLATE, "items", people.items.sheets)
+    return table_of("items", "Items: correlation with the other items", columns, rows, note)
+
+
+def _beside(
+    people: People, groups: Groups, llm_items: Mapping[str, pd.DataFrame], resamples: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Yield each LLM's scores of each item beside people's mean answers, both as answered."""
+    means = people.item_means()
+    assert means is not None
+    if groups is not None:
+        means = means.loc[means.index.isin(groups.index)]
+    for llm, scores in llm_items.items():
+        for item in (one.name for one in people.scale.items):
+            if item not in scores:
+                continue
+            both = pd.DataFrame({"crowd": means[item], llm: scores[item].reindex(means.index)})
+            pair = pairwise(both, groups, resamples, seed)[0]
+            yield {"llm": llm, "item": item} | {name: getattr(pair, name) for name in ("n", "pcc", "ccc", "bias")}
+
+
+def _llm_items(found: list[dict[str, Any]]) -> ReportTable:
+    columns = [Column("llm", "LLM"), Column("item", "item"), Column("n", "n"), Column("pcc", "PCC")]
+    columns += [Column("ccc", "CCC"), Column("bias", "bias")]
+
+    def cell(value: Any, signed: bool) -> Cell:
+        if isinstance(value, Estimate):
+            return estimate_cell(value.value, value.low, value.high, sign=signed)
+        return cell_of(value)
+
+    rows = [{name: cell(value, name == "bias") for name, value in row.items()} for row in found]
+    return table_of("llm_items", "Item by item: people and LLMs", columns, rows, said(TEMPLATE, "beside"))
