@@ -337,7 +337,9 @@ def as_text(frame: pd.DataFrame, plain: Collection[str] = (), source: str | Path
     statuses = dict[tuple[int, str], str]()
 
     def column(name: str, values: "pd.Series[Any]") -> "pd.Series[str]":
-        texts = []
+        given, texts = values.tolist(), []
+        if set(map(type, given)) == {str} and (whole := "".join(given)).isascii() and "\0" not in whole:
+            return pd.Series([text or None for text in given], index=frame.index, dtype="str")
         for row, value in zip(frame.index, values, strict=True):
             if isinstance(value, Unusable):
                 statuses[row, name] = value.status

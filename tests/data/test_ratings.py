@@ -1,6 +1,7 @@
 """People's answers: one long form, whatever the file looked like."""
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from invitro.data.corpus import Corpus
 from invitro.data.ratings import CELL_STATUS, FORMULA, Layout, long_form
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
+from invitro.tables import read_table
 
 OVERALL = Scale("overall", "empathy", (Item("empathy", "empathy"),), 1, 7)
 LIKERT = Scale(
@@ -238,3 +240,21 @@ def test_previews_unfinished_answers_and_second_takes_are_counted(
     assert "2 rows (29 and 30) by a person who is there before" in caplog.text
     assert corpus.table.groupby("group_id")["split"].nunique().max() == 1
     assert corpus.table["group_id"].nunique() == 28
+
+
+@pytest.mark.slow
+def test_a_million_ratings_are_read_in_ten_seconds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    n, texts = 1_000_000, 250_000
+    ids = [f"t{i:06}" for i in range(texts)]
+    ratings = pd.DataFrame({"text_id": rng.choice(ids, n), "rater_id": rng.integers(5000, size=n)})
+    ratings.assign(score=rng.integers(1, 8, size=n)).to_csv(tmp_path / "ratings.csv", index=False)
+    pd.DataFrame({"text_id": ids, "text": [f"words {one}" for one in ids]}).to_csv(tmp_path / "texts.csv", index=False)
+    reader = TableFile(tmp_path / "texts.csv", COLUMNS, Undivided(), ratings=tmp_path / "ratings.csv")
+    people_alone = time.process_time()
+    raw = read_table(tmp_path / "ratings.csv")
+    people = long_form(raw, Layout("text_id", "rater_id", "score"), OVERALL, "ratings")
+    labels = people.labels()
+    assert time.process_time() - people_alone < 10
+    corpus = reader.read(OVERALL)
+    assert int(corpus.table["crowd_n"].sum()) == int(labels["crowd_n"].sum())

@@ -4,7 +4,7 @@ A column per rater, a row per rating, a row per answer and a column per item all
 computed. So wide and long files, an empty cell and no row, and any order of rows give the same numbers.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -39,10 +39,6 @@ MEND = {
     "not reversed": ("It seems to be worded the other way", "give it reversed: true"),
 }
 """What an item that runs against its scale seems to be, and what to change."""
-PERSON_COLUMNS = ("prolific_pid", "prolific_id", "participant_id", "participant id", "worker_id", "workerid", "mturkid")
-"""Columns in which surveys keep the person, in lower case."""
-PREVIEWS = ("survey preview", "survey test", "spam", "1", "2", "8", "9", "17")
-"""What Qualtrics' column Status says of answers that no participant gave, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -389,35 +385,3 @@ def _refuse(
         "words or codes to answers (answers: {often: 3})"
     )
     raise InputError(*problems)
-
-
-def survey_remarks(frame: pd.DataFrame, person: str | None, source: str) -> Iterator[str]:
-    """Count what a survey tool's export marks as a preview or unfinished, and second takes by one person.
-
-    Args:
-        frame: cells as text.
-        person: the column of the person; None if there is none.
-        source: the file named in messages.
-    """
-    columns: Mapping[str, str] = {str(name).strip().lower(): str(name) for name in frame}
-    if "status" in columns and "finished" in columns:  # as Qualtrics writes them
-        preview = frame[columns["status"]].str.strip().str.lower().isin(PREVIEWS)
-        unfinished = frame[columns["finished"]].str.strip().str.lower().isin(["0", "false"])
-        if preview.any():
-            yield f"{source}: {_rows(preview)} of a survey preview, a test or spam"
-        if unfinished.any():
-            yield f"{source}: {_rows(unfinished)} unfinished"
-    if person is not None:
-        again = frame[person].notna() & frame[person].duplicated()
-        if again.any():
-            yield f"{source}: {_rows(again)} by a person who is there before; each stays in the split of the first"
-
-
-def _rows(wrong: "pd.Series[bool]") -> str:
-    numbers = [str(number + 1) for number in np.flatnonzero(wrong)]
-    return f"{count(len(numbers), 'row')} ({listed(shortened(numbers, 5))})"
-
-
-def person_column(columns: Iterable[str]) -> str | None:
-    """Return the column in which a survey keeps the person, or None."""
-    return next((name for name in columns if name.strip().lower() in PERSON_COLUMNS), None)

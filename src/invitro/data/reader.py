@@ -3,7 +3,7 @@
 import html
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from sklearn.neighbors import NearestNeighbors
 from invitro.data.corpus import DEMOGRAPHICS, Corpus
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
+from invitro.writing.words import count, listed, shortened
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,44 @@ def text_form(text: str) -> str:
         text = plain
     text = normalize("NFKC", normalize("NFKC", UNSEEN.sub("", text)).casefold())
     return " ".join(text.translate(STRAIGHT).split()).rstrip(" .\u3002\u0964")
+
+
+PERSON_COLUMNS = ("prolific_pid", "prolific_id", "participant_id", "participant id", "worker_id", "workerid", "mturkid")
+"""Columns in which surveys keep the person, in lower case."""
+PREVIEWS = ("survey preview", "survey test", "spam", "1", "2", "8", "9", "17")
+"""What Qualtrics' column Status says of answers that no participant gave, in lower case."""
+
+
+def survey_remarks(frame: pd.DataFrame, person: str | None, source: str) -> Iterator[str]:
+    """Count what a survey tool's export marks as a preview or unfinished, and second takes by one person.
+
+    Args:
+        frame: cells as text.
+        person: the column of the person; None if there is none.
+        source: the file named in messages.
+    """
+    columns: Mapping[str, str] = {str(name).strip().lower(): str(name) for name in frame}
+    if "status" in columns and "finished" in columns:  # as Qualtrics writes them
+        preview = frame[columns["status"]].str.strip().str.lower().isin(PREVIEWS)
+        unfinished = frame[columns["finished"]].str.strip().str.lower().isin(["0", "false"])
+        if preview.any():
+            yield f"{source}: {_rows(preview)} of a survey preview, a test or spam"
+        if unfinished.any():
+            yield f"{source}: {_rows(unfinished)} unfinished"
+    if person is not None:
+        again = frame[person].notna() & frame[person].duplicated()
+        if again.any():
+            yield f"{source}: {_rows(again)} by a person who is there before; each stays in the split of the first"
+
+
+def _rows(wrong: "pd.Series[bool]") -> str:
+    numbers = [str(number + 1) for number in np.flatnonzero(wrong)]
+    return f"{count(len(numbers), 'row')} ({listed(shortened(numbers, 5))})"
+
+
+def person_column(columns: Iterable[str]) -> str | None:
+    """Return the column in which a survey keeps the person, or None."""
+    return next((name for name in columns if name.strip().lower() in PERSON_COLUMNS), None)
 
 
 def same_text(texts: "pd.Series[str]") -> "pd.Series[str]":

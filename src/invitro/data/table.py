@@ -18,10 +18,8 @@ from invitro.data.ratings import (
     People,
     item_columns,
     long_form,
-    person_column,
-    survey_remarks,
 )
-from invitro.data.reader import SplitRule, without_unknown
+from invitro.data.reader import SplitRule, person_column, survey_remarks, without_unknown
 from invitro.data.splits import Holdout
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.foreign import foreign, is_foreign, kind_of

@@ -75,7 +75,7 @@ class LabelJob:
         form, prompt = self.renderer.form, self.renderer.prompt
         # Whole bounds are written without decimals, as always: this text is part of the set's identity.
         low, high = (int(bound) if float(bound).is_integer() else bound for bound in (form.low, form.high))
-        items = {"names": form.names, "low": low, "high": high, "aggregation": form.scale.aggregation}
+        items: dict[str, Any] = {"names": form.names, "low": low, "high": high, "aggregation": form.scale.aggregation}
         if form.scale.reversed_items and not form.overall:
             items["reversed"] = form.scale.reversed_items
         return SetInfo(

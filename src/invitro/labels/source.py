@@ -49,8 +49,8 @@ def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSe
     names = then["names"]
     if len(names) > 1 and (was := then.get("reversed", [])) != scale.reversed_items:
         raise InputError(
-            f"{store.path}, label set {stored.id}: its scores were made with {', '.join(was) or 'no item'} reversed, and "
-            f"{scale.name} now reverses {', '.join(scale.reversed_items) or 'none'}; label again, or restore the scale"
+            f"{store.path}, label set {stored.id}: its scores were made with {', '.join(was) or 'no item'} reversed, "
+            f"and {scale.name} now reverses {', '.join(scale.reversed_items) or 'none'}; label again"
         )
     columns = [f"llm_{name}" for name in names] if len(names) > 1 else []
     rows = _rows(store, stored.id, len(columns))

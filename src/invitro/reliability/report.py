@@ -287,11 +287,11 @@ def reliability_report(
     parted = disagreements(ratings).head(most)
     tables = _tables(pairs, common, in_parts, known, short, len(complete))
     about_people = crowd_tables(people, groups, items or {}, resamples, seed) if people is not None else {}
-    guessing = [pair.b for pair in pairs if pair.a in crowd_of(known) and not pair.pcc.measurable]
+    crowd = crowd_of(known)
+    guessing = [pair.b for pair in pairs if pair.a in crowd and not pair.pcc.measurable]
     tables |= {"alpha": alpha_table(alphas, guessing)}
     if prompts:
         tables |= {"prompts": prompts_table(prompts)}
-        crowd = [name for name, rater in known.items() if rater.llm is None]
         prompted = [
             (f"{model}", pair)
             for model, same in on_same_texts(ratings, known)
@@ -300,9 +300,8 @@ def reliability_report(
         ]
         where = Column("model", "model")
         title = "Agreement with the crowd by prompt, on the texts that a model scored with all its prompts"
-        tables |= (
-            {"prompted": pairs_table("prompted", title, prompted, [{}] * len(prompted), where)} if prompted else {}
-        )
+        if prompted:
+            tables["prompted"] = pairs_table("prompted", title, prompted, [{}] * len(prompted), where)
     tables |= {"drift": drift_table(drifting, known)} if drifting else {}
     same = not common or all(pair.n == len(complete) for pair in pairs)
     shown = [table for name, table in tables.items() if not (same and name == "common")]
@@ -312,10 +311,8 @@ def reliability_report(
     files["agreement"] = pd.concat([files["agreement"], *([files.pop("common")] if common else [])])
     files["disagreements"] = parted
     authors = None if groups is None else int(groups.reindex(ratings.index).nunique())
-    head = [
-        said(REPORT_TEMPLATE, "heading", corpus, scale, len(ratings), len(known), authors, resamples, seed),
-        *remarks,
-    ]
+    heading = said(REPORT_TEMPLATE, "heading", corpus, scale, len(ratings), len(known), authors, resamples, seed)
+    head = [heading, *remarks]
     written = []
     for name, frame in files.items():
         written.append(folder / f"{name}.csv")
