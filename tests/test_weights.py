@@ -2,10 +2,16 @@
 
 import hashlib
 import io
+import os
+import time
 import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from huggingface_hub import constants
 
 from invitro import weights
 from invitro.errors import InputError
@@ -124,3 +130,44 @@ def test_every_model_has_a_licence_and_a_way_to_install_it(model: str) -> None:
     assert known.licence
     assert known.install.split()[1] in Path(__file__).parents[1].joinpath("Makefile").read_text()
     assert known.sha256 or len(known.packages) == 1
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Return an empty cache of a hub that may be asked, though nobody answers there."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    weights._hub_answers.cache_clear()
+    yield tmp_path
+    weights._hub_answers.cache_clear()
+
+
+def test_a_model_that_is_nowhere_is_known_at_once(hub: Path) -> None:
+    started = time.monotonic()
+    assert weights.absent("nobody/has-this", None) == (
+        "It is neither a folder nor in the local cache, and the model hub does not answer: go online once, or name a "
+        "folder"
+    )
+    assert time.monotonic() - started < 5
+    assert constants.HF_HUB_OFFLINE
+    assert os.environ["HF_HUB_OFFLINE"] == "1"  # for the processes that this one starts
+    assert weights.absent(str(hub), None) is None
+    for file in ("refs/main", "snapshots/abc/config.json"):
+        path = hub / "models--somebody--has-this" / file
+        path.parent.mkdir(parents=True)
+        path.write_text("abc")
+    assert weights.absent("somebody/has-this", None) is None
+    assert weights.absent("somebody/has-this", "v2") is not None
+    assert weights.absent("no/name/on/the/hub", None) is not None
+
+
+def test_a_hub_that_answers_is_asked_for_the_model(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # answers that it knows no HEAD
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        assert weights.absent("nobody/has-this", None) is None
+        thread.join()
+    assert not constants.HF_HUB_OFFLINE

@@ -6,13 +6,19 @@ file or an archive, whole or split over several packages, is joined, checked and
 
 import hashlib
 import logging
+import os
 import shutil
+import ssl
 import tempfile
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pooch
 
@@ -144,6 +150,52 @@ def packaged(model: str, revision: str | None) -> Packaged | None:
     """Return the installed packages that contain `model`; None if there are none, or if a hub revision is requested."""
     known = WEIGHT_PACKAGES.get(model)
     return known if known is not None and revision is None and known.revision is not None else None
+
+
+def absent(model: str, revision: str | None) -> str | None:
+    """Return what to do about a model that is in no folder, package or cache while the hub does not answer; or None.
+
+    The hub is looked for once. If it does not answer, its client works offline from then on, in this process and those
+    that it starts: it would try again for half a minute for each file, also for files in its cache.
+
+    Args:
+        model: a folder, or a name on the hub.
+        revision: the hub's.
+    """
+    if Path(model).expanduser().is_dir() or packaged(model, revision) is not None or _hub_answers():
+        return None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    with suppress(HFValidationError):  # a path that is no name on the hub cannot be in its cache
+        if isinstance(try_to_load_from_cache(model, "config.json", revision=revision or "main"), str):
+            return None
+    if model in WEIGHT_PACKAGES:
+        return f"Install the weights ({WEIGHT_PACKAGES[model].install}), or name a folder"
+    return (
+        "It is neither a folder nor in the local cache, and the model hub does not answer: go online once, or name a "
+        "folder"
+    )
+
+
+@cache
+def _hub_answers() -> bool:
+    """Whether the model hub can be asked; otherwise nothing asks it any more."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
+    except HTTPError:
+        return True
+    except OSError as error:
+        if isinstance(getattr(error, "reason", None), ssl.SSLError):
+            return True  # somebody answered, and the hub's client has certificates of its own
+        constants.HF_HUB_OFFLINE = True
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        return False
+    return True
 
 
 def _the_file(package: Distribution, pattern: str) -> Path:

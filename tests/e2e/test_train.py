@@ -159,7 +159,7 @@ REFUSALS = [
     (["data.columns.text=body"], ["expected", "body", "found", "essay"]),
     (["llm.column=claude"], ["expected column claude; found"]),
     (["llm.column=null"], ["No LLM labels by llm=llama", "llm.labels=FILE"]),
-    (["plm.name=nobody/has-this"], ["PLM nobody/has-this: cannot be loaded", "plm.name="]),
+    (["plm.name=nobody/has-this"], ["PLM nobody/has-this: is not there", "plm.name="]),
     (["application=both", "application.pool=none"], ["application=both needs texts to add"]),
     (["application.pool=newsemp99"], ["application.pool: expected set_aside, unlabelled, none, a corpus (newsemp18"]),
     (["plm.train=frozen", "trainer=ddp"], ["plm.train=frozen is fitted in one step and one process"]),
@@ -310,3 +310,12 @@ def test_a_run_that_was_killed_is_resumed(run, corpus_csv: Path, tiny_roberta: P
     assert done.returncode == 0, done.stderr
     steps = pd.read_csv(tmp_path / "here" / "history.csv")["step"]
     assert steps.tolist() == [3 * (epoch + 1) for epoch in range(12)]
+
+
+@pytest.mark.parametrize("script", ["train.py", "label.py"])
+def test_a_cluster_without_slurm_is_one_line(run, script: str, tmp_path: Path) -> None:
+    done = run(script, "-m", "hydra/launcher=submitit_slurm", "scale=gad7,phq9", env={"PATH": str(tmp_path)})
+    assert done.returncode == 2
+    told, nothing = done.stderr.splitlines()
+    assert told.startswith("hydra/launcher=submitit_slurm: there is no srun on this machine")
+    assert nothing == "Nothing was started."

@@ -79,6 +79,18 @@ def test_every_job_of_a_multirun_is_its_own_closed_run(
 
 
 @pytest.mark.slow
+def test_a_run_that_fails_while_reading_labels_is_a_failed_run(
+    run_apart, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path
+) -> None:
+    missing = ("llm.column=null", "llm.labels=nowhere.csv", "application=correction")
+    done = run_apart(*overrides(corpus_csv, tiny_roberta), *missing)
+    assert done.returncode == 2
+    assert "nowhere.csv: no such file" in done.stderr
+    (one,) = offline_runs(tmp_path)
+    assert one["exit_code"] == 1
+
+
+@pytest.mark.slow
 def test_all_launches_of_a_study_are_one_group(run_apart, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     settings = ["study=grid", *overrides(corpus_csv, tiny_roberta)[1:], "application=none,both", "resamples=20"]
     for seeds in ("0", "0,1"):

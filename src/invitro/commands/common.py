@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from shutil import rmtree
+from shutil import rmtree, which
 from typing import Any
 from uuid import uuid4
 
@@ -30,6 +30,12 @@ REFUSED = 2
 """Exit status for input that cannot be used; 1 is for later failures."""
 
 
+NO_SLURM = (
+    "hydra/launcher=submitit_slurm: there is no srun on this machine; start this on a SLURM cluster's login node, or "
+    "use hydra/launcher=joblib hydra.launcher.n_jobs=2"
+)
+
+
 class RememberPlace(Callback):
     """Refuses secrets before Hydra writes them; remembers where a multirun's records go, and its launch."""
 
@@ -43,8 +49,11 @@ class RememberPlace(Callback):
             sys.exit(REFUSED)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse secrets; note the sweep's directory and the launch."""
+        """Refuse secrets, and SLURM where there is none; note the sweep's directory and the launch."""
         self.on_run_start(config)
+        if "SlurmLauncher" in str(config.hydra.launcher.get("_target_")) and which("srun") is None:
+            print(f"{NO_SLURM}\nNothing was started.", file=sys.stderr)
+            sys.exit(REFUSED)
         RememberPlace.sweep = Path(config.hydra.sweep.dir)
         RememberPlace.launch = config.get("launch")
 

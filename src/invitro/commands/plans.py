@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
-from invitro.commands.common import command_of, first_lines, instantiated, secrets_in
+from invitro.commands.common import NO_SLURM, command_of, first_lines, instantiated, secrets_in
 from invitro.commands.settings import (
     completed,
     decided_by_rows,
@@ -177,10 +177,7 @@ def _launching(
     sweeper, trials, seed = _sweeper(study, hydra, directory)
     launcher = [str(one.input_line) for one in hydra if not is_sweeper(one)]
     if "hydra/launcher=submitit_slurm" in launcher and which("srun") is None:
-        raise InputError(
-            "hydra/launcher=submitit_slurm: there is no srun on this machine; start the study on a SLURM cluster's "
-            "login node, or use hydra/launcher=joblib hydra.launcher.n_jobs=2"
-        )
+        raise InputError(NO_SLURM)
     jobs = None
     if not study.sweeper:
         jobs = tuple(map(tuple, BasicSweeper.split_arguments(list(merged.values()), None)[0]))

@@ -187,6 +187,11 @@ class RunSettings:
             return self.plm.encoder
         return self.plm if isinstance(self.plm, PLM) else None
 
+    @property
+    def absent(self) -> str | None:
+        """What to do where the encoder is not here and cannot be fetched; None otherwise."""
+        return None if self.encoder is None else self.encoder.absent
+
     def embed(self, texts: Sequence[str]) -> "Embedded":
         """Return texts' features in the frozen encoder, from the cache or computed."""
         from invitro.models.features import FeatureCache, FrozenEncoder

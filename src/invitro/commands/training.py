@@ -24,7 +24,7 @@ from invitro.commands.common import (
     stoppable,
 )
 from invitro.commands.settings import RunSettings, completed, run_settings
-from invitro.errors import InputError, called, error_text
+from invitro.errors import InputError, called, error_text, refuse_if_any
 
 if TYPE_CHECKING:
     from invitro.data import Reader
@@ -178,18 +178,13 @@ def train_configured(
     if sweep is not None:
         _take_gpu()
     log.info("%s", _first_line(cfg, settings))
-    prepared = settings.prepared()
-    log.info("%s: %s", prepared.corpus.name, prepared.description)
-    for warning in prepared.warnings:
-        log.warning("%s", warning)
+    refuse_if_any(filter(None, [settings.absent]))
+    info, options = _run_info(cfg, settings, sweep, directory), settings.options
+    prepared, recipe = _read(cfg, settings, info)
     from invitro.training import record
     from invitro.training.multirun import alone, kin
-    from invitro.training.run import check_resume, fingerprint_of
+    from invitro.training.run import fingerprint_of
 
-    recipe, options = _recipe(cfg, settings), settings.options
-    if options.resume:
-        check_resume(Path(options.resume), recipe.fit)
-    info = _run_info(cfg, settings, sweep, directory)
     run = fingerprint_of(prepared, recipe)
     if sweep is None:
         return _train(settings, prepared, recipe, run, info, sibling=False)
@@ -200,6 +195,26 @@ def train_configured(
             log.info("finished already, not trained again (force=true would): %s", earlier)
             return Finished(earlier, "finished before", record.read_metrics(earlier))
         return _train(settings, prepared, recipe, run, info, sibling=True)
+
+
+def _read(cfg: DictConfig, settings: RunSettings, info: "RunInfo") -> "tuple[Prepared, Recipe]":
+    """Return what is trained on and how; where that fails, the logger has a failed run."""
+    from invitro.training.run import check_resume
+
+    try:
+        prepared = settings.prepared()
+        log.info("%s: %s", prepared.corpus.name, prepared.description)
+        for warning in prepared.warnings:
+            log.warning("%s", warning)
+        recipe = _recipe(cfg, settings)
+        if settings.options.resume:
+            check_resume(Path(settings.options.resume), recipe.fit)
+    except Exception:
+        if is_first_process():
+            with settings.logger.open(info):
+                raise
+        raise
+    return prepared, recipe
 
 
 def _first_line(cfg: DictConfig, settings: RunSettings) -> str:

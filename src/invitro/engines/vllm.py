@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from invitro.engines.base import Messages, ModelName, Price, Reply, Request, TokenChoice
 from invitro.errors import InputError, error_text
 from invitro.settings import Count, checked
-from invitro.weights import packaged
+from invitro.weights import absent, packaged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -122,6 +122,8 @@ class VLLM:
         from transformers import AutoTokenizer
 
         place, revision = self._place["model"], self._place["revision"]
+        if missing := absent(str(place), revision):
+            raise InputError(f"llm.model={self.model}: is not there. {missing} that holds it with llm.model=")
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, revision=revision)
         except (OSError, ValueError) as error:

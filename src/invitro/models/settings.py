@@ -10,7 +10,7 @@ from annotated_types import Ge, Lt, MinLen
 
 from invitro.files import sha256
 from invitro.settings import Count, Positive, checked
-from invitro.weights import WEIGHT_PACKAGES, packaged
+from invitro.weights import WEIGHT_PACKAGES, absent, packaged
 
 LICENCES = {
     "FacebookAI/roberta-base": "MIT",
@@ -110,6 +110,12 @@ class PLM:
             file for file in folder.glob("*") if file.suffix in (".json", ".safetensors", ".bin", ".model", ".txt")
         )
         return " ".join(f"{file.name}:{sha256(file)}" for file in files)
+
+    @property
+    def absent(self) -> str | None:
+        """What to do where the encoder is not here and the hub does not answer; None otherwise. Nothing is loaded."""
+        found = absent(self.name, self.revision)
+        return found and f"PLM {self.name}: is not there. {found} that holds it with plm.name="
 
     @property
     def source(self) -> str:

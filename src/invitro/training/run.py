@@ -112,6 +112,7 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
     # Texts are in memory and collated in microseconds; workers would only copy them.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
