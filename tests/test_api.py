@@ -110,7 +110,7 @@ def test_a_text_without_a_score_says_why() -> None:
         (["a"], {"llm": "nobody"}, "Could not find 'llm/nobody'"),
         (["a"], {"readout": "words"}, "readout: expected"),
         (["a"], {"prompt": "few_shot"}, "texts: the prompt shows"),
-        (["a"], {"overrides": ["nokey=1"]}, "Could not override 'nokey'"),
+        (["a"], {"overrides": ["nokey=1"]}, "nokey: there is no such setting"),
         (["a"], {"overrides": ["samples=0"]}, "samples: expected a whole number of at least 1"),
     ],
 )

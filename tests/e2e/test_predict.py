@@ -68,7 +68,7 @@ def test_same_rows_same_order_one_column_more(model: Path, tmp_path: Path, suffi
         else:
             assert pd.isna(score)
     assert summary.without_text == [3, 4, 9, 10, 15, 16]
-    assert "6 rows have no text and an empty score: data rows 3, 4, 9, 10, 15, 16" in str(summary)
+    assert "6 rows without a text have an empty score: data rows 3, 4, 9, 10, 15, 16" in str(summary)
 
 
 def folder_of(kind: str, folder: Path, tiny_roberta: Path) -> Path:

@@ -183,7 +183,7 @@ def test_labels_that_are_given_up_added_and_kept_are_three_numbers(
 
 
 AUTO = [
-    ("none", False, False, 15, 0, "15 texts that nobody rated are not used"),
+    ("none", False, False, 15, 0, "not used: 15 texts that nobody rated"),
     ("both", True, True, 15, 15, "15 texts added from the pool with llm labels"),
     ("both", True, True, 0, 0, "36 training texts: 36 keep"),
 ]

@@ -11,23 +11,23 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from invitro.commands.common import show_help
 from invitro.commands.labelling import label_command, run_label
 from invitro.commands.predicting import run_predict
 from invitro.commands.studies import sweep_command
 from invitro.commands.training import run_train, train_command
+from invitro.commands.typed import begins
 from invitro.errors import conf_folder
 
 
 def train() -> None:
     """Train one model, or those of a multirun; a job returns its validation CCC, which an optimiser can maximise."""
-    if not show_help("train", sys.argv[1:]):
+    if begins("train", sys.argv):
         train_command(_main("train", run_train))
 
 
 def label() -> None:
     """Let an LLM score a corpus, or compare what several scored."""
-    if not show_help("label", sys.argv[1:]):
+    if begins("label", sys.argv):
         label_command(_main("label", run_label))
 
 
@@ -38,7 +38,7 @@ def sweep() -> None:
 
 def predict() -> None:
     """Score a file of texts, or a shared task's test set."""
-    if not show_help("predict", sys.argv[1:]):
+    if begins("predict", sys.argv):
         _main("predict", run_predict)()
 
 

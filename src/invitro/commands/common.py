@@ -28,6 +28,8 @@ OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=Tru
 
 REFUSED = 2
 """Exit status for input that cannot be used; 1 is for later failures."""
+STOPPED = 130
+"""Exit status when the user pressed Ctrl-C."""
 
 
 NO_SLURM = (
@@ -81,7 +83,7 @@ def secrets_in(config: DictConfig | Sequence[str]) -> list[str]:
         whole = OmegaConf.to_container(config, resolve=False)
         assert isinstance(whole, dict)
         words = whole.pop("hydra")["overrides"]["task"]
-        values = dict(_leaves(whole, ""))
+        values = dict(leaves(whole, ""))
     else:
         words = config
     for word in words:
@@ -95,14 +97,14 @@ def secrets_in(config: DictConfig | Sequence[str]) -> list[str]:
     ]
 
 
-def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield the dotted name and the value of everything in a configuration."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if inside is None:
         yield name, value
     else:
         for key, one in inside:
-            yield from _leaves(one, f"{name}.{key}" if name else str(key))
+            yield from leaves(one, f"{name}.{key}" if name else str(key))
 
 
 def _is_secret(name: str, value: Any) -> bool:
@@ -175,9 +177,9 @@ def first_lines(group: Path) -> dict[str, str]:
     return {file.stem: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for file in sorted(group.glob("*.yaml"))}
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return a configuration as plain values, resolved."""
-    plain = OmegaConf.to_container(cfg, resolve=True)
+def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """Return a configuration as plain values, resolved or as it is written."""
+    plain = OmegaConf.to_container(cfg, resolve=resolve)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 

@@ -9,13 +9,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from invitro.commands.common import instantiated, secrets_in
-from invitro.commands.settings import message_of
+from invitro.commands.common import STOPPED, instantiated, secrets_in
+from invitro.commands.settings import parsed
+from invitro.commands.typed import configured, explained, readable
 from invitro.errors import InputError, conf_folder, refuse_if_any
 from invitro.scales import Scale
 
@@ -41,11 +42,11 @@ def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
         InputError: Hydra refuses an override, or a setting holds a secret.
     """
     hydra, before = HydraConfig.instance(), HydraConfig.instance().cfg
-    try:
-        with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=name):
-            cfg = compose(name, overrides=list(overrides), return_hydra_config=True)
-    except HydraException as error:
-        raise InputError(message_of(error)) from error
+    with configured(name, conf_folder()):
+        try:
+            cfg = compose(name, overrides=readable(overrides), return_hydra_config=True)
+        except HydraException as error:
+            raise explained(error, name, parsed(readable(overrides))) from error
     refuse_if_any(secrets_in(cfg))
     hydra.set_config(cfg)
     try:
@@ -204,7 +205,7 @@ def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.Data
 
     from invitro.commands.inference import infer_command, worth_command
     from invitro.commands.plans import INFERENCE, WORTH, request
-    from invitro.commands.studies import INTERRUPTED, launch_jobs, read_jobs, report_jobs
+    from invitro.commands.studies import launch_jobs, read_jobs, report_jobs
 
     asked = request([f"study={name}", *overrides])
     if asked.study.job == INFERENCE:
@@ -214,7 +215,7 @@ def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.Data
         report = worth_command(asked)
         return asked.root, report, pd.read_csv(report.parent / "worth.csv"), pd.DataFrame(), 0
     status, problem = launch_jobs(asked)
-    if status == INTERRUPTED:
+    if status == STOPPED:
         raise KeyboardInterrupt(problem)
     runs = read_jobs(asked)
     report, summary = report_jobs(asked, runs)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from invitro.commands.common import instantiated, missing, noting
-from invitro.commands.settings import message_of
+from invitro.commands.typed import configured, explained
 from invitro.errors import InputError, conf_folder, refuse_if_any
 from invitro.training.multirun import STUDY, as_mapping
 
@@ -41,7 +41,7 @@ def infer_command(asked: "SweepRequest") -> Path:
     from invitro.studies.report.inference import Estimated, write_inference
 
     jobs = asked.plan.jobs
-    configurations = composed_jobs("inference", jobs)
+    configurations = composed_jobs("inference", jobs, asked.folders)
     settings = [_checked(cfg) for cfg in configurations]
     overrides = [as_mapping(job) for job in jobs]
     factors = tuple(key for key in overrides[0] if len({one.get(key) for one in overrides}) > 1)
@@ -63,13 +63,13 @@ def infer_command(asked: "SweepRequest") -> Path:
     return write_inference(asked.study, estimated, asked.report)
 
 
-def composed_jobs(name: str, jobs: Sequence[Sequence[str]]) -> list[DictConfig]:
-    """Compose the main configuration `name` for every job of a study."""
-    try:
-        with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=name):
+def composed_jobs(name: str, jobs: Sequence[Sequence[str]], folders: Sequence[Path]) -> list[DictConfig]:
+    """Compose the main configuration `name` for every job of a study; `folders` are the user's own configuration."""
+    with configured(name, conf_folder(), folders):
+        try:
             return [compose(name, overrides=list(job)) for job in jobs]
-    except HydraException as error:
-        raise InputError(message_of(error)) from error
+        except HydraException as error:
+            raise explained(error, name) from error
 
 
 def _checked(cfg: DictConfig) -> "Inference":
@@ -105,7 +105,7 @@ def worth_command(asked: "SweepRequest") -> Path:
     from invitro.files import write_json
     from invitro.studies.report.worth import worth_sentence, write_worth
 
-    configurations = composed_jobs("worth", asked.plan.jobs)
+    configurations = composed_jobs("worth", asked.plan.jobs, asked.folders)
     checked = [checked_worth(cfg) for cfg in configurations]
     twice = [name for name in {cfg.llm.name for cfg in configurations} if len(configurations) > 1]
     refuse_if_any(

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import yaml
 from annotated_types import MinLen
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -36,6 +36,7 @@ from invitro.commands.settings import (
     parsed,
     run_settings,
 )
+from invitro.commands.typed import OWN_FOLDER, configured, divided, explained, own_folders, readable, unwritable
 from invitro.errors import InputError, called, conf_folder, refuse_if_any
 from invitro.settings import Count, checked
 from invitro.studies import Study
@@ -90,6 +91,7 @@ class SweepRequest:
         plan: the jobs to start; None starts nothing.
         settings: all others.
         notes: what the plan makes of folds and seeds, a line each.
+        folders: of the user's own configuration, ``--config-dir``.
     """
 
     study: Study
@@ -98,6 +100,7 @@ class SweepRequest:
     plan: Plan | None
     settings: SweepSettings
     notes: tuple[str, ...] = ()
+    folders: tuple[Path, ...] = ()
 
 
 def request(arguments: Sequence[str]) -> SweepRequest:
@@ -109,13 +112,17 @@ def request(arguments: Sequence[str]) -> SweepRequest:
         InputError: anything that Hydra, the study or its jobs would refuse.
     """
     conf = conf_folder()
-    flags = [word for word in arguments if word.startswith("-")]
+    flags, words = divided(arguments)
     refuse_if_any(secrets_in(arguments))
-    refuse_if_any(f"{flag}: expected key=value; sweep.py has no options except --help" for flag in flags)
+    folders = own_folders(flags)
+    others = [flag for flag in flags if flag.startswith("-") and flag.partition("=")[0] not in OWN_FOLDER]
+    refuse_if_any(
+        f"{flag}: expected key=value; sweep.py has only the options --help and --config-dir" for flag in others
+    )
     try:
-        with initialize_config_dir(str(conf), version_base="1.3", job_name="sweep"):
+        with configured("sweep", conf, folders):
             keys = {"study", *(field.name for field in fields(SweepSettings))}
-            lines = parsed(arguments)
+            lines = parsed(readable(words))
             own = [line for line in lines if re.split(r"[./@]", line.key_or_group)[0] in keys]
             passed = [line for line in lines if line not in own]
             given = {line.key_or_group for line in own}
@@ -127,10 +134,17 @@ def request(arguments: Sequence[str]) -> SweepRequest:
             if settings.report_only:
                 return _report_only(settings, given, cfg, passed)
             if "study" not in given:
-                raise InputError(f"study: expected one of {', '.join(first_lines(conf / 'study'))}; found none")
+                own_studies = [name for folder in folders for name in first_lines(folder / "study")]
+                known = [*first_lines(conf / "study"), *own_studies]
+                raise InputError(f"study: expected one of {', '.join(known)}; found none")
             asked = f"{called('sweep')} {shlex.join(arguments)}"
             runs = [f"runs={quoted(settings.runs)}"] if "runs" in given else []
-            return _launching(settings, instantiated(cfg.study), passed, runs, asked)
+            try:
+                launched = _launching(settings, instantiated(cfg.study), passed, runs, asked, folders)
+            except HydraException as error:
+                raise explained(error, "train", [one for one in passed if not is_hydra(one)]) from error
+            refuse_if_any(filter(None, [unwritable(launched.root)]))
+            return replace(launched, folders=tuple(folders))
     except HydraException as error:
         raise InputError(message_of(error)) from error
 
@@ -159,7 +173,12 @@ def _report_only(settings: SweepSettings, given: Set[str], cfg: DictConfig, pass
 
 
 def _launching(
-    settings: SweepSettings, study: Study, passed: Sequence[Override], runs: Sequence[str], asked: str
+    settings: SweepSettings,
+    study: Study,
+    passed: Sequence[Override],
+    runs: Sequence[str],
+    asked: str,
+    folders: Sequence[Path],
 ) -> SweepRequest:
     """Return the request to launch a study, after its jobs' settings have been checked."""
     hydra = list({key_of(one): one for one in [*parsed(study.overrides), *passed] if is_hydra(one)}.values())
@@ -199,7 +218,7 @@ def _launching(
         directory=directory,
         stamp=stamp,
         asked=asked,
-        command=_job_command(study.job),
+        command=(*_job_command(study.job), *(f"--config-dir={folder.absolute()}" for folder in folders)),
         overrides=tuple(str(one.input_line) for one in merged.values()),
         hydra=(*launcher, *sweeper),
         jobs=jobs,

@@ -1,21 +1,24 @@
 """``sweep.py``: a study from its launch to its report."""
 
+import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invitro.commands.common import REFUSED, first_lines
-from invitro.errors import InputError, as_called, conf_folder
+from invitro.commands.common import REFUSED, STOPPED, first_lines
+from invitro.errors import InputError, as_called, called, conf_folder
+from invitro.writing.words import count
 
 if TYPE_CHECKING:
     from invitro.commands.plans import SweepRequest
     from invitro.studies import Runs
     from invitro.studies.summary import Summary
 
-INTERRUPTED = 130
-"""Exit status when the user stopped a study."""
+PLAIN_VALUE = re.compile(r"[\w./+-]+")
+"""What needs no quotes as the value of an override."""
 
 HELP = """Launch a study's jobs and report the results: tables, tests, figures.
 
@@ -73,7 +76,10 @@ def sweep_command(arguments: Sequence[str]) -> None:
         status = status or 1
     if problem:
         print(problem, file=sys.stderr)
-    print(report_jobs(asked, runs)[0], flush=True)
+    report, summary = report_jobs(asked, runs)
+    if line := training_line(asked, summary):
+        print(f"To train and save the configuration that is best on validation:\n  {line}")
+    print(report, flush=True)
     if status:
         sys.exit(status)
 
@@ -105,7 +111,7 @@ def launch_jobs(asked: "SweepRequest") -> tuple[int, str | None]:
     except LostError as error:
         return 1, str(error)
     except KeyboardInterrupt:
-        return INTERRUPTED, "Stopped. The same command continues from here"
+        return STOPPED, "Stopped. The same command continues from here"
     return 0, None
 
 
@@ -137,6 +143,34 @@ def report_jobs(asked: "SweepRequest", runs: "Runs") -> "tuple[Path, Summary]":
     except InputError as error:
         print(error, file=sys.stderr)
     return report, summary
+
+
+def training_line(asked: "SweepRequest", summary: "Summary") -> str | None:
+    """Return the command that trains and saves the chosen configuration, or else the best on validation.
+
+    None where nothing was launched, or no run has a validation metric: a test decides nothing.
+    """
+    rated = summary.groups.dropna(subset=["val_ccc_mean"]) if "val_ccc_mean" in summary.groups else summary.groups[:0]
+    if asked.plan is None or asked.study.job != "train" or rated.empty:
+        return None
+    from invitro.studies.launch import is_incidental, quoted
+    from invitro.studies.study import matches
+
+    rows = [{str(name): value for name, value in row.items()} for row in rated.to_dict("records")]
+    fitting = [row for row in rows if summary.chosen and matches(row, summary.chosen)] or rows
+    best = max(fitting, key=lambda row: float(row["val_ccc_mean"]))
+    words = []
+    for override in asked.plan.overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key in asked.study.factors and key in best:
+            chosen = str(best[key])
+            words.append(f"{key}={chosen if PLAIN_VALUE.fullmatch(chosen) else quoted(chosen)}")
+        elif key in ("seed", *asked.study.replicates):
+            words.append(f"{key}={re.split('[,)]', value.removeprefix('range('))[0].strip()}")
+        elif key == "store" or (key != "save_model" and not is_incidental(key)):
+            words.append(override)
+    folders = [f"--config-dir={folder}" for folder in asked.folders]
+    return f"{called('train')} {shlex.join([*folders, *words])}"
 
 
 def _report_failures(runs: "Runs") -> bool:
@@ -173,7 +207,7 @@ def _show(asked: "SweepRequest") -> None:
     for number, job in enumerate(asked.plan.jobs or ()):
         reason = asked.plan.not_run.get(number)
         print(" ".join(job) + (f"  (not run: {reason})" if reason else ""))
-    print(f"{len(asked.plan.jobs or ()) or asked.plan.trials} jobs, in {asked.root}")
+    print(f"{count(len(asked.plan.jobs or ()) or asked.plan.trials, 'job')}, in {asked.root}")
 
 
 def _help(conf: Path) -> str:

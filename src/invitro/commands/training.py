@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from invitro.commands.common import (
     REFUSED,
+    STOPPED,
     RememberPlace,
     Stopped,
     is_first_process,
@@ -112,6 +113,9 @@ def train_command(main: Callable[[], None]) -> None:
     """
     try:
         main()
+    except KeyboardInterrupt:
+        print("Stopped. The same command starts again; a multirun goes on where it stopped", file=sys.stderr)
+        sys.exit(STOPPED)
     finally:
         failed = RememberPlace.sweep is not None and _show_jobs(RememberPlace.sweep, RememberPlace.launch)
     if failed:

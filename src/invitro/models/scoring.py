@@ -21,7 +21,7 @@ from invitro.models.outputs import Outputs, Predictions, Score, outputs_from
 from invitro.scales import Scale
 from invitro.settings import Count, checked
 from invitro.tables import SUFFIXES, columns_of, read_rows, text_of
-from invitro.writing.words import Progress
+from invitro.writing.words import Progress, count
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -226,13 +226,14 @@ class ScoredFile:
 
     def __str__(self) -> str:
         """Return a summary for the terminal."""
-        lines = [f"{self.rows - len(self.without_text)} of {self.rows} rows scored in {self.seconds:.1f} s"]
+        lines = [f"{self.rows - len(self.without_text)} of {count(self.rows, 'row')} scored in {self.seconds:.1f} s"]
         if self.without_text:
             shown = ", ".join(map(str, self.without_text[:10])) + (", ..." if len(self.without_text) > 10 else "")
-            lines.append(f"{len(self.without_text)} rows have no text and an empty score: data rows {shown}")
+            are = count(len(self.without_text), "row without a text has", "rows without a text have")
+            lines.append(f"{are} an empty score: data rows {shown}")
         if self.outside:
             what = "were clipped to it" if self.clipped else "were kept (clip=true moves them to the bounds)"
-            lines.append(f"{self.outside} scores lie outside the scale and {what}")
+            lines.append(f"outside the scale: {count(self.outside, 'score')}, which {what}")
         return "\n".join(lines)
 
 

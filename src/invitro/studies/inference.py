@@ -1,5 +1,6 @@
 """The mean of a construct over a corpus, and its regression on a covariate, from few crowd and many LLM labels."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -14,6 +15,9 @@ from invitro.labels import LabelSet, LabelSource
 from invitro.scales import Scale
 from invitro.settings import checked
 from invitro.stats.powered import LEAST_LABELS, Coefficient, estimates, of_all, problem
+from invitro.writing.words import count
+
+log = logging.getLogger(__name__)
 
 TEXT_LENGTH = "words"
 ALL_CROWD, TRUTH = "crowd labels of all texts", "the truth, all texts"
@@ -26,8 +30,8 @@ class Inference:
     """What is estimated, and from how many crowd labels.
 
     Args:
-        gold: crowd labels that are used, of texts drawn at random; None uses all of them, for corpora in which only
-            some texts have one. These texts then have to be a random sample.
+        gold: crowd labels that are used, of texts drawn at random, or all if there are fewer; None uses all of them,
+            for corpora in which only some texts have one. These texts then have to be a random sample.
         covariate: what the construct is regressed on: ``words``, the text's length, or a column of the corpus that
             holds numbers, such as ``age``. It is standardised: the coefficient is per standard deviation.
 
@@ -102,15 +106,13 @@ def _covariate(corpus: Corpus, name: str) -> "pd.Series[float]":
 
 
 def drawn(table: pd.DataFrame, gold: int | None, seed: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-    """Draw the texts whose crowd labels are used: `gold` of those that have one, all equally likely.
-
-    Raises:
-        InputError: fewer texts have both labels.
-    """
+    """Draw the texts whose crowd labels are used: `gold` of those with one, all equally likely, or all there are."""
     rated = np.flatnonzero(table["crowd_label"].notna())
     if gold is not None and gold > len(rated):
-        raise InputError(f"inference.gold={gold}: only {len(rated)} texts have a crowd label and an LLM label")
-    chosen = rated if gold is None else np.random.default_rng(seed).choice(rated, gold, replace=False)
+        log.warning("inference.gold=%d: used are all %s with both labels", gold, count(len(rated), "text"))
+    chosen = (
+        rated if gold is None or gold > len(rated) else np.random.default_rng(seed).choice(rated, gold, replace=False)
+    )
     used = np.zeros(len(table), dtype=bool)
     used[chosen] = True
     return used

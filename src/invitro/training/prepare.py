@@ -29,6 +29,7 @@ from invitro.labels import LabelSet, LabelSource
 from invitro.labels.source import LABEL_OF, by_text, ratings_of
 from invitro.raters.word_counts import label_issues
 from invitro.scales import Scale
+from invitro.writing.words import count
 
 if TYPE_CHECKING:
     from invitro.models.closed_form import Similarities
@@ -126,7 +127,7 @@ class Prepared:
         """One line on the training labels, for people."""
         labels, parts = self.labels, []
         crowd = self.crowd_labels
-        parts.append(f"{len(labels.table)} training texts: {crowd['kept']} keep their crowd label")
+        parts.append(f"{count(len(labels.table), 'training text')}: {crowd['kept']} keep their crowd label")
         if crowd["given_up"]:
             aside = f", {crowd['set_aside']} of them of texts set aside as the pool" if crowd["set_aside"] else ""
             parts.append(f"{crowd['given_up']} of {crowd['kept'] + crowd['given_up']} crowd labels given up{aside}")
@@ -137,7 +138,9 @@ class Prepared:
         if self.application.correction:
             parts.append(self._correction())
         if labels.augmented:
-            parts.append(f"{labels.augmented} texts added from the pool with {self.application.pool_labels} labels")
+            parts.append(
+                f"{count(labels.augmented, 'text')} added from the pool with {self.application.pool_labels} labels"
+            )
         if ratings := labels.facts.get("ratings"):
             parts.append(
                 f"crowd labels rest on different numbers of ratings (typically {ratings:.1f}): with more of them a "
@@ -153,7 +156,7 @@ class Prepared:
                 "pool texts are left out"
             )
         if labels.left_out:
-            parts.append(f"{labels.left_out} texts without any label left out")
+            parts.append(f"{count(labels.left_out, 'text')} without any label left out")
         parts += self._held_back()
         return "; ".join(parts) + "."
 
@@ -169,7 +172,7 @@ class Prepared:
             yield f"held back: {' and '.join(held)}"
         unrated = self.corpus.of_split("unlabelled")["text_id"]
         if unused := int((~unrated.isin(self.labels.table["text_id"])).sum()):
-            yield f"{unused} texts that nobody rated are not used"
+            yield f"not used: {count(unused, 'text')} that nobody rated"
 
     def _correction(self) -> str:
         """Say what correction did, and at which threshold."""
@@ -182,7 +185,7 @@ class Prepared:
             size = labels.facts.get("effective_size", len(labels.table))
             return f"weighted by agreement ({alpha}), equivalent to {size:.0f} texts of equal weight"
         if policy == "drop":
-            return f"{labels.dropped} texts dropped ({alpha})"
+            return f"{count(labels.dropped, 'text')} dropped ({alpha})"
         share = f", the LLM's mean share in all labels {labels.facts['llm_share']:.2f}" if labels.fused else ""
         return f"{labels.replaced} crowd labels {'fused' if labels.fused else 'replaced'} ({alpha}{share})"
 
@@ -381,7 +384,9 @@ class Cleaned(Prepared):
     @property
     def description(self) -> str:
         """One line on the training labels, for people."""
-        return f"{super().description[:-1]}; {self.wrong} texts left out whose labels looked wrong to {self.by}."
+        return (
+            f"{super().description[:-1]}; {count(self.wrong, 'text')} left out whose labels looked wrong to {self.by}."
+        )
 
 
 def cleaned(prepared: Prepared, how: str, seed: int) -> Prepared:

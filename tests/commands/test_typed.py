@@ -1,0 +1,80 @@
+"""Command lines as people type them: what is meant is read, and what is wrong is named in one line."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from support import ROOT, small_corpus, table_overrides
+
+from invitro.commands.typed import understood
+from invitro.errors import InputError
+
+
+def test_paths_and_names_need_no_quotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ada")
+    words = {
+        "data.path=Größe (1)/e.csv": r"data.path='Größe (1)/e.csv'",
+        "data.path=~/e.csv": "data.path='/home/ada/e.csv'",
+        "data.path=it's.csv": r"data.path='it\'s.csv'",
+        "data.columns.text=Wie sehr (1-7)?": "data.columns.text='Wie sehr (1-7)?'",
+        "data.path=plain.csv": "data.path=plain.csv",
+    }
+    for word, expected in words.items():
+        assert understood("train", ["-m", "data=table", word]) == ["-m", "data=table", expected]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["aplha=1"], "^aplha: there is no such setting; did you mean alpha"),
+        (["+aplha=1"], "^aplha: there is no such setting; did you mean alpha"),
+        (["++fitt.epochs=1"], "^fitt: there is no such setting; did you mean fit"),
+        (["data=table", "data.colums.text=x"], r"^data.colums.text: .* did you mean data.columns.text"),
+        (["epochs=3"], r"^epochs: .* did you mean fit.epochs"),
+        (["plmm=tfidf"], "^plmm: .* did you mean plm"),
+        (["plm=tfidff"], "Could not find 'plm/tfidff'"),
+        (["plm=[tfidf,ridge]"], "^plm: expected one choice, found a list"),
+        (["plm=tfidf,ridge"], "^plm=tfidf,ridge: several values need -m"),
+        (["~application"], "^~application: settings cannot be taken away"),
+        (["data.path=[a.csv"], "^data.path: cannot be read; is a bracket"),
+        (["seed"], "^seed: expected key=value"),
+        (["llm.api_key=1234"], "looks like a secret"),
+        (["runs=file/below"], r"^runs=file/below: nothing can be written there \(Not a directory"),
+        (["--config-dir=nowhere"], "^--config-dir=nowhere: no such folder"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=message):
+        understood("train", words)
+
+
+def test_what_hydra_only_shows_is_left_to_it() -> None:
+    assert understood("train", ["--cfg", "job", "aplha=1"]) == ["--cfg", "job", "aplha=1"]
+
+
+def test_a_study_of_one_s_own_folder(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "mine/study").mkdir(parents=True)
+    (tmp_path / "mine/scale").mkdir()
+    (tmp_path / "mine/study/ours.yaml").write_text((ROOT / "conf/study/alpha_quick.yaml").read_text("utf-8"))
+    (tmp_path / "mine/scale/ours.yaml").write_text((ROOT / "conf/scale/batson_empathy.yaml").read_text("utf-8"))
+    small_corpus().to_csv(tmp_path / "essays.csv", index=False)
+    words = [
+        "study=ours",
+        "scale=ours",
+        "alpha=1.0,inf",
+        "seed=0",
+        *table_overrides(tmp_path / "essays.csv"),
+        "plm=tfidf",
+    ]
+    quick = [word for word in words if not word.startswith(("plm.", "fit."))]
+    done = run("sweep.py", "--config-dir=mine", *quick)
+    assert done.returncode == 0, done.stderr
+    told, line, report = done.stdout.strip().splitlines()[-3:]
+    assert report.endswith("report.html")
+    assert told == "To train and save the configuration that is best on validation:"
+    assert run(*shlex.split(line)[1:]).returncode == 0
