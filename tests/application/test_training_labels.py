@@ -393,3 +393,34 @@ def test_equal_numbers_of_ratings_change_nothing() -> None:
         several = training_labels(rows, rows.iloc[:0], llm, application, alpha=1.0)
         one = training_labels(rows.drop(columns=["crowd_n", "crowd_sd"]), rows.iloc[:0], llm, application, alpha=1.0)
         assert several.fingerprint == one.fingerprint
+
+
+def test_the_model_of_raters_sees_single_ratings() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 3))
+    truth = 4 + x @ [0.8, 0.5, 0.3]
+    single = truth[:, None] + rng.normal(size=(80, 3)) * [0.5, 0.5, 1.5]
+    single[rng.random(80) < 0.3, 2] = np.nan
+    rows = counted((~np.isnan(single)).sum(axis=1).tolist(), np.nanstd(single, axis=1, ddof=1).tolist())
+    rows["crowd_label"] = np.nanmean(single, axis=1)
+    ids = pd.Index(rows["text_id"])
+    llm = pd.Series(truth + rng.normal(size=80), index=ids)
+    kernel = x @ x.T / np.mean((x**2).sum(axis=1))
+    posterior = Application("posterior", correction=True, augmentation=False, policy="posterior")
+    made = {
+        name: training_labels(
+            rows,
+            rows.iloc[:0],
+            llm,
+            posterior,
+            0.0,
+            ratings=llm.to_frame("llm"),
+            kernel=lambda _: kernel,
+            people=people,
+        )
+        for name, people in {"single": pd.DataFrame(single, index=ids), "mean": None}.items()
+    }
+    assert (made["single"].table["weight"] == 1).all()  # the model knows how sure it is
+    found = fit_raters(np.column_stack([single, llm]), kernel, [False] * 3 + [True], list("abcd"))
+    assert made["single"].table["label"].to_numpy() == pytest.approx(found.single)
+    assert made["single"].facts["crowd_reliability"] < made["mean"].facts["crowd_reliability"]  # of one, not of a mean

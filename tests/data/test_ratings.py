@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from invitro.data import TableFile, Undivided
 from invitro.data.corpus import Corpus
 from invitro.data.ratings import CELL_STATUS, FORMULA, Layout, long_form
+from invitro.data.table import Frame
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
 from invitro.tables import read_table
@@ -258,3 +259,10 @@ def test_a_million_ratings_are_read_in_ten_seconds(tmp_path: Path) -> None:
     assert time.process_time() - people_alone < 10
     corpus = reader.read(OVERALL)
     assert int(corpus.table["crowd_n"].sum()) == int(labels["crowd_n"].sum())
+
+
+def test_a_frame_takes_a_frame_of_ratings(tmp_path: Path) -> None:
+    expected = corpus_of(tmp_path, several())
+    scores = several().assign(score=lambda table: table["score"].astype(float))
+    read = Frame("frame", COLUMNS, Undivided(), ratings=scores, rows=TEXTS).read(OVERALL)
+    pd.testing.assert_frame_equal(read.table[LABELS], expected.table[LABELS], check_exact=True)

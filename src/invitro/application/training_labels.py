@@ -333,7 +333,7 @@ def _single_ratings(rows: pd.DataFrame, people: pd.DataFrame | None, llms: Float
     crowd = rows["crowd_label"].to_numpy(dtype=np.float64)[:, None]
     if people is None:
         return crowd
-    single = people.reindex(rows["text_id"]).to_numpy(dtype=np.float64)
+    single = people.reindex(rows["text_id"]).to_numpy(dtype=np.float64, copy=True)
     single[np.isnan(crowd[:, 0])] = np.nan
     for columns in range(single.shape[1], 1, -1):
         number = (~np.isnan(single[:, columns - 1 :])).sum(axis=1)
