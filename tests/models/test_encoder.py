@@ -1,12 +1,14 @@
 """Encoders with a regression head: loading, first outputs, dropout, and what cannot be loaded."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from transformers import AutoModelForSequenceClassification
 
 from invitro.errors import InputError
 from invitro.models import PLM
@@ -33,6 +35,19 @@ def test_each_output_has_a_first_bias(plm: PLM) -> None:
 def test_dropout_can_be_set(plm: PLM) -> None:
     model = load_regressor(PLM(plm.name, dropout=0.0), bias=0)
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
+
+
+def test_an_encoder_can_be_cut(plm: PLM, tmp_path: Path) -> None:
+    whole, cut = load_regressor(plm, 4.0), load_regressor(replace(plm, layers=1), 4.0)
+    assert (whole.config.num_hidden_layers, cut.config.num_hidden_layers) == (2, 1)
+    first = {name: weights for name, weights in whole.base_model.state_dict().items() if ".layer.1." not in name}
+    assert cut.base_model.state_dict().keys() == first.keys()
+    torch.testing.assert_close(cut.base_model.state_dict(), first)
+    cut.save_pretrained(tmp_path)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    torch.testing.assert_close(again.state_dict(), cut.state_dict())
+    with pytest.raises(InputError, match=r"plm.layers: expected at most .*'s 2, found 3"):
+        load_regressor(replace(plm, layers=3), 4.0)
 
 
 def test_attention_dropout_can_be_set_alone(plm: PLM) -> None:

@@ -132,6 +132,7 @@ def load_regressor(plm: PLM, bias: float | Sequence[float] | None) -> PreTrained
         bias = [bias] if isinstance(bias, (int, float)) else list(bias)
         config.num_labels, config.problem_type = len(bias), "regression"
         _set_dropout(config, plm)
+        _cut(config, plm)
     model = _loaded(AutoModelForSequenceClassification, plm, config)
     if bias is not None:
         if (parameter := output_layer(model).bias) is None:
@@ -172,6 +173,17 @@ def head_modules(model: PreTrainedModel) -> list[nn.Module]:
     pooler = getattr(model.base_model, "pooler", None) or getattr(model, "pooler", None)
     modules = (pooler, getattr(model, "dropout", None), getattr(model, "classifier", None))
     return [module for module in modules if isinstance(module, nn.Module)]
+
+
+def _cut(config: PreTrainedConfig, plm: PLM) -> None:
+    """Keep the first layers only, if `plm` says so; the weights of the others are not read."""
+    if plm.layers is None:
+        return
+    if plm.layers > config.num_hidden_layers:
+        raise InputError(f"plm.layers: expected at most {plm.name}'s {config.num_hidden_layers}, found {plm.layers}")
+    config.num_hidden_layers = plm.layers
+    if getattr(config, "layer_types", None):  # one entry per layer, where layers are of several kinds
+        config.layer_types = config.layer_types[: plm.layers]
 
 
 def _set_dropout(config: PreTrainedConfig, plm: PLM) -> None:

@@ -58,6 +58,8 @@ class PLM:
         lr: learning rate that suits this encoder; adapters want one about ten times as large.
         lora_rank: rank of the adapters, at least 1.
         lora_alpha: factor of the adapters times their rank, at least 1.
+        layers: how many of the encoder's layers are kept when it is fine-tuned, from the first; None keeps all. Middle
+            layers know more of a writer's feelings than the last, and a step costs as much less as layers are cut.
 
     Raises:
         InputError: naming every setting that is out of range, a missing folder, or a missing package.
@@ -72,6 +74,7 @@ class PLM:
     lr: Positive = 3e-5
     lora_rank: Count = 16
     lora_alpha: Count = 32
+    layers: Count | None = None
 
     def contradictions(self) -> Iterator[str]:
         """Yield what is requested but missing: a folder, or the package that adapters need."""
@@ -81,6 +84,8 @@ class PLM:
             yield f"plm.name={self.name}: no such folder (looked for {folder.resolve()})"
         if self.train == "lora" and find_spec("peft") is None:
             yield "plm.train=lora: needs a package that is not installed: pip install 'invitro[lora]'"
+        if self.frozen and self.layers is not None:
+            yield f"plm.layers={self.layers}: with plm.train={self.train} layers are chosen on the training texts"
 
     @property
     def frozen(self) -> bool:
@@ -93,6 +98,7 @@ class PLM:
         if self.frozen:
             return {"train": FROZEN[0], "max_length": self.max_length}
         unused = () if self.train == "lora" else ("lora_rank", "lora_alpha")
+        unused += ("layers",) if self.layers is None else ()
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
     @property
