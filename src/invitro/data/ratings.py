@@ -17,7 +17,7 @@ from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.formats import CELL_STATUS
 from invitro.scales import Scale
 from invitro.stats.careless import FEWEST_ITEMS, raters_table, signs_of_carelessness, straight_lines
-from invitro.stats.crowd import Ratings, Reliability, crowd_labels, reliability, spreads
+from invitro.stats.crowd import Ratings, Reliability, Statistic, crowd_labels, reliability, spreads
 from invitro.stats.items import ItemAnalysis, analysed
 from invitro.tables import BLANK, require_columns
 from invitro.writing.words import count, listed, shortened
@@ -230,6 +230,11 @@ class People:
         if takes := int(answered.duplicated().sum()):
             second = f"{count(takes, 'second take')} of the same text by the same rater"
             yield f"{self.source}: {second}, averaged with the first"
+        if self.items is not None:
+            yield (
+                f"{self.source}: the items of {self.scale.name} together: Cronbach's alpha {_brief(self.items.alpha)}, "
+                f"McDonald's omega {_brief(self.items.omega)}"
+            )
         yield from self._unused()
 
     def _unused(self) -> Iterator[str]:
@@ -240,6 +245,10 @@ class People:
         if len(used) and (used == np.rint(used)).all() and len(points) <= MOST_POINTS:
             never = [f"{point:g}" for point in points if point not in used]
             yield from [f"{self.source}: scale points never used: {', '.join(never)}"] * bool(never)
+
+
+def _brief(one: Statistic) -> str:
+    return str(one) if one.value is None else f"{one.value:.2f}"
 
 
 @dataclass(frozen=True)
