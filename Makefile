@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --doct
 PYTEST_VLLM := $(VLLM)/bin/python -m pytest -m vllm tests/engines/test_vllm.py tests/engines/test_vllm_server.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo study-demo test test-all vllm test-vllm weights-mpnet weights-qwen bench-vllm bench lint clean
+.PHONY: help install demo study-demo test test-all vllm test-vllm weights-mpnet weights-qwen bench-vllm bench lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ lint: $(VENV)/.dev ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lock: $(VENV)/.dev ## write requirements.lock: constraints.txt with the hash of every file, for pip's --require-hashes
+	$(PIP) --dry-run --ignore-installed --no-deps --report $(VENV)/lock.json -r constraints.txt
+	$(BIN)/python .ci/lock $(VENV)/lock.json
 
 clean: ## remove the environment and the caches, and keep all runs
 	rm -rf $(VENV) $(VLLM) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

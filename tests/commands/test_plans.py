@@ -1,5 +1,6 @@
 """What ``sweep.py`` makes of its command line: the study, its jobs, its folder; and what it refuses before a start."""
 
+import re
 import shlex
 import shutil
 from dataclasses import asdict
@@ -150,6 +151,21 @@ def test_one_job_without_labels_does_not_stop_the_others(given: list[str]) -> No
     assert len(jobs(one)) == 4
     assert one.plan is not None
     assert not one.plan.not_run
+
+
+def test_each_missing_label_set_is_a_line_with_its_price_and_command(given: list[str]) -> None:
+    ours = ["llm=gpt", "llm.column=null", "llm.engine.tokenizer=approximate", "application=both"]
+    data = [one for one in given if not one.startswith(("llm", "application"))]
+    with pytest.raises(InputError) as caught:
+        asked("study=grid", *data, *ours, "prompt=plain,reasoned", "seed=0,1")
+    plain, reasoned = caught.value.problems
+    assert re.match(
+        r"no labels by llm=gpt with prompt=plain on scale=batson_empathy for data=table "
+        r"\(60 requests, about \$0\.\d\d, at most \$\d\.\d\d\): python label\.py llm=gpt prompt=plain ", plain
+    )  # fmt: skip
+    assert " prompt=reasoned " in reasoned
+    command = shlex.split(reasoned.partition("): ")[2])
+    assert {"llm.engine.tokenizer=approximate", *(one for one in data if one.startswith("data.path"))} <= set(command)
 
 
 def test_rows_whose_data_are_not_there_are_not_run(

@@ -5,17 +5,20 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from invitro.commands.common import REFUSED, RememberPlace, instantiated, missing, noting, plain, remove_if_fresh
+from invitro.commands.settings import run_settings
 from invitro.errors import InputError, called, error_text, refuse_if_any, traceback_text
 from invitro.settings import Index, checked
 
@@ -282,6 +285,79 @@ def _command(cfg: DictConfig) -> str:
     given = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0] not in ("report", "raters")]
     llm = [] if any(word.startswith("llm=") for word in given) else ["llm=llama"]
     return f"{called('label')} {shlex.join([*llm, *given])}"
+
+
+class Lack(NamedTuple):
+    """What a run lacks, in lines for people, and whether it is labels."""
+
+    lines: tuple[str, ...]
+    labels: bool = False
+
+
+def lack_of(cfg: DictConfig, choices: Mapping[str, str], job: Sequence[str]) -> Lack | None:
+    """Read the texts and labels of a run, and return what is missing or wrong, or None.
+
+    Args:
+        cfg: as composed from ``train.yaml``.
+        choices: of its groups.
+        job: its overrides.
+    """
+    from invitro.labels.source import MissingLabelsError
+
+    try:
+        settings = run_settings(cfg, multirun=True)
+        if settings.application.policy in ("auto", "posterior"):  # needs the same labels, and here no text is embedded
+            settings = replace(settings, application=replace(settings.application, policy="replace"))
+        settings.prepared()
+    except MissingLabelsError as error:
+        if not cfg.llm.get("engine") and not cfg.llm.get("members"):
+            return Lack(error.problems)
+        return Lack(tuple(line_for_labels(llm, choices, job, str(cfg.store)) for llm in error.llms), labels=True)
+    except InputError as error:
+        return Lack(error.problems)
+    return None
+
+
+def line_for_labels(llm: str, choices: Mapping[str, str], job: Sequence[str], store: str) -> str:
+    """Return one line on labels that are missing: whose, what they would cost, and the command that makes them.
+
+    Hydra has to be initialised.
+
+    Args:
+        llm: who gives them, a choice of the group ``llm``.
+        choices: by group, of the run that needs them.
+        job: the run's overrides.
+        store: where labels are kept.
+    """
+    groups = ("prompt", "scale", "data")
+    kept = [*groups, *(["llm"] if choices["llm"] == llm else [])]
+    own = [word for word in job if word.lstrip("+").partition(".")[0] in kept and "." in word.partition("=")[0]]
+    words = [f"llm={llm}", *(f"{group}={choices[group]}" for group in groups), *own, f"store={store}"]
+    what = (
+        f"no labels by llm={llm} with prompt={choices['prompt']} on scale={choices['scale']} for data={choices['data']}"
+    )
+    return f"{what} ({_price(words)}): {shlex.join(['python', 'label.py', *words])}"
+
+
+def _price(words: Sequence[str]) -> str:
+    """Return what a labelling would ask and cost, or why that cannot be said here."""
+    from invitro.engines.base import EngineError
+    from invitro.labelling.labeller import dry_run
+
+    reasons = []
+    # Where the model's own tokenizer is not there, tokens are estimated, if the engine can do that.
+    for rough in ([], ["llm.engine.tokenizer=approximate"]):
+        try:
+            cfg = compose("label", overrides=[*words, *rough])
+            what = labellings(cfg, {"items": cfg.prompt}, dry_run=True)["items"]
+            corpus = instantiated(_data(cfg, whole=not cfg.prompt.get("shots"))).read(what.scale)
+            costs = [cost for _, cost in dry_run(corpus, what)]
+        except (InputError, EngineError, ImportError, HydraException) as error:
+            reasons.append(str(error).splitlines()[0])
+            continue
+        dollars, most = sum(cost.cost for cost in costs), sum(cost.at_most for cost in costs)
+        return f"{sum(cost.requests for cost in costs)} requests, about ${dollars:.2f}, at most ${most:.2f}"
+    return f"price unknown: {reasons[0]}"
 
 
 def _show_multirun(directory: Path) -> bool:

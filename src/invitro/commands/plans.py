@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
 from invitro.commands.common import NO_SLURM, command_of, first_lines, instantiated, secrets_in
+from invitro.commands.labelling import Lack, lack_of
 from invitro.commands.settings import (
     completed,
     decided_by_rows,
@@ -344,13 +345,14 @@ ELSEWHERE = ("seed", "alpha", "plm", "baseline", "fit", "optimizer", "trainer", 
 
 
 def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) -> Mapping[int, str]:
-    """Return by position the jobs of a partial study whose data or LLM labels are missing, and what they lack.
+    """Return by position the jobs of a partial study whose data, LLM labels or encoder are missing, and what they lack.
 
-    Settings are composed and checked once for every value that is swept. Then the texts and labels of the first job
-    are read, without a model; the study is refused where those of all jobs are missing.
+    Settings are composed and checked once for every value that is swept. Then texts and labels are read, without a
+    model; a study that is not partial is refused where any labels are missing, or the texts of all jobs.
 
     Raises:
-        InputError: settings that a job would refuse, or texts and labels that no job has.
+        InputError: settings that a job would refuse; a line for each missing label set, with its price and command; or
+            texts that no job has.
     """
     problems: dict[str, None] = {}
     for job in _one_of_each(jobs):
@@ -359,28 +361,35 @@ def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) ->
         except InputError as error:
             problems |= dict.fromkeys(error.problems)
     refuse_if_any(problems)
-    alike = {_material(job): job for job in reversed(jobs)}  # the first of those with the same texts and labels
     if not study.partial:
-        first = _problem(jobs[0])
-        if first is not None and all(map(_problem, alike.values())):
-            raise InputError(first)
+        alike = {tuple(filter(_decides_labels, job)): job for job in reversed(jobs)}
+        lacks = {job: _lacks(job) for job in reversed(alike.values())}
+        refuse_if_any(dict.fromkeys(line for one in lacks.values() if one and one.labels for line in one.lines))
+        others = {_material(job): job for job in reversed(jobs)}.values()
+        if all(lacks.values()) and all(lacks.get(job) or _lacks(job) for job in others):
+            refuse_if_any(next(one.lines for one in lacks.values() if one))
         return {}
-    lacking = {material: _problem(job) for material, job in alike.items()}
+    alike = {_material(job): job for job in reversed(jobs)}  # the first of those with the same texts and labels
+    lacking = {material: _lacks(job) for material, job in alike.items()}
     found = {number: lacking[_material(job)] for number, job in enumerate(jobs)}
-    return {number: problem for number, problem in found.items() if problem is not None}
+    return {number: "\n".join(one.lines) for number, one in found.items() if one is not None}
 
 
-def _problem(job: Overrides) -> str | None:
+def _lacks(job: Overrides) -> Lack | None:
     """Return what is wrong with a job's texts and labels, or None."""
     cfg = _composed(job, ())
-    try:
-        settings = run_settings(cfg, multirun=True)
-        if settings.application.policy in ("auto", "posterior"):  # needs the same labels, and here no text is embedded
-            settings = replace(settings, application=replace(settings.application, policy="replace"))
-        settings.prepared()
-    except InputError as error:
-        return str(error)
-    return None
+    choices = {str(group): str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}
+    return lack_of(cfg, choices, job)
+
+
+def _decides_labels(override: str) -> bool:
+    """Whether an override of a job can decide which label set it needs."""
+    key = override.lstrip("+").partition("=")[0]
+    if key.startswith("application."):
+        return key.startswith("application.pool")
+    return key.partition(".")[0] not in ELSEWHERE and not key.startswith(
+        ("data.split", "data/split", "launch", "group")
+    )
 
 
 def _material(job: Overrides) -> Overrides:

@@ -97,6 +97,14 @@ def _averaged(samples: list[tuple[float, float | None]]) -> tuple[float, float]:
     return mean, math.sqrt(within + between)
 
 
+class MissingLabelsError(InputError):
+    """There are no labels by `llms`, neither stored nor published."""
+
+    def __init__(self, *problems: str, llms: Sequence[str] = ()) -> None:
+        super().__init__(*problems)
+        self.llms = tuple(llms)
+
+
 PUBLISHED_SET = "published"
 """What `LabelSource.set_id` calls a published set."""
 
@@ -180,13 +188,23 @@ class LabelSource:
             read = read_labels(self.labels, [self.columns["text_id"]], self.columns["llm_label"])
             return label_set(f"{whole}/{self.labels}", read, scale, self.labels)
         if self.members:
-            each = [replace(self, name=name, model=None, members=()) for name in self.members]
-            return averaged(self.name, {one.name: one.find(corpora, table, scale, prompt, folder) for one in each})
+            found: dict[str, LabelSet] = {}
+            missing: list[MissingLabelsError] = []
+            for name in self.members:
+                try:
+                    member = replace(self, name=name, model=None, members=())
+                    found[name] = member.find(corpora, table, scale, prompt, folder)
+                except MissingLabelsError as error:
+                    missing.append(error)
+            if missing:
+                problems = [problem for error in missing for problem in error.problems]
+                raise MissingLabelsError(*problems, llms=[llm for error in missing for llm in error.llms])
+            return averaged(self.name, found)
         prefixes = [f"{corpus}:" for corpus in corpora] if len(corpora) > 1 else [""]
         try:
             sets = [self._one(corpus, scale, prompt, folder) for corpus in corpora]
-        except InputError as error:
-            raise InputError(*error.problems, *_hint(table)) from error
+        except MissingLabelsError as error:
+            raise MissingLabelsError(*error.problems, *_hint(table), llms=error.llms) from error
         labels = joined(sets, prefixes)
         refuse_if_any(_changed(labels, table))
         return labels
@@ -201,7 +219,7 @@ class LabelSource:
             unpublished = error.problems
         chosen = [one for set_id, one in there.items() if set_id.startswith(self.set_id or "")]
         if not chosen and not self.set_id:
-            raise InputError(*unpublished, *self._how_to_make(corpus, scale, prompt))
+            raise MissingLabelsError(*unpublished, *self._how_to_make(corpus, scale, prompt), llms=[self.name])
         if len(chosen) != 1:
             what = f"{len(chosen)} label sets" if chosen else f"No label set {self.set_id}"
             lines = [f"  llm.set_id={one if isinstance(one, StoredSet) else f'{PUBLISHED_SET}  {one.name}'}"
