@@ -17,6 +17,7 @@ from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.models import PLM
 from invitro.models.features import Embedded, FrozenEncoder
+from invitro.training.results import doubts
 
 
 def test_labels_are_joined_by_key_whatever_the_file_s_order(corpus_csv: Path, tmp_path: Path) -> None:
@@ -228,8 +229,25 @@ def test_thresholds_that_change_much_or_can_never_act_are_warned_of(
     corpus_csv: Path, settings: dict[str, Any], alpha: float, told: str | None
 ) -> None:
     how = Application("x", True, False, pool="none", **settings)
-    warnings = [line for line in material(corpus_csv, how, alpha=alpha).warnings if "near copies" not in line]
+    warnings = [line for line in doubts(material(corpus_csv, how, alpha=alpha)) if "alpha=" in line]
     assert not warnings if told is None else told in " ".join(warnings)
+
+
+@pytest.mark.parametrize(
+    ("llm", "told"),
+    [
+        (lambda gpt: 8 - gpt, "LLM and crowd labels correlate by -0."),
+        (lambda gpt: 1 + gpt / 7, "are they on another scale?"),
+        (lambda gpt: gpt * 0 + 4, "gave all 36 texts one label"),
+        (lambda gpt: gpt, "test metrics rest on 12 texts only"),
+    ],
+)
+def test_llm_labels_that_cannot_be_right_are_warned_of(corpus_csv: Path, llm: Any, told: str) -> None:
+    frame = pd.read_csv(corpus_csv)
+    frame.assign(gpt=llm(frame["gpt"])).to_csv(corpus_csv, index=False)
+    found = material(corpus_csv, Application("correction", True, False, pool="none"))
+    assert told in " ".join(doubts(found))
+    assert found.label_sets[0].name == "essays/gpt"
 
 
 def test_corrected_and_dropped_labels_are_given_up(corpus_csv: Path) -> None:

@@ -181,6 +181,7 @@ def train_configured(
         settings = replace(settings, reader=reader)
     if sweep is not None:
         _take_gpu()
+
     log.info("%s", _first_line(cfg, settings))
     refuse_if_any(filter(None, [settings.absent]))
     info, options = _run_info(cfg, settings, sweep, directory), settings.options
@@ -203,12 +204,13 @@ def train_configured(
 
 def _read(cfg: DictConfig, settings: RunSettings, info: "RunInfo") -> "tuple[Prepared, Recipe]":
     """Return what is trained on and how; where that fails, the logger has a failed run."""
+    from invitro.training.results import doubts
     from invitro.training.run import check_resume
 
     try:
         prepared = settings.prepared()
         log.info("%s: %s", prepared.corpus.name, prepared.description)
-        for warning in prepared.warnings:
+        for warning in doubts(prepared):
             log.warning("%s", warning)
         recipe = _recipe(cfg, settings)
         if settings.options.resume:

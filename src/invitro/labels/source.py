@@ -183,7 +183,7 @@ class LabelSource:
             column = own if self.by_prompt and own in table else self.column
             require_columns(table, [column], f"corpus {whole}", "llm.column names a column of the corpus's table")
             table = table.assign(llm_label=numbers(table[column], whole))[["text_id", "llm_label"]]
-            return label_set(f"{whole}/{self.name}:{column}", table, scale, f"column {column} of {whole}")
+            return label_set(f"{whole}/{column}", table, scale, f"column {column} of {whole}")
         if self.labels:
             read = read_labels(self.labels, [self.columns["text_id"]], self.columns["llm_label"])
             return label_set(f"{whole}/{self.labels}", read, scale, self.labels)

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from invitro.application import (
-    UNBOUNDED_POLICIES,
     Application,
     TrainingLabels,
     alpha_problem,
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
     Embed = Callable[[Sequence[str]], Embedded]
 
 log = logging.getLogger(__name__)
-
-MANY_CHANGED = 0.2
-"""The share of changed crowd labels above which a run warns."""
 
 
 @dataclass(frozen=True)
@@ -189,35 +185,11 @@ class Prepared:
         share = f", the LLM's mean share in all labels {labels.facts['llm_share']:.2f}" if labels.fused else ""
         return f"{labels.replaced} crowd labels {'fused' if labels.fused else 'replaced'} ({alpha}{share})"
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a person should look at before they trust the run, a line each."""
-        return tuple(self._warnings())
-
     @cached_property
     def leaks(self) -> Leaks:
         """What texts trained on and evaluation texts have in common."""
         rows = pd.concat([self.training, self.pool])
         return leaks(rows[rows["text_id"].isin(self.labels.table["text_id"])], self.corpus)
-
-    def _warnings(self) -> Iterator[str]:
-        yield from self.leaks.lines()
-        application, rated = self.application, len(self.training)
-        if not application.correction or application.policy in UNBOUNDED_POLICIES:
-            return
-        alpha, scale = self.labels.facts["alpha"], self.scale
-        changed = self.labels.replaced + self.labels.dropped
-        if application.policy != "weight" and changed > MANY_CHANGED * rated:
-            yield (
-                f"{changed} of {rated} crowd labels ({changed / rated:.0%}) are changed by alpha={alpha:g}: more "
-                f"than noise explains; a threshold of {scale.default_alpha:g} is usual on "
-                f"{scale.minimum:g} to {scale.maximum:g}"
-            )
-        if scale.maximum - scale.minimum <= alpha < np.inf and not application.alpha_per_spread:
-            yield (
-                f"alpha={alpha:g} can never act: labels from {scale.minimum:g} to {scale.maximum:g} are at most "
-                f"{scale.maximum - scale.minimum:g} apart; alpha is in the scale's units"
-            )
 
     def evaluation(self, split: str) -> pd.DataFrame:
         """Return the rows of ``val`` or ``test``, exactly as they are in the corpus."""
