@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from support import ROOT
 
 from invitro.commands.plans import SweepRequest, request
 from invitro.errors import InputError
@@ -56,7 +55,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked(*arguments: str) -> SweepRequest:
-    return request([*arguments, "dry_run=true"], ROOT)
+    return request([*arguments, "dry_run=true"])
 
 
 @pytest.mark.parametrize(("study", "settings", "expected"), CASES, ids=[case[0] for case in CASES])
