@@ -59,6 +59,7 @@ def test_only_figures_whose_data_exist(study: Reported) -> None:
     }.get(study.study.name, ["metrics_test", "metrics_truth_test"])
     expected += ["label_distributions", *(["alignment_over_alpha"] if study.study.name == "alpha" else [])]
     expected += ["predicted_against_labelled", "residuals_by_group", "learning_curves"]
+    expected = ["differences", *expected] if study.study.baseline else expected
     assert [one.name for one in study.figures] == expected
 
 
@@ -67,9 +68,9 @@ def test_without_a_labelled_test_validation_takes_its_place(tmp_path: Path) -> N
     assert found.summary.split == "val"
     assert set(found.summary.differences["split"]) == {"val", "truth_val"}
     assert (found.summary.differences["p"] < 0.05).any()
-    names = ["metrics_val", "metrics_truth_val", "label_distributions", "predicted_against_labelled"]
+    names = ["differences", "metrics_val", "metrics_truth_val", "label_distributions", "predicted_against_labelled"]
     assert [one.name for one in found.figures] == [*names, "residuals_by_group", "learning_curves"]
-    assert "on the validation texts" in found.figures[3].caption
+    assert "on the validation texts" in found.figures[4].caption
     write_report(found.study, found.runs, found.summary, [], found.figures[:1], tmp_path)
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "No run has a test with crowd labels" in page
@@ -235,7 +236,7 @@ def test_learning_curves_are_means_of_the_runs_that_went_on(alpha: Reported) -> 
         row = next(
             one
             for one in drawn
-            if one["epoch"] == epoch + 1 and one["curve"] == "val_ccc" and one["series"] == "alpha 4"
+            if one["epoch"] == epoch + 1 and one["curve"] == "validation CCC" and one["series"] == "alpha 4"
         )
         assert (row["value"], row["runs"]) == (pytest.approx(np.mean(there)), len(there))
         assert (row["low"], row["high"]) == (min(there), max(there))

@@ -134,7 +134,7 @@ def test_what_a_reader_looks_for_is_there(page: Page, alpha: Reported) -> None:
     failed = runs.table.query("outcome == 'failed'")
     assert len(failed) == 1
     assert failed["error"].item() in page.text
-    assert f"Job {failed.index[0]} (failed): alpha 1.5, seed 42" in page.text
+    assert f"1 job (failed): job {failed.index[0]}, alpha 1.5, seed 42" in page.text
     assert "have the same training labels, settings and seed as another job, and were trained once" in page.text
     assert "terms of simulated" in page.text
     assert "no rights are reserved" in page.text
@@ -144,8 +144,8 @@ def test_what_a_reader_looks_for_is_there(page: Page, alpha: Reported) -> None:
     assert "Obuchowski and Rockette" in page.text
     assert "No group differs from the rest" in page.text or "Different from the rest" in page.text
     assert (
-        "Not shown, since groups this small say little and might reveal a person: race 3 (fewer than 30 texts)."
-        in page.text
+        "Not shown, since groups this small say little and might reveal a person: race Black or African American "
+        "(fewer than 30 texts)." in page.text
     )
     assert {"groups", "table-groups_labels", "table-groups_crowd", "table-groups_truth"} <= set(page.ids)
     for table in ("metrics_test", "metrics_val", "differences", "runs"):
@@ -173,7 +173,9 @@ def test_what_failed_is_a_report_too(tmp_path: Path) -> None:
     study = reported("applications", tmp_path / "runs", [Arm({"application": "none"}, failed=(0, 42, 100))])
     page = Page(write(study, tmp_path / "report").read_text("utf-8"))
     assert "0 of 3 jobs finished (3 failed)" in page.text.replace("\N{NO-BREAK SPACE}", " ")
-    assert page.text.count("TrainingError: 3 of 340 predictions") >= 3
+    assert "Nothing was run: none of 3 jobs has a result." in page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "3 jobs (failed): job 0, none, seed 0; job 1, none, seed 42; job 2, none, seed 100" in page.text
+    assert page.text.count("TrainingError: 3 of 340 predictions") == 2  # in the verdict, and once with its jobs
     assert not {"figures", "groups"} & set(page.ids)
     assert len(page.blocks["script"]) == 1  # no chart, no chart library
     assert not (tmp_path / "report" / "figures").exists()
@@ -255,4 +257,4 @@ def test_links_to_tracebacks_lead_from_the_report(tmp_path: Path) -> None:
     (failure,) = failed_jobs(study.runs, tmp_path / "elsewhere" / "report")
     assert failure.link == "../../runs%201/1/error.txt"
     assert Path(failure.path) == tmp_path / "runs 1" / "1" / "error.txt"
-    assert failure.name == "none, seed 42"
+    assert failure.jobs == ["job 1, none, seed 42"]

@@ -46,7 +46,7 @@ def test_the_record(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> N
     assert metrics["status"] == "finished"
     assert metrics["fingerprint"] == fingerprint_of(prepared, recipe(tiny_deberta))
     predictions = pd.read_csv(tmp_path / "run" / "predictions.csv", dtype={"text_id": str})
-    assert list(predictions.columns) == ["text_id", "split", "crowd_label", "prediction", "group_id"]
+    assert list(predictions.columns) == ["text_id", "split", "crowd_label", "prediction", "llm_label", "group_id"]
     for split in ("val", "test"):
         rows = predictions[predictions["split"] == split]
         assert metrics[split] == pytest.approx(measure(rows["prediction"], rows["crowd_label"]))

@@ -1,7 +1,6 @@
 """From ``sweep.py``'s command line to a study and the plan of its jobs, checked before anything starts."""
 
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
@@ -41,7 +40,7 @@ from invitro.commands.typed import OWN_FOLDER, configured, divided, explained, o
 from invitro.errors import InputError, called, conf_folder, refuse_if_any
 from invitro.settings import Count, checked
 from invitro.studies import Study
-from invitro.studies.launch import Plan, is_incidental, quoted
+from invitro.studies.launch import Plan, command_line, is_incidental, quoted
 from invitro.studies.study import FOLD
 from invitro.training.multirun import STUDY, as_mapping
 
@@ -138,7 +137,7 @@ def request(arguments: Sequence[str]) -> SweepRequest:
                 own_studies = [name for folder in folders for name in first_lines(folder / "study")]
                 known = [*first_lines(conf / "study"), *own_studies]
                 raise InputError(f"study: expected one of {', '.join(known)}; found none")
-            asked = f"{called('sweep')} {shlex.join(arguments)}"
+            asked = f"{called('sweep')} {command_line(arguments)}"
             runs = [f"runs={quoted(settings.runs)}"] if "runs" in given else []
             try:
                 launched = _launching(settings, instantiated(cfg.study), passed, runs, asked, folders)

@@ -18,6 +18,28 @@ SPLITS = ("train", "val", "test", "unlabelled")
 
 CANONICAL_COLUMNS = ("text_id", "text", "group_id", "split", "crowd_label")
 DEMOGRAPHICS = ("gender", "education", "race", "age", "income")
+CODEBOOK = {
+    "gender": {"1": "male", "2": "female", "5": "other"},
+    "education": {
+        "1": "less than a high school diploma",
+        "2": "a high school diploma",
+        "3": "technical or vocational school",
+        "4": "some college without a degree",
+        "5": "a two-year college degree",
+        "6": "a four-year college degree",
+        "7": "a postgraduate or professional degree",
+    },
+    "race": {
+        "1": "White",
+        "2": "Hispanic or Latino",
+        "3": "Black or African American",
+        "4": "Native American or American Indian",
+        "5": "Asian or Pacific Islander",
+        "6": "other",
+    },
+}
+"""What people's codes mean in the NewsEmp corpora and the simulator, in the order in which groups are listed. From
+hasan-rakibul/LLMPathy, src/plot/demographic_distribution.py at 381df7d."""
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,27 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from invitro.stats.moments import RESAMPLES
+from invitro.stats.paired import compared
 from invitro.studies.report.tables import CAPTIONS, Values, factor_cells
-from invitro.studies.runs import Runs
+from invitro.studies.runs import Runs, score_split
 from invitro.studies.study import matches
-from invitro.studies.wording import LOWER_IS_BETTER, METRIC_NAMES, SPLIT_NAMES, factor, mark, records, rows_of
+from invitro.studies.wording import (
+    LOWER_IS_BETTER,
+    METRIC_NAMES,
+    SPLIT_NAMES,
+    configuration,
+    factor,
+    mark,
+    records,
+    rows_of,
+)
 from invitro.training.record import read_metrics
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
 from invitro.writing.words import number, plain, said
@@ -103,7 +115,13 @@ def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable
         Column("processor_hours", "processor hours", "per run"),
         Column("per_hour", "per hour", "CCC gained"),
         Column("per_dollar", "per dollar", "CCC gained"),
+        Column("more_than", "than", INCREMENT),
+        Column("more_ccc", "CCC gained", INCREMENT),
+        Column("more_labels", "LLM labels", INCREMENT),
+        Column("more_dollars", "US dollars", INCREMENT),
+        Column("more_hours", "hours", INCREMENT),
     ]
+    steps = _increments(runs, summary)
     rows = []
     groups: list[Any] = [row for row in records(summary.groups) if row.get("seeds", 0)]
     for row in groups:
@@ -112,7 +130,7 @@ def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable
         cells |= {metric: estimate_cell(*gains[metric], sign=True) for metric in shown}
         cells["per_hour"] = _ratio(gains["ccc"], cost.hours)
         cells["per_dollar"] = _ratio(gains["ccc"], cost.dollars)
-        rows.append(cells)
+        rows.append(cells | steps.get(configuration(row, runs.factors), {}))
     return table_of(
         "costs",
         "Gains and costs",
@@ -120,6 +138,42 @@ def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable
         rows,
         said(CAPTIONS, "costs", "rmse" in shown, SPLIT_NAMES[summary.split], encoder_hours(runs)),
     )
+
+
+INCREMENT = "more than the next cheaper"
+
+
+def _increments(runs: "Runs", summary: "Summary") -> dict[str, dict[str, Cell]]:
+    """Return by configuration what it costs and gains beyond the next cheaper one.
+
+    Cheaper is what its LLM labels cost in dollars or, where that is unknown or equal, their number, and then the hours.
+    """
+    costs = [(row, cost_of(runs, row)) for row in records(summary.groups) if row.get("seeds", 0)]
+    priced = not any(math.isnan(cost.dollars) for _, cost in costs)
+    costs.sort(key=lambda one: (one[1].dollars if priced else 0.0, one[1].labels, one[1].hours))
+    scored = score_split(runs, summary.split, RESAMPLES, 0)
+    found = {}
+    for (before, less), (row, more) in pairwise(costs):
+        cells = {"more_than": cell_of(configuration(before, runs.factors))}
+        for name, places in (("labels", 0), ("dollars", 4), ("hours", 4)):
+            cells[f"more_{name}"] = _amount(getattr(more, name) - getattr(less, name), places)
+        jobs, others = _paired(runs, row, before)
+        pair = scored.pair(jobs, others) if scored is not None and jobs else None
+        if pair is not None:
+            gain = compared(pair[0]["ccc"], pair[1]["ccc"], "ccc")
+            cells["more_ccc"] = estimate_cell(gain.difference, gain.low, gain.high, sign=True)
+        found[configuration(row, runs.factors)] = cells
+    return found
+
+
+def _paired(runs: "Runs", a: Values, b: Values) -> tuple[list[int], list[int]]:
+    """Return the jobs of two configurations that have a replicate in common, in the same order."""
+    of: list[dict[Any, int]] = [
+        {tuple(runs.table.loc[job, name] for name in runs.replicates): job for job in rows_of(runs, values)}
+        for values in (a, b)
+    ]
+    common = [key for key in of[0] if key in of[1]]
+    return [of[0][key] for key in common], [of[1][key] for key in common]
 
 
 def _gain(summary: "Summary", runs: "Runs", row: Values, metric: str) -> tuple[float, float, float]:

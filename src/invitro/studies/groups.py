@@ -52,7 +52,9 @@ def known_attributes(table: pd.DataFrame) -> list[str]:
 
 
 def banded(values: "pd.Series[Any]", attribute: str) -> "pd.Series[Any]":
-    """Return the groups of an attribute: ages by decade, incomes in thirds of the texts, codes as they are."""
+    """Return the groups of an attribute: ages by decade, incomes in thirds of the texts, others as they are."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values
     numbers = pd.to_numeric(values, errors="coerce")
     if attribute == "age":
         names = [

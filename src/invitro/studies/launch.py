@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -108,8 +108,8 @@ def commands_of(jobs: Sequence[FoundJob]) -> tuple[str, ...]:
     for folder in dict.fromkeys(job.directory.parent for job in jobs):
         if (folder / LAUNCH).is_file():
             launch = json.loads((folder / LAUNCH).read_text("utf-8"))
-            asked.append(launch["asked"])
-            lines.append(launch["command"])
+            asked.append(command_line(shlex.split(launch["asked"])))
+            lines.append(command_line(shlex.split(launch["command"])))
         elif (folder / "multirun.yaml").is_file():
             hydra = yaml.safe_load((folder / "multirun.yaml").read_text("utf-8"))["hydra"]
             lines.append(_line(hydra["job"]["name"], "-m", *hydra["overrides"]["hydra"], *hydra["overrides"]["task"]))
@@ -180,7 +180,7 @@ def _first_line(text: object) -> str | None:
 
 
 def _line(name: str, *overrides: str) -> str:
-    return shlex.join(["python", f"{name}.py", *overrides])
+    return command_line(["python", f"{name}.py", *overrides])
 
 
 GRACE = 30.0
@@ -331,7 +331,7 @@ def _names(plan: Plan, open_: Sequence[tuple[str, ...]]) -> str:
 def _start(plan: Plan, folder: Path, overrides: Sequence[str], expected: int = 0) -> int:
     """Run one multirun of `expected` jobs to its end, with its output on ours; return its exit status."""
     command = _note(plan, folder, overrides)
-    print(f"{shlex.join(command)}\n", flush=True)
+    print(f"{command_line(command)}\n", flush=True)
     with _terminable(), subprocess.Popen(command) as process:
         try:
             return wait(process, folder, expected)
@@ -371,7 +371,7 @@ def wait(process: "subprocess.Popen[bytes]", folder: Path, expected: int) -> int
 def _note(plan: Plan, folder: Path, overrides: Sequence[str]) -> list[str]:
     """Return a launch's command line, and write it into the launch's folder, for the report."""
     command = [*plan.command, "-m", *plan.hydra, f"hydra.sweep.dir={quoted(folder)}", *overrides]
-    write_json(folder / LAUNCH, {"asked": plan.asked, "command": shlex.join(command), "launch": plan.stamp})
+    write_json(folder / LAUNCH, {"asked": plan.asked, "command": command_line(command), "launch": plan.stamp})
     return command
 
 
@@ -387,6 +387,18 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def command_line(words: Iterable[str]) -> str:
+    """Return words as a line for a shell, as a person writes it: Hydra's single quotes stand in double quotes.
+
+    Example:
+        >>> print(command_line(["train.py", "runs='my runs'", "scale=gad7", "fit.loss='$'"]))
+        train.py "runs='my runs'" scale=gad7 'fit.loss='"'"'$'"'"''
+    """
+    return " ".join(
+        f'"{word}"' if "'" in word and not re.search(r'["$`\\!]', word) else shlex.quote(word) for word in words
+    )
 
 
 def quoted(value: object) -> str:

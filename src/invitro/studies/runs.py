@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from invitro.arrays import Floats
+from invitro.data.corpus import CODEBOOK
 from invitro.errors import InputError
 from invitro.models.settings import in_closed_form
 from invitro.stats.moments import MEASURES, METRICS, Scores, matched_ccc, resampled
@@ -54,12 +55,12 @@ class Runs:
         return self.table.loc[self.table["outcome"].isin(FINISHED)]
 
     def predictions(self, row: int) -> pd.DataFrame:
-        """Return ``predictions.csv`` of a row; ids are text."""
-        return _read_csv(self._record(row) / "predictions.csv").copy()
+        """Return ``predictions.csv`` of a row; ids are text, and codes of people are words where they are known."""
+        return _in_words(_read_csv(self._record(row) / "predictions.csv"), self.config(row).get("data") or {})
 
     def labels(self, row: int) -> pd.DataFrame:
-        """Return ``labels.csv`` of a row: the training labels."""
-        return _read_csv(self._record(row) / "labels.csv").copy()
+        """Return ``labels.csv`` of a row: the training labels; see `predictions`."""
+        return _in_words(_read_csv(self._record(row) / "labels.csv"), self.config(row).get("data") or {})
 
     def history(self, row: int) -> pd.DataFrame:
         """Return ``history.csv`` of a row, one line per epoch."""
@@ -67,12 +68,16 @@ class Runs:
 
     def config(self, row: int) -> dict[str, Any]:
         """Return the resolved configuration of a row's record."""
-        return dict(yaml.safe_load((self._record(row) / "config.yaml").read_text("utf-8")))
+        return dict(_read_yaml(self._record(row) / "config.yaml"))
 
     def is_exact(self, row: int) -> bool:
         """Whether a row's model was fitted in closed form: it has no epochs, no learning rate and no seed."""
         plm = self.config(row).get("plm") or {}
         return bool(plm) and in_closed_form(plm)
+
+    def label_sets(self, row: int) -> tuple[str, ...]:
+        """Return the names of the LLM label sets that a row's run used."""
+        return tuple(name for name in self.environment(row).get("hashes") or {} if name != "corpus")
 
     def environment(self, row: int) -> dict[str, Any]:
         """Return ``environment.json`` of a row's record."""
@@ -93,10 +98,34 @@ class Runs:
 
 
 @lru_cache(maxsize=1024)
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Read a record's configuration, which never changes."""
+    return dict(yaml.load(path.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+
+
+@lru_cache(maxsize=1024)
 def _read_csv(path: Path) -> pd.DataFrame:
     """Read a table of a record, which never changes; only empty cells are missing."""
     ids = {"text_id": str, "group_id": str}
     return pd.DataFrame(pd.read_csv(path, dtype=ids, keep_default_na=False, na_values=[""]))
+
+
+CODED = ("NewsEmp", "Simulator")
+"""The readers of corpora that `CODEBOOK` describes."""
+
+
+def _in_words(table: pd.DataFrame, data: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a copy with words for people's codes, in the codebook's order, where all corpora of `data` use it."""
+    readers = [str(one.get("_target_")).rpartition(".")[2] for one in data.get("members") or [data]]
+    if not all(name in CODED for name in readers):
+        return table.copy()
+    made = {}
+    for name in set(CODEBOOK) & set(table):
+        words = table[name].astype("str").str.removesuffix(".0").where(table[name].notna())
+        words = words.map(lambda code, book=CODEBOOK[name]: book.get(code, code), na_action="ignore")
+        others = sorted(set(words.dropna()) - set(CODEBOOK[name].values()))
+        made[name] = pd.Categorical(words, [*CODEBOOK[name].values(), *others])
+    return table.assign(**made)
 
 
 def read_runs(root: Path, factors: Sequence[str] | None = None, replicates: Sequence[str] = ("seed",)) -> Runs:

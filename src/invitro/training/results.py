@@ -77,7 +77,8 @@ def result_of(
 def predictions_of(prepared: Prepared, predicted: Sequence[Predictions]) -> pd.DataFrame:
     """Return the rows of ``predictions.csv``, each score in the scale's units, not clipped.
 
-    If the model predicts how far labels scatter, ``uncertainty`` is that standard deviation.
+    If the model predicts how far labels scatter, ``uncertainty`` is that standard deviation. Where the run looked up
+    LLM labels, ``llm_label`` is the text's, which training did not see.
     """
     tables = []
     for split, (scores, sd) in zip(("val", "test"), predicted, strict=True):
@@ -91,6 +92,8 @@ def predictions_of(prepared: Prepared, predicted: Sequence[Predictions]) -> pd.D
         truth = ("truth",) if prepared.corpus.has_truth else ()
         carried = [name for name in ("group_id", *DEMOGRAPHICS, *truth) if name in table]
         columns = {"prediction": scores} | ({} if sd is None else {"uncertainty": sd})
+        if prepared.llm_label is not None:
+            columns["llm_label"] = np.asarray(table["text_id"].map(prepared.llm_label), dtype=np.float64)
         tables.append(table[["text_id", "split", "crowd_label"]].assign(**columns).join(table[carried]))
     return pd.concat(tables, ignore_index=True)
 

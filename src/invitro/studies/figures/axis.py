@@ -65,8 +65,8 @@ def stacked(
     values = sorted({row["x"] for panel in panels for row in panel.rows})
     drawn = []
     for number, panel in enumerate(panels):
-        layers = _references(study, summary, panel, values, reference, first=number == 0)
-        layers += _layers(study, panel, series, values, last=number == len(panels) - 1)
+        lines, names = _references(study, summary, panel, values, reference, first=number == 0)
+        layers = [*lines, *_layers(study, panel, series, values, last=number == len(panels) - 1), *names]
         drawn.append(layered(*layers, width=WIDTH, height=panel.height))
     return alt.vconcat(*drawn, spacing=7).properties(description=description)
 
@@ -109,38 +109,44 @@ def _layers(
 
 def _references(
     study: "Study", summary: "Summary", panel: Panel, values: Sequence[float], name: str, first: bool
-) -> list[alt.Chart]:
-    """Return the lines of the baseline and of the chosen value, named in the first panel."""
-    layers = []
+) -> tuple[list[alt.Chart], list[alt.Chart]]:
+    """Return the lines of the baseline and of the chosen value, and their names in the first panel."""
+    layers: list[alt.Chart] = []
+    names: list[alt.Chart] = []
     if panel.reference is not None:
         layers.append(rule(panel.reference, "y"))
         if first:
-            layers.append(_named(panel, panel.reference, name))
+            names += _named(panel, panel.reference, name)
     chosen = position((summary.chosen or {}).get(str(study.axis)))
     if chosen is not None:
         at = chosen * unit(study)
         layers.append(rule(at, "x", strokeDash=[1, 1.5]))
         if first:
-            layers.append(_at_top(at, "chosen", values))
+            names += _at_top(at, "chosen", values)
     if study.plateau is not None:
         layers.append(rule(study.plateau * unit(study), "x", strokeDash=[1, 1.5]))
         if first:
-            layers.append(_at_top(study.plateau * unit(study), "no more gain?", values))
-    return layers
+            names += _at_top(study.plateau * unit(study), "no more gain?", values)
+    return layers, names
 
 
-def _at_top(at: float, text: str, values: Sequence[float]) -> alt.Chart:
+HALO: Any = {"stroke": "white", "strokeWidth": 3, "strokeJoin": "round"}
+"""Behind a name in a panel, so that no curve strikes it through."""
+LOOKS: tuple[dict[str, Any], ...] = (HALO, {})
+
+
+def _at_top(at: float, text: str, values: Sequence[float]) -> list[alt.Chart]:
     """Return the name of a vertical line, on the side where there is room."""
     left = at <= (values[0] + 3 * values[-1]) / 4
-    drawn: alt.Chart = (
+    return [
         chart([{"at": at, "text": text}])
-        .mark_text(align="left" if left else "right", baseline="top", dx=2 if left else -2, color=SOFT)
+        .mark_text(align="left" if left else "right", baseline="top", dx=2 if left else -2, color=SOFT, **look)
         .encode(x=alt.X("at:Q"), y=alt.value(1), text=alt.Text("text:N"))
-    )
-    return drawn
+        for look in LOOKS
+    ]
 
 
-def _named(panel: Panel, reference: float, name: str) -> alt.Chart:
+def _named(panel: Panel, reference: float, name: str) -> list[alt.Chart]:
     """Return the name of a panel's reference line, at the end further from the data, on the side away from them."""
     by_x: dict[float, float] = {}
     for row in panel.rows:
@@ -149,15 +155,15 @@ def _named(panel: Panel, reference: float, name: str) -> alt.Chart:
             by_x[row["x"]] = gap
     end = max((min(by_x), max(by_x)), key=lambda x: abs(by_x[x]))
     above = by_x[end] < 0
-    drawn: alt.Chart = (
+    return [
         chart([{"x": end, "value": reference, "text": name}])
         .mark_text(
             align="left" if end == min(by_x) else "right", baseline="bottom" if above else "top",
-            dy=-1.5 if above else 2, color=SOFT,
+            dy=-1.5 if above else 2, color=SOFT, **look,
         )
         .encode(alt.X("x:Q"), alt.Y("value:Q"), alt.Text("text:N"))
-    )  # fmt: skip
-    return drawn
+        for look in LOOKS
+    ]  # fmt: skip
 
 
 def unit(study: "Study") -> int:

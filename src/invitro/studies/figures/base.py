@@ -38,14 +38,14 @@ def _json(value: Any) -> Any:
     return None if value is pd.NA or value is None else value
 
 
-def colour(series: Sequence[str], title: str | None = None) -> alt.Color:
-    """Return the colours of series; their legend stands above when there are several."""
-    return alt.Color("series:N", scale=_scale(series, COLOURS), sort=list(series), legend=_legend(series, title))
+def colour(series: Sequence[str], title: str | None = None, room: float = 0) -> alt.Color:
+    """Return the colours of series; their legend stands above when there are several, `room` points from the left."""
+    return alt.Color("series:N", scale=_scale(series, COLOURS), sort=list(series), legend=_legend(series, title, room))
 
 
-def shape(series: Sequence[str], title: str | None = None) -> alt.Shape:
+def shape(series: Sequence[str], title: str | None = None, room: float = 0) -> alt.Shape:
     """Return the shapes of series' points; the legend is that of `colour`."""
-    return alt.Shape("series:N", scale=_scale(series, SHAPES), sort=list(series), legend=_legend(series, title))
+    return alt.Shape("series:N", scale=_scale(series, SHAPES), sort=list(series), legend=_legend(series, title, room))
 
 
 def dash(series: Sequence[str], title: str | None = None) -> alt.StrokeDash:
@@ -57,11 +57,11 @@ def _scale(series: Sequence[str], values: Sequence[Any]) -> alt.Scale:
     return alt.Scale(domain=list(series), range=[values[number % len(values)] for number in range(len(series))])
 
 
-def _legend(series: Sequence[str], title: str | None) -> alt.Legend | None:
+def _legend(series: Sequence[str], title: str | None, room: float = 0) -> alt.Legend | None:
     if len(series) < 2:
         return None
     longest = max(len(name) for name in series)
-    columns = max(1, min(len(series), COLUMN // (22 + 4 * longest)))
+    columns = max(1, min(len(series), int(COLUMN - room) // (22 + 4 * longest)))
     return alt.Legend(
         title=title, orient="top", columns=columns, direction="horizontal", symbolOpacity=1, symbolStrokeWidth=0
     )
@@ -82,25 +82,23 @@ def tooltip(*fields: tuple[str, str, str]) -> list[alt.Tooltip]:
 
 
 def wrapped(name: str, longest: int) -> list[str]:
-    """Return a name in one line, or a long one in two: cut at a comma, or else at another sign, near the middle."""
-    places = [match.end() for match in re.finditer(r", ", name)] or [
-        match.end() for match in re.finditer(r"[_/-]", name)
-    ]
+    """Return a name in one line, or a long one in two: cut at a comma, another sign or a space, near the middle."""
+    signs = (r", ", r"[_/-]", r" ")
+    found = ([match.end() for match in re.finditer(sign, name)] for sign in signs)
+    places: list[int] = next(filter(None, found), [])
     if len(name) <= longest or not places:
         return [name]
     cuts = [[name[:at].strip(), name[at:].strip()] for at in places]
     return min(cuts, key=lambda lines: max(map(len, lines)))
 
 
-def named_axis(names: Sequence[str], longest: int, shown: bool = True) -> alt.Axis:
+def named_axis(names: Sequence[str], longest: int, shown: bool = True, **options: Any) -> alt.Axis:
     """Return a y axis of configurations, long names in two lines centred on their row; no ticks, no line."""
     lines = {name: wrapped(name, longest) for name in names}
     expression = f"({json.dumps(lines)})[datum.value]"
     raised: Any = {"condition": {"test": f"{expression}.length > 1", "value": -4}, "value": 0}
-    return alt.Axis(
-        title=None, labels=shown, ticks=False, domain=False, grid=True, labelExpr=expression, labelOffset=raised,
-        labelLineHeight=8,
-    )  # fmt: skip
+    look: dict[str, Any] = {"labels": shown, "ticks": False, "domain": False, "grid": True, "labelLineHeight": 8}
+    return alt.Axis(title=None, labelExpr=expression, labelOffset=raised, **(look | options))
 
 
 def padded(values: Sequence[float], share: float = 0.06, least: float = 0.02) -> list[float]:

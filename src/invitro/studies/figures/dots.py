@@ -1,4 +1,4 @@
-"""A figure for studies without an axis: metrics by configuration as dots, with intervals, seeds and the paper's."""
+"""Figures with a row for each configuration: its difference from the baseline, and its metrics, with intervals."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,7 +20,9 @@ from invitro.studies.figures.base import (
     wrapped,
 )
 from invitro.studies.wording import (
+    LOWER_IS_BETTER,
     METRIC_NAMES,
+    SIGNIFICANT,
     SPLIT_NAMES,
     configuration,
     mark,
@@ -60,6 +62,72 @@ def metrics_by_configuration(study: "Study", runs: "Runs", summary: "Summary") -
         title = f"Metrics: {SPLIT_NAMES[split]}"
         figures.append(figure(f"metrics_{split}", title, "by_configuration", drawn, *facts))
     return figures
+
+
+VERDICTS = ("better", "worse", "not shown to differ")
+"""After Holm's correction."""
+
+
+def differences_by_configuration(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+    """Draw the differences from the baseline on `Summary.split`, a panel for each metric; better is at the right."""
+    found: list[Row] = []
+    for row in records(summary.differences):
+        if row["split"] == summary.split and not pd.isna(row["p"]):
+            better = (row["difference"] > 0) != (row["metric"] in LOWER_IS_BETTER)
+            verdict = VERDICTS[2] if row["p_holm"] >= SIGNIFICANT else VERDICTS[0 if better else 1]
+            kept = {name: row[name] for name in ("metric", "difference", "low", "high", "p_holm", "texts")}
+            name = configuration(row, runs.factors)
+            found.append(kept | {"name": name, "series": verdict, "chosen": mark(summary, row) == "chosen"})
+    if not found:
+        return []
+    names = list(dict.fromkeys(row["name"] for row in sorted(found, key=lambda row: not row["chosen"])))
+    room, step = _room(names, LONGEST)
+    metrics = [metric for metric in study.metrics if any(row["metric"] == metric for row in found)]
+    width = (COLUMN - 20 - room - 9 * (len(metrics) - 1)) / len(metrics)
+    panels = [
+        layered(*_forest([row for row in found if row["metric"] == metric], names, metric, place == 0),
+                width=width, height=step * len(names))
+        for place, metric in enumerate(metrics)
+    ]  # fmt: skip
+    drawn = alt.hconcat(*panels, spacing=9).properties(
+        description=f"Differences from the baseline on {SPLIT_NAMES[summary.split]}, with 95 % intervals"
+    )
+    facts = SPLIT_NAMES[summary.split], "rmse" in metrics, bool(summary.chosen)
+    return [figure("differences", "Differences from the baseline", "forest", drawn, *facts)]
+
+
+def _forest(rows: Sequence[Row], names: list[str], metric: str, first: bool) -> list[alt.Chart]:
+    """Return a panel's line at 0, intervals and differences; for RMSE the axis is reversed, so that better is right."""
+    y = alt.Y("name:N", scale=alt.Scale(domain=names), axis=named_axis(names, LONGEST, shown=first))
+    domain = padded([0.0, *(row[key] for row in rows for key in ("difference", "low", "high"))])
+    scale = alt.Scale(domain=domain, nice=False, zero=False, reverse=metric in LOWER_IS_BETTER)
+    title = METRIC_NAMES[metric] + (" (points)" if metric == "rmse" else "")
+    form = "datum.value == 0 ? '0' : format(datum.value, '+.2~f')"
+    axis = alt.Axis(title=title, tickCount=3, labelExpr=form, labelOverlap=True, labelSeparation=5)
+    hint = tooltip(
+        ("name:N", "configuration", ""), ("difference:Q", f"{METRIC_NAMES[metric]}, difference", "+.3f"),
+        ("low:Q", "95 % from", "+.3f"), ("high:Q", "95 % to", "+.3f"), ("p_holm:Q", "p, Holm", ".3f"),
+        ("texts:Q", "texts", "d"),
+    )  # fmt: skip
+    hue = alt.Color("series:N", scale=alt.Scale(domain=list(VERDICTS), range=[COLOURS[2], COLOURS[1], SOFT]),
+                    legend=alt.Legend(title=None, orient="top", direction="horizontal", symbolOpacity=1))  # fmt: skip
+    look = alt.Shape(
+        "series:N", scale=alt.Scale(domain=list(VERDICTS), range=["triangle-right", "triangle-left", "circle"])
+    )
+    data = chart(rows)
+    return [
+        rule(0.0, "x", color=INK, strokeDash=[1, 0]),
+        data.mark_rule(strokeWidth=1.6).encode(alt.X("low:Q", scale=scale), alt.X2("high:Q"), y, hue),
+        data.mark_point(filled=True, size=POINT + 6, opacity=1).encode(
+            alt.X("difference:Q", scale=scale, axis=axis), y, hue, look, tooltip=hint
+        ),
+    ]
+
+
+def _room(names: Sequence[str], longest: int) -> tuple[float, int]:
+    """Return the width that names need beside a panel, and the height of their rows, in points."""
+    lines = [line for name in names for line in wrapped(name, longest)]
+    return 6 + 3.5 * max(map(len, lines)), ROW_STEP + 4 * (len(lines) > len(names))
 
 
 def _rows(study: "Study", runs: "Runs", summary: "Summary", split: str) -> list[Row]:
@@ -112,8 +180,7 @@ def _drawn(
     description: str,
 ) -> alt.HConcatChart:
     """Draw one panel per metric, with the names beside the first."""
-    lines = [line for name in names for line in wrapped(name, LONGEST)]
-    room, step = 6 + 3.5 * max(map(len, lines)), ROW_STEP + 4 * (len(lines) > len(names))
+    room, step = _room(names, LONGEST)
     width = (COLUMN - 12 - room - 9 * (len(study.metrics) - 1)) / len(study.metrics)
     panels = []
     for number, metric in enumerate(study.metrics):

@@ -21,6 +21,7 @@ from invitro.studies.figures.base import (
     figure,
     layered,
     left_axis,
+    named_axis,
     padded,
     rule,
     shape,
@@ -42,35 +43,40 @@ if TYPE_CHECKING:
 MOST_CURVES = 3
 """Configurations that are drawn: their bands would cover each other."""
 CURVES = {"val_ccc": "validation CCC", "train_loss": "training loss"}
+"""Columns of ``history.csv``; losses of different kinds have panels of their own."""
 
 
 def learning_curves(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
     """Draw validation CCC and training loss by epoch for the leading configurations."""
     rows: list[Row] = []
     for group in leading(study, summary, MOST_CURVES):
-        tables = [runs.history(number) for number in rows_of(runs, group)]
-        if tables:
-            rows += _curves(pd.concat(tables, ignore_index=True), configuration(group, runs.factors))
+        numbers = rows_of(runs, group)
+        if numbers:
+            loss = (runs.config(numbers[0]).get("fit") or {}).get("loss", "")
+            history = pd.concat([runs.history(number) for number in numbers], ignore_index=True)
+            rows += _curves(history, configuration(group, runs.factors), loss)
     if len({row["epoch"] for row in rows}) < 2:
         return []
     series = list(dict.fromkeys(row["series"] for row in rows))
-    names = [name for name in CURVES if any(row["curve"] == name for row in rows)]
+    titles = dict.fromkeys(row["curve"] for row in rows)
+    names = sorted(titles, key=lambda title: not title.startswith(CURVES["val_ccc"]))
     panels = [_curve([row for row in rows if row["curve"] == name], name, series, name == names[-1]) for name in names]
     drawn = alt.vconcat(*panels, spacing=7).properties(description="Validation CCC and training loss by epoch")
     facts = len(series), len(summary.groups)
     return [figure("learning_curves", "Learning curves", "learning_curves", drawn, *facts)]
 
 
-def _curves(history: pd.DataFrame, name: str) -> list[Row]:
+def _curves(history: pd.DataFrame, name: str, loss: str) -> list[Row]:
     """Return mean, lowest and highest of each curve by epoch, counted from 1."""
     rows = []
-    for curve in CURVES:
+    for curve, title in CURVES.items():
+        kind = f" ({loss})" if loss and curve == "train_loss" else ""
         if curve not in history or history[curve].isna().all():
             continue
         by_epoch = history.groupby("epoch")[curve].agg(["mean", "min", "max", "count"])
         for epoch, row in by_epoch[by_epoch["count"] > 0].iterrows():
             figures = {"value": row["mean"], "low": row["min"], "high": row["max"], "runs": int(row["count"])}
-            rows.append({"epoch": int(str(epoch)) + 1, "curve": curve, "series": name} | figures)
+            rows.append({"epoch": int(str(epoch)) + 1, "curve": title + kind, "series": name} | figures)
     return rows
 
 
@@ -78,9 +84,9 @@ def _curve(rows: list[Row], curve: str, series: list[str], last: bool) -> alt.La
     """Draw one curve of every configuration."""
     x_axis = alt.Axis(title="epoch" if last else None, labels=last, ticks=last, tickMinStep=1, format="d")
     x = alt.X("epoch:Q", scale=alt.Scale(nice=False, zero=False, padding=7), axis=x_axis)
-    y = alt.Y("value:Q", scale=alt.Scale(zero=False), axis=left_axis(CURVES[curve]))
+    y = alt.Y("value:Q", scale=alt.Scale(zero=False), axis=left_axis(curve))
     hint = tooltip(
-        ("series:N", "configuration", ""), ("epoch:Q", "epoch", "d"), ("value:Q", CURVES[curve], ".3f"),
+        ("series:N", "configuration", ""), ("epoch:Q", "epoch", "d"), ("value:Q", curve, ".3f"),
         ("low:Q", "lowest", ".3f"), ("high:Q", "highest", ".3f"), ("runs:Q", "runs", "d"),
     )  # fmt: skip
     data = chart(rows)
@@ -168,7 +174,8 @@ def _panel(
     )
 
 
-NAMES_ROOM, GROUP_STEP = 78, 13
+LONGEST_GROUP, GROUP_STEP = 25, 13
+"""Letters of a group's name on one line, and the height of a row, in points."""
 
 
 def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
@@ -219,6 +226,9 @@ def _drawn(rows: list[Row], series: list[str]) -> alt.VConcatChart:
     """Draw one panel per attribute, all on one scale of residuals."""
     domain = padded([0.0, *(row[key] for row in rows for key in ("value", "low", "high"))])
     attributes = list(dict.fromkeys(row["attribute"] for row in rows))
+    written = [wrapped(row["group"], LONGEST_GROUP) for row in rows]
+    room = 8 + 3.5 * max(len(line) for lines in written for line in lines)
+    step = GROUP_STEP + 4 * any(len(lines) > 1 for lines in written)
     panels = []
     for attribute in attributes:
         part = [row for row in rows if row["attribute"] == attribute]
@@ -229,15 +239,7 @@ def _drawn(rows: list[Row], series: list[str]) -> alt.VConcatChart:
             labelSeparation=4,
         )  # fmt: skip
         x = alt.X("value:Q", scale=alt.Scale(domain=domain, nice=False, zero=False), axis=x_axis)
-        y_axis = alt.Axis(
-            title=None,
-            ticks=False,
-            domain=False,
-            grid=False,
-            minExtent=NAMES_ROOM,
-            maxExtent=NAMES_ROOM,
-            labelLimit=NAMES_ROOM,
-        )
+        y_axis = named_axis(names, LONGEST_GROUP, grid=False, minExtent=room, maxExtent=room)
         y = alt.Y("group:N", sort=names, axis=y_axis, scale=alt.Scale(paddingInner=0.1, paddingOuter=0.1))
         offset = alt.YOffset("series:N", sort=series, scale=alt.Scale(domain=series, paddingOuter=0.3))
         hint = tooltip(
@@ -245,11 +247,10 @@ def _drawn(rows: list[Row], series: list[str]) -> alt.VConcatChart:
             ("low:Q", "95 % from", "+.3f"), ("high:Q", "95 % to", "+.3f"), ("n:Q", "texts", "d"),
         )  # fmt: skip
         data = chart(part)
-        lines = data.mark_rule(strokeWidth=1.2).encode(alt.X("low:Q"), alt.X2("high:Q"), y, offset, colour(series))
+        hue, form = colour(series, room=room), shape(series, room=room)
+        lines = data.mark_rule(strokeWidth=1.2).encode(alt.X("low:Q"), alt.X2("high:Q"), y, offset, hue)
         points = data.mark_point(filled=True, size=POINT - 8, opacity=1)
-        points = points.encode(x, y, offset, colour(series), shape(series), tooltip=hint)
-        panels.append(
-            layered(rule(0.0, "x"), lines, points, width=COLUMN - NAMES_ROOM - 16, height=GROUP_STEP * len(names))
-        )
+        points = points.encode(x, y, offset, hue, form, tooltip=hint)
+        panels.append(layered(rule(0.0, "x"), lines, points, width=COLUMN - room - 30, height=step * len(names)))
     description = "Mean residuals by demographic group, with intervals"
     return alt.vconcat(*panels, spacing=5).properties(description=description)

@@ -38,14 +38,14 @@ def findings(study: "Study", runs: "Runs", summary: "Summary") -> list[Finding]:
     table, groups, kind = runs.table, summary.groups, repeated(runs)
     found = [missing_runs(table, groups, runs.factors, runs.replicates)]
     there = configured(runs, summary)
-    checks = [comparison(study, summary, kind), shared_results(table, runs.factors)]
+    checks = [comparison(study, summary, kind, runs.folds), shared_results(table, runs.factors)]
     if there:
         checks += [
             few_runs(there, kind),
             choice(runs, summary),
             set_aside(there),
             labels_changed(groups, runs.factors),
-            spread_over_runs([*spreads(runs, summary, there)], kind, summary.split),
+            None if runs.folds else spread_over_runs([*spreads(runs, summary, there)], kind, summary.split),
             equal_runs(there, runs, summary.split),
             early_stopping(courses(runs)),
             *prediction_checks(runs, summary, there),

@@ -129,7 +129,7 @@ def few_runs(found: Sequence[Configured], repeated: str) -> Finding | None:
                 enough=ENOUGH)  # fmt: skip
 
 
-def comparison(study: "Study", summary: "Summary", repeated: str) -> Finding | None:
+def comparison(study: "Study", summary: "Summary", repeated: str, folds: int = 0) -> Finding | None:
     """Report where differences could not be computed although the study names a baseline."""
     if not study.baseline:
         return None
@@ -141,6 +141,7 @@ def comparison(study: "Study", summary: "Summary", repeated: str) -> Finding | N
         "comparison", "warning" if lacking or summary.unpaired else "good", "comparison",
         lacking=wanted if lacking else "", unpaired=summary.unpaired, repeated=repeated,
         least=0 if differences.empty else int(differences["seeds"].min()),
+        most=0 if differences.empty else int(differences["seeds"].max()), folds=folds,
         texts=0 if differences.empty else int(differences["texts"].max()), split=SPLIT_NAMES[summary.split],
     )  # fmt: skip
 

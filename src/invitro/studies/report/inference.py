@@ -16,6 +16,7 @@ from invitro.stats.powered import CLASSICAL, NAIVE, POWERED
 from invitro.studies.inference import ALL_CROWD, TRUTH, InferenceData
 from invitro.studies.report.page import FIGURES, PAGE, page
 from invitro.studies.report.sentences import Fact, terms
+from invitro.studies.report.verdict import Judgement
 from invitro.studies.wording import factor, records
 from invitro.writing import charts
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, interval_cell, number_cell, table_of
@@ -69,7 +70,7 @@ def write_inference(study: "Study", estimated: Estimated, directory: Path) -> Pa
     versions = {"invitro": __version__, "python": platform.python_version()}
     written = page(
         study=study,
-        conclusion=answer(estimated),
+        judgement=Judgement("none", study.title, [answer(estimated)]),
         tables=[table],
         figures=[figure],
         commands=[estimated.command],

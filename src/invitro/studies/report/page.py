@@ -4,14 +4,17 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from invitro.errors import refuse_if_any
 from invitro.files import whole_or_absent, write_text
+from invitro.stats.intervals import interval_of
+from invitro.stats.moments import resampled
 from invitro.studies.costs import costs_table
 from invitro.studies.groups import group_tables
 from invitro.studies.report.sentences import conclusion, data_facts, environment_facts, failed_jobs, method
@@ -25,10 +28,11 @@ from invitro.studies.report.tables import (
     published_table,
     runs_table,
 )
-from invitro.studies.wording import measured
+from invitro.studies.report.verdict import VERDICT, changed_by_llm, judgement
+from invitro.studies.wording import METRIC_NAMES, SPLIT_NAMES, configuration, leading, mark, measured, records
 from invitro.writing import charts
-from invitro.writing.tables import ReportTable
-from invitro.writing.words import rendered
+from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
+from invitro.writing.words import rendered, said
 
 if TYPE_CHECKING:
     from invitro.studies.figures.base import Figure
@@ -43,6 +47,9 @@ SPECIFIED = re.compile(r'(<script type="application/json"[^>]*>)([^<]*)')
 """A chart's specification in a page."""
 HERE = Path(__file__).parent
 LEVELS = ("warning", "note", "good")
+FOREST = "differences"
+"""The figure that stands below the verdict."""
+VALIDATION = ("metrics_val", "metrics_truth_val")
 SETS = 12
 """Sets of jobs with a common result that are listed; the others are counted."""
 
@@ -74,15 +81,19 @@ def write_report(
     groups = [group_section(one) for one in group_tables(study, runs, summary)]
     tables = study_tables(study, runs, summary)
     write_tables(study, runs, tables, groups, directory)
+    aside = VALIDATION if summary.split == "test" else ()
     shared = runs.table.loc[runs.table["shared"].astype(bool)]
     html = page(
         study=study,
+        judgement=judgement(study, runs, summary),
+        overview=overview_table(study, runs, summary),
         conclusion=conclusion(study, runs, summary),
         figures=figures,
         findings=sorted(findings, key=lambda one: LEVELS.index(one.level)),
-        tables=tables,
+        tables=[table for table in tables if table.name not in aside],
+        validation=[table for table in tables if table.name in aside],
         unpaired=summary.unpaired,
-        published=published_table(summary, study),
+        published=published_table(summary, study, runs),
         groups=groups,
         failures=failed_jobs(runs, directory),
         shared=[list(part.index) for _, part in shared.groupby("record", sort=False)],
@@ -137,6 +148,7 @@ def write_tables(
 def page(figures: "Sequence[Figure]", **parts: Any) -> str:
     """Return the page that has these `figures` and `parts`, the variables of ``report.html.j2``."""
     style = _part("report.css")
+    drawn = [(figure, Markup(_json(figure)), charts.FORMATS) for figure in figures]
     scripts = [charts.script(), _part("report.js")] if figures else [_part("report.js")]
     scripts = [script.replace("</script", "<\\/script") for script in scripts]
     return rendered(
@@ -144,7 +156,8 @@ def page(figures: "Sequence[Figure]", **parts: Any) -> str:
         policy=_policy([style], scripts),
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
-        figures=[(figure, Markup(_json(figure)), charts.FORMATS) for figure in figures],
+        first=[one for one in drawn if one[0].name == FOREST or not parts.get("overview")],
+        figures=[one for one in drawn if one[0].name != FOREST and parts.get("overview")],
         sets_shown=SETS,
         **parts,
     )
@@ -180,3 +193,89 @@ def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
         f"default-src 'none'; script-src {hashes(scripts)}; style-src {hashes(styles)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
+
+
+MOST_ROWS = 6
+"""Configurations in the short table; of more, the leading ones."""
+LEAST_COVERED = 0.5
+"""Share of the scored texts that need an LLM label for the LLM itself to have a row."""
+
+
+def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable | None:
+    """Return one estimate a metric: of the baseline and the others, of the LLM itself, and of guessing the mean.
+
+    None where nothing was measured. The LLM's labels, and the mean of the training labels, are scored on the texts that
+    the models scored.
+    """
+    if not measured(summary, study, summary.split):
+        return None
+    rows = [row for row in records(summary.groups) if row["seeds"]]
+    if summary.chosen or len(rows) > MOST_ROWS:
+        rows = leading(study, summary, 2 if summary.chosen else MOST_ROWS)
+    rows.sort(key=lambda row: ("baseline", "chosen", "").index(mark(summary, row)))
+    shown = [_overview_row(study, runs, summary, row) for row in rows]
+    corpora: dict[tuple[str, str], list[int]] = {}
+    for job in map(int, map(str, runs.finished().drop_duplicates("record").index)):
+        config = runs.config(job)
+        corpora.setdefault(
+            (str((config.get("scale") or {}).get("name")), str((config.get("data") or {}).get("name"))), []
+        ).append(job)
+    for (scale, corpus), jobs in corpora.items():
+        where = [name for name, every in ((scale, 0), (corpus, 1)) if len({key[every] for key in corpora}) > 1]
+        suffix = f" ({', '.join(where)})" if where else ""
+        shown += _without_training(study, runs, jobs, summary.split, suffix)
+    columns = [Column("scores", "scores from"), *(Column(metric, METRIC_NAMES[metric]) for metric in study.metrics)]
+    return table_of("overview", "In one table", columns, shown, said(VERDICT, "overview", SPLIT_NAMES[summary.split],
+                    "rmse" in study.metrics))  # fmt: skip
+
+
+def _overview_row(study: "Study", runs: "Runs", summary: "Summary", row: Mapping[str, Any]) -> dict[str, Cell]:
+    tag, name = mark(summary, row), configuration(row, runs.factors)
+    if not changed_by_llm(runs, summary, row) and (tag == "baseline" or not runs.factors):
+        rest = configuration(row, [one for one in runs.factors if one != "application"])
+        name = "crowd labels alone" if rest == "all runs" else f"crowd labels alone: {rest}"
+    cells = {"scores": cell_of(name, tag=tag)}
+    for metric in study.metrics:
+        value, low, high = (row.get(f"{summary.split}_{metric}_{part}") for part in ("mean", "low", "high"))
+        cells[metric] = estimate_cell(value, low, high)
+    return cells
+
+
+def _without_training(
+    study: "Study", runs: "Runs", jobs: Sequence[int], split: str, where: str
+) -> Iterator[dict[str, Cell]]:
+    """Yield a row for each LLM's own labels, and one for the mean of the training labels, on the texts of `jobs`."""
+    tables, llm = [], dict[str, pd.Series]()
+    for job in jobs:
+        table, labels, config = runs.predictions(job), runs.labels(job), runs.config(job)
+        table = table.loc[(table["split"] == split) & table["crowd_label"].notna()]
+        tables.append(table.assign(mean=labels["crowd_label"].mean()))
+        if runs.label_sets(job):
+            name = ", ".join(
+                str(config[one]["name"]) for one in ("llm", "prompt") if (config.get(one) or {}).get("name")
+            )
+            known = pd.concat([part for part in (labels, table) if "llm_label" in part])
+            known = known.dropna(subset=["llm_label"]).drop_duplicates("text_id")
+            found = pd.Series(known["llm_label"].to_numpy(dtype="float64"), pd.Index(known["text_id"]))
+            llm[name] = found.combine_first(llm[name]) if name in llm else found
+    texts = pd.concat(tables).drop_duplicates("text_id")
+    authors = texts["group_id"] if "group_id" in texts else texts["text_id"]
+
+    def row(name: str, scores: "pd.Series[float]", metrics: Sequence[str]) -> dict[str, Cell]:
+        there = scores.notna().to_numpy()
+        found = resampled(
+            texts["crowd_label"].to_numpy()[there], scores.to_numpy()[None, there], authors.to_numpy()[there]
+        )
+        cells = {metric: interval_of(found[metric], metric) for metric in metrics}
+        return {"scores": cell_of(name)} | {
+            metric: estimate_cell(one.value, one.low, one.high) for metric, one in cells.items()
+        }
+
+    for name, of_text in llm.items():
+        scores = texts["text_id"].map(of_text)
+        if scores.notna().mean() >= LEAST_COVERED:
+            covered = "" if scores.notna().all() else f", {scores.notna().sum()} of {len(scores)} texts"
+            yield row(f"the LLM itself: {name}{covered}{where}", scores, study.metrics)
+    constant = {"pcc": Cell("undefined"), "ccc": number_cell(0.0)}
+    unmeasured: dict[str, Cell] = {metric: constant[metric] for metric in study.metrics if metric in constant}
+    yield row(f"guessing the mean{where}", texts["mean"], [one for one in study.metrics if one == "rmse"]) | unmeasured

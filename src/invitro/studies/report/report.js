@@ -21,6 +21,36 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+// A table that is wider than its place becomes a list of its rows; printed, all parts are open and tables are tables.
+const boxes = [...document.querySelectorAll(".scroll")];
+for (const box of boxes) {
+  const [groups, heads] = box.querySelectorAll("tr.groups").length ? box.querySelectorAll("thead tr") : [null, box.querySelector("thead tr")];
+  const above = groups ? [...groups.cells].flatMap((cell) => Array(cell.colSpan).fill(cell.textContent.trim())) : [];
+  const names = [...heads.cells].map((cell, place) => `${above[place] || ""} ${cell.textContent.trim()}`.trim());
+  for (const row of box.querySelectorAll("tbody tr")) {
+    [...row.cells].forEach((cell, place) => { cell.dataset.head = names[place]; });
+  }
+}
+function fit() {
+  for (const box of boxes) {
+    box.classList.remove("stacked");
+    box.classList.toggle("stacked", box.scrollWidth > box.clientWidth + 1);
+  }
+}
+const folded = [...document.querySelectorAll("details")];
+let closed = [];
+addEventListener("resize", fit);
+document.addEventListener("toggle", fit, true);
+addEventListener("beforeprint", () => {
+  closed = folded.filter((part) => !part.open);
+  closed.forEach((part) => { part.open = true; });
+  boxes.forEach((box) => box.classList.remove("stacked"));
+});
+addEventListener("afterprint", () => {
+  closed.forEach((part) => { part.open = false; });
+  fit();
+});
+fit();
 // Charts: `ast` interprets their expressions instead of compiling them, which the page's security policy forbids.
 for (const place of document.querySelectorAll(".chart")) {
   const text = document.getElementById(place.dataset.specification).textContent;

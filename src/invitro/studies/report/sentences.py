@@ -41,11 +41,10 @@ class Fact(NamedTuple):
     value: str
 
 
-class FailedJob(NamedTuple):
-    """A job without a result: its settings, its outcome, the error's first line, and the way to the traceback."""
+class FailedJobs(NamedTuple):
+    """Jobs without a result for one reason: which, their outcome, the error's first line, a traceback's place."""
 
-    job: int
-    name: str
+    jobs: list[str]
     outcome: str
     error: str
     path: str
@@ -117,9 +116,9 @@ def terms(licence: str, citation: str) -> str:
     return ". ".join(part for part in (licence, f"Cite: {citation}" if citation else "") if part)
 
 
-def failed_jobs(runs: "Runs", directory: Path) -> list[FailedJob]:
-    """Return the jobs without a result, with the path of the traceback as seen from the report's `directory`."""
-    jobs = []
+def failed_jobs(runs: "Runs", directory: Path) -> list[FailedJobs]:
+    """Return the jobs without a result by reason, each with a traceback's path as seen from `directory`."""
+    found: dict[tuple[str, str], FailedJobs] = {}
     for job, row in runs.table.iterrows():
         if row["outcome"] in ("finished", "finished before"):
             continue
@@ -129,8 +128,9 @@ def failed_jobs(runs: "Runs", directory: Path) -> list[FailedJob]:
         error = row["error"] if isinstance(row["error"], str) else "no reason was recorded"
         path = Path(str(row["record"])) / "error.txt"
         shown, link = (str(path), quote(os.path.relpath(path, directory))) if path.is_file() else ("", "")
-        jobs.append(FailedJob(int(str(job)), ", ".join(parts), row["outcome"], error, shown, link))
-    return jobs
+        name = f"job {job}, {', '.join(parts)}"
+        found.setdefault((row["outcome"], error), FailedJobs([], row["outcome"], error, shown, link)).jobs.append(name)
+    return [*found.values()]
 
 
 SENTENCES = Path(__file__).with_name("sentences.j2")
@@ -154,7 +154,7 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
         choice=_choice(runs, summary, study.metrics),
         comparisons=[one for split in splits if (one := _compared(study, runs, summary, split))],
         best=_best(study, runs, summary) if not summary.baseline and not summary.chosen else None,
-        plateaus=_plateaus(study, summary),
+        plateaus=_plateaus(study, summary, _leading_metric(study)),
         one_run=any(row["runs"] == 1 and not row.get("exact") for row in records(summary.groups)),
         untested=bool(finished) and summary.split != "test",
         folds=bool(runs.folds),
@@ -201,7 +201,7 @@ def _compared(study: "Study", runs: "Runs", summary: "Summary", split: str) -> D
     """Return how the chosen configuration, or every one on the leading metric, differs from the baseline."""
     rows: list[Any] = [row for row in records(summary.differences) if row["split"] == split]
     truth, metric = split != summary.split, _leading_metric(study)
-    chosen = [_comparison(row, runs, summary) for row in rows if mark(summary, row) == "chosen"]
+    chosen = [compared_row(row, runs, summary) for row in rows if mark(summary, row) == "chosen"]
     if chosen:
         chosen.sort(key=lambda one: one["metric"] != METRIC_NAMES[metric])
         return {
@@ -210,19 +210,22 @@ def _compared(study: "Study", runs: "Runs", summary: "Summary", split: str) -> D
             "first": chosen[0],
             "others": [] if truth else chosen[1 : len(study.metrics)],
         }
-    tested = [_comparison(row, runs, summary) for row in rows if row["metric"] == metric and not missing(row["p_holm"])]
+    tested = [
+        compared_row(row, runs, summary) for row in rows if row["metric"] == metric and not missing(row["p_holm"])
+    ]
     if not tested:
         return None
     by_size = sorted(tested, key=lambda one: -abs(one["difference"]))
     return {
         "truth": truth, "split": summary.split, "first": None, "metric": METRIC_NAMES[metric], "tested": len(tested),
         "better": [one for one in by_size if one["verdict"] == "better"],
+        "left": [one for one in by_size if one["verdict"] in ("better", "worse") and one["left"] is not None],
         "worse": [one for one in by_size if one["verdict"] == "worse"],
         "closest": min(tested, key=lambda one: one["p_holm"]),
     }  # fmt: skip
 
 
-def _comparison(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> Decided:
+def compared_row(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> Decided:
     """Return one comparison with its verdict: a difference that may be chance is not reported as one."""
     metric, p = str(row["metric"]), row["p_holm"]
     wanted = {name: row[name] for name in runs.factors if name in row}
@@ -261,8 +264,20 @@ def _best(study: "Study", runs: "Runs", summary: "Summary") -> Decided | None:
     }  # fmt: skip
 
 
-def _plateaus(study: "Study", summary: "Summary") -> list[Decided]:
-    """Return whether the leading metric still grows from the study's plateau on, by the other factors."""
+def plateau_sentences(study: "Study", summary: "Summary", better: bool) -> list[str]:
+    """Say by each metric whether it still grows from the study's plateau on.
+
+    Args:
+        study: what is asked.
+        summary: the numbers.
+        better: whether any single configuration is shown to be better than the baseline.
+    """
+    found = [one for metric in study.metrics for one in _plateaus(study, summary, metric)]
+    return [said(SENTENCES, "plateaus", found, better)] if found else []
+
+
+def _plateaus(study: "Study", summary: "Summary", metric: str) -> list[Decided]:
+    """Return whether a metric still grows from the study's plateau on, by the other factors."""
     percent = str(study.axis).endswith("portion")
 
     def at(value: float) -> str:
@@ -275,7 +290,7 @@ def _plateaus(study: "Study", summary: "Summary") -> list[Decided]:
             "start": at(one.start), "end": at(one.end), "most": one.most,
         }
         for one in summary.plateau or ()
-        if one.metric == _leading_metric(study)
+        if one.metric == metric
     ]  # fmt: skip
 
 

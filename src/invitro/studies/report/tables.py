@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from invitro.errors import called
 from invitro.stats.moments import MEASURES
 from invitro.studies.distributions import alignment
 from invitro.studies.groups import COMPARED, GroupRow, GroupTable
@@ -68,20 +69,30 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
         ),
         *([Column("augmented", "added", "training")] if some["augmented"] else []),
     ]
+    single = all(row.get("seeds", 0) < 2 for row in groups)
     for metric in study.metrics:
         columns += [
-            Column(f"{metric}_median", "median (peak)", METRIC_NAMES[metric]),
-            Column(f"{metric}_mean", "mean ± sd", METRIC_NAMES[metric]),
+            *([] if single else [Column(f"{metric}_median", "median (peak)", METRIC_NAMES[metric])]),
+            Column(f"{metric}_mean", "value" if single else "mean ± sd", METRIC_NAMES[metric]),
             Column(f"{metric}_interval", "95 % interval", METRIC_NAMES[metric], hidden=("paper",)),
             *([Column(f"{metric}_paper", "paper", METRIC_NAMES[metric])] if metric in beside else []),
         ]
     rows = [_configuration(study, runs, summary, row, split, beside) for row in groups]
     for metric in study.metrics:
         for part in ("median", "mean"):
-            _mark_best(rows, f"{metric}_{part}", metric)
+            for alike in _alike(rows, runs.factors):
+                _mark_best(alike, f"{metric}_{part}", metric)
     paper = summary.published.attrs.get("test_set", "its own data") if beside and summary.published is not None else ""
     caption = said(
-        CAPTIONS, "metrics", SPLIT_NAMES[split], "rmse" in study.metrics, some["replaced"], paper, some["given_up"]
+        CAPTIONS,
+        "metrics",
+        SPLIT_NAMES[split],
+        "rmse" in study.metrics,
+        some["replaced"],
+        paper,
+        some["given_up"],
+        bool(set(UNLIKE) & set(runs.factors)),
+        single,
     )
     return table_of(f"metrics_{split}", f"Metrics on {SPLIT_NAMES[split]}", columns, rows, caption)
 
@@ -119,6 +130,19 @@ def factor_cells(runs: "Runs", row: Values, tag: str = "") -> dict[str, Cell]:
 
 def _with_peak(median: Any, peak: Any) -> Cell:
     return cell_of(median, number(median) + ("" if missing(peak) else f" ({number(peak)})"))
+
+
+UNLIKE = ("scale", "data")
+"""Factors whose values have metrics that cannot be ranked: those of other questionnaires, or of other texts."""
+
+
+def _alike(rows: list[dict[str, Cell]], factors: Sequence[str]) -> list[list[dict[str, Cell]]]:
+    """Divide rows so that only scores of one questionnaire on the same texts are ranked."""
+    names = [name for name in factors if name in UNLIKE]
+    parts: dict[tuple[Any, ...], list[dict[str, Cell]]] = {}
+    for row in rows:
+        parts.setdefault(tuple(row[name].value for name in names), []).append(row)
+    return [*parts.values()]
 
 
 def _mark_best(rows: list[dict[str, Cell]], key: str, metric: str) -> None:
@@ -208,17 +232,39 @@ def plateau_table(summary: "Summary", study: "Study") -> ReportTable | None:
     return table_of("plateau", "Is there a plateau?", columns, rows, caption)
 
 
-def published_table(summary: "Summary", study: "Study") -> ReportTable | None:
-    """Return all numbers of the paper's table, whether they have a counterpart here or not; None without any."""
+def published_table(summary: "Summary", study: "Study", runs: "Runs | None" = None) -> ReportTable | None:
+    """Return all numbers of the paper's table, whether they have a counterpart here or not; None without any.
+
+    Where `runs` are of experiments, each row says what became of its own, and which command runs it.
+    """
     if summary.published is None or summary.published.empty:
         return None
-    columns = [Column("label", "row of the paper"), *(Column(metric, METRIC_NAMES[metric]) for metric in study.metrics)]
+    by_experiment = runs is not None and "experiment" in runs.factors
+    columns = [
+        Column("label", "row of the paper"),
+        *(Column(metric, METRIC_NAMES[metric]) for metric in study.metrics),
+        *([Column("here", "here"), Column("command", "command")] if by_experiment else []),
+    ]
     rows: dict[str, dict[str, Cell]] = {}
     for row in records(summary.published):
         cells = rows.setdefault(str(row["label"]), {"label": cell_of(row["label"])})
         cells[str(row["metric"])] = _with_peak(row["median"], row["peak"])
+        if by_experiment and runs is not None and not missing(row.get("experiment")):
+            cells["here"] = cell_of(_outcome(runs, row["experiment"]))
+            cells["command"] = cell_of(f"{called('train')} experiment={row['experiment']}")
     caption = said(CAPTIONS, "published", summary.published.attrs)
     return table_of("published", "Published numbers", columns, rows.values(), caption)
+
+
+def _outcome(runs: "Runs", experiment: str) -> str:
+    """Return what became of an experiment's jobs, such as ``5 finished`` or ``not run: newsemp24``, and why."""
+    of = runs.table.loc[runs.table["experiment"] == experiment]
+    finished = int(of["outcome"].isin(("finished", "finished before")).sum())
+    open_ = of.loc[~of["outcome"].isin(("finished", "finished before"))]
+    why = [f"needs {str(error).partition(':')[0]}" if outcome == "skipped" else str(outcome)
+           for outcome, error in zip(open_["outcome"], open_["error"], strict=True)]  # fmt: skip
+    lacking = [f"{len(open_)} not run: {', '.join(dict.fromkeys(why))}"] if len(open_) else []
+    return "; ".join([*([count(finished, "run")] if finished else []), *lacking]) or "not in this study"
 
 
 def runs_table(study: "Study", runs: "Runs") -> ReportTable:
@@ -234,7 +280,8 @@ def runs_table(study: "Study", runs: "Runs") -> ReportTable:
         Column("record", "record"),
     ]
     rows = [
-        {name: cell_of(row[name]) for name in (*runs.factors, *runs.replicates, "record")}
+        {name: cell_of(row[name]) for name in (*runs.factors, *runs.replicates)}
+        | {"record": cell_of(_below(str(row["record"]), runs.root))}
         | {
             "job": cell_of(job),
             "outcome": cell_of(row["outcome"], tag="shared" if row["shared"] else ""),
@@ -245,6 +292,11 @@ def runs_table(study: "Study", runs: "Runs") -> ReportTable:
         for job, row in runs.table.iterrows()
     ]
     return table_of("runs", "All jobs", columns, rows, f"All {count(len(rows), 'job')}.")
+
+
+def _below(path: str, root: Path) -> str:
+    """Return a path as seen from `root`, where it lies below."""
+    return str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
 
 
 DISTANCES = {"wasserstein": "W", "ks": "D"}

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from invitro import __version__
-from invitro.errors import refuse_if_any
+from invitro.errors import called, refuse_if_any
 from invitro.files import whole_or_absent, write_text
+from invitro.studies.launch import command_line
 from invitro.studies.report.page import FIGURES, PAGE, page
 from invitro.studies.report.sentences import Fact, terms
+from invitro.studies.report.verdict import Judgement, Step
 from invitro.studies.wording import METRIC_NAMES, records
 from invitro.studies.worth import ALONE, HELPED, Exchange, WorthData
 from invitro.writing import charts
@@ -69,7 +71,7 @@ def write_worth(study: "Study", weighed: Sequence[Weighed], command: str, direct
     versions = {"invitro": __version__, "python": platform.python_version()}
     written = page(
         study=study,
-        conclusion=conclusion,
+        judgement=worth_judgement(weighed),
         tables=[table],
         figures=figures,
         commands=[command],
@@ -79,6 +81,51 @@ def write_worth(study: "Study", weighed: Sequence[Weighed], command: str, direct
     )
     write_text(directory / PAGE, written)
     return directory / PAGE
+
+
+def worth_judgement(weighed: Sequence[Weighed]) -> Judgement:
+    """Judge whether an LLM's labels should be used, and for which texts.
+
+    They help beside people's ratings where the interval of what they add to all of these is above 0, and where nobody
+    rated if they are worth as many ratings as the smallest number that was tried.
+    """
+    kinds = [_worth_kind(one.exchange) for one in weighed]
+    best = min(range(len(weighed)), key=lambda place: WORTH_KINDS.index(kinds[place]))
+    first = weighed[best]
+    facts = (first.data.llm, first.exchange, first.data)
+    return Judgement(
+        kind={"everywhere": "use", "unrated": "use", "unclear": "unclear", "not": "not"}[kinds[best]],  # type: ignore[arg-type]
+        headline=capital(said(WORTH_TEMPLATE, "headline", kinds[best], *facts)),
+        reasons=[worth_sentence(one.data.llm, one.exchange) for one in weighed],
+        rests=capital(said(WORTH_TEMPLATE, "rests", *facts)),
+        held_back=said(WORTH_TEMPLATE, "held_back", *facts),
+        steps=_worth_steps(first, kinds[best]),
+    )
+
+
+WORTH_KINDS = ("everywhere", "unrated", "unclear", "not")
+
+
+def _worth_kind(one: Exchange) -> str:
+    if one.added.low > 0:
+        return "everywhere"
+    if one.worth.low >= one.first:
+        return "unrated"
+    return "not" if one.worth.high < one.first else "unclear"
+
+
+def _worth_steps(one: Weighed, kind: str) -> list[Step]:
+    """Return the trainings that follow: with the LLM's labels of unrated texts, or on people's ratings alone."""
+    data, llm, plm = one.data.corpus.name, one.data.llm, one.data.plm
+    common = [f"data={data}", f"plm={plm}", "plm.train=frozen"]
+    if kind == "not":
+        return [
+            Step("Train on people's ratings alone:", f"{called('train')} {command_line([*common, 'application=none'])}")
+        ]
+    return [
+        Step("Train on people's ratings and the LLM's labels together:",
+             f"{called('train')} {command_line([*common, 'application=posterior', f'llm={llm}'])}")
+    ]  # fmt: skip
 
 
 def _rows(one: Weighed) -> pd.DataFrame:

@@ -1,0 +1,334 @@
+"""The verdict of a study: whether to use the LLM's labels, what that rests on, what was held back, and what to do next.
+
+This module decides; ``verdict.j2`` has the words. A way to use LLM labels is judged by PCC, which a mere change of the
+predictions' mean or spread cannot raise; where PCC is not measured, by the study's first metric.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import pandas as pd
+
+from invitro.errors import called
+from invitro.stats.paired import MARGIN
+from invitro.studies.launch import command_line
+from invitro.studies.report.sentences import Decided, compared_row, plateau_sentences
+from invitro.studies.study import FOLD, matches
+from invitro.studies.wording import (
+    METRIC_NAMES,
+    SPLIT_NAMES,
+    configuration,
+    factor,
+    mark,
+    records,
+    rows_of,
+)
+from invitro.writing.words import capital, missing, paragraphs, said
+
+if TYPE_CHECKING:
+    from invitro.studies.runs import Runs
+    from invitro.studies.study import Study
+    from invitro.studies.summary import Summary
+
+VERDICT = Path(__file__).with_name("verdict.j2")
+VerdictKind = Literal["use", "not", "unclear", "none"]
+
+
+class Step(NamedTuple):
+    """What to do next, and the command that does it."""
+
+    why: str
+    command: str
+
+
+class Judgement(NamedTuple):
+    """What a reader with little time needs.
+
+    Args:
+        kind: ``use`` and ``not``; ``unclear`` where the data cannot tell; ``none`` where nothing was compared.
+        headline: the answer.
+        reasons: how much, and how certain, a sentence or two each.
+        rests: what the numbers rest on.
+        held_back: which texts and labels training did not see.
+        steps: what to do next.
+    """
+
+    kind: VerdictKind
+    headline: str
+    reasons: Sequence[str]
+    rests: str = ""
+    held_back: str = ""
+    steps: Sequence[Step] = ()
+
+
+class Judged(NamedTuple):
+    """A configuration beside its baseline.
+
+    Args:
+        name: for people.
+        values: its factors.
+        by_llm: whether its runs used LLM labels.
+        kind: ``same`` where its runs are the baseline's own; otherwise as for `Judgement`.
+        lead: the comparison that decides.
+        others: those by the study's other metrics.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    by_llm: bool
+    kind: str
+    lead: Decided
+    others: Sequence[Decided]
+
+    @property
+    def gain(self) -> float:
+        """The difference by the metric that decides; positive is better."""
+        return float(self.lead["difference"]) * (-1 if self.lead["metric"] == "RMSE" else 1)
+
+    @property
+    def most(self) -> float:
+        """The largest gain that the interval does not exclude; NaN without one."""
+        return float(-self.lead["low"] if self.lead["metric"] == "RMSE" else self.lead["high"])
+
+
+def judgement(study: "Study", runs: "Runs", summary: "Summary") -> Judgement:
+    """Judge a study."""
+    finished = runs.finished()
+    if finished.empty:
+        return Judgement(
+            "none", said(VERDICT, "nothing", len(runs.table)), _reasons_not_run(runs), steps=_put_right(runs)
+        )
+    judged = [*_judged(study, runs, summary)]
+    by_crowd = summary.baseline is not None and not changed_by_llm(runs, summary, summary.baseline)
+    asked = [one for one in judged if one.by_llm] if by_crowd else []
+    beside = [one for one in judged if one not in asked] if asked else []
+    asked = asked or judged
+    kind, best = _kind(asked)
+    facts = {
+        "kind": kind,
+        "best": best,
+        "asked": asked,
+        "llm": by_crowd and bool(asked) and asked[0].by_llm,
+        "chosen": bool(summary.chosen),
+        "split": SPLIT_NAMES[summary.split],
+        "margin": MARGIN,
+        "baseline": "crowd labels alone" if by_crowd and asked and asked[0].by_llm else _baseline_name(summary),
+    }
+    reasons = paragraphs(VERDICT, "reasons", beside=beside, truth=_truth(study, runs, summary, best), **facts)
+    if not asked:
+        reasons = paragraphs(VERDICT, "alone", _alone(study, runs, summary), SPLIT_NAMES[summary.split], study.baseline)
+    reasons += plateau_sentences(study, summary, any(one.lead["verdict"] == "better" for one in judged))
+    open_ = len(runs.table) - len(finished)
+    if open_:
+        reasons.append(said(VERDICT, "open", open_, len(runs.table)))
+    return Judgement(
+        kind,
+        capital(said(VERDICT, "headline", alone=len(summary.groups) == 1, **facts)),
+        [capital(one) for one in reasons],
+        capital(said(VERDICT, "rests", _rests(runs, summary))),
+        " ".join(map(capital, paragraphs(VERDICT, "held_back", **_held_back(study, runs, summary)))),
+        [*(_put_right(runs) if open_ else ()), *_steps(study, runs, summary, kind, best, bool(facts["llm"]))],
+    )
+
+
+def _judged(study: "Study", runs: "Runs", summary: "Summary") -> Iterator[Judged]:
+    """Yield every configuration that was compared on `Summary.split`; only the chosen one where there is one."""
+    rows = [row for row in records(summary.differences) if row["split"] == summary.split]
+    lead = leading_metric(study)
+    for group in records(summary.groups):
+        if summary.chosen and mark(summary, group) != "chosen":
+            continue
+        own = [row for row in rows if all(row[name] == group[name] for name in runs.factors)]
+        by = {str(row["metric"]): compared_row(row, runs, summary) for row in own}
+        if lead in by and mark(summary, group) != "baseline":
+            first, rest = by[lead], [one for name, one in by.items() if name != lead]
+            values = {name: group[name] for name in runs.factors}
+            name = configuration(group, runs.factors, full=len(runs.factors) > 1 or bool(summary.chosen))
+            yield Judged(name, values, _used_llm(runs, values), _verdict(first, rest), first, rest)
+
+
+def leading_metric(study: "Study") -> str:
+    """Return the metric that decides: PCC where it is measured."""
+    return "pcc" if "pcc" in study.metrics else study.metrics[0]
+
+
+def _verdict(lead: Decided, others: Sequence[Decided]) -> str:
+    """Judge one configuration by the metric that decides; a gain that is too small to matter is none."""
+    if all(one["verdict"] == "same" for one in (lead, *others)):
+        return "same"
+    if lead["verdict"] in ("better", "worse"):
+        return "use" if lead["verdict"] == "better" else "not"
+    most = -lead["low"] if lead["metric"] == "RMSE" else lead["high"]
+    small = not missing(most) and most < MARGIN
+    return "not" if small or any(one["verdict"] == "worse" for one in others) else "unclear"
+
+
+def _kind(asked: Sequence[Judged]) -> tuple[VerdictKind, Judged | None]:
+    """Judge all configurations together, and return the one that the verdict is about."""
+    if not asked:
+        return "none", None
+    for kind in ("use", "unclear"):
+        some = [one for one in asked if one.kind == kind]
+        if some:
+            return kind, max(some, key=lambda one: one.gain)
+    changed = [one for one in asked if one.kind != "same"] or asked
+    return "not", max(changed, key=lambda one: one.gain)
+
+
+def _used_llm(runs: "Runs", values: Mapping[str, Any] | None) -> bool:
+    """Whether the runs of a configuration used LLM labels: their record then names a label set."""
+    return any(runs.label_sets(job) for job in rows_of(runs, values)[:1]) if values is not None else False
+
+
+def changed_by_llm(runs: "Runs", summary: "Summary", values: Mapping[str, Any]) -> bool:
+    """Whether LLM labels took part in training; an infinite alpha, or none of the pool, leaves crowd labels alone."""
+    row: Mapping[str, Any] = next((one for one in records(summary.groups) if matches(one, values)), {})
+    gone = row.get("given_up", 0) - row.get("set_aside", 0)
+    changed = row.get("replaced", 0) + row.get("augmented", 0) > 0 or gone > 0
+    return bool(_used_llm(runs, row) and (changed or _weighted(runs, row)))
+
+
+def _weighted(runs: "Runs", row: Mapping[str, Any]) -> bool:
+    """Whether crowd labels count less where the LLM disagrees, which changes none of them."""
+    jobs = rows_of(runs, row)[:1]
+    return any((runs.config(job).get("application") or {}).get("policy") == "weight" for job in jobs)
+
+
+def _baseline_name(summary: "Summary") -> str:
+    return configuration(summary.baseline, summary.baseline, full=True) if summary.baseline else ""
+
+
+def _truth(study: "Study", runs: "Runs", summary: "Summary", best: Judged | None) -> Decided | None:
+    """Return the comparison with the truth of what the verdict is about, where the truth is known."""
+    for row in records(summary.differences) if best else ():
+        wanted = row["split"] == f"truth_{summary.split}" and row["metric"] == leading_metric(study)
+        if wanted and best and all(row[name] == value for name, value in best.values.items()):
+            return compared_row(row, runs, summary)
+    return None
+
+
+def _alone(study: "Study", runs: "Runs", summary: "Summary") -> list[Decided]:
+    """Return the metrics of the only configuration, where there is only one."""
+    if len(summary.groups) != 1:
+        return []
+    row: dict[str, Any] = records(summary.groups)[0]
+    found = []
+    for metric in study.metrics:
+        value, low, high = (row.get(f"{summary.split}_{metric}_{part}") for part in ("mean", "low", "high"))
+        if not missing(value):
+            found.append({"metric": METRIC_NAMES[metric], "value": value, "low": low, "high": high})
+    return found
+
+
+def _rests(runs: "Runs", summary: "Summary") -> dict[str, Any]:
+    """Return whose texts and labels, and which models, the numbers rest on."""
+    jobs = [int(str(job)) for job in runs.finished().drop_duplicates("record").index]
+    configs = [runs.config(job) for job in jobs]
+    tables = [runs.predictions(job) for job in jobs]
+    texts = pd.concat([table.loc[(table["split"] == summary.split) & table["crowd_label"].notna()] for table in tables])
+    authors = texts["group_id"] if "group_id" in texts else texts["text_id"]
+
+    def named(section: str, some: Sequence[Mapping[str, Any]] = configs) -> list[str]:
+        names = [str((one.get(section) or {}).get("name") or "").rsplit("/", 1)[-1] for one in some]
+        return [name for name in dict.fromkeys(names) if name]
+
+    by_llm = [config for config, job in zip(configs, jobs, strict=True) if runs.label_sets(job)]
+    return {
+        "split": SPLIT_NAMES[summary.split], "texts": texts["text_id"].nunique(), "authors": authors.nunique(),
+        "corpora": named("data"), "scales": named("scale"), "plms": named("plm"), "llms": named("llm", by_llm),
+        "frozen": all((one.get("plm") or {}).get("train") == "frozen" for one in configs), "folds": runs.folds,
+        "seeds": len({runs.repetition(int(str(job))) for job in runs.finished().index}) if runs.replicates else 1,
+        "exact": all(map(runs.is_exact, jobs)),
+        "simulated": any("imulator" in str((one.get("data") or {}).get("_target_")) for one in configs),
+    }  # fmt: skip
+
+
+def _held_back(study: "Study", runs: "Runs", summary: "Summary") -> dict[str, Any]:
+    """Return which texts training did not see, and which crowd labels were given up."""
+    job = int(str(runs.finished().index[0]))
+    split: Mapping[str, Any] = (runs.config(job).get("data") or {}).get("split") or {}
+    counts = runs.predictions(job).dropna(subset=["crowd_label"])["split"].value_counts()
+    aside = pd.to_numeric(runs.finished()["set_aside"], errors="coerce").max()
+    return {
+        "folds": runs.folds,
+        "grouped": bool(split.get("grouped")),
+        "tests": int(counts.get("test", 0)),
+        "val": int(counts.get("val", 0)),
+        "stopping": not all(runs.is_exact(int(str(one))) for one in runs.finished().index),
+        "choose": [factor(name) for name in summary.chosen or ()],
+        "aside": 0 if missing(aside) else int(aside),
+        "untested": summary.split != "test",
+    }
+
+
+MADE_BY = re.compile(r"(?:python label\.py|invitro-label) [^\n]*")
+"""The command in a message about missing labels."""
+
+
+def _reasons_not_run(runs: "Runs") -> list[str]:
+    """Return why jobs have no result, each reason once."""
+    errors = runs.table["error"].dropna().value_counts(sort=False)
+    return [said(VERDICT, "not_run", str(error), int(jobs)) for error, jobs in errors.items()]
+
+
+def _put_right(runs: "Runs") -> list[Step]:
+    """Return how jobs without a result get one."""
+    errors = [str(one) for one in runs.table["error"].dropna().unique()]
+    labels = dict.fromkeys(found[0].rstrip(". ") for one in errors if (found := MADE_BY.search(one)))
+    steps = [Step("Make the labels that are missing:", one) for one in labels]
+    again = [one for one in runs.commands if "sweep" in one.partition("study=")[0]][:1]
+    when = "Then start" if steps else "When what is missing is there, start"
+    return steps + [Step(f"{when} the study again; only what has no result is run:", one) for one in again]
+
+
+OWN = ("study", "directory", "report_only", "fail_fast", "dry_run", "dashboard", "resamples", "show_ids", "launch",
+       "group", "save_model", "hydra", "seed", "resume", "force")  # fmt: skip
+"""Keys of a study's command that another command does not take over."""
+
+
+def _settings(study: "Study", runs: "Runs") -> list[str]:
+    """Return the settings that all runs have in common, as their commands give them."""
+    words = [word for line in runs.commands[:1] for word in shlex.split(line)]
+    by_key: dict[str, str] = {}
+    for word in (*study.overrides, *words):
+        key, equals, _ = word.lstrip("+~").partition("=")
+        first = re.split(r"[./@]", key)[0]
+        if equals and first not in OWN and key not in (*runs.factors, *runs.replicates, *study.params, FOLD):
+            by_key[key] = word
+    return [*by_key.values()]
+
+
+def _steps(
+    study: "Study", runs: "Runs", summary: "Summary", kind: VerdictKind, best: Judged | None, llm: bool
+) -> Iterator[Step]:
+    """Yield what to do after the verdict, as commands that run."""
+    common = _settings(study, runs)
+    whole = [word for word in common if not word.startswith(("data/split", "data.split", "application"))]
+
+    def command(script: str, *words: str) -> str:
+        return f"{called(script)} {command_line(words)}"
+
+    if kind == "use" and best:
+        own = [f"{name}={value}" for name, value in best.values.items()]
+        kept = [word for word in common if not word.startswith(("data/split", "data.split"))]
+        yield Step("Train the model to keep, and score new texts with it:", command("train", *kept, *own))
+        yield Step("", command("predict", "model=RUN_DIR/model", "input=texts.csv", "output=scores.csv"))
+    elif kind == "unclear" and not runs.folds:
+        more = ["data/split=kfold", "data.split.grouped=true"]
+        again = [word for word in common if not word.startswith(("data/split", "data.split"))]
+        yield Step("Test every text once instead of a few:",
+                   command("sweep", f"study={study.name}", *again, *more))  # fmt: skip
+    elif kind == "none" and not study.baseline:
+        yield Step("Find out whether an LLM's labels help:", command("sweep", "study=applications", *whole))
+    if kind == "not" and llm:
+        yield Step("Train on crowd labels alone:", command("train", *whole, "application=none"))
+    if llm and (kind == "not" or (kind == "unclear" and runs.folds)):
+        keys = ("data", "scale", "llm", "prompt", "store", "runs")
+        worth = [
+            word for word in whole if word.split("=")[0] in (*keys, *(["plm"] if "plm.train=frozen" in whole else []))
+        ]
+        yield Step("For texts that nobody rated, see how many human ratings the labels replace:",
+                   command("sweep", "study=worth", *worth))  # fmt: skip
