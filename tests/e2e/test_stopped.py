@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from support import ROOT, table_overrides
 
@@ -49,3 +51,85 @@ def test_a_stopped_run_says_so_and_goes_on(
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "here" / "metrics.json").read_text())["status"] == "finished"
     assert len((tmp_path / "here" / "history.csv").read_text().splitlines()) - 1 == trained + 2
+
+
+def stopped(command: list[str], folder: Path, until: str, number: signal.Signals, **options: Any) -> Any:
+    """Start a command in `folder`, signal it when a file like `until` is there, and return it when it has ended."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob(until)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        children = psutil.Process(process.pid).children(recursive=True)
+        sent = time.monotonic()
+        process.send_signal(number)
+        told, problems = process.communicate(timeout=60)
+    left = [one for one in psutil.wait_procs(children, 5)[1] if "resource_tracker" not in " ".join(one.cmdline())]
+    assert left == []
+    assert time.monotonic() - sent < 10
+    assert "Traceback" not in problems
+    return process.returncode, told, problems
+
+
+def training(corpus_csv: Path, encoder: Path) -> list[str]:
+    return [
+        *table_overrides(corpus_csv), "plm=roberta", "application=none", f"plm.name={encoder}", "fit.epochs=4000",
+        "fit.patience=null", "save_model=false",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]], ids=["one", "joblib"])
+def test_a_stopped_multirun_counts_its_jobs(
+    corpus_csv: Path, tiny_roberta: Path, tmp_path: Path, launcher: list[str]
+) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *training(corpus_csv, tiny_roberta), "seed=0,1,2"]
+    where = ["hydra.sweep.dir=here", *launcher]
+    status, told, problems = stopped([*command, *where], tmp_path, "here/*/checkpoints/last.ckpt", signal.SIGTERM)
+    assert status == 143
+    assert f"0 failed, {2 if launcher else 1} interrupted" in told
+    assert problems.strip().splitlines()[-1] == "Stopped. To go on: the same command again"
+    assert json.loads((tmp_path / "here" / "0" / "job.json").read_text())["outcome"] == "interrupted"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_study_stops_with_its_launcher_though_interrupts_are_ignored(
+    corpus_csv: Path, tiny_roberta: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, str(ROOT / "sweep.py"), "study=grid", *training(corpus_csv, tiny_roberta), "seed=0,1"]
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    until = "study/jobs/*/*/checkpoints/last.ckpt"
+    status, _, problems = stopped([*command, "directory=study"], tmp_path, until, number, **ignoring)
+    assert status == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert number == signal.SIGKILL or "Stopped. To go on: the same command again" in problems
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_labelling_stops(tmp_path: Path, number: signal.Signals) -> None:
+    command = [
+        sys.executable, str(ROOT / "label.py"), "llm=scripted", "data=simulated", "data.texts=3000", "readout=digits",
+        "llm.engine.delay=0.05", "store=labels.sqlite",
+    ]  # fmt: skip
+    status, _, problems = stopped(command, tmp_path, "labels.sqlite-wal", number)
+    assert status == 128 + number
+    assert "Stopped. Every answer so far is stored; run the same command" in problems
+    assert not (tmp_path / "labels.sqlite-wal").exists()
+
+
+@pytest.mark.slow
+def test_a_requeued_job_goes_on(corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
+    """The same command in the same directory, after a signal or a kill."""
+    command = [sys.executable, str(ROOT / "train.py"), *training(corpus_csv, tiny_roberta), "hydra.run.dir=here"]
+    history = tmp_path / "here" / "history.csv"
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        history.unlink(missing_ok=True)
+        status, told, _ = stopped(command, tmp_path, "here/history.csv", number)
+        assert status in (143, -signal.SIGKILL)
+        assert number == signal.SIGKILL or (trained := len(history.read_text().splitlines())) > 1
+    assert len(history.read_text().splitlines()) > trained
+    assert f"going on from {tmp_path}/here/checkpoints/last.ckpt" in told

@@ -6,8 +6,9 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from shutil import rmtree, which
@@ -28,8 +29,6 @@ OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=Tru
 
 REFUSED = 2
 """Exit status for input that cannot be used; 1 is for later failures."""
-STOPPED = 130
-"""Exit status when the user pressed Ctrl-C."""
 
 
 NO_SLURM = (
@@ -43,6 +42,7 @@ class RememberPlace(Callback):
 
     sweep: Path | None = None
     launch: str | None = None
+    workers: bool = False  # whether jobs run in processes of their own
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse secrets; only an exit stops Hydra here, for it turns what callbacks raise into warnings."""
@@ -58,6 +58,7 @@ class RememberPlace(Callback):
             sys.exit(REFUSED)
         RememberPlace.sweep = Path(config.hydra.sweep.dir)
         RememberPlace.launch = config.get("launch")
+        RememberPlace.workers = config.hydra.runtime.choices.get("hydra/launcher") != "basic"
 
 
 SECRET_NAME = re.compile(r"(^|_)(api_?key|(access|auth|api|hf)_?token|token|password|passwd|secret|authorization)$")
@@ -195,14 +196,23 @@ class Stopped(SystemExit):
     """SIGTERM, or Ctrl-C; the exit status is 128 and the signal's number, which Lightning would make 0."""
 
 
+CHILDREN_STOP = 4.0
+"""Seconds that child processes have to stop in; what is left of them is killed."""
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise `Stopped` on SIGTERM and SIGINT at once; a signal that the process was started to ignore stays ignored."""
+    """Raise `Stopped` on SIGTERM and SIGINT at once; a signal that the process was started to ignore stays ignored.
+
+    The jobs of a multirun that run in processes of their own are stopped first.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: object) -> None:
+        if RememberPlace.workers:
+            stop_children()
         raise Stopped(128 + number)
 
     numbers = [one for one in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(one) != signal.SIG_IGN]
@@ -212,6 +222,51 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop_children() -> None:
+    """Ask the processes that this one started to stop, and kill what is left of them and of theirs."""
+    import psutil
+
+    this = psutil.Process()
+    every = [one for one in this.children(recursive=True) if not _tracks_resources(one)]
+    for one in every:
+        with suppress(psutil.NoSuchProcess):
+            if one.ppid() == this.pid:
+                one.terminate()
+    for one in psutil.wait_procs(every, CHILDREN_STOP)[1]:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
+def _tracks_resources(process: Any) -> bool:
+    """Whether a process of Python's own cleans up when its parent has ended, as it does by itself."""
+    import psutil
+
+    try:
+        return any("resource_tracker" in word for word in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def end_with(name: str) -> None:
+    """Stop this process when the one ends whose number is in the environment variable `name`, however it ends."""
+    number = os.environ.get(name, "")
+    if not number.isdigit() or int(number) == os.getpid():
+        return
+    import psutil
+
+    try:
+        other = psutil.Process(int(number))
+    except psutil.NoSuchProcess:
+        return  # another machine's
+
+    def watch() -> None:
+        while other.is_running() and other.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def is_first_process() -> bool:

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from invitro.commands.common import STOPPED, instantiated, secrets_in
+from invitro.commands.common import instantiated, secrets_in
 from invitro.commands.settings import parsed
 from invitro.commands.typed import configured, explained, readable
 from invitro.errors import InputError, conf_folder, refuse_if_any
@@ -214,9 +214,7 @@ def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.Data
     if asked.study.job == WORTH:
         report = worth_command(asked)
         return asked.root, report, pd.read_csv(report.parent / "worth.csv"), pd.DataFrame(), 0
-    status, problem = launch_jobs(asked)
-    if status == STOPPED:
-        raise KeyboardInterrupt(problem)
+    launch_jobs(asked)
     runs = read_jobs(asked)
     report, summary = report_jobs(asked, runs)
     failed = int((runs.table["outcome"] == "failed").sum())

@@ -17,7 +17,17 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from invitro.commands.common import REFUSED, RememberPlace, instantiated, missing, noting, plain, remove_if_fresh
+from invitro.commands.common import (
+    REFUSED,
+    RememberPlace,
+    Stopped,
+    instantiated,
+    missing,
+    noting,
+    plain,
+    remove_if_fresh,
+    stoppable,
+)
 from invitro.commands.settings import run_settings
 from invitro.errors import InputError, called, error_text, refuse_if_any, traceback_text
 from invitro.settings import Index, checked
@@ -63,9 +73,11 @@ OmegaConf.register_new_resolver("choices", _choices, replace=True)
 def label_command(main: Callable[[], None]) -> None:
     """Run ``label.py``; after a multirun, show its label sets side by side and exit with 1 if a job failed."""
     try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("\nStopped. Every answer so far is stored; run the same command to continue from here")
+        with stoppable():
+            main()
+    except Stopped:
+        print("\nStopped. Every answer so far is stored; run the same command to continue from here", file=sys.stderr)
+        raise
     if RememberPlace.sweep is not None and not _show_multirun(RememberPlace.sweep):
         sys.exit(1)
 

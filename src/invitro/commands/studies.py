@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invitro.commands.common import REFUSED, STOPPED, first_lines
+from invitro.commands.common import REFUSED, Stopped, first_lines, stoppable
 from invitro.errors import InputError, as_called, called, conf_folder
 from invitro.writing.words import count
 
@@ -43,10 +43,20 @@ Its own settings, besides study.*; for all others see train.py --help:
 
 
 def sweep_command(arguments: Sequence[str]) -> None:
+    """Run ``sweep.py``, as `_sweep`; stopped, it says how to go on, and ends with 128 and the signal's number."""
+    try:
+        with stoppable():
+            _sweep(arguments)
+    except Stopped:
+        print("Stopped. To go on: the same command again", file=sys.stderr)
+        raise
+
+
+def _sweep(arguments: Sequence[str]) -> None:
     """Run ``sweep.py`` with these `arguments`.
 
     The last line printed is the report's path. The process ends with status 0; 1 when a job failed or has no outcome;
-    `REFUSED` when nothing was started; 130 when the user stopped it.
+    `REFUSED` when nothing was started.
     """
     if {"-h", "--help"} & set(arguments):
         print(as_called(_help(conf_folder())))
@@ -110,8 +120,6 @@ def launch_jobs(asked: "SweepRequest") -> tuple[int, str | None]:
         launch(asked.plan)
     except LostError as error:
         return 1, str(error)
-    except KeyboardInterrupt:
-        return STOPPED, "Stopped. The same command continues from here"
     return 0, None
 
 

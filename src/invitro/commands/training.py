@@ -1,10 +1,10 @@
 """``train.py``: one training, or the jobs of a multirun."""
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,9 +16,9 @@ from omegaconf import DictConfig
 
 from invitro.commands.common import (
     REFUSED,
-    STOPPED,
     RememberPlace,
     Stopped,
+    end_with,
     is_first_process,
     plain,
     remove_if_fresh,
@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+STARTER = "INVITRO_STARTER"
+"""The environment variable with the number of the process that a launcher, or a job of a multirun, ends with."""
+FINGERPRINT = "fingerprint"
+"""The file beside a run's checkpoints that says which run they are of."""
+LOCAL_WORKERS = ("joblib", "submitit_local")
+"""Launchers whose jobs are processes of this machine."""
+
 
 def run_train(cfg: DictConfig) -> float | None:
     """Run one training and return its validation CCC; a job of a multirun records its own failure.
@@ -45,14 +52,23 @@ def run_train(cfg: DictConfig) -> float | None:
     directory, multirun = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
     if multirun and _is_left_out(cfg, directory):
         return None
+    if multirun and hydra.runtime.choices["hydra/launcher"] in LOCAL_WORKERS:
+        end_with(STARTER)
     try:
-        with nullcontext() if multirun else stoppable():  # a multirun's launcher stops its jobs
+        with stoppable():
             record, outcome, metrics = train_configured(cfg, directory, Path(hydra.sweep.dir) if multirun else None)
         if outcome == "finished" and is_first_process():
             _show_result(record, metrics)
-    except Stopped:
+    except Stopped as stop:
         if is_first_process():
-            _tell_stopped(directory)
+            told = _tell_stopped(directory)
+            if multirun:
+                _write_job(cfg, directory, directory, "interrupted", told)
+            else:
+                print(told, file=sys.stderr)
+        if multirun and hydra.runtime.choices["hydra/launcher"] == "joblib":
+            logging.shutdown()
+            os._exit(int(str(stop.code)))  # joblib would have the process begin the next job
         raise
     except Exception as error:
         if isinstance(error, InputError) and not multirun:
@@ -67,20 +83,19 @@ def run_train(cfg: DictConfig) -> float | None:
     return float(metrics["val"]["ccc"]) if metrics and metrics["val"] else None
 
 
-def _tell_stopped(directory: Path) -> None:
-    """Record that a run was stopped, and say how to go on."""
+def _tell_stopped(directory: Path) -> str:
+    """Record that a run was stopped, and return how to go on."""
     from invitro.studies.launch import quoted
     from invitro.training.record import METRICS_FILE, read_metrics, write_interrupted
 
     if (directory / METRICS_FILE).is_file() and read_metrics(directory).get("status") == "finished":
-        print(f"Stopped. The finished record in {directory} stays", file=sys.stderr)
-        return
+        return f"Stopped. The finished record in {directory} stays"
     checkpoint = directory / "checkpoints" / "last.ckpt"
     again = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
     resume = [f"resume={quoted(checkpoint)}"] if checkpoint.is_file() else []
     command = f"{called('train')} {shlex.join([*again, *resume])}"
     write_interrupted(directory, checkpoint if resume else None, command)
-    print(f"Stopped. To go on{'' if resume else ' from the beginning'}: {command}", file=sys.stderr)
+    return f"Stopped. To go on{'' if resume else ' from the beginning'}: {command}"
 
 
 def _is_left_out(cfg: DictConfig, directory: Path) -> bool:
@@ -111,11 +126,16 @@ def train_command(main: Callable[[], None]) -> None:
 
     Results are read from disk, so they are shown however the launcher ended.
     """
+    end_with(STARTER)
+    of_a_study = STARTER in os.environ
+    os.environ[STARTER] = str(os.getpid())
     try:
-        main()
-    except KeyboardInterrupt:
-        print("Stopped. The same command starts again; a multirun goes on where it stopped", file=sys.stderr)
-        sys.exit(STOPPED)
+        with stoppable():
+            main()
+    except Stopped:
+        if RememberPlace.sweep is not None and not of_a_study:
+            print("Stopped. To go on: the same command again", file=sys.stderr)
+        raise
     finally:
         failed = RememberPlace.sweep is not None and _show_jobs(RememberPlace.sweep, RememberPlace.launch)
     if failed:
@@ -135,7 +155,7 @@ def _show_jobs(sweep: Path, launch: str | None) -> bool:
     for job in ended:
         if job.outcome == "failed":
             print(f"failed: {job.record / 'error.txt'}", file=sys.stderr)
-    print(", ".join(f"{number} {outcome}" for outcome, number in count.items() if number or outcome != "skipped"))
+    print(", ".join(f"{number} {outcome}" for outcome, number in count.items() if number or outcome in OUTCOMES[:3]))
     print(f"Records: {sweep}")
     return count["failed"] > 0
 
@@ -245,19 +265,25 @@ def _train(
 
     The record is in the run's directory, or beside it where `sibling` and another run's record is there.
     """
+    from invitro.files import write_text
     from invitro.training import record
     from invitro.training.loggers import NoLogger
     from invitro.training.recipe import Place
     from invitro.training.run import train
 
     options, first, directory = settings.options, is_first_process(), info.directory
+    resume = Path(options.resume) if options.resume else None
     if first:
         directory = record.claim(directory, run, options.force, sibling)
+    if resume is None and not options.force:
+        resume = _left(directory, run, recipe)
+    if first:
+        write_text(directory / "checkpoints" / FINGERPRINT, run)
     place = Place(
         directory=directory,
         cache=Path(options.cache) if options.cache else None,
         save_model=options.save_model,
-        resume=Path(options.resume) if options.resume else None,
+        resume=resume,
         keep_checkpoints=options.keep_checkpoints,
     )
     try:
@@ -267,6 +293,22 @@ def _train(
     finally:
         record.settle(directory)
     return Finished(directory, "finished", result.metrics)
+
+
+def _left(directory: Path, run: str, recipe: "Recipe") -> Path | None:
+    """Return the checkpoint that an interrupted process of the same run left in its directory, for a requeued job."""
+    from invitro.training.run import check_resume
+
+    checkpoint, mark = (directory / "checkpoints" / name for name in ("last.ckpt", FINGERPRINT))
+    if not checkpoint.is_file() or not mark.is_file() or mark.read_text("utf-8") != run:
+        return None
+    try:
+        check_resume(checkpoint, recipe.fit)
+    except InputError as error:
+        log.warning("begun anew: %s", error)
+        return None
+    log.info("going on from %s (force=true would begin anew)", checkpoint)
+    return checkpoint
 
 
 def _run_info(cfg: DictConfig, settings: RunSettings, sweep: Path | None, directory: Path) -> "RunInfo":

@@ -183,7 +183,7 @@ def _line(name: str, *overrides: str) -> str:
     return command_line(["python", f"{name}.py", *overrides])
 
 
-GRACE = 30.0
+GRACE = 8.0
 """Seconds that a launcher has to stop when asked to."""
 
 
@@ -304,7 +304,7 @@ def _count(plan: Plan) -> int:
 
 def _take_done(open_: dict[Identity, tuple[str, ...]], folder: Path) -> list[JobOutcome]:
     """Return the jobs of `folder` that have an outcome, and take them out of the open ones."""
-    done = jobs(folder)
+    done = [job for job in jobs(folder) if job.outcome != "interrupted"]
     for job in done:
         open_.pop(frozenset(job.overrides.items()), None)
     return done
@@ -332,12 +332,12 @@ def _start(plan: Plan, folder: Path, overrides: Sequence[str], expected: int = 0
     """Run one multirun of `expected` jobs to its end, with its output on ours; return its exit status."""
     command = _note(plan, folder, overrides)
     print(f"{command_line(command)}\n", flush=True)
+    os.environ["INVITRO_STARTER"] = str(os.getpid())  # the launcher ends with this process, however it ends
     with _terminable(), subprocess.Popen(command) as process:
         try:
             return wait(process, folder, expected)
-        except KeyboardInterrupt:
-            # A terminal interrupts the launcher too; joblib ends its workers on an interrupt, not when it is killed.
-            process.send_signal(signal.SIGINT)
+        except BaseException:
+            process.terminate()  # it stops its jobs; SIGINT may have been ignored since this process began
             try:
                 process.wait(GRACE)
             except subprocess.TimeoutExpired:
@@ -382,7 +382,9 @@ def _terminable() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.getsignal(signal.SIGTERM)
+    if before == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

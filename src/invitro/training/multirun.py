@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 JOB, HOLD, STUDY, LAUNCHES = "job.json", "hold.json", "study.json", "jobs"
-OUTCOMES = ("finished", "finished before", "failed", "skipped")
+OUTCOMES = ("finished", "finished before", "failed", "skipped", "interrupted")
 
 Identity = frozenset[tuple[str, str]]
 """A job's overrides, which identify it within its multirun."""
@@ -40,7 +40,7 @@ class JobOutcome(NamedTuple):
         overrides: the job's own, key to value as text.
         directory: the job's directory.
         launch: the launch of the command that the job belongs to.
-        error: why it was skipped.
+        error: why it was skipped, or how an interrupted one goes on.
         choices: the configuration's groups and what was chosen.
     """
 
@@ -101,11 +101,15 @@ def jobs(sweep: Path, launch: str | None = None) -> list[JobOutcome]:
 
 
 def started(sweep: Path) -> list[Identity]:
-    """Return the overrides of the jobs below `sweep` that started but have no outcome: their process was killed."""
+    """Return the overrides of the jobs below `sweep` that started but have no outcome: their process was stopped."""
     begun = [path.parents[1] for path in sweep.glob("*/.hydra/overrides.yaml")]
     held = _held(sweep)
-    killed = [_overrides(directory) for directory in begun if not (directory / JOB).exists()]
+    killed = [_overrides(directory) for directory in begun if not _has_outcome(directory)]
     return [job for job in killed if job not in held]
+
+
+def _has_outcome(directory: Path) -> bool:
+    return (directory / JOB).exists() and read_job(directory).outcome != "interrupted"
 
 
 def _overrides(directory: Path) -> Identity:
@@ -218,7 +222,7 @@ def comparison(jobs: Sequence[JobOutcome], split: str = "test") -> pd.DataFrame:
 
 
 def _numbers(job: JobOutcome, split: str) -> dict[str, Any]:
-    if job.outcome in ("failed", "skipped"):
+    if not job.outcome.startswith("finished"):
         return {"outcome": job.outcome}
     metrics = read_metrics(job.record)
     row: dict[str, Any] = {}

@@ -117,6 +117,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated.*")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     # torchmetrics brings the processes together before the values are logged.
     warnings.filterwarnings("ignore", message=".*when logging on epoch level in distributed setting.*")
     warnings.filterwarnings("ignore", message=".*distributed.nn.functional.all_gather is deprecated.*")
