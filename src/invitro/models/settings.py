@@ -97,8 +97,8 @@ class PLM:
         """The settings that determine a run's result: those of adapters only if there are adapters, and so on."""
         if self.frozen:
             return {"train": FROZEN[0], "max_length": self.max_length}
-        unused = () if self.train == "lora" else ("lora_rank", "lora_alpha")
-        unused += ("layers",) if self.layers is None else ()
+        unused = [] if self.train == "lora" else ["lora_rank", "lora_alpha"]
+        unused += ["layers"] if self.layers is None else []
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
     @property
