@@ -193,7 +193,7 @@ def test_records_give_labels_and_predictions_by_group(tmp_path: Path) -> None:
     own = labels.loc[
         (labels["gender"].astype(str) == "1") & labels["llm_label"].notna() & labels["crowd_label"].notna()
     ]
-    assert (first.attribute, first.group) == ("gender", "1")
+    assert (first.attribute, first.group) == ("gender", "male")  # as the codebook calls 1
     assert first.texts >= len(own)  # all runs together: some keep the pool's crowd labels
     pairs = label_pairs(study.runs)
     assert [one.series for one in pairs] == ["simulated/simulated:llm_label"]
@@ -202,7 +202,7 @@ def test_records_give_labels_and_predictions_by_group(tmp_path: Path) -> None:
     )
     predictions = [study.runs.predictions(job).query("split == 'test' and gender == 1") for job in (0, 1, 2)]
     bias = np.mean([(part["prediction"] - part["crowd_label"]).mean() for part in predictions])
-    assert row(made["crowd"].found, "gender", "1", "none").measures["bias"].value == pytest.approx(bias)
+    assert row(made["crowd"].found, "gender", "male", "none").measures["bias"].value == pytest.approx(bias)
 
 
 def test_a_group_that_a_model_gets_wrong_is_told(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_group_that_a_model_gets_wrong_is_told(tmp_path: Path) -> None:
     made = [group_section(one) for one in group_tables(study.study, study.runs, study.summary, resamples=300)]
     test = next(one for one in made if one.table.name == "groups_truth")
     assert "Different from the rest, after Holm's correction over " in test.verdict
-    assert "CCC of gender 1 (both) by +" in test.verdict
+    assert "CCC of gender male (both) by +" in test.verdict
     paths = write_tables(study.study, study.runs, [], made, tmp_path / "report")
     told = paths[1].read_text("utf-8")
     assert "## Predictions compared with the truth on test, by group" in told

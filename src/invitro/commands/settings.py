@@ -249,9 +249,10 @@ def completed(cfg: DictConfig) -> DictConfig:
         with suppress(InputError):  # a wrong scale is reported with all other settings
             cfg.alpha = instantiated(cfg.scale).default_alpha
     if cfg.baseline is None:
-        if "train" not in cfg.plm:
-            with open_dict(cfg):
-                cfg.plm.pop("lr", None)  # an experiment's, for encoders: a baseline takes no steps
+        if not str(cfg.plm.get("_target_")).endswith(".PLM"):
+            with open_dict(cfg):  # what an experiment sets for encoders: a baseline takes no steps
+                cfg.plm.pop("lr", None)
+                cfg.plm.pop("train", None)
         return cfg
     folder = conf_folder() / "plm"
     baselines = [file.stem for file in sorted(folder.glob("*.yaml")) if "train" not in OmegaConf.load(file)]
