@@ -191,16 +191,16 @@ def test_records_give_labels_and_predictions_by_group(tmp_path: Path) -> None:
     labels = study.runs.labels(0)
     first = made["labels"].found.rows[0]
     own = labels.loc[
-        (labels["gender"].astype(str) == "1") & labels["llm_label"].notna() & labels["crowd_label"].notna()
+        (labels["gender"] == "male") & labels["llm_label"].notna() & labels["crowd_label"].notna()
     ]
     assert (first.attribute, first.group) == ("gender", "male")  # as the codebook calls 1
     assert first.texts >= len(own)  # all runs together: some keep the pool's crowd labels
     pairs = label_pairs(study.runs)
     assert [one.series for one in pairs] == ["simulated/simulated:llm_label"]
     assert first.measures["bias"].value == pytest.approx(
-        (pairs[0].scores[0] - pairs[0].reference)[(pairs[0].people["gender"].astype(str) == "1").to_numpy()].mean()
+        (pairs[0].scores[0] - pairs[0].reference)[(pairs[0].people["gender"] == "male").to_numpy()].mean()
     )
-    predictions = [study.runs.predictions(job).query("split == 'test' and gender == 1") for job in (0, 1, 2)]
+    predictions = [study.runs.predictions(job).query("split == 'test' and gender == 'male'") for job in (0, 1, 2)]
     bias = np.mean([(part["prediction"] - part["crowd_label"]).mean() for part in predictions])
     assert row(made["crowd"].found, "gender", "male", "none").measures["bias"].value == pytest.approx(bias)
 
