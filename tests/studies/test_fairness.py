@@ -190,9 +190,7 @@ def test_records_give_labels_and_predictions_by_group(tmp_path: Path) -> None:
     assert (made["crowd"].series, made["crowd"].of) == (4, 4)
     labels = study.runs.labels(0)
     first = made["labels"].found.rows[0]
-    own = labels.loc[
-        (labels["gender"] == "male") & labels["llm_label"].notna() & labels["crowd_label"].notna()
-    ]
+    own = labels.loc[(labels["gender"] == "male") & labels["llm_label"].notna() & labels["crowd_label"].notna()]
     assert (first.attribute, first.group) == ("gender", "male")  # as the codebook calls 1
     assert first.texts >= len(own)  # all runs together: some keep the pool's crowd labels
     pairs = label_pairs(study.runs)

@@ -151,7 +151,7 @@ def test_folds_are_looked_at_together(tmp_path: Path) -> None:
     ("one", "advice"),
     [
         (Magnitudes("m", 0.5, 0.3, 4, 0.4, 4, 1, exact=False), "fit.loss=ccc, or more epochs"),
-        (Magnitudes("m", 0.5, 0.3, 4, 0.4, 4, 1, exact=True), "stretch predictions to the spread"),
+        (Magnitudes("m", 0.5, 0.3, 4, 0.4, 4, 1, exact=True), "stretch predictions to the labels' SD (spread=matched"),
         (Magnitudes("m", 0.5, 0.3, 6, 1, 4, 1, by_llm=True), "a biased LLM"),
         (Magnitudes("m", 0.5, 0.3, 6, 1, 4, 1, by_llm=False), "which are all the crowd's"),
     ],
