@@ -13,11 +13,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from invitro.api import agreement, augment, correct, label, load, scale, study, train, worth
+    from invitro.api import agreement, augment, correct, label, load, next_texts, scale, study, train, worth
     from invitro.errors import InputError
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "agreement", "augment", "correct", "label", "load", "scale", "study", "train", "worth"]
+__all__ = [
+    "InputError",
+    "agreement",
+    "augment",
+    "correct",
+    "label",
+    "load",
+    "next_texts",
+    "scale",
+    "study",
+    "train",
+    "worth",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -119,6 +119,21 @@ def test_dry_run_export_and_a_comparison_of_prompts(run, tmp_path: Path) -> None
     assert "simulated/scripted/scale_aware/phq9/digits" in failing.stdout
 
 
+def test_texts_to_rate_next(run, tmp_path: Path) -> None:
+    texts = [f"story {n} of {'joy' if n % 2 else 'grief and loss'}" for n in range(40)]
+    table = pd.DataFrame({"text_id": [f"t{n:02d}" for n in range(40)], "text": texts})
+    table["crowd_label"] = [2.0 + 3 * (n % 2) + n % 3 / 2 if n < 20 else None for n in range(40)]
+    table.to_csv(tmp_path / "pool.csv", index=False)
+    done = run("label.py", "next=5", "data=table", "data.path=pool.csv")
+    assert done.returncode == 0, done.stderr
+    assert "5 of 20 unrated texts to have people rate next (20 texts are rated)" in done.stdout
+    found = pd.read_csv(done.stdout.strip().splitlines()[-1].partition(": ")[2])
+    assert found["rank"].tolist() == [1, 2, 3, 4, 5]
+    assert set(found["text_id"]) <= set(table["text_id"][20:])
+    refused = run("label.py", "next=5", "dry_run=true", "data=table", "data.path=pool.csv")
+    assert "next: ranks unrated texts and asks no LLM; leave report, dry_run, show and the check out" in refused.stderr
+
+
 def test_train_finds_the_labels(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     columns = "data.columns={text_id: id, text: essay, group_id: author, crowd_label: empathy}"
     data = ["data=table", f"data.path={corpus_csv}", columns, "data.name=essays", "llm=scripted"]

@@ -1,11 +1,12 @@
 """Texts that are labelled, and the examples that are shown with them."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from prompting import a_corpus, scale
 
 from invitro.errors import InputError
-from invitro.labelling.texts import CorpusTexts, Shots, Text, corpus_of
+from invitro.labelling.texts import CorpusTexts, Shots, Text, corpus_of, next_texts
 
 
 def test_examples_come_from_training_and_are_never_the_text_s_own() -> None:
@@ -56,3 +57,32 @@ def test_plain_texts_are_a_corpus() -> None:
 def test_texts_that_cannot_be_labelled_are_refused(texts, part: str) -> None:
     with pytest.raises(InputError, match=part):
         corpus_of(texts, scale())
+
+
+def kinds(rated: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return 60 texts of three kinds, the first of which are rated, and their similarities."""
+    kind = np.arange(60) % 3
+    crowd = np.where(np.arange(60) < rated, 2.0 + kind + np.random.default_rng(0).normal(0, 0.3, 60), np.nan)
+    table = pd.DataFrame({"text_id": [f"t{i}" for i in range(60)], "crowd_label": crowd, "kind": kind})
+    near = (kind[:, None] == kind) * 1.5 - 0.5
+    return table, near + 0.1 * np.eye(60)
+
+
+@pytest.mark.parametrize("rated", [0, 4, 30])
+def test_the_next_texts_are_of_all_kinds_and_tell_more_than_others(rated: int) -> None:
+    table, kernel = kinds(rated)
+    llm = pd.DataFrame({"gpt": table["kind"] + np.random.default_rng(1).normal(0, 0.5, 60)})
+    found = next_texts(table, llm, kernel, 3)
+    assert (found.rated, found.unrated, found.llms) == (rated, 60 - rated, ("gpt",) if rated >= 10 else ())
+    assert found.table["rank"].tolist() == [1, 2, 3]
+    assert found.table["crowd_label"].isna().all()
+    assert rated or sorted(found.table["kind"]) == [0, 1, 2]
+    assert found.tells == pytest.approx(found.table["tells"].sum())
+    assert found.tells >= found.at_random > 0
+    assert found.lines()[0].startswith(f"3 of {60 - rated} unrated texts to have people rate next ({rated} texts are")
+
+
+def test_nothing_to_rank_is_refused() -> None:
+    table, kernel = kinds(60)
+    with pytest.raises(InputError, match="data: all 60 texts are rated; add texts without a crowd label"):
+        next_texts(table, table.iloc[:, :0], kernel, 3)

@@ -7,7 +7,7 @@ from scipy.stats import multivariate_normal
 
 from invitro.arrays import Floats
 from invitro.errors import InputError
-from invitro.raters.joint import JointRaters, fit_raters
+from invitro.raters.joint import JointRaters, fit_raters, most_telling
 from invitro.raters.likelihood import Dense, RatingMoments, Rotated, cheapest
 
 NAMES = ("crowd", "llama", "gpt")
@@ -243,3 +243,25 @@ def test_single_ratings_say_what_all_ratings_say() -> None:
     assert fitted.level + new @ coefficients == pytest.approx(fitted.predict(new, np.ones(5))[0])
     alone = fit_raters(ratings[:120, :1], kernel[:120, :120], [False], ["crowd"])
     assert alone.single == pytest.approx(ratings[:120, 0])  # nothing else is known
+
+
+def test_the_next_texts_are_those_whose_ratings_remove_most_variance() -> None:
+    kernel, (explained, own, noise) = kernel_of(40, np.random.default_rng(5)), (0.7, 0.2, 1.1)
+
+    def left(rated: list[int]) -> float:
+        """Return what is unknown of all texts after these ratings, from the normal distribution itself."""
+        of_ratings = explained * kernel[np.ix_(rated, rated)] + (own + noise) * np.eye(len(rated))
+        near = explained * kernel[:, rated]
+        return float(np.trace(explained * kernel - near @ np.linalg.solve(of_ratings, near.T)))
+
+    rated, candidates = [3, 8, 21], np.setdiff1d(np.arange(40), [3, 8, 21])
+    information, at = np.zeros((40, 40)), np.ix_(rated, rated)
+    information[at] = np.linalg.inv(explained * kernel[at] + (own + noise) * np.eye(3))
+    chosen, gains = most_telling(kernel, information, (explained, own, noise), candidates, 5)
+    whole = left(rated)
+    for place, text in enumerate(chosen):
+        before = [*rated, *chosen[:place]]
+        others = {one: left([*before, one]) for one in candidates if one not in before}
+        assert others[text] == pytest.approx(min(others.values()))
+        assert gains[place] == pytest.approx((left(before) - others[text]) / whole)
+    assert len(most_telling(kernel, information, (explained, own, noise), candidates[:2], 5)[0]) == 2

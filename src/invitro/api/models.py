@@ -204,6 +204,65 @@ def load(folder: str | Path, *, device: str = "auto") -> Model:
     return Model(place, scorer.scale, scorer)
 
 
+def next_texts(
+    frame: pd.DataFrame,
+    scale: str | Path | Scale,
+    *,
+    count: int = 50,
+    plm: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    overrides: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Rank texts that nobody has rated by what a human rating of each would tell of all texts' scores.
+
+    Crowd and LLM are fitted as raters of one true score, which follows what texts say by a Gaussian process; the next
+    text is the one whose rating removes most of the variance that is left, given those before it. After these ratings,
+    call it again. It is ``label.py next=`` for a DataFrame.
+
+    Parameters
+    ----------
+    frame
+        One row per text, with columns ``text``, ``crowd_label`` (NaN where nobody rated it) and, optionally,
+        ``llm_label``, ``text_id`` and ``group_id`` (the author). At most 6,000 texts.
+    scale
+        The questionnaire: a name, a file, or what `scale` returned.
+    count
+        How many texts to return, at least 1.
+    plm
+        The frozen encoder that says which texts are alike: a name in ``conf/plm/``; None looks at their words.
+    columns
+        What the frame calls the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``.
+    overrides
+        Any other setting of ``label.py``, such as ``["cache=null"]``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The best first: ``rank``, ``tells`` (the share of what is unknown of all texts' scores that this rating removes
+        after those above it, 0 to 1), ``text_id``, ``text`` and the frame's other columns.
+
+    Raises
+    ------
+    InputError
+        A column is missing, all texts are rated, there are too many of them, or a setting is wrong.
+
+    Examples
+    --------
+    >>> essays = pd.DataFrame({"text": ["so sad", "so sad", "so sad", "sunny day", "a sunny day"]})
+    >>> essays["crowd_label"] = [6.0, 5.5, float("nan"), float("nan"), float("nan")]
+    >>> next_texts(essays, "batson_empathy", count=1)["text"].tolist()
+    ['sunny day']
+    """
+    from invitro.commands.direct import rank_frame, scale_of
+
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
+    refuse_if_any(filter(None, [refusal("count", count, Count)]))
+    settings = [f"next={count}", *([] if plm is None else [f"plm={plm}"]), *overrides]
+    found = rank_frame(frame, scale_of(scale), columns or {}, settings)
+    return found.table.drop(columns=["split", "crowd_label"])
+
+
 def study(name: str, *, overrides: Sequence[str] = ()) -> StudyResult:
     """Run a study: launch its jobs, or those that are missing, and make its report.
 

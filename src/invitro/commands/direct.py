@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from invitro.data.table import Frame
+    from invitro.labelling.texts import NextTexts
     from invitro.studies.report.worth import Weighed
 
 
@@ -192,6 +193,27 @@ def _reader_of(frame: "pd.DataFrame", cfg: DictConfig) -> "Frame":
 
     table = instantiated(cfg.data)
     return Frame(**{field.name: getattr(table, field.name) for field in fields(table)}, rows=frame)
+
+
+def rank_frame(
+    frame: "pd.DataFrame", scale: Scale, columns: Mapping[str, str], overrides: Sequence[str]
+) -> "NextTexts":
+    """Rank the unrated texts of a DataFrame as ``label.py next=`` ranks those of a corpus."""
+    from invitro.commands.predicting import rank_texts
+    from invitro.tables import numbers
+
+    llm_column = columns.get("llm_label", "llm_label")
+    frame, named, _ = _described(frame, columns)
+    with composed("label", ["data=table", "data.path=frame", *overrides]) as cfg:
+        _put_scale(cfg, scale)
+        with open_dict(cfg):
+            cfg.data.columns = named
+            cfg.data.split = {"_target_": "invitro.data.Undivided"}
+        corpus = _reader_of(frame, cfg).read(scale)
+        llm = corpus.table.iloc[:, :0]
+        if llm_column in corpus.table:
+            llm = numbers(corpus.table[llm_column], "frame").to_frame("the LLM")
+        return rank_texts(cfg, "frame", corpus.table, llm)
 
 
 def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.DataFrame", "pd.DataFrame", int]:

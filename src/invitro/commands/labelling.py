@@ -1,6 +1,5 @@
 """``label.py``: one labelling job, the prompt check, the reliability report, or the jobs of a multirun."""
 
-import json
 import logging
 import os
 import shlex
@@ -33,12 +32,15 @@ from invitro.errors import InputError, called, error_text, refuse_if_any, traceb
 from invitro.settings import Index, checked
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from invitro.data import Corpus
     from invitro.labelling.labeller import Labelling
+    from invitro.reliability.gathering import Gathered
+    from invitro.scales import Scale
 
 log = logging.getLogger(__name__)
 
-JOB_REPORT, JOB_ERROR = "report.json", "error.txt"
 OPTIONS = ("readout", "samples", "limit", "limit_seed", "export", "merge", "reparse", "retry", "progress")
 """Settings that `invitro.labelling.labeller.Options` takes as they are."""
 
@@ -52,6 +54,7 @@ class Mode:
     report: bool
     show: Index = 0
     backup: str | None = None
+    next: Index = 0
 
     def contradictions(self) -> Iterator[str]:
         """Yield what is wrong with the file of the backup."""
@@ -78,8 +81,14 @@ def label_command(main: Callable[[], None]) -> None:
     except Stopped:
         print("\nStopped. Every answer so far is stored; run the same command to continue from here", file=sys.stderr)
         raise
-    if RememberPlace.sweep is not None and not _show_multirun(RememberPlace.sweep):
-        sys.exit(1)
+    if RememberPlace.sweep is not None:
+        from invitro.labelling.reports import multirun_lines
+
+        lines, failed = multirun_lines(RememberPlace.sweep)
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        if failed:
+            print("\n".join(failed), file=sys.stderr)
+            sys.exit(1)
 
 
 def run_label(cfg: DictConfig) -> None:
@@ -89,12 +98,14 @@ def run_label(cfg: DictConfig) -> None:
     """
     from invitro.engines.base import EngineError
     from invitro.files import write_text
+    from invitro.labelling.reports import JOB_ERROR
 
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
     try:
         refuse_if_any(missing(cfg))
-        does = _backed_up if cfg.backup is not None else _compared if cfg.report else _labelled
+        does = _compared if cfg.report else _labelled
+        does = _backed_up if cfg.backup is not None else _ranked if cfg.next else does
         print("\n".join(does(cfg, directory)))
     except (InputError, EngineError) as error:
         if hydra.mode == RunMode.MULTIRUN:
@@ -154,7 +165,7 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
 
 def _refuse_contradictions(cfg: DictConfig) -> None:
     """Refuse settings that contradict each other."""
-    mode = Mode(cfg.dry_run, cfg.report, cfg.show, cfg.backup)
+    mode = Mode(cfg.dry_run, cfg.report, cfg.show, cfg.backup, cfg.next)
     given = [word for word in HydraConfig.get().overrides.task if word.startswith("prompt=")]
     problems = []
     if cfg.check and given:
@@ -167,6 +178,10 @@ def _refuse_contradictions(cfg: DictConfig) -> None:
         problems.append("export: the check makes several label sets; export one of them by a run with its prompt")
     if mode.report and (cfg.check or mode.dry_run or mode.show):
         problems.append("report=true compares existing labels and asks no LLM; leave dry_run, show and the check out")
+    if mode.next and (mode.report or mode.dry_run or mode.show or cfg.check):
+        problems.append("next: ranks unrated texts and asks no LLM; leave report, dry_run, show and the check out")
+    if cfg.get("plm") and not mode.next:
+        problems.append("plm: says which texts are alike for next=; labelling needs no encoder")
     refuse_if_any(problems)
 
 
@@ -174,6 +189,7 @@ def _labelled(cfg: DictConfig, directory: Path) -> list[str]:
     """Label a corpus, once or with each prompt of the check; return the report and leave it in `directory` as JSON."""
     from invitro.files import write_json
     from invitro.labelling.labeller import dry_run, label, rendered_prompts
+    from invitro.labelling.reports import JOB_REPORT
 
     prompts = {str(role): prompt for role, prompt in cfg.check.items() if prompt} or {"items": cfg.prompt}
     problems: list[str] = []
@@ -240,29 +256,14 @@ def _backed_up(cfg: DictConfig, directory: Path) -> list[str]:
 
 def _compared(cfg: DictConfig, directory: Path) -> list[str]:
     """Compare the existing labels with the crowd's; the LLM's engine is not even instantiated."""
-    from invitro.data import DataFolder
-    from invitro.labelling.texts import chosen
-    from invitro.labels import LabelSource
-    from invitro.reliability.gathering import NoLabelsError, gather
+    from invitro.reliability.gathering import NoLabelsError
     from invitro.reliability.people import crowd_report
     from invitro.reliability.report import reliability_report
 
     _refuse_contradictions(cfg)
-    for word in HydraConfig.get().overrides.task:
-        if word.startswith(("llm=", "prompt=")):
-            log.warning("%s does not limit the report to some label sets; raters=[NAME, ...] does", word)
-    own = None
-    if cfg.llm.get("labels") or cfg.llm.get("column"):
-        own = LabelSource(
-            cfg.llm.name, labels=cfg.llm.get("labels"), column=cfg.llm.get("column"), columns=plain(cfg.llm.columns)
-        )
-    reader, scale = instantiated(_data(cfg, whole=True)), instantiated(cfg.scale)
-    folder = DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
-    raters = [cfg.raters] if isinstance(cfg.raters, str) else cfg.raters and list(map(str, cfg.raters))
-    corpus = reader.read(scale)
-    texts = chosen(corpus.table, cfg.limit, cfg.limit_seed)
+    corpus, scale, texts, own = _to_gather(cfg)
     try:
-        gathered = gather(corpus, texts, scale, Path(cfg.store), folder, own, raters)
+        gathered = _gathered(cfg, corpus, scale, texts, own)
     except NoLabelsError as error:
         if corpus.people is not None and own is None:
             lines = crowd_report(corpus.people, texts.set_index("text_id")["group_id"], directory)
@@ -282,6 +283,52 @@ def _compared(cfg: DictConfig, directory: Path) -> list[str]:
         items=gathered.items,
     )
     return [str(report), "", f"Report: {report.files[-1]}"]
+
+
+def _to_gather(cfg: DictConfig) -> "tuple[Corpus, Scale, pd.DataFrame, Any]":
+    """Return the corpus, the scale, the texts that are looked at, and the user's own labels, where they are named."""
+    from invitro.labelling.texts import chosen
+    from invitro.labels import LabelSource
+
+    for word in HydraConfig.get().overrides.task:
+        if word.startswith(("llm=", "prompt=")):
+            log.warning("%s does not limit the report to some label sets; raters=[NAME, ...] does", word)
+    own, llm = None, cfg.llm
+    if llm.get("labels") or llm.get("column"):
+        own = LabelSource(llm.name, labels=llm.get("labels"), column=llm.get("column"), columns=plain(llm.columns))
+    scale = instantiated(cfg.scale)
+    corpus = instantiated(_data(cfg, whole=True)).read(scale)
+    return corpus, scale, chosen(corpus.table, cfg.limit, cfg.limit_seed), own
+
+
+def _gathered(cfg: DictConfig, corpus: "Corpus", scale: "Scale", texts: "pd.DataFrame", own: Any) -> "Gathered":
+    """Return everybody's scores; raise `NoLabelsError` if there is no label set."""
+    from invitro.data import DataFolder
+    from invitro.reliability.gathering import gather
+
+    folder = DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
+    raters = [cfg.raters] if isinstance(cfg.raters, str) else cfg.raters and list(map(str, cfg.raters))
+    return gather(corpus, texts, scale, Path(cfg.store), folder, own, raters)
+
+
+def _ranked(cfg: DictConfig, directory: Path) -> list[str]:
+    """Rank unrated texts by what a human rating would tell; leave them in `directory` as ``next.csv``."""
+    from invitro.commands.predicting import rank_texts
+    from invitro.files import whole_or_absent
+    from invitro.reliability.gathering import NoLabelsError
+
+    _refuse_contradictions(cfg)
+    corpus, scale, table, own = _to_gather(cfg)
+    try:
+        gathered = _gathered(cfg, corpus, scale, table, own)
+        whole = [name for name, rater in gathered.raters.items() if rater.llm and rater.sample is None]
+        llm = gathered.ratings[whole].reset_index(drop=True)
+    except NoLabelsError:  # people's ratings alone
+        llm = table.iloc[:, :0]
+    found = rank_texts(cfg, corpus.name, table, llm)
+    with whole_or_absent(directory / "next.csv") as temporary:
+        found.table.drop(columns=["split", "crowd_label"]).to_csv(temporary, index=False)
+    return [*found.lines(), f"Texts and ids: {directory / 'next.csv'}"]
 
 
 def _data(cfg: DictConfig, whole: bool) -> DictConfig:
@@ -370,23 +417,3 @@ def _price(words: Sequence[str]) -> str:
         dollars, most = sum(cost.cost for cost in costs), sum(cost.at_most for cost in costs)
         return f"{sum(cost.requests for cost in costs)} requests, about ${dollars:.2f}, at most ${most:.2f}"
     return f"price unknown: {reasons[0]}"
-
-
-def _show_multirun(directory: Path) -> bool:
-    """Print the label sets of a multirun side by side, from what its jobs left; return whether all went well."""
-    import pandas as pd
-
-    jobs = [path for path in sorted(directory.iterdir(), key=lambda path: (len(path.name), path.name)) if path.is_dir()]
-    reports = [job / JOB_REPORT for job in jobs if (job / JOB_REPORT).is_file()]
-    rows = [row for report in reports for row in json.loads(report.read_text("utf-8"))]
-    if rows:
-        table = pd.DataFrame(rows).drop(columns="unusable", errors="ignore")
-        print(f"\n{table.to_string(index=False, na_rep='')}\n")
-        if "set" in table:
-            print("report=true, with the same data and scale, compares them with each other")
-            if table["labelled"].nunique() > 1:
-                print("These sets label different numbers of texts; report=true compares prompts on the same ones")
-    failed = [job for job in jobs if (job / JOB_ERROR).is_file()]
-    for job in failed:
-        print(f"failed: {job}: {(job / JOB_ERROR).read_text('utf-8').strip()}", file=sys.stderr)
-    return not failed

@@ -2,11 +2,18 @@
 
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from invitro.commands.common import REFUSED, Stopped, instantiated, missing, stoppable
 from invitro.errors import InputError, refuse_if_any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from invitro.labelling.texts import NextTexts
 
 SUBMITTED = ("submission", "data", "distress_model", "missing")
 """Settings for submissions only."""
@@ -75,3 +82,52 @@ def _submit(cfg: DictConfig) -> None:
     for warning in done.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
     print(f"Submission: {done.path}")
+
+
+def rank_texts(cfg: DictConfig, name: str, table: "pd.DataFrame", llm: "pd.DataFrame") -> "NextTexts":
+    """Rank the unrated texts of a canonical table, see `invitro.labelling.texts.next_texts`.
+
+    Args:
+        cfg: the composed ``label.yaml``; ``plm`` says which texts are alike, otherwise their words.
+        name: of the corpus.
+        table: its texts.
+        llm: LLM labels in the rows of `table`, one column for each LLM.
+
+    Raises:
+        InputError: settings cannot be used, or there is nothing to rank.
+    """
+    from invitro.labelling.texts import next_texts
+    from invitro.raters.word_counts import similarities_of, word_counts
+
+    plm = instantiated(cfg.plm) if cfg.get("plm") else None
+    order = table["crowd_label"].isna().to_numpy().argsort(kind="stable")  # rated texts first
+    table, llm = table.iloc[order].reset_index(drop=True), llm.iloc[order].reset_index(drop=True)
+    kernel = similarities_of(word_counts(table["text"].tolist())) if plm is None else _by_features(cfg, plm, table)
+    return next_texts(table, llm, kernel, cfg.next, name)
+
+
+def _by_features(cfg: DictConfig, plm: Any, table: "pd.DataFrame") -> Any:
+    """Return similarities by the features of a frozen encoder; layers suit the ratings, where there are enough."""
+    import numpy as np
+
+    from invitro.models import PLM
+    from invitro.models.closed_form import counter_of, similarities
+    from invitro.models.exact import LayerKernel, Observed, first_layers
+    from invitro.models.features import FeatureCache, FrozenEncoder
+    from invitro.models.scoring import device_of
+    from invitro.raters.precision import LEAST_TEXTS
+
+    if not isinstance(plm, PLM):
+        raise InputError(f"plm={cfg.plm.name}: expected an encoder, such as plm=minilm, or null for words")
+    ids, texts = table["text_id"].tolist(), table["text"].tolist()
+    cache = FeatureCache(None if cfg.cache is None else Path(cfg.cache), FrozenEncoder(plm, device_of("auto")))
+    embedded, rated = cache.features(texts), table.loc[table["crowd_label"].notna()]
+    if len(rated) >= LEAST_TEXTS:
+        labels = rated["crowd_label"].to_numpy(dtype=np.float64)
+        seen = Observed(labels, np.ones(len(labels)), rated["group_id"].to_numpy())
+        return similarities(ids, texts, embedded, seen).gram
+    counter = counter_of(texts)
+    words = None if counter is None else counter.transform(texts)
+    start = first_layers(embedded.features.shape[1])[1:2] or [1]
+    ((_, gram),) = LayerKernel.nested(embedded.features, words, start)
+    return gram

@@ -1,4 +1,4 @@
-"""Reports in words: what a labelling job did, how its labels agree with the crowd's, and what a job would cost."""
+"""Reports in words: what labelling jobs did, how their labels agree with the crowd's, and what a job would cost."""
 
 import json
 from collections import Counter
@@ -14,6 +14,8 @@ from invitro.stats.agreement import Agreement
 from invitro.stats.intervals import NOT_MEASURABLE, told
 from invitro.writing.words import rendered
 
+JOB_REPORT, JOB_ERROR = "report.json", "error.txt"
+"""What a job leaves in its directory, and what it leaves in a multirun's where it failed."""
 DATASHEET = Path(__file__).with_name("datasheet.md.j2")
 NOTHING_FOLLOWS = (
     f"{NOT_MEASURABLE} with this model: the interval of its correlation with the crowd includes 0 or does not exist, "
@@ -179,3 +181,20 @@ def write_datasheet(
     )
     write_text(path, text)
     return path
+
+
+def multirun_lines(directory: Path) -> tuple[list[str], list[str]]:
+    """Return the label sets of a multirun side by side, from what its jobs left, and a line for each that failed."""
+    import pandas as pd
+
+    jobs = [path for path in sorted(directory.iterdir(), key=lambda path: (len(path.name), path.name)) if path.is_dir()]
+    reports = [job / JOB_REPORT for job in jobs if (job / JOB_REPORT).is_file()]
+    rows = [row for report in reports for row in json.loads(report.read_text("utf-8"))]
+    lines = []
+    if rows:
+        table = pd.DataFrame(rows).drop(columns="unusable", errors="ignore")
+        lines += ["", table.to_string(index=False, na_rep=""), ""]
+        if "set" in table:
+            lines.append("report=true, with the same data and scale, compares them, and prompts on the same texts")
+    failed = [job for job in jobs if (job / JOB_ERROR).is_file()]
+    return lines, [f"failed: {job}: {(job / JOB_ERROR).read_text('utf-8').strip()}" for job in failed]

@@ -1,4 +1,4 @@
-"""The texts that are labelled, and the examples that are shown with them."""
+"""The texts that are labelled, the examples that are shown with them, and the texts that people should rate next."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from invitro.arrays import Floats
 from invitro.data import DEMOGRAPHICS, Corpus, Undivided
 from invitro.data.corpus import CANONICAL_COLUMNS
 from invitro.data.reader import text_form
@@ -186,3 +187,96 @@ def _same(shown: Text, text: Text) -> bool:
 
 def _blank(value: Any) -> bool:
     return value is None or bool(pd.isna(value)) or not str(value).strip()
+
+
+MOST_RANKED = 6000
+"""Texts that are ranked at most: three matrices of their similarities are in memory."""
+PRIOR_VARIANCES = (0.25, 0.25, 0.25)
+"""Of what features explain, a text's own part, and people's noise, before anybody has rated: the model's priors."""
+RANDOM_DRAWS = 5
+
+
+@dataclass(frozen=True)
+class NextTexts:
+    """The texts whose rating by a person would tell most.
+
+    Args:
+        table: the best first: ``rank`` (from 1), ``tells`` (the share of what is unknown of all texts' scores, as far
+            as their features show it, that this rating removes after those above it), and the corpus's columns.
+        rated: texts that people have rated.
+        unrated: texts to choose from.
+        llms: whose labels count as further ratings.
+        tells: what all of these ratings remove together, 0 to 1.
+        at_random: what as many texts at random would remove, mean of `RANDOM_DRAWS` draws.
+    """
+
+    table: pd.DataFrame
+    rated: int
+    unrated: int
+    llms: tuple[str, ...]
+    tells: float
+    at_random: float
+
+    def lines(self) -> list[str]:
+        """Return what was found, for people."""
+        known = f"{self.rated} texts are rated" + (f"; LLM labels: {', '.join(self.llms)}" if self.llms else "")
+        shown = self.table[["rank", "text_id", "tells"]].head(20)
+        return [
+            f"{len(self.table)} of {self.unrated} unrated texts to have people rate next ({known})",
+            f"By the model of raters they remove {100 * self.tells:.1f} % of what is unknown of all texts' scores; as "
+            f"many texts at random remove {100 * self.at_random:.1f} %",
+            *shown.to_string(index=False, float_format=lambda value: f"{value:.4f}").splitlines(),
+            *(["..."] if len(self.table) > len(shown) else []),
+        ]
+
+
+def next_texts(
+    table: pd.DataFrame, llm: pd.DataFrame, kernel: Floats, count: int, name: str = "data", seed: int = 0
+) -> NextTexts:
+    """Rank unrated texts by what a human rating of each would tell of all of them; see `most_telling`.
+
+    Crowd and LLMs are fitted as raters of one truth (`invitro.raters.joint`). With too few ratings for that, its priors
+    stand for the variances, LLM labels are not used, and the ranking spreads over the kinds of texts that there are.
+
+    Args:
+        table: a canonical table.
+        llm: LLM labels, one column for each LLM, in the rows of `table`; NaN where there is none.
+        kernel: similarities of the texts, (texts, texts), centred, with mean variance 1.
+        count: how many texts to return.
+        name: the corpus, for errors.
+        seed: of the random draws that the ranking is compared with.
+
+    Raises:
+        InputError: all texts are rated, or there are too many.
+    """
+    from invitro.raters.joint import fit_raters, most_telling
+    from invitro.raters.precision import LEAST_TEXTS
+
+    crowd = table["crowd_label"].to_numpy(dtype=np.float64)
+    rated, candidates = np.flatnonzero(~np.isnan(crowd)), np.flatnonzero(np.isnan(crowd))
+    if not len(candidates):
+        raise InputError(f"{name}: all {len(table)} texts are rated; add texts without a crowd label to choose from")
+    if len(table) > MOST_RANKED:
+        raise InputError(f"{name}: expected at most {MOST_RANKED} texts to rank, found {len(table)}; set limit=")
+    if len(rated) >= LEAST_TEXTS:
+        ratings = np.column_stack([crowd, llm.to_numpy(dtype=np.float64)])
+        found = fit_raters(ratings, kernel, [False, *[True] * llm.shape[1]], ["the crowd", *map(str, llm)])
+        information = found.information
+        variances = (found.explained**2, found.own**2, found.single_noise**2)
+    else:
+        llm, variances = llm.iloc[:, :0], PRIOR_VARIANCES
+        information = np.zeros(kernel.shape)
+        if len(rated):  # their numbers do not matter, only that they are known
+            at = np.ix_(rated, rated)
+            information[at] = np.linalg.inv(variances[0] * kernel[at] + sum(variances[1:]) * np.eye(len(rated)))
+    chosen, gains = most_telling(kernel, information, variances, candidates, count)
+    rng = np.random.default_rng(seed)
+    at_random = [
+        most_telling(kernel, information, variances, rng.choice(candidates, len(chosen), replace=False), count)[1].sum()
+        for _ in range(RANDOM_DRAWS)
+    ]
+    ranked = table.iloc[chosen].reset_index(drop=True)
+    ranked = pd.concat([pd.DataFrame({"rank": np.arange(1, len(chosen) + 1), "tells": gains}), ranked], axis=1)
+    return NextTexts(
+        ranked, len(rated), len(candidates), tuple(map(str, llm)), float(gains.sum()), float(np.mean(at_random))
+    )

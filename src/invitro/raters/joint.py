@@ -39,7 +39,7 @@ import torch
 from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
-from invitro.arrays import Bools, Floats
+from invitro.arrays import Bools, Floats, Ints
 from invitro.errors import InputError, refuse_if_any
 from invitro.raters.likelihood import RatingMoments, cheapest
 from invitro.raters.precision import LEAST_TEXTS
@@ -95,6 +95,7 @@ class JointRaters:
             They can lie outside the scale.
         weight: what the label is worth in a loss, (texts,), 0 to 1: its reliability ``1 - variance / var(t)``, the
             squared correlation with the truth. Where nothing is known, the label is the crowd's mean and this is 0.
+        single_noise: SD of the noise of a single crowd rating, in the crowd's units.
         level: the crowd's mean: of its columns' means, weighted by numbers of ratings.
         pull: a, (texts,), and
         information: B, (texts, texts): what the ratings say of the truth, see `invitro.raters.likelihood`.
@@ -116,6 +117,7 @@ class JointRaters:
     variance: Floats
     single: Floats
     weight: Floats
+    single_noise: float
     level: float
     pull: Floats
     information: Floats
@@ -130,6 +132,51 @@ class JointRaters:
         mean = self.level + self.explained**2 * (kernel @ self.pull)
         known = self.explained**4 * np.einsum("ij,ij->i", kernel @ self.information, kernel)
         return mean, np.sqrt(np.maximum(self.explained**2 * variance - known, 0.0) + self.own**2)
+
+
+def most_telling(
+    kernel: Floats, information: Floats, variances: tuple[float, float, float], candidates: Ints, count: int
+) -> tuple[Ints, Floats]:
+    """Return texts in the order in which a person's rating of them tells most of what all texts show, and how much.
+
+    With g = s f the part of the truth that features explain, T and B as in `invitro.raters.likelihood`, and, given all
+    ratings so far, ``A = cov(g, t) = s^2 K (I - B T)`` and ``V = cov(t) = T - T B T``, a rating of text i removes
+
+        sum_j A_ji^2 / (V_ii + sigma^2)
+
+    of the variances of all g_j. The text that removes most is taken, A and V are updated as if it had been rated,
+    whatever the rating, and the next one is looked for: active learning with the expected reduction of the integrated
+    variance (Cohn 1996, "Neural Network Exploration Using Optimal Experiment Design", Neural Networks 9; for Gaussian
+    processes Seo et al. 2000, "Gaussian Process Regression: Active Data Selection and Test Point Rejection", IJCNN).
+
+    Args:
+        kernel: of the texts, (texts, texts).
+        information: B, (texts, texts); 0 where nothing was rated.
+        variances: s^2, tau^2 and sigma^2: of what features explain, of a text's own part, of a person's noise.
+        candidates: which texts may be rated, (candidates,).
+        count: how many to return; at most all candidates.
+
+    Returns:
+        The texts, (count,), and the share of the variance of g that each removes after those before it, (count,).
+    """
+    explained, own, noise = variances
+    truth = explained * kernel + own * np.eye(len(kernel))
+    left = np.eye(len(kernel)) - information @ truth
+    shared, variance = explained * kernel @ left, truth @ left
+    whole = float(np.trace(explained * kernel - explained**2 * kernel @ information @ kernel))
+    open_ones, chosen, gains = np.zeros(len(kernel), dtype=np.bool_), list[int](), list[float]()
+    open_ones[candidates] = True
+    for _ in range(min(count, len(candidates))):
+        total = np.diag(variance) + noise
+        gain = np.where(open_ones, np.square(shared).sum(axis=0) / total, -1.0)
+        best = int(gain.argmax())
+        chosen.append(best)
+        gains.append(float(gain[best]))
+        open_ones[best] = False
+        column, row = shared[:, best].copy(), variance[best].copy()
+        shared -= np.outer(column, row) / total[best]
+        variance -= np.outer(row, row) / total[best]
+    return np.array(chosen, dtype=np.intp), np.array(gains) / whole
 
 
 def fit_raters(
@@ -204,6 +251,7 @@ def fit_raters(
         variance=variance,
         single=level + s**2 * (kernel @ pull) + (noise**2 + tau**2) * pull,
         weight=np.clip(1 - variance / np.diag(truth), 0.0, 1.0),
+        single_noise=noise,
         level=level,
         pull=pull,
         information=information,

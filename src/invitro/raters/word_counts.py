@@ -34,6 +34,14 @@ def word_counts(texts: Sequence[str]) -> Any:
         raise InputError(f"the texts have no words in common, so none can be counted: {error}") from error
 
 
+def similarities_of(counts: Any) -> Floats:
+    """Return similarities of texts by their words, (texts, texts), centred and with mean variance 1."""
+    near = np.asarray((counts @ counts.T).toarray(), dtype=np.float64)
+    level = near.mean(axis=0)
+    near = near - level[:, None] - level + level.mean()
+    return np.asarray(near / np.diag(near).mean())
+
+
 def fitted(counts: Any, labels: Floats, weights: Floats | None = None) -> Ridge:
     """Fit ridge regression with penalty `PENALTY` and an intercept; `weights` of shape (texts,), 1 when None."""
     return _ridge().fit(counts, labels, sample_weight=weights)
