@@ -1,12 +1,20 @@
 """Mappings to the crowd's scale: by hand, by property, and out of fold."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from invitro.application.calibration import calibrated, fitted_mapping
+import invitro
+from invitro.application import Application, training_labels
+from invitro.application.calibration import by_group_report, calibrated, fitted_mapping, group_shifts
+from invitro.data import Undivided
+from invitro.data.simulator.corpus import Simulator
+from invitro.data.simulator.rating import LLMRater
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
 
@@ -126,3 +134,75 @@ def test_none_is_the_label_itself_and_too_few_are_refused() -> None:
         calibrated("moment", crowd[:9], llm[:9], authors[:9])
     with pytest.raises(InputError, match="expected two or more, found 1"):
         calibrated("moment", crowd, llm, np.full(len(crowd), "a"))
+
+
+def test_group_shifts_by_hand() -> None:
+    # Two groups of four authors, one text each: means 1 and -1, variance within 2/3, so tau^2 = 2 - 1/6.
+    left = np.array([0.0, 1, 1, 2, -2, -1, -1, 0])
+    found = group_shifts(left, pd.Series(["x"] * 4 + ["y"] * 4), np.array(list("abcdefgh")))
+    assert found[["texts", "authors"]].values.tolist() == [[4, 4], [4, 4]]
+    assert found["difference"].tolist() == [1, -1]
+    np.testing.assert_allclose(found["share"], (2 - 1 / 6) / 2)
+    np.testing.assert_allclose(found["shift"], [(2 - 1 / 6) / 2, -(2 - 1 / 6) / 2])
+
+
+def test_groups_that_differ_by_chance_are_mapped_as_the_whole() -> None:
+    left = np.array([1.0, -1, 1, -1, 1, -1, 1, -1.2])
+    found = group_shifts(left, pd.Series(["x"] * 4 + ["y"] * 4), np.array(list("abcdefgh")))
+    assert found["shift"].tolist() == [0, 0]
+    assert group_shifts(left, pd.Series(["x"] * 8), np.array(list("abcdefgh")))["shift"].tolist() == [0]
+    assert group_shifts(left, pd.Series([None] * 8), np.array(list("abcdefgh"))).empty
+
+
+def simulated(bias: float, seed: int = 0) -> pd.DataFrame:
+    llm = LLMRater(by_group={"gender": {2: bias}}) if bias else LLMRater()
+    table = Simulator(Undivided(), texts=2000, seed=seed, llm=llm).read(invitro.scale("batson_empathy")).table
+    return table.dropna(subset=["llm_label"]).reset_index(drop=True)
+
+
+@pytest.mark.parametrize("bias", [0.0, -0.15])
+def test_a_planted_bias_against_a_group_is_taken_out(bias: float) -> None:
+    table = simulated(bias)
+    crowd, llm, authors = (table[name].to_numpy() for name in ("crowd_label", "llm_label", "group_id"))
+    gap = {}
+    for method, people in (("moment", None), ("by_group", table["gender"])):
+        mapped = calibrated(method, crowd, llm, authors, (1, 7), people=people)
+        error = pd.Series(mapped - table["truth"]).groupby(table["gender"]).mean()  # against the truth, not the crowd
+        gap[method] = abs(error["1"] - error["2"])
+    if bias:
+        assert gap["moment"] > 0.5
+        assert gap["by_group"] < 0.2
+    else:
+        assert abs(gap["by_group"] - gap["moment"]) < 0.1
+    report = by_group_report(crowd, llm, mapped, table["gender"], authors).set_index("group")
+    assert report.loc["2", "before"] == pytest.approx((llm - crowd)[table["gender"] == "2"].mean())
+    assert report.loc["2", "after_low"] < 0 < report.loc["2", "after_high"]
+    if bias:
+        assert report.loc["2", "before_high"] < 0
+
+
+def test_a_small_group_is_drawn_to_the_whole_and_said_to_be_small() -> None:
+    table = simulated(-0.15)
+    crowd, llm, authors = (table[name].to_numpy() for name in ("crowd_label", "llm_label", "group_id"))
+    small = table["gender"].eq("1") & table["group_id"].isin(table.loc[table["gender"] == "1", "group_id"].unique()[:3])
+    people = table["gender"].mask(small, "few")
+    shifts = group_shifts(crowd - llm, people, authors)
+    assert shifts.loc["few", "authors"] == 3
+    assert shifts.loc["few", "share"] < 0.7 < shifts.loc["2", "share"]
+    report = by_group_report(crowd, llm, llm, people, authors).set_index("group")
+    assert report.loc["few", "remark"] == "fewer than 10 authors: no interval"
+    assert np.isnan(report.loc["few", "before_low"])
+
+
+def test_training_labels_by_group_and_a_column_that_is_not_there() -> None:
+    table = simulated(-0.15)
+    llm = pd.Series(table["llm_label"].to_numpy(), index=table["text_id"])
+    how = Application("calibrated", True, False, calibration="by_group", calibration_groups="gender", pool="none")
+    found = training_labels(table.assign(split="train"), table.iloc[:0], llm, how, 4.0, bounds=(1, 7)).by_group
+    assert found is not None
+    assert found["texts"].sum() == table["crowd_label"].notna().sum()
+    women = found.set_index("group").loc["2"]
+    assert women["before"] < -0.5 < -0.1 < women["after"] < 0.1
+    other = replace(how, calibration_groups="religion")
+    with pytest.raises(InputError, match=r"calibration_groups=religion: expected .* such as gender, education"):
+        training_labels(table, table.iloc[:0], llm, other, 4.0)

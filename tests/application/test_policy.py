@@ -92,7 +92,7 @@ def test_quantiles_that_are_not(share: object) -> None:
             {"policy": "average"},
             "distill, posterior or auto, found 'average'",
         ),
-        ({"calibration": "probit"}, "calibration: expected none, moment, isotonic or linear, found 'probit'"),
+        ({"calibration": "probit"}, "calibration: expected none, moment, isotonic, linear or by_group, found 'probit'"),
         ({"policy": "blend"}, "needs the LLM's share: application.blend_weight"),
         ({"policy": "blend", "blend_weight": 1.1}, "blend_weight: expected null or a number from 0 to 1, found 1.1"),
         ({"blend_weight": 0.5}, "blend_weight belongs to application.policy=blend, but application.policy=replace"),

@@ -15,10 +15,11 @@ from scipy import stats
 from studies.records import Arm, Texts
 from studies.reported import Reported, reported
 
+from invitro.data.corpus import banded
 from invitro.errors import InputError
 from invitro.studies.figures import figures
 from invitro.studies.figures.base import thinned, wrapped
-from invitro.studies.figures.runs import LEAST_IN_GROUP, MOST_TEXTS, banded, mean_predictions, mean_with_interval
+from invitro.studies.figures.runs import LEAST_IN_GROUP, MOST_TEXTS, mean_predictions, mean_with_interval
 from invitro.studies.report.page import write_report
 from invitro.studies.runs import read_runs
 from invitro.writing import charts

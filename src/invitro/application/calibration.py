@@ -16,18 +16,32 @@ Arrays have the shape (n,), one entry per text, and the scale's units. With crow
   between and constant outside; a common calibrator of scores (Zadrozny & Elkan 2002, "Transforming Classifier Scores
   into Accurate Multiclass Probability Estimates", KDD). It bends where the LLM and people use the ends of the scale
   differently, and narrows labels as ``linear`` does.
+- ``by_group``: ``moment``, and then a shift for each group g of people, for an LLM that rates some groups too high or
+  too low. With r_g the mean over the A_g authors of a group of their mean difference C - L' that ``moment`` leaves, and
+  s^2 the variance of authors within groups::
+
+      shift_g = tau^2 / (tau^2 + s^2 / A_g) * r_g
+      tau^2 = max(0, (Q - (k - 1)) / (sum w - sum w^2 / sum w)),   w_g = A_g / s^2,   Q = sum_g w_g (r_g - mean)^2
+
+  The variance tau^2 of the k groups' biases is estimated from the groups themselves (DerSimonian & Laird 1986,
+  "Meta-analysis in Clinical Trials", Controlled Clinical Trials 7), so that groups that differ by no more than chance
+  are all mapped as the whole, and a small group is drawn towards the whole more than a large one (empirical Bayes:
+  Efron & Morris 1975, JASA 70). The crowd's labels define what is no bias: where people of a group rate themselves
+  differently from what they write, this follows them.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 
-from invitro.arrays import Floats
+from invitro.arrays import Floats, Ints
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.raters.precision import LEAST_TEXTS
+from invitro.stats.intervals import LEAST_AUTHORS, Contrast
 
 SHRINKAGE = 20.0
 
@@ -87,6 +101,7 @@ def calibrated(
     groups: npt.NDArray[np.str_],
     bounds: tuple[float, float] = (-np.inf, np.inf),
     shrinkage: float | None = None,
+    people: "pd.Series[str] | None" = None,
 ) -> Floats:
     """Return LLM labels on the crowd's scale, each mapped without its author's crowd labels.
 
@@ -101,6 +116,7 @@ def calibrated(
         groups: authors of shape (n,).
         bounds: see `fitted_mapping`.
         shrinkage: see `fitted_mapping`; None is `SHRINKAGE`.
+        people: for ``by_group``: the group of each text's author, (n,), missing where it is not known.
 
     Raises:
         InputError: too few texts or authors have both labels.
@@ -109,9 +125,93 @@ def calibrated(
         return llm
     shrinkage = SHRINKAGE if shrinkage is None else shrinkage
     both = np.flatnonzero(~np.isnan(crowd) & ~np.isnan(llm))
-    everything = fitted_mapping(method, crowd[both], llm[both], bounds, shrinkage)
-    mapped = np.where(np.isnan(crowd), everything(llm), np.nan)
+
+    def mapped_by(rows: Ints, of: Ints) -> Floats:
+        """Map the labels of some texts by what the others show."""
+        mapping = fitted_mapping("moment" if people is not None else method, crowd[rows], llm[rows], bounds, shrinkage)
+        if people is None:
+            return np.asarray(mapping(llm[of]))
+        shifts = group_shifts(crowd[rows] - mapping(llm[rows]), people.iloc[rows], groups[rows])["shift"]
+        shift = np.array([shifts.get(group, 0.0) for group in people.iloc[of]])
+        return np.asarray(np.clip(mapping(llm[of]) + shift, *bounds))
+
+    mapped, unrated = np.full(len(llm), np.nan), np.flatnonzero(np.isnan(crowd))
+    if len(unrated):
+        mapped[unrated] = mapped_by(both, unrated)
     for rest, left_out in author_folds(groups[both], f"application.calibration={method}"):
-        mapping = fitted_mapping(method, crowd[both[rest]], llm[both[rest]], bounds, shrinkage)
-        mapped[both[left_out]] = mapping(llm[both[left_out]])
+        mapped[both[left_out]] = mapped_by(both[rest], both[left_out])
     return mapped
+
+
+def group_shifts(left: Floats, people: "pd.Series[str]", authors: npt.NDArray[np.str_]) -> pd.DataFrame:
+    """Return by how much each group's labels are shifted after the mapping of the whole; see the module.
+
+    Args:
+        left: crowd label minus mapped LLM label, (n,), the scale's units.
+        people: the group of each text's author, (n,), missing where it is not known.
+        authors: (n,).
+
+    Returns:
+        By group: ``texts``, ``authors``, ``difference`` (r_g), ``share`` (of it that is applied, 0 to 1) and ``shift``.
+
+    Example:
+        >>> people = pd.Series(["x"] * 40 + ["y"] * 40)
+        >>> left = np.tile([1.1, 0.9], 40) * np.repeat([1, -1], 40)
+        >>> group_shifts(left, people, np.arange(80).astype(str))["shift"].round(2).tolist()
+        [1.0, -1.0]
+    """
+    table = pd.DataFrame({"left": left, "group": people.to_numpy(), "author": authors}).dropna()
+    if table.empty:
+        return pd.DataFrame(columns=["texts", "authors", "difference", "share", "shift"], dtype="float64")
+    of_author = table.groupby(["group", "author"], sort=True)["left"].mean().reset_index()
+    by_group = of_author.groupby("group")["left"]
+    found = pd.DataFrame(
+        {"texts": table["group"].value_counts(), "authors": by_group.size(), "difference": by_group.mean()}
+    )
+    k, free = len(found), len(of_author) - len(found)
+    within = float((of_author["left"] - by_group.transform("mean")).pow(2).sum() / free) if free else np.inf
+    weight = found["authors"] / within if within > 0 else found["authors"] * 1e12
+    mean = float(np.average(found["difference"], weights=found["authors"]))
+    surplus = float((weight * (found["difference"] - mean) ** 2).sum()) - (k - 1)
+    scale = float(weight.sum() - (weight**2).sum() / weight.sum()) if weight.sum() > 0 else 0.0
+    between = max(0.0, surplus / scale) if k > 1 and scale > 0 else 0.0
+    found["share"] = between / (between + 1 / weight) if between else 0.0
+    found["shift"] = found["share"] * found["difference"]
+    return found.sort_index()
+
+
+def by_group_report(
+    crowd: Floats, llm: Floats, mapped: Floats, people: "pd.Series[str]", authors: npt.NDArray[np.str_]
+) -> pd.DataFrame:
+    """Say what calibration changes for each group, on the texts that people rated too.
+
+    Args:
+        crowd: labels, (n,), NaN where there is none.
+        llm: labels, (n,).
+        mapped: what `calibrated` made of them, (n,): each without its author's own crowd labels.
+        people: the group of each text's author, (n,).
+        authors: (n,).
+
+    Returns:
+        By group: ``texts``, ``authors``, the mean of LLM minus crowd ``before`` and ``after`` with 95 % intervals over
+        authors (``_low``, ``_high``; NaN with fewer than `LEAST_AUTHORS`), the mean ``shift``, and ``remark`` on groups
+        too small for anything to be said.
+    """
+    rows = []
+    known = ~np.isnan(crowd) & ~np.isnan(llm) & people.notna().to_numpy()
+    for group in sorted(people[known].unique()):
+        here = known & (people == group).to_numpy()
+        codes = pd.factorize(authors[here])[0]
+        count = int(codes.max()) + 1
+        row = {"group": group, "texts": int(here.sum()), "authors": count}
+        for name, labels in {"before": llm, "after": mapped}.items():
+            difference = labels[here] - crowd[here]
+            sums = np.bincount(codes, weights=difference - difference.mean())
+            error = np.sqrt(np.square(sums).sum() * count / max(count - 1, 1)) / len(difference)
+            few = count < LEAST_AUTHORS
+            found = Contrast(float(difference.mean()), 0.0, np.nan if few else float(error), 1, count).interval()
+            row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        row["shift"] = float((mapped - llm)[here].mean())
+        row["remark"] = f"fewer than {LEAST_AUTHORS} authors: no interval" if count < LEAST_AUTHORS else ""
+        rows.append(row)
+    return pd.DataFrame(rows)

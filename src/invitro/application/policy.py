@@ -16,7 +16,7 @@ AUTO_POOL, SET_ASIDE, UNLABELLED, NO_POOL = "auto", "set_aside", "unlabelled", "
 UNBOUNDED_POLICIES = ("distill", "posterior", "auto")
 """Policies that act whatever alpha is."""
 Policy = Literal["replace", "drop", "blend", "precision", "weight", "distill", "posterior", "auto"]
-Calibration = Literal["none", "moment", "isotonic", "linear"]
+Calibration = Literal["none", "moment", "isotonic", "linear", "by_group"]
 Within = Annotated[float, Gt(0), Lt(1)]
 Alpha = Annotated[float, Ge(0), AllowInfNan(True), "a number from 0 to inf in the scale's units"]
 Quantile = Annotated[float, Ge(0), Le(1), "a share of the texts from 0 to 1, such as 0.05"]
@@ -55,7 +55,8 @@ class Application:
         pool_weight: the weight in the loss of a text that augmentation adds, in (0, 1]; crowd texts count 1.
         policy: see above.
         calibration: how LLM labels are mapped to the crowd's scale before anything else: ``none``, ``moment``,
-            ``isotonic`` or ``linear``; see `invitro.application.calibration`.
+            ``isotonic``, ``linear`` or ``by_group``; see `invitro.application.calibration`.
+        calibration_groups: for ``by_group``: the corpus's column with the groups of people, such as ``gender``.
         shrinkage: for ``linear``: the weight, in texts, of the prior belief that the LLM needs no mapping; null is 20.
         blend_weight: for ``blend``: the LLM's share in the label, in [0, 1].
         crowd_reliability: for ``precision``: the share of the crowd labels' variance that is truth, in (0, 1), where it
@@ -81,6 +82,7 @@ class Application:
     pool_weight: Annotated[float, Gt(0), Le(1)] = 1.0
     policy: Policy = "replace"
     calibration: Calibration = "none"
+    calibration_groups: Annotated[str | None, "null or a column of the corpus, such as gender"] = None
     shrinkage: NotNegative | None = None
     blend_weight: Share | None = None
     crowd_reliability: Within | None = None
@@ -92,6 +94,7 @@ class Application:
         """Yield a problem for each setting that would have no effect, or that lacks what it needs."""
         for name, setting, wanted in (
             ("shrinkage", "calibration", "linear"),
+            ("calibration_groups", "calibration", "by_group"),
             ("blend_weight", "policy", "blend"),
             ("crowd_reliability", "policy", "precision"),
             ("spread_share", "policy", "precision"),
@@ -104,6 +107,11 @@ class Application:
         if self.pool in (None, NO_POOL) and (self.augmentation or self.pool_labels == "crowd"):
             wanting = f"application={self.name}" if self.augmentation else "application.pool_labels=crowd"
             yield f"{wanting} needs texts to add, but application.pool=none; choose a pool such as set_aside"
+        if self.calibration == "by_group" and self.calibration_groups is None:
+            yield (
+                "application.calibration=by_group needs the column with the groups of people: "
+                "application.calibration_groups, such as gender"
+            )
         if self.policy == "blend" and self.blend_weight is None:
             yield "application.policy=blend needs the LLM's share: application.blend_weight, from 0 to 1"
         if not self.correction:

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from invitro.application.calibration import calibrated
+from invitro.application.calibration import by_group_report, calibrated
 from invitro.application.fusion import Fused, beyond, fuse, quantile_alpha, thresholds
 from invitro.application.policy import AUTO_POOL, NO_POOL, SET_ASIDE, UNLABELLED, Application, seeded_share
 from invitro.arrays import Bools, Floats
+from invitro.data.corpus import DEMOGRAPHICS, banded
 from invitro.errors import InputError
 from invitro.raters.precision import LEAST_TEXTS, mean_squared_errors, precision_share, triad_reliability
 from invitro.raters.word_counts import out_of_fold, word_counts
@@ -44,6 +45,7 @@ class TrainingLabels:
             and ``llm_error`` (mean squared, precision only), ``ratings`` (the harmonic mean of the numbers of ratings
             behind the crowd labels, where they differ), ``effective_size`` (``sum(w)^2 / sum(w^2)``, Kish 1965,
             "Survey Sampling", where weights differ).
+        by_group: what calibration by group changes, see `invitro.application.calibration.by_group_report`.
     """
 
     table: pd.DataFrame
@@ -54,6 +56,7 @@ class TrainingLabels:
     fused: int = 0
     dropped: int = 0
     facts: Mapping[str, float] = field(default_factory=dict)
+    by_group: pd.DataFrame | None = field(default=None, compare=False)
 
     @property
     def fingerprint(self) -> str:
@@ -182,10 +185,13 @@ def training_labels(
     rows, from_pool = _rows(training, pool, application)
     added = from_pool & (application.pool_labels == "llm")
     crowd, wanted = rows["crowd_label"].to_numpy(), _by_id(rows, llm_label)
-    llm = wanted
+    llm, by_group = wanted, None
     if application.needs_llm_labels:
         groups = rows["group_id"].to_numpy()
-        llm = calibrated(application.calibration, crowd, wanted, groups, bounds, application.shrinkage)
+        members = _members(rows, application.calibration_groups)
+        llm = calibrated(application.calibration, crowd, wanted, groups, bounds, application.shrinkage, members)
+        if members is not None:
+            by_group = by_group_report(crowd, wanted, llm, members, groups)
     if application.policy == "posterior":
         if ratings is None or kernel is None:
             raise ValueError("application=posterior needs ratings and kernel")
@@ -224,7 +230,21 @@ def training_labels(
         fused=int((kept & (table["origin"] == "fused")).sum()),
         dropped=int((labelled & ~kept).sum()),
         facts=facts,
+        by_group=by_group,
     )
+
+
+def _members(rows: pd.DataFrame, column: str | None) -> "pd.Series[str] | None":
+    """Return the group of each text's author, if calibration looks at groups: demographics in bands."""
+    if column is None:
+        return None
+    if column not in rows or rows[column].isna().all():
+        there = [name for name in DEMOGRAPHICS if name in rows and rows[name].notna().any()]
+        raise InputError(
+            f"application.calibration_groups={column}: expected a column of the corpus with the groups of people, such "
+            f"as {', '.join(there) or 'gender'}; found none of this name with values"
+        )
+    return banded(rows[column], column).astype("object").map(str, na_action="ignore")
 
 
 def _rows(training: pd.DataFrame, pool: pd.DataFrame, application: Application) -> tuple[pd.DataFrame, Bools]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 from unicodedata import category, normalize
 
@@ -40,6 +41,7 @@ CODEBOOK = {
 }
 """What people's codes mean in the NewsEmp corpora and the simulator, in the order in which groups are listed. From
 hasan-rakibul/LLMPathy, src/plot/demographic_distribution.py at 381df7d."""
+AGES = (0, 30, 40, 50, 60, 200)
 
 
 @dataclass(frozen=True)
@@ -219,3 +221,22 @@ def _explained(
 def _id_of(table: pd.DataFrame, index: Any) -> str:
     text_id: Any = table.at[index, "text_id"] if "text_id" in table else None
     return "" if pd.isna(text_id) else f" (text_id {names_shown([text_id])})"
+
+
+def banded(values: "pd.Series[Any]", attribute: str) -> "pd.Series[Any]":
+    """Return the groups of an attribute: ages by decade, incomes in thirds of the texts, others as they are."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values
+    numbers = pd.to_numeric(values, errors="coerce")
+    if attribute == "age":
+        names = [
+            f"under {AGES[1]}",
+            *(f"{low}–{high - 1}" for low, high in pairwise(AGES[1:-1])),
+            f"{AGES[-2]} and over",
+        ]
+        return pd.Series(pd.cut(numbers, AGES, right=False, labels=names), index=values.index)
+    if attribute == "income" and numbers.nunique() > 10:
+        places = numbers.rank(pct=True)  # equal incomes stay together
+        return pd.Series(pd.cut(places, [0, 1 / 3, 2 / 3, 1], labels=["low", "middle", "high"]), index=values.index)
+    text = values.astype("str").str.removesuffix(".0")
+    return text.where(values.notna())

@@ -18,7 +18,6 @@ attribute has two groups, each is the other's rest, and their common test counts
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +27,7 @@ import pandas as pd
 
 from invitro.arrays import Bools, Floats
 from invitro.data import DEMOGRAPHICS
+from invitro.data.corpus import banded
 from invitro.errors import InputError
 from invitro.stats.intervals import LEAST_AUTHORS, Interval, contrast, interval_of
 from invitro.stats.moments import MEASURES, RESAMPLES, Scores, resampled
@@ -43,31 +43,11 @@ if TYPE_CHECKING:
 
 LEAST_IN_GROUP = 30
 """Groups with fewer texts are not shown: their numbers are uncertain and might reveal a person."""
-AGES = (0, 30, 40, 50, 60, 200)
 
 
 def known_attributes(table: pd.DataFrame) -> list[str]:
     """Return the demographics for which a table has any value."""
     return [name for name in DEMOGRAPHICS if name in table and table[name].notna().any()]
-
-
-def banded(values: "pd.Series[Any]", attribute: str) -> "pd.Series[Any]":
-    """Return the groups of an attribute: ages by decade, incomes in thirds of the texts, others as they are."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return values
-    numbers = pd.to_numeric(values, errors="coerce")
-    if attribute == "age":
-        names = [
-            f"under {AGES[1]}",
-            *(f"{low}–{high - 1}" for low, high in pairwise(AGES[1:-1])),
-            f"{AGES[-2]} and over",
-        ]
-        return pd.Series(pd.cut(numbers, AGES, right=False, labels=names), index=values.index)
-    if attribute == "income" and numbers.nunique() > 10:
-        places = numbers.rank(pct=True)  # equal incomes stay together
-        return pd.Series(pd.cut(places, [0, 1 / 3, 2 / 3, 1], labels=["low", "middle", "high"]), index=values.index)
-    text = values.astype("str").str.removesuffix(".0")
-    return text.where(values.notna())
 
 
 COMPARED = ("bias", "ccc")

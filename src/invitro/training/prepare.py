@@ -131,6 +131,9 @@ class Prepared:
             settings = described(self.application, self.alpha).items()
             chosen = ", ".join(f"{key}={value}" for key, value in settings if value is not None)
             parts.append(f"chosen by cross-validation: {chosen}")
+        if labels.by_group is not None:
+            changes = (f"{row.group} {row.before:+.2f} to {row.after:+.2f}" for row in labels.by_group.itertuples())
+            parts.append(f"LLM minus crowd by {self.application.calibration_groups}: {', '.join(changes)}")
         if self.application.correction:
             parts.append(self._correction())
         if labels.augmented:

@@ -40,6 +40,7 @@ RECORD_FILES = (
     "predictions.csv",
     "labels.csv",
     "choice.csv",
+    "calibration.csv",
     "history.csv",
     "environment.json",
     "config.yaml",
@@ -159,6 +160,9 @@ def write_record(
     if prepared.choice is not None:
         with whole_or_absent(directory / "choice.csv") as temporary:
             prepared.choice.table.to_csv(temporary, index=False)
+    if prepared.labels.by_group is not None:
+        with whole_or_absent(directory / "calibration.csv") as temporary:
+            prepared.labels.by_group.to_csv(temporary, index=False)
     hashes = {"corpus": prepared.corpus.fingerprint} | {one.name: one.fingerprint for one in prepared.label_sets}
     write_json(directory / "environment.json", environment(recipe.seed, metrics["train"]["seconds"], hashes))
     if place.save_model:
