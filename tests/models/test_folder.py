@@ -1,7 +1,10 @@
 """The folder of a trained model: an ordinary model, its card, and what is no such folder."""
 
 import json
+import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -107,6 +110,39 @@ def test_every_damaged_file_is_refused_by_name(plm: PLM, tmp_path: Path) -> None
             assert how == "removed" or "copy the folder again" in str(refused.value)
         path.write_bytes(whole)
     assert load_scorer(folder).scale == SCALE
+
+
+def test_a_file_that_was_not_saved_with_the_model_is_refused(tiny_roberta: Path, tmp_path: Path) -> None:
+    plm, folder = PLM(str(tiny_roberta)), tmp_path / "model"
+    save_model(folder, FACTS, Loaded(load_regressor(plm, bias=3.7), load_tokenizer(plm)), SCALE)
+    for name in (".DS_Store", "notes.md"):
+        (folder / name).write_text("mine")
+    assert load_scorer(folder).scale == SCALE
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"adapter_config.json: was not saved with the model"):
+        load_scorer(folder)
+    (folder / "adapter_config.json").unlink()
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")  # reading it would wait for ever
+    with pytest.raises(InputError, match=r"config.json"):
+        load_scorer(folder)
+
+
+WRONG = [
+    ("files", []), ("files", {"a.json": None}), ("files", {"a.json": "x"}), ("outputs", "score"), ("outputs", [1]),
+    ("minimum", None), ("maximum", "7"), ("ngrams", "2"), ("ngrams", 0), ("ngrams", [1]), ("bins", [1]), ("bins", None),
+    ("log_variance_bounds", [1]), ("log_variance_bounds", [1, "x"]), ("model", 3), ("scale", []), ("checksum", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seal", [True, False])
+@pytest.mark.parametrize(("name", "value"), WRONG, ids=lambda value: str(value))
+def test_a_manifest_of_other_types_is_refused(tmp_path: Path, name: str, value: Any, seal: bool) -> None:
+    meaning = {"outputs": ["score"], "minimum": 1.0, "maximum": 7.0, "scale": asdict(SCALE), "model": "tfidf"}
+    changed = meaning | {name: value}
+    (tmp_path / "scale.json").write_text(json.dumps(sealed(changed) if seal and name != "checksum" else changed))
+    with pytest.raises(InputError, match=r"scale.json is damaged"):
+        load_scorer(tmp_path)
 
 
 def test_damage_that_no_hash_knows_is_refused_too(plm: PLM, tmp_path: Path) -> None:

@@ -264,7 +264,9 @@ class ExactRegression:
         if "words.terms" in arrays:
             shape = (len(known["rows"]), int(arrays["words.terms"][0]))
             words = csr_matrix(tuple(arrays[f"words.{part}"] for part in SPARSE), shape=shape)
-        numbers = {name: arrays[name] for name in OWN_ARRAYS}
+        numbers = {"stretch": [1.0]} | {
+            name: arrays[name] for name in OWN_ARRAYS if name in arrays or name != "stretch"
+        }
         numbers |= {name: float(numbers[name][0]) for name in ("mean", "variance", "noise", "stretch")}
         return cls(kernel=LayerKernel(int(arrays["kernel.first_layer"][0]), words=words, **known), **numbers)
 

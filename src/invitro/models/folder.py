@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any, Required
 
 import torch
+from annotated_types import Ge, MinLen
+from pydantic import ConfigDict, StringConstraints, TypeAdapter
+from typing_extensions import TypedDict
 
 from invitro.errors import InputError, refuse_if_any
 from invitro.files import sha256, write_json, write_text
@@ -20,7 +23,28 @@ from invitro.scales import Item, Scale
 from invitro.writing.words import rendered
 
 MEANING, ENCODER_KIND, CHECKSUM = "scale.json", "transformers", "checksum"
+LOADED_KINDS = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".py")
+"""How the names of files end that a library may read when it loads a folder."""
 COPY_AGAIN = "copy the folder again from where it was trained, or train again"
+
+
+class Manifest(TypedDict, total=False):
+    """The content of ``scale.json``: what the model is, what it scores, and the hash of every file beside it."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)  # type: ignore[misc]
+    scale: Required[dict[str, Any]]
+    minimum: Required[float]
+    maximum: Required[float]
+    outputs: Required[list[str]]
+    model: str
+    log_variance_bounds: tuple[float, float]
+    bins: Annotated[list[float], MinLen(2)]
+    ngrams: Annotated[int, Ge(1)]
+    files: dict[Annotated[str, MinLen(1)], Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]]
+    checksum: str
+
+
+MANIFEST = TypeAdapter(Manifest)
 
 
 @dataclass(frozen=True)
@@ -137,6 +161,11 @@ def read_meaning(folder: str | Path) -> dict[str, Any]:
         fix = f"did you mean model={inside}?" if inside.is_dir() else "name the folder model/ of a run directory"
         raise InputError(f"model={folder}: expected a trained model, found no {' and no '.join(missing)}; {fix}")
     files = meaning.get("files", {})
+    extra = [name for name in map(str, _beside(folder)) if files and name not in files]
+    refuse_if_any(
+        f"model={folder}: {name}: was not saved with the model, and might change what is loaded; remove it"
+        for name in extra
+    )
     refuse_if_any(
         f"model={folder}: {name}: expected the file that was saved, found {found}; {COPY_AGAIN}"
         for name, hashed in files.items()
@@ -145,8 +174,22 @@ def read_meaning(folder: str | Path) -> dict[str, Any]:
     return meaning
 
 
+def _beside(folder: Path) -> Iterator[Path]:
+    """Yield the files that a library may read, relative to the folder."""
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if (
+            path.suffix in LOADED_KINDS
+            and relative != Path(MEANING)
+            and not any(p.startswith(".") for p in relative.parts)
+        ):
+            yield relative
+
+
 def _difference(path: Path, hashed: str) -> str | None:
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return "no file" if path.exists() else "none"
         return None if sha256(path) == hashed else "another content"
     except OSError:
         return "none that can be read"
@@ -156,16 +199,17 @@ def _meaning(path: Path) -> dict[str, Any]:
     """Return the content of a ``scale.json``; refuse a damaged one."""
     damaged = InputError(f"model={path.parent}: {path.name} is damaged; {COPY_AGAIN}")
     try:
-        meaning = json.loads(path.read_bytes())
+        meaning = MANIFEST.validate_json(path.read_bytes())
         scale = scale_of(meaning["scale"])
-        equal = (float(meaning["minimum"]), float(meaning["maximum"])) == (scale.minimum, scale.maximum)
+        equal = (meaning["minimum"], meaning["maximum"]) == (scale.minimum, scale.maximum)
     except InputError as error:
         raise InputError(*damaged.problems, *error.problems) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged from error
-    if not equal or (CHECKSUM in meaning and sealed(meaning) != meaning):
+    whole = json.loads(path.read_bytes())
+    if not equal or ((CHECKSUM in whole or "files" in whole) and sealed(whole) != whole):
         raise damaged
-    return dict(meaning)
+    return dict(whole)
 
 
 def scale_of(meaning: Mapping[str, Any]) -> Scale:
