@@ -177,7 +177,10 @@ REFUSALS = [
     (["trainer=gpu"], ["trainer: these settings do not work here"]),
     (["optimizer.betas=[2,3]"], ["optimizer: these settings do not work here"]),
     (["logger=wandb", "logger.mode=nonsense"], ["logger.mode: expected auto, online or offline"]),
-    (["application.pool_share=0.001"], ["application.pool_share=0.001 of", "sets 0 aside"]),
+    (
+        ["application.pool=set_aside", "application.pool_share=0.001"],
+        ["application.pool_share=0.001 of", "sets 0 aside"],
+    ),
 ]
 
 
@@ -201,7 +204,7 @@ def test_bad_input_is_refused_and_nothing_stays(
 
 def test_an_unknown_choice_names_the_choices(run) -> None:
     done = run("train.py", "plm=bert")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Could not find 'plm/bert'" in done.stderr
     for choice in ("deberta", "minilm", "roberta", "xlm_roberta"):
         assert choice in done.stderr

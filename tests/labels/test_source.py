@@ -127,4 +127,4 @@ def test_a_prompt_s_own_column_goes_before_where_there_is_one(
     one = LabelSource("mine", column="theirs", by_prompt=by_prompt)
     found = one.find(["essays"], table, SCALE, prompt, DataFolder(tmp_path))
     assert found.of(table["text_id"]).tolist() == expected
-    assert found.name == f"essays/mine:theirs{'_plain' if expected == [5, 6] else ''}"
+    assert found.name == f"essays/theirs{'_plain' if expected == [5, 6] else ''}"

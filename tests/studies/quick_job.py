@@ -15,6 +15,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from invitro.commands.common import stop_children
 from invitro.files import write_json, write_text
 from invitro.training import record
 from invitro.training.multirun import alone, is_held, jobs, kin, write_job
@@ -54,6 +55,12 @@ def main(cfg: DictConfig) -> float | None:
     return float(cfg.value) / 10
 
 
+def stop(*_: object) -> None:
+    """End as train.py does: with the jobs that run in processes of their own."""
+    stop_children()
+    sys.exit(128 + signal.SIGTERM)
+
+
 def drive(path: Path) -> None:
     from invitro.studies.launch import LostError, Plan, launch
 
@@ -71,4 +78,5 @@ if __name__ == "__main__":
     if sys.argv[1].endswith(".json"):
         drive(Path(sys.argv[1]))
     else:
+        signal.signal(signal.SIGTERM, stop)
         main()

@@ -21,7 +21,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from invitro.commands.common import instantiated, missing
 from invitro.errors import InputError, called, conf_folder, refuse_if_any
-from invitro.studies import Study
 
 if TYPE_CHECKING:
     from invitro.application import Application
@@ -50,6 +49,8 @@ def own_line(one: Override) -> str:
     group, _, name = one.key_or_group.partition(".")
     if group != "study" or not name:
         return str(one.input_line)
+    from invitro.studies import Study
+
     known = [field.name for field in fields(Study)]
     if name.partition(".")[0] not in known:
         raise InputError(f"study.{name}: expected one of {', '.join(known)} after the point")

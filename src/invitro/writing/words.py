@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-import pandas as pd
 from tqdm import tqdm
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "–", "\N{NO-BREAK SPACE}"
@@ -24,6 +23,8 @@ MINUS, DASH, SPACE = "\N{MINUS SIGN}", "–", "\N{NO-BREAK SPACE}"
 
 def missing(value: Any) -> bool:
     """Whether a value is None or NaN."""
+    import pandas as pd  # late, since commands that print --help come through here
+
     return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
 
 
