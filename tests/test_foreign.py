@@ -263,6 +263,8 @@ def test_the_three_headers_of_qualtrics(tmp_path: Path, name: str) -> None:
         ("a.json", "{}", "expected a list of objects, one per text, found a dict"),
         ("a.json", '[{"annotation_id": 1, "annotator": 1, "id": 1}, {"annotation_id": 2, "annotator": 2, "id": 1}]',
          "JSON-MIN with several annotations"),
+        ("folder/dataset_dict.json", "{", "not readable as a saved dataset"),
+        ("folder/dataset_dict.json", "[]", "not readable as a saved dataset"),
         ("folder/a.txt", "x", "expected a file, or the folder of a saved dataset"),
     ],
 )  # fmt: skip

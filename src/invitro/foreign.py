@@ -317,13 +317,15 @@ def doccano(row: TableRow) -> TableRow:
 def _dataset(path: Path) -> Foreign:
     """Read a folder that ``datasets`` saved, or one of Parquet files; of several splits, ``split`` names each row's."""
     splits: dict[str, Path] = {path.name: path}
-    if (path / "dataset_dict.json").is_file():
-        splits = {name: path / name for name in json.loads((path / "dataset_dict.json").read_text("utf-8"))["splits"]}
-    elif not (path / "state.json").is_file():
+    divided = (path / "dataset_dict.json").is_file()
+    if not divided and not (path / "state.json").is_file():
         return _parquet_folder(path)
     tables: list[tuple[str, pa.Table]] = []
     features: dict[str, Any] = {}
     try:
+        if divided:
+            named = json.loads((path / "dataset_dict.json").read_text("utf-8"))["splits"]
+            splits = {name: path / name for name in named}
         for name, folder in splits.items():
             state = json.loads((folder / "state.json").read_text("utf-8"))
             if state.get("_indices_data_files"):

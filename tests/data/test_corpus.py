@@ -5,8 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from support import ROOT
 
 from invitro.data import Corpus, canonical
+from invitro.data.corpus import CODEBOOK
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
 
@@ -126,3 +129,8 @@ def test_rows_of_a_split_keep_their_order() -> None:
     corpus = Corpus("mine", canonical(table(), EMPATHY, "a.csv"), "", "")
     assert corpus.label_corpora == ("mine",)
     assert corpus.of_split("unlabelled", "train")["text_id"].tolist() == ["a", "c"]
+
+
+def test_the_codebook_is_what_the_demographic_prompt_tells() -> None:
+    told = yaml.safe_load((ROOT / "conf" / "prompt" / "demographic.yaml").read_text("utf-8"))["codes"]
+    assert {name: codes for name, codes in told.items() if codes} == CODEBOOK

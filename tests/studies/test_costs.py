@@ -67,6 +67,21 @@ def test_gains_stand_beside_costs(tmp_path: Path) -> None:
     assert [found["both"][name].text for name in ("labels", "dollars", "per_dollar")] == ["400", "unknown", "–"]
 
 
+def test_an_increment_is_what_the_next_cheaper_one_does_not_cost_and_gain(tmp_path: Path) -> None:
+    made = reported("applications", tmp_path, ARMS)
+    with_costs(tmp_path)
+    found = rows(costs_table(made.study, made.runs, made.summary))
+    assert "more_than" not in found["none"] or found["none"]["more_than"].value is None
+    first, second = found["correction"], found["both"]
+    assert (first["more_than"].text, second["more_than"].text) == ("none", "correction")
+    assert (first["more_labels"].value, first["more_dollars"].value) == (300, 0.5)
+    assert (second["more_labels"].value, second["more_dollars"].text) == (100, "unknown")
+    assert first["more_hours"].value == pytest.approx(0)
+    means = made.summary.groups.set_index("application")["test_ccc_mean"]
+    assert first["more_ccc"].value == pytest.approx(means["correction"] - means["none"])
+    assert second["more_ccc"].value == pytest.approx(means["both"] - means["correction"])
+
+
 def test_the_encoder_s_pass_is_counted_once_and_apart(tmp_path: Path) -> None:
     """Whoever ran first computed the features; all runs cost the same without them."""
     made = reported("applications", tmp_path, ARMS)

@@ -34,7 +34,7 @@ LONG_FORM = ("text_id", "rater", "item", "value", "status", "row", "column")
 MOST_CELLS = 10
 MOST_POINTS = 12
 """Scale points up to which it is said which were never used."""
-MEND = {
+ITEM_REMEDIES = {
     "reversed already": ("The answers seem to be reversed already", "remove reversed: true from it"),
     "not reversed": ("It seems to be worded the other way", "give it reversed: true"),
 }
@@ -130,7 +130,7 @@ class People:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The raters, see `invitro.stats.crowd.raters_table`, indexed by their ids."""
+        """The raters, see `invitro.stats.careless.raters_table`, indexed by their ids."""
         found = raters_table(self._scored[0], self._straight)
         return found.set_axis(self.raters[found.index].rename("rater"))
 
@@ -192,7 +192,7 @@ class People:
         for item in self.items.items if self.items is not None else ():
             if item.runs:
                 assert self.items is not None
-                seems, change = MEND[item.runs]
+                seems, change = ITEM_REMEDIES[item.runs]
                 yield (
                     f"{self.source}: item {item.name} runs against {self.scale.name}: its correlation with the other "
                     f"items is {item.before.value or 0:.2f} as answered and {item.after.value or 0:.2f} after reversal "

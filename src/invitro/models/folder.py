@@ -199,14 +199,14 @@ def _meaning(path: Path) -> dict[str, Any]:
     """Return the content of a ``scale.json``; refuse a damaged one."""
     damaged = InputError(f"model={path.parent}: {path.name} is damaged; {COPY_AGAIN}")
     try:
-        meaning = MANIFEST.validate_json(path.read_bytes())
+        content = path.read_bytes()
+        meaning, whole = MANIFEST.validate_json(content), json.loads(content)
         scale = scale_of(meaning["scale"])
         equal = (meaning["minimum"], meaning["maximum"]) == (scale.minimum, scale.maximum)
     except InputError as error:
         raise InputError(*damaged.problems, *error.problems) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged from error
-    whole = json.loads(path.read_bytes())
     if not equal or ((CHECKSUM in whole or "files" in whole) and sealed(whole) != whole):
         raise damaged
     return dict(whole)
