@@ -57,21 +57,22 @@ def test_a_useless_llm_is_left_alone(choices: dict[str, Choice]) -> None:
 def test_a_good_llm_is_used_and_a_shifted_one_calibrated(choices: dict[str, Choice]) -> None:
     for name in ("good", "shifted"):
         best = choices[name].table.set_index("chosen").loc[True]
-        assert best["change"] > 0.2
+        assert best["moved"] > 0.1
         assert best["pcc"] > choices[name].table["pcc"].iloc[0] + 0.02  # the first changes nothing
     assert choices["shifted"].application.calibration != "none"
 
 
-def test_of_those_as_good_as_the_best_the_one_that_changes_least_is_taken(choices: dict[str, Choice]) -> None:
+def test_of_those_as_good_as_the_best_the_one_that_moves_predictions_least_is_taken(choices: dict[str, Choice]) -> None:
     for choice in choices.values():
         table = choice.table
         assert table["chosen"].sum() == 1
         as_good = table[table["harmless"] & (table["short"] <= table["se"])]
-        assert table.loc[table["chosen"], "change"].item() == as_good["change"].min()
+        assert table.loc[table["chosen"], "moved"].item() == as_good["moved"].min()
         assert table.loc[table["harmless"], "short"].min() == 0
         tried = table[table["problem"].isna()]
         assert (tried["se"] > 0).sum() >= len(tried) - 2  # the best itself has none, nor what has the same labels
-        assert tried["change"].between(0, 1).all()
+        assert tried["moved"].iloc[0] == 0
+        assert (tried["moved"].iloc[1:] > 0).all()
 
 
 def test_the_choice_is_an_ordinary_application(choices: dict[str, Choice]) -> None:

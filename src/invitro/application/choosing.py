@@ -87,8 +87,8 @@ class Choice:
         table: one row per candidate: ``policy, calibration, blend_weight, alpha``; ``pcc``, ``ccc`` and ``rmse`` of its
             predictions with the held-out crowd labels; ``pcc_less`` and ``rmse_more`` than crowd labels alone, with
             standard errors ``pcc_se`` and ``rmse_se``, and whether that is ``harmless``; ``short`` (how far its PCC is
-            below the best candidate's) with its standard error ``se``; ``change`` (see `choose`), ``problem`` (why it
-            could not be tested), ``chosen``.
+            below the best candidate's) with its standard error ``se``; ``moved`` (how far its predictions are from
+            those of crowd labels alone, points of the scale), ``problem`` (why it could not be tested), ``chosen``.
     """
 
     application: Application
@@ -125,7 +125,7 @@ def candidates(application: Application, bounds: tuple[float, float]) -> Iterato
 
 
 def choose(ingredients: Ingredients, application: Application, student: Student | None = None, seed: int = 0) -> Choice:
-    """Choose the candidate whose labels train a student best, or one that changes less and is as good.
+    """Choose the candidate whose labels train a student best, or one that departs less from people and is as good.
 
     For every candidate and fold, training labels are made from the other folds' texts (calibration and the model of
     raters included), a student is fitted on them, and predicts the fold's texts; no author is in both. Folds are drawn
@@ -137,11 +137,12 @@ def choose(ingredients: Ingredients, application: Application, student: Student 
     labels that are also pulled there would look best. It only guards: a candidate whose RMSE or PCC is worse than that
     of crowd labels alone by more than one standard error is out.
 
-    Of the candidates within one standard error of the best, the one that changes crowd labels least is chosen (the
-    rule of Breiman, Friedman, Olshen & Stone 1984, "Classification and Regression Trees"). The standard error is that
-    of the difference from the best on the same texts, by a bootstrap over authors. Change is the share of the crowd's
-    labels that is mixed, weighted down or left out of training: from 0 (none of it) to 1 (every label is the LLM's, or
-    every text left out).
+    Of the candidates within one standard error of the best, the one is chosen whose predictions move least from those
+    of crowd labels alone (the rule of Breiman, Friedman, Olshen & Stone 1984, "Classification and Regression Trees",
+    with the crowd's own model as the simplest). The standard error is that of the difference from the best on the same
+    texts, by a bootstrap over authors; movement is the root mean square over these texts. Of two candidates that gain
+    the same, the one that moves predictions less has gained it with less luck: a policy that replaces 5 % of the
+    labels can move predictions further than one that weighs all of them.
 
     Args:
         ingredients: the material of training labels.
@@ -161,7 +162,7 @@ def choose(ingredients: Ingredients, application: Application, student: Student 
         for part in author_folds(training["group_id"], "application=auto", FOLDS, seed + repeat)
     ]
     tried = [one for one in candidates(application, ingredients.bounds) if ingredients.allow(one[0])]
-    predicted, change = np.full((len(tried), len(training)), np.nan), np.full(len(tried), np.nan)
+    predicted = np.full((len(tried), len(training)), np.nan)
     problems: list[str | None] = [None] * len(tried)
     for number, (candidate, alpha) in enumerate(tried):
         try:
@@ -172,9 +173,6 @@ def choose(ingredients: Ingredients, application: Application, student: Student 
                 held_out = position[training["text_id"].iloc[left_out]].to_numpy()
                 sums[left_out] += student.predict(at, made["label"].to_numpy(), made["weight"].to_numpy(), held_out)
             predicted[number] = sums / REPEATS
-            labels = ingredients.labels(candidate, alpha)
-            kept = labels.table.loc[labels.table["crowd_label"].notna(), "weight"].sum() / len(training)
-            change[number] = 1 - kept * (1 - labels.facts.get("llm_share", float(candidate.policy == "posterior")))
         except InputError as error:  # such as a policy that leaves no text; the table gives the reason
             problems[number] = str(error)
     authors, _ = pd.factorize(training["group_id"])
@@ -182,14 +180,15 @@ def choose(ingredients: Ingredients, application: Application, student: Student 
         [described(candidate, alpha) for candidate, alpha in tried],
         columns=["policy", "calibration", "blend_weight", "alpha"],
     ).assign(**_scores(predicted, training["crowd_label"].to_numpy(), authors, seed))
-    table = table.assign(change=change, problem=pd.Series(problems, dtype="str"))
+    moved = np.sqrt(np.square(predicted - predicted[0]).mean(axis=1))
+    table = table.assign(moved=moved, problem=pd.Series(problems, dtype="str"))
     harmless = (table["rmse_more"] <= table["rmse_se"]) & (table["pcc_less"] <= table["pcc_se"])
     harmless.iloc[0] = True  # crowd labels alone
     best = int(np.nanargmax(table["pcc"].where(harmless)))
     short, se = _short_of(best, predicted, training["crowd_label"].to_numpy(), authors, seed)
     table = table.assign(harmless=harmless, short=short, se=se)
     as_good = np.flatnonzero(harmless & (short <= se))
-    chosen = int(as_good[np.argmin(change[as_good])])
+    chosen = int(as_good[np.argmin(moved[as_good])])
     table["chosen"] = np.arange(len(tried)) == chosen
     log.info("application=auto, chosen among:\n%s", shown(table))
     return Choice(*tried[chosen], table)
