@@ -158,7 +158,7 @@ def test_agreement_is_a_table() -> None:
     assert crowd_llm["ccc_low"] < crowd_llm["ccc"] < crowd_llm["ccc_high"]
     assert report.table["bias"].iloc[2] == pytest.approx(-1)
     header, *rows = repr(report).splitlines()
-    assert header.split() == ["raters", "n", "alpha", "pcc", "ccc", "rmse", "bias"]
+    assert header.split() == ["raters", "n", "krippendorff", "pcc", "ccc", "rmse", "bias"]
     assert len(rows) == 4 + 3  # and the crowd's reliability
     assert rows[3].split()[:2] == ["all", "60"]
 
@@ -294,7 +294,7 @@ def test_agreement_of_a_crowd_is_the_same_long_and_wide() -> None:
     first = invitro.agreement(wide, resamples=50)
     second = invitro.agreement(long.sample(frac=1, random_state=1), resamples=50)
     assert second.crowd == first.crowd
-    assert second.alpha == first.alpha
+    assert second.krippendorff == first.krippendorff
     pd.testing.assert_frame_equal(second.raters, first.raters)
     assert second.table.equals(first.table)
     assert first.crowd.icc1.value == pytest.approx(1 / (1 + 0.49), abs=0.12)

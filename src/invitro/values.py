@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from invitro.models.scoring import Scorer
 
 TextInput: TypeAlias = "Sequence[str] | npt.NDArray[Any] | pd.Series[str]"
-FIGURES = ("alpha", "pcc", "ccc", "rmse", "bias")
+FIGURES = ("krippendorff", "pcc", "ccc", "rmse", "bias")
 
 
 class Augmented(NamedTuple):
@@ -39,19 +39,20 @@ class RaterAgreement:
 
     Attributes
     ----------
-    alpha
+    krippendorff
         Krippendorff's alpha (interval level) of all raters together, with its 95 % interval.
     pairs
-        Every two raters: alpha, PCC, CCC, RMSE and bias, each with its 95 % interval; empty for more than 30 raters.
+        Every two raters: ``krippendorff``, ``pcc``, ``ccc``, ``rmse`` and ``bias``, each with its 95 % interval; empty
+        for more than 30 raters.
     crowd
-        All raters as one crowd: ``alpha`` again, ``icc1`` (the reliability of one rating), ``icck`` (of the mean of
-        ``typical`` ratings) and ``bias`` (the SD of the raters' biases); what is not defined has a ``reason``.
+        All raters as one crowd: ``krippendorff`` again, ``icc1`` (the reliability of one rating), ``icck`` (of the mean
+        of ``typical`` ratings) and ``bias`` (the SD of the raters' biases); what is not defined has a ``reason``.
     raters
         One row per rater: how many ``ratings``, ``mean``, ``bias`` and ``noise`` (scale's units), ``with_rest`` (the
         correlation with the mean of the others), and ``careless``: the signs of carelessness, if there are any.
     """
 
-    alpha: Estimate
+    krippendorff: Estimate
     pairs: tuple[Agreement, ...]
     crowd: Reliability
     raters: pd.DataFrame
@@ -74,7 +75,7 @@ class RaterAgreement:
             for pair in self.pairs
         ]
         if len(self.pairs) != 1:
-            rows.append({"raters": "all", "n": self.alpha.n, "alpha": str(self.alpha)})
+            rows.append({"raters": "all", "n": self.krippendorff.n, "krippendorff": str(self.krippendorff)})
         crowd = self.crowd
         k = "several" if crowd.typical is None else f"{crowd.typical:.1f}"
         careless = list(self.raters.index[self.raters["careless"] != ""])

@@ -124,9 +124,9 @@ def test_a_score_is_computed_as_the_scale_says(tmp_path: Path) -> None:
     status = found.people.long["status"].value_counts()
     assert (status["missing code"], status["blank"], status["answer"]) == (3, 0, 117)
     assert list(found.people.long.loc[found.people.long["status"] == "missing code", "row"]) == [2, 3, 3]
-    assert found.people.items.alpha.value > 0.7
+    assert found.people.items.cronbach.value > 0.7
     assert found.people.items.omega.value > 0.7
-    alpha = f"the items of mood together: Cronbach's alpha {found.people.items.alpha.value:.2f}, McDonald's omega"
+    alpha = f"the items of mood together: Cronbach's alpha {found.people.items.cronbach.value:.2f}, McDonald's omega"
     assert any(alpha in line for line in found.people.lines())
 
 

@@ -103,7 +103,7 @@ def test_dry_run_export_and_a_comparison_of_prompts(run, tmp_path: Path) -> None
     assert not log.exists()
     done = run(*base, "limit=7", "export=labels.parquet")
     assert done.returncode == 0, done.stderr
-    for part in ("7 of 7", "PCC", "alpha", "mean bias", "exported to      labels.parquet"):
+    for part in ("7 of 7", "PCC", "Krippendorff", "mean bias", "exported to      labels.parquet"):
         assert part in done.stdout
     exported = pd.read_parquet(tmp_path / "labels.parquet")
     assert list(exported.columns[:2]) == ["text_id", "llm_empathy"]
@@ -344,7 +344,7 @@ def test_the_published_labels_have_the_known_agreement(run, tmp_path: Path) -> N
         assert cells[raters, n][2].startswith(f"{pcc} [")
     for raters, alpha in ((f"crowd / {llama}", "0.4035"), (f"crowd / {gpt}", "0.3012"), (f"{llama} / {gpt}", "0.5136")):
         assert cells[raters, "1855"][4].startswith(f"{alpha} [")
-    assert "alpha 0.27, PCC 0.441" in done.stdout
+    assert "Krippendorff's alpha 0.27, PCC 0.441" in done.stdout
     refused = run("label.py", "report=true", "data=newsemp18", "scale=batson_distress", env=data)
     assert refused.returncode == 2
     assert "There are labels on scale=batson_empathy: llama/scale_aware (published), gpt" in refused.stderr

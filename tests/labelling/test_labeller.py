@@ -45,11 +45,11 @@ def test_the_report_compares_with_the_crowd(tmp_path: Path) -> None:
     assert done.agreement.n == rated.sum()
     assert done.agreement.pcc.value == pytest.approx(np.corrcoef(table["crowd_label"][rated], llm[rated])[0, 1])
     assert done.agreement.bias.value == pytest.approx((llm - table["crowd_label"])[rated].mean())
-    assert done.agreement.alpha == by_hand.alpha
+    assert done.agreement.krippendorff == by_hand.krippendorff
     told = "\n".join(done.lines())
     assert done.lines()[1].startswith("  agreement with the crowd: not measurable with this model")
     assert "not measurable with this model" not in "\n".join(replace(done, agreement=None).lines())
-    for part in ("40 of 40", "PCC", "CCC", "alpha", "RMSE", "mean bias", "wall time", "cost", "datasheet"):
+    for part in ("40 of 40", "PCC", "CCC", "Krippendorff", "RMSE", "mean bias", "wall time", "cost", "datasheet"):
         assert part in told
     sheet = done.datasheet.read_text()
     for part in (

@@ -27,7 +27,7 @@ def test_the_crowd_the_raters_and_the_items_have_tables(corpus) -> None:
     tables = crowd_tables(corpus.people, groups, {"llm": llm}, resamples=50)
     crowd = tables["crowd"].frame().set_index("name")
     found = corpus.people.reliability(groups, resamples=50)
-    for name in ("alpha", "icc1", "icck"):
+    for name in ("krippendorff", "icc1", "icck"):
         assert crowd.loc[name, "value"] == pytest.approx(getattr(found, name).value)
         assert crowd.loc[name, "value_low"] < crowd.loc[name, "value"] < crowd.loc[name, "value_high"]
     assert {"bias_sd", "cronbach", "omega"} < set(crowd.index)

@@ -51,7 +51,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 def test_everything_is_written_and_nothing_else(found: Report) -> None:
-    tables = [f"{name}.csv" for name in ("agreement", "alpha", "prompts", "prompted", "disagreements")]
+    tables = [f"{name}.csv" for name in ("agreement", "krippendorff", "prompts", "prompted", "disagreements")]
     expected = [*tables, *(f"reliability.{suffix}" for suffix in ("png", "svg", "pdf", "md"))]
     assert [path.name for path in found.files] == expected
     assert sorted(path.name for path in found.folder.iterdir()) == sorted(expected)
@@ -78,11 +78,11 @@ def test_tables_hold_the_figures_of_the_report(found: Report) -> None:
     first = csv.iloc[0]
     assert (first["a"], first["b"], first["n"]) == ("crowd", "llama/aware", 120)
     assert first["pcc"] == pytest.approx(np.corrcoef(table["crowd"], table["llama/aware"])[0, 1])
-    assert (first["paper_pcc"], first["paper_alpha"]) == (0.441, 0.27)
+    assert (first["paper_pcc"], first["paper_krippendorff"]) == (0.441, 0.27)
     assert csv.query("texts == 'common'")["n"].eq(116).all()
     for text in (str(found), (found.folder / "reliability.md").read_text("utf-8")):
         assert f"{first['pcc']:.4f} [{first['pcc_low']:.3f}, {first['pcc_high']:.3f}]" in text
-        assert "alpha 0.27, PCC 0.441" in text
+        assert "Krippendorff's alpha 0.27, PCC 0.441" in text
         assert "On the 116 texts that all scored" in text
         assert "arXiv 2501.00691" in text
 
@@ -231,7 +231,13 @@ def test_the_papers_figures_say_where_they_hold() -> None:
     for figure in paper["figures"]:
         assert set(figure) == {"measure", "raters", "prompt", "value", "corpus", "split"}
     values = {(figure["measure"], figure["value"]) for figure in paper["figures"]}
-    assert values == {("alpha", 0.8), ("alpha", 0.27), ("alpha", 0.19), ("pcc", 0.405), ("pcc", 0.441)}
+    assert values == {
+        ("krippendorff", 0.8),
+        ("krippendorff", 0.27),
+        ("krippendorff", 0.19),
+        ("pcc", 0.405),
+        ("pcc", 0.441),
+    }
 
 
 def test_other_prompts_and_models_have_no_figure_of_the_paper(tmp_path: Path) -> None:
@@ -242,7 +248,7 @@ def test_other_prompts_and_models_have_no_figure_of_the_paper(tmp_path: Path) ->
         "tiny/aware": Rater("tiny"),
     }
     reliability_report(table, None, tmp_path, SCALE, raters, resamples=20)
-    assert pd.read_csv(tmp_path / "agreement.csv")[["paper_pcc", "paper_alpha"]].isna().all(axis=None)
+    assert pd.read_csv(tmp_path / "agreement.csv")[["paper_pcc", "paper_krippendorff"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +278,7 @@ def test_the_heat_map_has_pcc_above_and_alpha_below_the_diagonal() -> None:
     cells = _cells(["crowd", "llama/aware", "gpt/aware"], pairs)
     assert [cells[0][0], cells[1][1], cells[2][2]] == [None, None, None]
     assert [cells[0][1], cells[0][2], cells[1][2]] == [pair.pcc for pair in pairs]
-    assert [cells[1][0], cells[2][0], cells[2][1]] == [pair.alpha for pair in pairs]
+    assert [cells[1][0], cells[2][0], cells[2][1]] == [pair.krippendorff for pair in pairs]
 
 
 @pytest.mark.parametrize("raters", [2, 4, 6, 12])
@@ -285,14 +291,14 @@ def test_the_heat_map_has_a_cell_for_every_pair(tmp_path: Path, raters: int) -> 
     for pair in found.pairs:
         assert f">{pair.pcc.value:z.2f}<".replace("-", "−") in svg
     assert svg.count(">n.m.<") == sum(not pair.pcc.measurable for pair in found.pairs) + sum(
-        not pair.alpha.measurable for pair in found.pairs
+        not pair.krippendorff.measurable for pair in found.pairs
     )
 
 
 def test_three_texts_make_a_report_without_intervals(tmp_path: Path) -> None:
     table = pd.DataFrame({"crowd": [1.0, 2, 3], "gpt": [1.0, 2, 4]}, index=["t0", "t1", "t2"])
     found = reliability_report(table, None, tmp_path, SCALE)
-    assert found.pairs[0].alpha.value == pytest.approx(36 / 41)
+    assert found.pairs[0].krippendorff.value == pytest.approx(36 / 41)
     assert "0.8780 n.m." in str(found)
     assert "gpt: not measurable with this model" in str(found)
 
@@ -322,7 +328,7 @@ def test_the_real_labels_have_the_known_agreement(tmp_path: Path) -> None:
     for names, (_, pcc) in expected.items():
         assert pairs[names].pcc.value == pytest.approx(pcc, abs=1e-6)
     assert {pair.n for pair in found.common} == {1855}
-    assert [round(pair.alpha.value, 4) for pair in found.common] == [0.4035, 0.3012, 0.5136]
+    assert [round(pair.krippendorff.value, 4) for pair in found.common] == [0.4035, 0.3012, 0.5136]
     for figure in ("0.4369 [", "0.3812 [", "0.7613 [", "0.4035 [", "0.3012 [", "0.5136 ["):
         assert figure in str(found)
     for pair in (*found.pairs, *found.common):

@@ -12,6 +12,7 @@ from invitro.errors import InputError
 from invitro.stats.agreement import agreement, alpha_estimate, gain, krippendorff_alpha, pairwise
 from invitro.stats.intervals import Estimate, told
 from invitro.studies.groups import Measured, fairness
+from invitro.values import FIGURES
 
 NAN = np.nan
 scores = st.one_of(st.just(NAN), st.integers(4, 28).map(lambda quarters: quarters / 4))
@@ -69,10 +70,12 @@ def test_a_pair_is_measured_on_the_texts_both_scored(table: np.ndarray) -> None:
         x, y = frame[[pair.a, pair.b]].dropna().to_numpy().T
         assert pair.n == len(x)
         if not pair.n:
-            assert np.isnan([pair.pcc.value, pair.ccc.value, pair.alpha.value, pair.rmse.value, pair.bias.value]).all()
+            assert all(np.isnan(getattr(pair, name).value) for name in FIGURES)
             continue
         assert pair.bias.value == pytest.approx((y - x).mean(), abs=1e-9)
-        assert pair.alpha.value == pytest.approx(krippendorff_alpha(np.stack([x, y], axis=1)), abs=1e-9, nan_ok=True)
+        assert pair.krippendorff.value == pytest.approx(
+            krippendorff_alpha(np.stack([x, y], axis=1)), abs=1e-9, nan_ok=True
+        )
         if x.std() > 0 and y.std() > 0:
             cov = np.cov(x, y, bias=True)
             assert pair.pcc.value == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-9)
@@ -91,7 +94,7 @@ def test_a_pair_is_measured_on_the_texts_both_scored(table: np.ndarray) -> None:
 def test_swapping_raters_changes_the_bias_only(n: int, seed: int) -> None:
     a, b = two(n, 0.4, seed)
     one, other = agreement(a, b, resamples=50), agreement(b, a, resamples=50)
-    for name in ("pcc", "ccc", "alpha", "rmse"):
+    for name in ("pcc", "ccc", "krippendorff", "rmse"):
         first, second = getattr(one, name), getattr(other, name)
         assert (first.value, first.low, first.high) == pytest.approx((second.value, second.low, second.high))
     assert (one.bias.low, one.bias.high) == pytest.approx((-other.bias.high, -other.bias.low))
@@ -105,7 +108,7 @@ def test_identical_raters_agree_entirely(n: int, seed: int) -> None:
     for one in (
         found.pcc,
         found.ccc,
-        found.alpha,
+        found.krippendorff,
         alpha_estimate(pd.DataFrame({"a": a, "b": a, "c": a}), resamples=50),
     ):
         assert (one.value, one.low, one.high) == pytest.approx((1, 1, 1))
@@ -121,7 +124,7 @@ def test_neither_figures_nor_intervals_depend_on_the_order_of_rows(order: list[i
     groups = pd.Series([f"g{i % 12}" for i in range(30)], index=frame.index) if grouped else None
     shuffled = frame.iloc[order]
     for one, other in zip(pairwise(frame, groups, 50), pairwise(shuffled, groups, 50), strict=True):
-        for name in ("pcc", "ccc", "alpha", "rmse", "bias"):
+        for name in ("pcc", "ccc", "krippendorff", "rmse", "bias"):
             first, second = getattr(one, name), getattr(other, name)
             assert (first.value, first.low, first.high) == pytest.approx((second.value, second.low, second.high))
     one, other = alpha_estimate(frame, groups, 50), alpha_estimate(shuffled, groups, 50)
@@ -132,7 +135,7 @@ def test_neither_figures_nor_intervals_depend_on_the_order_of_rows(order: list[i
 @settings(max_examples=40)
 def test_the_interval_contains_the_figure(n: int, correlation: float, seed: int) -> None:
     found = agreement(*two(n, correlation, seed), resamples=200)
-    for one in (found.pcc, found.ccc, found.alpha, found.rmse, found.bias):
+    for one in (getattr(found, name) for name in FIGURES):
         assert one.low <= one.value <= one.high
         assert one.low < one.high
 
@@ -147,7 +150,7 @@ def test_the_seed_decides_the_interval() -> None:
 
 def test_alpha_of_a_pair_has_the_interval_of_alpha_of_two_raters() -> None:
     frame = pd.DataFrame(dict(zip("ab", two(60, 0.5, 0), strict=True)))
-    one, other = pairwise(frame)[0].alpha, alpha_estimate(frame)
+    one, other = pairwise(frame)[0].krippendorff, alpha_estimate(frame)
     assert (one.low, one.high) == pytest.approx((other.low, other.high))
 
 
@@ -164,7 +167,7 @@ def covers(estimate: Estimate, truth: float) -> bool:
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    hits = dict.fromkeys(("pcc", "ccc", "alpha"), 0)
+    hits = dict.fromkeys(("pcc", "ccc", "krippendorff"), 0)
     for seed in range(300):
         found = agreement(*two(100, 0.5, seed), resamples=300, seed=seed)
         for name in hits:  # equal means and variances: all three are 0.5 in the population

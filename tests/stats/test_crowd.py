@@ -28,7 +28,9 @@ def shuffled(of: Ratings, seed: int) -> Ratings:
 def test_alpha_is_that_of_complete_and_of_incomplete_tables() -> None:
     for gaps in (0.0, 0.5, 0.8):
         scores = crowd(gaps=gaps)
-        assert reliability(of_matrix(scores), resamples=50).alpha.value == pytest.approx(krippendorff_alpha(scores))
+        assert reliability(of_matrix(scores), resamples=50).krippendorff.value == pytest.approx(
+            krippendorff_alpha(scores)
+        )
 
 
 def test_icc_is_what_the_crowd_was_made_with() -> None:
@@ -49,7 +51,7 @@ def test_order_names_shift_and_stretch_change_no_reliability(seed: int, shift: f
     same = shuffled(of, seed)
     moved = same._replace(score=shift + stretch * same.score)
     before, after = reliability(of, resamples=10), reliability(moved, resamples=10)
-    for name in ("alpha", "icc1", "icck"):
+    for name in ("krippendorff", "icc1", "icck"):
         assert getattr(after, name).value == pytest.approx(getattr(before, name).value, abs=1e-9)
     assert after.bias.value == pytest.approx(stretch * before.bias.value, rel=1e-4)
     for how in ("mean", "median", "raters"):
@@ -74,9 +76,9 @@ def _old_names(of: Ratings, seed: int) -> np.ndarray:
 )
 def test_what_is_not_defined_has_its_reason(scores: list[list[float]], reasons: tuple[str, ...]) -> None:
     found = reliability(of_matrix(np.array(scores, dtype=float)), resamples=10)
-    assert (found.alpha.reason, found.icc1.reason, found.icck.reason) == reasons
-    assert found.alpha.estimate is None
-    assert str(found.alpha) == f"not defined: {reasons[0]}"
+    assert (found.krippendorff.reason, found.icc1.reason, found.icck.reason) == reasons
+    assert found.krippendorff.estimate is None
+    assert str(found.krippendorff) == f"not defined: {reasons[0]}"
 
 
 def test_labels_by_mean_median_and_model() -> None:

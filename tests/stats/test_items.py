@@ -68,7 +68,7 @@ def test_noise_is_not_called_reversed() -> None:
 )
 def test_what_is_not_defined_has_its_reason(given: np.ndarray, reason: str) -> None:
     found = analysed(given, NAMES[: given.shape[1]], np.zeros(given.shape[1], dtype=bool), 1, 7)
-    assert (found.alpha.value, found.alpha.reason) == (None, reason)
+    assert (found.cronbach.value, found.cronbach.reason) == (None, reason)
 
 
 def test_an_item_that_nobody_varies_has_no_correlation() -> None:
@@ -77,4 +77,4 @@ def test_an_item_that_nobody_varies_has_no_correlation() -> None:
     found = analysed(given, NAMES, np.zeros(4, dtype=bool), 1, 7)
     assert found.items[2].after.reason == "all answers are the same"
     assert found.omega.reason == "an item has the same answer on all sheets"
-    assert found.alpha.value is not None
+    assert found.cronbach.value is not None

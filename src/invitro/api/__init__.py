@@ -232,10 +232,10 @@ def agreement(
     Returns
     -------
     RaterAgreement
-        ``alpha`` of all raters, and ``pairs``; ``table`` is a DataFrame. ``crowd`` has ICC(1), ICC(k) and the spread of
-        the raters' biases, ``raters`` a row per rater with the signs of carelessness. RMSE and bias are in the scale's
-        units, all other figures in [-1, 1]; bias is positive where the second rater scores higher. There is no interval
-        with fewer than 10 groups.
+        ``krippendorff`` of all raters, and ``pairs``; ``table`` is a DataFrame. ``crowd`` has ICC(1), ICC(k) and the
+        spread of the raters' biases, ``raters`` a row per rater with the signs of carelessness. RMSE and bias are in
+        the scale's units, all other figures in [-1, 1]; bias is positive where the second rater scores higher. There is
+        no interval with fewer than 10 groups.
 
     Raises
     ------
@@ -273,5 +273,5 @@ def agreement(
     crowd = reliability(of, codes, resamples, seed)
     pairs = pairwise(table, authors, resamples, seed) if 0 < table.shape[1] <= MOST_PAIRED else ()
     every = raters_table(of)
-    alpha = crowd.alpha.estimate or Estimate(np.nan, np.nan, np.nan, crowd.texts)
-    return RaterAgreement(alpha, tuple(pairs), crowd, every.set_axis(raters[every.index].rename("rater")))
+    together = crowd.krippendorff.estimate or Estimate(np.nan, np.nan, np.nan, crowd.texts)
+    return RaterAgreement(together, tuple(pairs), crowd, every.set_axis(raters[every.index].rename("rater")))

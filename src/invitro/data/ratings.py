@@ -232,8 +232,8 @@ class People:
             yield f"{self.source}: {second}, averaged with the first"
         if self.items is not None:
             yield (
-                f"{self.source}: the items of {self.scale.name} together: Cronbach's alpha {_brief(self.items.alpha)}, "
-                f"McDonald's omega {_brief(self.items.omega)}"
+                f"{self.source}: the items of {self.scale.name} together: "
+                f"Cronbach's alpha {_brief(self.items.cronbach)}, McDonald's omega {_brief(self.items.omega)}"
             )
         yield from self._unused()
 

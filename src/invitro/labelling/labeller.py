@@ -166,7 +166,7 @@ class Labelled:
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values; what is undefined is null."""
         stored, used, crowd = self.report.stored, self.report.usage, self.agreement
-        names = ("pcc", "ccc", "alpha", "rmse", "bias")
+        names = ("pcc", "ccc", "krippendorff", "rmse", "bias")
         figures = {name: getattr(crowd, name).value for name in names} if crowd else {}
         figures |= {"pcc_low": crowd.pcc.low, "pcc_high": crowd.pcc.high} if crowd else {}
         record = {

@@ -100,7 +100,7 @@ def _figures(crowd: Agreement) -> dict[str, str]:
     return {
         "PCC": told(crowd.pcc),
         "CCC": told(crowd.ccc),
-        "alpha": told(crowd.alpha),
+        "Krippendorff": told(crowd.krippendorff),
         "RMSE": str(crowd.rmse),
         "mean bias": f"{crowd.bias} (positive: the LLM scores higher)",
         "texts": str(crowd.n),

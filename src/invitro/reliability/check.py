@@ -216,7 +216,9 @@ def lines(found: Check) -> list[str]:
     first, second = found.prompts["overall"].name, found.prompts["items"].name
     between, pairs = found.between, (found.averaging, found.within_reply)
     agreed = (
-        {name: told(getattr(between, name)) for name in ("pcc", "ccc", "alpha")} | {"n": between.n} if between else {}
+        {name: told(getattr(between, name)) for name in ("pcc", "ccc", "krippendorff")} | {"n": between.n}
+        if between
+        else {}
     )
     averaged = [one and vars(one) | {"pcc": told(one.pcc)} for one in pairs]
     return [
@@ -275,7 +277,7 @@ def _table(found: Check) -> ReportTable:
     figures: dict[str, Callable[[Prompted], str]] = {
         "PCC with the crowd": lambda one: told(one.crowd.pcc) if one.crowd else "",
         "CCC": lambda one: told(one.crowd.ccc) if one.crowd else "",
-        "alpha": lambda one: told(one.crowd.alpha) if one.crowd else "",
+        "Krippendorff's alpha": lambda one: told(one.crowd.krippendorff) if one.crowd else "",
         "RMSE": lambda one: str(one.crowd.rmse) if one.crowd else "",
         "mean bias": lambda one: str(one.crowd.bias) if one.crowd else "",
         "texts with a crowd label": lambda one: str(one.crowd.n) if one.crowd else "0",

@@ -323,7 +323,7 @@ def _cells(names: Sequence[str], pairs: Sequence[Agreement]) -> Cells:
     cells: Cells = [[None] * len(names) for _ in names]
     for pair in pairs:
         a, b = place[pair.a], place[pair.b]
-        cells[a][b], cells[b][a] = pair.pcc, pair.alpha
+        cells[a][b], cells[b][a] = pair.pcc, pair.krippendorff
     return cells
 
 

@@ -72,14 +72,14 @@ def _crowd(people: People, groups: Groups, resamples: int, seed: int) -> ReportT
     found = people.reliability(groups, resamples=resamples, seed=seed)
     k = "" if found.typical is None else f"{found.typical:.1f}"
     figures: list[tuple[str, str, Statistic]] = [
-        ("alpha", "Krippendorff's alpha", found.alpha),
+        ("krippendorff", "Krippendorff's alpha", found.krippendorff),
         ("icc1", "ICC(1): one rating", found.icc1),
         ("icck", f"ICC(k): the mean of {k or 'several'} ratings", found.icck),
         ("bias_sd", "SD of the raters' biases", found.bias),
     ]
     if people.items is not None:
         figures += [
-            ("cronbach", "Cronbach's alpha of the items", people.items.alpha),
+            ("cronbach", "Cronbach's alpha of the items", people.items.cronbach),
             ("omega", "McDonald's omega of the items", people.items.omega),
         ]
     columns = [Column("figure", "figure"), Column("name", "name", hidden=("paper", "page")), Column("value", "value")]

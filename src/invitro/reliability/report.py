@@ -38,9 +38,9 @@ from invitro.writing.tables import Cell, Column, ReportTable, cell_of, number_ce
 from invitro.writing.words import MINUS, number, paragraphs, rendered, said
 
 REPORT_TEMPLATE = Path(__file__).with_name("report.j2")
-RATED = {"pcc": "PCC", "ccc": "CCC", "alpha": "alpha", "rmse": "RMSE", "bias": "bias"}
+RATED = {"pcc": "PCC", "ccc": "CCC", "krippendorff": "Krippendorff's alpha", "rmse": "RMSE", "bias": "bias"}
 """The measures of agreement of two raters, with their headings; correlations come first."""
-CORRELATIONS = ("pcc", "ccc", "alpha")
+CORRELATIONS = ("pcc", "ccc", "krippendorff")
 
 
 def of_paper(figures: Sequence[Mapping[str, Any]], a: Rater, b: Rater) -> dict[str, float]:
@@ -102,14 +102,15 @@ def pairs_table(
 
 def alpha_table(alphas: Sequence[tuple[Facet, Estimate]], guessing: Sequence[str]) -> ReportTable:
     """Return one row per set of raters; if all of them are `guessing`, nothing is concluded from their alpha."""
-    columns = [Column("what", "compared"), Column("raters", "raters"), Column("n", "n"), Column("alpha", "alpha")]
+    columns = [Column("what", "compared"), Column("raters", "raters"), Column("n", "n")]
+    columns.append(Column("krippendorff", RATED["krippendorff"]))
     rows = [
         {"what": cell_of(facet.what), "raters": cell_of("; ".join(facet.raters)), "n": cell_of(alpha.n)}
-        | {"alpha": _cell(alpha, GUESSED if set(facet.raters) <= set(guessing) else None)}
+        | {"krippendorff": _cell(alpha, GUESSED if set(facet.raters) <= set(guessing) else None)}
         for facet, alpha in alphas
     ]
     title = "Krippendorff's alpha of several raters"
-    return table_of("alpha", title, columns, rows, said(REPORT_TEMPLATE, "alphas"))
+    return table_of("krippendorff", title, columns, rows, said(REPORT_TEMPLATE, "several"))
 
 
 def prompts_table(shifts: Sequence[PromptShift]) -> ReportTable:
@@ -240,9 +241,8 @@ def reliability_report(
     """Compare raters and write the comparison into `folder`.
 
     Files: ``agreement.csv`` (pairs), ``parts.csv`` (pairs with the crowd in each part, where there are several parts),
-    ``alpha.csv`` (several raters), ``prompts.csv`` (where a model has two prompts), ``drift.csv`` (means and spreads by
-    part, where there are several parts),
-    ``disagreements.csv`` (ids, no texts), ``reliability.png``, ``.svg`` and ``.pdf`` (heat map), and last
+    ``krippendorff.csv`` (several raters), ``prompts.csv`` (if a model has two prompts), ``drift.csv`` (means and
+    spreads by part), ``disagreements.csv`` (ids, no texts), ``reliability.png``, ``.svg``, ``.pdf`` (a map), and last
     ``reliability.md``, the tables for people. Each is written whole or not at all.
 
     Args:
@@ -289,7 +289,7 @@ def reliability_report(
     about_people = crowd_tables(people, groups, items or {}, resamples, seed) if people is not None else {}
     crowd = crowd_of(known)
     guessing = [pair.b for pair in pairs if pair.a in crowd and not pair.pcc.measurable]
-    tables |= {"alpha": alpha_table(alphas, guessing)}
+    tables |= {"krippendorff": alpha_table(alphas, guessing)}
     if prompts:
         tables |= {"prompts": prompts_table(prompts)}
         prompted = [

@@ -29,8 +29,8 @@ Groups: TypeAlias = "pd.Series[Any] | None"
 class Agreement:
     """How rater `b` agrees with rater `a` on the `n` texts that both scored.
 
-    ``pcc``, ``ccc`` and ``alpha`` are at most 1; ``rmse`` and ``bias`` are in the scale's units, and ``bias``, the mean
-    of b - a, is positive where b scores higher.
+    ``pcc``, ``ccc`` and ``krippendorff`` are at most 1; ``rmse`` and ``bias`` are in the scale's units, and ``bias``,
+    the mean of b - a, is positive where b scores higher.
     """
 
     a: str
@@ -38,7 +38,7 @@ class Agreement:
     n: int
     pcc: Estimate
     ccc: Estimate
-    alpha: Estimate
+    krippendorff: Estimate
     rmse: Estimate
     bias: Estimate
 
@@ -67,7 +67,7 @@ def alpha_estimate(ratings: pd.DataFrame, groups: Groups = None, resamples: int 
     codes = np.unique(_codes(ratings.index, groups)[usable], return_inverse=True)[1]
     draws = _alpha(drawn(sums, codes, resamples, seed))
     scores = Scores(_alpha(sums.sum(axis=0))[None], draws[:, None], int(codes.max()) + 1, len(sums))
-    return estimate_of(scores, "alpha")
+    return estimate_of(scores, "krippendorff")
 
 
 def agreement(
@@ -99,7 +99,7 @@ def pairwise(
         InputError: two columns share a name, or a text has no group.
     """
     values, codes = _matrix(ratings), _codes(ratings.index, groups)
-    measures = {**MEASURES, "alpha": _pair_alpha}
+    measures = {**MEASURES, "krippendorff": _pair_alpha}
     found = []
     for i, j in combinations(range(values.shape[1]), 2):
         both = ~np.isnan(values[:, i]) & ~np.isnan(values[:, j])

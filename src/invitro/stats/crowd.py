@@ -92,7 +92,7 @@ class Reliability:
     """How reliable the crowd is, on the texts with at least two ratings.
 
     Args:
-        alpha: Krippendorff's alpha, interval level; see `invitro.stats.agreement`.
+        krippendorff: Krippendorff's alpha, interval level; see `invitro.stats.agreement`.
         icc1: ICC(1), the reliability of one rating, see `reliability`.
         icck: ICC(k), the reliability of the mean of `typical` ratings.
         typical: k, the number of ratings per text; between mean and harmonic mean where it varies.
@@ -102,7 +102,7 @@ class Reliability:
         raters: how many people gave any rating.
     """
 
-    alpha: Statistic
+    krippendorff: Statistic
     icc1: Statistic
     icck: Statistic
     typical: float | None
@@ -156,8 +156,8 @@ def reliability(of: Ratings, groups: Ints | None = None, resamples: int = RESAMP
 
     flat = "all ratings are the same"
     return Reliability(
-        alpha=figure(_alpha, "alpha", flat),
-        icc1=figure(_icc1, "alpha", flat),
+        krippendorff=figure(_alpha, "krippendorff", flat),
+        icc1=figure(_icc1, "krippendorff", flat),
         icck=figure(_icck, "icck", "the texts' means do not differ"),
         typical=float(_typical(totals)),
         bias=_bias_spread(of, raters),

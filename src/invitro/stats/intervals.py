@@ -22,9 +22,9 @@ its 95 % intervals 93 to 98 % cover the target with 3 to 10 seeds and 150 to 500
 With one seed v is unknown: the error is that over texts, and the interval holds for this one model. Two raters are
 treated as one seed: crowd and LLM have the same interval in the reliability report and in a study's report.
 
-Correlations (PCC, CCC, alpha) are transformed to Fisher's z = artanh(r), where their distribution is close to symmetric
-(Fisher 1921; for CCC Lin 1989, section 3), and RMSE to its logarithm; the error is transformed by the delta method, and
-the limits are transformed back.
+Correlations (PCC, CCC, Krippendorff's alpha) are transformed to Fisher's z = artanh(r), where their distribution is
+close to symmetric (Fisher 1921; for CCC Lin 1989, section 3), and RMSE to its logarithm; the error is transformed by
+the delta method, and the limits are transformed back.
 """
 
 from collections.abc import Callable, Mapping
@@ -79,7 +79,7 @@ class Estimate(Interval):
 
 
 def told(estimate: Interval) -> str:
-    """Format a correlation, concordance or alpha for people, and say if it is not measurable."""
+    """Format a correlation, concordance or Krippendorff's alpha for people, and say if it is not measurable."""
     return str(estimate) if estimate.measurable else f"{estimate}, {NOT_MEASURABLE}"
 
 
@@ -168,7 +168,7 @@ def contrast(scores: Scores) -> Contrast:
 Scaling = tuple[Callable[[float], float], Callable[[float], float], Callable[[float], float]]
 FISHER: Scaling = (np.arctanh, np.tanh, lambda value: 1 / (1 - value**2))
 SCALES: Mapping[str, Scaling] = {
-    "pcc": FISHER, "ccc": FISHER, "alpha": FISHER, "rmse": (np.log, np.exp, lambda value: 1 / value)
+    "pcc": FISHER, "ccc": FISHER, "krippendorff": FISHER, "rmse": (np.log, np.exp, lambda value: 1 / value)
 }  # fmt: skip
 """By measure: the transform to the scale where its interval is symmetric, its inverse, its slope; none for bias."""
 

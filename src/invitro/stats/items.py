@@ -43,13 +43,13 @@ class ItemAnalysis:
     """All items of a scale.
 
     Args:
-        alpha: Cronbach's, after reversal.
+        cronbach: Cronbach's, after reversal.
         omega: McDonald's, after reversal.
         items: in the scale's order.
         sheets: how many complete answer sheets it rests on.
     """
 
-    alpha: Statistic
+    cronbach: Statistic
     omega: Statistic
     items: tuple[ItemCheck, ...]
     sheets: int
