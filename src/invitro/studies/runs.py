@@ -56,15 +56,15 @@ class Runs:
 
     def predictions(self, row: int) -> pd.DataFrame:
         """Return ``predictions.csv`` of a row; ids are text, and codes of people are words where they are known."""
-        return _in_words(_read_csv(self._record(row) / "predictions.csv"), self.config(row).get("data") or {})
+        return self._people(row, "predictions.csv")
 
     def labels(self, row: int) -> pd.DataFrame:
         """Return ``labels.csv`` of a row: the training labels; see `predictions`."""
-        return _in_words(_read_csv(self._record(row) / "labels.csv"), self.config(row).get("data") or {})
+        return self._people(row, "labels.csv")
 
     def history(self, row: int) -> pd.DataFrame:
         """Return ``history.csv`` of a row, one line per epoch."""
-        return _read_csv(self._record(row) / "history.csv").copy()
+        return _read_csv(self._record(row) / "history.csv")
 
     def config(self, row: int) -> dict[str, Any]:
         """Return the resolved configuration of a row's record."""
@@ -93,6 +93,9 @@ class Runs:
         """Return what tells a row from the others of its configuration, other than the fold: its seed."""
         return tuple(self.table.loc[row, name] for name in self.replicates if name != FOLD)
 
+    def _people(self, row: int, name: str) -> pd.DataFrame:
+        return _in_words(self._record(row) / name, _coded(self.config(row).get("data") or {})).copy()
+
     def _record(self, row: int) -> Path:
         return Path(str(self.table.loc[row, "record"]))
 
@@ -103,9 +106,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return dict(yaml.load(path.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
-@lru_cache(maxsize=1024)
 def _read_csv(path: Path) -> pd.DataFrame:
-    """Read a table of a record, which never changes; only empty cells are missing."""
+    """Read a table of a record; only empty cells are missing."""
     ids = {"text_id": str, "group_id": str}
     return pd.DataFrame(pd.read_csv(path, dtype=ids, keep_default_na=False, na_values=[""]))
 
@@ -114,13 +116,22 @@ CODED = ("NewsEmp", "Simulator")
 """The readers of corpora that `CODEBOOK` describes."""
 
 
-def _in_words(table: pd.DataFrame, data: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a copy with words for people's codes, in the codebook's order, where all corpora of `data` use it."""
-    readers = [str(one.get("_target_")).rpartition(".")[2] for one in data.get("members") or [data]]
-    if not all(name in CODED for name in readers):
-        return table.copy()
+def _coded(data: Mapping[str, Any]) -> bool:
+    """Whether all corpora of a run's data have the codes of `CODEBOOK`."""
+    return all(str(one.get("_target_")).rpartition(".")[2] in CODED for one in data.get("members") or [data])
+
+
+@lru_cache(maxsize=1024)
+def _in_words(path: Path, coded: bool) -> pd.DataFrame:
+    """Read a table of a record, which never changes, with words for people's codes in the codebook's order.
+
+    Args:
+        path: of the table.
+        coded: whether its codes are those of `CODEBOOK`.
+    """
+    table = _read_csv(path)
     made = {}
-    for name in set(CODEBOOK) & set(table):
+    for name in set(CODEBOOK) & set(table) if coded else ():
         words = table[name].astype("str").str.removesuffix(".0").where(table[name].notna())
         words = words.map(lambda code, book=CODEBOOK[name]: book.get(code, code), na_action="ignore")
         others = sorted(set(words.dropna()) - set(CODEBOOK[name].values()))
