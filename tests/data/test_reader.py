@@ -2,10 +2,12 @@
 
 from unicodedata import normalize
 
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
 
-from invitro.data import Corpus, leaks, refuse_shared_texts
+from invitro.data import Corpus, leaks, reader, refuse_shared_texts
 from invitro.data.reader import NearCopy, text_form, without_shared_texts
 from invitro.errors import InputError
 
@@ -67,6 +69,32 @@ def test_near_copies_are_found_with_their_similarity() -> None:
     assert leaks(rows("ok", ""), evaluated("no")).near_copies == ()
     assert leaks(rows(TEXT), evaluated()).near_copies == ()
     assert leaks(rows(TEXT), evaluated(TEXT)).near_copies == (NearCopy("t0", "e0", 1.0),)
+
+
+def test_near_copies_are_those_of_all_pairs() -> None:
+    """Texts of rare words, of frequent ones alone, short and empty ones, against scikit-learn's weights and cosines."""
+    draw = np.random.default_rng(0)
+    words = ["".join(draw.choice(list("abcdefghij"), 4)) for _ in range(300)]
+    texts = [" ".join(words[int(300 * one**4)] for one in draw.random(draw.integers(0, 30))) for _ in range(500)]
+    texts += [f"{text[:-9]} {draw.choice(words)}" for text in texts[1:121]] + ["so sad", "so sad too", "ok"] * 3
+    ours, theirs = texts[::2], texts[1::2]
+    forms = sorted({text_form(text) for text in texts[1::2]} | {text_form(text) for text in texts[::2]})
+    vectors = TfidfVectorizer(analyzer="char", ngram_range=(5, 5), lowercase=False).fit(forms)
+    corpus = Corpus("mine", pd.concat([rows(*ours), rows(*theirs, name="e", split="test")]), "", "")
+    alike = (vectors.transform(map(text_form, theirs)) @ vectors.transform(map(text_form, ours)).T).toarray()
+    expected = {(f"t{one}", f"e{other}"): alike[other, one] for other, one in np.argwhere(alike >= 0.7)}
+    found = {(one.trained, one.measured): one.similarity for one in leaks(rows(*ours), corpus).near_copies}
+    assert len(expected) > 60
+    assert found == pytest.approx(expected, abs=0.001)
+
+
+def test_near_copies_of_too_many_texts_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MOST_CHARACTERS", 2 * len(text_form(TEXT)) - 1)
+    found = leaks(rows(TEXT), evaluated(TEXT))
+    assert not found.near_copies
+    assert list(found.lines()) == [
+        "near copies in training and evaluation were not looked for, in more than 211 characters; equal texts were"
+    ]
 
 
 def test_leaks_are_told_with_what_to_do() -> None:

@@ -1,7 +1,7 @@
 """A user's own texts: any table file, with a column map."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from invitro.data.ratings import (
     item_columns,
     long_form,
 )
-from invitro.data.reader import SplitRule, person_column, survey_remarks, without_unknown
+from invitro.data.reader import SplitRule, without_unknown
 from invitro.data.splits import Holdout
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.foreign import foreign, is_foreign, kind_of
 from invitro.scales import Scale
 from invitro.settings import refusal
 from invitro.tables import as_text, numbers, read_table, require_columns
-from invitro.writing.words import count
+from invitro.writing.words import count, listed, shortened
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,10 @@ SPELLINGS = {
 RATING_COLUMNS = {"raters": None, "rater": "rater_id", "rating": SCORE, "item": "item"}
 """Where several people's ratings stand, unless the configuration says otherwise."""
 TEXT, PERSON = "the text's id", "the author"
+PERSON_COLUMNS = ("prolific_pid", "prolific_id", "participant_id", "participant id", "worker_id", "workerid", "mturkid")
+"""Columns in which surveys keep the person, in lower case."""
+PREVIEWS = ("survey preview", "survey test", "spam", "1", "2", "8", "9", "17")
+"""What Qualtrics' column Status says of answers that no participant gave, in lower case."""
 DEFAULT_COLUMNS = {"text_id": "text_id", "text": "text", "crowd_label": "crowd_label"}
 
 
@@ -326,3 +330,35 @@ class Frame(TableFile):
             InputError: as for `TableFile`.
         """
         return self.of(as_text(self.rows.reset_index(drop=True), self._mapped_columns, self.path), scale)
+
+
+def survey_remarks(frame: pd.DataFrame, person: str | None, source: str) -> Iterator[str]:
+    """Count what a survey tool's export marks as a preview or unfinished, and second takes by one person.
+
+    Args:
+        frame: cells as text.
+        person: the column of the person; None if there is none.
+        source: the file named in messages.
+    """
+    columns: Mapping[str, str] = {str(name).strip().lower(): str(name) for name in frame}
+    if "status" in columns and "finished" in columns:  # as Qualtrics writes them
+        preview = frame[columns["status"]].str.strip().str.lower().isin(PREVIEWS)
+        unfinished = frame[columns["finished"]].str.strip().str.lower().isin(["0", "false"])
+        if preview.any():
+            yield f"{source}: {_rows(preview)} of a survey preview, a test or spam"
+        if unfinished.any():
+            yield f"{source}: {_rows(unfinished)} unfinished"
+    if person is not None:
+        again = frame[person].notna() & frame[person].duplicated()
+        if again.any():
+            yield f"{source}: {_rows(again)} by a person who is there before; each stays in the split of the first"
+
+
+def _rows(wrong: "pd.Series[bool]") -> str:
+    numbers = [str(number + 1) for number in np.flatnonzero(wrong)]
+    return f"{count(len(numbers), 'row')} ({listed(shortened(numbers, 5))})"
+
+
+def person_column(columns: Iterable[str]) -> str | None:
+    """Return the column in which a survey keeps the person, or None."""
+    return next((name for name in columns if name.strip().lower() in PERSON_COLUMNS), None)
