@@ -190,8 +190,14 @@ def test_a_small_group_is_drawn_to_the_whole_and_said_to_be_small() -> None:
     assert shifts.loc["few", "authors"] == 3
     assert shifts.loc["few", "share"] < 0.7 < shifts.loc["2", "share"]
     report = by_group_report(crowd, llm, llm, people, authors).set_index("group")
-    assert report.loc["few", "remark"] == "fewer than 10 authors: no interval"
-    assert np.isnan(report.loc["few", "before_low"])
+    assert small.sum() < 30
+    assert report.loc["few", "remark"] == "fewer than 30 texts: not shown"
+    assert report.loc["few"].drop("remark").isna().all()
+    assert report.loc["2", "remark"] == ""
+    one = pd.Series(np.where(table["gender"] == "1", "one's", people))
+    alone = by_group_report(crowd, llm, llm, one, np.where(one == "one's", "a", authors)).set_index("group")
+    assert alone.loc["one's", "remark"] == "fewer than 10 authors: no interval"
+    assert np.isnan(alone.loc["one's", "before_low"])
 
 
 def test_training_labels_by_group_and_a_column_that_is_not_there() -> None:

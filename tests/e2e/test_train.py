@@ -156,6 +156,7 @@ REFUSALS = [
     (["alpha=-1", "seed=x", "fit.epochs=0"], ["alpha: expected a number", "seed: expected", "fit.epochs: expected"]),
     (["alpha=four"], ["alpha: expected a number from 0 to inf in the scale's units, found 'four'"]),
     (["data.path=missing.csv"], ["missing.csv: no such file"]),
+    (["data.path=missing.csv", "plm.name=nobody/has-this"], ["missing.csv: no such file"]),  # the texts come first
     (["data.columns.text=body"], ["expected", "body", "found", "essay"]),
     (["llm.column=claude"], ["expected column claude; found"]),
     (["llm.column=null"], ["No LLM labels by llm=llama", "llm.labels=FILE"]),

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 from invitro.errors import InputError
 from invitro.models import PLM
-from invitro.models.encoder import load_encoder, load_regressor, load_tokenizer, output_layer, tokenise
+from invitro.models.encoder import check_available, load_encoder, load_regressor, load_tokenizer, output_layer, tokenise
 from invitro.models.scoring import score_texts
 
 TEXTS = ["sad story", "i feel moved and warm and tender for this family", "news", "nothing " * 20]
@@ -122,14 +122,21 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(tokens: Any, tmp_path:
         load_tokenizer(plm)
 
 
-def test_float16_weights_are_trained_in_float32_unless_they_overflowed(tokens: Any, tmp_path: Path) -> None:
+def test_a_float16_folder_is_refused_and_its_copy_in_float32_is_not(tokens: Any, tmp_path: Path) -> None:
     model = transformers.RobertaModel(transformers.RobertaConfig(vocab_size=len(tokens), **SMALL))
     plm = saved(tmp_path, model.half(), tokens)
-    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float16"
+    for load in (check_available, load_encoder, lambda plm: load_regressor(plm, bias=3.7)):
+        with pytest.raises(InputError, match=rf"PLM {tmp_path}: config.json says .* float16.* plm.name=COPY"):
+            load(plm)
+    plm = saved(tmp_path, transformers.AutoModel.from_pretrained(tmp_path, dtype=torch.float32), tokens)
     for loaded in (load_encoder(plm).model, load_regressor(plm, bias=3.7)):
         assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+
+
+def test_weights_that_are_not_finite_are_refused(tokens: Any, tmp_path: Path) -> None:
+    model = transformers.RobertaModel(transformers.RobertaConfig(vocab_size=len(tokens), **SMALL))
     model.embeddings.word_embeddings.weight.data[7, 3] = torch.inf
-    saved(tmp_path, model, tokens)
+    plm = saved(tmp_path, model, tokens)
     for load in (load_encoder, lambda plm: load_regressor(plm, bias=3.7)):
         with pytest.raises(InputError, match=rf"{tmp_path}: 1 of its tensors hold weights that are not finite"):
             load(plm)

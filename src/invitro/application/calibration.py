@@ -38,6 +38,7 @@ import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 
 from invitro.arrays import Floats, Ints
+from invitro.data.corpus import LEAST_IN_GROUP
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.raters.precision import LEAST_TEXTS
@@ -195,7 +196,7 @@ def by_group_report(
     Returns:
         By group: ``texts``, ``authors``, the mean of LLM minus crowd ``before`` and ``after`` with 95 % intervals over
         authors (``_low``, ``_high``; NaN with fewer than `LEAST_AUTHORS`), the mean ``shift``, and ``remark`` on groups
-        too small for anything to be said.
+        too small for anything to be said. Of those with fewer than `LEAST_IN_GROUP` texts there is the name only.
     """
     rows = []
     known = ~np.isnan(crowd) & ~np.isnan(llm) & people.notna().to_numpy()
@@ -203,6 +204,9 @@ def by_group_report(
         here = known & (people == group).to_numpy()
         codes = pd.factorize(authors[here])[0]
         count = int(codes.max()) + 1
+        if here.sum() < LEAST_IN_GROUP:
+            rows.append({"group": group, "remark": f"fewer than {LEAST_IN_GROUP} texts: not shown"})
+            continue
         row = {"group": group, "texts": int(here.sum()), "authors": count}
         for name, labels in {"before": llm, "after": mapped}.items():
             difference = labels[here] - crowd[here]
@@ -214,4 +218,6 @@ def by_group_report(
         row["shift"] = float((mapped - llm)[here].mean())
         row["remark"] = f"fewer than {LEAST_AUTHORS} authors: no interval" if count < LEAST_AUTHORS else ""
         rows.append(row)
-    return pd.DataFrame(rows)
+    edges = [f"{name}{edge}" for name in ("before", "after") for edge in ("", "_low", "_high")]
+    columns = ["group", "texts", "authors", *edges, "shift", "remark"]
+    return pd.DataFrame(rows, columns=columns).astype({"texts": "Int64", "authors": "Int64"})

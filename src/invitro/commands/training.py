@@ -25,7 +25,7 @@ from invitro.commands.common import (
     stoppable,
 )
 from invitro.commands.settings import RunSettings, completed, run_settings
-from invitro.errors import InputError, called, error_text, refuse_if_any
+from invitro.errors import InputError, called, error_text
 
 if TYPE_CHECKING:
     from invitro.data import Reader
@@ -203,7 +203,9 @@ def train_configured(
         _take_gpu()
 
     log.info("%s", _first_line(cfg, settings))
-    refuse_if_any(filter(None, [settings.absent]))
+    if settings.absent:
+        settings.reader.read(settings.scale)  # what is wrong with the texts is said first: they are sooner mended
+        raise InputError(settings.absent)
     info, options = _run_info(cfg, settings, sweep, directory), settings.options
     prepared, recipe = _read(cfg, settings, info)
     from invitro.training import record

@@ -42,6 +42,8 @@ CODEBOOK = {
 """What people's codes mean in the NewsEmp corpora and the simulator, in the order in which groups are listed. From
 hasan-rakibul/LLMPathy, src/plot/demographic_distribution.py at 381df7d."""
 AGES = (0, 30, 40, 50, 60, 200)
+LEAST_IN_GROUP = 30
+"""Groups with fewer texts are not shown: their numbers are uncertain and might reveal a person."""
 
 
 @dataclass(frozen=True)

@@ -48,13 +48,22 @@ def check_available(plm: PLM) -> PreTrainedConfig:
     """Return the encoder's configuration; nothing else is read. A hub name needs the hub or its cache.
 
     Raises:
-        InputError: the name is no folder and not reachable, or not an encoder that Transformers knows.
+        InputError: the name is no folder and not reachable, or not an encoder that Transformers knows, or a folder with
+            weights in float16.
     """
     if plm.absent:
         raise InputError(plm.absent)
     with _explained(plm):
         config: PreTrainedConfig = AutoConfig.from_pretrained(**_place(plm))
-        return config
+    folder = Path(plm.name).expanduser()
+    if folder.is_dir() and str(config.dtype).removeprefix("torch.") == "float16":
+        raise InputError(
+            f"PLM {folder}: config.json says that its weights are float16, a copy for scoring: what is small is "
+            "0 in it, and what is large not finite. Training needs the model that it was made from, or a copy in "
+            f"float32: AutoModel.from_pretrained({str(folder)!r}, dtype=torch.float32).save_pretrained(COPY), with "
+            "the tokenizer's files beside it, and plm.name=COPY"
+        )
+    return config
 
 
 def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:

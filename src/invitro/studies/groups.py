@@ -27,7 +27,7 @@ import pandas as pd
 
 from invitro.arrays import Bools, Floats
 from invitro.data import DEMOGRAPHICS
-from invitro.data.corpus import banded
+from invitro.data.corpus import LEAST_IN_GROUP, banded
 from invitro.errors import InputError
 from invitro.stats.intervals import LEAST_AUTHORS, Interval, contrast, interval_of
 from invitro.stats.moments import MEASURES, RESAMPLES, Scores, resampled
@@ -39,10 +39,6 @@ if TYPE_CHECKING:
     from invitro.studies.runs import Runs
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
-
-
-LEAST_IN_GROUP = 30
-"""Groups with fewer texts are not shown: their numbers are uncertain and might reveal a person."""
 
 
 def known_attributes(table: pd.DataFrame) -> list[str]:

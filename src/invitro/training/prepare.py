@@ -132,7 +132,10 @@ class Prepared:
             chosen = ", ".join(f"{key}={value}" for key, value in settings if value is not None)
             parts.append(f"chosen by cross-validation: {chosen}")
         if labels.by_group is not None:
-            changes = (f"{row.group} {row.before:+.2f} to {row.after:+.2f}" for row in labels.by_group.itertuples())
+            changes = (
+                f"{one.group} {one.before:+.2f} to {one.after:+.2f}"
+                for one in labels.by_group.dropna(subset=["before"]).itertuples()
+            )
             parts.append(f"LLM minus crowd by {self.application.calibration_groups}: {', '.join(changes)}")
         if self.application.correction:
             parts.append(self._correction())

@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from invitro.data.corpus import banded
+from invitro.data.corpus import LEAST_IN_GROUP, banded
 from invitro.stats.moments import measured
 from invitro.studies.figures.base import (
     LEFT,
@@ -30,7 +30,7 @@ from invitro.studies.figures.base import (
     tooltip,
     wrapped,
 )
-from invitro.studies.groups import LEAST_IN_GROUP, known_attributes
+from invitro.studies.groups import known_attributes
 from invitro.studies.wording import METRIC_NAMES, SPLIT_NAMES, configuration, leading, mark, records, rows_of
 from invitro.writing.charts import COLOURS, COLUMN, SOFT
 from invitro.writing.words import number

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from invitro.data.corpus import banded
+from invitro.data.corpus import LEAST_IN_GROUP, banded
 from invitro.stats.intervals import interval_of
 from invitro.stats.moments import measured, resampled
 from invitro.studies.distributions import after, alignment, labels_of
-from invitro.studies.groups import LEAST_IN_GROUP, known_attributes, prediction_pairs
+from invitro.studies.groups import known_attributes, prediction_pairs
 from invitro.studies.health.runs import Configured, Finding, told
 from invitro.studies.wording import SPLIT_NAMES, records
 
