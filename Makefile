@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --doct
 PYTEST_VLLM := $(VLLM)/bin/python -m pytest -m vllm tests/engines/test_vllm.py tests/engines/test_vllm_server.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo study-demo test test-all vllm test-vllm weights-mpnet weights-qwen bench-vllm bench lint lock clean
+.PHONY: help install demo study-demo docs test test-all vllm test-vllm weights-mpnet weights-qwen bench-vllm bench lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: $(VENV)/.demo ## train on simulated data with frozen MiniLM: crowd labels 
 
 study-demo: $(VENV)/.demo ## a whole study on simulated data, from its runs to its report
 	$(BIN)/python sweep.py study=demo
+
+docs: $(VENV)/.dev ## build the site in site/: links checked, tutorials run, nothing fetched from elsewhere
+	$(BIN)/mkdocs build --strict --clean
 
 test: $(VENV)/.dev ## run the quick tests, in less than five minutes
 	$(PYTEST) -m 'not (slow or browser or real or vllm)'

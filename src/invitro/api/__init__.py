@@ -211,7 +211,7 @@ def agreement(
 ) -> RaterAgreement:
     """Measure how far raters agree: Krippendorff's alpha, PCC, CCC, RMSE and bias with 95 % intervals.
 
-    alpha after Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", interval level; CCC after Lin (1989),
+    Krippendorff's alpha (2011, "Computing Krippendorff's Alpha-Reliability"), interval level; CCC after Lin (1989),
     "A Concordance Correlation Coefficient to Evaluate Reproducibility", Biometrics 45, with population variances;
     bootstrap over texts, or over groups of texts.
 

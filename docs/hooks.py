@@ -1,0 +1,68 @@
+"""What happens when the site is built: pages of other files, folders for tutorials, and nothing foreign."""
+
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+FOREIGN = re.compile(
+    r"<(?:script|img|iframe)[^>]+src=\"?(?:https?:)?//|<link[^>]+rel=\"?(?:stylesheet|preconnect)[^>]*//"
+    r"|url\([\"']?(?:https?:)?//|@import\s+[\"'](?:https?:)?//"
+)
+
+
+def on_startup(command: str, dirty: bool) -> None:
+    """Let tutorials find the commands of this environment, and keep them from fetching or logging elsewhere."""
+    os.environ.update(
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}", HF_HUB_OFFLINE="1", WANDB_MODE="offline",
+        TQDM_DISABLE="1", NO_COLOR="1",
+    )  # fmt: skip
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made of other files."""
+    files.append(File.generated(config, "changelog.md", content=(ROOT / "CHANGELOG.md").read_text("utf-8")))
+    for path in NOTEBOOKS:
+        files.append(File.generated(config, f"{path.stem}.md", content=notebook(path)))
+    return files
+
+
+def notebook(path: Path) -> str:
+    """Return a notebook with its stored output in Markdown; tests execute it and compare the two."""
+    parts = [f"The notebook is `examples/{path.name}`; this is its output as stored."]
+    for cell in nbformat.read(path, as_version=4).cells:
+        parts.append(cell.source if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```")
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/svg+xml" in data:
+                parts.append(re.sub(r"\n\s*\n", "\n", data["image/svg+xml"]))
+            else:
+                parts.append(f"```text\n{(output.get('text') or data['text/plain']).rstrip()}\n```")
+    title = next(index for index, part in enumerate(parts) if part.startswith("# "))
+    return "\n\n".join([parts.pop(title), *parts]) + "\n"
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> None:
+    """Give each page's commands an empty folder of their own."""
+    os.chdir(tempfile.mkdtemp(prefix="invitro-docs-"))
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> None:
+    """Leave the page's folder."""
+    os.chdir(ROOT)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Refuse a site that fetches fonts, scripts, styles or pictures from elsewhere."""
+    for path in Path(config.site_dir).rglob("*"):
+        if path.suffix in (".html", ".css") and (found := FOREIGN.search(path.read_text("utf-8"))):
+            raise PluginError(f"{path}: fetches from elsewhere: {found[0]}")
