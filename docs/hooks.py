@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+import reference
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -31,6 +32,7 @@ def on_startup(command: str, dirty: bool) -> None:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made of other files."""
     files.append(File.generated(config, "changelog.md", content=(ROOT / "CHANGELOG.md").read_text("utf-8")))
+    files.append(File.generated(config, "configuration.md", content=reference.page()))
     for path in NOTEBOOKS:
         files.append(File.generated(config, f"{path.stem}.md", content=notebook(path)))
     return files
