@@ -70,6 +70,7 @@ def test_every_choice_composes_and_instantiates(choices: dict[str, str]) -> None
         assert instantiated(cfg[node]) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [path for group in ROWS for path in sorted((CONF / group).glob("*.yaml"))], ids=str)
 def test_every_row_composes_whatever_encoder_the_command_line_names(row: Path) -> None:
     name = row.relative_to(CONF / "row").with_suffix("")
@@ -85,6 +86,7 @@ def test_every_row_composes_whatever_encoder_the_command_line_names(row: Path) -
 STUDIES = [file.stem for file in sorted((CONF / "study").glob("*.yaml"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_s_jobs_compose_and_instantiate(name: str) -> None:
     study = instantiated(composed(f"study={name}", name="sweep").study)

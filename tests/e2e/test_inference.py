@@ -14,6 +14,7 @@ needs_ppi = pytest.mark.skipif(problem() is not None, reason="ppi-python is not 
 SMALL = ["data=simulated", "llm=simulated", "data.texts=400"]
 
 
+@pytest.mark.slow
 @needs_ppi
 def test_estimates_from_one_command_to_their_report(run, tmp_path: Path) -> None:
     done = run("sweep.py", "study=inference", *SMALL, "inference.gold=60,120", "directory=out")

@@ -188,6 +188,7 @@ def test_a_server_and_its_key(run, tmp_path: Path) -> None:
     assert secret not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_batch_files_at_half_the_price(run, tmp_path: Path) -> None:
     table = pd.DataFrame({"text_id": list("abc"), "text": ["one", "two", "three"], "crowd_label": [1, 4, 7]})
     table.to_csv(tmp_path / "in.csv", index=False)
@@ -255,6 +256,7 @@ def test_what_is_wrong_is_said_together(run, tmp_path: Path, overrides: list[str
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_prompt_check_and_what_the_whole_job_takes_from_it(run, tmp_path: Path) -> None:
     log = tmp_path / "asked.jsonl"
     base = ["label.py", "llm=scripted", "data=simulated", "data.texts=150", "data.seed=1", f"llm.engine.log={log}"]
@@ -288,6 +290,7 @@ def test_the_prompt_check_and_what_the_whole_job_takes_from_it(run, tmp_path: Pa
     assert "unknown: all answers were stored already" in again.stdout
 
 
+@pytest.mark.slow
 def test_the_report_compares_whatever_label_sets_there_are(run, tmp_path: Path) -> None:
     base = ["label.py", "data=simulated", "data.texts=80"]
     nothing = run(

@@ -33,6 +33,7 @@ def test_two_processes_predict_uncertainty_and_select(
     assert metrics["train"]["kept"] == round(0.7 * metrics["train"]["size"])
 
 
+@pytest.mark.slow
 def test_a_multirun_of_the_tf_idf_baseline_and_a_prediction(run, tmp_path: Path) -> None:
     small_corpus(200, 50).to_csv(tmp_path / "essays.csv", index=False)
     overrides = [one for one in table_overrides(tmp_path / "essays.csv") if not one.startswith("plm.")]

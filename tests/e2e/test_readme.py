@@ -39,6 +39,7 @@ def small(command: str, tiny: dict[str, Path]) -> list[str]:
     return [*(word for word in given if not word.startswith("seed=")), *data, *quick, seed]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", TRAIN)
 def test_training_commands(run, command: str, tiny_deberta: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     corpus = small_corpus()
@@ -60,6 +61,7 @@ def test_scoring_command(run, tiny_roberta: Path, tmp_path: Path) -> None:
     assert "60 of 60 rows scored" in scored.stdout
 
 
+@pytest.mark.slow
 def test_labelling_commands(run) -> None:
     commands = [command for command in COMMANDS if "label.py" in command]
     assert len(commands) == 5

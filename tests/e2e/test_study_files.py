@@ -58,7 +58,14 @@ def asked(*arguments: str) -> SweepRequest:
     return request([*arguments, "dry_run=true"])
 
 
-@pytest.mark.parametrize(("study", "settings", "expected"), CASES, ids=[case[0] for case in CASES])
+MANY = ("fusion", "noise_robust", "distribution_shift", "constructs")
+"""Studies of so many jobs that composing them takes seconds."""
+
+
+@pytest.mark.parametrize(
+    ("study", "settings", "expected"),
+    [pytest.param(*case, id=case[0], marks=[pytest.mark.slow] if case[0] in MANY else []) for case in CASES],
+)
 def test_a_study_s_jobs(study: str, settings: list[str], expected: list[str]) -> None:
     plan = asked(f"study={study}", *TINY, *settings).plan
     assert plan is not None

@@ -93,6 +93,7 @@ def test_a_multirun_of_train_is_reported(run, tiny: list[str], tmp_path: Path) -
     assert "train.py -m" in page
 
 
+@pytest.mark.slow
 def test_rows_of_the_paper_s_table_without_data_are_reported_as_not_run(run, tmp_path: Path) -> None:
     empty = tmp_path / "data"
     empty.mkdir()

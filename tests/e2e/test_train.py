@@ -43,6 +43,7 @@ def test_the_headline_command(run, corpus_csv: Path, tiny_deberta: Path, tmp_pat
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("application", ["posterior", "distill", "auto"])
 def test_policies_on_a_frozen_encoder_by_folds_without_validation(
     run, corpus_csv: Path, tiny_deberta: Path, tmp_path: Path, application: str
@@ -67,6 +68,7 @@ def test_policies_on_a_frozen_encoder_by_folds_without_validation(
     assert said[application] in done.stdout
 
 
+@pytest.mark.slow
 def test_roberta_and_a_multirun_that_goes_on(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     command = [
         "train.py", "-m", "plm=roberta", f"plm.name={tiny_roberta}", "application=none,correction", "alpha=1.0,inf",

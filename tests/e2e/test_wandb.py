@@ -40,6 +40,7 @@ def overrides(csv: Path, plm: Path) -> list[str]:
     return ["train.py", *settings, "plm=roberta", f"plm.name={plm}", "save_model=false"]
 
 
+@pytest.mark.slow
 def test_offline_by_default_and_nothing_leaves(run_apart, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     secret = "sk-this-is-a-secret"
     done = run_apart(*overrides(corpus_csv, tiny_roberta), "alpha=1.0", env={"OPENAI_API_KEY": secret})

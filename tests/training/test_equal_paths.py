@@ -78,6 +78,7 @@ def test_the_same_losses_step_by_step(
     assert max(losses) - min(losses) > 0.01 * max(losses)
 
 
+@pytest.mark.slow
 def test_batches_by_length_change_metrics_within_seed_noise(tiny_roberta: Path, tmp_path: Path) -> None:
     small_corpus(200, 50).to_csv(tmp_path / "large.csv", index=False)
     prepared = material(tmp_path / "large.csv", NONE)
