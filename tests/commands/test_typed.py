@@ -29,6 +29,7 @@ def test_paths_and_names_need_no_quotes(tmp_path: Path, monkeypatch: pytest.Monk
     [
         (["aplha=1"], "^aplha: there is no such setting; did you mean alpha"),
         (["+aplha=1"], "^aplha: there is no such setting; did you mean alpha"),
+        (["engine=batch"], "^engine: this command or study has no such choice"),
         (["++fitt.epochs=1"], "^fitt: there is no such setting; did you mean fit"),
         (["data=table", "data.colums.text=x"], r"^data.colums.text: .* did you mean data.columns.text"),
         (["epochs=3"], r"^epochs: .* did you mean fit.epochs"),

@@ -1,6 +1,8 @@
 """``sweep.py study=worth`` as a user runs it."""
 
+import html
 import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +11,8 @@ import pytest
 SMALL = ["data=simulated", "llm=simulated", "data.texts=150", "resamples=50"]
 
 
-def test_worth_from_one_command_to_its_report(run, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_worth_from_one_command_to_its_report_and_the_training_that_it_names(run, tmp_path: Path) -> None:
     settings = ["worth.first=40", "worth.folds=2", "worth.draws=1", "worth.label_price=0.01"]
     done = run("sweep.py", "study=worth", *SMALL, *settings, "directory=out")
     assert done.returncode == 0, done.stderr
@@ -28,6 +31,9 @@ def test_worth_from_one_command_to_its_report(run, tmp_path: Path) -> None:
     page = (folder / "report.html").read_text("utf-8")
     assert "study=worth data=simulated" in page
     assert not re.search(r"(?:src|href)=\"https?:", page)
+    (following,) = re.findall(r"python (train\.py [^<]*plm\.train=frozen application=\w+)", page)
+    trained = run(*shlex.split(html.unescape(following)), "logger=none")
+    assert trained.returncode == 0, trained.stderr
 
 
 @pytest.mark.parametrize(

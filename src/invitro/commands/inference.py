@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,11 +114,17 @@ def worth_command(asked: "SweepRequest") -> Path:
         if sum(cfg.llm.name == name for cfg in configurations) > 1
     )
     weighed = []
-    for cfg, settings in zip(configurations, checked, strict=True):
-        weighed.append(weigh(cfg, settings, asked.settings.resamples))
+    for cfg, settings, job in zip(configurations, checked, asked.plan.jobs, strict=True):
+        weighed.append(replace(weigh(cfg, settings, asked.settings.resamples), settings=_for_training(job)))
         print(worth_sentence(weighed[-1].data.llm, weighed[-1].exchange), flush=True)
     write_json(asked.root / STUDY, asdict(asked.study))
     return write_worth(asked.study, weighed, asked.plan.asked, asked.report)
+
+
+def _for_training(job: Sequence[str]) -> tuple[str, ...]:
+    """Return a job's settings as ``train.py`` takes them; its encoder is another one unless it is named."""
+    own = tuple(one for one in job if not one.lstrip("+").startswith("worth."))
+    return own if any(one.startswith("plm=") for one in own) else ("plm=minilm", *own)
 
 
 def weigh(cfg: DictConfig, settings: dict[str, Any], resamples: int, reader: "Reader | None" = None) -> "Weighed":

@@ -169,7 +169,9 @@ def explained(error: HydraException, config: str, given: Sequence[Override] = ()
     if found is None:
         return InputError(message_of(error))
     try:
-        known = compose(config, overrides=[first_value(one) for one in given if _is_group(one)])
+        known = compose(
+            config, overrides=[first_value(one) for one in given if _is_group(one) and one.key_or_group != found[1]]
+        )
     except HydraException as other:
         return InputError(message_of(other))
     return InputError(_unknown(found[1], known))
@@ -178,6 +180,8 @@ def explained(error: HydraException, config: str, given: Sequence[Override] = ()
 def _unknown(key: object, known: DictConfig) -> str:
     """Return the problem of a setting that does not exist, with those that are written alike."""
     groups = GlobalHydra.instance().config_loader().list_groups("")
+    if key in groups:
+        return f"{key}: this command or study has no such choice; --help lists all settings"
     names = [name for name, _ in leaves(plain(known, resolve=False), "")]
     names += [".".join(name.split(".")[:depth]) for name in names for depth in range(1, name.count(".") + 1)]
     names = list(dict.fromkeys([*names, *groups]))

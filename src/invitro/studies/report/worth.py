@@ -36,10 +36,17 @@ WORTH_WIDTH, WORTH_HEIGHT = 300, 150
 
 @dataclass(frozen=True)
 class Weighed:
-    """One set of LLM labels, and what it is worth."""
+    """One set of LLM labels, and what it is worth.
+
+    Args:
+        data: the labels and their texts.
+        exchange: what they are worth.
+        settings: the overrides of this job, which ``train.py`` understands too.
+    """
 
     data: WorthData
     exchange: Exchange
+    settings: tuple[str, ...] = ()
 
 
 def worth_sentence(llm: str, one: Exchange) -> str:
@@ -116,16 +123,13 @@ def _worth_kind(one: Exchange) -> str:
 
 def _worth_steps(one: Weighed, kind: str) -> list[Step]:
     """Return the trainings that follow: with the LLM's labels of unrated texts, or on people's ratings alone."""
-    data, llm, plm = one.data.corpus.name, one.data.llm, one.data.plm
-    common = [f"data={data}", f"plm={plm}", "plm.train=frozen"]
-    if kind == "not":
-        return [
-            Step("Train on people's ratings alone:", f"{called('train')} {command_line([*common, 'application=none'])}")
-        ]
-    return [
-        Step("Train on people's ratings and the LLM's labels together:",
-             f"{called('train')} {command_line([*common, 'application=posterior', f'llm={llm}'])}")
-    ]  # fmt: skip
+    told, policy = (
+        ("Train on people's ratings alone:", "none")
+        if kind == "not"
+        else ("Train on people's ratings and the LLM's labels together:", "posterior")
+    )
+    words = [*one.settings, "plm.train=frozen", f"application={policy}"]
+    return [Step(told, f"{called('train')} {command_line(words)}")]
 
 
 def _rows(one: Weighed) -> pd.DataFrame:
