@@ -12,10 +12,9 @@ import pytest
 from prompting import asked, noted
 from support import ROOT
 
-from invitro.labels import claims
+from invitro.labels import store as store_module
 from invitro.labels.answers import Answer
-from invitro.labels.claims import Claims
-from invitro.labels.store import LabelStore
+from invitro.labels.store import Claims, LabelStore
 
 
 def test_a_question_is_one_job_s_until_it_is_answered_or_given_up(tmp_path: Path) -> None:
@@ -33,7 +32,7 @@ def test_a_question_is_one_job_s_until_it_is_answered_or_given_up(tmp_path: Path
 
 
 def test_a_claim_that_is_not_renewed_expires(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(claims, "LEASE", 0.4)
+    monkeypatch.setattr(store_module, "LEASE", 0.4)
     with LabelStore(tmp_path / "s") as store, Claims(store) as alive, Claims(store) as other:
         stopped = Claims(store)  # never entered: nothing renews what it claims
         assert alive.take(["a"], lambda stored: True)[0] == {"a"}
@@ -47,8 +46,7 @@ def test_the_claims_of_a_process_that_is_gone_are_free_at_once(tmp_path: Path) -
     with LabelStore(tmp_path / "s") as store:
         code = (
             "import os, sys\n"
-            "from invitro.labels.claims import Claims\n"
-            "from invitro.labels.store import LabelStore\n"
+            "from invitro.labels.store import Claims, LabelStore\n"
             "Claims(LabelStore(sys.argv[1])).take(['a'], lambda stored: True)\n"
             "os._exit(9)\n"
         )

@@ -18,10 +18,9 @@ import pytest
 
 from invitro.errors import InputError
 from invitro.labels.answers import Answer, SetInfo, Use
-from invitro.labels.claims import Claims
 from invitro.labels.database import StoreError
 from invitro.labels.source import stored_labels
-from invitro.labels.store import LabelStore
+from invitro.labels.store import Claims, LabelStore
 from invitro.scales import Item, Scale
 
 SCALE = Scale("s", "empathy", (Item("warm", "warm"), Item("tender", "tender")), 1, 7)

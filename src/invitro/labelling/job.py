@@ -17,8 +17,7 @@ from invitro.labelling.replies import Parsed, ReplyForm, parse
 from invitro.labelling.reports import CostEstimate, JobReport, advice, counted
 from invitro.labelling.texts import Example, Text
 from invitro.labels.answers import Answer, Attempt, Retry, SetInfo, Status, StoredSet, Use, next_attempt, text_hash
-from invitro.labels.claims import Claims
-from invitro.labels.store import LabelStore
+from invitro.labels.store import Claims, LabelStore
 from invitro.tables import pieces
 from invitro.writing.words import Progress
 

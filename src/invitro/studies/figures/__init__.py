@@ -23,8 +23,12 @@ def figures(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
         raise InputError(missing)
     from invitro.studies.figures.axis import alignment_over_axis, metrics_over_axis
     from invitro.studies.figures.dots import differences_by_configuration, metrics_by_configuration
-    from invitro.studies.figures.labels import label_distributions
-    from invitro.studies.figures.runs import learning_curves, predicted_against_labelled, residuals_by_group
+    from invitro.studies.figures.runs import (
+        label_distributions,
+        learning_curves,
+        predicted_against_labelled,
+        residuals_by_group,
+    )
 
     if runs.finished().empty or summary.groups.empty:
         return []
