@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +24,10 @@ FOREIGN = re.compile(
 
 def on_startup(command: str, dirty: bool) -> None:
     """Let tutorials find the commands of this environment, and keep them from fetching or logging elsewhere."""
+    strict = Path(tempfile.mkdtemp(prefix="invitro-docs-")) / "strict.sh"
+    strict.write_text("set -euo pipefail\n", "utf-8")
     os.environ.update(
+        BASH_ENV=str(strict),  # a failing command of a pipe stops the build too
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}", HF_HUB_OFFLINE="1", WANDB_MODE="offline",
         TQDM_DISABLE="1", NO_COLOR="1",
     )  # fmt: skip
@@ -54,13 +58,17 @@ def notebook(path: Path) -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> None:
-    """Give each page's commands an empty folder of their own."""
+    """Give each page's commands a folder of their own, which holds the tables of examples/."""
     os.chdir(tempfile.mkdtemp(prefix="invitro-docs-"))
+    for path in (ROOT / "examples").glob("*.csv"):
+        shutil.copy(path, ".")
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> None:
-    """Leave the page's folder."""
+    """Leave the page's folder, and remove it."""
+    folder = Path.cwd()
     os.chdir(ROOT)
+    shutil.rmtree(folder)
 
 
 def on_post_build(config: MkDocsConfig) -> None:

@@ -1,11 +1,13 @@
 """The site's promises that need no site: pages that are listed, messages that exist, and keys that are explained."""
 
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 from support import ROOT
 
 DOCS = ROOT / "docs"
@@ -47,3 +49,48 @@ def test_every_key_of_the_configuration_has_a_type_and_a_meaning() -> None:
     files = {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
     groups = {path.with_suffix("").as_posix() for path in files if len(path.parts) > 1}
     assert {choice.replace("=", "/", 1) for choice in choices} == groups
+
+
+def test_lines_without_make_are_those_of_make() -> None:
+    make = (ROOT / "Makefile").read_text("utf-8")
+    start = (DOCS / "index.md").read_text("utf-8")
+    for line in (
+        re.search(r"^demo:.*\n\t\$\(BIN\)/(.+)$", make, re.M),
+        re.search(r"^UNPINNED := (.+)$", make, re.M),
+        re.search(r"^PYTEST := \S+ \$\(BIN\)/(.+)$", make, re.M),
+    ):
+        assert line is not None
+        assert line[1] in start
+    for recipe in re.findall(r"^\t\$\(PIP\) (-e '\.\[(?:demo,report|dev)\]')$", make, re.M):
+        assert f"python -m pip install -c constraints.txt {recipe}".replace("'", '"') in start
+
+
+def commands() -> list[str]:
+    """Return every command of invitro on the site, those of `exec` blocks too, which also run when it is built."""
+    blocks = [block for path in sorted(DOCS.glob("*.md"))
+              for block in re.findall(r"^```bash[^\n]*\n(.*?)^```", path.read_text("utf-8"), re.M | re.S)]  # fmt: skip
+    lines = (line for block in blocks for line in block.replace("\\\n", " ").splitlines())
+    return [re.split(r"\s+#|\s+2>&1|\s+\| ", line)[0] for line in lines if re.match(r"invitro-\w+ ", line)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [*dict.fromkeys(commands())])
+def test_commands_compose(command: str) -> None:
+    import invitro.commands  # noqa: F401  (registers the resolvers)
+
+    script, *words = shlex.split(command)
+    name = script.removeprefix("invitro-")
+    words = [re.sub(r"=(?:range\()?([\w.]+),[^\[{]*$", r"=\1", word) for word in words if not word.startswith("-")]
+    words = [word for word in words if word not in ("scale=concern",)]  # a tutorial's own, which runs
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        if name == "sweep":
+            own = {"study", *compose("sweep")}
+            compose("sweep", overrides=[word for word in words if word.partition("=")[0] in own])
+            name, words = "train", [word for word in words if word.partition("=")[0] not in own]
+        assert compose(name, overrides=words)
+
+
+def test_there_are_commands_of_each_entry_point() -> None:
+    assert {command.split()[0] for command in commands()} == {
+        f"invitro-{one}" for one in ("train", "label", "sweep", "predict")
+    }
