@@ -10,20 +10,18 @@ import pandas as pd
 
 from invitro.application import UNBOUNDED_POLICIES, names_own_pool
 from invitro.data import DEMOGRAPHICS
+from invitro.data.facts import LlmFacts, corpus_facts, llm_facts
 from invitro.labels.source import SPENT
 from invitro.metrics import measure
 from invitro.models.outputs import Predictions
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Result
-from invitro.writing.words import count
 
 if TYPE_CHECKING:
     import torch
 
 MetricValues = Mapping[str, float]
 
-FEW_TESTS, LEAST_COMPARED, NARROW = 30, 10, 0.3
-"""Test texts, and texts with both labels, below which a run warns, or does not; and the narrowest share of a range."""
 MANY_CHANGED = 0.2
 """The share of changed crowd labels above which a run warns."""
 
@@ -210,42 +208,18 @@ def flattened(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def doubts(prepared: Prepared) -> tuple[str, ...]:
     """Return what should be looked at, a line each."""
-    return (*prepared.leaks.lines(), *_of_the_test(prepared), *_of_the_llm(prepared), *_of_the_threshold(prepared))
+    facts, llm = corpus_facts(prepared.corpus, prepared.scale), compared(prepared)
+    of_the_llm = () if llm is None else llm.doubts()
+    return (*prepared.leaks.lines(), *facts.doubts(), *of_the_llm, *_of_the_threshold(prepared))
 
 
-def _of_the_test(prepared: Prepared) -> Iterator[str]:
-    labels = prepared.corpus.of_split("test")["crowd_label"].dropna()
-    if 0 < len(labels) < FEW_TESTS:
-        yield f"test metrics rest on {count(len(labels), 'text')} only: differences between models cannot be told"
-    if len(labels) and labels.nunique() == 1:
-        yield "all test texts have one crowd label, so that PCC and CCC are undefined"
-
-
-def _of_the_llm(prepared: Prepared) -> Iterator[str]:
-    """Compare the LLM's labels with the crowd's on the training texts, where both are there and used."""
+def compared(prepared: Prepared) -> LlmFacts | None:
+    """Compare the LLM's labels with the crowd's on the training texts; None where no LLM label is used."""
     if prepared.llm_label is None:
-        return
-    crowd = prepared.training["crowd_label"].to_numpy(dtype=np.float64)
-    llm = prepared.training["text_id"].map(prepared.llm_label).to_numpy(dtype=np.float64)
-    both = ~np.isnan(crowd) & ~np.isnan(llm)
+        return None
     names = ", ".join(one.name for one in prepared.label_sets)
-    if both.sum() < LEAST_COMPARED:
-        return
-    varied = np.ptp(crowd[both]) > 0 and np.ptp(llm[both]) > 0
-    found = float(np.corrcoef(crowd[both], llm[both])[0, 1]) if varied else None
-    if found is None:
-        yield f"{names}: crowd or LLM gave all {both.sum()} texts one label; nothing says whether they agree"
-    elif found <= 0:
-        yield (
-            f"{names}: LLM and crowd labels correlate by {found:.2f} on {both.sum()} texts. Are they reversed, or "
-            "of other texts? Correcting the crowd by them makes labels worse; application=none leaves them out"
-        )
-    span, low, high = prepared.scale.maximum - prepared.scale.minimum, float(llm[both].min()), float(llm[both].max())
-    if high - low < NARROW * min(span, float(np.ptp(crowd[both]))):
-        yield (
-            f"{names}: LLM labels lie within {low:g} to {high:g} on a scale from {prepared.scale.minimum:g} to "
-            f"{prepared.scale.maximum:g}; are they on another scale?"
-        )
+    llm = prepared.training["text_id"].map(prepared.llm_label)
+    return llm_facts(names, prepared.scale, prepared.training["crowd_label"], llm)
 
 
 def _of_the_threshold(prepared: Prepared) -> Iterator[str]:

@@ -1,0 +1,71 @@
+"""What is known of a corpus before training: the right values, and what makes one look again."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from invitro.data import Corpus
+from invitro.data.facts import corpus_facts, llm_facts, script_of
+from invitro.scales import Item, Scale
+
+SCALE = Scale("calm", "calm", (Item("calm", "I am calm."),), 1, 7)
+
+
+def test_facts_of_a_corpus() -> None:
+    texts = ["One two three.", "one  TWO three.", "Мне жаль", "5!"]
+    table = pd.DataFrame({"text_id": list("abcd"), "text": texts, "group_id": ["x", "x", "y", "z"]})
+    table = table.assign(split=["train", "train", "test", "unlabelled"], crowd_label=[2.0, 4.0, 6.0, np.nan])
+    found = corpus_facts(Corpus("own", table.assign(age=[30, None, 40, None]), "", ""), SCALE)
+    assert (found.texts, found.authors, found.copies) == (4, 3, 1)
+    assert found.splits == {"train": 2, "test": 1, "unlabelled": 1}
+    assert found.missing == {"crowd_label": 1, "age": 2}
+    assert found.words.tolist() == [3, 3, 2, 1]
+    assert found.scripts == {"Latin": 2, "Cyrillic": 1, "no letters": 1}
+    assert found.named()["crowd labels"] == "3 from 2 to 6, mean 4.00, SD 2.00"
+    assert [line.partition(" only")[0] for line in found.doubts()] == [
+        "test metrics rest on 1 text",
+        "all test texts have one crowd label, so that PCC and CCC are undefined",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("Grüße", "Latin"),
+        ("共感するよ", "Hiragana"),
+        ("共感", "CJK"),
+        ("سلام", "Arabic"),
+        ("আমি", "Bengali"),
+        ("—", "no letters"),
+    ],
+)
+def test_scripts_are_those_of_unicode(text: str, script: str) -> None:
+    assert script_of(text) == script
+
+
+@pytest.mark.parametrize(
+    ("change", "r", "bias", "told"),
+    [
+        (lambda crowd: crowd + 0.5, 1.0, 0.5, []),
+        (lambda crowd: 8 - crowd, -1.0, 0.0, ["correlate by -1.00 on 12 texts"]),
+        (lambda crowd: crowd * 10, 1.0, 36.0, ["lie outside the scale, 1 to 7"]),
+        (lambda crowd: crowd / 7, 1.0, -24 / 7, ["outside the scale", "are they on another scale?"]),
+        (lambda crowd: crowd * 0 + 4, None, 0.0, ["gave all 12 texts one label", "are they on another scale?"]),
+    ],
+)
+def test_llm_labels_beside_the_crowd_s(change, r: float | None, bias: float, told: list[str]) -> None:
+    crowd = pd.Series(np.tile([2.0, 4.0, 6.0, 3.0, 5.0, 4.0], 2))
+    gap = pd.Series([np.nan])
+    found = llm_facts("own/gpt", SCALE, pd.concat([crowd, gap]), pd.concat([change(crowd), gap + 1]))
+    assert found.r == (None if r is None else pytest.approx(r))
+    assert found.bias == pytest.approx(bias)
+    lines = list(found.doubts())
+    assert len(lines) == len(told)
+    for line, part in zip(lines, told, strict=True):
+        assert part in line
+
+
+def test_without_a_text_that_has_both_labels_nothing_is_said() -> None:
+    found = llm_facts("own/gpt", SCALE, pd.Series([np.nan, 3.0]), pd.Series([2.0, np.nan]))
+    assert (found.r, found.bias, list(found.doubts())) == (None, None, [])
+    assert found.named() == {"LLM labels": "own/gpt", "texts with both labels": "0"}
