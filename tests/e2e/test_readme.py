@@ -1,15 +1,26 @@
-"""The README's commands, run as they stand, with small input and tiny encoders put behind them."""
+"""The commands of the README and of two guides run as they stand, with small input and tiny encoders behind them."""
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 from support import ROOT, small_corpus
 
 SETUP = ("make demo", "make test")
-BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-COMMANDS = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+
+
+def commands(page: str) -> list[str]:
+    """Return the commands of a page, those of an installed invitro as the scripts of a checkout."""
+    blocks = re.findall(r"```bash[^\n]*\n(.*?)```", (ROOT / page).read_text("utf-8"), re.S)
+    lines = [
+        re.split(r" +# | 2>&1", line)[0].strip() for block in blocks for line in block.splitlines() if line.strip()
+    ]
+    return [re.sub(r"^invitro-(\w+)", r"python \1.py", line) for line in lines]
+
+
+COMMANDS = commands("README.md")
 TRAIN = [command for command in COMMANDS if "train.py" in command]
 
 
@@ -22,6 +33,18 @@ def test_the_readme_shows_the_setup_and_each_entry_point() -> None:
 
 def test_no_placeholder_is_left() -> None:
     assert not re.search(r"^[A-Z]+_[A-Z]+$", (ROOT / "README.md").read_text("utf-8"), re.M)
+
+
+@pytest.mark.slow
+def test_the_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert re.search(r"crowd, llm +400 ", printed)
+    assert re.search(r"test +0\.\d+ +0\.\d+ +\d\.\d+\n.*Record", printed)
+    assert printed.count("score") == 2
 
 
 def small(command: str, tiny: dict[str, Path]) -> list[str]:
@@ -63,11 +86,12 @@ def test_scoring_command(run, tiny_roberta: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_labelling_commands(run) -> None:
-    commands = [command for command in COMMANDS if "label.py" in command]
-    assert len(commands) == 5
+    (first,) = [command for command in COMMANDS if "label.py" in command]
+    guide = [line for line in commands("docs/labelling.md") if re.search(r"show=|prompt_check|=digits|report=", line)]
+    assert len(guide) == 4
     asked = False
-    for command in commands:
-        given = [word for word in shlex.split(command)[1:] if not word.startswith(("llm=", "data="))]
+    for command in (first, *sorted(guide, key=lambda line: "report=true" in line)):
+        given = [word for word in shlex.split(command)[1:] if not word.startswith(("llm=", "data", "texts"))]
         done = run(*given, *([] if "report=true" in given else ["llm=scripted"]), "data=simulated", "data.texts=60")
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         asked |= "60 of 60" in done.stdout
@@ -77,7 +101,11 @@ def test_labelling_commands(run) -> None:
 
 @pytest.mark.slow
 def test_study_commands(run, tiny_roberta: Path, tmp_path: Path) -> None:
-    demo, alpha, report = [command for command in COMMANDS if "sweep.py" in command]
+    (demo,) = [command for command in COMMANDS if "sweep.py" in command]
+    guide = commands("docs/studies.md")
+    (alpha,) = [line for line in guide if "study=alpha" in line]
+    (report,) = [line for line in guide if "report_only=true" in line]
+    assert demo in guide
     quick = [
         f"plm.name={tiny_roberta}", "plm.max_length=64", "fit.epochs=1", "fit.start_epoch=0", "trainer=cpu",
         "logger=none", "data.texts=100", "seed=0,1",
