@@ -21,7 +21,7 @@ from invitro.studies.figures import figures
 from invitro.studies.figures.base import thinned, wrapped
 from invitro.studies.figures.runs import LEAST_IN_GROUP, MOST_TEXTS, mean_predictions, mean_with_interval
 from invitro.studies.report.page import write_report
-from invitro.studies.runs import read_runs
+from invitro.studies.runs import Runs, read_runs
 from invitro.writing import charts
 
 METRICS = ("pcc", "ccc", "rmse")
@@ -244,6 +244,23 @@ def test_learning_curves_are_means_of_the_runs_that_went_on(alpha: Reported) -> 
     others = alpha.summary.groups.query("alpha not in [4, inf]")
     best = others.loc[others["val_ccc_mean"].idxmax(), "alpha"]
     assert {row["series"] for row in drawn} == {"alpha ∞", "alpha 4", f"alpha {best:g}"}
+
+
+def test_losses_of_different_kinds_have_panels_of_their_own(alpha: Reported, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Runs.config
+
+    def by_alpha(runs: Runs, row: int) -> dict[str, Any]:
+        return config(runs, row) | {"fit": {"loss": "ccc" if runs.table.loc[row, "alpha"] == 4 else "mse"}}
+
+    monkeypatch.setattr(Runs, "config", by_alpha)
+    drawn = next(one for one in figures(alpha.study, alpha.runs, alpha.summary) if one.name == "learning_curves")
+    written = drawn.chart.to_dict()
+    panels = []
+    for panel in written["vconcat"]:
+        used = set(re.findall(r'"data": {"name": "(.*?)"}', json.dumps(panel)))
+        panels.append({row["curve"] for name in used for row in written["datasets"][name]})
+    assert panels[0] == {"validation CCC"}
+    assert sorted(map(sorted, panels[1:])) == [["training loss (ccc)"], ["training loss (mse)"]]
 
 
 def test_label_distributions_are_shares(alpha: Reported) -> None:

@@ -192,3 +192,21 @@ def test_a_study_without_results_has_files_that_say_so(tmp_path: Path) -> None:
     write_tables(STUDY, RUNS, study_tables(STUDY, RUNS, empty), [], tmp_path)
     assert (tmp_path / "table.tex").read_text("utf-8") == "% alpha: no run has finished\n"
     assert len(pd.read_csv(tmp_path / "runs.csv")) == 2
+
+
+def test_only_scores_of_one_questionnaire_are_ranked() -> None:
+    scores = {"batson_empathy": (0.3, 0.4), "batson_distress": (0.6, 0.5)}
+    groups = [
+        group(0.0, (ccc, ccc), (1.0 - ccc, 1.0 - ccc)) | {"scale": scale, "application": name}
+        for scale, both in scores.items()
+        for name, ccc in zip(("none", "both"), both, strict=True)
+    ]
+    runs = Runs(Path(), ("scale", "application"), ("seed",), RUNS.table, ())
+    table = metrics_table(Study("constructs", "", "?", metrics=("ccc", "rmse")), runs, summary(*groups), "test")
+    assert table is not None
+    named = [dict(zip((column.key for column in table.columns), row, strict=True)) for row in table.rows]
+    best = [row for row in named if row["ccc_mean"].best and row["rmse_mean"].best]
+    assert {(row["scale"].text, row["application"].text) for row in best} == {
+        ("batson_empathy", "both"),
+        ("batson_distress", "none"),
+    }
