@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from invitro.settings import expected
 
 CONF = Path(__file__).parents[1] / "conf"
-COMMANDS = ("train", "label", "sweep", "predict", "worth", "inference")
+COMMANDS = ("train", "describe", "label", "sweep", "predict", "worth", "inference")
 GROUPS = {
     "data": "the texts",
     "data/split": "which texts train, validate and test",

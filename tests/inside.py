@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from support import ROOT
 
-SCRIPTS = {str(ROOT / f"{name}.py") for name in ("train", "predict", "label", "sweep", "tests/studies/quick_job")}
+SCRIPTS = {
+    str(ROOT / f"{name}.py") for name in ("train", "describe", "predict", "label", "sweep", "tests/studies/quick_job")
+}
 
 
 def entered(script: str, *overrides: str, folder: Path, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":

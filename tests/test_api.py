@@ -44,7 +44,8 @@ def test_importing_invitro_loads_nothing_heavy() -> None:
 
 
 def test_what_is_offered() -> None:
-    offered = {"scale", "label", "correct", "augment", "agreement", "train", "load", "study", "worth", "next_texts"}
+    offered = {"scale", "label", "correct", "augment", "agreement", "describe", "train", "load", "study", "worth"}
+    offered |= {"next_texts"}
     assert offered | {"InputError"} == set(invitro.__all__)
     assert offered <= set(dir(invitro))
     for name in offered:

@@ -123,7 +123,7 @@ def test_some_libraries_are_imported_in_one_place(library: str) -> None:
 
 
 def test_entry_points_are_short() -> None:
-    for script in ("train.py", "label.py", "sweep.py", "predict.py"):
+    for script in ("train.py", "describe.py", "label.py", "sweep.py", "predict.py"):
         assert len((ROOT / script).read_text("utf-8").splitlines()) < 40
 
 

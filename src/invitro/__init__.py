@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from invitro.api import agreement, augment, correct, label, load, next_texts, scale, study, train, worth
+    from invitro.api import agreement, augment, correct, describe, label, load, next_texts, scale, study, train, worth
     from invitro.errors import InputError
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __all__ = [
     "agreement",
     "augment",
     "correct",
+    "describe",
     "label",
     "load",
     "next_texts",

@@ -132,7 +132,7 @@ def called(entry_point: str) -> str:
     """Return how users call an entry point here, for messages: ``python train.py`` or ``invitro-train``.
 
     Args:
-        entry_point: ``train``, ``label``, ``sweep`` or ``predict``.
+        entry_point: ``train``, ``describe``, ``label``, ``sweep`` or ``predict``.
     """
     by_command = (
         Path(sys.argv[0]).name.startswith("invitro-") or not (conf_folder().parent / f"{entry_point}.py").is_file()
@@ -142,4 +142,4 @@ def called(entry_point: str) -> str:
 
 def as_called(text: str) -> str:
     """Return a text in which ``python train.py`` and the like are written as users call them here."""
-    return re.sub(r"python (train|label|sweep|predict)\.py", lambda found: called(found[1]), text)
+    return re.sub(r"python (train|describe|label|sweep|predict)\.py", lambda found: called(found[1]), text)

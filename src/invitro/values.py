@@ -121,6 +121,29 @@ class TrainedRun:
 
 
 @dataclass(frozen=True, repr=False)
+class DescribedTexts:
+    """What a corpus is like.
+
+    Attributes
+    ----------
+    facts
+        What is known of it, in words, by name.
+    doubts
+        What should be looked at, a sentence or two each.
+    page
+        The page with plots, where one was asked for.
+    """
+
+    facts: Mapping[str, str]
+    doubts: tuple[str, ...]
+    page: Path | None
+
+    def __repr__(self) -> str:
+        """Return facts and doubts, a line each."""
+        return "\n".join([*(f"{name}: {value}" for name, value in self.facts.items()), *self.doubts])
+
+
+@dataclass(frozen=True, repr=False)
 class LabelWorth:
     """What an LLM's labels are worth.
 

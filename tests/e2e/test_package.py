@@ -13,7 +13,7 @@ from support import ROOT
 
 import invitro
 
-COMMANDS = ("invitro-train", "invitro-label", "invitro-sweep", "invitro-predict")
+COMMANDS = ("invitro-train", "invitro-label", "invitro-sweep", "invitro-predict", "invitro-describe")
 
 
 def sh(*command: str | Path, folder: Path, path: Path | None = None) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from invitro.api.models import load, next_texts, study, train, worth
+from invitro.api.models import describe, load, next_texts, study, train, worth
 from invitro.application.fusion import Corrected
 from invitro.application.fusion import correct as corrected
 from invitro.application.policy import alpha_problem
@@ -31,7 +31,19 @@ from invitro.values import (
     texts_in,
 )
 
-__all__ = ["agreement", "augment", "correct", "label", "load", "next_texts", "scale", "study", "train", "worth"]
+__all__ = [
+    "agreement",
+    "augment",
+    "correct",
+    "describe",
+    "label",
+    "load",
+    "next_texts",
+    "scale",
+    "study",
+    "train",
+    "worth",
+]
 
 
 def scale(name: str | Path | Scale) -> Scale:

@@ -9,7 +9,7 @@ from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import Count, refusal
 from invitro.stats.moments import RESAMPLES
-from invitro.values import LabelWorth, Model, StudyResult, TrainedRun
+from invitro.values import DescribedTexts, LabelWorth, Model, StudyResult, TrainedRun
 
 
 def train(
@@ -86,6 +86,57 @@ def train(
     predictions = pd.read_csv(record / "predictions.csv", dtype={"text_id": "str", "group_id": "str"})
     model = record / "model"
     return TrainedRun(metrics, predictions, record, model if model.is_dir() else None)
+
+
+def describe(
+    frame: pd.DataFrame,
+    scale: str | Path | Scale,
+    *,
+    plm: str = "tfidf",
+    columns: Mapping[str, str] | None = None,
+    directory: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> DescribedTexts:
+    """Look at texts and labels before training, as `describe.py` does.
+
+    Parameters
+    ----------
+    frame
+        As for `train`.
+    scale
+        The questionnaire: a name, a file, or what `scale` returned.
+    plm
+        The encoder of which it is said how many texts it cuts; ``tfidf`` cuts none.
+    columns
+        As for `train`.
+    directory
+        Where the page with plots is made; None makes none.
+    overrides
+        Any other setting of ``conf/train.yaml``.
+
+    Returns
+    -------
+    DescribedTexts
+        Facts, what should be looked at, and the page.
+
+    Raises
+    ------
+    InputError
+        A column is missing, a crowd label is outside the scale, or a setting is wrong.
+
+    Examples
+    --------
+    >>> essays = pd.DataFrame({"text": [f"essay {n}" for n in range(60)], "crowd_label": [1.0, 3.0, 5.0] * 20})
+    >>> essays["llm_label"] = 6 - essays["crowd_label"]
+    >>> found = describe(essays, "batson_empathy")
+    >>> found.facts["r of LLM and crowd"], found.facts["repeated texts"]
+    ('-1.00', '0')
+    """
+    from invitro.commands.direct import describe_frame, scale_of
+
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
+    return DescribedTexts(*describe_frame(frame, scale_of(scale), columns or {}, [f"plm={plm}", *overrides], directory))
 
 
 def worth(

@@ -12,7 +12,7 @@ import hydra
 from omegaconf import DictConfig
 
 from invitro.commands.labelling import label_command, run_label
-from invitro.commands.predicting import run_predict
+from invitro.commands.predicting import run_describe, run_predict
 from invitro.commands.studies import sweep_command
 from invitro.commands.training import run_train, train_command
 from invitro.commands.typed import begins
@@ -23,6 +23,12 @@ def train() -> None:
     """Train one model, or those of a multirun; a job returns its validation CCC, which an optimiser can maximise."""
     if begins("train", sys.argv):
         train_command(_main("train", run_train))
+
+
+def describe() -> None:
+    """Look at a corpus before training."""
+    if begins("describe", sys.argv):
+        _main("describe", run_describe)()
 
 
 def label() -> None:

@@ -145,6 +145,29 @@ def train_frame(
     return record, metrics
 
 
+def describe_frame(
+    frame: "pd.DataFrame",
+    scale: Scale,
+    columns: Mapping[str, str],
+    overrides: Sequence[str],
+    directory: str | Path | None,
+) -> tuple[dict[str, str], tuple[str, ...], Path | None]:
+    """Describe a DataFrame as ``describe.py`` describes a table file; return facts, doubts and the page's path."""
+    from invitro.commands.predicting import describe_configured
+    from invitro.studies.report.describe import write_description
+
+    frame, named, source = _described(frame, columns)
+    split = ["data/split=published"] if "split" in named else []
+    with composed("describe", ["data=table", "data.path=frame", *split, *source, *overrides]) as cfg:
+        _put_scale(cfg, scale)
+        with open_dict(cfg):
+            del cfg["hydra"]
+            cfg.data.columns = named
+        found = describe_configured(cfg, _reader_of(frame, cfg))
+    page = None if directory is None else write_description(found, Path(directory))
+    return found.named, tuple(found.doubts), page
+
+
 def weigh_frame(
     frame: "pd.DataFrame", scale: Scale, columns: Mapping[str, str], overrides: Sequence[str], resamples: int
 ) -> "Weighed":

@@ -1,19 +1,26 @@
-"""``predict.py``: score a file with a trained model, or a shared task's test set for a submission."""
+"""What is done with texts without training: ``predict.py`` scores a file, or a shared task's test set for a submission;
+``describe.py`` says what a corpus is like.
+"""
 
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from invitro.commands.common import REFUSED, Stopped, instantiated, missing, stoppable
+from invitro.commands.common import REFUSED, Stopped, instantiated, missing, remove_if_fresh, stoppable
+from invitro.commands.settings import RunSettings, completed, run_settings
 from invitro.errors import InputError, refuse_if_any
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from invitro.data import Corpus, Reader
     from invitro.labelling.texts import NextTexts
+    from invitro.studies.report.describe import Description
 
 SUBMITTED = ("submission", "data", "distress_model", "missing")
 """Settings for submissions only."""
@@ -131,3 +138,75 @@ def _by_features(cfg: DictConfig, plm: Any, table: "pd.DataFrame") -> Any:
     start = first_layers(embedded.features.shape[1])[1:2] or [1]
     ((_, gram),) = LayerKernel.nested(embedded.features, words, start)
     return gram
+
+
+def run_describe(cfg: DictConfig) -> None:
+    """Describe one corpus: facts and what to look at on the terminal, and a page in the run's directory."""
+    hydra = HydraConfig.get()
+    directory = Path(hydra.runtime.output_dir)
+    try:
+        with stoppable():
+            if hydra.mode == RunMode.MULTIRUN:
+                raise InputError("-m: one corpus is described at a time; leave -m out")
+            described = describe_configured(cfg)
+            from invitro.studies.report.describe import write_description
+
+            path = write_description(described, directory)
+    except InputError as error:
+        remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
+        print(f"{error}\nNothing was described.", file=sys.stderr)
+        sys.exit(REFUSED)
+    print("\n".join([*described.lines(), *(f"WARNING: {doubt}" for doubt in described.doubts), f"Page: {path}"]))
+
+
+def describe_configured(cfg: DictConfig, reader: "Reader | None" = None) -> "Description":
+    """Describe the corpus of a configuration.
+
+    Args:
+        cfg: as composed from ``describe.yaml``, without Hydra's own part.
+        reader: of the corpus, instead of the one that the configuration names.
+    """
+    from invitro.data.facts import corpus_facts, llm_facts
+    from invitro.reliability.people import crowd_tables, shortened_table
+    from invitro.studies.report.describe import Description
+
+    settings = run_settings(completed(cfg), multirun=False)
+    corpus = (reader or settings.reader).read(settings.scale)
+    facts, labels = corpus_facts(corpus, settings.scale), _labels(settings, corpus)
+    table, people = corpus.table, corpus.people
+    llm = None if labels is None else llm_facts(labels[0], settings.scale, table["crowd_label"], labels[1])
+    authors = table.set_index("text_id")["group_id"]
+    tables = {} if people is None else crowd_tables(people, authors, {})
+    of_people = () if people is None else (*people.faults(), *people.warnings())
+    doubts = [*of_people, *facts.doubts(), *(() if llm is None else llm.doubts())]
+    cut = _cut(settings, table["text"].tolist())
+    return Description(facts, llm, cut, [shortened_table(one) for one in tables.values()], doubts)
+
+
+def _labels(settings: RunSettings, corpus: "Corpus") -> "tuple[str, pd.Series[float]] | None":
+    """Return the name of the LLM's labels and the label of each text, where there are any."""
+    from invitro.labels.source import MissingLabelsError
+    from invitro.tables import numbers
+
+    source, table = settings.source, corpus.table
+    try:
+        found = source.find(corpus.label_corpora, table, settings.scale, settings.prompt, settings.folder)
+    except MissingLabelsError:
+        return None
+    except InputError:
+        if not source.column or source.column not in table:
+            raise
+        return f"{corpus.name}/{source.column}", numbers(table[source.column], corpus.name)  # on another scale
+    return found.name, found.of(table["text_id"])
+
+
+def _cut(settings: RunSettings, texts: list[str]) -> str:
+    """Say how many texts the encoder does not read to their end."""
+    if settings.encoder is None:
+        return "none: the model counts words"
+    if settings.absent:
+        return f"unknown: {settings.absent.splitlines()[0]}"
+    from invitro.models.encoder import load_tokenizer, tokenise
+
+    tokenizer = load_tokenizer(settings.encoder)
+    return f"{len(tokenise(tokenizer, texts).cut)}, cut at {tokenizer.model_max_length} tokens"

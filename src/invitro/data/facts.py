@@ -210,4 +210,4 @@ def _described(labels: Floats, none: str = "none") -> str:
     if not len(labels):
         return none
     sd = f", SD {np.std(labels, ddof=1):.2f}" if len(labels) > 1 else ""
-    return f"{len(labels)} from {labels.min():g} to {labels.max():g}, mean {labels.mean():.2f}{sd}"
+    return f"{len(labels)} from {labels.min():.4g} to {labels.max():.4g}, mean {labels.mean():.2f}{sd}"

@@ -1,0 +1,170 @@
+"""The page that describes a corpus before anything is trained on it."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from invitro import __version__
+from invitro.arrays import Floats
+from invitro.data.facts import CorpusFacts, LlmFacts
+from invitro.errors import refuse_if_any
+from invitro.files import write_text
+from invitro.studies.report.page import FIGURES, PAGE, page
+from invitro.studies.report.sentences import Fact
+from invitro.studies.report.verdict import Judgement
+from invitro.writing import charts
+from invitro.writing.tables import ReportTable, text_table
+from invitro.writing.words import count
+
+if TYPE_CHECKING:
+    import altair as alt
+
+    from invitro.studies.figures.base import Figure
+
+BARS, MOST_DOTS = 24, 1000
+
+
+class Titled(NamedTuple):
+    """What a page is about: its key, heading and question."""
+
+    name: str
+    title: str
+    question: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """A corpus, described.
+
+    Args:
+        corpus: its facts.
+        llm: an LLM's labels beside the crowd's; None where there are none.
+        cut: how many texts the encoder does not read to their end, and where it stops, in words.
+        people: the tables on raters and items, where several people rated a text.
+        doubts: what should be looked at, a line each.
+    """
+
+    corpus: CorpusFacts
+    llm: LlmFacts | None
+    cut: str
+    people: Sequence[ReportTable]
+    doubts: Sequence[str]
+
+    @property
+    def named(self) -> dict[str, str]:
+        """All facts by name."""
+        named = self.corpus.named() | {"longer than the encoder reads": self.cut}
+        named |= self.llm.named() if self.llm is not None else {"LLM labels": "none"}
+        return named
+
+    @property
+    def table(self) -> ReportTable:
+        """All facts as a table."""
+        return text_table("facts", "Facts", [{"fact": name, "value": value} for name, value in self.named.items()])
+
+    def lines(self) -> list[str]:
+        """Return the facts as lines for a terminal."""
+        return self.table.terminal()[1:]
+
+
+def write_description(described: Description, directory: Path) -> Path:
+    """Write ``report.html``, ``table.md`` and the figures' files into `directory`; return the path of the page.
+
+    Raises:
+        InputError: the chart libraries are missing.
+    """
+    refuse_if_any(filter(None, [charts.problem()]))
+    figures = list(_figures(described))
+    for one in figures:
+        charts.save(one.chart, directory / FIGURES / one.name)
+    facts, tables = described.corpus, [described.table, *described.people]
+    text = [f"# {facts.name}", *(part for one in tables for part in (f"## {one.title}", one.markdown(), one.caption))]
+    write_text(directory / "table.md", "\n\n".join(filter(None, text)) + "\n")
+    headline = f"{count(len(described.doubts), 'fact')} to look at" if described.doubts else "Nothing stands out"
+    written = page(
+        kind="Corpus",
+        latex=False,
+        study=Titled(facts.name, f"What {facts.name} is like", "What is there, before anything is trained?"),
+        judgement=Judgement("none", headline, described.doubts),
+        tables=tables,
+        figures=figures,
+        environment=[Fact("invitro", __version__), Fact("python", platform.python_version())],
+        method=[
+            "Repeated texts are equal but for case, blanks and punctuation, as in the refusal of shared texts.",
+            "A text's script is that of most of its letters, by their Unicode names.",
+            "r is Pearson's correlation, and bias the mean of LLM minus crowd, on all texts that have both labels.",
+        ],
+    )
+    write_text(directory / PAGE, written)
+    return directory / PAGE
+
+
+def _figures(described: Description) -> "Sequence[Figure]":
+    from invitro.studies.figures.base import Figure
+
+    facts, llm = described.corpus, described.llm
+    low, high = facts.scale.minimum, facts.scale.maximum
+    drawn = []
+    if len(facts.crowd):
+        bars = _bars(facts.crowd, low, high, "crowd label (points)", "Histogram of the crowd labels")
+        drawn.append(Figure("crowd_labels", "Crowd labels", f"Crowd labels of {len(facts.crowd)} texts.", bars))
+    most = float(facts.words.max()) + 1
+    bars = _bars(facts.words, 0, most, "words in a text", "Histogram of the number of words in a text")
+    drawn.append(Figure("lengths", "Lengths", f"Words in each of {facts.texts} texts.", bars))
+    if llm is not None and len(llm.crowd):
+        places = np.unique(np.linspace(0, len(llm.crowd) - 1, MOST_DOTS).round().astype(int))
+        thinned = "" if len(places) == len(llm.crowd) else f"; {len(places)} of them are drawn"
+        caption = f"LLM and crowd labels of {len(llm.crowd)} texts{thinned}. On the line both are equal."
+        drawn.append(Figure("llm_and_crowd", "LLM and crowd", caption, _dots(llm, places)))
+    return drawn
+
+
+def _bars(values: Floats, low: float, high: float, title: str, description: str) -> "alt.Chart":
+    """Draw a histogram."""
+    import altair as alt
+
+    from invitro.studies.figures.base import WIDTH, chart, left_axis, tooltip
+
+    counts, edges = np.histogram(values, BARS, (low, high))
+    rows = [{"from": edges[at], "to": edges[at + 1], "texts": counts[at]} for at in range(BARS)]
+    scale = alt.Scale(domain=[low, high], nice=False, zero=False)
+    drawn: alt.Chart = (
+        chart(rows)
+        .mark_rect(fill=charts.COLOURS[0], stroke="white", strokeWidth=0.4)
+        .encode(
+            alt.X("from:Q", scale=scale, axis=alt.Axis(title=title, tickCount=6)),
+            alt.X2("to:Q"),
+            alt.Y("texts:Q", axis=left_axis("texts")),
+            alt.Y2Datum(0),
+            tooltip=tooltip(("from:Q", "from", ".2f"), ("to:Q", "to", ".2f"), ("texts:Q", "texts", "")),
+        )
+        .properties(width=WIDTH, height=80, description=description)
+    )
+    return drawn
+
+
+def _dots(llm: LlmFacts, places: "np.typing.NDArray[np.int_]") -> "alt.LayerChart":
+    """Draw the LLM's labels over the crowd's, and the line on which both are equal."""
+    import altair as alt
+
+    from invitro.studies.figures.base import WIDTH, chart, layered, left_axis, tooltip
+
+    both = np.concatenate([llm.crowd, llm.llm, [llm.scale.minimum, llm.scale.maximum]])
+    low, high = float(both.min()), float(both.max())
+    scale = alt.Scale(domain=[low, high], nice=False, zero=False)
+    x = alt.X("crowd:Q", scale=scale, axis=alt.Axis(title="crowd label (points)", tickCount=6))
+    y = alt.Y("llm:Q", scale=scale, axis=left_axis("LLM label (points)"))
+    dots = chart([{"crowd": llm.crowd[at], "llm": llm.llm[at]} for at in places])
+    line = chart([{"crowd": end, "llm": end} for end in (low, high)])
+    hint = tooltip(("crowd:Q", "crowd", ".2f"), ("llm:Q", "LLM", ".2f"))
+    return layered(
+        line.mark_line(color=charts.SOFT, strokeDash=[3, 2], strokeWidth=0.8).encode(x, y),
+        dots.mark_circle(color=charts.COLOURS[0], opacity=0.5, size=12).encode(x, y, tooltip=hint),
+        width=WIDTH,
+        height=140,
+        description="LLM labels over crowd labels",
+    )
