@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import small_corpus, table_overrides
+import yaml
+from support import ROOT, small_corpus, table_overrides
+from wandb import wandb_agent
 
 WANDB = str(Path(sys.executable).with_name("wandb"))
 
@@ -115,3 +117,33 @@ def test_a_server_that_does_not_answer_stops_nothing(
     assert done.returncode == 0, done.stderr
     assert "W&B did not answer" in done.stdout + done.stderr
     assert len(offline_runs(tmp_path)) == 1
+
+
+@pytest.mark.slow
+def test_the_agent_of_a_sweep_starts_a_training(
+    corpus_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = yaml.safe_load((ROOT / "wandb_sweep.yaml").read_text("utf-8"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    monkeypatch.setenv("WANDB_RUN_ID", "")  # which the agent sets, and the end of this test takes back
+    monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", "")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    chosen = {
+        name: one.get("value", one.get("values", [one.get("min")])[-1]) for name, one in sweep["parameters"].items()
+    }
+    own = dict(one.split("=", 1) for one in table_overrides(corpus_csv) if not one.startswith("logger="))
+    settings = chosen | own | {"plm": "tfidf", "save_model": False}
+    settings = {name: value for name, value in settings.items() if not name.startswith("plm.")}  # tfidf has none
+    agent = wandb_agent.Agent.__new__(wandb_agent.Agent)  # its start asks the server for the sweep
+    agent._in_jupyter, agent._function, agent._forward_signals, agent._run_processes = False, None, False, {}
+    agent._sweep_command = sweep["command"]
+    arguments = {name: {"value": value} for name, value in settings.items()}
+    agent._command_run({"run_id": "abc123", "program": str(ROOT / sweep["program"]), "args": arguments})
+    assert agent._run_processes["abc123"].wait() == 0
+    (found,) = offline_runs(tmp_path)
+    assert found["run_id"] == "abc123"
+    config = found["config"]["update"]  # in which W&B keeps what its sweep chose as it was written
+    assert (config["application"], config["alpha"], config["seed"]) == ("both", 3.0, 100)
+    assert sweep["metric"]["name"] in found["summary"]

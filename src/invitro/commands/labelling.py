@@ -153,11 +153,11 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
         sampling = made.get("sampling", Sampling(temperature=1.0))  # the default where the given one is refused
         options = Options(sampling=sampling, results=cfg["import"], **{name: cfg[name] for name in OPTIONS})
     refuse_if_any(problems)
-    whats = {}
+    whats, merges = {}, llm.get("merges_digits", False)
     for role in prompts:
         with noting(problems):
             whats[role] = Labelling(
-                made["scale"], made[role], llm.name, made["engine"], Path(cfg.store), options, llm.merges_digits
+                made["scale"], made[role], llm.name, made["engine"], Path(cfg.store), options, merges
             )
     refuse_if_any(problems)
     return whats
