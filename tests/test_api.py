@@ -199,6 +199,18 @@ def test_a_run_on_a_frame_is_the_run_of_train_py_on_its_file(corpus_csv: Path) -
     assert f"Record: {run.record}" in repr(run)
 
 
+def test_several_raters_are_columns_of_the_frame() -> None:
+    frame = small_corpus()
+    frame = frame.assign(anna=frame["empathy"].clip(2, 6) - 1, ben=frame["empathy"].clip(2, 6) + 1)
+    raters = {key: name for key, name in COLUMNS.items() if key != "crowd_label"} | {"raters": ["anna", "ben"]}
+    found = invitro.train(frame, "batson_empathy", plm="tfidf", application="none", columns=raters)
+    mean = frame.assign(empathy=frame["empathy"].clip(2, 6))
+    expected = invitro.train(mean, "batson_empathy", plm="tfidf", application="none", columns=COLUMNS)
+    assert found.metrics["test"]["pcc"] == pytest.approx(expected.metrics["test"]["pcc"])
+    with pytest.raises(invitro.InputError, match=r"frame: .*carla"):
+        invitro.train(frame, "batson_empathy", plm="tfidf", application="none", columns=raters | {"raters": ["carla"]})
+
+
 def test_an_encoder_is_trained_loaded_and_scores(tiny_roberta: Path, folder: Path) -> None:
     frame = small_corpus().rename(columns={"essay": "text", "empathy": "crowd_label", "author": "group_id"})
     frame = frame.drop(columns=["gpt", "id"]).set_axis([f"essay {n}" for n in range(len(frame))])

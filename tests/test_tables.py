@@ -345,7 +345,7 @@ def test_numbers() -> None:
 def test_numbers_names_the_row_of_what_is_none() -> None:
     with pytest.raises(InputError) as refused:
         numbers(pd.Series(["1", "high", None, "low"], name="score"), "a.csv")
-    assert str(refused.value) == "a.csv: data row 2, column score: expected a number, found 'high' (and 1 more rows)"
+    assert str(refused.value) == "a.csv: data row 2, column score: expected a number, found 'high' (and 1 more)"
 
 
 def test_columns(tmp_path: Path) -> None:

@@ -410,7 +410,6 @@ def numbers(column: "pd.Series[Any]", source: str | Path) -> "pd.Series[float]":
         position = int(wrong.to_numpy().argmax())
         raise InputError(
             f"{source}: data row {position + 1}, column {names_shown([column.name])}: expected a number, "
-            f"found {shown(text.iloc[position])}"
-            + (f" (and {int(wrong.sum()) - 1} more rows)" if wrong.sum() > 1 else "")
+            f"found {shown(text.iloc[position])}" + (f" (and {int(wrong.sum()) - 1} more)" if wrong.sum() > 1 else "")
         )
     return values

@@ -28,6 +28,14 @@ def test_facts_of_a_corpus() -> None:
     ]
 
 
+def test_two_values_are_no_scores() -> None:
+    table = pd.DataFrame({"text_id": map(str, range(40)), "text": "Fine.", "group_id": "x", "split": "train"})
+    found = corpus_facts(Corpus("own", table.assign(crowd_label=[1.0, 7.0] * 20), "", ""), SCALE)
+    assert [line.partition(",")[0] for line in found.doubts()] == ["all 40 crowd labels are 1 or 7"]
+    some = corpus_facts(Corpus("own", table.assign(crowd_label=[1.0, 7.0] * 19 + [2.0, 3.0]), "", ""), SCALE)
+    assert list(some.doubts()) == []
+
+
 @pytest.mark.parametrize(
     ("text", "script"),
     [

@@ -147,8 +147,8 @@ def test_a_wrong_map_is_refused_at_once(columns: dict[str, str | None], messages
             r"data row 1 \(text_id 000\), column crowd_label \(score in the file\): expected 1 to 7 .*, found 7.5",
         ),
         (
-            {"score": "much"},
-            r"mine.csv: data row 1, column score: expected a number, found 'much' \(and 11 more rows\)",
+            {"score": ["much", "little", *range(1, 6), *range(1, 6)]},
+            r"mine.csv: data row 1, column score: expected a number, found 'much' \(and 1 more\)",
         ),
         ({"essay": ""}, r"column text \(essay in the file\): expected a value, found nothing"),
     ],
@@ -173,6 +173,19 @@ def test_what_is_no_text_is_refused(tmp_path: Path, column: str, value: object, 
     with pytest.raises(InputError) as refused:
         Frame(path, COLUMNS, rows=pd.DataFrame(records, index=range(5, 17))).read(EMPATHY)
     assert str(refused.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["yes", "no"] * 6, r"column mood_score holds words \(no, yes\), not scores.*LogisticRegression.*AUC"),
+        ([0, 1] * 6, "column mood_score is 0 or 1 in all 12 rows.*LogisticRegression"),
+    ],
+)
+def test_classes_are_refused_with_what_to_use_instead(tmp_path: Path, labels: list[Any], message: str) -> None:
+    file = written(tmp_path, rows().assign(mood_score=labels))
+    with pytest.raises(InputError, match=message):
+        TableFile(file, COLUMNS | {"crowd_label": "mood_score"}).read(EMPATHY)
 
 
 def test_missing_columns_and_files_are_refused(tmp_path: Path) -> None:

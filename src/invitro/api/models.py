@@ -19,7 +19,7 @@ def train(
     plm: str = "roberta",
     application: str = "both",
     alpha: float | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
     seed: int = 0,
     directory: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -46,7 +46,8 @@ def train(
     alpha
         Correction's threshold, from 0 to inf, the scale's units; None is two thirds of its range.
     columns
-        What the frame calls the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``.
+        What the frame calls the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``; with several
+        people's ratings, ``{"text": "essay", "raters": ["anna", "ben"]}``, whose mean is the crowd label.
     seed
         Of weights, dropout and batches.
     directory
@@ -93,7 +94,7 @@ def describe(
     scale: str | Path | Scale,
     *,
     plm: str = "tfidf",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
     directory: str | Path | None = None,
     overrides: Sequence[str] = (),
 ) -> DescribedTexts:
@@ -144,7 +145,7 @@ def worth(
     scale: str | Path | Scale,
     *,
     plm: str = "minilm",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
     draws: int = 3,
     folds: int = 10,
     seed: int = 0,
@@ -261,7 +262,7 @@ def next_texts(
     *,
     count: int = 50,
     plm: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
     overrides: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Rank texts that nobody has rated by what a human rating of each would tell of all texts' scores.

@@ -109,7 +109,7 @@ def label_texts(texts: "pd.Series[str]", scale: Scale, overrides: Sequence[str])
 def train_frame(
     frame: "pd.DataFrame",
     scale: Scale,
-    columns: Mapping[str, str],
+    columns: Mapping[str, str | Sequence[str]],
     overrides: Sequence[str],
     directory: str | Path | None,
 ) -> tuple[Path, Mapping[str, Any]]:
@@ -148,7 +148,7 @@ def train_frame(
 def describe_frame(
     frame: "pd.DataFrame",
     scale: Scale,
-    columns: Mapping[str, str],
+    columns: Mapping[str, str | Sequence[str]],
     overrides: Sequence[str],
     directory: str | Path | None,
 ) -> tuple[dict[str, str], tuple[str, ...], Path | None]:
@@ -169,7 +169,11 @@ def describe_frame(
 
 
 def weigh_frame(
-    frame: "pd.DataFrame", scale: Scale, columns: Mapping[str, str], overrides: Sequence[str], resamples: int
+    frame: "pd.DataFrame",
+    scale: Scale,
+    columns: Mapping[str, str | Sequence[str]],
+    overrides: Sequence[str],
+    resamples: int,
 ) -> "Weighed":
     """Weigh the LLM labels of a DataFrame as ``sweep.py study=worth`` weighs those of a corpus."""
     from invitro.commands.inference import checked_worth, weigh
@@ -190,18 +194,24 @@ def weigh_frame(
         return weigh(cfg, checked_worth(cfg), resamples, _reader_of(frame, cfg))
 
 
-def _described(frame: "pd.DataFrame", columns: Mapping[str, str]) -> "tuple[pd.DataFrame, dict[str, str], list[str]]":
+def _described(
+    frame: "pd.DataFrame", columns: Mapping[str, str | Sequence[str]]
+) -> "tuple[pd.DataFrame, dict[str, Any], list[str]]":
     """Return a frame with ids, its names of the canonical columns, and the override that names its LLM labels."""
     from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS
     from invitro.studies.launch import quoted
     from invitro.tables import require_columns
 
-    known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, "llm_label")
+    known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, "raters", "llm_label")
     refuse_if_any(f"columns: expected any of {', '.join(known)}, found {key!r}" for key in columns if key not in known)
-    named = {key: columns.get(key, key) for key in known if key in columns or key in frame}
+    named: dict[str, Any] = {key: columns.get(key, key) for key in known if key in columns or key in frame}
     mend = "Name the frame's columns by columns={'text': ..., 'crowd_label': ...}"
-    needed = dict.fromkeys(["text", "crowd_label"]) | named
-    require_columns(frame, [named.get(key, key) for key in needed], "frame", mend)
+    raters = [named["raters"]] if isinstance(named.get("raters"), str) else [*named.get("raters", [])]
+    needed = dict.fromkeys(["text"] if raters else ["text", "crowd_label"]) | named
+    required = [named.get(key, key) for key in needed if key != "raters"]
+    require_columns(frame, [*required, *raters], "frame", mend)
+    if raters:
+        named |= {"raters": raters, "crowd_label": named.get("crowd_label") if "crowd_label" in columns else None}
     if "text_id" not in named:
         frame = frame.assign(text_id=frame.index.astype("str"))
         named["text_id"] = "text_id"
@@ -219,13 +229,13 @@ def _reader_of(frame: "pd.DataFrame", cfg: DictConfig) -> "Frame":
 
 
 def rank_frame(
-    frame: "pd.DataFrame", scale: Scale, columns: Mapping[str, str], overrides: Sequence[str]
+    frame: "pd.DataFrame", scale: Scale, columns: Mapping[str, str | Sequence[str]], overrides: Sequence[str]
 ) -> "NextTexts":
     """Rank the unrated texts of a DataFrame as ``label.py next=`` ranks those of a corpus."""
     from invitro.commands.predicting import rank_texts
     from invitro.tables import numbers
 
-    llm_column = columns.get("llm_label", "llm_label")
+    llm_column = str(columns.get("llm_label", "llm_label"))
     frame, named, _ = _described(frame, columns)
     with composed("label", ["data=table", "data.path=frame", *overrides]) as cfg:
         _put_scale(cfg, scale)

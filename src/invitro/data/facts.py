@@ -72,6 +72,13 @@ class CorpusFacts:
 
     def doubts(self) -> Iterator[str]:
         """Yield what makes test metrics uncertain or undefined, a line each."""
+        values = np.unique(self.crowd)
+        if len(values) == 2 and len(self.crowd) >= FEW_TESTS:
+            low, high = values
+            yield (
+                f"all {len(self.crowd)} crowd labels are {low:g} or {high:g}, like those of two classes: PCC and RMSE "
+                "are made for scores; for classes use a classifier and AUC"
+            )
         if 0 < len(self.tested) < FEW_TESTS:
             few = count(len(self.tested), "text")
             yield f"test metrics rest on {few} only: differences between models cannot be told"

@@ -337,7 +337,7 @@ def _without_id(frame: pd.DataFrame, ids: Sequence[str], source: str) -> Iterato
     for name in ids:
         gone = np.flatnonzero(frame[name].isna() | (frame[name] == ""))
         if len(gone):
-            more = f" (and {len(gone) - 1} more rows)" if len(gone) > 1 else ""
+            more = f" (and {len(gone) - 1} more)" if len(gone) > 1 else ""
             where = f"{source}: data row {frame.index[gone[0]] + 1}, column {names_shown([name])}"
             yield f"{where}: expected an id, found nothing{more}"
 

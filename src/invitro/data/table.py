@@ -25,7 +25,7 @@ from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.foreign import foreign, is_foreign, kind_of
 from invitro.scales import Scale
 from invitro.settings import refusal
-from invitro.tables import as_text, numbers, read_table, require_columns
+from invitro.tables import BLANK, as_text, numbers, read_table, require_columns
 from invitro.writing.words import count, listed, shortened
 
 log = logging.getLogger(__name__)
@@ -285,7 +285,7 @@ class TableFile:
         if "group_id" not in names_in_file:
             table["group_id"] = table["text_id"]
         labelled = "crowd_label" in names_in_file
-        table["crowd_label"] = numbers(raw[names_in_file["crowd_label"]], self.path) if labelled else float("nan")
+        table["crowd_label"] = _scores(raw[names_in_file["crowd_label"]], self.path) if labelled else float("nan")
         wanted = self._splits(raw[names_in_file["split"]]) if "split" in names_in_file else "train"
         return table.assign(split=pd.Series(wanted, index=raw.index, dtype="str"))
 
@@ -362,3 +362,24 @@ def _rows(wrong: "pd.Series[bool]") -> str:
 def person_column(columns: Iterable[str]) -> str | None:
     """Return the column in which a survey keeps the person, or None."""
     return next((name for name in columns if name.strip().lower() in PERSON_COLUMNS), None)
+
+
+CLASSIFY = (
+    "invitro measures scores on a scale; for classes train a classifier, such as scikit-learn's LogisticRegression or "
+    "Transformers' AutoModelForSequenceClassification, and report AUC or F1"
+)
+FEWEST_OF_TWO = 10
+"""So many labels that are 0 or 1 are those of two classes."""
+
+
+def _scores(column: "pd.Series[Any]", path: str | Path) -> "pd.Series[float]":
+    """Read crowd labels; classes instead of scores are refused with what to use instead."""
+    text = column.astype("str").str.strip().mask(column.isna()).dropna()
+    text = text[~text.str.lower().isin(BLANK)]
+    found = names_shown(sorted(text.unique())[:3])
+    if len(text) and not text.str.contains(r"\d").any():
+        raise InputError(f"{path}: column {names_shown([column.name])} holds words ({found}), not scores. {CLASSIFY}")
+    scores = numbers(column, path)
+    if set(scores.dropna()) == {0.0, 1.0} and len(text) >= FEWEST_OF_TWO:
+        raise InputError(f"{path}: column {names_shown([column.name])} is 0 or 1 in all {len(text)} rows. {CLASSIFY}")
+    return scores

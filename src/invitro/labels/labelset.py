@@ -94,7 +94,7 @@ def label_set(name: str, table: pd.DataFrame, scale: Scale, source: str, licence
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             found = f"found id {shown(ids.iloc[row])} with label {labels.iloc[row]:g}"
-            more = f" (and {int(wrong.sum()) - 1} more rows)" if wrong.sum() > 1 else ""
+            more = f" (and {int(wrong.sum()) - 1} more)" if wrong.sum() > 1 else ""
             problems.append(f"{source}: data row {row + 1}: {expected}, {found}{more}")
     refuse_if_any(problems)
     return LabelSet(name, table.set_index("text_id"), source, licence)
