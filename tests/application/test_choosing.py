@@ -84,6 +84,7 @@ def test_the_choice_is_an_ordinary_application(choices: dict[str, Choice]) -> No
     assert len(made.table) > 0
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_choice_whatever_else_is_drawn(choices: dict[str, Choice]) -> None:
     np.random.seed(9)
     again = choose(material(2.5, "good"), AUTO)
@@ -99,6 +100,7 @@ def test_a_candidate_that_cannot_be_tried_stands_in_the_table_with_its_reason() 
     assert not failed["chosen"].any()
 
 
+@pytest.mark.slow
 def test_augmentation_stays_with_every_candidate() -> None:
     of = material(2.5, "good", n=160)
     pool = of.training.iloc[120:].assign(crowd_label=np.nan, split="unlabelled")

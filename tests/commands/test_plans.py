@@ -231,6 +231,7 @@ def test_every_study_says_what_it_is() -> None:
     assert all(len(text) > 20 for text in found.values())
 
 
+@pytest.mark.slow
 def test_with_a_cross_validation_all_folds_are_replicates(given: list[str]) -> None:
     folds = asked("study=applications", "seed=0", "plm.train=full", "data/split=kfold", "data.split.folds=3", *given)
     assert folds.study.factors == ("application",)

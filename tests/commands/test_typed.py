@@ -58,6 +58,7 @@ def test_what_hydra_only_shows_is_left_to_it() -> None:
     assert understood("train", ["--cfg", "job", "aplha=1"]) == ["--cfg", "job", "aplha=1"]
 
 
+@pytest.mark.slow
 def test_a_study_of_one_s_own_folder(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "mine/study").mkdir(parents=True)
     (tmp_path / "mine/scale").mkdir()

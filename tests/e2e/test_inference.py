@@ -61,6 +61,7 @@ def test_estimates_leave_no_runs_to_report(run) -> None:
     assert "makes its report in seconds" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_jobs_of_cost_benefit(run, corpus_csv: Path) -> None:
     ours = [one for one in table_overrides(corpus_csv) if not one.startswith("plm.")]
     done = run("sweep.py", "study=cost_benefit", "dry_run=true", "plm=minilm", "seed=0", *ours, "fit.epochs=3")

@@ -95,6 +95,7 @@ def test_two_processes_share_one_store(run, tmp_path: Path) -> None:
     assert store_content(tmp_path / "both.sqlite") == store_content(tmp_path / "alone.sqlite")
 
 
+@pytest.mark.slow
 def test_dry_run_export_and_a_comparison_of_prompts(run, tmp_path: Path) -> None:
     log = tmp_path / "asked.jsonl"
     base = ["label.py", "llm=scripted", "data=simulated", "data.texts=60", f"llm.engine.log={log}"]
@@ -134,6 +135,7 @@ def test_texts_to_rate_next(run, tmp_path: Path) -> None:
     assert "next: ranks unrated texts and asks no LLM; leave report, dry_run, show and the check out" in refused.stderr
 
 
+@pytest.mark.slow
 def test_train_finds_the_labels(run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     columns = "data.columns={text_id: id, text: essay, group_id: author, crowd_label: empathy}"
     data = ["data=table", f"data.path={corpus_csv}", columns, "data.name=essays", "llm=scripted"]

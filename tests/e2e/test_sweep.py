@@ -82,6 +82,7 @@ def test_failures_are_named_and_the_rest_completes(run, tiny: list[str], tmp_pat
     assert "fail_fast=true" in str(table["error"][1])
 
 
+@pytest.mark.slow
 def test_a_multirun_of_train_is_reported(run, tiny: list[str], tmp_path: Path) -> None:
     settings = [one for one in tiny if not one.startswith("directory")]
     done = run("train.py", "-m", *settings, "application=none,both", "hydra.sweep.dir=grid", "save_model=false")

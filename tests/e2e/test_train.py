@@ -88,6 +88,7 @@ def test_roberta_and_a_multirun_that_goes_on(run, corpus_csv: Path, tiny_roberta
     assert {json.loads(p.read_text())["status"] for p in tmp_path.rglob("metrics.json")} == {"finished"}
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_recorded_and_the_others_finish(
     run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path
 ) -> None:

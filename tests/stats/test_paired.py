@@ -417,6 +417,7 @@ def test_a_thousand_null_studies(coverage: ModuleType) -> None:
     assert found.family <= 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "texts", "unsteady"), [(3, 150, 2.0), (10, 150, 0.4)])
 def test_null_studies_of_other_sizes(coverage: ModuleType, seeds: int, texts: int, unsteady: float) -> None:
     found = coverage.tally(coverage.Regime(seeds, texts, unsteady, others=3), 80)

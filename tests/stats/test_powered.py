@@ -25,6 +25,7 @@ def drawn(seed: int, authors: int = 600, bias: float = 0.0, slope_bias: float = 
     return np.column_stack([np.ones(600), x]), crowd, llm, gold, who
 
 
+@pytest.mark.slow
 def test_with_one_text_an_author_the_intervals_are_the_library_s() -> None:
     from ppi_py import classical_ols_ci, ppi_mean_ci, ppi_ols_ci
 

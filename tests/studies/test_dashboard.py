@@ -40,6 +40,7 @@ def test_nothing_is_sent_where_the_jobs_were_not_logged(study: Reported, tmp_pat
         save_workspace(study.study, study.runs, tmp_path)
 
 
+@pytest.mark.slow
 def test_one_run_sums_the_study_up(study: Reported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))

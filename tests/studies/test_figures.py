@@ -80,6 +80,7 @@ def test_without_a_labelled_test_validation_takes_its_place(tmp_path: Path) -> N
     assert "table-metrics_test" not in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alpha", "table_v"])
 def test_files_fit_a_column_and_are_the_same_every_time(
     known: Callable[[str], Reported], name: str, tmp_path: Path

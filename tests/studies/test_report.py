@@ -152,6 +152,7 @@ def test_what_a_reader_looks_for_is_there(page: Page, alpha: Reported) -> None:
         assert f"table-{table}" in page.ids
 
 
+@pytest.mark.slow
 def test_a_new_report_replaces_the_old(tmp_path: Path) -> None:
     study = reported("applications", tmp_path / "runs", [Arm({"application": "none"}), Arm({"application": "both"})])
     first = write(study, tmp_path / "report").read_bytes()
@@ -181,6 +182,7 @@ def test_what_failed_is_a_report_too(tmp_path: Path) -> None:
     assert not (tmp_path / "report" / "figures").exists()
 
 
+@pytest.mark.slow
 def test_published_numbers_and_their_source(tmp_path: Path) -> None:
     study = reported("table_v", tmp_path / "runs")
     page = Page(write(study, tmp_path / "report").read_text("utf-8"))

@@ -257,6 +257,7 @@ def test_corrected_and_dropped_labels_are_given_up(corpus_csv: Path) -> None:
     assert dropped.crowd_labels["given_up"] == dropped.labels.dropped > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["posterior", "auto"])
 def test_policies_that_look_at_texts_embed_them(corpus_csv: Path, tiny_roberta: Path, policy: str) -> None:
     how = Application(policy, True, True, policy=policy)  # type: ignore[arg-type]
