@@ -108,7 +108,7 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_doubled(
     assert {(key, 0.7 if attempt else 0.0) for key, attempt in expected} == set(questions)
     twice = {question for question, times in questions.items() if times > 1}
     of_the_dead = [(one["key"], one["temperature"]) for one in noted(log) if one["pid"] == killed["pid"]]
-    assert AT_ONCE <= len(twice) <= BATCH
+    assert 1 <= len(twice) <= BATCH, "a batch may die right after its first request"
     assert twice <= set(of_the_dead[-BATCH:])
     assert max(questions.values()) == 2
     assert len({one["pid"] for one in noted(log)}) >= 3, "two workers and the dead one's successor"
