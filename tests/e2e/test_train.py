@@ -2,12 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from support import table_overrides
+from support import ROOT, table_overrides
 
 from invitro.metrics import measure
 
@@ -225,6 +227,9 @@ def test_help_lists_groups_and_examples_and_is_quick(run, run_apart) -> None:
     assert done.stdout.count("python train.py ") == 3
     assert "study: " not in done.stdout  # sweep.py's
     assert "name: microsoft/deberta-v3-base" in run("train.py", "plm=deberta", "--help").stdout
+    script = f"{sys.executable} {ROOT / 'train.py'} --help"
+    piped = subprocess.run(["bash", "-c", f"set -o pipefail; {script} | true"], capture_output=True, text=True)
+    assert (piped.returncode, piped.stderr) == (0, "")
     wrong = run("train.py", "plm=deberto", "-h")
     assert wrong.returncode == 2
     assert "deberta" in wrong.stderr

@@ -50,6 +50,35 @@ def test_an_encoder_can_be_cut(plm: PLM, tmp_path: Path) -> None:
         load_regressor(replace(plm, layers=3), 4.0)
 
 
+def test_a_head_on_a_mixture_of_layers(plm: PLM, tmp_path: Path) -> None:
+    mixed = replace(plm, pooling="mixture")
+    model, (encoder, tokenizer) = load_regressor(mixed, [3.7, 0.5]).eval(), load_encoder(plm)
+    batch = tokenizer(TEXTS[:2], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        model.mixture.copy_(torch.tensor([0.3, -1.0, 2.0]))
+        got = model(batch["input_ids"], batch["attention_mask"]).logits
+        states = encoder.eval()(**batch, output_hidden_states=True).hidden_states
+        mask = batch["attention_mask"][..., None]
+        normal = [
+            (one - one.mean(-1, keepdim=True)) / (one.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+            for one in states
+        ]
+        means = torch.stack([(one * mask).sum(1) / mask.sum(1) for one in normal])
+        expected = model.classifier((torch.tensor([0.3, -1.0, 2.0]).softmax(0)[:, None, None] * means).sum(0))
+    torch.testing.assert_close(got, expected)
+    assert output_layer(model).bias.tolist() == pytest.approx([3.7, 0.5])
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    saved = PLM(str(tmp_path))
+    again = load_regressor(saved, None).eval()
+    torch.testing.assert_close(again(batch["input_ids"], batch["attention_mask"]).logits.detach(), got)
+    assert load_tokenizer(saved).model_max_length == load_tokenizer(plm).model_max_length
+    assert plm.name not in (tmp_path / "config.json").read_text(), "no path of this machine"
+    assert len(load_regressor(replace(mixed, layers=1), 0.0).mixture) == 2
+    with pytest.raises(InputError, match=r"plm.pooling=mixture: with plm.train=frozen layers are chosen"):
+        replace(mixed, train="frozen")
+
+
 def test_attention_dropout_can_be_set_alone(plm: PLM) -> None:
     model = load_regressor(PLM(plm.name, attention_dropout=0.0), bias=0)
     assert model.config.attention_probs_dropout_prob == 0.0

@@ -289,7 +289,9 @@ def show_help(config: str, arguments: Sequence[str]) -> bool:
     if not {"-h", "--help"} & set(arguments):
         return False
     try:
-        print(_text(config, [one for one in arguments if not one.startswith("-")], conf_folder()))
+        print(_text(config, [one for one in arguments if not one.startswith("-")], conf_folder()), flush=True)
+    except BrokenPipeError:  # read by `head`, which has seen enough; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except HydraException as error:
         print(str(error).partition("Config search path:")[0].strip(), file=sys.stderr)
         sys.exit(REFUSED)

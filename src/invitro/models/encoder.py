@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -22,6 +23,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -35,6 +37,63 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+
+class MixtureConfig(PreTrainedConfig):
+    """Configuration of a `LayerMixture`; `encoder` is that of its encoder, as a mapping."""
+
+    model_type = "layer_mixture"
+
+    def __init__(self, encoder: dict[str, Any] | None = None, dropout: float = 0.0, **other: Any) -> None:
+        super().__init__(**other)
+        self.encoder, self.dropout = encoder, dropout
+
+    @property
+    def inner(self) -> PreTrainedConfig:
+        """The encoder's configuration."""
+        inner: PreTrainedConfig = AutoConfig.for_model(**(self.encoder or {}))
+        return inner
+
+
+class LayerMixture(PreTrainedModel):
+    """A regression head on a learned mixture of all layers, instead of on the last layer's first token.
+
+    ``logits = W sum_l softmax(a)_l mean_t(norm(h_lt)) + b`` with h_lt the state of token t in layer l, from the
+    embeddings (l = 0) to the last, and ``norm`` to mean 0 and variance 1 over dimensions, without which the layer with
+    the largest numbers would win (Peters et al. 2018, "Deep contextualized word representations", eq. 1). The mixture
+    starts even.
+    """
+
+    config_class = MixtureConfig
+    base_model_prefix = "encoder"
+
+    def __init__(self, config: MixtureConfig) -> None:
+        super().__init__(config)
+        inner = config.inner
+        self.encoder = _without_pooler(AutoModel.from_config(inner))
+        self.mixture = nn.Parameter(torch.zeros(inner.num_hidden_layers + 1))
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(inner.hidden_size, int(config.num_labels or 1))
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SequenceClassifierOutput:
+        """Return ``logits``, (batch, outputs), for token ids and their mask, both (batch, tokens)."""
+        states = self.encoder(input_ids, attention_mask, output_hidden_states=True).hidden_states
+        share = self.mixture.softmax(dim=0)
+        mixed = sum(part * F.layer_norm(state, state.shape[-1:]) for part, state in zip(share, states, strict=True))
+        mask = attention_mask[..., None].to(mixed.dtype)
+        return SequenceClassifierOutput(logits=self.classifier(self.dropout((mixed * mask).sum(1) / mask.sum(1))))
+
+
+def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
+    """Leave out the layer on the first token, which means over tokens do not use."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.register_module("pooler", None)
+    return encoder
+
+
+AutoConfig.register("layer_mixture", MixtureConfig)
+AutoModelForSequenceClassification.register(MixtureConfig, LayerMixture)
 
 
 class Loaded(NamedTuple):
@@ -73,6 +132,7 @@ def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
         InputError: it has no padding, or tokens that the encoder has no embedding for, or belongs to another encoder.
     """
     config = check_available(plm)
+    config = config.inner if isinstance(config, MixtureConfig) else config
     with _explained(plm):
         tokenizer = AutoTokenizer.from_pretrained(**_place(plm))
     if tokenizer.pad_token_id is None and reads_forwards(config):
@@ -129,7 +189,7 @@ def load_encoder(plm: PLM) -> Loaded:
 
 
 def load_regressor(plm: PLM, bias: float | Sequence[float] | None) -> PreTrainedModel:
-    """Load the encoder with Transformers' own head on the first token, in float32.
+    """Load the encoder with Transformers' own head on the first token, or on a mixture of its layers, in float32.
 
     Args:
         plm: which encoder.
@@ -142,7 +202,13 @@ def load_regressor(plm: PLM, bias: float | Sequence[float] | None) -> PreTrained
         config.num_labels, config.problem_type = len(bias), "regression"
         _set_dropout(config, plm)
         _cut(config, plm)
-    model = _loaded(AutoModelForSequenceClassification, plm, config)
+    if bias is not None and plm.pooling == "mixture":
+        rate = getattr(config, "hidden_dropout_prob", 0.0) if plm.dropout is None else plm.dropout
+        encoder = {name: value for name, value in config.to_dict().items() if name != "_name_or_path"}
+        model: PreTrainedModel = LayerMixture(MixtureConfig(encoder, rate, num_labels=len(bias)))
+        model.encoder = _without_pooler(_loaded(AutoModel, plm, config))
+    else:
+        model = _loaded(AutoModelForSequenceClassification, plm, config)
     if bias is not None:
         if (parameter := output_layer(model).bias) is None:
             raise InputError(f"PLM {plm.name}: {type(model).__name__} has a head without bias; choose an encoder")

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from invitro.errors import InputError, refuse_if_any
 from invitro.files import sha256, write_json, write_text
-from invitro.models.encoder import Loaded, load_regressor, load_tokenizer
+from invitro.models.encoder import LayerMixture, Loaded, load_regressor, load_tokenizer
 from invitro.models.outputs import Outputs, Score
 from invitro.models.settings import PLM
 from invitro.scales import Item, Scale
@@ -25,6 +25,10 @@ from invitro.writing.words import rendered
 MEANING, ENCODER_KIND, CHECKSUM = "scale.json", "transformers", "checksum"
 LOADED_KINDS = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".py")
 """How the names of files end that a library may read when it loads a folder."""
+MIXTURE = (
+    "It reads a learned mixture of all its encoder's layers; `import invitro.models.encoder` before "
+    "`AutoModelForSequenceClassification.from_pretrained` loads it, which `invitro.load` does."
+)
 COPY_AGAIN = "copy the folder again from where it was trained, or train again"
 
 
@@ -106,7 +110,8 @@ def save_model(folder: Path, facts: CardFacts, loaded: Loaded, scale: Scale, out
         model.save_pretrained(place)
         tokenizer.save_pretrained(place)
 
-    write_folder(folder, write, outputs.meaning(), scale, model_card(scale, facts, outputs))
+    made_of = MIXTURE if isinstance(model, LayerMixture) else ""
+    write_folder(folder, write, outputs.meaning(), scale, model_card(scale, facts, outputs, made_of))
 
 
 def write_folder(folder: Path, write: Callable[[Path], None], meaning: dict[str, Any], scale: Scale, card: str) -> None:

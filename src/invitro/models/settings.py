@@ -60,6 +60,8 @@ class PLM:
         lora_alpha: factor of the adapters times their rank, at least 1.
         layers: how many of the encoder's layers are kept when it is fine-tuned, from the first; None keeps all. Middle
             layers know more of a writer's feelings than the last, and a step costs as much less as layers are cut.
+        pooling: what the head reads when the encoder is fine-tuned: ``first_token`` of the last layer, as Transformers
+            has it, or a learned ``mixture`` of all layers, each the mean over tokens.
 
     Raises:
         InputError: naming every setting that is out of range, a missing folder, or a missing package.
@@ -75,6 +77,7 @@ class PLM:
     lora_rank: Count = 16
     lora_alpha: Count = 32
     layers: Count | None = None
+    pooling: Literal["first_token", "mixture"] = "first_token"
 
     def contradictions(self) -> Iterator[str]:
         """Yield what is requested but missing: a folder, or the package that adapters need."""
@@ -84,8 +87,9 @@ class PLM:
             yield f"plm.name={self.name}: no such folder (looked for {folder.resolve()})"
         if self.train == "lora" and find_spec("peft") is None:
             yield "plm.train=lora: needs a package that is not installed: pip install 'invitro[lora]'"
-        if self.frozen and self.layers is not None:
-            yield f"plm.layers={self.layers}: with plm.train={self.train} layers are chosen on the training texts"
+        for name, value in (("layers", self.layers), ("pooling", self.pooling)):
+            if self.frozen and value not in (None, "first_token"):
+                yield f"plm.{name}={value}: with plm.train={self.train} layers are chosen on the training texts"
 
     @property
     def frozen(self) -> bool:
@@ -99,6 +103,7 @@ class PLM:
             return {"train": FROZEN[0], "max_length": self.max_length}
         unused = [] if self.train == "lora" else ["lora_rank", "lora_alpha"]
         unused += ["layers"] if self.layers is None else []
+        unused += ["pooling"] if self.pooling == "first_token" else []
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
     @property
