@@ -85,7 +85,11 @@ def test_all_launches_of_a_study_have_one_folder_and_one_group(given: list[str])
     [
         (["study=demo"], "runs/study/demo"),
         (["study=demo", "prompt=plain", "plm.lr=1e-3"], "runs/study/demo-plain-plm.lr_1e-3"),
-        (["study=demo", "seed=3", "alpha=1.0,2.0", "logger=csv", "store=a/b.sqlite"], "runs/study/demo"),
+        pytest.param(
+            ["study=demo", "seed=3", "alpha=1.0,2.0", "logger=csv", "store=a/b.sqlite"],
+            "runs/study/demo",
+            marks=pytest.mark.slow,
+        ),
         (["study=demo", "runs=elsewhere"], "elsewhere/study/demo"),
         (["study=demo", "directory=here"], "here"),
     ],
@@ -168,6 +172,7 @@ def test_each_missing_label_set_is_a_line_with_its_price_and_command(given: list
     assert {"llm.engine.tokenizer=approximate", *(one for one in data if one.startswith("data.path"))} <= set(command)
 
 
+@pytest.mark.slow
 def test_rows_whose_data_are_not_there_are_not_run(
     given: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -251,7 +256,7 @@ def test_with_a_cross_validation_all_folds_are_replicates(given: list[str]) -> N
         (["baseline=tfidf"], 1),
         (["plm.train=frozen"], 1),
         (["plm.train=frozen", "fit.clean=cleanlab"], 5),
-        (["plm.train=full"], 5),
+        pytest.param(["plm.train=full"], 5, marks=pytest.mark.slow),
     ],
 )
 def test_models_in_closed_form_have_one_seed(given: list[str], model: list[str], seeds: int) -> None:

@@ -427,6 +427,7 @@ def test_null_studies_of_other_sizes(coverage: ModuleType, seeds: int, texts: in
     assert found.family <= 0.08
 
 
+@pytest.mark.slow
 def test_a_planted_effect_is_found(coverage: ModuleType) -> None:
     regime = coverage.Regime(effect=0.5)
     baseline, other = coverage.truth(regime)["ccc"]
@@ -437,6 +438,7 @@ def test_a_planted_effect_is_found(coverage: ModuleType) -> None:
     assert all(0.9 <= held <= 1 for held in found.differences.values())
 
 
+@pytest.mark.slow
 def test_a_choice_on_validation_does_not_fabricate_findings(coverage: ModuleType) -> None:
     found = coverage.chosen(coverage.Regime(others=8, texts=200), 100, resamples=200)
     assert found["own"] <= 0.08

@@ -52,7 +52,7 @@ def test_with_one_text_an_author_the_intervals_are_the_library_s() -> None:
     assert (classical.low, classical.high) == pytest.approx((low[1], high[1]))
 
 
-@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("columns", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_errors_over_authors_are_the_library_s_where_each_wrote_one_text(columns: int) -> None:
     design, crowd, llm, gold, who = drawn(1)
     single = estimates(design[:, :columns], crowd, llm, gold, who)

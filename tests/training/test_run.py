@@ -211,6 +211,7 @@ def test_the_best_or_the_last_weights_are_tested(prepared: Prepared, tiny_debert
         assert result.metrics["val"]["ccc"] == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_early_stopping_waits_for_its_start_epoch(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> None:
     def epochs(**fit: Any) -> int:
         how = recipe(tiny_deberta, lr=1e-9, epochs=9, **fit)  # nothing improves
