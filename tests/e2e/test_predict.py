@@ -29,7 +29,7 @@ TEXTS = ['a sad, "quoted" story', "news\nin two lines", "", " \u200b ", "moved a
 def model(tmp_path_factory: pytest.TempPathFactory, tiny_roberta: Path) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "model"
     plm = PLM(str(tiny_roberta), max_length=128)
-    facts = CardFacts("base", "MIT", "corpus", "terms", "", "", {"val": None, "test": None})
+    facts = CardFacts("base", "MIT", "corpus", "terms", "", "")
     save_model(folder, facts, Loaded(load_regressor(plm, 7.1), load_tokenizer(plm)), SCALE)
     return folder
 
@@ -73,7 +73,7 @@ def test_same_rows_same_order_one_column_more(model: Path, tmp_path: Path, suffi
 
 def folder_of(kind: str, folder: Path, tiny_roberta: Path) -> Path:
     """Save a model of some kind."""
-    facts = CardFacts("base", "MIT", "corpus", "terms", "", "", {"val": None, "test": None})
+    facts = CardFacts("base", "MIT", "corpus", "terms", "", "")
     plm = PLM(str(tiny_roberta), max_length=128)
     if kind in ("gaussian", "distribution"):
         outputs = Gaussian.over(1, 7) if kind == "gaussian" else Distribution.over(1, 7, 5)
@@ -182,7 +182,7 @@ def test_bad_input_is_reported_together(run, model: Path, tmp_path: Path) -> Non
 
 def test_a_submission(run, model: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     distress = Scale("batson_distress", "distress", (Item("upset", "upset"),), 1, 7)
-    facts = CardFacts("base", "MIT", "corpus", "terms", "", "", {"val": None, "test": None})
+    facts = CardFacts("base", "MIT", "corpus", "terms", "", "")
     plm = PLM(str(tiny_roberta), max_length=128)
     other = tmp_path / "run" / "model"
     save_model(other, facts, Loaded(load_regressor(plm, 2.5), load_tokenizer(plm)), distress)

@@ -32,7 +32,7 @@ def test_the_headline_command(run, corpus_csv: Path, tiny_deberta: Path, tmp_pat
     )
     assert done.returncode == 0, done.stderr
     directory = tmp_path / record_of(done.stdout)
-    assert re.search(r"^test +-?\d\.\d{3} +-?\d\.\d{3} +\d\.\d{3}$", done.stdout, re.M)
+    assert re.search(r"^test +12 +-?\d\.\d{3} +-?\d\.\d{3} +\d\.\d{3}$", done.stdout, re.M)
     assert "crowd labels replaced (alpha=4)" in done.stdout
     config = yaml.safe_load((directory / "config.yaml").read_text("utf-8"))
     assert config["application"]["name"] == "both"

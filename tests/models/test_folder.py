@@ -16,6 +16,7 @@ from invitro.models.folder import CardFacts, load_model, model_card, read_meanin
 from invitro.models.outputs import Score
 from invitro.models.scoring import load_scorer, score_texts
 from invitro.scales import Item, Scale
+from invitro.writing.tables import text_table
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"), Item("moved", "moved")), 1, 7, source="a source")
 FACTS = CardFacts(
@@ -25,7 +26,8 @@ FACTS = CardFacts(
     "CC BY 4.0",
     "Somebody 2018",
     "42 texts.",
-    {"val": None, "test": {"pcc": 0.5, "ccc": 0.4, "rmse": 1.2}},
+    text_table("results", "Results", [{"": "test", "PCC": "0.500"}], "A note."),
+    ("so few texts",),
 )
 TEXTS = ["sad story", "i feel moved and warm and tender for this family", "news", "nothing " * 20]
 
@@ -47,13 +49,20 @@ def test_the_saved_folder_is_an_ordinary_model(plm: PLM, tmp_path: Path) -> None
     assert (meaning["minimum"], meaning["maximum"], meaning["outputs"]) == (1, 7, ["score"])
     assert meaning["scale"]["items"][1]["name"] == "moved"
     card = (tmp_path / "model" / "README.md").read_text("utf-8")
-    for said in ("| test | 0.500 | 0.400 | 1.200 |", "CC BY 4.0", "Somebody 2018", "42 texts.", "MIT", "## Limits"):
+    for said in (
+        "| test | 0.500 |\n\nA note.\n\n**Warning:** so few texts.\n",
+        "CC BY 4.0",
+        "Somebody 2018",
+        "42 texts.",
+        "MIT",
+        "## Limits",
+    ):
         assert said in card
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_the_card_of_a_model_without_encoder_or_results() -> None:
-    facts = CardFacts("", "", "corpus", "CC BY 4.0", "", "42 texts.", {"val": None, "test": None})
+    facts = CardFacts("", "", "corpus", "CC BY 4.0", "", "42 texts.")
     card = model_card(SCALE, facts, Score(), "Made of words.")
     assert card.startswith(
         '---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags: [regression, "emp'

@@ -29,7 +29,7 @@ from invitro.scales import Item, Scale
 TEXTS = ["I cried", "I cried and cried", "news"]
 CPU = torch.device("cpu")
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7)
-FACTS = CardFacts("", "", "corpus", "terms", "", "", {})
+FACTS = CardFacts("", "", "corpus", "terms", "", "")
 
 
 def test_tf_idf_by_hand() -> None:

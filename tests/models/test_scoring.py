@@ -17,7 +17,7 @@ from invitro.models.scoring import load_scorer, score_texts
 from invitro.scales import Item, Scale
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7, source="a source")
-FACTS = CardFacts("", "", "corpus", "terms", "", "", {})
+FACTS = CardFacts("", "", "corpus", "terms", "", "")
 TEXTS = ["sad story", "i feel moved and warm and tender for this family", "news", "nothing " * 20]
 
 

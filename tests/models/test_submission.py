@@ -25,7 +25,7 @@ def model(folder: Path, construct: str, turn: float = 1.0, intercept: float = 4.
     counter = fitted_tfidf(TEXTS * 2, TfIdfRidge())
     coefficients = turn * np.linspace(-1, 1, len(counter.vocabulary_))
     scale = Scale(f"batson_{construct}", construct, (Item("warm", "warm"),), 1, 7)
-    facts = CardFacts("", "", "corpus", "terms", "", "", {})
+    facts = CardFacts("", "", "corpus", "terms", "", "")
     save_linear(folder, facts, make_pipeline(counter, ridge_of(coefficients, intercept)), scale)
     return folder
 

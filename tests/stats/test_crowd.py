@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 
 from invitro.stats.agreement import krippendorff_alpha
 from invitro.stats.careless import raters_table, signs_of_carelessness, straight_lines
-from invitro.stats.crowd import Ratings, crowd_labels, fitted_crowd, of_matrix, reliability, spreads
+from invitro.stats.crowd import (
+    Ratings,
+    Statistic,
+    crowd_labels,
+    fitted_crowd,
+    mean_reliability,
+    of_matrix,
+    reliability,
+    spreads,
+)
+from invitro.stats.intervals import Estimate
 
 
 def crowd(seed: int = 0, texts: int = 200, raters: int = 8, gaps: float = 0.5) -> np.ndarray:
@@ -42,6 +52,29 @@ def test_icc_is_what_the_crowd_was_made_with() -> None:
         k * found.icc1.value / (1 + (k - 1) * found.icc1.value)
     )  # Spearman and Brown
     assert found.bias.value == pytest.approx(0.5, abs=0.12)
+
+
+def test_the_truth_itself_reaches_what_the_reliability_of_mean_labels_allows() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(4000, 1))
+    scores = truth + 0.9 * rng.normal(size=(4000, 4))
+    scores[:2000, 1:] = np.nan  # half of the texts have one rating, the others four
+    of = of_matrix(scores)
+    found = mean_reliability(reliability(of, resamples=50).icc1, of.number)
+    labels = crowd_labels(of, "mean")
+    assert found.value == pytest.approx(1 / (1 + 0.81 * (1 + 1 / 4) / 2), abs=0.02)
+    assert np.sqrt(found.value) == pytest.approx(np.corrcoef(labels, truth[:, 0])[0, 1], abs=0.01)
+    rmse = np.sqrt(np.mean((labels - truth[:, 0]) ** 2))
+    assert labels.std() * np.sqrt(1 - found.value) == pytest.approx(rmse, rel=0.02)
+    assert found.estimate.low < found.value < found.estimate.high
+
+
+def test_no_reliability_of_one_rating_is_none_of_several() -> None:
+    negative = Statistic(Estimate(-0.1, -0.3, 0.2, 9))
+    assert mean_reliability(negative, np.array([3])).reason == "raters differ on a text as much as texts do"
+    assert mean_reliability(Statistic(None, "because"), np.array([3])).reason == "because"
+    ends = mean_reliability(Statistic(Estimate(0.5, -0.3, np.nan, 9)), np.array([3])).estimate
+    assert (ends.value, ends.low, np.isnan(ends.high)) == (0.75, 0.0, True)
 
 
 @settings(max_examples=8, deadline=None)

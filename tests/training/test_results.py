@@ -1,15 +1,20 @@
-"""What a run records of its training labels: whose they are, where the corpus tells."""
+"""What a run records of its training labels, and what its test metrics are held against."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from short_runs import SCALE, material
+from short_runs import COLUMNS, CORRECTION, NONE, SCALE, divided, material
 
-from invitro.data import DEMOGRAPHICS, Holdout
+from invitro.data import DEMOGRAPHICS, Holdout, TableFile
 from invitro.data.simulator.corpus import Simulator
 from invitro.labels import LabelSource
-from invitro.training.results import labels_of
+from invitro.models.outputs import Predictions
+from invitro.stats.crowd import mean_reliability
+from invitro.training.prepare import Prepared
+from invitro.training.results import labels_of, predictions_of, references_of, summary
 
 
 def test_labels_tell_of_their_authors(corpus_csv: Path) -> None:
@@ -33,3 +38,76 @@ def test_only_what_is_known_is_carried(corpus_csv: Path, missing: str) -> None:
     table.to_csv(corpus_csv, index=False)
     rows = labels_of(material(corpus_csv))
     assert list(rows.columns[-2:]) == ["group_id", "age"]
+
+
+def held_against(prepared: Prepared, scores: Any = None) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return the references of predictions, which are the crowd labels plus one point, and the test's rows."""
+    parts = [prepared.evaluation(split)["crowd_label"].to_numpy() + 1 for split in ("val", "test")]
+    if scores is not None:
+        parts[1] = np.broadcast_to(scores, parts[1].shape)
+    table = predictions_of(prepared, [Predictions(part) for part in parts])
+    found = references_of(prepared, table)
+    assert found is not None
+    return found, table[table["split"] == "test"]
+
+
+def test_test_metrics_stand_beside_the_mean_and_the_llm(corpus_csv: Path) -> None:
+    prepared = material(corpus_csv, CORRECTION)
+    found, test = held_against(prepared)
+    crowd, llm = test["crowd_label"], test["llm_label"]
+    mean = prepared.training["crowd_label"].mean()
+    assert (found["texts"], found["authors"]) == (len(test), test["group_id"].nunique()) == (12, 4)
+    assert found["model"]["pcc"] == [pytest.approx(1), None, None]  # four authors make no interval
+    assert found["model"]["rmse"][0] == pytest.approx(1)
+    assert found["mean"]["score"] == pytest.approx(mean)
+    assert [found["mean"][name][0] for name in ("pcc", "ccc")] == [None, 0.0]
+    assert found["mean"]["rmse"][0] == pytest.approx(np.sqrt(np.mean((crowd - mean) ** 2)))
+    assert (found["llm"]["name"], found["llm"]["texts"]) == ("essays/gpt", 12)
+    assert found["llm"]["pcc"][0] == pytest.approx(np.corrcoef(crowd, llm)[0, 1])
+    assert found["llm"]["rmse"][0] == pytest.approx(np.sqrt(np.mean((crowd - llm) ** 2)))
+    assert found["ceiling"] == {"reason": "every text has one rating, and agreement needs two"}
+    assert found["doubts"] == ["test metrics rest on 12 texts only: differences between models cannot be told"]
+
+
+def test_several_ratings_a_text_set_a_ceiling(corpus_csv: Path) -> None:
+    table, rng = pd.read_csv(corpus_csv), np.random.default_rng(1)
+    for rater in ("anna", "ben", "cem"):
+        table[rater] = np.clip(table["empathy"] + rng.normal(size=len(table)), 1, 7)
+    table.loc[::2, "cem"] = np.nan
+    table.assign(author=table.index // 2).to_csv(corpus_csv, index=False)
+    columns = {key: column for key, column in COLUMNS.items() if key != "crowd_label"}
+    raters = columns | {"raters": ["anna", "ben", "cem"]}
+    reader = TableFile(path=str(corpus_csv), columns=raters, split=Holdout(0.1, 0.6), name="essays")  # type: ignore[arg-type]
+    prepared = material(corpus_csv, NONE, reader=reader)
+    found, test = held_against(prepared)
+    people, whole = prepared.corpus.people, prepared.corpus.table.set_index("text_id")
+    assert people is not None
+    expected = mean_reliability(people.reliability(whole["group_id"]).icc1, whole.loc[test["text_id"], "crowd_n"])
+    assert expected.estimate is not None
+    ceiling, share = found["ceiling"], expected.estimate
+    assert ceiling["reliability"] == [share.value, share.low, share.high]
+    assert ceiling["of"] == f"ICC(k), k = {1 / (1 / whole.loc[test['text_id'], 'crowd_n']).mean():.3g}"
+    assert ceiling["pcc"] == ceiling["ccc"] == pytest.approx(np.sqrt([share.value, share.low, share.high]))
+    sd = test["crowd_label"].std(ddof=0)
+    assert ceiling["rmse"] == pytest.approx(sd * np.sqrt(1 - np.array([share.value, share.high, share.low])))
+    assert found["model"]["pcc"] == pytest.approx([1.0, 1.0, 1.0])
+    assert found["doubts"] == []
+
+
+def test_constant_labels_and_a_model_that_knows_nothing_are_doubted(corpus_csv: Path) -> None:
+    table = pd.read_csv(corpus_csv).assign(author=range(60), where=["train"] * 20 + ["val"] * 8 + ["test"] * 32)
+    table.to_csv(corpus_csv, index=False)
+    reader = divided(corpus_csv, "where")
+    guess = np.random.default_rng(0).normal(size=32)
+    found, _ = held_against(material(corpus_csv, CORRECTION, reader=reader), guess)
+    nothing, llm = found["doubts"]
+    assert nothing.startswith("the interval of PCC includes 0: nothing shows that the model is better")
+    assert llm.startswith("the LLM's own labels follow the crowd's more closely than the model: PCC +")
+    table.loc[28:, "empathy"] = 4.0
+    table.to_csv(corpus_csv, index=False)
+    found, _ = held_against(material(corpus_csv, NONE, reader=reader), guess)
+    assert found["doubts"] == ["all test texts have one crowd label, so that PCC and CCC are undefined"]
+    scores = {"pcc": 0.0, "ccc": 0.0, "rmse": 1.0}
+    told = summary({"val": scores, "test": scores, "references": found}).splitlines()
+    assert told[2].split()[:4] == ["test", "32", "undefined", "0.000"]
+    assert told[-1] == f"WARNING: {found['doubts'][0]}"

@@ -344,7 +344,7 @@ def test_a_finished_record_is_not_overwritten(tmp_path: Path) -> None:
 def test_the_final_table() -> None:
     scores = {"pcc": 0.5, "ccc": 0.25, "rmse": 1.5}
     table = summary({"val": scores, "test": None, "truth": {"val": scores, "test": scores}})
-    assert table.splitlines()[1].split() == ["val", "0.500", "0.250", "1.500"]
+    assert table.splitlines()[1].split() == ["val", "–", "0.500", "0.250", "1.500"]
     assert "no crowd labels" in table
     assert "test, truth" in table
 

@@ -58,7 +58,7 @@ def run_train(cfg: DictConfig) -> float | None:
         with stoppable():
             record, outcome, metrics = train_configured(cfg, directory, Path(hydra.sweep.dir) if multirun else None)
         if outcome == "finished" and is_first_process():
-            _show_result(record, metrics)
+            print(f"Record: {record}")
     except Stopped as stop:
         if is_first_process():
             told = _tell_stopped(directory)
@@ -158,14 +158,6 @@ def _show_jobs(sweep: Path, launch: str | None) -> bool:
     print(", ".join(f"{number} {outcome}" for outcome, number in count.items() if number or outcome in OUTCOMES[:3]))
     print(f"Records: {sweep}")
     return count["failed"] > 0
-
-
-def _show_result(directory: Path, metrics: Mapping[str, Any]) -> None:
-    """Print a run's metrics and where its record is."""
-    from invitro.training.results import summary
-
-    print(summary(metrics))
-    print(f"Record: {directory}")
 
 
 class Finished(NamedTuple):
@@ -275,6 +267,7 @@ def _train(
     from invitro.training import record
     from invitro.training.loggers import NoLogger
     from invitro.training.recipe import Place
+    from invitro.training.results import summary
     from invitro.training.run import train
 
     options, first, directory = settings.options, is_first_process(), info.directory
@@ -298,6 +291,8 @@ def _train(
         )
     finally:
         record.settle(directory)
+    if first:
+        log.info("results\n%s", summary(result.metrics))
     return Finished(directory, "finished", result.metrics)
 
 

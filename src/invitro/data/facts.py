@@ -79,11 +79,15 @@ class CorpusFacts:
                 f"all {len(self.crowd)} crowd labels are {low:g} or {high:g}, like those of two classes: PCC and RMSE "
                 "are made for scores; for classes use a classifier and AUC"
             )
-        if 0 < len(self.tested) < FEW_TESTS:
-            few = count(len(self.tested), "text")
-            yield f"test metrics rest on {few} only: differences between models cannot be told"
-        if len(self.tested) and np.ptp(self.tested) == 0:
-            yield "all test texts have one crowd label, so that PCC and CCC are undefined"
+        yield from doubts_of_tested(self.tested)
+
+
+def doubts_of_tested(labels: Floats) -> Iterator[str]:
+    """Yield what makes metrics on test texts with these crowd labels, (n,), uncertain or undefined, a line each."""
+    if 0 < len(labels) < FEW_TESTS:
+        yield f"test metrics rest on {count(len(labels), 'text')} only: differences between models cannot be told"
+    if len(labels) and np.ptp(labels) == 0:
+        yield "all test texts have one crowd label, so that PCC and CCC are undefined"
 
 
 def corpus_facts(corpus: Corpus, scale: Scale) -> CorpusFacts:

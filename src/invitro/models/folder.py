@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from shutil import rmtree
@@ -20,6 +20,7 @@ from invitro.models.encoder import LayerMixture, Loaded, load_regressor, load_to
 from invitro.models.outputs import Outputs, Score
 from invitro.models.settings import PLM
 from invitro.scales import Item, Scale
+from invitro.writing.tables import ReportTable
 from invitro.writing.words import rendered
 
 MEANING, ENCODER_KIND, CHECKSUM = "scale.json", "transformers", "checksum"
@@ -62,7 +63,8 @@ class CardFacts:
         corpus_licence: its terms.
         citation: whom to cite for the corpus.
         labels: one line on the training labels: sizes, what was replaced and added, and by which LLM.
-        metrics: ``{"val": {...}, "test": {...}}``, each PCC, CCC, RMSE or empty.
+        results: the run's metrics, and what they are to be held against; None if nothing was measured.
+        doubts: what makes them uncertain, a line each.
         library: the library that loads the folder.
     """
 
@@ -72,7 +74,8 @@ class CardFacts:
     corpus_licence: str
     citation: str
     labels: str
-    metrics: Mapping[str, Mapping[str, float] | None]
+    results: ReportTable | None = None
+    doubts: Sequence[str] = ()
     library: str = "transformers"
 
 
@@ -85,9 +88,8 @@ def model_card(scale: Scale, facts: CardFacts, outputs: Outputs, made_of: str = 
         outputs: what the model's outputs mean.
         made_of: a sentence about a model that is not a fine-tuned encoder.
     """
-    measured = {split: scores for split, scores in facts.metrics.items() if scores}
     template = Path(__file__).with_name("card.md.j2")
-    return rendered(template, scale=scale, facts=facts, outputs=outputs, made_of=made_of, measured=measured)
+    return rendered(template, scale=scale, facts=facts, outputs=outputs, made_of=made_of)
 
 
 def save_model(folder: Path, facts: CardFacts, loaded: Loaded, scale: Scale, outputs: Outputs | None = None) -> None:

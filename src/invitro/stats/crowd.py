@@ -217,6 +217,33 @@ def _alpha(sums: Floats) -> Floats:
     return np.asarray(1 - ratio(disagreement * (ratings - 1), spread))
 
 
+def mean_reliability(one: Statistic, number: Floats) -> Statistic:
+    """Return the reliability of labels that are means of several ratings, from that of one rating, ICC(1).
+
+    With m_i ratings of text i, ``R = 1 / (1 + (1 / ICC(1) - 1) mean_i(1 / m_i))``: the variance of the truth beside the
+    mean variance of the labels' errors. Where all texts have k ratings it is ICC(k) (Spearman 1910, Brown 1910).
+
+    Args:
+        one: ICC(1).
+        number: of ratings of each text, (texts,), at least 1.
+
+    Example:
+        >>> mean_reliability(Statistic(Estimate(0.5, 0.2, 0.8, 40)), np.array([2.0, 2.0])).value  # 2 r / (1 + r)
+        0.6666666666666666
+    """
+    if one.estimate is None:
+        return one
+    if one.estimate.value <= 0:
+        return undefined("raters differ on a text as much as texts do")
+    share = float(np.mean(1 / number))
+
+    def several(single: float) -> float:
+        return 0.0 if single <= 0 else 1 / (1 + (1 / single - 1) * share)  # NaN stays NaN
+
+    found = one.estimate
+    return Statistic(Estimate(several(found.value), several(found.low), several(found.high), found.n))
+
+
 def _bias_spread(of: Ratings, raters: int) -> Statistic:
     if raters < 2:
         return undefined("one person gave all ratings")

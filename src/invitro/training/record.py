@@ -150,7 +150,7 @@ def write_record(
     config: Mapping[str, Any],
 ) -> None:
     """Write the record, ``metrics.json`` last; `save` writes the folder of the trained model."""
-    from invitro.training.results import labels_of
+    from invitro.training.results import labels_of, results_table
 
     directory, metrics = place.directory, result.metrics
     write_text(directory / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
@@ -176,7 +176,8 @@ def write_record(
             corpus_licence=prepared.corpus.licence,
             citation=prepared.corpus.citation,
             labels=prepared.description,
-            metrics={split: metrics[split] for split in ("val", "test")},
+            results=results_table(metrics) if metrics["val"] or metrics["test"] else None,
+            doubts=(metrics["references"] or {}).get("doubts", ()),
             library="transformers" if isinstance(recipe.plm, PLM) else "invitro",
         )
         save(directory / "model", facts)

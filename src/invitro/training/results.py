@@ -1,4 +1,4 @@
-"""The results of a run: predictions, metrics, training labels, and what the run cost."""
+"""The results of a run: predictions, metrics beside what they are to be held against, training labels, and costs."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +10,18 @@ import pandas as pd
 
 from invitro.application import UNBOUNDED_POLICIES, names_own_pool
 from invitro.data import DEMOGRAPHICS
-from invitro.data.facts import LlmFacts, corpus_facts, llm_facts
+from invitro.data.facts import LlmFacts, corpus_facts, doubts_of_tested, llm_facts
 from invitro.labels.source import SPENT
 from invitro.metrics import measure
 from invitro.models.outputs import Predictions
+from invitro.stats.agreement import gain, pairwise
+from invitro.stats.crowd import Statistic, mean_reliability, undefined
+from invitro.stats.intervals import Estimate, Interval
+from invitro.stats.moments import METRICS
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Result
+from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
+from invitro.writing.words import count, estimate
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +75,8 @@ def result_of(
         "fingerprint": run,
         "status": "finished",
     }
-    return Result(metrics_of(prepared, predictions) | rest, predictions)
+    found = metrics_of(prepared, predictions) | {"references": references_of(prepared, predictions)} | rest
+    return Result(found, predictions)
 
 
 def predictions_of(prepared: Prepared, predicted: Sequence[Predictions]) -> pd.DataFrame:
@@ -114,6 +121,79 @@ def metrics_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any]:
     if prepared.corpus.has_truth:
         metrics["truth"] = {split: against("truth", split) for split in ("val", "test")}
     return metrics
+
+
+def references_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any] | None:
+    """Return what a run's test metrics are to be held against, in plain values; None without rated test texts.
+
+    Every metric has its 95 % interval by author as ``[value, low, high]``, None where it is undefined, see
+    `invitro.stats.intervals`.
+
+    Returns:
+        ``texts`` and ``authors`` of the test; ``model``; ``mean``: always guessing the training texts' mean crowd
+        label, which is its ``score``; ``llm``: the LLM's own labels with their ``name`` and number of ``texts``, where
+        test texts have any; ``ceiling``: the labels' ``reliability`` R, the ratings ``of`` which it is, and what a
+        perfect predictor of the truth can be expected to reach against such labels (PCC and CCC sqrt(R), RMSE
+        ``SD sqrt(1 - R)``), or the ``reason`` why it is not known; ``doubts``, a line each.
+    """
+    rows = predictions.loc[(predictions["split"] == "test") & predictions["crowd_label"].notna()].set_index("text_id")
+    if rows.empty:
+        return None
+    crowd, authors = rows["crowd_label"], rows["group_id"]
+    mean = float(prepared.labels.table["crowd_label"].mean())
+
+    def against(scores: Any) -> dict[str, Any]:
+        found = pairwise(pd.DataFrame({"crowd": crowd, "scores": scores}), authors)[0]
+        measured: dict[str, Any] = {metric: _plain(getattr(found, metric)) for metric in METRICS}
+        return measured if measured["pcc"][0] is not None else measured | {"ccc": [0.0, None, None]}
+
+    found: dict[str, Any] = {"texts": len(rows), "authors": int(authors.nunique())}
+    found |= {"model": against(rows["prediction"]), "mean": {"score": mean} | against(mean)}
+    doubts = [*doubts_of_tested(crowd.to_numpy(dtype=np.float64))]
+    low, high = found["model"]["pcc"][1:]
+    if low is not None and low <= 0 <= high:
+        doubts.append("the interval of PCC includes 0: nothing shows that the model is better than guessing the mean")
+    if "llm_label" in rows and rows["llm_label"].notna().any():
+        llm, name = rows["llm_label"], prepared.label_sets[0].name
+        found["llm"] = {"name": name, "texts": int(llm.notna().sum())} | against(llm)
+        more = gain(pd.DataFrame({"crowd": crowd, "model": rows["prediction"], "llm": llm}), authors)
+        if more.low > 0:
+            doubts.append(
+                f"the LLM's own labels follow the crowd's more closely than the model: PCC {more.value:+.3f} "
+                f"[{more.low:.3f}, {more.high:.3f}]"
+            )
+    return found | {"ceiling": _ceiling(prepared, crowd), "doubts": doubts}
+
+
+def _plain(one: Interval) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in (one.value, one.low, one.high)]
+
+
+def _ceiling(prepared: Prepared, crowd: "pd.Series[float]") -> dict[str, Any]:
+    """Return what the reliability of these test labels, by ``text_id``, lets a perfect predictor reach."""
+    found, of = _reliability(prepared, crowd)
+    if found.estimate is None:
+        return {"reason": found.reason}
+    value, low, high = np.clip([found.estimate.value, found.estimate.low, found.estimate.high], 0.0, 1.0)
+    spread = float(crowd.std(ddof=0))
+    reached = _plain(Interval(*np.sqrt([value, low, high])))
+    missed = _plain(Interval(*spread * np.sqrt([1 - value, 1 - high, 1 - low])))
+    return {"reliability": _plain(found.estimate), "of": of, "pcc": reached, "ccc": reached, "rmse": missed}
+
+
+def _reliability(prepared: Prepared, crowd: "pd.Series[float]") -> tuple[Statistic, str]:
+    """Return the reliability of crowd labels, by ``text_id``, and what it is that of."""
+    people, table = prepared.corpus.people, prepared.corpus.table.set_index("text_id")
+    if people is not None and people.single() is not None:
+        number = table.loc[crowd.index, "crowd_n"].to_numpy(dtype=np.float64)
+        one = people.reliability(table["group_id"]).icc1
+        return mean_reliability(one, number), f"ICC(k), k = {1 / np.mean(1 / number):.3g}"
+    known = prepared.labels.facts.get("crowd_reliability")
+    if known is not None:
+        return Statistic(Estimate(known, np.nan, np.nan, len(crowd))), "by the model of the raters"
+    if people is not None and people.items is not None:
+        return people.items.cronbach, "Cronbach's alpha of the items"
+    return undefined("every text has one rating, and agreement needs two"), ""
 
 
 def processor_seconds() -> float:
@@ -184,15 +264,54 @@ def _spent(ids: "pd.Series[str]", prepared: Prepared) -> pd.DataFrame:
     return costs
 
 
+def results_table(metrics: Mapping[str, Any]) -> ReportTable:
+    """Return a run's metrics, those of the test with their intervals and what they are to be held against."""
+    beside = metrics.get("references") or {}
+    rows = [_row(split, metrics[split], beside if split == "test" else {}) for split in ("val", "test")]
+    if beside:
+        mean, llm, ceiling = beside["mean"], beside.get("llm"), beside["ceiling"]
+        named = {f"always guessing {mean['score']:.2f}, the mean": mean}
+        if llm:
+            named[f"the LLM itself: {llm['name']}"] = llm
+        if "reliability" in ceiling:
+            named["the ceiling"] = ceiling
+        rows += [_row(name, None, {"texts": beside["texts"], "model": one} | one) for name, one in named.items()]
+    rows += [_row(f"{split}, truth", scores, {}) for split, scores in metrics.get("truth", {}).items()]
+    columns = [Column("scores", ""), Column("n", "n"), *(Column(name, name.upper()) for name in METRICS)]
+    return table_of("results", "Results", columns, rows, *_notes(beside))
+
+
+def _row(name: str, scores: Mapping[str, float] | None, beside: Mapping[str, Any]) -> dict[str, Cell]:
+    """Return a row: metrics with their intervals where there are any, otherwise bare."""
+    cells = {"scores": Cell(name), "n": cell_of(beside.get("texts"))}
+    for metric in METRICS:
+        if "model" in beside:
+            value, low, high = beside["model"][metric]
+            cells[metric] = Cell("undefined") if value is None else estimate_cell(value, low, high)
+        else:
+            cells[metric] = number_cell(scores[metric]) if scores else Cell("no crowd labels")
+    return cells
+
+
+def _notes(beside: Mapping[str, Any]) -> Iterator[str]:
+    if not beside:
+        return
+    yield f"Intervals are of 95 %, by a bootstrap over the {count(beside['authors'], 'author')} of the test texts."
+    ceiling = beside["ceiling"]
+    if "reliability" in ceiling:
+        value, low, high = ceiling["reliability"]
+        yield (
+            "The ceiling is what a perfect model can be expected to reach against labels with a reliability of "
+            f"{estimate(value, low, high, 2)} ({ceiling['of']})."
+        )
+    else:
+        yield f"The ceiling that the labels' reliability sets is not known: {ceiling['reason']}."
+
+
 def summary(metrics: Mapping[str, Any]) -> str:
-    """Return the run's numbers as a table for the terminal."""
-    rows = {split: metrics[split] for split in ("val", "test")}
-    rows |= {f"{split}, truth": scores for split, scores in metrics.get("truth", {}).items()}
-    lines = [f"{'':<12} {'PCC':>7} {'CCC':>7} {'RMSE':>7}"]
-    for name, scores in rows.items():
-        cells = [f"{scores[key]:7.3f}" for key in ("pcc", "ccc", "rmse")] if scores else ["no crowd labels"]
-        lines.append(f"{name:<12} {' '.join(cells)}")
-    return "\n".join(lines)
+    """Return the run's numbers as a table for the terminal, with what there is to doubt."""
+    table, beside = results_table(metrics), metrics.get("references") or {}
+    return "\n".join([*table.terminal(), *table.notes, *(f"WARNING: {doubt}" for doubt in beside.get("doubts", ()))])
 
 
 def flattened(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
