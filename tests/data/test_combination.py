@@ -100,9 +100,9 @@ def test_folder_and_split_are_handed_on() -> None:
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([], "both: data.members: expected at least one corpus, found none"),
-        ([FIRST, FIRST], "both: data.members: expected names that differ, found first, first"),
-        ([Fake("a:b", FIRST.texts)], "both: data.members: expected names without a colon, found a:b"),
+        ([], "data.members: expected at least one corpus, found none"),
+        ([FIRST, FIRST], "data.members: expected names that differ, found first, first"),
+        ([Fake("a:b", FIRST.texts)], "data.members: expected names without a colon, found a:b"),
     ],
 )
 def test_members_that_cannot_be_told_apart_are_refused(members: list[Fake], message: str) -> None:

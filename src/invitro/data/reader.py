@@ -20,6 +20,7 @@ from invitro.arrays import Bools, Floats
 from invitro.data.corpus import DEMOGRAPHICS, Corpus
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
+from invitro.settings import checked
 
 log = logging.getLogger(__name__)
 
@@ -234,6 +235,7 @@ def without_shared_texts(table: pd.DataFrame, source: str) -> pd.DataFrame:
     return table.loc[~shared].reset_index(drop=True)
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Anything that can read a corpus."""
 
@@ -328,6 +330,7 @@ def about_author(table: pd.DataFrame) -> list[str]:
     return [name for name in table.columns if name in DEMOGRAPHICS or name.startswith(("personality_", "iri_"))]
 
 
+@checked("data")
 @dataclass(frozen=True)
 class Combination:
     """Reads several corpora into one.
@@ -344,19 +347,19 @@ class Combination:
     """
 
     name: str
-    members: Sequence[Reader]
+    members: tuple[Reader, ...]
     split: SplitRule | None = None
     folder: str | Path | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "members", tuple(self.members))
+    def contradictions(self) -> Iterator[str]:
+        """Yield what is wrong with the members' names."""
         names = [member.name for member in self.members]
-        problems = [
-            "expected at least one corpus, found none" if not names else "",
-            f"expected names that differ, found {', '.join(names)}" if len(set(names)) < len(names) else "",
-            f"expected names without a colon, found {', '.join(names)}" if any(":" in name for name in names) else "",
-        ]
-        refuse_if_any(f"{self.name}: data.members: {problem}" for problem in problems if problem)
+        if not names:
+            yield "data.members: expected at least one corpus, found none"
+        if len(set(names)) < len(names):
+            yield f"data.members: expected names that differ, found {', '.join(names)}"
+        if any(":" in name for name in names):
+            yield f"data.members: expected names without a colon, found {', '.join(names)}"
 
     def read(self, scale: Scale) -> Corpus:
         """Read all members with the crowd labels of `scale`'s construct.

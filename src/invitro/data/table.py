@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from invitro.data.splits import Holdout
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.foreign import foreign, is_foreign, kind_of
 from invitro.scales import Scale
-from invitro.settings import refusal
+from invitro.settings import checked
 from invitro.tables import BLANK, as_text, numbers, read_table, require_columns
 from invitro.writing.words import count, listed, shortened
 
@@ -46,9 +46,11 @@ PERSON_COLUMNS = ("prolific_pid", "prolific_id", "participant_id", "participant 
 """Columns in which surveys keep the person, in lower case."""
 PREVIEWS = ("survey preview", "survey test", "spam", "1", "2", "8", "9", "17")
 """What Qualtrics' column Status says of answers that no participant gave, in lower case."""
+Columns = Annotated[Mapping[str, Any], "columns by what they hold"]
 DEFAULT_COLUMNS = {"text_id": "text_id", "text": "text", "crowd_label": "crowd_label"}
 
 
+@checked("data")
 @dataclass(frozen=True)
 class TableFile:
     """Reads a table file; its columns may have any names.
@@ -77,8 +79,10 @@ class TableFile:
     sheet, and the crowd label is its score. Items whose column the scale's file names come before ``crowd_label``.
     """
 
-    path: str | Path
-    columns: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_COLUMNS))
+    path: Annotated[str | Path, "the name of one file"]
+    columns: Annotated[Mapping[str, Any], "columns by what they hold"] = field(
+        default_factory=lambda: dict(DEFAULT_COLUMNS)
+    )
     split: SplitRule = field(default_factory=Holdout)
     name: str = "table"
     licence: str = "the owner's terms"
@@ -88,28 +92,19 @@ class TableFile:
     careless: Careless = "keep"
     encoding: str | None = None
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.path, str | Path):
-            raise InputError(f"data.path: expected the name of one file, found {_called(self.path)}")
+    def contradictions(self) -> Iterator[str]:
+        """Yield what is wrong with the columns."""
         known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, *RATING_COLUMNS)
-        problems = [
-            f"data.columns.{key}: expected one of {', '.join(known)}; other columns are carried under their own names"
-            for key in self.columns
-            if key not in known
-        ]
-        for name, kind in (("crowd", CrowdLabel), ("careless", Careless)):
-            problems += filter(None, [refusal(f"data.{name}", getattr(self, name), kind)])
+        rest = f"expected one of {', '.join(known)}; other columns are carried under their own names"
+        yield from (f"data.columns.{key}: {rest}" for key in self.columns if key not in known)
         raters = self.columns.get("raters") or []
         if isinstance(raters, str) or len(set(raters)) != len(list(raters)):
-            problems.append("data.columns.raters: expected a list of columns that differ, such as [anna,ben]")
-        problems += [
-            f"data.columns.{key}: expected the name of one column, found {_called(column)}"
-            for key, column in self.columns.items()
-            if key != "raters" and not (column is None or isinstance(column, str))
-        ]
+            yield "data.columns.raters: expected a list of columns that differ, such as [anna,ben]"
+        for key, column in self.columns.items():
+            if key != "raters" and not (column is None or isinstance(column, str)):
+                yield f"data.columns.{key}: expected the name of one column, found {column!r}"
         if not self.columns.get("text"):
-            problems.append("data.columns.text: expected the name of the column that holds the texts, found none")
-        refuse_if_any(problems)
+            yield "data.columns.text: expected the name of the column that holds the texts, found none"
 
     def read(self, scale: Scale) -> Corpus:
         """Read the table with crowd labels on `scale`; columns that are not mapped keep their own names.
@@ -309,10 +304,7 @@ class TableFile:
         return raw[[name for name in others if name not in left]]
 
 
-def _called(value: object) -> str:
-    return "a list" if isinstance(value, list | tuple) else shown(value)
-
-
+@checked("data")
 @dataclass(frozen=True)
 class Frame(TableFile):
     """Reads a DataFrame as `TableFile` reads a file; `path` is its name in errors.

@@ -19,6 +19,7 @@ from invitro.labels.drift import drift_of, drift_warning
 from invitro.labels.labelset import Folder, LabelSet, PublishedSet, joined, label_set, published, read_labels
 from invitro.labels.store import LabelStore
 from invitro.scales import Scale
+from invitro.settings import checked
 from invitro.tables import PIECE, numbers, pieces, require_columns
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ PUBLISHED_SET = "published"
 """What `LabelSource.set_id` calls a published set."""
 
 
+@checked("llm")
 @dataclass(frozen=True)
 class LabelSource:
     """Says whose labels are wanted, and finds them.
@@ -128,7 +130,8 @@ class LabelSource:
         merges_digits: whether the model's tokenizer makes one token of neighbouring digits.
 
     Raises:
-        InputError: both `labels` and `column` are given, or `columns` lacks one.
+        InputError: naming every setting of the wrong type; or both `labels` and `column` are given, or `columns` lacks
+            one.
     """
 
     name: str
@@ -144,16 +147,15 @@ class LabelSource:
     engine: Any = None
     merges_digits: bool = False
 
-    def __post_init__(self) -> None:
-        problems = []
+    def contradictions(self) -> Iterator[str]:
+        """Yield what does not go together."""
         if self.labels and self.column:
-            problems.append(
+            yield (
                 f"llm.labels={self.labels} and llm.column={self.column} exclude each other: "
                 "labels come from a file or from a column of the corpus; set one of them to null"
             )
         if {"text_id", "llm_label"} - set(self.columns):
-            problems.append(f"llm.columns needs the keys text_id and llm_label, found {sorted(self.columns)}")
-        refuse_if_any(problems)
+            yield f"llm.columns needs the keys text_id and llm_label, found {sorted(self.columns)}"
 
     def find(self, corpora: Sequence[str], table: pd.DataFrame, scale: Scale, prompt: str, folder: Folder) -> LabelSet:
         """Return the one label set that covers the texts of `table`; one whose labels drift is named in a warning.
