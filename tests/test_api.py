@@ -232,6 +232,18 @@ def test_an_encoder_is_trained_loaded_and_scores(tiny_roberta: Path, folder: Pat
     assert "batch_size: expected a whole number" in refused(lambda: model.predict(["sad"], batch_size=0))
 
 
+def test_a_model_warns_of_what_it_cannot_read(corpus_csv: Path) -> None:
+    columns = {"text_id": "id", "text": "essay", "crowd_label": "empathy"}
+    run = invitro.train(pd.read_csv(corpus_csv), "batson_empathy", plm="tfidf", application="none", columns=columns)
+    with pytest.warns(UserWarning, match="number 2") as told:
+        scores = invitro.load(run.record).predict(["sad text", "Мне жаль", "moved"])
+    assert len(scores) == 3
+    assert [str(one.message) for one in told] == [
+        "1 text with hardly any word that the model knows: number 2",
+        "1 text in another script than the training texts: number 2",
+    ]
+
+
 def test_a_column_split_decides(folder: Path) -> None:
     frame = small_corpus().assign(split=["train"] * 40 + ["val"] * 10 + ["test"] * 10)
     run = invitro.train(frame, "batson_empathy", plm="tfidf", application="none", columns=COLUMNS)

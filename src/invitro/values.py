@@ -1,5 +1,6 @@
 """The inputs of the functions of `invitro.api`, with their checks, and their results."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,10 +211,19 @@ class Model:
         ------
         InputError
             A text is blank or not a string, or `batch_size` is not a whole number of at least 1.
+
+        Warns
+        -----
+        UserWarning
+            Texts were cut, hold hardly any word that the model knows, or are in another script than its training texts.
         """
         given = texts_in(texts)
         refuse_if_any(filter(None, [refusal("batch_size", batch_size, Count)]))
-        score, sd = self.scorer.score(given.tolist(), batch_size)
+        from invitro.models.scoring import hardly_read
+
+        (score, sd), *poor = self.scorer.read(given.tolist(), batch_size)
+        for line in hardly_read([(np.flatnonzero(there) + 1).tolist() for there in poor], "number"):
+            warnings.warn(line, stacklevel=2)
         scores = self.scale.clip(score) if clip else score
         return pd.DataFrame({"score": scores} | ({} if sd is None else {"uncertainty": sd}), index=given.index)
 

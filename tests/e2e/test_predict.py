@@ -118,7 +118,7 @@ def test_a_folder_of_an_older_version_scores(model: Path, tmp_path: Path) -> Non
     older = tmp_path / "model"
     shutil.copytree(model, older)
     meaning = json.loads((older / "scale.json").read_text())
-    assert set(meaning) == {"outputs", "minimum", "maximum", "scale", "files", "checksum"}
+    assert set(meaning) == {"outputs", "minimum", "maximum", "scale", "scripts", "files", "checksum"}
     known = {name: meaning[name] for name in ("outputs", "minimum", "maximum", "scale")}  # no hashes
     (older / "scale.json").write_text(json.dumps(known))
     write(tmp_path / "in.csv", [{"text": "a sad story"}])

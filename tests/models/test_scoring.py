@@ -10,10 +10,13 @@ from sklearn.pipeline import make_pipeline
 
 from invitro.errors import InputError
 from invitro.models import PLM, TfIdfRidge
-from invitro.models.closed_form import fitted_tfidf, ridge_of, save_linear
-from invitro.models.encoder import load_regressor, load_tokenizer
+from invitro.models.closed_form import Embeddings, FrozenRegression, fitted_tfidf, ridge_of, save_linear
+from invitro.models.encoder import Loaded, load_regressor, load_tokenizer
+from invitro.models.exact import Observed
+from invitro.models.features import FrozenEncoder
 from invitro.models.folder import CardFacts, sealed
-from invitro.models.scoring import load_scorer, score_texts
+from invitro.models.outputs import Score
+from invitro.models.scoring import ScoredFile, Scorer, load_scorer, score_texts
 from invitro.scales import Item, Scale
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7, source="a source")
@@ -49,3 +52,41 @@ def test_a_scale_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path
     scorer = load_scorer(tmp_path / "model")
     assert scorer.scale == replace(SCALE, source="")
     assert scorer.score(["sad", "glad"]) == (pytest.approx([5, 3]), None)
+
+
+@pytest.mark.parametrize("kind", ["words", "tuned", "ridge", "frozen"])
+def test_every_kind_of_model_says_what_it_cannot_read(tiny_deberta: Path, kind: str) -> None:
+    """The tiny encoder takes 64 tokens and has no Chinese; one training text of 200 is Cyrillic."""
+    plm = PLM(str(tiny_deberta), max_length=64)
+    seen = ["sad story", "a sad story", "news", "a story of sad news"]
+    texts = ["sad news", "a sad story " * 40, "漢字漢字", "Мне жаль", "12 a"]
+    if kind == "words":
+        model = make_pipeline(counter := fitted_tfidf(seen, TfIdfRidge()), ridge_of(np.ones(len(counter.idf_)), 3.0))
+    elif kind == "tuned":
+        model = Loaded(load_regressor(plm, bias=3), load_tokenizer(plm))
+    elif kind == "ridge":
+        model = make_pipeline(
+            Embeddings(encoder := FrozenEncoder(plm)), ridge_of(np.ones(encoder.config.hidden_size), 3.0)
+        )
+    else:
+        encoder = FrozenEncoder(plm)
+        labels = Observed(np.array([5.0, 6, 1, 4]), np.ones(4), np.arange(4))
+        model = FrozenRegression.fitted(encoder, seen, encoder.embed(seen), labels)
+    scorer = Scorer(model, SCALE, Score(), {"Latin": 199, "Cyrillic": 1})
+    read = scorer.read(texts, batch_size=2)
+    assert read.predictions.score == pytest.approx(scorer.score(texts).score)
+    assert read.cut.tolist() == [False, kind != "words", False, False, False]
+    assert read.unknown[:3].tolist() == [False, False, True]
+    assert read.foreign.tolist() == [False, False, True, True, False]
+    assert not replace(scorer, scripts={}).read(texts).foreign.any()  # a folder of an older version
+    assert not replace(scorer, scripts={"CJK": 10, "Latin": 90, "Cyrillic": 1}).read(texts[:4]).foreign[:3].any()
+    assert [one.shape for one in scorer.read([])[1:]] == [(0,)] * 3
+
+
+def test_the_summary_counts_what_was_hardly_read() -> None:
+    told = str(ScoredFile(rows=40, cut=[3], unknown=list(range(1, 13)), foreign=[2, 5]))
+    assert told.splitlines()[1:] == [
+        "1 text longer than the model reads, and scored by the beginning: data row 3",
+        "12 texts with hardly any word that the model knows: data rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2 more",
+        "2 texts in another script than the training texts: data rows 2, 5",
+    ]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invitro.models import PLM
-from invitro.models.encoder import length_batches, load_tokenizer, pad, random_batches, tokenise
+from invitro.models.encoder import length_batches, load_tokenizer, pad, tokenise
+from invitro.training.data import random_batches
 
 TEXTS = ["sad story", "i feel moved and warm and tender for this family", "news", "nothing " * 20]
 

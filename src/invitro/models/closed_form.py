@@ -26,13 +26,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from invitro.arrays import Floats
+from invitro.arrays import Bools, Floats
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.files import write_json
 from invitro.models.exact import ExactRegression, KernelStudent, LayerKernel, Observed, fitted
 from invitro.models.features import Embedded, FrozenEncoder
-from invitro.models.folder import CardFacts, model_card, write_folder
+from invitro.models.folder import CardFacts, write_folder
 from invitro.models.outputs import Predictions, Score, ScoreAndSpread
 from invitro.models.settings import PLM, Baseline, PredictedSpread, TfIdfRidge
 from invitro.scales import Scale
@@ -79,7 +79,12 @@ class Embeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scik
         return self
 
     def transform(self, texts: Sequence[str]) -> Floats:
-        return self.encoder.embed(texts, self.batch_size).features[:, -1].astype(np.float64)
+        return self.of(self.encoder.embed(texts, self.batch_size))
+
+    @staticmethod
+    def of(embedded: Embedded) -> Floats:
+        """Return the means of the last layer."""
+        return embedded.features[:, -1].astype(np.float64)
 
 
 def fitted_ridge(features: Any, labels: Floats, weights: Floats, authors: npt.ArrayLike, settings: Baseline) -> Ridge:
@@ -138,11 +143,32 @@ def ridge_of(coefficients: Floats, intercept: float) -> Ridge:
 
 def scores_of(model: Pipeline, texts: Sequence[str], batch_size: int = 32) -> Floats:
     """Score texts in their order, (texts,), in the units of the training labels."""
+    return read_by(model, texts, batch_size)[0]
+
+
+def read_by(model: Pipeline, texts: Sequence[str], batch_size: int = 32) -> tuple[Floats, Bools, Floats]:
+    """Return scores in the order of `texts`, which texts were cut, and the share of each one's words that it knows."""
+    features, ridge = model[0], model[1]
     if not len(texts):
-        return np.empty(0)
-    if isinstance(model[0], Embeddings):
-        model[0].batch_size = batch_size
-    return np.asarray(model.predict(texts))
+        return np.empty(0), np.empty(0, dtype=np.bool_), np.empty(0)
+    if isinstance(features, TfidfVectorizer):
+        scores = np.asarray(ridge.predict(features.transform(texts)))
+        return scores, np.zeros(len(texts), dtype=np.bool_), words_known(features, texts)
+    embedded = features.encoder.embed(texts, batch_size)
+    assert embedded.known is not None
+    return np.asarray(ridge.predict(features.of(embedded))), embedded.cut, embedded.known
+
+
+def words_known(counter: TfidfVectorizer, texts: Sequence[str]) -> Floats:
+    """Return the share of each text's words that are in the vocabulary, 0 to 1, (texts,); 0 without words.
+
+    Example:
+        >>> words_known(tfidf(2).fit(["so sad a story"]), ["Sad, sad news", "!"]).round(2).tolist()
+        [0.67, 0.0]
+    """
+    prepare, words, known = counter.build_preprocessor(), counter.build_tokenizer(), counter.vocabulary_
+    found = ([word in known for word in words(prepare(text))] for text in texts)
+    return np.array([sum(one) / len(one) if one else 0.0 for one in found])
 
 
 def save_linear(folder: Path, facts: CardFacts, model: Pipeline, scale: Scale) -> None:
@@ -180,7 +206,7 @@ def save_linear(folder: Path, facts: CardFacts, model: Pipeline, scale: Scale) -
                 part.save_pretrained(place / ENCODER)
         save_file(numbers, place / WEIGHTS)
 
-    write_folder(folder, write, meaning, scale, model_card(scale, facts, Score(), made_of))
+    write_folder(folder, write, meaning, scale, facts, Score(), made_of)
 
 
 def load_linear(folder: Path, meaning: Mapping[str, Any], device: torch.device) -> Pipeline:
@@ -241,10 +267,6 @@ class FrozenRegression:
             return Predictions(np.empty(0), np.empty(0))
         words = None if self.counter is None else self.counter.transform(texts)
         return self.regression.predict(embedded.features, words)
-
-    def score(self, texts: Sequence[str], batch_size: int = 16) -> Predictions:
-        """Score texts in their order."""
-        return self.predict(texts, self.encoder.embed(texts, batch_size))
 
     @property
     def description(self) -> str:
@@ -335,7 +357,7 @@ def save_frozen(folder: Path, facts: CardFacts, model: FrozenRegression, scale: 
             arrays["words.idf"] = model.counter.idf_
         save_file(arrays, place / WEIGHTS)
 
-    write_folder(folder, write, meaning, scale, model_card(scale, facts, outputs, made_of))
+    write_folder(folder, write, meaning, scale, facts, outputs, made_of)
 
 
 def load_frozen(folder: Path, meaning: Mapping[str, Any], device: torch.device) -> FrozenRegression:

@@ -29,6 +29,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.models.settings import PLM
 
@@ -337,27 +338,54 @@ TokenIds = npt.NDArray[np.int32]
 
 
 class Tokenised(NamedTuple):
-    """Token ids of each text (special tokens included), and the rows of the texts that had to be cut."""
+    """Texts as tokens.
+
+    Args:
+        ids: token ids of each text, special tokens included.
+        cut: the rows of the texts that had to be cut.
+        known: share of each whole text's letters and signs in tokens that the tokenizer has, 0 to 1, (texts,).
+    """
 
     ids: list[TokenIds]
     cut: list[int]
+    known: Floats
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tokenised:
     """Tokenise texts, cutting each at ``tokenizer.model_max_length`` tokens."""
     if not len(texts):
-        return Tokenised([], [])
+        return Tokenised([], [], np.empty(0))
     longest = tokenizer.model_max_length
     encoded = tokenizer(
         list(texts), truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
     )
     cut = [row for row, ids in enumerate(encoded["input_ids"]) if len(ids) > longest]
     ids = [np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]]
+    known = np.ones(len(texts))
+    if tokenizer.unk_token_id is not None:
+        strange = [row for row, tokens in enumerate(ids) if (tokens == tokenizer.unk_token_id).any()]
+        known[strange] = [_share_known(tokenizer, texts[row]) for row in strange]
     if cut:
         again = tokenizer([texts[row] for row in cut], truncation=True, max_length=longest)
         for row, short in zip(cut, again["input_ids"], strict=True):
             ids[row] = np.asarray(short, dtype=np.int32)
-    return Tokenised(ids, cut)
+    return Tokenised(ids, cut, known)
+
+
+def _share_known(tokenizer: PreTrainedTokenizerBase, text: str) -> float:
+    """Return the share of a text's signs, blanks apart, that are in tokens other than the one for unknown ones.
+
+    A tokenizer that does not say where its tokens stand gives the share of its tokens.
+    """
+    if not tokenizer.is_fast:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        return 1 - ids.count(tokenizer.unk_token_id) / max(len(ids), 1)
+    places = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, truncation=False, verbose=False)
+    pairs = zip(places["input_ids"], places["offset_mapping"], strict=True)
+    unknown = sum(
+        len("".join(text[start:end].split())) for token, (start, end) in pairs if token == tokenizer.unk_token_id
+    )
+    return 1 - unknown / max(len("".join(text.split())), 1)
 
 
 def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[TokenIds]) -> dict[str, Tensor]:
@@ -388,19 +416,3 @@ def length_batches(lengths: Sequence[int], size: int, rng: np.random.Generator |
     ordered = [piece[np.argsort(-length[piece], kind="stable")] for piece in pieces]
     batches = [piece[start : start + size].tolist() for piece in ordered for start in range(0, len(piece), size)]
     return batches if rng is None else [batches[index] for index in rng.permutation(len(batches))]
-
-
-def token_batches(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], size: int
-) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-    """Yield `length_batches` of texts for inference: row numbers, and padded tokens on the model's device."""
-    ids = tokenise(tokenizer, texts).ids
-    for rows in length_batches([len(row) for row in ids], size):
-        batch = pad(tokenizer, [ids[row] for row in rows])
-        yield rows, {name: value.to(model.device) for name, value in batch.items()}
-
-
-def random_batches(n: int, size: int, rng: np.random.Generator) -> list[list[int]]:
-    """Cut `n` rows into batches of `size` rows at random."""
-    order = rng.permutation(n)
-    return [order[start : start + size].tolist() for start in range(0, n, size)]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from invitro.arrays import Bools, Singles
+from invitro.arrays import Bools, Floats, Singles
 from invitro.files import whole_or_absent
 from invitro.models.encoder import Loaded, check_available, length_batches, load_encoder, pad, reads_forwards, tokenise
 from invitro.models.settings import PLM
@@ -27,13 +27,17 @@ KEY_BYTES = 16
 
 
 class Embedded(NamedTuple):
-    """Features of texts, (texts, layers + 1, hidden), and which texts had to be cut, (texts,).
+    """Features of texts.
 
-    The first layer is the encoder's input embeddings.
+    Args:
+        features: (texts, layers + 1, hidden); the first layer is the encoder's input embeddings.
+        cut: which texts had to be cut, (texts,).
+        known: see `invitro.models.encoder.Tokenised`; None where features come from the cache.
     """
 
     features: Singles
     cut: Bools
+    known: Floats | None = None
 
 
 class FrozenEncoder:
@@ -79,7 +83,7 @@ class FrozenEncoder:
                 progress.add(len(rows))
         cut = np.zeros(len(texts), dtype=bool)
         cut[tokens.cut] = True
-        return Embedded(features, cut)
+        return Embedded(features, cut, tokens.known)
 
 
 def layer_means(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -46,6 +46,7 @@ class Manifest(TypedDict, total=False):
     bins: Annotated[list[float], MinLen(2)]
     ngrams: Annotated[int, Ge(1)]
     files: dict[Annotated[str, MinLen(1)], Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]]
+    scripts: dict[str, Annotated[int, Ge(1)]]
     checksum: str
 
 
@@ -65,6 +66,7 @@ class CardFacts:
         labels: one line on the training labels: sizes, what was replaced and added, and by which LLM.
         results: the run's metrics, and what they are to be held against; None if nothing was measured.
         doubts: what makes them uncertain, a line each.
+        scripts: number of training texts by script, see `invitro.data.facts.script_of`.
         library: the library that loads the folder.
     """
 
@@ -76,6 +78,7 @@ class CardFacts:
     labels: str
     results: ReportTable | None = None
     doubts: Sequence[str] = ()
+    scripts: Mapping[str, int] = field(default_factory=dict)
     library: str = "transformers"
 
 
@@ -113,18 +116,28 @@ def save_model(folder: Path, facts: CardFacts, loaded: Loaded, scale: Scale, out
         tokenizer.save_pretrained(place)
 
     made_of = MIXTURE if isinstance(model, LayerMixture) else ""
-    write_folder(folder, write, outputs.meaning(), scale, model_card(scale, facts, outputs, made_of))
+    write_folder(folder, write, outputs.meaning(), scale, facts, outputs, made_of)
 
 
-def write_folder(folder: Path, write: Callable[[Path], None], meaning: dict[str, Any], scale: Scale, card: str) -> None:
+def write_folder(
+    folder: Path,
+    write: Callable[[Path], None],
+    meaning: dict[str, Any],
+    scale: Scale,
+    facts: CardFacts,
+    outputs: Outputs,
+    made_of: str = "",
+) -> None:
     """Write a model's folder under another name and rename it: it is complete or absent.
 
     Args:
         folder: the folder; an older one is replaced.
         write: writes the model's own files into a new, empty folder.
-        meaning: the content of ``scale.json`` besides the scale.
+        meaning: the content of ``scale.json`` besides the scale and the scripts of the training texts.
         scale: what the model scores.
-        card: the model card.
+        facts: see `model_card`, also for the rest.
+        outputs: what the model's outputs mean.
+        made_of: a sentence about a model that is not a fine-tuned encoder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
@@ -134,8 +147,8 @@ def write_folder(folder: Path, write: Callable[[Path], None], meaning: dict[str,
         bounds = {"minimum": scale.minimum, "maximum": scale.maximum, "scale": asdict(scale)}
         written = [path for path in sorted(place.rglob("*")) if path.is_file()]
         hashes = {path.relative_to(place).as_posix(): sha256(path) for path in written}
-        write_json(place / MEANING, sealed(meaning | bounds | {"files": hashes}))
-        write_text(place / "README.md", card)
+        write_json(place / MEANING, sealed(meaning | bounds | {"scripts": dict(facts.scripts), "files": hashes}))
+        write_text(place / "README.md", model_card(scale, facts, outputs, made_of))
         if folder.exists():
             rmtree(folder)
         place.rename(folder)

@@ -1,27 +1,29 @@
 """Scoring texts with a trained model: from a model folder to scores."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from invitro.arrays import Bools, Floats
 from invitro.data.corpus import is_blank
+from invitro.data.facts import NO_LETTERS, script_of
 from invitro.errors import InputError, names_shown
 from invitro.files import write_rows
 from invitro.formats import TableRow, Unusable
-from invitro.models.encoder import Loaded, token_batches
+from invitro.models.encoder import Loaded, Tokenised, length_batches, pad, tokenise
 from invitro.models.folder import COPY_AGAIN, ENCODER_KIND, load_model, read_meaning, scale_of
 from invitro.models.outputs import Outputs, Predictions, Score, outputs_from
 from invitro.scales import Scale
 from invitro.settings import Count, checked
 from invitro.tables import SUFFIXES, columns_of, read_rows, text_of
-from invitro.writing.words import Progress, count
+from invitro.writing.words import Progress, count, shortened
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -48,18 +50,46 @@ def score_texts(
     Returns:
         Scores in the order of `texts` and in the units of the training labels.
     """
-    outputs = outputs or Score()
-    score, sd = np.empty((2, len(texts)), dtype=np.float64)
+    return score_tokens(model, tokenizer, tokenise(tokenizer, texts), batch_size, outputs or Score())
+
+
+def score_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: Tokenised, batch_size: int, outputs: Outputs
+) -> Predictions:
+    """Score texts that are tokens already, see `score_texts`."""
+    score, sd = np.empty((2, len(tokens.ids)), dtype=np.float64)
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for rows, batch in token_batches(model, tokenizer, texts, batch_size):
+        for rows in length_batches([len(ids) for ids in tokens.ids], batch_size):
+            batch = pad(tokenizer, [tokens.ids[row] for row in rows])
+            batch = {name: value.to(model.device) for name, value in batch.items()}
             read = outputs.read(model(**batch).logits.float())
             score[rows] = read.score.double().cpu().numpy()
             if read.sd is not None:
                 sd[rows] = read.sd.double().cpu().numpy()
     model.train(was_training)
     return Predictions(score, sd if len(outputs.names) > 1 else None)
+
+
+LEAST_KNOWN, RARE = 0.2, 0.01
+"""Share of a text below which a model hardly knows its tokens, and of training texts below which a script is rare."""
+
+
+class Read(NamedTuple):
+    """Scores of texts, and which of them a model cannot read well, (texts,) each.
+
+    Args:
+        predictions: the scores.
+        cut: longer than it reads.
+        unknown: less than `LEAST_KNOWN` of the text consists of words or tokens of its vocabulary.
+        foreign: in a script in which it saw no more than a few training texts.
+    """
+
+    predictions: Predictions
+    cut: Bools
+    unknown: Bools
+    foreign: Bools
 
 
 @dataclass(frozen=True)
@@ -70,11 +100,13 @@ class Scorer:
         model: a fine-tuned encoder with its tokenizer, a regression on a frozen one, or a linear model.
         scale: what it scores.
         outputs: what its outputs mean.
+        scripts: number of its training texts by script; empty where a folder of an older version does not say.
     """
 
     model: "Loaded | FrozenRegression | Pipeline"
     scale: Scale
     outputs: Outputs
+    scripts: Mapping[str, int] = field(default_factory=dict)
 
     def score(self, texts: Sequence[str], batch_size: int = 32) -> Predictions:
         """Score texts in their order, in the scale's units; scores can lie slightly outside the scale.
@@ -82,22 +114,35 @@ class Scorer:
         Raises:
             InputError: a score is not finite.
         """
-        predicted = self._scored(texts, batch_size)
+        return self.read(texts, batch_size).predictions
+
+    def read(self, texts: Sequence[str], batch_size: int = 32) -> Read:
+        """Score texts, see `score`, and say which of them the model cannot read well."""
+        predicted, cut, known = self._scored(texts, batch_size)
         wrong = int((~np.isfinite(predicted.score)).sum())
         if wrong:
             raise InputError(
                 f"{wrong} of {len(texts)} scores are not finite: the model's weights are damaged; {COPY_AGAIN}"
             )
-        return predicted
+        usual = {script for script, number in self.scripts.items() if number >= RARE * sum(self.scripts.values())}
+        foreign = [bool(usual) and script_of(text) not in {*usual, NO_LETTERS} for text in texts]
+        return Read(predicted, cut, known < LEAST_KNOWN, np.array(foreign, dtype=np.bool_))
 
-    def _scored(self, texts: Sequence[str], batch_size: int) -> Predictions:
+    def _scored(self, texts: Sequence[str], batch_size: int) -> tuple[Predictions, Bools, Floats]:
+        """Return scores, which texts were cut, and the share of each text's tokens that the model knows."""
         if isinstance(self.model, Loaded):
-            return score_texts(*self.model, texts, batch_size, self.outputs)
-        from invitro.models.closed_form import FrozenRegression, scores_of
+            model, tokenizer = self.model
+            tokens, cut = tokenise(tokenizer, texts), np.zeros(len(texts), dtype=np.bool_)
+            cut[tokens.cut] = True
+            return score_tokens(model, tokenizer, tokens, batch_size, self.outputs), cut, tokens.known
+        from invitro.models.closed_form import FrozenRegression, read_by
 
         if isinstance(self.model, FrozenRegression):
-            return self.model.score(texts, batch_size)
-        return Predictions(scores_of(self.model, texts, batch_size))
+            embedded = self.model.encoder.embed(texts, batch_size)
+            assert embedded.known is not None
+            return self.model.predict(texts, embedded), embedded.cut, embedded.known
+        scores, cut, known = read_by(self.model, texts, batch_size)
+        return Predictions(scores), cut, known
 
 
 def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Scorer:
@@ -119,8 +164,9 @@ def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Score
 def _loaded(folder: str | Path, meaning: dict[str, Any], device: str | torch.device) -> Scorer:
     scale, outputs = scale_of(meaning["scale"]), outputs_from(meaning)
     kind = meaning.get("model", ENCODER_KIND)
+    scripts = meaning.get("scripts", {})
     if kind == ENCODER_KIND:
-        return Scorer(load_model(folder, device), scale, outputs)
+        return Scorer(load_model(folder, device), scale, outputs, scripts)
     from invitro.models import closed_form
 
     loaders = {
@@ -133,7 +179,7 @@ def _loaded(folder: str | Path, meaning: dict[str, Any], device: str | torch.dev
             f"model={folder}: scale.json: model: expected one of {', '.join((ENCODER_KIND, *loaders))}, found "
             f"{kind!r}; score with the version of invitro that wrote the model, or a newer one"
         )
-    return Scorer(loaders[kind](Path(folder), meaning, torch.device(device)), scale, outputs)
+    return Scorer(loaders[kind](Path(folder), meaning, torch.device(device)), scale, outputs, scripts)
 
 
 @checked("")
@@ -216,10 +262,24 @@ class ScoringJob:
 
 @dataclass
 class ScoredFile:
-    """The result of scoring a file: rows, rows without a text (counted from 1), scores outside the scale, seconds."""
+    """The result of scoring a file.
+
+    Args:
+        rows: how many there are.
+        without_text: data rows without a text, counted from 1.
+        cut: data rows of texts that the model cannot read well, see `Read`; also the next two.
+        unknown: data rows.
+        foreign: data rows.
+        outside: how many scores lie outside the scale.
+        clipped: whether these were moved to its bounds.
+        seconds: how long it took.
+    """
 
     rows: int = 0
     without_text: list[int] = field(default_factory=list)
+    cut: list[int] = field(default_factory=list)
+    unknown: list[int] = field(default_factory=list)
+    foreign: list[int] = field(default_factory=list)
     outside: int = 0
     clipped: bool = False
     seconds: float = 0.0
@@ -228,13 +288,27 @@ class ScoredFile:
         """Return a summary for the terminal."""
         lines = [f"{self.rows - len(self.without_text)} of {count(self.rows, 'row')} scored in {self.seconds:.1f} s"]
         if self.without_text:
-            shown = ", ".join(map(str, self.without_text[:10])) + (", ..." if len(self.without_text) > 10 else "")
             are = count(len(self.without_text), "row without a text has", "rows without a text have")
-            lines.append(f"{are} an empty score: data rows {shown}")
+            lines.append(f"{are} an empty score: data rows {', '.join(shortened(map(str, self.without_text), 10))}")
+        lines += hardly_read((self.cut, self.unknown, self.foreign))
         if self.outside:
             what = "were clipped to it" if self.clipped else "were kept (clip=true moves them to the bounds)"
             lines.append(f"outside the scale: {count(self.outside, 'score')}, which {what}")
         return "\n".join(lines)
+
+
+def hardly_read(places: Sequence[Sequence[int]], named: str = "data row") -> Iterator[str]:
+    """Say which texts a model cannot read well: places from 1 in the order of `Read`; nothing where there are none."""
+    cut, unknown, foreign = places
+    why = {
+        "longer than the model reads, and scored by the beginning": cut,
+        "with hardly any word that the model knows": unknown,
+        "in another script than the training texts": foreign,
+    }
+    for what, rows in why.items():
+        if rows:
+            shown = ", ".join(shortened(map(str, rows), 10))
+            yield f"{count(len(rows), 'text')} {what}: {named}{'s' * (len(rows) > 1)} {shown}"
 
 
 def predict(job: ScoringJob) -> ScoredFile:
@@ -257,7 +331,9 @@ def predict(job: ScoringJob) -> ScoredFile:
     ):
         for rows, texts in job.rows():
             filled = [index for index, text in enumerate(texts) if not is_blank(text)]
-            scores, sd = scorer.score([texts[index] for index in filled], job.batch_size)
+            (scores, sd), *poor = scorer.read([texts[index] for index in filled], job.batch_size)
+            for name, there in zip(Read._fields[1:], poor, strict=True):
+                getattr(done, name).extend(done.rows + 1 + filled[place] for place in np.flatnonzero(there))
             done.outside += int(scale.outside(scores).sum())
             columns = [scale.clip(scores) if job.clip else scores, *([] if sd is None else [sd])]
             for name, column in zip(names, columns, strict=True):

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from invitro.application import TrainingLabels
 from invitro.arrays import Floats
 from invitro.errors import InputError
-from invitro.models.encoder import length_batches, pad, random_batches, tokenise
+from invitro.models.encoder import length_batches, pad, tokenise
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Fit
 
@@ -237,3 +237,9 @@ class TextsDataModule(L.LightningDataModule):
             "weight": torch.tensor(weights, dtype=torch.float32),
             "row": torch.tensor(numbers, dtype=torch.int64),
         }
+
+
+def random_batches(n: int, size: int, rng: np.random.Generator) -> list[list[int]]:
+    """Cut `n` rows into batches of `size` rows at random."""
+    order = rng.permutation(n)
+    return [order[start : start + size].tolist() for start in range(0, n, size)]

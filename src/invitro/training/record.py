@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -166,6 +167,7 @@ def write_record(
     hashes = {"corpus": prepared.corpus.fingerprint} | {one.name: one.fingerprint for one in prepared.label_sets}
     write_json(directory / "environment.json", environment(recipe.seed, metrics["train"]["seconds"], hashes))
     if place.save_model:
+        from invitro.data.facts import script_of
         from invitro.models import PLM
         from invitro.models.folder import CardFacts
 
@@ -177,6 +179,7 @@ def write_record(
             citation=prepared.corpus.citation,
             labels=prepared.description,
             results=results_table(metrics) if metrics["val"] or metrics["test"] else None,
+            scripts=dict(Counter(map(script_of, prepared.labels.table["text"])).most_common()),
             doubts=(metrics["references"] or {}).get("doubts", ()),
             library="transformers" if isinstance(recipe.plm, PLM) else "invitro",
         )
