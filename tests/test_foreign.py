@@ -142,8 +142,8 @@ def test_labels_and_missing_codes_of_spss_and_stata(tmp_path: Path, writer: Any,
     first = 1 if suffix == ".sav" else 0
     assert [row["empathy"] for row in found.rows][first:] == RATED["empathy"].tolist()[first:]
     if suffix == ".sav":
-        assert found.rows[0]["empathy"] is None
-        assert found.remarks["empathy"].endswith("left out as declared missing: 1")
+        assert found.rows[0]["empathy"] == Unusable("the code -99", "missing code")
+        assert found.remarks["empathy"].endswith("declared missing: 1 value")
 
 
 def test_levels_of_a_factor_are_values(tmp_path: Path) -> None:

@@ -11,7 +11,17 @@ from typing import Any
 import pyarrow as pa
 
 from invitro.errors import InputError, names_shown
-from invitro.formats import Foreign, TableRow, Unusable, mark_of, scored, separator_of, without_qualtrics_headers
+from invitro.formats import (
+    Foreign,
+    TableRow,
+    Unusable,
+    declared_missing,
+    mark_of,
+    scored,
+    separator_of,
+    without_qualtrics_headers,
+)
+from invitro.writing.words import count
 
 INSTALL = "install what reads it by pip install 'invitro[files]'"
 NO_RESULT = "a formula without a stored result"
@@ -139,7 +149,7 @@ def _stata(path: Path) -> Foreign:
 
 
 def _labelled_file(path: Path, kind: str, reader: str) -> Foreign:
-    """Read a file whose values have labels; a value that the file declares missing is left out, and counted."""
+    """Read a file whose values have labels; a value that the file declares missing keeps that as its status."""
     (pyreadstat,) = _libraries(path, "pyreadstat")
     try:
         table, about = getattr(pyreadstat, reader)(
@@ -160,9 +170,13 @@ def _labelled_file(path: Path, kind: str, reader: str) -> Foreign:
         declared = sum(not _is_nothing(cell) and is_missing(cell) for cell in cells)
         labels = {value: str(label) for value, label in about.variable_value_labels.get(name, {}).items()}
         labels = {value: label for value, label in labels.items() if not is_missing(value)}
-        columns[str(name)], remark = scored(present, labels)
+        values, remark = scored(present, labels)
+        columns[str(name)] = [
+            declared_missing(cell) if value is None and not _is_nothing(cell) else value
+            for cell, value in zip(cells, values, strict=True)
+        ]
         said = [remark] if remark else []
-        said += [f"left out as declared missing: {declared}"] if declared else []
+        said += [f"declared missing: {count(declared, 'value')}"] if declared else []
         if said:
             remarks[str(name)] = ", ".join(said)
     rows = tuple(dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))

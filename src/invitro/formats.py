@@ -38,6 +38,8 @@ EXPORTS = {
 MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Byte order marks, the longest first; without one a file is UTF-8."""
 NUMBER_LABEL = re.compile(r"\s*\(?([+-]?\d+(?:[.,]\d+)?)\)?(?![\d.,]|\s*(?:[-–]|to|bis)\s*\d)")
+MISSING_CODE = "missing code"
+"""The status of a cell whose code a file or a scale declares to mean a missing answer."""
 LONGEST_BEGINNING = 65_536
 """Characters of a CSV file in which its separator is looked for."""
 
@@ -48,6 +50,11 @@ class Unusable:
 
     reason: str
     status: str = "unreadable"
+
+
+def declared_missing(code: Any) -> Unusable:
+    """Return the cell of a code that its file declares to mean a missing answer."""
+    return Unusable(f"the code {code:g}" if isinstance(code, float) else f"the code {code}", MISSING_CODE)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from invitro.errors import InputError, names_shown, shown
 from invitro.foreign import READERS, doccano, foreign, is_foreign
 from invitro.formats import (
     CELL_STATUS,
+    MISSING_CODE,
     TableRow,
     Unusable,
     are_rows,
@@ -355,7 +356,7 @@ def as_text(frame: pd.DataFrame, plain: Collection[str] = (), source: str | Path
 
 
 def text_of(value: object, plain: bool = True) -> str | None:
-    """Return a cell as a person would write it: 3 for 3.0, None where it is missing or empty.
+    """Return a cell as a person would write it: 3 for 3.0, None where it is missing, empty or a missing code.
 
     Raises:
         InputError: `plain`, and it is a list, an object, true, false, bytes or `Unusable`; or it has a NUL, half a
@@ -364,7 +365,7 @@ def text_of(value: object, plain: bool = True) -> str | None:
     if plain and isinstance(value, (bool, np.bool_, bytes, list, tuple, set, dict, np.ndarray)):
         raise InputError(f"expected a text or a number, found {_kind(value)}")
     if isinstance(value, Unusable):
-        if plain:
+        if plain and value.status != MISSING_CODE:
             raise InputError(f"expected a text or a number, found {value.reason}")
         return None
     if pd.api.types.is_scalar(value) and (pd.isna(value) or value == ""):  # type: ignore[call-overload]

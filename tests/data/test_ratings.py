@@ -2,11 +2,13 @@
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyreadstat
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -93,6 +95,33 @@ def test_a_second_take_counts_once_and_is_said(tmp_path: Path, caplog: pytest.Lo
     assert table["crowd_label"].iloc[0] == 4.0  # the mean of 2 and 6
     assert table["crowd_n"].iloc[0] == 2
     assert "1 second take of the same text by the same rater, averaged with the first" in caplog.text
+
+
+def test_codes_that_spss_declares_missing_are_counted_apart_from_blanks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anna, ben = (np.resize(numbers, 30).astype(float) for numbers in ([2, 5, 3], [4, 6, 1]))
+    anna[[3, 4]], ben[[4, 5]] = -99, np.nan
+    ben[6] = 8
+    file = str(tmp_path / "a.sav")
+    table = TEXTS.assign(anna=anna, ben=ben)
+    ranges: Any = {"anna": [-99], "ben": [{"lo": 8, "hi": 9}]}
+    pyreadstat.write_sav(table, file, missing_ranges=ranges)
+    found = TableFile(file, COLUMNS | {"raters": ["anna", "ben"]}, Undivided()).read(OVERALL)
+    assert found.people is not None
+    long = found.people.long
+    assert list(long.loc[long["status"] == "missing code", "row"]) == [4, 5, 7]
+    assert list(long.loc[long["status"] == "blank", "row"]) == [5, 6]
+    assert any("of 60 cells without an answer: 2 blank and 3 missing code" in line for line in found.people.lines())
+    assert found.table["crowd_n"].tolist()[3:7] == [1, 0, 1, 1]
+    caplog.clear()
+    one = TableFile(file, COLUMNS | {"crowd_label": "anna"}, Undivided()).read(OVERALL)
+    assert one.table["crowd_label"].isna().sum() == 2
+    assert f"{file}: column anna: 2 rows (4 and 5) with a missing code" in caplog.messages
+    table.assign(ben=ben - 99).to_csv(tmp_path / "a.csv", index=False)
+    coded = replace(OVERALL, missing=(-99,))
+    again = TableFile(str(tmp_path / "a.csv"), COLUMNS | {"crowd_label": "anna"}, Undivided()).read(coded)
+    pd.testing.assert_series_equal(again.table["crowd_label"], one.table["crowd_label"])
 
 
 def sheets(n: int = 40, seed: int = 0, turned: bool = True) -> pd.DataFrame:

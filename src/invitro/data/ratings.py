@@ -14,7 +14,7 @@ import pandas as pd
 
 from invitro.arrays import Bools, Floats, Ints
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
-from invitro.formats import CELL_STATUS
+from invitro.formats import CELL_STATUS, MISSING_CODE
 from invitro.scales import Scale
 from invitro.stats.careless import FEWEST_ITEMS, raters_table, signs_of_carelessness, straight_lines
 from invitro.stats.crowd import Ratings, Reliability, Statistic, crowd_labels, reliability, spreads
@@ -24,7 +24,7 @@ from invitro.writing.words import count, listed, shortened
 
 CrowdLabel = Literal["mean", "median", "raters"]
 Careless = Literal["keep", "leave_out"]
-ANSWER, BLANK_CELL, CODE, UNREADABLE = "answer", "blank", "missing code", "unreadable"
+ANSWER, BLANK_CELL, CODE, UNREADABLE = "answer", "blank", MISSING_CODE, "unreadable"
 SKIPPED, CANCELLED, FORMULA = "skipped", "cancelled", "formula without a stored result"
 STATUSES = (ANSWER, BLANK_CELL, CODE, SKIPPED, CANCELLED, FORMULA, UNREADABLE)
 """What can be in a cell: an answer, or why there is none."""
@@ -347,9 +347,7 @@ def _read(cells: "pd.Series[Any]", scale: Scale, mapped: bool) -> tuple[Any, Any
     codes, different = pd.factorize(cells, use_na_sentinel=False)
     texts = pd.Series(different, dtype="object").map(lambda one: "" if pd.isna(one) else str(one).strip())
     numbers = pd.to_numeric(texts, errors="coerce").astype("float64")
-    missing = [str(one).strip() for one in scale.missing]
-    as_numbers = [one for one in map(_number, missing) if one is not None]
-    is_code = texts.str.lower().isin([one.lower() for one in missing]) | numbers.isin(as_numbers)
+    is_code = missing_codes(texts, scale)
     blank = texts.str.lower().isin(BLANK) & ~is_code
     value = numbers.to_numpy().copy()
     if mapped and scale.answers:
@@ -361,6 +359,14 @@ def _read(cells: "pd.Series[Any]", scale: Scale, mapped: bool) -> tuple[Any, Any
     status = np.select([is_code, blank, np.isnan(value)], [CODE, BLANK_CELL, UNREADABLE], ANSWER).astype(object)
     value[status != ANSWER] = np.nan
     return value[codes], status[codes]
+
+
+def missing_codes(texts: "pd.Series[Any]", scale: Scale) -> "pd.Series[bool]":
+    """Return which cells, as text, hold a code that the scale's file lists as missing."""
+    codes = [str(one).strip() for one in scale.missing]
+    as_numbers = [one for one in map(_number, codes) if one is not None]
+    numbers = pd.to_numeric(texts, errors="coerce").astype("float64")
+    return texts.str.strip().str.lower().isin([one.lower() for one in codes]) | numbers.isin(as_numbers)
 
 
 def _number(text: str) -> float | None:

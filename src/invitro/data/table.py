@@ -18,11 +18,13 @@ from invitro.data.ratings import (
     People,
     item_columns,
     long_form,
+    missing_codes,
 )
 from invitro.data.reader import SplitRule, without_unknown
 from invitro.data.splits import Holdout
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.foreign import foreign, is_foreign, kind_of
+from invitro.formats import CELL_STATUS, MISSING_CODE
 from invitro.scales import Scale
 from invitro.settings import checked
 from invitro.tables import BLANK, as_text, numbers, read_table, require_columns
@@ -137,7 +139,7 @@ class TableFile:
             names_in_file.pop("crowd_label", None)
         fix = "Name the file's columns by data.columns.KEY=COLUMN, null for what it does not have"
         require_columns(raw, names_in_file.values(), self.path, fix)
-        table = pd.concat([self._mapped(raw, names_in_file), self._carried(raw, names_in_file)], axis="columns")
+        table = pd.concat([self._mapped(raw, names_in_file, scale), self._carried(raw, names_in_file)], axis="columns")
         people = None
         if layout is not None:
             people = self._people(raw, table, layout, scale)
@@ -270,7 +272,7 @@ class TableFile:
                 self.path, len(rows), count(len(table), "text"), some,
             )  # fmt: skip
 
-    def _mapped(self, raw: pd.DataFrame, names_in_file: Mapping[str, str]) -> pd.DataFrame:
+    def _mapped(self, raw: pd.DataFrame, names_in_file: Mapping[str, str], scale: Scale) -> pd.DataFrame:
         """Return the canonical columns, in their order."""
         table = pd.DataFrame(
             {ours: raw[names_in_file[ours]] for ours in (*CANONICAL_COLUMNS, *DEMOGRAPHICS) if ours in names_in_file}
@@ -279,10 +281,19 @@ class TableFile:
             table.insert(0, "text_id", [f"row{number}" for number in range(1, len(raw) + 1)])
         if "group_id" not in names_in_file:
             table["group_id"] = table["text_id"]
-        labelled = "crowd_label" in names_in_file
-        table["crowd_label"] = _scores(raw[names_in_file["crowd_label"]], self.path) if labelled else float("nan")
+        labels = names_in_file.get("crowd_label")
+        table["crowd_label"] = float("nan") if labels is None else self._labels(raw, labels, scale)
         wanted = self._splits(raw[names_in_file["split"]]) if "split" in names_in_file else "train"
         return table.assign(split=pd.Series(wanted, index=raw.index, dtype="str"))
+
+    def _labels(self, raw: pd.DataFrame, name: str, scale: Scale) -> "pd.Series[float]":
+        """Return crowd labels; codes that file or scale declare missing are none, and counted."""
+        why = raw.attrs.get(CELL_STATUS, {})
+        declared = pd.Series([why.get((row, name)) == MISSING_CODE for row in raw.index], index=raw.index)
+        codes = declared | missing_codes(raw[name].astype("str"), scale)
+        if codes.any():
+            log.warning("%s: column %s: %s with a missing code", self.path, names_shown([name]), _rows(codes))
+        return _scores(raw[name].mask(codes), self.path)
 
     def _splits(self, column: "pd.Series[str]") -> "pd.Series[str]":
         """Return the canonical name of each split, or raise an error for the first unknown one."""
