@@ -7,11 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from hydra import compose
 from support import ROOT, table_overrides
 
 from invitro.commands.common import first_lines
+from invitro.commands.inference import checked_worth, weigh
 from invitro.commands.plans import SweepRequest, request
-from invitro.errors import InputError
+from invitro.commands.typed import configured
+from invitro.errors import InputError, conf_folder
 from invitro.files import write_json
 from invitro.studies import Study
 
@@ -170,6 +173,29 @@ def test_each_missing_label_set_is_a_line_with_its_price_and_command(given: list
     assert " prompt=reasoned " in reasoned
     command = shlex.split(reasoned.partition("): ")[2])
     assert {"llm.engine.tokenizer=approximate", *(one for one in data if one.startswith("data.path"))} <= set(command)
+
+
+@pytest.mark.slow
+def test_examples_of_prompts_that_a_split_evaluates_on_are_told_before_any_job(given: list[str], run) -> None:
+    data = ["llm=scripted", "prompt=few_shot", *(one for one in given if one.startswith("data"))]
+    done = run("label.py", *data, "data/split=holdout", "readout=digits")
+    assert done.returncode == 0, done.stderr
+    ours = ["study=applications", *data, "plm=tfidf", "seed=0"]
+    for split, where in {
+        "data/split=kfold data.split.folds=3": r"[4-8] texts that a split of this study \(3 of 3\) evaluates on",
+        "data/split=holdout data.split.seed=42,1,2": r"\d texts? that a split of this study \([12] of 3\) evaluates on",
+        "data/split=holdout data.split.seed=1": r"\d texts? that this split evaluates on",
+    }.items():
+        with pytest.raises(
+            InputError, match=rf"showed the LLM the crowd labels of {where}.*=scale_aware, or "
+        ) as caught:
+            asked(*ours, *split.split())
+        assert len(caught.value.problems) == 1
+    assert len(jobs(asked(*ours, "data/split=holdout"))) == 4
+    with configured("worth", conf_folder(), ()):
+        cfg = compose("worth", overrides=data)
+    with pytest.raises(InputError, match=r"\d texts that one of the folds of a learning curve evaluates on"):
+        weigh(cfg, checked_worth(cfg), 10)
 
 
 @pytest.mark.slow

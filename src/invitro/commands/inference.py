@@ -150,6 +150,11 @@ def weigh(cfg: DictConfig, settings: dict[str, Any], resamples: int, reader: "Re
     corpus.refuse_faults()
     folder = DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
     labels = settings["llm"].find(corpus.label_corpora, corpus.table, scale, cfg.prompt.name, folder)
+    labels.refuse_evaluated(
+        corpus.whole_ids(corpus.table.loc[corpus.table["crowd_label"].notna()]),
+        "one of the folds of a learning curve",
+        "weigh them by training runs: sweep.py study=applications data/split=holdout",
+    )
     table = corpus.table.assign(llm_label=labels.of(corpus.table["text_id"]).to_numpy())
     table = table.loc[table[["crowd_label", "llm_label"]].notna().any(axis=1)].reset_index(drop=True)
     cache = FeatureCache(None if cfg.cache is None else Path(cfg.cache), FrozenEncoder(plm, device_of("auto")))

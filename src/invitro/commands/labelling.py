@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -347,7 +347,7 @@ def _command(cfg: DictConfig) -> str:
 
 
 class Lack(NamedTuple):
-    """What a run lacks, in lines for people, and whether it is labels."""
+    """What a run lacks, in lines for people, and whether it is labels that it may use."""
 
     lines: tuple[str, ...]
     labels: bool = False
@@ -361,19 +361,17 @@ def lack_of(cfg: DictConfig, choices: Mapping[str, str], job: Sequence[str]) -> 
         choices: of its groups.
         job: its overrides.
     """
+    from invitro.labels.labelset import ShownExamplesError
     from invitro.labels.source import MissingLabelsError
 
     try:
-        settings = run_settings(cfg, multirun=True)
-        if settings.application.policy in ("auto", "posterior"):  # needs the same labels, and here no text is embedded
-            settings = replace(settings, application=replace(settings.application, policy="replace"))
-        settings.prepared()
+        run_settings(cfg, multirun=True).prepared(embedded=False)
     except MissingLabelsError as error:
         if not cfg.llm.get("engine") and not cfg.llm.get("members"):
             return Lack(error.problems)
         return Lack(tuple(line_for_labels(llm, choices, job, str(cfg.store)) for llm in error.llms), labels=True)
     except InputError as error:
-        return Lack(error.problems)
+        return Lack(error.problems, labels=isinstance(error, ShownExamplesError))
     return None
 
 

@@ -24,8 +24,11 @@ from omegaconf import DictConfig, open_dict
 from invitro.commands.common import NO_SLURM, command_of, first_lines, instantiated, secrets_in
 from invitro.commands.labelling import Lack, lack_of
 from invitro.commands.settings import (
+    ELSEWHERE,
+    Overrides,
     completed,
     decided_by_rows,
+    decides_labels,
     expression,
     first_value,
     is_hydra,
@@ -35,6 +38,7 @@ from invitro.commands.settings import (
     own_line,
     parsed,
     run_settings,
+    shown_in_splits,
 )
 from invitro.commands.typed import OWN_FOLDER, configured, divided, explained, own_folders, readable, unwritable
 from invitro.errors import InputError, called, conf_folder, refuse_if_any
@@ -336,13 +340,6 @@ def _sweeper(study: Study, hydra: Sequence[Override], directory: Path) -> tuple[
     return lines, int(trials), None if seed is None else int(seed)
 
 
-Overrides = tuple[str, ...]
-"""Of one job."""
-
-ELSEWHERE = ("seed", "alpha", "plm", "baseline", "fit", "optimizer", "trainer", "logger")
-"""Keys that do not decide which texts and labels are read."""
-
-
 def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) -> Mapping[int, str]:
     """Return by position the jobs of a partial study whose data, LLM labels or encoder are missing, and what they lack.
 
@@ -350,8 +347,8 @@ def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) ->
     model; a study that is not partial is refused where any labels are missing, or the texts of all jobs.
 
     Raises:
-        InputError: settings that a job would refuse; a line for each missing label set, with its price and command; or
-            texts that no job has.
+        InputError: settings that a job would refuse; a line for each missing label set, with its price and command;
+            labels by prompts that showed what a split evaluates on; or texts that no job has.
     """
     problems: dict[str, None] = {}
     for job in _one_of_each(jobs):
@@ -360,8 +357,9 @@ def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) ->
         except InputError as error:
             problems |= dict.fromkeys(error.problems)
     refuse_if_any(problems)
+    refuse_if_any(shown_in_splits(jobs, lambda job: _composed(job, ())))
     if not study.partial:
-        alike = {tuple(filter(_decides_labels, job)): job for job in reversed(jobs)}
+        alike = {tuple(filter(decides_labels, job)): job for job in reversed(jobs)}
         lacks = {job: _lacks(job) for job in reversed(alike.values())}
         refuse_if_any(dict.fromkeys(line for one in lacks.values() if one and one.labels for line in one.lines))
         others = {_material(job): job for job in reversed(jobs)}.values()
@@ -379,16 +377,6 @@ def _lacks(job: Overrides) -> Lack | None:
     cfg = _composed(job, ())
     choices = {str(group): str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}
     return lack_of(cfg, choices, job)
-
-
-def _decides_labels(override: str) -> bool:
-    """Whether an override of a job can decide which label set it needs."""
-    key = override.lstrip("+").partition("=")[0]
-    if key.startswith("application."):
-        return key.startswith("application.pool")
-    return key.partition(".")[0] not in ELSEWHERE and not key.startswith(
-        ("data.split", "data/split", "launch", "group")
-    )
 
 
 def _material(job: Overrides) -> Overrides:

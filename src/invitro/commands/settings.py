@@ -3,9 +3,9 @@ overrides.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,18 +156,24 @@ class RunSettings:
     logger: "LoggerChoice"
     device: str
 
-    def prepared(self) -> "Prepared":
+    def prepared(self, embedded: bool = True) -> "Prepared":
         """Read the corpus and the LLM labels, and make the training labels.
 
         No model and no PyTorch is loaded, unless the application itself needs features of the texts.
+
+        Args:
+            embedded: else an application that needs such features is read as one that needs the same labels only.
         """
         from invitro.models import PLM
         from invitro.training.prepare import prepare
 
+        application = self.application
+        if not embedded and application.policy in ("auto", "posterior"):
+            application = replace(application, policy="replace")
         return prepare(
             reader=self.reader,
             scale=self.scale,
-            application=self.application,
+            application=application,
             alpha=self.options.alpha,
             source=self.source,
             prompt=self.prompt,
@@ -324,6 +330,51 @@ def _meaningless_in_closed_form(cfg: DictConfig, distributed: bool) -> Iterator[
         yield f"resume={cfg.resume}: {fitted}; there is nothing to resume"
     if distributed:
         yield f"{fitted} and one process; choose trainer=auto, cpu or gpu"
+
+
+Overrides = tuple[str, ...]
+"""Of one job."""
+SPLIT_KEYS = ("data.split", "data/split")
+ELSEWHERE = ("seed", "alpha", "plm", "baseline", "fit", "optimizer", "trainer", "logger")
+"""Keys that do not decide which texts and labels are read."""
+
+
+def decides_labels(override: str) -> bool:
+    """Whether an override of a job can decide which label set it needs."""
+    key = override.lstrip("+").partition("=")[0]
+    if key.startswith("application."):
+        return key.startswith("application.pool")
+    return key.partition(".")[0] not in ELSEWHERE and not key.startswith((*SPLIT_KEYS, "launch", "group"))
+
+
+def shown_in_splits(jobs: Iterable[Overrides], composed: Callable[[Overrides], DictConfig]) -> Iterator[str]:
+    """Yield a line for each label set whose prompts showed texts that any of several splits evaluates on.
+
+    Args:
+        jobs: of a study.
+        composed: returns a job's configuration.
+    """
+    from invitro.labels.labelset import ShownExamplesError, shown_examples
+
+    by_labels: dict[Overrides, dict[Overrides, Overrides]] = {}
+    for job in jobs:
+        split = tuple(one for one in job if one.lstrip("+").startswith(SPLIT_KEYS))
+        by_labels.setdefault(tuple(filter(decides_labels, job)), {}).setdefault(split, job)
+    found: dict[str, dict[Overrides, Sequence[str]]] = {}
+    for splits in by_labels.values():
+        if len(splits) == 1 or not composed(next(iter(splits.values()))).prompt.get("shots"):
+            continue
+        for split, job in splits.items():
+            try:
+                run_settings(composed(job), multirun=True).prepared(embedded=False)
+            except ShownExamplesError as error:
+                found.setdefault(error.labels, {})[split] = error.shown
+            except InputError:
+                continue  # said where all jobs' texts and labels are looked at
+    for labels, shown in found.items():
+        ids = sorted({one for some in shown.values() for one in some})
+        where = f"a split of this study ({len(shown)} of {max(map(len, by_labels.values()))})"
+        yield shown_examples(labels, ids, where, "one split for label.py and all jobs, such as data/split=holdout")
 
 
 def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None":

@@ -19,6 +19,32 @@ from invitro.tables import numbers, read_table, require_columns
 log = logging.getLogger(__name__)
 
 
+SAME_SPLIT = "label with the data/split= of this run, so that training texts are shown"
+
+
+def shown_examples(labels: str, ids: Sequence[str], where: str, way_out: str) -> str:
+    """Say that `labels` are by prompts that showed the labels of texts that `where` evaluates on, and what to do."""
+    texts = "1 text" if len(ids) == 1 else f"{len(ids)} texts"
+    return (
+        f"{labels}: its prompts showed the LLM the crowd labels of {texts} that {where} evaluates on, such as "
+        f"{_sample(ids)}. Choose labels by a prompt without examples, such as prompt=scale_aware, or {way_out}"
+    )
+
+
+class ShownExamplesError(InputError):
+    """Prompts showed the LLM the crowd labels of texts that a model is to be measured on.
+
+    Args:
+        problem: for people.
+        labels: the label set.
+        shown: ids of these texts.
+    """
+
+    def __init__(self, problem: str, labels: str, shown: Sequence[str]) -> None:
+        super().__init__(problem)
+        self.labels, self.shown = labels, tuple(shown)
+
+
 @dataclass(frozen=True)
 class LabelSet:
     """LLM labels by text id.
@@ -43,19 +69,20 @@ class LabelSet:
         """Hash of ids and labels, whatever the row order."""
         return hashlib.sha256(self.labels[["llm_label"]].sort_index().to_csv().encode()).hexdigest()
 
-    def refuse_evaluated(self, ids: Iterable[str]) -> None:
+    def refuse_evaluated(self, ids: Iterable[str], where: str = "this split", way_out: str = SAME_SPLIT) -> None:
         """Refuse to measure a model on the texts `ids`, named like `examples`, if the LLM was shown the labels of any.
 
+        Args:
+            ids: of the texts.
+            where: what evaluates on them.
+            way_out: what else can be done than to choose other labels.
+
         Raises:
-            InputError: naming up to three of them.
+            ShownExamplesError: naming up to three of them.
         """
-        shown_too = sorted(self.examples.intersection(ids))
-        if shown_too:
-            raise InputError(
-                f"{self.name} ({self.source}): its prompts showed the LLM the crowd labels of {len(shown_too)} texts "
-                f"that this split evaluates on, such as {_sample(shown_too)}. Label with the data/split= of this run, "
-                "so that training texts are shown, or choose labels by a prompt without examples"
-            )
+        if found := sorted(self.examples.intersection(ids)):
+            labels = f"{self.name} ({self.source})"
+            raise ShownExamplesError(shown_examples(labels, found, where, way_out), labels, found)
 
     def of(self, text_ids: "pd.Series[str]") -> "pd.Series[float]":
         """Return the label of each id, by key, on the same index; NaN where there is none.
