@@ -48,7 +48,7 @@ class LabelJob:
         samples: answers wanted per text; more than one needs a temperature, or all would be the same.
         retry: what is asked again of what was answered before this job: what ended in errors; also what has no usable
             answer, save what the provider's filter refused; or that too.
-        progress: whether to show a progress bar; None shows it on a terminal, and elsewhere a line a minute.
+        progress: whether to show a progress bar; None shows it on a terminal, and elsewhere one line per minute.
     """
 
     store: LabelStore

@@ -60,7 +60,7 @@ class Options:
         reparse: first read the label set's stored replies again.
         retry: what is asked again; see `LabelJob`.
         results: a file of results of a batch, which are stored instead of asking anything.
-        progress: whether to show a progress bar; None shows it on a terminal, and elsewhere a line a minute.
+        progress: whether to show a progress bar; None shows it on a terminal, and elsewhere one line per minute.
 
     Raises:
         InputError: naming every setting that is wrong.

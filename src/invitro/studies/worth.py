@@ -100,7 +100,7 @@ class Curves(NamedTuple):
         sizes: the numbers of human ratings, ascending; the last is all of them, on average over folds.
         alone: by size, (draws, texts); with all ratings there is one draw.
         helped: with the LLM's labels too, by size; 0 ratings are among the sizes.
-        llm_labels: how many LLM labels a fold uses, on average.
+        llm_labels: LLM labels used per fold, on average.
     """
 
     labels: Floats

@@ -222,7 +222,7 @@ class Progress:
     Args:
         total: how much there is to do, if known.
         unit: of what, such as ``label``.
-        shown: whether there is a bar; None shows it on a terminal, and elsewhere a line a minute.
+        shown: whether there is a bar; None shows it on a terminal, and elsewhere one line per minute.
     """
 
     def __init__(self, total: int | None, unit: str, shown: bool | None = None) -> None:

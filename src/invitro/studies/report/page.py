@@ -202,7 +202,7 @@ LEAST_COVERED = 0.5
 
 
 def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable | None:
-    """Return one estimate a metric: of the baseline and the others, of the LLM itself, and of guessing the mean.
+    """Return one estimate per metric: of the baseline and the others, of the LLM itself, and of guessing the mean.
 
     None where nothing was measured. The LLM's labels, and the mean of the training labels, are scored on the texts that
     the models scored.
