@@ -64,6 +64,7 @@ def test_it_is_scikit_learns_gaussian_process() -> None:
     predicted = ours.predict(x[30:], w[30:])
     assert predicted.score == pytest.approx(mean + seen.mean, abs=1e-9)
     assert predicted.sd == pytest.approx(np.sqrt(sd**2 + 0.7 * ours.variance), abs=1e-9)
+    assert ours.fitted_scores(seen) == pytest.approx(ours.predict(x[:30], w[:30]).score, abs=1e-5)
     likelihoods = [theirs(ours.variance * factor).log_marginal_likelihood_value_ for factor in (0.95, 1, 1.05)]
     assert likelihoods[1] == max(likelihoods)  # the variance has its most likely value
 
@@ -180,6 +181,9 @@ def test_landmarks_come_close_to_the_exact_solution(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(exact, "PART", 128)
     parts = fitted(x, None, seen)
     assert len(parts.coefficients) == 300
+    assert parts.fitted_scores(seen) is None
+    in_parts, at_once = parts.predict(x), parts._predicted(x, None)
+    assert (in_parts.score, in_parts.sd) == (pytest.approx(at_once[0]), pytest.approx(at_once[1]))
     both = [made.predict(new) for made in (whole_, parts)]
     assert np.corrcoef(both[0].score, both[1].score)[0, 1] > 0.99
     assert both[1].sd == pytest.approx(both[0].sd, rel=0.1)

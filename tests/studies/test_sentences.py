@@ -5,7 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from invitro.studies.report.sentences import SENTENCES, conclusion, method
+from invitro.stats.intervals import Interval
+from invitro.stats.paired import Plateau
+from invitro.studies.report.sentences import SENTENCES, conclusion, method, plateau_sentences
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary
@@ -66,6 +68,22 @@ def test_a_difference_that_may_be_none_is_not_called_one() -> None:
     assert "no evidence of a difference in CCC from the baseline that survives Holm's correction: 0.450" in text
     assert "For PCC there is no evidence of a difference that survives Holm's correction (+0.100" in text
     assert "better" not in text
+
+
+def test_what_falls_from_the_plateau_on_is_said_to_get_worse() -> None:
+    def found(metric: str, low: float, high: float, verdict: Any) -> Plateau:
+        gain = Interval((low + high) / 2, low, high)
+        return Plateau(metric, 0.3, 1.0, gain, gain, 0.1, high, 0.02, verdict, 10, 1860)
+
+    study = Study("portion", "P", "?", metrics=("pcc", "ccc", "rmse"), axis="application.portion", plateau=0.3)
+    three = (
+        found("pcc", -0.02, 0.01, "plateau"), found("ccc", 0.01, 0.05, "gain"), found("rmse", -0.06, -0.02, "plateau"),
+    )  # fmt: skip
+    (text,) = plateau_sentences(study, summary([], [], plateau=three), better=True)
+    assert text == (
+        "From 30 % to 100 %, along a fitted line (above 0 is better): PCC improves no further (−0.005 [−0.020, "
+        "+0.010]), CCC still improves (+0.030 [+0.010, +0.050]) and RMSE gets worse (−0.040 [−0.060, −0.020])."
+    )
 
 
 def test_worse_is_called_worse_and_a_lower_error_better() -> None:

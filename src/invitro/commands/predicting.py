@@ -118,7 +118,7 @@ def _by_features(cfg: DictConfig, plm: Any, table: "pd.DataFrame") -> Any:
     import numpy as np
 
     from invitro.models import PLM
-    from invitro.models.closed_form import counter_of, similarities
+    from invitro.models.closed_form import counted, similarities
     from invitro.models.exact import LayerKernel, Observed, first_layers
     from invitro.models.features import FeatureCache, FrozenEncoder
     from invitro.models.scoring import device_of
@@ -133,8 +133,7 @@ def _by_features(cfg: DictConfig, plm: Any, table: "pd.DataFrame") -> Any:
         labels = rated["crowd_label"].to_numpy(dtype=np.float64)
         seen = Observed(labels, np.ones(len(labels)), rated["group_id"].to_numpy())
         return similarities(ids, texts, embedded, seen).gram
-    counter = counter_of(texts)
-    words = None if counter is None else counter.transform(texts)
+    _, words = counted(texts)
     start = first_layers(embedded.features.shape[1])[1:2] or [1]
     ((_, gram),) = LayerKernel.nested(embedded.features, words, start)
     return gram

@@ -257,8 +257,7 @@ class FrozenRegression:
         spread: PredictedSpread = "raw",
     ) -> Self:
         """Fit to texts, their features in all layers, and their labels; layers and noise are chosen on these texts."""
-        counter = counter_of(texts)
-        words = None if counter is None else counter.transform(texts)
+        counter, words = counted(texts)
         return cls(encoder, counter, fitted(embedded.features, words, seen, spread))
 
     def predict(self, texts: Sequence[str], embedded: Embedded) -> Predictions:
@@ -314,21 +313,23 @@ def similarities(ids: Sequence[str], texts: Sequence[str], embedded: Embedded, s
         embedded: their features in all layers.
         seen: labels of the first texts.
     """
-    counter, rated = counter_of(texts), slice(len(seen.labels))
-    words = None if counter is None else counter.transform(texts)
+    (_, words), rated = counted(texts), slice(len(seen.labels))
     part = None if words is None else words[rated]
     regression = fitted(embedded.features[rated], part, seen)
     ((_, gram),) = LayerKernel.nested(embedded.features, words, [regression.kernel.first_layer])
     return Similarities(ids, gram, regression.noise)
 
 
-def counter_of(texts: Sequence[str]) -> TfidfVectorizer | None:
-    """Return TF-IDF of words and pairs of words that occur in two texts or more, fitted; None if there are none."""
+def counted(texts: Sequence[str]) -> tuple[TfidfVectorizer | None, Any]:
+    """Return TF-IDF of words and pairs of words that occur in two texts or more, fitted, and that of the texts.
+
+    Both are None if there are no such words.
+    """
     counter = tfidf(WORDS_TOGETHER, min_df=2)
     try:
-        return counter.fit(texts)
+        return counter, counter.fit_transform(texts)
     except ValueError:  # how scikit-learn says that no term is left
-        return None
+        return None, None
 
 
 def save_frozen(folder: Path, facts: CardFacts, model: FrozenRegression, scale: Scale) -> None:

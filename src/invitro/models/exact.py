@@ -32,7 +32,7 @@ MOST_EXACT = 10_000
 LANDMARKS = 4_000
 """Texts that stand for all of them beyond that; also the most texts that layers and noise are chosen on."""
 PART = 2_000
-"""Texts at a time whose similarities to the landmarks are in memory."""
+"""Texts at a time whose similarities to the training texts, or to the landmarks, are in memory."""
 OWN_ARRAYS = ("mean", "coefficients", "factor", "learned", "variance", "noise", "stretch")
 KERNEL_ARRAYS = ("mean", "spread", "rows", "level", "variance")
 SPARSE = ("data", "indices", "indptr")
@@ -211,13 +211,31 @@ class ExactRegression:
             features: in all layers, (new, layers, hidden).
             words: their TF-IDF, if the kernel has words.
         """
+        parts = [slice(first, first + PART) for first in range(0, len(features), PART)]
+        found = [self._predicted(features[part], _of(words, part)) for part in parts]
+        scores, sds = (np.concatenate(one) for one in zip(*found, strict=True))
+        return Predictions(scores, sds)
+
+    def _predicted(self, features: Singles, words: Any) -> tuple[Floats, Floats]:
         near, own = self.kernel.to_training(features, words)
         left = own - _explained(self.factor, near)
         if self.learned.size:
             left += self.noise * _explained(self.learned, near)
         rise = near @ self.coefficients
         error = self.variance * (np.maximum(left, 0) + self.noise) + np.square((self.stretch - 1) * rise)
-        return Predictions(self.mean + self.stretch * rise, np.sqrt(error))
+        return self.mean + self.stretch * rise, np.sqrt(error)
+
+    def fitted_scores(self, seen: Observed) -> Floats | None:
+        """Return the scores of the training texts, (texts,), without their similarities; None with landmarks.
+
+        ``C a = y - mean`` and ``C = K + noise / weight``, so that ``K a = y - mean - noise a / weight``.
+
+        Args:
+            seen: what the model was fitted to; its spread must be raw.
+        """
+        if self.learned.size:
+            return None
+        return np.asarray(seen.labels - self.noise / seen.weights * self.coefficients)
 
     def spread_as(self, spread: PredictedSpread, predicted: Floats, seen: Observed) -> Self:
         """Return the same model with another spread of its predictions.

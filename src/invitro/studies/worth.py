@@ -25,7 +25,7 @@ from invitro.data import Corpus
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.labels import LabelSet
-from invitro.models.closed_form import counter_of
+from invitro.models.closed_form import counted
 from invitro.models.exact import NOISES, LayerKernel, Observed, first_layers, left_out
 from invitro.models.features import FeatureCache
 from invitro.raters.llm_first import LLMFirst
@@ -218,8 +218,8 @@ class _Fold:
     @classmethod
     def of(cls, train: pd.DataFrame, features: Any, test_texts: list[str], test_features: Any) -> "_Fold":
         texts, authors = train["text"].tolist(), train["group_id"].to_numpy()
-        counter = counter_of(texts)
-        words, test_words = (None if counter is None else counter.transform(part) for part in (texts, test_texts))
+        counter, words = counted(texts)
+        test_words = None if counter is None else counter.transform(test_texts)
         grams, nears = [], []
         for kernel, gram in LayerKernel.nested(features, words, first_layers(features.shape[1])):
             grams.append(gram)

@@ -84,7 +84,9 @@ def _frozen(plm: PLM, texts: list[list[str]], seen: Observed, recipe: Recipe, pl
     parts, took = _embedded(encoder, texts, place)
     model = FrozenRegression.fitted(encoder, texts[0], parts[0], seen, recipe.spread)
     log.info("%s: %s, chosen by leaving out training authors", plm.name, model.description)
-    predicted = [model.predict(part, embedded) for part, embedded in zip(texts, parts, strict=True)]
+    fit = model.regression.fitted_scores(seen) if recipe.spread == "raw" else None
+    predicted = [model.predict(texts[0], parts[0]) if fit is None else Predictions(fit)]
+    predicted += [model.predict(part, embedded) for part, embedded in zip(texts[1:], parts[1:], strict=True)]
     cut = sum(int(part.cut.sum()) for part in parts)
     return ClosedForm(predicted, partial(save_frozen, model=model), cut, device_name(encoder.device), took)
 

@@ -265,7 +265,7 @@ def _best(study: "Study", runs: "Runs", summary: "Summary") -> Decided | None:
 
 
 def plateau_sentences(study: "Study", summary: "Summary", better: bool) -> list[str]:
-    """Say by each metric whether it still grows from the study's plateau on.
+    """Say by each metric whether it still improves from the study's plateau on.
 
     Args:
         study: what is asked.
@@ -277,7 +277,7 @@ def plateau_sentences(study: "Study", summary: "Summary", better: bool) -> list[
 
 
 def _plateaus(study: "Study", summary: "Summary", metric: str) -> list[Decided]:
-    """Return whether a metric still grows from the study's plateau on, by the other factors."""
+    """Return whether a metric still improves from the study's plateau on, by the other factors."""
     percent = str(study.axis).endswith("portion")
 
     def at(value: float) -> str:
