@@ -190,28 +190,46 @@ def lock_problem(folder: Path, patience: float) -> str | None:
     Raises:
         OSError: no file can be made there.
     """
+
+    def attempt() -> str | None:
+        with TemporaryFile(dir=folder) as file:
+            return _lock_refused(file.fileno(), exclusive=True)
+
+    return _within(patience, attempt)
+
+
+def can_be_locked(path: Path, patience: float) -> bool:
+    """Whether a file that may only be read can be locked for reading. Gives up this process's other locks on it.
+
+    Args:
+        path: the file.
+        patience: as for `lock_problem`.
+    """
+
+    def attempt() -> str | None:
+        with path.open("rb") as file:
+            return _lock_refused(file.fileno(), exclusive=False)
+
+    return _within(patience, attempt) is None
+
+
+def _within(patience: float, attempt: Callable[[], str | None]) -> str | None:
+    """Return what `attempt` returns, or that there was no answer in time."""
     results: list[str | OSError | None] = []
 
-    def attempt() -> None:
+    def work() -> None:
         try:
-            with TemporaryFile(dir=folder) as file:
-                results.append(_lock_refused(file.fileno(), exclusive=True))
+            results.append(attempt())
         except OSError as error:
             results.append(error)
 
-    thread = threading.Thread(target=attempt, daemon=True)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(patience)
     result = results[0] if results else "no answer"
     if isinstance(result, OSError):
         raise result
     return result
-
-
-def can_be_locked(path: Path) -> bool:
-    """Whether a file that may only be read can be locked for reading. Gives up this process's other locks on it."""
-    with path.open("rb") as file:
-        return _lock_refused(file.fileno(), exclusive=False) is None
 
 
 def _lock_refused(file: int, exclusive: bool) -> str | None:

@@ -2,8 +2,10 @@
 
 import errno
 import fcntl
+import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sqlite3
@@ -11,14 +13,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import ROOT
 
 from invitro.errors import InputError
 from invitro.labels.answers import Answer, SetInfo, Use
 from invitro.labels.database import StoreError
+from invitro.labels.opening import APPLICATION, VERSION
 from invitro.labels.source import stored_labels
 from invitro.labels.store import Claims, LabelStore
 from invitro.scales import Item, Scale
@@ -27,6 +32,8 @@ SCALE = Scale("s", "empathy", (Item("warm", "warm"), Item("tender", "tender")), 
 ITEMS = '{"names": ["warm", "tender"], "low": 1, "high": 7, "aggregation": "mean"}'
 INFO = SetInfo("c", "gpt", "gpt-4o", "", "plain", "hash", "s", ITEMS, "digits", "{}", {"licence": "CC"})
 PAGE = 4096
+EARLIER = Path(__file__).with_name("earlier")
+"""What ``label.py`` of earlier versions stored about 20 texts, as SQLite dumps it."""
 
 
 def filled(path: Path, texts: int = 60) -> Path:
@@ -248,6 +255,162 @@ def test_reading_needs_no_write_access(tmp_path: Path) -> None:
     assert said.splitlines() == ["60 labels", refused, "60 labels", refused]
 
 
+def earlier(version: int, path: Path) -> sqlite3.Connection:
+    """Make a store as ``label.py`` of an earlier version left it, whose content that version wrote; it stays open."""
+    db = sqlite3.connect(path)
+    db.executescript((EARLIER / f"version_{version}.sql").read_text("utf-8"))
+    db.execute(f"PRAGMA application_id = {APPLICATION}")
+    db.execute(f"PRAGMA user_version = {version}")
+    db.execute("PRAGMA journal_mode = WAL")
+    return db
+
+
+def said(store: LabelStore) -> list[tuple[object, ...]]:
+    return [(one.key, one.attempt, one.status, one.raw, one.score, one.items, one.answered) for one in store.answers()]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_stores_of_earlier_versions_are_read_as_they_are_and_written_as_today_s(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "labels.sqlite"
+    with closing(earlier(version, path)) as db:
+        answers = db.execute("SELECT key, attempt, status, raw, score, items, answered FROM answers ORDER BY id")
+        right = [(*row[:5], tuple(json.loads(row[5] or "[]")), row[6]) for row in answers]
+        db.execute("UPDATE uses SET sample = sample")  # now in the log, as a killed job leaves it
+        db.commit()
+        killed_one = tmp_path / "killed" / path.name
+        killed_one.parent.mkdir()
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{killed_one}{suffix}")
+    assert len(right) == (23 if version == 3 else 22)
+    before = path.read_bytes()
+    for of in (path, killed_one):
+        with LabelStore(of, read_only=True) as store:
+            assert said(store) == right
+            assert (store.sets()[0].labelled, store.sets()[0].texts) == (20, 20)
+            store.backup(tmp_path / "b.sqlite")
+    assert path.read_bytes() == before
+    for of in (path, killed_one, tmp_path / "b.sqlite"):
+        for _ in range(2):
+            with LabelStore(of) as store:
+                assert said(store) == right
+        with closing(sqlite3.connect(of)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+            assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+def test_labels_without_a_number_in_an_earlier_store_are_repaired(tmp_path: Path, caplog) -> None:
+    path = tmp_path / "labels.sqlite"
+    with closing(earlier(1, path)) as db:
+        keys = [key for (key,) in db.execute("SELECT key FROM answers ORDER BY id")]
+        db.execute("UPDATE answers SET score = NULL, spread = NULL WHERE id = 1")  # as NaN is stored
+        db.execute("UPDATE answers SET items = '[NaN, 3.0]', completion_tokens = 1e30, cost = 9e999 WHERE id = 3")
+        db.commit()
+    for _ in range(2):
+        with LabelStore(path) as store:
+            found = {one.key: one for one in store.answers() if one.attempt == 0}
+            for key in (keys[0], keys[2]):
+                assert (found[key].status, found[key].score, found[key].items) == ("unparseable", None, ())
+            assert (found[keys[2]].completion_tokens, found[keys[2]].cost) == (0, 0)
+            assert store.sets()[0].unusable == {"unparseable": 2}
+            assert {(one.revision, one.batch) for one in store.answers()} == {("", "")}
+            with pytest.raises(sqlite3.IntegrityError):
+                store.put([replace(found[keys[3]], key="e", score=np.nan)])
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [
+        "2 labels had no number for a score; label.py asks for them again"
+    ]
+
+
+@pytest.mark.slow
+def test_an_earlier_store_serves_every_command(tmp_path: Path, run) -> None:
+    earlier(1, tmp_path / "labels.sqlite").close()
+    rows = [
+        f't{n},"Essay {n}: I read about {n} families and {"felt for them, " * (n % 4 + 1)}and then '
+        f'{"I moved on. " * (n % 3 + 1)}",{1 + n % 7}\n'
+        for n in range(20)
+    ]
+    (tmp_path / "essays.csv").write_text("id,essay,empathy\n" + "".join(rows))
+    corpus = ["data=table", "data.path=essays.csv", "data.columns={text_id: id, text: essay, crowd_label: empathy}"]
+    common = ["llm=scripted", "store=labels.sqlite", *corpus]
+    trained = run("train.py", *common, "application=correction", "plm=tfidf", "data/split=holdout", "logger=none")
+    assert trained.returncode == 0, trained.stderr
+    copied = run("label.py", "store=labels.sqlite", "backup=b.sqlite")
+    assert "Backup: b.sqlite (22 answers of 1 label sets)" in copied.stdout, copied.stderr
+    with LabelStore(tmp_path / "b.sqlite", read_only=True) as store:
+        right = said(store)
+    labelled = run("label.py", *common, "readout=digits")
+    assert labelled.returncode == 0, labelled.stderr
+    with LabelStore(tmp_path / "labels.sqlite", read_only=True) as store:
+        assert said(store)[:22] == right
+
+
+NO_LOCKS = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static int answer(const char *name, int fd, int command, void *argument) {
+    int (*real)(int, int, ...) = dlsym(RTLD_NEXT, name);
+    if (command == F_SETLK || command == F_SETLKW || command == F_GETLK) {
+        char link[64], path[4096] = "";
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        if (readlink(link, path, sizeof path - 1) > 0 && strstr(path, getenv("NO_LOCKS"))) {
+            if (getenv("AWAY")) sleep(600);
+            errno = ENOLCK;
+            return -1;
+        }
+    }
+    return real(fd, command, argument);
+}
+#define LOCKING(name) int name(int fd, int command, ...) { \
+    va_list list; va_start(list, command); void *argument = va_arg(list, void *); va_end(list); \
+    return answer(#name, fd, command, argument); }
+LOCKING(fcntl)
+LOCKING(fcntl64)
+"""
+OPENING = """
+import sys, time
+from invitro.labels.store import LabelStore
+for read_only in (True, False):
+    began = time.monotonic()
+    try:
+        with LabelStore(sys.argv[1], read_only) as store:
+            print(store.sets()[0].labelled, "labels")
+    except Exception as error:
+        print(error)
+    print(time.monotonic() - began)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("away", "reason"), [({}, "no locks available"), ({"AWAY": "1"}, "no answer")])
+def test_where_the_system_gives_no_locks_reading_works_and_writing_says_so(
+    tmp_path: Path, away: dict[str, str], reason: str
+) -> None:
+    """The C library's calls fail, or wait as for a lock server that is away, for SQLite and Python alike."""
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("no C compiler: the system's calls cannot be replaced")
+    (tmp_path / "no_locks.c").write_text(NO_LOCKS)
+    built = [compiler, "-shared", "-fPIC", "-o", str(tmp_path / "no_locks.so"), str(tmp_path / "no_locks.c"), "-ldl"]
+    subprocess.run(built, check=True)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    path = filled(disk / "labels.sqlite")
+    env = os.environ | {"LD_PRELOAD": str(tmp_path / "no_locks.so"), "NO_LOCKS": str(disk)} | away
+    told = subprocess.run(
+        [sys.executable, "-c", OPENING, str(path)], env=env, capture_output=True, text=True, timeout=60, check=True
+    ).stdout.splitlines()
+    assert told[0] == "60 labels"
+    assert told[2].lower().startswith(f"{path}: the file system of {disk} has no locks that work ({reason})")
+    assert "by store=" in told[2]
+    assert float(told[1]) < 2
+    assert float(told[3]) < 2
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
 def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch, number: int) -> None:
     def none(*args: object) -> None:
@@ -278,6 +441,39 @@ def test_a_full_disk_is_one_line_and_what_was_stored_stays(tmp_path: Path) -> No
         with Claims(store):
             pass
     assert len(content(path)[1]) == 61  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "reason"), [("full", "its disk is full; make room"), ("quota", "a quota used up?")])
+def test_a_disk_without_room_ends_a_job_in_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, run, kind: str, reason: str
+) -> None:
+    """A real file system of 400 KB, or a process whose files may not be longer than that."""
+    disk, size = tmp_path / "disk", 400 * 1024
+    disk.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+    if kind == "full" and (not shutil.which("mount") or subprocess.run(mounted, capture_output=True).returncode):
+        pytest.skip("no file system can be mounted here")
+    line = ["label.py", "llm=scripted", "readout=digits", "data=simulated", "data.texts=1500", f"store={disk}/s.sqlite"]
+    try:
+        stopped = subprocess.run(
+            [sys.executable, str(ROOT / line[0]), *line[1:]], cwd=tmp_path, capture_output=True, text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)) if kind == "quota" else None,
+        )  # fmt: skip
+        assert (stopped.returncode, stopped.stderr.strip().count("\n")) == (1, 0), stopped.stderr
+        assert reason in stopped.stderr
+        with LabelStore(disk / "s.sqlite", read_only=True) as store:
+            before = list(store.answers())
+        assert 0 < len(before) < 1500
+        if kind == "full":
+            subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+        done = run(*line)
+        assert "1500 of 1500" in done.stdout, done.stderr
+        with LabelStore(disk / "s.sqlite", read_only=True) as store:
+            assert list(store.answers())[: len(before)] == before
+    finally:
+        if kind == "full":
+            subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_store_in_use_is_not_taken_for_a_lost_one(tmp_path: Path) -> None:

@@ -170,43 +170,6 @@ def test_what_is_no_number_is_not_stored(store: LabelStore, broken: dict) -> Non
     assert list(store.answers()) == []
 
 
-def test_a_store_of_an_earlier_version_is_repaired(tmp_path: Path, caplog) -> None:
-    with LabelStore(tmp_path / "labels.sqlite") as store:
-        fill(store, [ok("a", 3, 5), bad("b"), ok("c", 2, 2), ok("d", 4, 4)], {(key, 0): key for key in "abcd"})
-        store.db.execute("PRAGMA ignore_check_constraints = ON")
-        store.db.execute("UPDATE answers SET score = NULL, spread = NULL WHERE key = 'c'")  # as NaN is stored
-        store.db.execute(
-            "UPDATE answers SET items = '[NaN, 3.0]', completion_tokens = 1e30, cost = 9e999 WHERE key = 'd'"
-        )
-        store.db.execute("DROP TABLE claims")
-        view = store.db.execute("SELECT sql FROM sqlite_schema WHERE name = 'outcomes'").fetchone()[0]
-        store.db.execute("DROP VIEW outcomes")
-        for column in ("revision", "batch"):
-            store.db.execute(f"ALTER TABLE answers DROP COLUMN {column}")
-        store.db.execute(view)
-        store.db.execute("PRAGMA user_version = 1")
-    for _ in range(2):
-        with LabelStore(tmp_path / "labels.sqlite") as store:
-            found = {one.key: (one.status, one.score, one.completion_tokens, one.cost) for one in store.answers()}
-            assert found == {
-                "a": ("ok", 4, 0, 0), "b": ("unparseable", None, 0, 0), "c": ("unparseable", None, 0, 0),
-                "d": ("unparseable", None, 0, 0),
-            }  # fmt: skip
-            assert stored_labels(store, store.sets()[0], SCALE).labels["llm_label"].fillna(-1).tolist() == [
-                4,
-                -1,
-                -1,
-                -1,
-            ]
-            assert store.sets()[0].unusable == {"unparseable": 3}
-            assert {(one.revision, one.batch) for one in store.answers()} == {("", "")}
-            with pytest.raises(sqlite3.IntegrityError):
-                store.put([replace(ok("e", 3, 3), score=math.nan)])
-    assert [record.message.partition(": ")[2] for record in caplog.records] == [
-        "2 labels had no number for a score; label.py asks for them again"
-    ]
-
-
 @pytest.mark.parametrize(
     ("stored", "before", "wanted"),
     [

@@ -183,8 +183,8 @@ def connected(path: Path, uri: str | None = None, patience: float = PATIENCE) ->
     except (sqlite3.Error, OSError) as error:
         raise fault(path, error) from error
     db.row_factory, db.path = sqlite3.Row, path
-    open_here[path.absolute()] += 1
-    db.counted = True
+    db.counted = uri is None or uri.startswith(path.absolute().as_uri())  # not a copy elsewhere
+    open_here[path.absolute()] += db.counted
     return db
 
 

@@ -18,7 +18,6 @@ from zlib import crc32
 from invitro.files import can_be_locked, is_on_local_disk, lock_problem
 from invitro.labels.answers import SetInfo, Status, answer_of
 from invitro.labels.database import (
-    PATIENCE,
     PROMPT,
     StoreConnection,
     StoreError,
@@ -119,16 +118,15 @@ def _to_write(path: Path) -> StoreConnection:
 
 
 def _to_read(path: Path) -> StoreConnection:
-    if _refuse_incomplete(path) >= VERSION:
+    current = _refuse_incomplete(path) >= VERSION
+    try:
+        with_locks = bool(open_here[path.absolute()]) or can_be_locked(path, PROMPT)
+    except OSError as error:
+        raise fault(path, error) from error
+    if current and with_locks:
         try:
-            with _closing_on_error(connected(path, f"{path.absolute().as_uri()}?mode=ro", PROMPT)) as db:
-                try:
-                    _version(db)
-                except StoreError as error:
-                    if error.code != sqlite3.SQLITE_BUSY or not can_be_locked(path):
-                        raise
-                    db.execute(f"PRAGMA busy_timeout = {int(1000 * PATIENCE)}")
-                    _version(db)
+            with _closing_on_error(connected(path, f"{path.absolute().as_uri()}?mode=ro")) as db:
+                _version(db)
                 _check(db)
                 return db
         except StoreError as error:
