@@ -67,6 +67,7 @@ def test_the_table_has_the_llm_itself_and_guessing_the_mean(study: Reported) -> 
     rows = {row[0].text: [cell.text.split(" ")[0] for cell in row[1:]] for row in table.rows}
     assert list(rows) == ["crowd labels alone", "both", "guessing the mean"]  # test texts have no LLM label here
     assert rows["guessing the mean"][:2] == ["undefined", "0.000"]
+    assert "The LLM itself" not in table.caption
     labels = study.runs.predictions(0).query("split == 'test'")["crowd_label"]
     errors = labels - study.runs.labels(0)["crowd_label"].mean()
     assert float(rows["guessing the mean"][2]) == pytest.approx((errors**2).mean() ** 0.5, abs=0.001)
@@ -82,6 +83,7 @@ def test_labels_of_the_llm_are_scored_where_records_have_them(tmp_path: Path) ->
     table = overview_table(found.study, found.runs, found.summary)
     assert table is not None
     row = next(row for row in table.rows if row[0].text.startswith("the LLM itself"))
+    assert "The LLM itself: its labels as scores" in table.caption
     assert row[1].value == pytest.approx(1.0)
     assert row[3].value == pytest.approx(1.0)
 

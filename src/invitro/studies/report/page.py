@@ -197,6 +197,7 @@ def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
 
 MOST_ROWS = 6
 """Configurations in the short table; of more, the leading ones."""
+LLM_ITSELF = "the LLM itself"
 LEAST_COVERED = 0.5
 """Share of the scored texts that need an LLM label for the LLM itself to have a row."""
 
@@ -225,8 +226,9 @@ def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTa
         suffix = f" ({', '.join(where)})" if where else ""
         shown += _without_training(study, runs, jobs, summary.split, suffix)
     columns = [Column("scores", "scores from"), *(Column(metric, METRIC_NAMES[metric]) for metric in study.metrics)]
-    return table_of("overview", "In one table", columns, shown, said(VERDICT, "overview", SPLIT_NAMES[summary.split],
-                    "rmse" in study.metrics))  # fmt: skip
+    llm = any(LLM_ITSELF in str(row["scores"]) for row in shown)
+    caption = said(VERDICT, "overview", SPLIT_NAMES[summary.split], "rmse" in study.metrics, llm)
+    return table_of("overview", "In one table", columns, shown, caption)
 
 
 def _overview_row(study: "Study", runs: "Runs", summary: "Summary", row: Mapping[str, Any]) -> dict[str, Cell]:
@@ -275,7 +277,7 @@ def _without_training(
         scores = texts["text_id"].map(of_text)
         if scores.notna().mean() >= LEAST_COVERED:
             covered = "" if scores.notna().all() else f", {scores.notna().sum()} of {len(scores)} texts"
-            yield row(f"the LLM itself: {name}{covered}{where}", scores, study.metrics)
+            yield row(f"{LLM_ITSELF}: {name}{covered}{where}", scores, study.metrics)
     constant = {"pcc": Cell("undefined"), "ccc": number_cell(0.0)}
     unmeasured: dict[str, Cell] = {metric: constant[metric] for metric in study.metrics if metric in constant}
     yield row(f"guessing the mean{where}", texts["mean"], [one for one in study.metrics if one == "rmse"]) | unmeasured
