@@ -222,7 +222,7 @@ def test_help_lists_groups_and_examples_and_is_quick(run, run_apart) -> None:
     started = time.perf_counter()
     done = run_apart("train.py", "--help")
     assert time.perf_counter() - started < 4  # half a second on an idle machine
-    for said in ("application: augmentation, auto, blend, both", "logger: csv, none, tensorboard, wandb"):
+    for said in ("application: augmentation, auto, blend, both", "logger: csv, none, tensorboard, trackio, wandb"):
         assert said in done.stdout
     assert done.stdout.count("python train.py ") == 3
     assert "study: " not in done.stdout  # sweep.py's

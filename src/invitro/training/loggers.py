@@ -1,9 +1,10 @@
 """Where a run's curves go: Weights & Biases, files, or nowhere. No text of the corpus and no secret is sent."""
 
+import io
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -94,6 +95,43 @@ class TensorBoard:
         logger = TensorBoardLogger(run.directory, name="tensorboard", version="")
         yield _Plain(logger)
         logger.finalize("success")
+
+
+@checked("logger")
+@dataclass(frozen=True)
+class Trackio:
+    """Trackio: curves on a page of this machine, without an account. All runs are in its own folder.
+
+    The folder is ``TRACKIO_DIR``, by default ``trackio`` in Hugging Face's cache, so that ``trackio show`` finds them.
+
+    Args:
+        project: the project's name.
+    """
+
+    project: str = "invitro"
+
+    @contextmanager
+    def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
+        """Open a run and close it; raise an error when Trackio is not installed."""
+        if find_spec("trackio") is None:
+            raise InputError("logger=trackio needs the package trackio: pip install 'invitro[trackio]'")
+        from lightning.pytorch.loggers import WandbLogger
+        from trackio.run import Run
+        from trackio.utils import TRACKIO_DIR
+
+        class Local(Run):
+            def _get_username(self) -> None:
+                """Do not ask the hub for the name of a token's owner."""
+
+        # A Run is local where `trackio.init` would follow TRACKIO_SPACE_ID, and open a page within a notebook.
+        started: Any = Local(url=None, client=None, project=self.project, name=run.name, group=run.group,
+                        config={**run.config, "tags": list(run.tags)})  # fmt: skip
+        try:
+            yield _Plain(WandbLogger(experiment=started))  # which only asks for wandb's `log`
+        finally:
+            with redirect_stdout(io.StringIO()):  # "Uploading logs": to the folder
+                started.finish()
+        log.info('Trackio has the curves in %s. To see them: trackio show --project "%s"', TRACKIO_DIR, self.project)
 
 
 @checked("logger")
@@ -205,4 +243,4 @@ def default_entity() -> str | None:
         return None
 
 
-LoggerChoice = NoLogger | CSV | TensorBoard | WandB
+LoggerChoice = NoLogger | CSV | TensorBoard | Trackio | WandB
