@@ -14,6 +14,8 @@ import psutil
 import pytest
 from support import ROOT, table_overrides
 
+from invitro.commands.common import Stopped, stoppable
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -53,6 +55,24 @@ def test_a_stopped_run_says_so_and_goes_on(
     assert len((tmp_path / "here" / "history.csv").read_text().splitlines()) - 1 == trained + 2
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_that_a_library_swallows_comes_again(number: signal.Signals) -> None:
+    went_on = []
+
+    @stoppable()
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except BaseException:
+            went_on.append("as a cleanup in C code does")
+        time.sleep(5)
+
+    with pytest.raises(Stopped) as stop:
+        work()
+    assert (stop.value.code, len(went_on)) == (128 + number, 1)
+
+
 def stopped(command: list[str], folder: Path, until: str, number: signal.Signals, **options: Any) -> Any:
     """Start a command in `folder`, signal it when a file like `until` is there, and return it when it has ended."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -81,8 +101,11 @@ def training(corpus_csv: Path, encoder: Path) -> list[str]:
     ]  # fmt: skip
 
 
+LAUNCHERS: list[list[str]] = [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]], ids=["one", "joblib"])
+@pytest.mark.parametrize("launcher", LAUNCHERS, ids=["one", "joblib"])
 def test_a_stopped_multirun_counts_its_jobs(
     corpus_csv: Path, tiny_roberta: Path, tmp_path: Path, launcher: list[str]
 ) -> None:
@@ -97,10 +120,12 @@ def test_a_stopped_multirun_counts_its_jobs(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("launcher", LAUNCHERS, ids=["one", "joblib"])
 def test_a_study_stops_with_its_launcher_though_interrupts_are_ignored(
-    corpus_csv: Path, tiny_roberta: Path, tmp_path: Path, number: signal.Signals
+    corpus_csv: Path, tiny_roberta: Path, tmp_path: Path, launcher: list[str], number: signal.Signals
 ) -> None:
     command = [sys.executable, str(ROOT / "sweep.py"), "study=grid", *training(corpus_csv, tiny_roberta), "seed=0,1"]
+    command += launcher
     ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
     until = "study/jobs/*/*/checkpoints/last.ckpt"
     status, _, problems = stopped([*command, "directory=study"], tmp_path, until, number, **ignoring)
@@ -110,14 +135,19 @@ def test_a_study_stops_with_its_launcher_though_interrupts_are_ignored(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_labelling_stops(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("cluster", [[], ["cluster=ray", "cluster.batch=8"]], ids=["here", "ray"])
+def test_labelling_stops(tmp_path: Path, number: signal.Signals, cluster: list[str]) -> None:
+    """With Ray also the processes of its cluster stop, and what they print does not hide the line."""
+    if cluster:
+        pytest.importorskip("ray")
     command = [
         sys.executable, str(ROOT / "label.py"), "llm=scripted", "data=simulated", "data.texts=3000", "readout=digits",
-        "llm.engine.delay=0.05", "store=labels.sqlite",
+        "llm.engine.delay=0.05", "store=labels.sqlite", f"llm.engine.log={tmp_path}/asked.jsonl", *cluster,
     ]  # fmt: skip
-    status, _, problems = stopped(command, tmp_path, "labels.sqlite-wal", number)
+    status, _, problems = stopped(command, tmp_path, "asked.jsonl", number)
     assert status == 128 + number
-    assert "Stopped. Every answer so far is stored; run the same command" in problems
+    told = "Stopped. Every answer so far is stored; run the same command to continue from here"
+    assert problems.strip().splitlines()[-1] == told
     assert not (tmp_path / "labels.sqlite-wal").exists()
 
 

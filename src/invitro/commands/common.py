@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, files
@@ -204,22 +205,39 @@ CHILDREN_STOP = 4.0
 def stoppable() -> Iterator[None]:
     """Raise `Stopped` on SIGTERM and SIGINT at once; a signal that the process was started to ignore stays ignored.
 
-    The jobs of a multirun that run in processes of their own are stopped first.
+    The jobs of a multirun that run in processes of their own are stopped first. A library's code that is interrupted
+    may swallow the exception; it is then raised once more.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    raised: list[weakref.ref[Stopped]] = []
+    left = threading.Event()
 
     def stop(number: int, frame: object) -> None:
         if RememberPlace.workers:
             stop_children()
-        raise Stopped(128 + number)
+        error = Stopped(128 + number)
+        raised.append(weakref.ref(error, lambda _: swallowed(number)))
+        try:
+            raise error
+        finally:
+            del error  # else its own traceback would keep it
+
+    def swallowed(number: int) -> None:
+        if not left.is_set():
+            threading.Thread(target=again, args=(number,), daemon=True).start()
+
+    def again(number: int) -> None:
+        if not left.wait(0.1):
+            os.kill(os.getpid(), number)
 
     numbers = [one for one in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(one) != signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
+        left.set()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -16,13 +16,16 @@ import math
 import os
 import pickle
 import secrets
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any
+from unittest.mock import patch
 
 from annotated_types import Ge
 
@@ -81,6 +84,20 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(shown, 2)
         os.close(shown)
         os.close(nowhere)
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Keep what this process does when it is told to stop; Ray would print a stack and exit with another status."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        # Ray has no setting for this; it may swallow what its handler raises, after having ended its processes.
+        with patch.object(signal, "signal", lambda number, handler: signal.getsignal(number)):
+            yield
+    finally:  # those that its C++ part has installed
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @dataclass(frozen=True)
@@ -294,7 +311,7 @@ class RayData:
                     "include_dashboard": False,
                 }
             try:
-                with quiet_stderr():
+                with quiet_stderr(), own_signals():
                     ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 where = f"no Ray cluster answers at {self.address}" if self.address else "Ray does not start here"
