@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from support import ROOT
 
 SMALL = ["data=simulated", "llm=simulated", "data.texts=150", "resamples=50"]
 
@@ -53,3 +54,18 @@ def test_what_cannot_be_weighed_is_refused(run, tmp_path: Path, overrides: list[
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("report.html"))
+
+
+@pytest.mark.slow
+def test_labels_of_a_column_are_called_by_it(run, tmp_path: Path) -> None:
+    essays = pd.read_csv(ROOT / "examples" / "essays.csv").head(150).rename(columns={"llm": "gpt 4/mean"})
+    essays.to_csv(tmp_path / "essays.csv", sep=";", decimal=",", index=False)
+    columns = "data.columns={text: essay, group_id: author, crowd_label: empathy}"
+    settings = ["worth.first=40", "worth.folds=2", "worth.draws=1", "resamples=50", "directory=out"]
+    done = run(
+        "sweep.py", "study=worth", "data=table", "data.path=essays.csv", columns, "llm.column=gpt 4/mean", *settings
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Gpt 4/mean's labels are worth " in done.stdout
+    assert "llama" not in (tmp_path / "out" / "report" / "report.html").read_text("utf-8").lower()
+    assert (tmp_path / "out" / "report" / "figures" / "worth_gpt-4-mean.svg").is_file()

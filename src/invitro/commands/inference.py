@@ -106,6 +106,9 @@ def worth_command(asked: "SweepRequest") -> Path:
     from invitro.studies.report.worth import worth_sentence, write_worth
 
     configurations = composed_jobs("worth", asked.plan.jobs, asked.folders)
+    for cfg in configurations:
+        if cfg.llm.get("column") and cfg.llm.name != "simulated":
+            cfg.llm.name = str(cfg.llm.column)  # a table's own labels are not those of the LLM that llm= names
     checked = [checked_worth(cfg) for cfg in configurations]
     twice = [name for name in {cfg.llm.name for cfg in configurations} if len(configurations) > 1]
     refuse_if_any(

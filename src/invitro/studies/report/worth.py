@@ -1,6 +1,7 @@
 """The report of what an LLM's labels are worth: a self-contained page, the figure, the numbers, and the sentence."""
 
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -185,7 +186,7 @@ def worth_figure(one: Weighed) -> "Figure":
     )  # fmt: skip
     facts = (one.data.plm, llm, found.settings.draws, found.texts, found.authors)
     title = f"What the labels of {llm} are worth"
-    return Figure(f"worth_{llm}", title, said(WORTH_TEMPLATE, "figure", *facts), drawn)
+    return Figure(re.sub(r"\W+", "-", f"worth_{llm}"), title, said(WORTH_TEMPLATE, "figure", *facts), drawn)
 
 
 def _zero(found: Exchange) -> float:
