@@ -5,6 +5,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from support import ROOT, small_corpus
 
@@ -85,6 +86,19 @@ def test_scoring_command(run, tiny_roberta: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_report_on_a_table(run, tiny_roberta: Path, tmp_path: Path) -> None:
+    (command,) = [command for command in COMMANDS if "study=worth" in command]
+    essays = pd.read_csv(ROOT / "examples" / "essays.csv").head(150).rename(columns={"llm": "gpt"})
+    essays.to_csv(tmp_path / "essays.csv", index=False)
+    quick = [f"plm.name={tiny_roberta}", "plm.max_length=64", "worth.folds=2", "worth.draws=1", "resamples=20"]
+    done = run(*shlex.split(command)[1:], *quick)
+    assert done.returncode == 0, done.stderr
+    *_, said, report = done.stdout.strip().splitlines()
+    assert said.startswith("Gpt's labels are worth ")
+    assert (tmp_path / report).stat().st_size > 100_000
+
+
+@pytest.mark.slow
 def test_labelling_commands(run) -> None:
     (first,) = [command for command in COMMANDS if "label.py" in command]
     guide = [line for line in commands("docs/labelling.md") if re.search(r"show=|prompt_check|=digits|report=", line)]
@@ -101,7 +115,7 @@ def test_labelling_commands(run) -> None:
 
 @pytest.mark.slow
 def test_study_commands(run, tiny_roberta: Path, tmp_path: Path) -> None:
-    (demo,) = [command for command in COMMANDS if "sweep.py" in command]
+    (demo,) = [command for command in COMMANDS if "study=demo" in command]
     guide = commands("docs/studies.md")
     (alpha,) = [line for line in guide if "study=alpha" in line]
     (report,) = [line for line in guide if "report_only=true" in line]

@@ -1,5 +1,6 @@
 """The verdict: use the labels, do not, or it cannot be told; what it rests on, what was held back, what comes next."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from studies.reported import Reported, reported
 from invitro.studies.launch import command_line
 from invitro.studies.report.page import overview_table
 from invitro.studies.report.verdict import Judgement, judgement
+from invitro.studies.wording import labels_name
 
 NAN = float("nan")
 
@@ -86,6 +88,22 @@ def test_labels_of_the_llm_are_scored_where_records_have_them(tmp_path: Path) ->
     assert "The LLM itself: its labels as scores" in table.caption
     assert row[1].value == pytest.approx(1.0)
     assert row[3].value == pytest.approx(1.0)
+
+
+def test_labels_of_a_column_are_called_by_it() -> None:
+    llama = {"name": "llama", "column": None}
+    assert labels_name({"llm": llama}) == "llama"
+    assert labels_name({"llm": llama | {"column": "gpt4"}}) == "gpt4"
+    assert labels_name({"llm": {"name": "simulated", "column": "llm_label"}}) == "simulated"
+    assert labels_name({"llm": None}) == ""
+
+
+def test_the_next_command_names_the_table_and_its_columns(study: Reported) -> None:
+    table = ["data=table", "data.path=my.csv", "data.columns.text=essay", "llm.column=gpt4", "plm=minilm"]
+    command = " ".join(["train.py", *table, "plm.train=frozen", "application.pool=set_aside", "data/split=holdout"])
+    runs = dataclasses.replace(study.runs, commands=(command,))
+    steps = judged(dataclasses.replace(study, runs=runs), pcc=WORSE).steps
+    assert steps[-1].command.endswith(" ".join(["sweep.py", "study=worth", *table]))
 
 
 def test_a_command_is_quoted_as_people_do() -> None:

@@ -29,7 +29,16 @@ from invitro.studies.report.tables import (
     runs_table,
 )
 from invitro.studies.report.verdict import VERDICT, changed_by_llm, judgement
-from invitro.studies.wording import METRIC_NAMES, SPLIT_NAMES, configuration, leading, mark, measured, records
+from invitro.studies.wording import (
+    METRIC_NAMES,
+    SPLIT_NAMES,
+    configuration,
+    labels_name,
+    leading,
+    mark,
+    measured,
+    records,
+)
 from invitro.writing import charts
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
 from invitro.writing.words import rendered, said
@@ -253,9 +262,9 @@ def _without_training(
         table = table.loc[(table["split"] == split) & table["crowd_label"].notna()]
         tables.append(table.assign(mean=labels["crowd_label"].mean()))
         if runs.label_sets(job):
-            name = ", ".join(
-                str(config[one]["name"]) for one in ("llm", "prompt") if (config.get(one) or {}).get("name")
-            )
+            name, column = labels_name(config), (config.get("llm") or {}).get("column")
+            if (config.get("prompt") or {}).get("name") and name != column:  # who labelled a column was asked elsewhere
+                name = f"{name}, {config['prompt']['name']}"
             known = pd.concat([part for part in (labels, table) if "llm_label" in part])
             known = known.dropna(subset=["llm_label"]).drop_duplicates("text_id")
             found = pd.Series(known["llm_label"].to_numpy(dtype="float64"), pd.Index(known["text_id"]))

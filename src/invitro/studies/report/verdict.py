@@ -22,6 +22,7 @@ from invitro.studies.wording import (
     SPLIT_NAMES,
     configuration,
     factor,
+    labels_name,
     mark,
     records,
     rows_of,
@@ -238,7 +239,8 @@ def _rests(runs: "Runs", summary: "Summary") -> dict[str, Any]:
     by_llm = [config for config, job in zip(configs, jobs, strict=True) if runs.label_sets(job)]
     return {
         "split": SPLIT_NAMES[summary.split], "texts": texts["text_id"].nunique(), "authors": authors.nunique(),
-        "corpora": named("data"), "scales": named("scale"), "plms": named("plm"), "llms": named("llm", by_llm),
+        "corpora": named("data"), "scales": named("scale"), "plms": named("plm"),
+        "llms": [*dict.fromkeys(filter(None, map(labels_name, by_llm)))],
         "frozen": all((one.get("plm") or {}).get("train") == "frozen" for one in configs), "folds": runs.folds,
         "seeds": len({runs.repetition(int(str(job))) for job in runs.finished().index}) if runs.replicates else 1,
         "exact": all(map(runs.is_exact, jobs)),
@@ -328,7 +330,10 @@ def _steps(
     if llm and (kind == "not" or (kind == "unclear" and runs.folds)):
         keys = ("data", "scale", "llm", "prompt", "store", "runs")
         worth = [
-            word for word in whole if word.split("=")[0] in (*keys, *(["plm"] if "plm.train=frozen" in whole else []))
+            word
+            for word in whole
+            if re.split(r"[./=]", word.lstrip("+~"))[0] in keys
+            or (word.startswith("plm=") and "plm.train=frozen" in whole)
         ]
         yield Step("For texts that nobody rated, see how many human ratings the labels replace:",
                    command("sweep", "study=worth", *worth))  # fmt: skip
