@@ -101,7 +101,7 @@ def pairs_table(
 
 
 def alpha_table(alphas: Sequence[tuple[Facet, Estimate]], guessing: Sequence[str]) -> ReportTable:
-    """Return one row per set of raters; if all of them are `guessing`, nothing is concluded from their alpha."""
+    """Return one row per set of raters; where all are `guessing`, nothing is concluded from Krippendorff's alpha."""
     columns = [Column("what", "compared"), Column("raters", "raters"), Column("n", "n")]
     columns.append(Column("krippendorff", RATED["krippendorff"]))
     rows = [
@@ -202,7 +202,7 @@ class Report:
         common: the same on the texts that all raters scored; raters that scored fewer than half of the texts are left
             out, so that one short labelling does not remove the others' texts.
         parts: agreement with the crowd in each part of the texts.
-        alphas: sets of raters with their alpha on the texts that two or more of them scored.
+        alphas: sets of raters with their Krippendorff's alpha on the texts that two or more of them scored.
         prompts: comparisons of one model's prompts.
         disagreements: the table of ``disagreements.csv``.
         text: the tables.

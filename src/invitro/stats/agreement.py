@@ -1,10 +1,10 @@
-"""How far raters agree: alpha, PCC, CCC, RMSE and bias, each with a bootstrap interval over texts or their authors.
+"""How far raters agree: Krippendorff's alpha, PCC, CCC, RMSE and bias, with bootstrap intervals over texts or authors.
 
 Ratings are tables with one row per text and one column per rater, in the scale's units, NaN where a rater gave no
 score. Every measure is computed from a few sums over texts: memory is O(texts) however many distinct scores there are;
-alpha from coincidence matrices takes texts times the squared number of distinct scores. For undefined measures see
-`invitro.stats.moments`, for intervals `invitro.stats.intervals`. Zapf et al. (2016, BMC Med. Res.
-Methodol. 16:93) advise the bootstrap over texts for alpha too.
+Krippendorff's alpha from coincidence matrices takes texts times the squared number of distinct scores. For undefined
+measures see `invitro.stats.moments`, for intervals `invitro.stats.intervals`. Zapf et al. (2016, BMC Med. Res.
+Methodol. 16:93) advise the bootstrap over texts for Krippendorff's alpha too.
 """
 
 from collections.abc import Mapping
@@ -157,14 +157,14 @@ def _alpha_sums(values: Floats) -> Floats:
 
 
 def _alpha(sums: Floats) -> Floats:
-    """Turn sums of shape (..., 4) into alpha of shape (...)."""
+    """Turn sums of shape (..., 4) into Krippendorff's alpha of shape (...)."""
     n, total, squares, disagreement = np.moveaxis(sums, -1, 0)
     spread = without_rounding(n * squares - total**2, n * squares)
     return np.asarray(1 - ratio(disagreement * (n - 1), 2 * spread))
 
 
 def _pair_alpha(of: Moments) -> Floats:
-    """Return alpha of two raters: ``1 - (N - 1) / N * RMSE^2 / (2 v)``, for N scores in all with variance v."""
+    """Return Krippendorff's alpha of two raters: ``1 - (N - 1) / N * RMSE^2 / (2 v)``, N scores of variance v."""
     scores, spread = 2 * of.n, (of.var_x + of.var_y) / 2 + (of.shift / 2) ** 2
     return np.asarray(1 - ratio((scores - 1) * rmse(of) ** 2, 2 * scores * spread))
 
