@@ -31,6 +31,11 @@ def test_worth_from_one_command_to_its_report_and_the_training_that_it_names(run
     assert rows["pcc"].between(-1, 1).all()
     page = (folder / "report.html").read_text("utf-8")
     assert "study=worth data=simulated" in page
+    short = page[page.index("In one table") : page.index("What to do next")]
+    told = dict.fromkeys(re.findall(r"all human ratings|the LLM's labels alone|both", html.unescape(short)))
+    assert [*told] == ["all human ratings", "the LLM's labels alone", "both"]
+    ends = rows.loc[[rows["ratings"].iloc[:-1].idxmax(), rows.index[rows["ratings"] == 0][0], rows.index[-1]]]
+    assert all(f"{pcc:.3f}".replace("-", "−") in short for pcc in ends["pcc"])
     assert not re.search(r"(?:src|href)=\"https?:", page)
     (following,) = re.findall(r"python (train\.py [^<]*plm\.train=frozen application=\w+)", page)
     trained = run(*shlex.split(html.unescape(following)), "logger=none")

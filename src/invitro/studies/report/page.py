@@ -157,6 +157,7 @@ def write_tables(
 def page(figures: "Sequence[Figure]", **parts: Any) -> str:
     """Return the page that has these `figures` and `parts`, the variables of ``report.html.j2``."""
     style = _part("report.css")
+    folded = bool(parts.get("overview") and parts.get("runs"))
     drawn = [(figure, Markup(_json(figure)), charts.FORMATS) for figure in figures]
     scripts = [charts.script(), _part("report.js")] if figures else [_part("report.js")]
     scripts = [script.replace("</script", "<\\/script") for script in scripts]
@@ -165,8 +166,8 @@ def page(figures: "Sequence[Figure]", **parts: Any) -> str:
         policy=_policy([style], scripts),
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
-        first=[one for one in drawn if one[0].name == FOREST or not parts.get("overview")],
-        figures=[one for one in drawn if one[0].name != FOREST and parts.get("overview")],
+        first=[one for one in drawn if one[0].name == FOREST or not folded],
+        figures=[one for one in drawn if one[0].name != FOREST and folded],
         sets_shown=SETS,
         **parts,
     )

@@ -81,6 +81,7 @@ def write_worth(study: "Study", weighed: Sequence[Weighed], command: str, direct
         study=study,
         judgement=worth_judgement(weighed),
         tables=[table],
+        overview=worth_overview(weighed),
         figures=figures,
         commands=[command],
         data=_data(weighed),
@@ -161,6 +162,24 @@ def worth_table(weighed: Sequence[Weighed]) -> ReportTable:
         for row in records(one.exchange.curve)
     ]  # fmt: skip
     return table_of("worth", "Learning curves", columns, rows, said(WORTH_TEMPLATE, "caption"))
+
+
+def worth_overview(weighed: Sequence[Weighed]) -> ReportTable:
+    """Return the ends of the curves in short: all human ratings, the LLM's labels alone, and both together."""
+    shown = []
+    for one in weighed:
+        curve = one.exchange.curve
+        alone, helped = (curve.loc[curve["labels"] == labels].sort_values("ratings") for labels in (ALONE, HELPED))
+        suffix = f" ({one.data.llm})" if len(weighed) > 1 else ""
+        for name, row in (
+            ("all human ratings", alone.iloc[-1]),
+            ("the LLM's labels alone", helped.iloc[0]),
+            ("both", helped.iloc[-1]),
+        ):
+            cells = {part: estimate_cell(row[part], row[f"{part}_low"], row[f"{part}_high"]) for part in METRIC_NAMES}
+            shown.append({"scores": cell_of(name + ("" if name.startswith("all") else suffix))} | cells)
+    columns = [Column("scores", "trained on"), *(Column(metric, name) for metric, name in METRIC_NAMES.items())]
+    return table_of("overview", "In one table", columns, shown, said(WORTH_TEMPLATE, "overview"))
 
 
 def _data(weighed: Sequence[Weighed]) -> list[Fact]:
