@@ -296,7 +296,7 @@ def test_labels_whose_prompts_showed_evaluation_texts_are_refused(
         labels = replace(found, examples=frozenset({shown}))
         monkeypatch.setattr(LabelSource, "find", lambda *_, labels=labels: labels)
         if refused:
-            with pytest.raises(InputError, match=rf"the crowd labels of 1 texts .*, such as '{shown}'"):
+            with pytest.raises(InputError, match=rf"the crowd labels of 1 text .*, such as '{shown}'"):
                 material(corpus_csv)
         else:
             assert material(corpus_csv).labels.table.equals(prepared.labels.table)
