@@ -37,6 +37,7 @@ def test_the_headline_command(run, corpus_csv: Path, tiny_deberta: Path, tmp_pat
     config = yaml.safe_load((directory / "config.yaml").read_text("utf-8"))
     assert config["application"]["name"] == "both"
     assert config["alpha"] == 4.0
+    assert [config["llm"][key] for key in ("name", "model", "engine")] == ["gpt", None, None]  # the column, not Llama
     assert "${" not in (directory / "config.yaml").read_text("utf-8")
     metrics = json.loads((directory / "metrics.json").read_text("utf-8"))
     assert metrics["status"] == "finished"

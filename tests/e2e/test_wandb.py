@@ -53,7 +53,7 @@ def test_offline_by_default_and_nothing_leaves(run_apart, corpus_csv: Path, tiny
     assert config["alpha"] == 1
     assert config["application"]["name"] == "both"
     assert found["job_type"] == "train"
-    assert set(found["tags"]) >= {"both", "table"}
+    assert set(found["tags"]) == {"both", "table", "gpt", "batson_empathy"}
     assert "run_group" not in found
     assert found["exit_code"] == 0
     assert found["summary"]["test/ccc"] is not None

@@ -14,7 +14,7 @@ from invitro.labels import LabelSource
 from invitro.models.outputs import Predictions
 from invitro.stats.crowd import mean_reliability
 from invitro.training.prepare import Prepared
-from invitro.training.results import labels_of, predictions_of, references_of, summary
+from invitro.training.results import compared, doubts, labels_of, predictions_of, references_of, summary
 
 
 def test_labels_tell_of_their_authors(corpus_csv: Path) -> None:
@@ -111,3 +111,17 @@ def test_constant_labels_and_a_model_that_knows_nothing_are_doubted(corpus_csv: 
     told = summary({"val": scores, "test": scores, "references": found}).splitlines()
     assert told[2].split()[:4] == ["test", "32", "undefined", "0.000"]
     assert told[-1] == f"WARNING: {found['doubts'][0]}"
+
+
+def test_an_llm_s_column_that_is_not_used_is_looked_at_all_the_same(corpus_csv: Path) -> None:
+    table = pd.read_csv(corpus_csv)
+    table.assign(gpt=8 - table["gpt"]).to_csv(corpus_csv, index=False)
+    prepared = material(corpus_csv, NONE)
+    found, test = held_against(prepared)
+    facts = compared(prepared)
+    assert facts is not None
+    assert facts.name == "essays/gpt (not used)"
+    assert any("Are they reversed" in doubt for doubt in doubts(prepared))
+    llm = table.set_index("id")["gpt"].rsub(8)[test["text_id"]].to_numpy()
+    assert found["llm"]["rmse"][0] == pytest.approx(np.sqrt(np.mean((test["crowd_label"] - llm) ** 2)))
+    assert "llm_label" not in test

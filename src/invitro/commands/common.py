@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from invitro.errors import InputError, as_called, conf_folder
 
@@ -115,6 +115,19 @@ def _is_secret(name: str, value: Any) -> bool:
     if name == "key_env":
         return ENVIRONMENT_NAME.fullmatch(value) is None
     return SECRET_NAME.search(name) is not None or SECRET_VALUE.search(value) is not None
+
+
+def with_own_labels_named(cfg: DictConfig) -> DictConfig:
+    """Name LLM labels of the user's own column or file after it, in `cfg` itself, which is returned.
+
+    They are not those of the model behind ``llm=``, whose default nobody chose.
+    """
+    llm = cfg.llm
+    own = llm.get("column") or (llm.get("labels") and Path(llm.labels).name)
+    if own and llm.get("model"):
+        with open_dict(cfg):
+            llm.name, llm.model, llm.revision, llm.engine = str(own), None, None, None
+    return cfg
 
 
 ARGUMENTS = re.compile(

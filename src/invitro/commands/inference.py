@@ -12,7 +12,7 @@ from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from invitro.commands.common import instantiated, missing, noting
+from invitro.commands.common import instantiated, missing, noting, with_own_labels_named
 from invitro.commands.typed import configured, explained
 from invitro.errors import InputError, conf_folder, refuse_if_any
 from invitro.training.multirun import STUDY, as_mapping
@@ -67,7 +67,7 @@ def composed_jobs(name: str, jobs: Sequence[Sequence[str]], folders: Sequence[Pa
     """Compose the main configuration `name` for every job of a study; `folders` are the user's own configuration."""
     with configured(name, conf_folder(), folders):
         try:
-            return [compose(name, overrides=list(job)) for job in jobs]
+            return [with_own_labels_named(compose(name, overrides=list(job))) for job in jobs]
         except HydraException as error:
             raise explained(error, name) from error
 

@@ -26,6 +26,7 @@ from invitro.commands.common import (
     plain,
     remove_if_fresh,
     stoppable,
+    with_own_labels_named,
 )
 from invitro.commands.settings import run_settings
 from invitro.errors import InputError, called, error_text, refuse_if_any, traceback_text
@@ -293,7 +294,7 @@ def _to_gather(cfg: DictConfig) -> "tuple[Corpus, Scale, pd.DataFrame, Any]":
     for word in HydraConfig.get().overrides.task:
         if word.startswith(("llm=", "prompt=")):
             log.warning("%s does not limit the report to some label sets; raters=[NAME, ...] does", word)
-    own, llm = None, cfg.llm
+    own, llm = None, with_own_labels_named(cfg.copy()).llm
     if llm.get("labels") or llm.get("column"):
         own = LabelSource(llm.name, labels=llm.get("labels"), column=llm.get("column"), columns=plain(llm.columns))
     scale = instantiated(cfg.scale)

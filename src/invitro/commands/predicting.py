@@ -188,14 +188,12 @@ def _labels(settings: RunSettings, corpus: "Corpus") -> "tuple[str, pd.Series[fl
     from invitro.tables import numbers
 
     source, table = settings.source, corpus.table
+    if column := source.own_column(table, settings.prompt):
+        return f"{corpus.name}/{column}", numbers(table[column], corpus.name)  # perhaps on another scale
     try:
         found = source.find(corpus.label_corpora, table, settings.scale, settings.prompt, settings.folder)
     except MissingLabelsError:
         return None
-    except InputError:
-        if not source.column or source.column not in table:
-            raise
-        return f"{corpus.name}/{source.column}", numbers(table[source.column], corpus.name)  # on another scale
     return found.name, found.of(table["text_id"])
 
 

@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from invitro.commands.common import instantiated, missing
+from invitro.commands.common import instantiated, missing, with_own_labels_named
 from invitro.errors import InputError, called, conf_folder, refuse_if_any
 
 if TYPE_CHECKING:
@@ -243,7 +243,8 @@ def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:
 
 
 def completed(cfg: DictConfig) -> DictConfig:
-    """Return a copy of the configuration with what it leaves to the scale, and the baseline that ``baseline=`` names.
+    """Return a copy of the configuration with what it leaves to the scale, the baseline that ``baseline=`` names, and
+    the user's own LLM labels under their name.
 
     Without ``alpha`` it is `Scale.default_alpha`. The baseline replaces ``plm``, so that a row of a study can be one
     even if the command line sets an encoder and its settings for all rows.
@@ -251,7 +252,7 @@ def completed(cfg: DictConfig) -> DictConfig:
     Raises:
         InputError: there is no such baseline.
     """
-    cfg = cfg.copy()
+    cfg = with_own_labels_named(cfg.copy())
     if cfg.alpha is None:
         with suppress(InputError):  # a wrong scale is reported with all other settings
             cfg.alpha = instantiated(cfg.scale).default_alpha

@@ -176,13 +176,17 @@ class LabelSource:
             log.warning(warning)
         return found
 
+    def own_column(self, table: pd.DataFrame, prompt: str) -> str | None:
+        """Return the column of a canonical table that holds the LLM's labels; None if none is named, or not there."""
+        wanted = [f"{self.column}_{prompt}"] * self.by_prompt + [str(self.column)] if self.column else []
+        return next((column for column in wanted if column in table), None)
+
     def _found(
         self, corpora: Sequence[str], table: pd.DataFrame, scale: Scale, prompt: str, folder: Folder
     ) -> LabelSet:
         whole = "+".join(corpora)
         if self.column:
-            own = f"{self.column}_{prompt}"
-            column = own if self.by_prompt and own in table else self.column
+            column = self.own_column(table, prompt) or self.column
             require_columns(table, [column], f"corpus {whole}", "llm.column names a column of the corpus's table")
             table = table.assign(llm_label=numbers(table[column], whole))[["text_id", "llm_label"]]
             return label_set(f"{whole}/{column}", table, scale, f"column {column} of {whole}")

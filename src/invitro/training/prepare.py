@@ -28,6 +28,7 @@ from invitro.labels import LabelSet, LabelSource
 from invitro.labels.source import LABEL_OF, by_text, ratings_of
 from invitro.raters.word_counts import label_issues
 from invitro.scales import Scale
+from invitro.tables import numbers
 from invitro.writing.words import count
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Prepared:
         alpha_quantile: sets the threshold by the share of texts beyond it, instead of `alpha`.
         llm_spread: the LLM's spread indexed as its labels, where the label sets have one.
         choice: how application and alpha were chosen, where ``application=auto`` chose them.
+        unused: the name of LLM labels that stand in the corpus's table and that the application does not need, and
+            these labels, indexed by ``text_id``.
     """
 
     corpus: Corpus
@@ -70,6 +73,7 @@ class Prepared:
     choice: Choice | None = None
     ratings: pd.DataFrame | None = None
     kernel: Kernel | None = None
+    unused: "tuple[str, pd.Series[float]] | None" = None
 
     @cached_property
     def labels(self) -> TrainingLabels:
@@ -275,6 +279,10 @@ def prepare(
     _check_usable(pool, application, sources)
     if not allow_shared_texts:
         refuse_shared_texts(pd.concat([training, pool]), corpus.of_split("val", "test"), corpus.name)
+    unused = None
+    if not sources and (column := source.own_column(corpus.table, prompt)):
+        found_there = numbers(corpus.table[column], corpus.name)
+        unused = f"{corpus.name}/{column}", found_there.set_axis(corpus.table["text_id"])
     by_id = pd.concat([rows for _, rows in sources]) if sources else None
     llm_label = None if by_id is None else by_id["llm_label"]
     llm_spread = None if by_id is None or not application.spread_setting else by_id["spread"]
@@ -309,6 +317,7 @@ def prepare(
         choice=choice,
         ratings=ratings,
         kernel=None if similar is None else similar.of,
+        unused=unused,
     )
 
 

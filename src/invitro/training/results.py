@@ -153,8 +153,11 @@ def references_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, An
     low, high = found["model"]["pcc"][1:]
     if low is not None and low <= 0 <= high:
         doubts.append("the interval of PCC includes 0: nothing shows that the model is better than guessing the mean")
-    if "llm_label" in rows and rows["llm_label"].notna().any():
-        llm, name = rows["llm_label"], prepared.label_sets[0].name
+    name, llm = prepared.unused or ("", pd.Series(dtype="float64"))
+    if prepared.llm_label is not None:
+        name, llm = prepared.label_sets[0].name, rows["llm_label"]
+    llm = llm.reindex(rows.index)
+    if llm.notna().any():
         found["llm"] = {"name": name, "texts": int(llm.notna().sum())} | against(llm)
         more = gain(pd.DataFrame({"crowd": crowd, "model": rows["prediction"], "llm": llm}), authors)
         if more.low > 0:
@@ -333,11 +336,14 @@ def doubts(prepared: Prepared) -> tuple[str, ...]:
 
 
 def compared(prepared: Prepared) -> LlmFacts | None:
-    """Compare the LLM's labels with the crowd's on the training texts; None where no LLM label is used."""
-    if prepared.llm_label is None:
+    """Compare the LLM's labels with the crowd's on the training texts; None where there are none, used or not."""
+    if prepared.llm_label is not None:
+        names, labels = ", ".join(one.name for one in prepared.label_sets), prepared.llm_label
+    elif prepared.unused is not None:
+        names, labels = f"{prepared.unused[0]} (not used)", prepared.unused[1]
+    else:
         return None
-    names = ", ".join(one.name for one in prepared.label_sets)
-    llm = prepared.training["text_id"].map(prepared.llm_label)
+    llm = prepared.training["text_id"].map(labels)
     return llm_facts(names, prepared.scale, prepared.training["crowd_label"], llm)
 
 
