@@ -78,7 +78,7 @@ def test_texts_the_first_is_measured_on_leave_the_others(caplog: pytest.LogCaptu
         corpus = Combination("both", [FIRST, second]).read(EMPATHY)
     added = corpus.table[corpus.table["text_id"].str.startswith("second:")]
     assert added["text_id"].tolist() == ["second:0", "second:2", "second:3", "second:4", "second:5", "second:6"]
-    assert "both: 2 texts of second are also validation or test texts of first and are left out" in caplog.text
+    assert "both: left out: 2 texts of second also in validation or test of first" in caplog.text
     refuse_shared_texts(corpus.of_split("train", "unlabelled"), corpus.of_split("val", "test"), "both")
 
 

@@ -155,9 +155,7 @@ def test_a_training_text_that_is_also_in_dev_is_left_out(
     folder = write_22(tmp_path, dev=changed(rows_22("b", 3, False), 1, essay="An essay of a number 2, with a comma. "))
     with caplog.at_level(logging.WARNING):
         corpus = NewsEmp(22, split=split, folder=folder).read(EMPATHY)
-    assert (
-        "newsemp22: 1 training or pool texts are also validation or test texts, and are left out: R_a2_1" in caplog.text
-    )
+    assert "newsemp22: left out: 1 text of training or pool also in validation or test: R_a2_1" in caplog.text
     assert "R_a2_1" not in set(corpus.table["text_id"])
     assert len(corpus.table) == 8
     refuse_shared_texts(corpus.of_split("train", "unlabelled"), corpus.of_split("val", "test"), "newsemp22")
@@ -187,8 +185,8 @@ def test_24_reads_distress(tmp_path: Path) -> None:
 def test_24_counts_blank_labels_and_blank_texts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         NewsEmp(24, folder=write_24(tmp_path)).read(EMPATHY)
-    assert "trac3_EMP_dev.csv: 1 rows without a text are left out" in caplog.text
-    assert "trac3_EMP_dev.csv: 1 texts have a blank crowd label and count as unlabelled" in caplog.text
+    assert "trac3_EMP_dev.csv: left out: 1 row without a text" in caplog.text
+    assert "trac3_EMP_dev.csv: unlabelled: 1 text with a blank crowd label" in caplog.text
 
 
 def test_24_takes_demographics_from_the_personality_files(tmp_path: Path) -> None:

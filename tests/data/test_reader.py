@@ -105,5 +105,5 @@ def test_leaks_are_told_with_what_to_do() -> None:
         f"1 near copies in training and evaluation (similarity from 0.7, by runs of 5 characters): {PAIR}"
     )
     assert near.endswith("; remove one of each pair")
-    assert authors.startswith("2 authors stand on both sides: they wrote training texts and 3 of 3 evaluation texts")
+    assert authors.startswith("2 authors on both sides: of training texts and of 3 of 3 evaluation texts")
     assert "data.split.grouped=true" in authors

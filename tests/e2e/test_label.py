@@ -127,7 +127,7 @@ def test_texts_to_rate_next(run, tmp_path: Path) -> None:
     table.to_csv(tmp_path / "pool.csv", index=False)
     done = run("label.py", "next=5", "data=table", "data.path=pool.csv")
     assert done.returncode == 0, done.stderr
-    assert "5 of 20 unrated texts to have people rate next (20 texts are rated)" in done.stdout
+    assert "5 of 20 unrated texts to have people rate next (20 texts rated)" in done.stdout
     found = pd.read_csv(done.stdout.strip().splitlines()[-1].partition(": ")[2])
     assert found["rank"].tolist() == [1, 2, 3, 4, 5]
     assert set(found["text_id"]) <= set(table["text_id"][20:])
@@ -159,7 +159,7 @@ def test_train_finds_the_labels(run, corpus_csv: Path, tiny_roberta: Path, tmp_p
     table = small_corpus()
     table.assign(essay=table["essay"] + " changed").to_csv(corpus_csv, index=False)
     changed = run("train.py", *train, f"llm.set_id={chosen}")
-    assert "texts are not the ones that were labelled" in changed.stderr
+    assert "changed since labels were made under the same ids" in changed.stderr
 
 
 def test_a_server_and_its_key(run, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_the_next_texts_are_of_all_kinds_and_tell_more_than_others(rated: int) -
     assert rated or sorted(found.table["kind"]) == [0, 1, 2]
     assert found.tells == pytest.approx(found.table["tells"].sum())
     assert found.tells >= found.at_random > 0
-    assert found.lines()[0].startswith(f"3 of {60 - rated} unrated texts to have people rate next ({rated} texts are")
+    assert found.lines()[0].startswith(f"3 of {60 - rated} unrated texts to have people rate next ({rated} texts rated")
 
 
 def test_nothing_to_rank_is_refused() -> None:

@@ -38,7 +38,7 @@ def test_foreign_ids_are_counted_and_left(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.INFO):
         found = a_set({"t1": 2.0, "x1": 3.0, "x2": 4.0}).of(pd.Series(["t1", "t2"]))
     assert found.tolist()[0] == 2.0
-    assert "2 labels belong to no text in use" in caplog.text
+    assert "left out: 2 labels of texts that are not in use" in caplog.text
 
 
 def test_no_id_in_common_is_an_error_that_shows_both_sides() -> None:

@@ -316,7 +316,7 @@ def test_labels_without_a_number_in_an_earlier_store_are_repaired(tmp_path: Path
             with pytest.raises(sqlite3.IntegrityError):
                 store.put([replace(found[keys[3]], key="e", score=np.nan)])
     assert [record.message.partition(": ")[2] for record in caplog.records] == [
-        "2 labels had no number for a score; label.py asks for them again"
+        "2 labels without a number for a score; label.py asks again"
     ]
 
 

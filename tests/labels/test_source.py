@@ -93,7 +93,7 @@ def test_without_a_set_the_line_that_makes_it_is_shown(tmp_path: Path, there: bo
 def test_texts_that_changed_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "labels.sqlite"
     put(path, INFO, a=2.0, b=5.0)
-    with pytest.raises(InputError, match=r"1 texts are not the ones that were labelled under their ids, such as b"):
+    with pytest.raises(InputError, match=r"1 text changed since labels were made under the same ids, such as b"):
         find(source(path), tmp_path, table=TABLE.assign(text=["text a", "changed"]))
 
 

@@ -123,7 +123,7 @@ def test_labels_of_changed_texts_are_left_out_and_that_is_said(tmp_path: Path) -
     assert found.ratings["qwen/plain"].fillna(-1).tolist() == [2.5, -1, -1, -1]
     assert found.ratings["qwen/plain #2"].fillna(-1).tolist() == [3, -1, -1, -1]
     (remark,) = found.remarks
-    assert "1 labels of essays/qwen/plain/batson_empathy/digits: the texts have changed since" in remark
+    assert "1 label of essays/qwen/plain/batson_empathy/digits: the texts have changed since" in remark
 
 
 def test_a_set_on_other_items_or_bounds_is_left_out(tmp_path: Path) -> None:

@@ -309,4 +309,4 @@ def test_authors_on_both_sides_are_counted_and_told(corpus_csv: Path) -> None:
     ours, theirs = folds.training["group_id"], folds.corpus.of_split("val", "test")["group_id"]
     assert folds.leaks.authors == len(set(ours) & set(theirs)) > 0
     assert folds.leaks.texts == theirs.isin(ours).sum()
-    assert any(line.startswith(f"{folds.leaks.authors} authors stand on both sides") for line in doubts(folds))
+    assert any(line.startswith(f"{folds.leaks.authors} authors on both sides") for line in doubts(folds))

@@ -19,6 +19,7 @@ from invitro.errors import InputError
 from invitro.scales import Scale
 from invitro.settings import checked
 from invitro.tables import numbers, read_table, require_columns
+from invitro.writing.words import count
 
 log = logging.getLogger(__name__)
 
@@ -214,9 +215,9 @@ def _part(about: Year, official: str, path: Path, gold: Path | None, scale: Scal
         table["official_split"] = official
     blank = table["text"].fillna("").map(is_blank).astype("bool")
     if blank.any():
-        log.warning("%s: %d rows without a text are left out", path, int(blank.sum()))
+        log.warning("%s: left out: %s without a text", path, count(int(blank.sum()), "row"))
     if (own or from_gold) and (missing := int((table["crowd_label"].isna() & ~blank).sum())):
-        log.warning("%s: %d texts have a blank crowd label and count as unlabelled", path, missing)
+        log.warning("%s: unlabelled: %s with a blank crowd label", path, count(missing, "text"))
     renamed = list({about.group, *about.ids} - {"conversation_id"})
     names_in_file = {"crowd_label": column} if own else None
     return canonical(

@@ -21,6 +21,7 @@ from invitro.data.corpus import DEMOGRAPHICS, Corpus
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import checked
+from invitro.writing.words import count
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Leaks:
             )
         if self.authors:
             yield (
-                f"{self.authors} authors stand on both sides: they wrote training texts and {self.texts} of "
+                f"{count(self.authors, 'author')} on both sides: of training texts and of {self.texts} of "
                 f"{self.measured} evaluation texts, so that a model can know the writer; data/split=kfold and "
                 "data/split=holdout with data.split.grouped=true keep an author's texts together"
             )
@@ -229,8 +230,8 @@ def without_shared_texts(table: pd.DataFrame, source: str) -> pd.DataFrame:
     if shared.any():
         ids = ", ".join(table["text_id"][shared].head(5))
         log.warning(
-            "%s: %d training or pool texts are also validation or test texts, and are left out: %s%s",
-            source, int(shared.sum()), ids, " ..." if shared.sum() > 5 else "",
+            "%s: left out: %s of training or pool also in validation or test: %s%s",
+            source, count(int(shared.sum()), "text"), ids, " ..." if shared.sum() > 5 else "",
         )  # fmt: skip
     return table.loc[~shared].reset_index(drop=True)
 
@@ -375,9 +376,9 @@ class Combination:
             leaking = same_text(table["text"]).isin(measured)
             if leaking.any():
                 log.warning(
-                    "%s: %d texts of %s are also validation or test texts of %s and are left out",
+                    "%s: left out: %s of %s also in validation or test of %s",
                     self.name,
-                    int(leaking.sum()),
+                    count(int(leaking.sum()), "text"),
                     corpus.name,
                     primary.name,
                 )

@@ -235,8 +235,8 @@ class TableFile:
         if not known.all():
             unknown = frame.loc[~known, text_id]
             log.warning(
-                "%s: %d ratings of %d texts that %s does not have are left out",
-                source, len(unknown), unknown.nunique(), self.path,
+                "%s: left out: %s of %s that %s does not have",
+                source, count(len(unknown), "rating"), count(unknown.nunique(), "text"), self.path,
             )  # fmt: skip
         rows = frame.loc[known]
         rows.attrs = frame.attrs

@@ -19,7 +19,7 @@ from invitro.labelling.texts import Example, Text
 from invitro.labels.answers import Answer, Attempt, Retry, SetInfo, Status, StoredSet, Use, next_attempt, text_hash
 from invitro.labels.store import Claims, LabelStore
 from invitro.tables import pieces
-from invitro.writing.words import Progress
+from invitro.writing.words import Progress, count
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ class _Asking:
         self.barren = again and not self.job.store.sets(id=self.set_id)[0].labelled
         self._once(texts, again, first=True)
         if self.elsewhere:
-            log.info("waiting for %d answers that other processes are asking for", self.elsewhere)
+            log.info("waiting for %s that other processes are asking for", count(self.elsewhere, "answer"))
         while self.elsewhere:
             time.sleep(PAUSE)
             self._once(texts, again, first=False)

@@ -12,7 +12,7 @@ from invitro.labels.answers import Status, StoredSet
 from invitro.labels.drift import DriftPart
 from invitro.stats.agreement import Agreement
 from invitro.stats.intervals import NOT_MEASURABLE, told
-from invitro.writing.words import rendered
+from invitro.writing.words import count, rendered
 
 JOB_REPORT, JOB_ERROR = "report.json", "error.txt"
 """What a job leaves in its directory, and what it leaves in a multirun's where it failed."""
@@ -76,7 +76,8 @@ class JobReport:
         return [
             f"  texts labelled   {stored.labelled} of {stored.texts}" + (f"; without: {unusable}" if unusable else ""),
             *([f"  last problem     {self.error}"] if self.error else []),
-            f"  this run         {self.labels} labels from {used.requests} requests, {self.retries} of them retries",
+            f"  this run         {count(self.labels, 'label')} from {count(used.requests, 'request')}, of these "
+            f"{count(self.retries, 'retry', 'retries')}",
             f"  tokens           {used.prompt_tokens} prompt, {used.completion_tokens} completion{speed}",
             f"  cost             ${used.cost:.4f} (whole set ${stored.cost:.4f})"
             + (f"; without {used.uncounted} replies whose tokens the server did not count" if used.uncounted else ""),

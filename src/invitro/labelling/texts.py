@@ -15,6 +15,7 @@ from invitro.data.reader import text_form
 from invitro.data.table import Frame
 from invitro.errors import InputError
 from invitro.scales import Scale
+from invitro.writing.words import count
 
 
 def corpus_of(texts: Sequence[str] | pd.DataFrame, scale: Scale, name: str = "texts") -> Corpus:
@@ -219,7 +220,7 @@ class NextTexts:
 
     def lines(self) -> list[str]:
         """Return what was found, for people."""
-        known = f"{self.rated} texts are rated" + (f"; LLM labels: {', '.join(self.llms)}" if self.llms else "")
+        known = f"{count(self.rated, 'text')} rated" + (f"; LLM labels: {', '.join(self.llms)}" if self.llms else "")
         shown = self.table[["rank", "text_id", "tells"]].head(20)
         return [
             f"{len(self.table)} of {self.unrated} unrated texts to have people rate next ({known})",

@@ -26,7 +26,7 @@ import pandas as pd
 from invitro.arrays import Bools, Floats
 from invitro.stats.intervals import LEAST_AUTHORS, LEVEL, Contrast, Interval
 from invitro.writing.tables import Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
-from invitro.writing.words import capital
+from invitro.writing.words import capital, count
 
 MOST_PARTS = 12
 """An origin with more parts than this is not divided by: days become months, revisions models, the rest is left out."""
@@ -78,8 +78,8 @@ class DriftPart:
             else "; no crowd labels show whether the texts differ, too"
         )
         return (
-            f"{self.by} {self.part} ({self.n} texts): mean {self.mean:.2f}, which differs from the other parts' by "
-            f"{_signed(self.apart)}{controlled}"
+            f"{self.by} {self.part} ({count(self.n, 'text')}): mean {self.mean:.2f}, which differs from the "
+            f"other parts' by {_signed(self.apart)}{controlled}"
         )
 
 

@@ -15,6 +15,7 @@ import yaml
 from invitro.errors import InputError, refuse_if_any, shown
 from invitro.scales import Scale
 from invitro.tables import numbers, read_table, require_columns
+from invitro.writing.words import count
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ SAME_SPLIT = "label with the data/split= of this run, so that training texts are
 
 def shown_examples(labels: str, ids: Sequence[str], where: str, way_out: str) -> str:
     """Say that `labels` are by prompts that showed the labels of texts that `where` evaluates on, and what to do."""
-    texts = "1 text" if len(ids) == 1 else f"{len(ids)} texts"
+    texts = count(len(ids), "text")
     return (
         f"{labels}: its prompts showed the LLM the crowd labels of {texts} that {where} evaluates on, such as "
         f"{_sample(ids)}. Choose labels by a prompt without examples, such as prompt=scale_aware, or {way_out}"
@@ -98,7 +99,7 @@ class LabelSet:
             )
         foreign = int((~self.labels.index.isin(text_ids)).sum())
         if foreign:
-            log.info("%s: %d labels belong to no text in use and are left out", self.name, foreign)
+            log.info("%s: left out: %s of texts that are not in use", self.name, count(foreign, "label"))
         return text_ids.map(self.labels["llm_label"]).astype("float64")
 
 

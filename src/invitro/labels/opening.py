@@ -29,6 +29,7 @@ from invitro.labels.database import (
     transaction,
     use_log,
 )
+from invitro.writing.words import count
 
 log = logging.getLogger(__name__)
 
@@ -303,7 +304,7 @@ def _take_over(db: StoreConnection) -> None:
     for table in SUMMED[::-1]:
         db.execute(f"DROP TABLE earlier_{table}")
     if broken:
-        log.warning("%s: %d labels had no number for a score; label.py asks for them again", db.path, broken)
+        log.warning("%s: %s without a number for a score; label.py asks again", db.path, count(broken, "label"))
 
 
 def _refuse_without_locks(path: Path) -> None:

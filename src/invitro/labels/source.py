@@ -21,6 +21,7 @@ from invitro.labels.store import LabelStore
 from invitro.scales import Scale
 from invitro.settings import checked
 from invitro.tables import PIECE, numbers, pieces, require_columns
+from invitro.writing.words import count
 
 log = logging.getLogger(__name__)
 
@@ -325,8 +326,8 @@ def _changed(labels: LabelSet, table: pd.DataFrame) -> Iterator[str]:
     changed = table["text_id"][labelled.notna() & (labelled != now)]
     if len(changed):
         yield (
-            f"{labels.source}: {len(changed)} texts are not the ones that were labelled under their ids, such as "
-            f"{', '.join(changed.head(3))}. If the corpus has changed, run label.py again; if it is another corpus, "
+            f"{labels.source}: {count(len(changed), 'text')} changed since labels were made under the same ids, such "
+            f"as {', '.join(changed.head(3))}. If the corpus has changed, run label.py again; if it is another corpus, "
             "give it a name of its own by data.name="
         )
 

@@ -21,6 +21,7 @@ from invitro.errors import InputError, refuse_if_any
 from invitro.files import whole_or_absent
 from invitro.models.folder import read_meaning
 from invitro.settings import Count, checked
+from invitro.writing.words import count
 
 MEMBER = "predictions_EMP.tsv"
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -183,7 +184,7 @@ class Submitted:
 
     def __str__(self) -> str:
         """Return the summary for the terminal."""
-        lines = [f"{self.rows} rows of {' and '.join(CONSTRUCTS)}, in the order of {self.order}"]
+        lines = [f"{count(self.rows, 'row')} of {' and '.join(CONSTRUCTS)}, in the order of {self.order}"]
         if self.outside:
             lines.append(f"{self.outside} scores lie outside the scale (clip=true moves them to its bounds)")
         return "\n".join(lines)

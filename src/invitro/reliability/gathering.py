@@ -18,6 +18,7 @@ from invitro.labels.source import PUBLISHED_SET, LabelSource, stored_labels
 from invitro.labels.store import LabelStore
 from invitro.reliability.facets import Rater
 from invitro.scales import Scale
+from invitro.writing.words import count
 
 OWN_COLUMN = "llm_label"
 """A column of LLM labels that a corpus may have, as the simulator's does."""
@@ -79,7 +80,8 @@ def stored_scores(
             now = hashes.reindex(then.index)
             changed = (now.notna() & (now != then)).to_numpy()
             if changed.any():
-                remarks.append(f"Left out: {changed.sum()} labels of {stored.info.name}: the texts have changed since")
+                left = count(int(changed.sum()), "label")
+                remarks.append(f"Left out: {left} of {stored.info.name}: the texts have changed since")
             scores, items = table["llm_label"].mask(changed), _items(table, scale)
             items = None if items is None else items.loc[~changed]
             samples = _samples(store, stored, then.index, changed) if stored.samples > 1 else ()

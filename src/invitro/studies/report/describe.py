@@ -111,14 +111,16 @@ def _figures(described: Description) -> "Sequence[Figure]":
     drawn = []
     if len(facts.crowd):
         bars = _bars(facts.crowd, low, high, "crowd label (points)", "Histogram of the crowd labels")
-        drawn.append(Figure("crowd_labels", "Crowd labels", f"Crowd labels of {len(facts.crowd)} texts.", bars))
+        drawn.append(
+            Figure("crowd_labels", "Crowd labels", f"Crowd labels of {count(len(facts.crowd), 'text')}.", bars)
+        )
     most = float(facts.words.max()) + 1
     bars = _bars(facts.words, 0, most, "words in a text", "Histogram of the number of words in a text")
     drawn.append(Figure("lengths", "Lengths", f"Words in each of {facts.texts} texts.", bars))
     if llm is not None and len(llm.crowd):
         places = np.unique(np.linspace(0, len(llm.crowd) - 1, MOST_DOTS).round().astype(int))
         thinned = "" if len(places) == len(llm.crowd) else f"; {len(places)} of them are drawn"
-        caption = f"LLM and crowd labels of {len(llm.crowd)} texts{thinned}. On the line both are equal."
+        caption = f"LLM and crowd labels of {count(len(llm.crowd), 'text')}{thinned}. On the line both are equal."
         drawn.append(Figure("llm_and_crowd", "LLM and crowd", caption, _dots(llm, places)))
     return drawn
 
