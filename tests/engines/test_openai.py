@@ -364,9 +364,19 @@ def test_other_fields_of_the_request_make_another_label_set(store: LabelStore) -
 
 def test_a_server_that_is_not_there_stops_the_job(store: LabelStore) -> None:
     with ChatServer() as server:
-        gone = engine(server, tries=2)
-    with pytest.raises(EngineError, match="25 errors in a row, the last: ConnectError"):
+        gone = engine(server)
+    with pytest.raises(InputError, match=r"127.0.0.1:\d+/v1: no server answers there \(ConnectError.*Start it"):
         run_job(a_job(store, gone), texts(40))
+    assert not list(store.answers())
+
+
+def test_a_server_that_goes_away_stops_the_job_and_nothing_is_lost(store: LabelStore) -> None:
+    with ChatServer() as server:
+        leaving = engine(server, tries=5, concurrency=2)
+        assert run_job(a_job(store, leaving), texts(3)).stored.labelled == 3
+    with pytest.raises(EngineError, match="25 errors in a row, the last: ConnectError"):
+        run_job(a_job(store, leaving), texts(60))
+    assert sum(one.status == "ok" for one in store.answers()) == 3
 
 
 @pytest.mark.parametrize("readout", ["digits", "expected"])

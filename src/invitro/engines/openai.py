@@ -115,6 +115,8 @@ LONGEST_WAIT = 86_400.0
 """The longest wait in seconds that a server can ask for; it is not asked again if it wants more."""
 SAID = 60.0
 """A longer wait is announced, in seconds."""
+LOOKED_FOR = 4
+"""How often a server is called that has not been there once: some seconds, in which it may be starting."""
 LIKELY_SECRET = 16
 """A header's value with so many characters may be a secret, and is masked."""
 PAID_TRIES = 2
@@ -133,10 +135,11 @@ class OpenAICompatible:
     """Sends a server many requests at a time, and takes new ones only as earlier ones are answered.
 
     Transient errors (429, 408, 5xx, no connection, time-out) are tried again with growing, jittered waits, no sooner
-    than the server's ``Retry-After``, up to a day; a 429 holds all requests back. An answer with status 200 that cannot
-    be read is asked for only once more, since it was paid for. Any other failure of one request becomes a reply with
-    ``finish="error"``, or ``"filter"`` if the provider's filter did not let it through; a failure that every request
-    would share (401, 403, 404, no credit, a request that cannot be sent) stops the job.
+    than the server's ``Retry-After``, up to a day; a 429 holds all requests back. A server that was never there stops
+    the job within seconds. An answer with status 200 that cannot be read is asked for only once more, since it was paid
+    for. Any other failure of one request becomes a reply with ``finish="error"``, or ``"filter"`` if the provider's
+    filter did not let it through; a failure that every request would share (401, 403, 404, no credit, a request that
+    cannot be sent) stops the job.
 
     Args:
         model: the model's name on the server.
@@ -186,6 +189,7 @@ class OpenAICompatible:
 
     def __post_init__(self) -> None:
         self._not_before = self._said_until = 0.0
+        self._was_there = False
         # It logs the address of every request; with thousands of requests that is only noise.
         logging.getLogger("httpx").setLevel(logging.WARNING)
 
@@ -280,6 +284,11 @@ class OpenAICompatible:
                 return await self._once(client, request)
             except TransientError as error:
                 paid += error.paid
+                if not self._was_there and tries == min(LOOKED_FOR, self.tries):
+                    raise InputError(
+                        f"{self.base_url}: no server answers there ({error}). Start it, or check llm.engine.base_url "
+                        "and the network"
+                    ) from None
                 wait = max(
                     self.patience * (min(2.0 ** (tries - 1), LONGEST_BACKOFF) + random.random()), error.after or 0
                 )
@@ -315,16 +324,20 @@ class OpenAICompatible:
             body = json.dumps(self.request_body(request), allow_nan=False)
             response = await client.post(endpoint(self.base_url, "chat/completions"), content=body)
         except httpx.DecodingError as error:
+            self._was_there = True
             raise TransientError(error_text(error), paid=True) from error
         except httpx.RemoteProtocolError as error:  # no answer, or one that ends too soon
+            self._was_there = True
             raise TransientError(error_text(error), paid="message body" in str(error)) from error
         except (httpx.TimeoutException, httpx.NetworkError, httpx.ProxyError) as error:
+            self._was_there |= not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise TransientError(error_text(error)) from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # the client's own faults
             raise InputError(
                 f"llm.engine: requests cannot be sent: {error_text(error)}. Check llm.engine.base_url and "
                 "llm.engine.headers"
             ) from None
+        self._was_there = True
         try:
             return answered(request, response)
         except TransientError as error:
