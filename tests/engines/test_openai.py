@@ -329,6 +329,15 @@ def test_a_long_wait_is_announced_once(store: LabelStore, monkeypatch, caplog, a
     assert all(said in message and "slow down" in message for message in announced)
 
 
+def test_a_question_that_is_asked_in_vain_is_announced_once(store: LabelStore, caplog) -> None:
+    with ChatServer({f"word{i}": ["503"] * 5 for i in range(3)}) as server:
+        report = run_job(a_job(store, engine(server, tries=6)), texts(3))
+    assert report.stored.labelled == 3
+    (announced,) = [record.message for record in caplog.records if "Asked again" in record.message]
+    assert "HTTP 503" in announced
+    assert "Asked again up to 6 times; Ctrl-C ends the job" in announced
+
+
 def test_a_wait_of_more_than_a_day_is_not_made(store: LabelStore) -> None:
     with ChatServer({"word0": ["429 100000"]}) as server:
         report = run_job(a_job(store, engine(server, concurrency=1)), texts(3))

@@ -116,7 +116,7 @@ LONGEST_WAIT = 86_400.0
 SAID = 60.0
 """A longer wait is announced, in seconds."""
 LOOKED_FOR = 4
-"""How often a server is called that has not been there once: some seconds, in which it may be starting."""
+"""How often a server is called that was never there, and a question is asked in vain before that is announced."""
 LIKELY_SECRET = 16
 """A header's value with so many characters may be a secret, and is masked."""
 PAID_TRIES = 2
@@ -294,7 +294,7 @@ class OpenAICompatible:
                 )
                 if tries == self.tries or paid == PAID_TRIES or wait > LONGEST_WAIT:
                     return Reply(request, "", "error", f"{error} ({tries} tries)")
-                self._say(wait, error)
+                self._say(wait, error, tries)
                 await asyncio.sleep(wait)
             except PermanentError as error:
                 raise InputError(
@@ -302,19 +302,20 @@ class OpenAICompatible:
                     f"the key in {self.key_env or 'llm.engine.key_env'}"
                 ) from None
 
-    def _say(self, wait: float, error: TransientError) -> None:
-        """Announce a long wait, once for all requests that wait for the same reason."""
+    def _say(self, wait: float, error: TransientError, tries: int) -> None:
+        """Announce a long wait, or a question asked in vain several times; once for all that wait for the same."""
         until = time.monotonic() + wait
-        if wait > SAID and until > self._said_until + SAID:
-            self._said_until = until
+        if (wait <= SAID and tries < LOOKED_FOR) or until <= self._said_until + SAID:
+            return
+        self._said_until = until
+        if wait > SAID:
             hours, minutes = divmod(math.ceil(wait / 60), 60)
-            log.warning(
-                "%s: %s. Asked again in %s, at %s; Ctrl-C ends the job, and the same line goes on",
-                self.base_url,
-                error,
-                f"{hours} h {minutes} min" if hours else f"{minutes} min",
-                time.strftime("%H:%M", time.localtime(time.time() + wait)),
-            )
+            at = time.strftime("%H:%M", time.localtime(time.time() + wait))
+            when = f"in {hours} h {minutes} min, at {at}" if hours else f"in {minutes} min, at {at}"
+        else:
+            when = f"up to {self.tries} times"
+        told = "%s: %s. Asked again %s; Ctrl-C ends the job, and the same line goes on"
+        log.warning(told, self.base_url, error, when)
 
     async def _once(self, client: httpx.AsyncClient, request: Request) -> Reply:
         """Send one request once."""
