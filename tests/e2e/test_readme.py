@@ -44,7 +44,7 @@ def test_the_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     exec(compile(snippet, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert re.search(r"crowd, llm +400 ", printed)
-    assert re.search(r"test +0\.\d+ +0\.\d+ +\d\.\d+\n.*Record", printed)
+    assert re.search(r"\ntest +80 +0\.\d+ \[.*\] +0\.\d+ \[.*\] +\d\.\d+ \[.*\]\n(.*\n)+Record", printed)
     assert printed.count("score") == 2
 
 

@@ -354,7 +354,7 @@ def survey_remarks(frame: pd.DataFrame, person: str | None, source: str) -> Iter
     if person is not None:
         again = frame[person].notna() & frame[person].duplicated()
         if again.any():
-            yield f"{source}: {_rows(again)} by somebody whose {person} is there before; all of them stay in one split"
+            yield f"{source}: {_rows(again)} repeat a {person}; all rows of one stay in one split"
 
 
 def _rows(wrong: "pd.Series[bool]") -> str:
