@@ -180,8 +180,8 @@ def test_a_server_and_its_key(run, tmp_path: Path) -> None:
         assert "would ask        3 requests" in dry.stdout, dry.stderr
         assert not server.calls
         gone = run(*base, "llm.engine.base_url=http://127.0.0.1:9/v1", "llm.engine.tries=1", env={"LAB_KEY": secret})
-        assert gone.returncode == 1
-        assert "none of 3 texts got an answer, the last error: ConnectError" in gone.stderr
+        assert gone.returncode == 2
+        assert "http://127.0.0.1:9/v1: no server answers there (ConnectError" in gone.stderr
         done = run(*base, env={"LAB_KEY": secret})
         assert done.returncode == 0, done.stderr
         assert len(server.calls) == 3
