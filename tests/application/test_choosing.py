@@ -145,6 +145,7 @@ def test_what_costs_more_than_a_standard_error_is_out(choices: dict[str, Choice]
     assert table.loc[table["chosen"], "harmless"].item()
 
 
+@pytest.mark.slow
 def test_another_student_and_the_model_of_raters_join_the_choice() -> None:
     of = material(2.5, "good", n=160)
     x = word_counts(of.training["text"].tolist()).toarray()

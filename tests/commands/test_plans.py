@@ -93,7 +93,7 @@ def test_all_launches_of_a_study_have_one_folder_and_one_group(given: list[str])
             "runs/study/demo",
             marks=pytest.mark.slow,
         ),
-        (["study=demo", "runs=elsewhere"], "elsewhere/study/demo"),
+        pytest.param(["study=demo", "runs=elsewhere"], "elsewhere/study/demo", marks=pytest.mark.slow),
         (["study=demo", "directory=here"], "here"),
     ],
 )

@@ -30,6 +30,7 @@ def test_texts_are_labelled(run_apart) -> None:
     assert "5 of 5" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_study_starts_another_process_and_ends_in_a_report(run_apart, tfidf: list[str], tmp_path: Path) -> None:
     done = run_apart("sweep.py", "study=grid", *tfidf, "seed=0", "application=none", "directory=study", "resamples=20")
     assert done.returncode == 0, done.stderr

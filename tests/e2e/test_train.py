@@ -123,6 +123,7 @@ def test_two_joblib_workers(run_apart, corpus_csv: Path, tiny_roberta: Path, tmp
     assert {path.name for path in sweeps[0].iterdir() if path.is_dir()} == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_default_directories_differ_in_the_same_second(corpus_csv: Path, tiny_roberta: Path) -> None:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
@@ -254,6 +255,7 @@ def test_entry_points_import_nothing_heavy(script: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_launching_and_reading_a_study_s_jobs_loads_no_network() -> None:
     import subprocess
     import sys

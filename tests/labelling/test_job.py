@@ -272,6 +272,7 @@ def test_replies_are_read_anew_without_a_call(store: LabelStore) -> None:
     assert {one.id: one.unusable for one in store.sets()} == {stored.id: stored.unusable}
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_texts(store: LabelStore) -> None:
     class Many:
         def __init__(self, n: int) -> None:

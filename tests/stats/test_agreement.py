@@ -176,6 +176,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
         assert 0.90 <= count / 300 <= 0.985
 
 
+@pytest.mark.slow
 def test_with_several_texts_an_author_only_intervals_over_authors_cover() -> None:
     authors, each = 50, 6
     groups = np.repeat(np.arange(authors), each)

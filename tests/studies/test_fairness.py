@@ -136,6 +136,7 @@ def test_people_and_texts_have_to_fit() -> None:
         fairness([Measured("m", np.ones((1, 10)), np.ones(10), people(gender=["1"]))])
 
 
+@pytest.mark.slow
 def test_the_family_wise_error_is_five_per_cent() -> None:
     """Groups that differ in nothing, in the sizes of a small test set, with authors who err alike in their texts."""
     hits, draws = 0, 120
