@@ -2,10 +2,13 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from support import ROOT, small_corpus, table_overrides
 
+from invitro.commands.common import with_own_labels_named
 from invitro.commands.typed import understood
 from invitro.errors import InputError
 
@@ -80,3 +83,17 @@ def test_a_study_of_one_s_own_folder(run, tmp_path: Path) -> None:  # type: igno
     assert report.endswith("report.html")
     assert told == "To train and save the configuration that is best on validation:"
     assert run(*shlex.split(line)[1:]).returncode == 0
+
+
+def test_labels_of_a_column_or_a_file_are_called_by_it() -> None:
+    def named(**llm: Any) -> Any:
+        return with_own_labels_named(OmegaConf.create({"llm": llm})).llm
+
+    llama = {"name": "llama", "model": "meta/llama", "revision": None, "engine": {"model": "x"}}
+    assert named(**llama) == llama
+    assert named(**llama, column="gpt4")["name"] == "gpt4"
+    assert named(**llama, column="gpt4")["model"] is None
+    assert named(**llama, labels="mine/gpt5.csv")["name"] == "gpt5.csv"
+    both = named(name="ensemble", model=None, members=["llama", "gpt"], column="gpt4")
+    assert (both["name"], both["members"]) == ("gpt4", [])
+    assert named(name="simulated", model=None, column="llm_label")["name"] == "simulated"

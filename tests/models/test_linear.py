@@ -18,9 +18,9 @@ from invitro.models.closed_form import (
     fitted_ridge,
     fitted_tfidf,
     load_linear,
+    read_by,
     ridge_of,
     save_linear,
-    scores_of,
 )
 from invitro.models.features import FeatureCache, FrozenEncoder
 from invitro.models.folder import CardFacts, read_meaning
@@ -43,8 +43,8 @@ def test_tf_idf_by_hand() -> None:
     counts = np.array([1 + np.log(2), 1, 1])  # "cried" occurs twice
     assert rows[1] == pytest.approx(counts / np.linalg.norm(counts))
     model = make_pipeline(counter, ridge_of(np.array([1.0, 2.0, 0.0]), 3.0))
-    assert scores_of(model, TEXTS) == pytest.approx([3 + 3 * 3**-0.5, 3 + (rows[1] @ [1, 2, 0]), 3.0])
-    assert scores_of(model, []).shape == (0,)
+    assert read_by(model, TEXTS)[0] == pytest.approx([3 + 3 * 3**-0.5, 3 + (rows[1] @ [1, 2, 0]), 3.0])
+    assert read_by(model, [])[0].shape == (0,)
 
 
 def test_texts_without_common_words_are_refused() -> None:
@@ -68,7 +68,7 @@ def test_figures_of_tf_idf_are_those_of_earlier_versions(
     counter = fitted_tfidf(texts[:150], TfIdfRidge())
     weights, features = (weights / weights.mean())[:150], counter.transform(texts[:150])
     ridge = fitted_ridge(features, labels[:150], weights, authors[:150], TfIdfRidge())
-    predicted = scores_of(make_pipeline(counter, ridge), texts[150:])
+    predicted = read_by(make_pipeline(counter, ridge), texts[150:])[0]
     assert ridge.intercept_ == pytest.approx(intercept, abs=1e-4)
     assert predicted[:4] == pytest.approx(scores, abs=1e-4)
     measured = measure(predicted, labels[150:])
@@ -116,18 +116,18 @@ def test_the_files_of_tf_idf_hold_no_code_and_give_the_same_scores(tmp_path: Pat
     assert json.loads((folder / "vocabulary.json").read_text()) == ["cried", "i"]
     assert "TF-IDF of 2 words and runs of up to 1 words" in (folder / "README.md").read_text("utf-8")
     again = load_linear(folder, read_meaning(folder), CPU)
-    assert (scores_of(again, TEXTS) == scores_of(model, TEXTS)).all()
+    assert (read_by(again, TEXTS)[0] == read_by(model, TEXTS)[0]).all()
 
 
 def test_embeddings_are_the_last_layer_s_and_come_back_from_their_files(plm: PLM, tmp_path: Path) -> None:
     encoder = FrozenEncoder(plm)
     last = FeatureCache(tmp_path / "cache", encoder).features(TEXTS).features[:, -1]
     model = make_pipeline(Embeddings(encoder), ridge_of(np.linspace(-1, 1, 32), 3.5))
-    scores = scores_of(model, TEXTS, batch_size=2)
+    scores = read_by(model, TEXTS, batch_size=2)[0]
     assert scores == pytest.approx(last @ np.linspace(-1, 1, 32) + 3.5, abs=1e-4)
     save_linear(tmp_path / "model", FACTS, model, SCALE)
     again = load_linear(tmp_path / "model", read_meaning(tmp_path / "model"), CPU)
-    assert scores_of(again, TEXTS) == pytest.approx(scores, abs=1e-5)
+    assert read_by(again, TEXTS)[0] == pytest.approx(scores, abs=1e-5)
     assert not list((tmp_path / "model").rglob("*.bin"))
 
 

@@ -12,7 +12,6 @@ from studies.reported import Reported, reported
 from invitro.studies.launch import command_line
 from invitro.studies.report.page import overview_table
 from invitro.studies.report.verdict import Judgement, judgement
-from invitro.studies.wording import labels_name
 
 NAN = float("nan")
 
@@ -88,14 +87,6 @@ def test_labels_of_the_llm_are_scored_where_records_have_them(tmp_path: Path) ->
     assert "The LLM itself: its labels as scores" in table.caption
     assert row[1].value == pytest.approx(1.0)
     assert row[3].value == pytest.approx(1.0)
-
-
-def test_labels_of_a_column_are_called_by_it() -> None:
-    llama = {"name": "llama", "column": None}
-    assert labels_name({"llm": llama}) == "llama"
-    assert labels_name({"llm": llama | {"column": "gpt4"}}) == "gpt4"
-    assert labels_name({"llm": {"name": "simulated", "column": "llm_label"}}) == "simulated"
-    assert labels_name({"llm": None}) == ""
 
 
 def test_the_next_command_names_the_table_and_its_columns(study: Reported) -> None:

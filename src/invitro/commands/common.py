@@ -124,9 +124,9 @@ def with_own_labels_named(cfg: DictConfig) -> DictConfig:
     """
     llm = cfg.llm
     own = llm.get("column") or (llm.get("labels") and Path(llm.labels).name)
-    if own and llm.get("model"):
+    if own and (llm.get("model") or llm.get("members")):
         with open_dict(cfg):
-            llm.name, llm.model, llm.revision, llm.engine = str(own), None, None, None
+            llm.name, llm.model, llm.revision, llm.engine, llm.members = str(own), None, None, None, []
     return cfg
 
 

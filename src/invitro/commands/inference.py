@@ -104,11 +104,8 @@ def worth_command(asked: "SweepRequest") -> Path:
     refuse_if_any(f"{one}: learning curves are made in this process; leave it out" for one in asked.plan.hydra)
     from invitro.files import write_json
     from invitro.studies.report.worth import worth_sentence, write_worth
-    from invitro.studies.wording import labels_name
 
     configurations = composed_jobs("worth", asked.plan.jobs, asked.folders)
-    for cfg in configurations:
-        cfg.llm.name = labels_name(cfg)
     checked = [checked_worth(cfg) for cfg in configurations]
     twice = [name for name in {cfg.llm.name for cfg in configurations} if len(configurations) > 1]
     refuse_if_any(

@@ -82,9 +82,7 @@ class TableFile:
     """
 
     path: Annotated[str | Path, "the name of one file"]
-    columns: Annotated[Mapping[str, Any], "columns by what they hold"] = field(
-        default_factory=lambda: dict(DEFAULT_COLUMNS)
-    )
+    columns: Columns = field(default_factory=lambda: dict(DEFAULT_COLUMNS))
     split: SplitRule = field(default_factory=Holdout)
     name: str = "table"
     licence: str = "the owner's terms"
@@ -354,7 +352,7 @@ def survey_remarks(frame: pd.DataFrame, person: str | None, source: str) -> Iter
     if person is not None:
         again = frame[person].notna() & frame[person].duplicated()
         if again.any():
-            yield f"{source}: {_rows(again)} repeat a {person}; all rows of one stay in one split"
+            yield f"{source}: {_rows(again)} with a {person} seen before; its rows stay in one split"
 
 
 def _rows(wrong: "pd.Series[bool]") -> str:

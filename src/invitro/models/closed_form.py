@@ -141,11 +141,6 @@ def ridge_of(coefficients: Floats, intercept: float) -> Ridge:
     return ridge
 
 
-def scores_of(model: Pipeline, texts: Sequence[str], batch_size: int = 32) -> Floats:
-    """Score texts in their order, (texts,), in the units of the training labels."""
-    return read_by(model, texts, batch_size)[0]
-
-
 def read_by(model: Pipeline, texts: Sequence[str], batch_size: int = 32) -> tuple[Floats, Bools, Floats]:
     """Return scores in the order of `texts`, which texts were cut, and the share of each one's words that it knows."""
     features, ridge = model[0], model[1]

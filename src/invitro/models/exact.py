@@ -211,7 +211,7 @@ class ExactRegression:
             features: in all layers, (new, layers, hidden).
             words: their TF-IDF, if the kernel has words.
         """
-        parts = [slice(first, first + PART) for first in range(0, len(features), PART)]
+        parts = [slice(first, first + PART) for first in range(0, max(len(features), 1), PART)]
         found = [self._predicted(features[part], _of(words, part)) for part in parts]
         scores, sds = (np.concatenate(one) for one in zip(*found, strict=True))
         return Predictions(scores, sds)

@@ -30,13 +30,6 @@ PUBLISHED = ("label", "metric", "median", "peak")
 """Columns of published numbers that are not factors."""
 
 
-def labels_name(config: Mapping[str, Any]) -> str:
-    """Return what a run's LLM labels are called: a table's own by their column, whatever LLM the command names."""
-    llm = config.get("llm") or {}
-    named = llm.get("name")
-    return str((named != "simulated" and llm.get("column")) or named or "")
-
-
 def factor(name: str) -> str:
     """Return a factor's short name: the last part of its key."""
     return name.rsplit(".", 1)[-1].rsplit("/", 1)[-1]

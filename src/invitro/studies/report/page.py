@@ -33,7 +33,6 @@ from invitro.studies.wording import (
     METRIC_NAMES,
     SPLIT_NAMES,
     configuration,
-    labels_name,
     leading,
     mark,
     measured,
@@ -236,7 +235,7 @@ def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTa
         suffix = f" ({', '.join(where)})" if where else ""
         shown += _without_training(study, runs, jobs, summary.split, suffix)
     columns = [Column("scores", "scores from"), *(Column(metric, METRIC_NAMES[metric]) for metric in study.metrics)]
-    llm = any(LLM_ITSELF in str(row["scores"]) for row in shown)
+    llm = any(row["scores"].text.startswith(LLM_ITSELF) for row in shown)
     caption = said(VERDICT, "overview", SPLIT_NAMES[summary.split], "rmse" in study.metrics, llm)
     return table_of("overview", "In one table", columns, shown, caption)
 
@@ -263,7 +262,8 @@ def _without_training(
         table = table.loc[(table["split"] == split) & table["crowd_label"].notna()]
         tables.append(table.assign(mean=labels["crowd_label"].mean()))
         if runs.label_sets(job):
-            name, column = labels_name(config), (config.get("llm") or {}).get("column")
+            asked = config.get("llm") or {}
+            name, column = str(asked.get("name")), asked.get("column")
             if (config.get("prompt") or {}).get("name") and name != column:  # who labelled a column was asked elsewhere
                 name = f"{name}, {config['prompt']['name']}"
             known = pd.concat([part for part in (labels, table) if "llm_label" in part])

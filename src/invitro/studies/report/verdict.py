@@ -22,7 +22,6 @@ from invitro.studies.wording import (
     SPLIT_NAMES,
     configuration,
     factor,
-    labels_name,
     mark,
     records,
     rows_of,
@@ -232,15 +231,15 @@ def _rests(runs: "Runs", summary: "Summary") -> dict[str, Any]:
     texts = pd.concat([table.loc[(table["split"] == summary.split) & table["crowd_label"].notna()] for table in tables])
     authors = texts["group_id"] if "group_id" in texts else texts["text_id"]
 
-    def named(section: str, some: Sequence[Mapping[str, Any]] = configs) -> list[str]:
-        names = [str((one.get(section) or {}).get("name") or "").rsplit("/", 1)[-1] for one in some]
+    def named(section: str) -> list[str]:
+        names = [str((one.get(section) or {}).get("name") or "").rsplit("/", 1)[-1] for one in configs]
         return [name for name in dict.fromkeys(names) if name]
 
     by_llm = [config for config, job in zip(configs, jobs, strict=True) if runs.label_sets(job)]
     return {
         "split": SPLIT_NAMES[summary.split], "texts": texts["text_id"].nunique(), "authors": authors.nunique(),
         "corpora": named("data"), "scales": named("scale"), "plms": named("plm"),
-        "llms": [*dict.fromkeys(filter(None, map(labels_name, by_llm)))],
+        "llms": [*dict.fromkeys(str(one["llm"]["name"]) for one in by_llm if one.get("llm"))],
         "frozen": all((one.get("plm") or {}).get("train") == "frozen" for one in configs), "folds": runs.folds,
         "seeds": len({runs.repetition(int(str(job))) for job in runs.finished().index}) if runs.replicates else 1,
         "exact": all(map(runs.is_exact, jobs)),
