@@ -1,16 +1,18 @@
 """Tiny encoders with the real architectures, and the entry points as a user runs them."""
 
+import copy
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from inside import entered
+from omegaconf import OmegaConf
 from support import ROOT, WORDS, small_corpus
 
 # A machine that does other things too is slow for moments; that is no fault of what is tested.
@@ -28,6 +30,24 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), *filter(None, [os
 # A shell has its background processes ignore SIGINT, and what they start inherits that; here some are interrupted.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _read_once() -> Iterator[None]:
+    """Read each configuration file once per process: Hydra parses all of them again for every command."""
+    load = OmegaConf.load
+    known: dict[tuple[str, int, int], Any] = {}
+
+    def remembered(file: Any) -> Any:
+        status = os.fstat(file.fileno()) if hasattr(file, "fileno") else Path(file).stat()
+        key = (str(getattr(file, "name", file)), status.st_mtime_ns, status.st_size)
+        if key not in known:
+            known[key] = load(file)
+        return copy.deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", staticmethod(remembered))
+        yield
 
 
 @pytest.fixture(scope="session")

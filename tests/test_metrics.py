@@ -9,7 +9,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from support import metrics_of_share
 
-from invitro.metrics import CCC, PCC, RMSE, ConstantPredictionsWarning, measure, merge
+from invitro.metrics import CCC, PCC, RMSE, merge
+from invitro.stats.moments import ConstantPredictionsWarning, measure
 
 values = st.integers(3, 40).flatmap(
     lambda n: arrays(np.float64, (2, n), elements=st.floats(-50, 50, width=32, allow_subnormal=False))

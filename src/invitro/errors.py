@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Iterable
@@ -143,3 +144,23 @@ def called(entry_point: str) -> str:
 def as_called(text: str) -> str:
     """Return a text in which ``python train.py`` and the like are written as users call them here."""
     return re.sub(r"python (train|describe|label|sweep|predict)\.py", lambda found: called(found[1]), text)
+
+
+def command_line(words: Iterable[str]) -> str:
+    """Return words as a line for a shell, as a person writes it: Hydra's single quotes stand in double quotes.
+
+    Example:
+        >>> print(command_line(["train.py", "runs='my runs'", "scale=gad7", "fit.loss='$'"]))
+        train.py "runs='my runs'" scale=gad7 'fit.loss='"'"'$'"'"''
+    """
+    return " ".join(
+        f'"{word}"' if "'" in word and not re.search(r'["$`\\!]', word) else shlex.quote(word) for word in words
+    )
+
+
+def quoted(value: object) -> str:
+    """Quote a value for Hydra's command line; it may contain any characters."""
+    # Backslashes are plain characters to Hydra, except before a quote.
+    text = re.sub(r"(\\*)'", r"\1\1\'", str(value))
+    trailing = len(text) - len(text.rstrip("\\"))
+    return "'" + text + "\\" * trailing + "'"

@@ -9,21 +9,14 @@ pairwise update of Chan, Golub, LeVeque (1983), "Algorithms for Computing the Sa
 would lose digits, and keeping all predictions would cost memory.
 """
 
-import warnings
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from invitro.arrays import Floats
-from invitro.stats.moments import METRICS, Moments, ccc, of_centred, pcc, rmse
-
-
-class ConstantPredictionsWarning(UserWarning):
-    """A correlation was requested for values that do not vary; it is set to 0."""
+from invitro.stats.moments import METRICS, Moments, ccc, is_constant, of_centred, pcc, rmse
 
 
 def merge(parts: Tensor) -> Tensor:
@@ -68,12 +61,8 @@ class _Moments(Metric):
     def compute(self) -> Tensor:
         """Return the measure as a float64 scalar; a correlation with a constant is 0 with a warning."""
         found = of_centred(self.moments.cpu().numpy())
-        constant = [side for side, var in (("predictions", found.var_x), ("targets", found.var_y)) if var == 0]
-        value = float(type(self).measure(found))
-        if constant and not isinstance(self, RMSE):
-            message = f"the {' and '.join(constant)} do not vary; the correlation is undefined and taken to be 0"
-            warnings.warn(f"{type(self).__name__}: {message}", ConstantPredictionsWarning, stacklevel=2)
-            value = 0.0
+        name = type(self).__name__
+        value = 0.0 if name != "RMSE" and is_constant(found, name) else float(type(self).measure(found))
         return torch.tensor(value, dtype=torch.float64, device=self.moments.device)
 
 
@@ -101,11 +90,3 @@ class RMSE(_Moments):
 def metrics(prefix: str = "") -> MetricCollection:
     """Return PCC, CCC and RMSE as one collection with keys ``pcc``, ``ccc``, ``rmse``; the moments are shared."""
     return MetricCollection(dict(zip(METRICS, (PCC(), CCC(), RMSE()), strict=True)), prefix=prefix)
-
-
-def measure(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, float]:
-    """Return ``{"pcc", "ccc", "rmse"}`` of two arrays of shape (n,), n at least 1."""
-    collection = metrics()
-    pair = [torch.tensor(np.asarray(values), dtype=torch.float64) for values in (predictions, targets)]
-    collection.update(*pair)
-    return {name: float(value) for name, value in collection.compute().items()}

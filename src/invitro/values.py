@@ -156,7 +156,7 @@ class LabelWorth:
         The number of human ratings that makes a model as good as the labels alone do, with its 95 % interval; 0 stands
         for fewer than the smallest number that was tried, infinity for more than all.
     added
-        What the labels add to PCC once all ratings are at hand, with its 95 % interval.
+        What the labels add to PCC when all ratings are available, with its 95 % interval.
     curve
         One row per curve and size: ``labels`` (what was trained on), ``ratings``, and PCC, CCC and RMSE, each with its
         ``_low`` and ``_high``.

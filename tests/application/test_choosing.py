@@ -10,15 +10,15 @@ from support import small_corpus
 from invitro.application import Application, training_labels
 from invitro.application.choosing import Choice, Ingredients, _scores, _short_of, candidates, choose
 from invitro.errors import InputError
-from invitro.metrics import measure
 from invitro.models.exact import KernelStudent
 from invitro.raters.word_counts import word_counts
+from invitro.stats.moments import measure
 
 AUTO = Application("auto", True, False, pool="none", policy="auto")
 BOUNDS = (1.0, 7.0)
 
 
-def material(crowd_sd: float, llm: str, n: int = 300) -> Ingredients:
+def material(crowd_sd: float, llm: str, n: int = 200) -> Ingredients:
     """Return texts whose crowd labels have noise of `crowd_sd`, rated by an LLM that is good, shifted or useless."""
     corpus = small_corpus(n, authors=n // 4, seed=3)
     rng = np.random.default_rng(5)

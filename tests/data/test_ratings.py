@@ -269,7 +269,7 @@ def test_previews_unfinished_answers_and_second_takes_are_counted(
     corpus = TableFile(tmp_path / "survey.csv", COLUMNS).read(OVERALL)
     assert "1 row (2) of a survey preview" in caplog.text
     assert "1 row (5) unfinished" in caplog.text
-    assert "2 rows (29 and 30) with a PROLIFIC_PID seen before" in caplog.text
+    assert "2 rows (29 and 30) with the PROLIFIC_PID of an earlier row" in caplog.text
     assert corpus.table.groupby("group_id")["split"].nunique().max() == 1
     assert corpus.table["group_id"].nunique() == 28
 

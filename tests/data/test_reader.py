@@ -102,7 +102,7 @@ def test_leaks_are_told_with_what_to_do() -> None:
     theirs.table["group_id"] = ["t1", "t1", "t0"]
     near, authors = leaks(ours, theirs).lines()
     assert near.startswith(
-        f"1 near copies in training and evaluation (similarity from 0.7, by runs of 5 characters): {PAIR}"
+        f"1 near copy in training and evaluation (similarity from 0.7, by runs of 5 characters): {PAIR}"
     )
     assert near.endswith("; remove one of each pair")
     assert authors.startswith("2 authors on both sides: of training texts and of 3 of 3 evaluation texts")

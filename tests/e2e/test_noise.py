@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from support import small_corpus, table_overrides
 
-from invitro.metrics import measure
 from invitro.models.scoring import load_scorer
+from invitro.stats.moments import measure
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def test_from_a_csv_to_a_decision(tmp_path: Path) -> None:
         assert found[3] == (BOTH if low > 0 else UNRATED)
         assert re.search(r"crowd, llm 400 0\.\d+ \[", text)
         assert re.search(r"reliability of one rating 0\.\d\d; highest PCC", text)
-        assert re.search(r"The LLM's labels are worth .* labels cost \$0\.64", text)
+        assert re.search(r"The labels of the LLM are worth .* labels cost \$0\.64", text)
     assert ADDED.findall(fresh)[0][3] == ADDED.findall(stored)[0][3]
 
 

@@ -94,7 +94,7 @@ def test_the_report_on_a_table(run, tiny_roberta: Path, tmp_path: Path) -> None:
     done = run(*shlex.split(command)[1:], *quick)
     assert done.returncode == 0, done.stderr
     *_, said, report = done.stdout.strip().splitlines()
-    assert said.startswith("Gpt's labels are worth ")
+    assert said.startswith("The labels of gpt are worth ")
     assert (tmp_path / report).stat().st_size > 100_000
 
 

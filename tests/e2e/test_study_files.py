@@ -58,7 +58,7 @@ def asked(*arguments: str) -> SweepRequest:
     return request([*arguments, "dry_run=true"])
 
 
-MANY = ("fusion", "noise_robust", "distribution_shift", "constructs")
+MANY = ("fusion", "noise_robust", "distribution_shift", "constructs", "fairness", "prompt_sensitivity")
 """Studies of so many jobs that composing them takes seconds."""
 
 
@@ -109,6 +109,7 @@ def test_what_would_make_rows_alike_or_cannot_be_meant_is_refused(arguments: lis
     assert problem in str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_differs_between_rows_only_elsewhere_may_be_set(tmp_path: Path) -> None:
     rows = "row=fusion/none,fusion/drop"
     plan = asked("study=fusion", *TINY, "baseline=tfidf", rows, "application.augmentation=true").plan

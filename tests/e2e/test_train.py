@@ -11,7 +11,7 @@ import pytest
 import yaml
 from support import ROOT, table_overrides
 
-from invitro.metrics import measure
+from invitro.stats.moments import measure
 
 
 def record_of(stdout: str) -> Path:

@@ -18,7 +18,9 @@ def test_worth_from_one_command_to_its_report_and_the_training_that_it_names(run
     done = run("sweep.py", "study=worth", *SMALL, *settings, "directory=out")
     assert done.returncode == 0, done.stderr
     *_, sentence, report = done.stdout.strip().splitlines()
-    assert re.match(r"Simulated's labels are worth .* human ratings; with all \d+ ratings at hand they add", sentence)
+    assert re.match(
+        r"The labels of simulated are worth .* human ratings; added to all \d+ ratings, they change", sentence
+    )
     assert re.search(r"The \d+ labels cost \$0\.\d\d", sentence)
     assert report == "out/report/report.html"
     folder = tmp_path / "out" / "report"
@@ -32,8 +34,10 @@ def test_worth_from_one_command_to_its_report_and_the_training_that_it_names(run
     page = (folder / "report.html").read_text("utf-8")
     assert "study=worth data=simulated" in page
     short = page[page.index("In one table") : page.index("What to do next")]
-    told = dict.fromkeys(re.findall(r"all human ratings|the LLM's labels alone|both", html.unescape(short)))
-    assert [*told] == ["all human ratings", "the LLM's labels alone", "both"]
+    rows_of_it = (
+        "trained on all human ratings|trained on the LLM's labels|trained on both|the LLM itself|guessing the mean"
+    )
+    assert [*dict.fromkeys(re.findall(rows_of_it, html.unescape(short)))] == rows_of_it.split("|")
     ends = rows.loc[[rows["ratings"].iloc[:-1].idxmax(), rows.index[rows["ratings"] == 0][0], rows.index[-1]]]
     assert all(f"{pcc:.3f}".replace("-", "−") in short for pcc in ends["pcc"])
     assert not re.search(r"(?:src|href)=\"https?:", page)
@@ -71,6 +75,6 @@ def test_labels_of_a_column_are_called_by_it(run, tmp_path: Path) -> None:
         "sweep.py", "study=worth", "data=table", "data.path=essays.csv", columns, "llm.column=gpt 4/mean", *settings
     )
     assert done.returncode == 0, done.stderr
-    assert "Gpt 4/mean's labels are worth " in done.stdout
+    assert "The labels of gpt 4/mean are worth " in done.stdout
     assert "llama" not in (tmp_path / "out" / "report" / "report.html").read_text("utf-8").lower()
     assert (tmp_path / "out" / "report" / "figures" / "worth_gpt-4-mean.svg").is_file()

@@ -120,6 +120,7 @@ def test_a_rate_limit_holds_all_requests_back(store: LabelStore) -> None:
         assert server.times["word1"][0] - server.times["word0"][0] >= 1.0
 
 
+@pytest.mark.slow
 def test_retry_after_may_be_a_date(store: LabelStore) -> None:
     with ChatServer({"word0": ["429 in3"]}) as server:
         run_job(a_job(store, engine(server)), texts(1))

@@ -108,7 +108,7 @@ def test_a_corpus_that_carries_labels_is_pointed_to(tmp_path: Path) -> None:
 def test_the_real_labels_have_the_known_figures(llm: str, n: int, pcc: float, beyond: dict[float, int]) -> None:
     from invitro.application import correct
     from invitro.data import Holdout, NewsEmp
-    from invitro.metrics import measure
+    from invitro.stats.moments import measure
 
     folder = os.environ["INVITRO_DATA_DIR"]
     table = NewsEmp(18, Holdout(), folder).read(SCALE).table

@@ -11,7 +11,6 @@ from sklearn.pipeline import make_pipeline
 from support import small_corpus
 
 from invitro.errors import InputError
-from invitro.metrics import measure
 from invitro.models import PLM, TfIdfRidge
 from invitro.models.closed_form import (
     Embeddings,
@@ -25,6 +24,7 @@ from invitro.models.closed_form import (
 from invitro.models.features import FeatureCache, FrozenEncoder
 from invitro.models.folder import CardFacts, read_meaning
 from invitro.scales import Item, Scale
+from invitro.stats.moments import measure
 
 TEXTS = ["I cried", "I cried and cried", "news"]
 CPU = torch.device("cpu")

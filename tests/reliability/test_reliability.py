@@ -281,7 +281,9 @@ def test_the_heat_map_has_pcc_above_and_alpha_below_the_diagonal() -> None:
     assert [cells[1][0], cells[2][0], cells[2][1]] == [pair.krippendorff for pair in pairs]
 
 
-@pytest.mark.parametrize("raters", [2, 4, 6, 12])
+@pytest.mark.parametrize(
+    "raters", [2, 4, pytest.param(6, marks=pytest.mark.slow), pytest.param(12, marks=pytest.mark.slow)]
+)
 def test_the_heat_map_has_a_cell_for_every_pair(tmp_path: Path, raters: int) -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame({f"a_long/name_of/rater{i}": rng.uniform(1, 7, 40) for i in range(raters)})

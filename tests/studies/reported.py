@@ -24,7 +24,7 @@ ALPHA = Study(
 )
 APPLICATIONS = Study(
     "applications",
-    "What LLM labels are used for",
+    "Do an LLM's labels improve the model?",
     "Does it help?",
     factors=("application",),
     baseline={"application": "none"},

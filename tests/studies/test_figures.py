@@ -38,7 +38,10 @@ def alpha(known: Callable[[str], Reported]) -> Reported:
     return known("alpha")
 
 
-@pytest.fixture(params=["alpha", "applications", "portion", "table_v"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("portion", "table_v")]
+
+
+@pytest.fixture(params=["alpha", "applications", *SLOW])
 def study(request: pytest.FixtureRequest, known: Callable[[str], Reported]) -> Reported:
     return known(request.param)
 
@@ -64,6 +67,7 @@ def test_only_figures_whose_data_exist(study: Reported) -> None:
     assert [one.name for one in study.figures] == expected
 
 
+@pytest.mark.slow
 def test_without_a_labelled_test_validation_takes_its_place(tmp_path: Path) -> None:
     found = reported("applications", tmp_path / "runs", texts=Texts(val=240, test=0))
     assert found.summary.split == "val"
@@ -107,8 +111,9 @@ def test_every_figure_says_what_it_is(study: Reported) -> None:
     for one in study.figures:
         assert one.title
         assert one.caption.endswith(".")
-        assert charts.specification(one.chart)["description"]
-        assert "essay" not in json.dumps(charts.specification(one.chart))  # ids, never texts
+        drawn = charts.specification(one.chart)
+        assert drawn["description"]
+        assert "essay" not in json.dumps(drawn)  # ids, never texts
 
 
 def test_points_over_alpha_are_those_of_the_table(alpha: Reported) -> None:
@@ -137,6 +142,7 @@ def test_the_choice_is_drawn_on_validation_first(alpha: Reported) -> None:
     assert "Dashed: the baseline (alpha ∞)." in captions["metrics_over_alpha_val"]
 
 
+@pytest.mark.slow
 def test_several_series_differ_in_colour_shape_and_dash(tmp_path: Path) -> None:
     arms = [
         Arm({"application": name, "alpha": alpha}) for name in ("correction", "both") for alpha in ("2.0", "4.0", "6.0")
@@ -247,6 +253,7 @@ def test_learning_curves_are_means_of_the_runs_that_went_on(alpha: Reported) -> 
     assert {row["series"] for row in drawn} == {"alpha ∞", "alpha 4", f"alpha {best:g}"}
 
 
+@pytest.mark.slow
 def test_losses_of_different_kinds_have_panels_of_their_own(alpha: Reported, monkeypatch: pytest.MonkeyPatch) -> None:
     config = Runs.config
 

@@ -79,7 +79,7 @@ def test_a_clean_study_has_no_warning_and_says_what_was_looked_at(clean: dict[st
     [
         (two(failed=(42, 7)), "runs", ["1 of 10 jobs failed", "both", "TrainingError", "4 to 5"], "error.txt"),
         (two(seeds=(0, 42, 100)), "runs", ["3 to 5", "the fewest both"], "Run those that are missing"),
-        (two(bias=1.5), "CCC and PCC", ["CCC is 0.", "(both, test)", "predictions have mean 5."], "too high by 1."),
+        (two(bias=1.5), "CCC and PCC", ["CCC is 0.", "(both, on test)", "predictions have mean 5."], "too high by 1."),
         (two(bias=-1.5), "CCC and PCC", ["predictions have mean 2."], "too low by 1."),
         (two(gain=0.2), "CCC and PCC", ["1 configuration"], "fit.loss=ccc"),
         (two(gain=3.0), "CCC and PCC", ["1 configuration"], "lower plm.lr"),
@@ -178,6 +178,7 @@ def test_few_seeds(tmp_path: Path, seeds: tuple[int, ...], level: str, told: str
     assert told in found.what
 
 
+@pytest.mark.slow
 def test_results_that_fall_below_alpha_3(tmp_path: Path) -> None:
     low = Arm({"application": "correction", "alpha": "0.0"}, skill=0.2)
     arms = [low, *alpha_arms((3.0, 4.0, 4.5, 6.0))]
@@ -327,6 +328,7 @@ def test_shared_results_are_named(tmp_path: Path) -> None:
     assert "not tested" in found.do
 
 
+@pytest.mark.slow
 def test_a_baseline_that_is_missing_or_cannot_be_compared(tmp_path: Path) -> None:
     arms = [Arm({"application": "both"}), Arm({"application": "correction"})]
     found = checked(tmp_path / "none", arms)["comparison"]

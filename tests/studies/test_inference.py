@@ -25,6 +25,7 @@ def simulated(covariate: str = "words", **settings) -> InferenceData:
     return inference_data(reader, SCALE, source, "scale_aware", DataFolder(), covariate)
 
 
+@pytest.mark.slow
 def test_estimates_over_the_simulated_corpus() -> None:
     found = simulated()
     table = found.table

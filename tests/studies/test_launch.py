@@ -17,9 +17,10 @@ import pytest
 from inside import entered
 from support import ROOT
 
+from invitro.errors import quoted
 from invitro.files import write_json
 from invitro.studies import read_runs
-from invitro.studies.launch import quoted, wait
+from invitro.studies.launch import wait
 from invitro.training.multirun import STUDY, write_job
 
 SCRIPT = ROOT / "tests" / "studies" / "quick_job.py"

@@ -1,4 +1,4 @@
-"""The verdict: use the labels, do not, or it cannot be told; what it rests on, what was held back, what comes next."""
+"""The verdict: use the labels, do not, or too few texts to tell; what it rests on, and what comes next."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import pytest
 from studies.records import Arm
 from studies.reported import Reported, reported
 
-from invitro.studies.launch import command_line
+from invitro.errors import command_line
 from invitro.studies.report.page import overview_table
 from invitro.studies.report.verdict import Judgement, judgement
 
@@ -45,9 +45,9 @@ BETTER, WORSE = (0.05, 0.02, 0.08, 0.001), (-0.05, -0.08, -0.02, 0.001)
         ({"pcc": BETTER}, "use", ["Use the LLM's labels: both.", "+0.050, 95 % interval [+0.020, +0.080]"]),
         ({"pcc": SMALL}, "not", ["Do not use the LLM's labels like this.", "rule out a gain of 0.02 or more"]),
         ({"pcc": WORSE}, "not", ["Do not use", "Both is worse: PCC −0.050 [−0.080, −0.020]"]),
-        ({"pcc": WIDE}, "unclear", ["It cannot be told with 240 test texts", "takes about 1,000 test texts"]),
+        ({"pcc": WIDE}, "unclear", ["240 test texts are too few to tell", "takes about 1,000 test texts"]),
         ({"pcc": WIDE, "ccc": WORSE}, "not", ["Both is worse in CCC −0.050"]),
-        ({"pcc": SMALL, "ccc": BETTER}, "not", ["predictions only spread more"]),
+        ({"pcc": SMALL, "ccc": BETTER}, "not", ["predictions are merely more spread out"]),
         ({"pcc": BETTER, "rmse": (0.2, 0.1, 0.3, 0.001)}, "use", ["use it to rank texts, not for scores"]),
     ],
 )

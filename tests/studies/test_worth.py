@@ -106,10 +106,10 @@ def test_where_a_curve_reaches_a_target(curve: list[float], target: float, expec
 @pytest.mark.parametrize(
     ("worth", "prices", "says"),
     [
-        ((310.2, 190, 520), {}, "Gpt's labels are worth 310 [190, 520] human ratings; with all 1,670 ratings at hand "
-         "they add 0.004 [−0.006, 0.014] to PCC."),
+        ((310.2, 190, 520), {}, "The labels of gpt are worth 310 [190, 520] human ratings; added to all 1,670 ratings, "
+         "they change PCC by +0.004 [−0.006, +0.014]."),
         ((310.2, 0, np.inf), {}, "worth 310 [fewer than 50, more than all 1,670] human ratings"),
-        ((np.inf, np.inf, np.inf), {"rating_price": 0.5}, "worth more than all 1,670 human ratings; with"),
+        ((np.inf, np.inf, np.inf), {"rating_price": 0.5}, "worth more than all 1,670 human ratings; added"),
         ((0, 0, 60), {}, "worth fewer than 50 [fewer than 50, 60] human ratings"),
         ((310, 190, 520), {"rating_price": 0.5, "label_price": 0.01},
          "As many human ratings would cost $155.00. The 1,860 labels cost $18.60."),

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invitro.metrics import measure
 from invitro.models.outputs import Distribution, Gaussian, Score
 from invitro.scales import Item, Scale
+from invitro.stats.moments import measure
 from invitro.training.module import ccc_loss, first_bias, label_distribution, loss_of, outputs_of
 from invitro.training.recipe import Fit
 

@@ -96,6 +96,7 @@ def test_an_equal_run_waits_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     assert {path.suffix for path in (tmp_path / LOCKS).iterdir()} <= {".lock"}
 
 
+@pytest.mark.slow
 def test_processes_take_a_gpu_each_and_share_when_there_are_too_few(tmp_path: Path) -> None:
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "3,GPU-abc", "TMPDIR": str(tmp_path)}
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}

@@ -81,7 +81,15 @@ def test_an_ordinary_library_loads_the_model(prepared: Prepared, tiny_roberta: P
     assert len(names) == model.num_labels == {"nll": 2, "ldl": 7}[loss]
 
 
-@pytest.mark.parametrize("fit", [{"loss": "nll"}, {"loss": "ldl"}, {"keep": 0.6, "select_from": 1}], ids=str)
+@pytest.mark.parametrize(
+    "fit",
+    [
+        {"loss": "nll"},
+        pytest.param({"loss": "ldl"}, marks=pytest.mark.slow),
+        pytest.param({"keep": 0.6, "select_from": 1}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     prepared: Prepared, tiny_deberta: Path, tmp_path: Path, fit: dict[str, Any]
 ) -> None:

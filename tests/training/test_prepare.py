@@ -135,6 +135,7 @@ def test_a_calibrated_pool_from_elsewhere_uses_the_corpus_s_own_labels(corpus_cs
     assert np.allclose(table.loc[added, "label"], mapped.clip(1, 7))
 
 
+@pytest.mark.slow
 def test_auto_is_resolved_before_training_and_told(corpus_csv: Path) -> None:
     small_corpus(200, authors=50).to_csv(corpus_csv, index=False)
     found = material(corpus_csv, application=Application("auto", True, False, pool="none", policy="auto"))
@@ -185,7 +186,7 @@ def test_labels_that_are_given_up_added_and_kept_are_three_numbers(
 
 AUTO = [
     ("none", False, False, 15, 0, "not used: 15 texts that nobody rated"),
-    ("both", True, True, 15, 15, "15 texts added from the pool with llm labels"),
+    ("both", True, True, 15, 15, "15 texts added from the pool with LLM labels"),
     ("both", True, True, 0, 0, "36 training texts: 36 keep"),
 ]
 

@@ -15,10 +15,10 @@ from short_runs import BOTH, CORRECTION, NONE, divided, material, recipe, traine
 from support import small_corpus
 
 from invitro.errors import InputError
-from invitro.metrics import ConstantPredictionsWarning, measure
 from invitro.models import PLM
 from invitro.models.folder import load_model
 from invitro.models.scoring import load_scorer, score_texts
+from invitro.stats.moments import ConstantPredictionsWarning, measure
 from invitro.training.data import EvaluationBatches, Texts, TrainingBatches
 from invitro.training.loggers import CSV
 from invitro.training.module import Regressor

@@ -135,7 +135,7 @@ def label(
     ['ok', 'ok']
     """
     from invitro.commands.direct import label_texts, scale_of
-    from invitro.studies.launch import quoted
+    from invitro.errors import quoted
 
     kept = [] if store is None else [f"store={quoted(store)}"]
     settings = [f"llm={llm}", f"prompt={prompt}", f"readout={readout}", *kept, *overrides]

@@ -202,7 +202,7 @@ def worth(
     >>> essays["llm_label"] = 1.0 + sad * 0.8
     >>> found = worth(essays, "batson_empathy", folds=2, draws=1, resamples=50)
     >>> found.sentence.split(" are ")[0], found.curve["ratings"].tolist()
-    ("The LLM's labels", [50, 80, 0, 50, 80])
+    ('The labels of the LLM', [50, 80, 0, 50, 80])
     """
     from invitro.commands.direct import scale_of, weigh_frame
     from invitro.studies.report.worth import worth_sentence

@@ -199,7 +199,7 @@ def _described(
 ) -> "tuple[pd.DataFrame, dict[str, Any], list[str]]":
     """Return a frame with ids, its names of the canonical columns, and the override that names its LLM labels."""
     from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS
-    from invitro.studies.launch import quoted
+    from invitro.errors import quoted
     from invitro.tables import require_columns
 
     known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, "raters", "llm_label")

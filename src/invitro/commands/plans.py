@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from shutil import which
@@ -41,10 +42,10 @@ from invitro.commands.settings import (
     shown_in_splits,
 )
 from invitro.commands.typed import OWN_FOLDER, configured, divided, explained, own_folders, readable, unwritable
-from invitro.errors import InputError, called, conf_folder, refuse_if_any
+from invitro.errors import InputError, called, command_line, conf_folder, quoted, refuse_if_any
 from invitro.settings import Count, checked
 from invitro.studies import Study
-from invitro.studies.launch import Plan, command_line, is_incidental, quoted
+from invitro.studies.launch import Plan, is_incidental
 from invitro.studies.study import FOLD
 from invitro.training.multirun import STUDY, as_mapping
 
@@ -115,6 +116,7 @@ def request(arguments: Sequence[str]) -> SweepRequest:
     Raises:
         InputError: anything that Hydra, the study or its jobs would refuse.
     """
+    _composition.cache_clear()
     conf = conf_folder()
     flags, words = divided(arguments)
     refuse_if_any(secrets_in(arguments))
@@ -395,9 +397,18 @@ def _one_of_each(jobs: Sequence[Overrides]) -> Iterator[Overrides]:
 
 
 def _composed(job: Overrides, hydra: Sequence[str]) -> DictConfig:
-    """Compose a job's configuration as its process will."""
-    cfg = compose("train", overrides=[*hydra, *job], return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
+    """Compose a job's configuration as its process will; several checks read the same one, which none changes."""
+    whole, cfg = _composition(job, tuple(hydra))
+    HydraConfig.instance().set_config(whole)
+    return cfg
+
+
+@lru_cache(maxsize=256)
+def _composition(job: Overrides, hydra: Overrides) -> tuple[DictConfig, DictConfig]:
+    """Return a job's configuration with Hydra's own part, and completed without it. Each request begins with none."""
+    whole = compose("train", overrides=[*hydra, *job], return_hydra_config=True)
+    HydraConfig.instance().set_config(whole)
+    cfg = whole.copy()
     with open_dict(cfg):
         del cfg["hydra"]
-    return completed(cfg)
+    return whole, completed(cfg)

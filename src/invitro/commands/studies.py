@@ -161,7 +161,8 @@ def training_line(asked: "SweepRequest", summary: "Summary") -> str | None:
     rated = summary.groups.dropna(subset=["val_ccc_mean"]) if "val_ccc_mean" in summary.groups else summary.groups[:0]
     if asked.plan is None or asked.study.job != "train" or rated.empty:
         return None
-    from invitro.studies.launch import is_incidental, quoted
+    from invitro.errors import quoted
+    from invitro.studies.launch import is_incidental
     from invitro.studies.study import matches
 
     rows = [{str(name): value for name, value in row.items()} for row in rated.to_dict("records")]

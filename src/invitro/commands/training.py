@@ -85,7 +85,7 @@ def run_train(cfg: DictConfig) -> float | None:
 
 def _tell_stopped(directory: Path) -> str:
     """Record that a run was stopped, and return how to go on."""
-    from invitro.studies.launch import quoted
+    from invitro.errors import quoted
     from invitro.training.record import METRICS_FILE, read_metrics, write_interrupted
 
     if (directory / METRICS_FILE).is_file() and read_metrics(directory).get("status") == "finished":

@@ -126,7 +126,7 @@ def readable(words: Sequence[str]) -> list[str]:
 
 
 def _readable(word: str) -> str:
-    from invitro.studies.launch import quoted
+    from invitro.errors import quoted
 
     key, equals, value = word.partition("=")
     try:
@@ -142,7 +142,7 @@ def _readable(word: str) -> str:
 
 def _mistakes(given: Sequence[Override], several: bool) -> Iterator[str]:
     """Yield a problem for each override that would be read otherwise than it was meant."""
-    from invitro.studies.launch import quoted
+    from invitro.errors import quoted
 
     for one in given:
         key, value = one.key_or_group, one.value() if one.type != OverrideType.DEL else None
@@ -154,13 +154,14 @@ def _mistakes(given: Sequence[Override], several: bool) -> Iterator[str]:
             written = str(one.input_line).partition("=")[2]
             one_value = f'"{key}={quoted(written)}"'
             yield f"{key}={written}: several values need -m, and one value with commas quotes: {one_value}"
-        elif _is_group(one) and isinstance(value, list):
+        elif isinstance(value, list) and _is_group(one):
             yield f"{key}: expected one choice, found a list; python ... -m {key}=A,B runs each"
 
 
 def _is_group(one: Override) -> bool:
-    loader = GlobalHydra.instance().config_loader()
-    return bool(loader.get_group_options(one.key_or_group))
+    # The loader's own get_group_options copies the repository first, which takes longer than all else here.
+    repository: ConfigRepository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
+    return bool(repository.get_group_options(one.key_or_group))
 
 
 def explained(error: HydraException, config: str, given: Sequence[Override] = ()) -> InputError:

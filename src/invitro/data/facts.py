@@ -94,7 +94,10 @@ def corpus_facts(corpus: Corpus, scale: Scale) -> CorpusFacts:
     """Return what is known of a corpus."""
     table = corpus.table
     sizes = table["split"].value_counts()
-    gaps = table.drop(columns=[name for name in CANONICAL_COLUMNS if name != "crowd_label"]).isna().sum()
+    # Whom a text was not given to is no gap; cells without an answer are counted with the ratings.
+    raters = corpus.people.raters if corpus.people is not None else ()
+    others = [*(name for name in CANONICAL_COLUMNS if name != "crowd_label"), *raters]
+    gaps = table.drop(columns=others, errors="ignore").isna().sum()
     scripts = Counter(map(script_of, table["text"]))
     tested = corpus.of_split("test")["crowd_label"]
     return CorpusFacts(

@@ -95,8 +95,9 @@ class Leaks:
         if pairs := self.near_copies:
             some = ", ".join(f"{one.trained} ~ {one.measured} ({one.similarity:.2f})" for one in pairs[:5])
             yield (
-                f"{len(pairs)} near copies in training and evaluation (similarity from {SIMILAR:g}, by runs of "
-                f"{RUN} characters): {some}{', ...' if len(pairs) > 5 else ''}; remove one of each pair"
+                f"{count(len(pairs), 'near copy', 'near copies')} in training and evaluation (similarity from "
+                f"{SIMILAR:g}, by runs of {RUN} characters): {some}{', ...' if len(pairs) > 5 else ''}; "
+                "remove one of each pair"
             )
         if not self.looked:
             yield (

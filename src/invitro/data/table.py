@@ -224,6 +224,8 @@ class TableFile:
         else:
             source, frame = str(self.ratings), read_table(str(self.ratings))
         text_id = str(self.columns.get("text_id") or "text_id")
+        if text_id not in frame:  # the two files may call it differently
+            frame = frame.rename(columns={"text_id": text_id})
         require_columns(frame, [text_id], source, "data.columns.text_id names it")
         known = frame[text_id].isin(table["text_id"]) | frame[text_id].isna()
         ids = pd.concat([table["text_id"], frame[text_id].dropna().drop_duplicates()], ignore_index=True)
@@ -336,6 +338,8 @@ class Frame(TableFile):
 def survey_remarks(frame: pd.DataFrame, person: str | None, source: str) -> Iterator[str]:
     """Count what a survey tool's export marks as a preview or unfinished, and second takes by one person.
 
+    Where most people have several rows, each was asked for several texts, and these are no second takes.
+
     Args:
         frame: cells as text.
         person: the column of the person; None if there is none.
@@ -351,8 +355,9 @@ def survey_remarks(frame: pd.DataFrame, person: str | None, source: str) -> Iter
             yield f"{source}: {_rows(unfinished)} unfinished"
     if person is not None:
         again = frame[person].notna() & frame[person].duplicated()
-        if again.any():
-            yield f"{source}: {_rows(again)} with a {person} seen before; its rows stay in one split"
+        rows = frame[person].value_counts()
+        if again.any() and (rows > 1).mean() < 0.5:
+            yield f"{source}: {_rows(again)} with the {person} of an earlier row; a person's rows stay in one split"
 
 
 def _rows(wrong: "pd.Series[bool]") -> str:

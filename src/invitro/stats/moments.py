@@ -22,6 +22,7 @@ draws. They depend on the seed and the number of authors, who are ordered by nam
 for every measure and every order of rows.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -128,6 +129,35 @@ def measured(x: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     moments = of_sums(sums_over(x - y.mean(), y - y.mean()).sum(axis=0))
     return {name: float(measure(moments)) for name, measure in MEASURES.items()}
+
+
+class ConstantPredictionsWarning(UserWarning):
+    """A correlation was requested for values that do not vary; it is set to 0."""
+
+
+def is_constant(of: Moments, name: str) -> bool:
+    """Whether a side does not vary, with a warning that the correlation `name` is taken to be 0."""
+    sides = [side for side, var in (("predictions", of.var_x), ("targets", of.var_y)) if var == 0]
+    if sides:
+        message = f"{name}: the {' and '.join(sides)} do not vary; the correlation is undefined and taken to be 0"
+        warnings.warn(message, ConstantPredictionsWarning, stacklevel=3)
+    return bool(sides)
+
+
+def measure(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, float]:
+    """Return `METRICS` of a run's predictions, both arrays of shape (n,), n at least 1; see `invitro.metrics`.
+
+    Where a side is constant PCC and CCC are 0, with a warning: logs and means over runs need a number.
+
+    Example:
+        >>> measure([1, 2, 3, 4], [2, 4, 6, 8])
+        {'pcc': 1.0, 'ccc': 0.4, 'rmse': 2.7386127875258306}
+    """
+    x, y = np.asarray(predictions, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    dx, dy = x - x.mean(), y - y.mean()
+    of = of_centred([len(x), x.mean(), y.mean(), dx @ dx, dy @ dy, dx @ dy])
+    constant = is_constant(of, "PCC, CCC")
+    return {name: 0.0 if constant and name != "rmse" else float(MEASURES[name](of)) for name in METRICS}
 
 
 def ratio(above: Floats, below: Floats) -> Floats:

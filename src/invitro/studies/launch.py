@@ -5,13 +5,12 @@ again when a launcher was lost.
 import contextlib
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from invitro.errors import command_line, quoted
 from invitro.files import write_json
 from invitro.studies.study import canonical
 from invitro.training.multirun import (
@@ -389,23 +389,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def command_line(words: Iterable[str]) -> str:
-    """Return words as a line for a shell, as a person writes it: Hydra's single quotes stand in double quotes.
-
-    Example:
-        >>> print(command_line(["train.py", "runs='my runs'", "scale=gad7", "fit.loss='$'"]))
-        train.py "runs='my runs'" scale=gad7 'fit.loss='"'"'$'"'"''
-    """
-    return " ".join(
-        f'"{word}"' if "'" in word and not re.search(r'["$`\\!]', word) else shlex.quote(word) for word in words
-    )
-
-
-def quoted(value: object) -> str:
-    """Quote a value for Hydra's command line; it may contain any characters."""
-    # Backslashes are plain characters to Hydra, except before a quote.
-    text = re.sub(r"(\\*)'", r"\1\1\'", str(value))
-    trailing = len(text) - len(text.rstrip("\\"))
-    return "'" + text + "\\" * trailing + "'"

@@ -83,6 +83,10 @@ class Runs:
         """Return ``environment.json`` of a row's record."""
         return dict(json.loads((self._record(row) / "environment.json").read_text("utf-8")))
 
+    def metrics(self, row: int) -> dict[str, Any]:
+        """Return ``metrics.json`` of a row's record."""
+        return dict(json.loads((self._record(row) / "metrics.json").read_text("utf-8")))
+
     @property
     def folds(self) -> int:
         """How many folds of a cross-validation are replicates; 0 where there are not several."""

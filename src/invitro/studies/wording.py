@@ -51,6 +51,16 @@ def configuration(values: Mapping[str, Any], factors: Iterable[str], full: bool 
     return ", ".join(parts) or "all runs"
 
 
+def llm_name(llm: Mapping[str, Any]) -> str:
+    """Name the LLM of a configuration; a mean of several by all of them.
+
+    Example:
+        >>> llm_name({"name": "ensemble", "members": ["llama", "gpt"]})
+        'llama + gpt'
+    """
+    return " + ".join(map(str, llm.get("members") or ())) or str(llm.get("name"))
+
+
 def position(value: Any) -> float | None:
     """Return where a value lies on an axis; None for text, a missing value and infinity (alpha without correction)."""
     return float(value) if is_number(value) and math.isfinite(float(value)) else None

@@ -11,7 +11,6 @@ import pandas as pd
 from sklearn.pipeline import make_pipeline
 
 from invitro.arrays import Floats
-from invitro.metrics import measure
 from invitro.models.closed_form import (
     Embeddings,
     FrozenRegression,
@@ -24,6 +23,7 @@ from invitro.models.exact import Observed
 from invitro.models.features import Embedded, FeatureCache, FrozenEncoder
 from invitro.models.outputs import Predictions
 from invitro.models.settings import PLM, EmbeddingRidge, TfIdfRidge
+from invitro.stats.moments import measure
 from invitro.training.callbacks import write_history
 from invitro.training.data import mean_one
 from invitro.training.prepare import Prepared

@@ -144,9 +144,8 @@ class Prepared:
         if self.application.correction:
             parts.append(self._correction())
         if labels.augmented:
-            parts.append(
-                f"{count(labels.augmented, 'text')} added from the pool with {self.application.pool_labels} labels"
-            )
+            whose = "LLM" if self.application.pool_labels == "llm" else "crowd"
+            parts.append(f"{count(labels.augmented, 'text')} added from the pool with {whose} labels")
         if ratings := labels.facts.get("ratings"):
             parts.append(
                 f"crowd labels rest on different numbers of ratings (typically {ratings:.1f}): with more of them a "

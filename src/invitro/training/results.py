@@ -12,12 +12,11 @@ from invitro.application import UNBOUNDED_POLICIES, names_own_pool
 from invitro.data import DEMOGRAPHICS
 from invitro.data.facts import LlmFacts, corpus_facts, doubts_of_tested, llm_facts
 from invitro.labels.source import SPENT
-from invitro.metrics import measure
 from invitro.models.outputs import Predictions
 from invitro.stats.agreement import gain, pairwise
 from invitro.stats.crowd import Statistic, mean_reliability, undefined
 from invitro.stats.intervals import Estimate, Interval
-from invitro.stats.moments import METRICS
+from invitro.stats.moments import METRICS, measure
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Result
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
@@ -130,11 +129,11 @@ def references_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, An
     `invitro.stats.intervals`.
 
     Returns:
-        ``texts`` and ``authors`` of the test; ``model``; ``mean``: always guessing the training texts' mean crowd
-        label, which is its ``score``; ``llm``: the LLM's own labels with their ``name`` and number of ``texts``, where
-        test texts have any; ``ceiling``: the labels' ``reliability`` R, the ratings ``of`` which it is, and what a
-        perfect predictor of the truth can be expected to reach against such labels (PCC and CCC sqrt(R), RMSE
-        ``SD sqrt(1 - R)``), or the ``reason`` why it is not known; ``doubts``, a line each.
+        ``texts`` and ``authors`` of the test; ``validation_texts``; ``model``; ``mean``: always guessing the training
+        texts' mean crowd label, which is its ``score``; ``llm``: the LLM's own labels with their ``name`` and number of
+        ``texts``, where test texts have any; ``ceiling``: the labels' ``reliability`` R, the ratings it is ``of``,
+        and what a perfect predictor of the truth can be expected to reach against such labels (PCC and CCC sqrt(R),
+        RMSE ``SD sqrt(1 - R)``), or the ``reason`` why it is not known; ``doubts``, a line each.
     """
     rows = predictions.loc[(predictions["split"] == "test") & predictions["crowd_label"].notna()].set_index("text_id")
     if rows.empty:
@@ -147,7 +146,8 @@ def references_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, An
         measured: dict[str, Any] = {metric: _plain(getattr(found, metric)) for metric in METRICS}
         return measured if measured["pcc"][0] is not None else measured | {"ccc": [0.0, None, None]}
 
-    found: dict[str, Any] = {"texts": len(rows), "authors": int(authors.nunique())}
+    validated = int((predictions["split"].eq("val") & predictions["crowd_label"].notna()).sum())
+    found: dict[str, Any] = {"texts": len(rows), "authors": int(authors.nunique()), "validation_texts": validated}
     found |= {"model": against(rows["prediction"]), "mean": {"score": mean} | against(mean)}
     doubts = [*doubts_of_tested(crowd.to_numpy(dtype=np.float64))]
     low, high = found["model"]["pcc"][1:]
@@ -190,7 +190,7 @@ def _reliability(prepared: Prepared, crowd: "pd.Series[float]") -> tuple[Statist
     if people is not None and people.single() is not None:
         number = table.loc[crowd.index, "crowd_n"].to_numpy(dtype=np.float64)
         one = people.reliability(table["group_id"]).icc1
-        return mean_reliability(one, number), f"ICC(k), k = {1 / np.mean(1 / number):.3g}"
+        return mean_reliability(one, number), f"ICC(k) of the mean of k = {1 / np.mean(1 / number):.3g} ratings"
     known = prepared.labels.facts.get("crowd_reliability")
     if known is not None:
         return Statistic(Estimate(known, np.nan, np.nan, len(crowd))), "by the model of the raters"
@@ -270,7 +270,10 @@ def _spent(ids: "pd.Series[str]", prepared: Prepared) -> pd.DataFrame:
 def results_table(metrics: Mapping[str, Any]) -> ReportTable:
     """Return a run's metrics, those of the test with their intervals and what they are to be held against."""
     beside = metrics.get("references") or {}
-    rows = [_row(split, metrics[split], beside if split == "test" else {}) for split in ("val", "test")]
+    rows = [
+        _row("val", metrics["val"], {"texts": beside.get("validation_texts") or None}),
+        _row("test", metrics["test"], beside),
+    ]
     if beside:
         mean, llm, ceiling = beside["mean"], beside.get("llm"), beside["ceiling"]
         named = {f"always guessing {mean['score']:.2f}, the mean": mean}
@@ -356,8 +359,8 @@ def _of_the_threshold(prepared: Prepared) -> Iterator[str]:
     if application.policy != "weight" and changed > MANY_CHANGED * rated:
         yield (
             f"{changed} of {rated} crowd labels ({changed / rated:.0%}) are changed by alpha={alpha:g}: more "
-            f"than noise explains; a threshold of {scale.default_alpha:g} is usual on "
-            f"{scale.minimum:g} to {scale.maximum:g}"
+            f"than noise explains; compare the two labels by describe.py"
+            + (f", and try alpha={scale.default_alpha:g}" if alpha < scale.default_alpha else "")
         )
     if scale.maximum - scale.minimum <= alpha < np.inf and not application.alpha_per_spread:
         yield (

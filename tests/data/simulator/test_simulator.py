@@ -121,6 +121,7 @@ class TestSeed:
         assert not first["text"].isin(other["text"]).any()
         assert not np.allclose(first["truth"], other["truth"])
 
+    @pytest.mark.slow
     def test_another_process_makes_the_same_table(self) -> None:
         code = (
             "import sys; sys.path.insert(0, sys.argv[1]); import test_simulator as t; "

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -34,13 +35,14 @@ from invitro.studies.wording import (
     SPLIT_NAMES,
     configuration,
     leading,
+    llm_name,
     mark,
     measured,
     records,
 )
 from invitro.writing import charts
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
-from invitro.writing.words import rendered, said
+from invitro.writing.words import number, rendered, said
 
 if TYPE_CHECKING:
     from invitro.studies.figures.base import Figure
@@ -206,7 +208,7 @@ def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
 
 MOST_ROWS = 6
 """Configurations in the short table; of more, the leading ones."""
-LLM_ITSELF = "the LLM itself"
+LLM_ITSELF, GUESSING, CEILING = "the LLM itself", "guessing the mean", "a perfect model"
 LEAST_COVERED = 0.5
 """Share of the scored texts that need an LLM label for the LLM itself to have a row."""
 
@@ -235,8 +237,9 @@ def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTa
         suffix = f" ({', '.join(where)})" if where else ""
         shown += _without_training(study, runs, jobs, summary.split, suffix)
     columns = [Column("scores", "scores from"), *(Column(metric, METRIC_NAMES[metric]) for metric in study.metrics)]
-    llm = any(row["scores"].text.startswith(LLM_ITSELF) for row in shown)
-    caption = said(VERDICT, "overview", SPLIT_NAMES[summary.split], "rmse" in study.metrics, llm)
+    llm, perfect = (any(row["scores"].text.startswith(name) for row in shown) for name in (LLM_ITSELF, CEILING))
+    facts = SPLIT_NAMES[summary.split], "rmse" in study.metrics, llm, is_off(shown), perfect
+    caption = said(VERDICT, "overview", *facts)
     return table_of("overview", "In one table", columns, shown, caption)
 
 
@@ -255,7 +258,7 @@ def _overview_row(study: "Study", runs: "Runs", summary: "Summary", row: Mapping
 def _without_training(
     study: "Study", runs: "Runs", jobs: Sequence[int], split: str, where: str
 ) -> Iterator[dict[str, Cell]]:
-    """Yield a row for each LLM's own labels, and one for the mean of the training labels, on the texts of `jobs`."""
+    """Yield a row for each LLM's own labels, the mean of the training labels, and what their reliability lets reach."""
     tables, llm = [], dict[str, pd.Series]()
     for job in jobs:
         table, labels, config = runs.predictions(job), runs.labels(job), runs.config(job)
@@ -263,31 +266,51 @@ def _without_training(
         tables.append(table.assign(mean=labels["crowd_label"].mean()))
         if runs.label_sets(job):
             asked = config.get("llm") or {}
-            name, column = str(asked.get("name")), asked.get("column")
+            name, column = llm_name(asked), asked.get("column")
             if (config.get("prompt") or {}).get("name") and name != column:  # who labelled a column was asked elsewhere
-                name = f"{name}, {config['prompt']['name']}"
+                name = f"{name}, prompt {config['prompt']['name']}"
             known = pd.concat([part for part in (labels, table) if "llm_label" in part])
             known = known.dropna(subset=["llm_label"]).drop_duplicates("text_id")
             found = pd.Series(known["llm_label"].to_numpy(dtype="float64"), pd.Index(known["text_id"]))
             llm[name] = found.combine_first(llm[name]) if name in llm else found
     texts = pd.concat(tables).drop_duplicates("text_id")
-    authors = texts["group_id"] if "group_id" in texts else texts["text_id"]
-
-    def row(name: str, scores: "pd.Series[float]", metrics: Sequence[str]) -> dict[str, Cell]:
-        there = scores.notna().to_numpy()
-        found = resampled(
-            texts["crowd_label"].to_numpy()[there], scores.to_numpy()[None, there], authors.to_numpy()[there]
-        )
-        cells = {metric: interval_of(found[metric], metric) for metric in metrics}
-        return {"scores": cell_of(name)} | {
-            metric: estimate_cell(one.value, one.low, one.high) for metric, one in cells.items()
-        }
-
     for name, of_text in llm.items():
         scores = texts["text_id"].map(of_text)
         if scores.notna().mean() >= LEAST_COVERED:
             covered = "" if scores.notna().all() else f", {scores.notna().sum()} of {len(scores)} texts"
-            yield row(f"{LLM_ITSELF}: {name}{covered}{where}", scores, study.metrics)
-    constant = {"pcc": Cell("undefined"), "ccc": number_cell(0.0)}
-    unmeasured: dict[str, Cell] = {metric: constant[metric] for metric in study.metrics if metric in constant}
-    yield row(f"guessing the mean{where}", texts["mean"], [one for one in study.metrics if one == "rmse"]) | unmeasured
+            yield scored_row(f"{LLM_ITSELF}: {name}{covered}{where}", texts, scores, study.metrics)
+    error = [one for one in study.metrics if one == "rmse"]
+    unmeasured = {metric: cell for metric, cell in UNMEASURED.items() if metric in study.metrics}
+    yield scored_row(f"{GUESSING}{where}", texts, texts["mean"], error) | unmeasured
+    ceilings = [((runs.metrics(job).get("references") or {}).get("ceiling") or {}) for job in jobs]
+    if split == "test" and all("reliability" in one for one in ceilings):
+        shown = {
+            metric: estimate_cell(*np.mean([np.array(one[metric], dtype="float64") for one in ceilings], axis=0))
+            for metric in ("reliability", *study.metrics)
+        }
+        name = f"{CEILING} (labels' reliability {number(shown['reliability'].value, 2)}){where}"
+        yield {"scores": cell_of(name)} | {metric: shown[metric] for metric in study.metrics}
+
+
+def is_off(shown: Sequence[Mapping[str, Cell]]) -> bool:
+    """Whether, among the rows of a short table, the LLM's own RMSE is above that of guessing the mean."""
+    llm, mean = (
+        [float(row["rmse"].value or 0) for row in shown if "rmse" in row and row["scores"].text.startswith(name)]
+        for name in (LLM_ITSELF, GUESSING)
+    )
+    return bool(llm and mean) and llm[0] > mean[0]
+
+
+UNMEASURED = {"pcc": Cell("undefined"), "ccc": number_cell(0.0)}
+"""Metrics of a constant."""
+
+
+def scored_row(name: str, texts: pd.DataFrame, scores: "pd.Series[float]", metrics: Sequence[str]) -> dict[str, Cell]:
+    """Return a row of the short table: how well `scores`, where there are some, agree with the texts' crowd labels."""
+    there = scores.notna().to_numpy()
+    authors = (texts["group_id"] if "group_id" in texts else texts["text_id"]).to_numpy()
+    found = resampled(texts["crowd_label"].to_numpy()[there], scores.to_numpy()[None, there], authors[there])
+    cells = {metric: interval_of(found[metric], metric) for metric in metrics}
+    return {"scores": cell_of(name)} | {
+        metric: estimate_cell(one.value, one.low, one.high) for metric, one in cells.items()
+    }

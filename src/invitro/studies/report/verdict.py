@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pandas as pd
 
-from invitro.errors import called
+from invitro.errors import called, command_line
 from invitro.stats.paired import MARGIN
-from invitro.studies.launch import command_line
 from invitro.studies.report.sentences import Decided, compared_row, plateau_sentences
 from invitro.studies.study import FOLD, matches
 from invitro.studies.wording import (
@@ -22,11 +21,12 @@ from invitro.studies.wording import (
     SPLIT_NAMES,
     configuration,
     factor,
+    llm_name,
     mark,
     records,
     rows_of,
 )
-from invitro.writing.words import capital, missing, paragraphs, said
+from invitro.writing.words import capital, missing, paragraphs, plain, said
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs
@@ -232,19 +232,31 @@ def _rests(runs: "Runs", summary: "Summary") -> dict[str, Any]:
     authors = texts["group_id"] if "group_id" in texts else texts["text_id"]
 
     def named(section: str) -> list[str]:
-        names = [str((one.get(section) or {}).get("name") or "").rsplit("/", 1)[-1] for one in configs]
+        found: list[Mapping[str, Any]] = [one.get(section) or {} for one in configs]
+        # A table has the name of its file, unless it is given one.
+        names = [str(one.get("path") if one.get("name") == "table" else one.get("name") or "") for one in found]
+        names = [name.rsplit("/", 1)[-1] for name in names]
         return [name for name in dict.fromkeys(names) if name]
 
+    trained = [len(runs.labels(job)) for job in jobs]
     by_llm = [config for config, job in zip(configs, jobs, strict=True) if runs.label_sets(job)]
     return {
         "split": SPLIT_NAMES[summary.split], "texts": texts["text_id"].nunique(), "authors": authors.nunique(),
-        "corpora": named("data"), "scales": named("scale"), "plms": named("plm"),
-        "llms": [*dict.fromkeys(str(one["llm"]["name"]) for one in by_llm if one.get("llm"))],
+        "corpora": named("data"), "scales": [*dict.fromkeys(map(_scale, configs))],
+        "least": min(trained), "most": max(trained),
+        "plms": named("plm"),
+        "llms": [*dict.fromkeys(llm_name(one["llm"]) for one in by_llm if one.get("llm"))],
         "frozen": all((one.get("plm") or {}).get("train") == "frozen" for one in configs), "folds": runs.folds,
         "seeds": len({runs.repetition(int(str(job))) for job in runs.finished().index}) if runs.replicates else 1,
         "exact": all(map(runs.is_exact, jobs)),
         "simulated": any("imulator" in str((one.get("data") or {}).get("_target_")) for one in configs),
     }  # fmt: skip
+
+
+def _scale(config: Mapping[str, Any]) -> str:
+    """Return a configuration's scale and its range."""
+    scale: Mapping[str, Any] = config.get("scale") or {}
+    return f"{scale.get('name')} ({plain(scale.get('low'))} to {plain(scale.get('high'))})"
 
 
 def _held_back(study: "Study", runs: "Runs", summary: "Summary") -> dict[str, Any]:

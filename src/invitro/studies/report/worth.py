@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from invitro import __version__
-from invitro.errors import called, refuse_if_any
+from invitro.errors import called, command_line, refuse_if_any
 from invitro.files import whole_or_absent, write_text
-from invitro.studies.launch import command_line
-from invitro.studies.report.page import FIGURES, PAGE, page
+from invitro.studies.report.page import FIGURES, GUESSING, LLM_ITSELF, PAGE, UNMEASURED, is_off, page, scored_row
 from invitro.studies.report.sentences import Fact, terms
 from invitro.studies.report.verdict import Judgement, Step
 from invitro.studies.wording import METRIC_NAMES, records
@@ -105,7 +104,7 @@ def worth_judgement(weighed: Sequence[Weighed]) -> Judgement:
     return Judgement(
         kind={"everywhere": "use", "unrated": "use", "unclear": "unclear", "not": "not"}[kinds[best]],  # type: ignore[arg-type]
         headline=capital(said(WORTH_TEMPLATE, "headline", kinds[best], *facts)),
-        reasons=[worth_sentence(one.data.llm, one.exchange) for one in weighed],
+        reasons=[*(worth_sentence(one.data.llm, one.exchange) for one in weighed), said(WORTH_TEMPLATE, "brackets")],
         rests=capital(said(WORTH_TEMPLATE, "rests", *facts)),
         held_back=said(WORTH_TEMPLATE, "held_back", *facts),
         steps=_worth_steps(first, kinds[best]),
@@ -124,14 +123,9 @@ def _worth_kind(one: Exchange) -> str:
 
 
 def _worth_steps(one: Weighed, kind: str) -> list[Step]:
-    """Return the trainings that follow: with the LLM's labels of unrated texts, or on people's ratings alone."""
-    told, policy = (
-        ("Train on people's ratings alone:", "none")
-        if kind == "not"
-        else ("Train on people's ratings and the LLM's labels together:", "posterior")
-    )
-    words = [*one.settings, "plm.train=frozen", f"application={policy}"]
-    return [Step(told, f"{called('train')} {command_line(words)}")]
+    """Return the training that follows: with the LLM's labels of unrated texts, or on people's ratings alone."""
+    words = [*one.settings, "plm.train=frozen", f"application={'none' if kind == 'not' else 'posterior'}"]
+    return [Step(said(WORTH_TEMPLATE, "step", kind), f"{called('train')} {command_line(words)}")]
 
 
 def _rows(one: Weighed) -> pd.DataFrame:
@@ -164,22 +158,30 @@ def worth_table(weighed: Sequence[Weighed]) -> ReportTable:
     return table_of("worth", "Learning curves", columns, rows, said(WORTH_TEMPLATE, "caption"))
 
 
+PEOPLE = "model trained on all human ratings"
+
+
 def worth_overview(weighed: Sequence[Weighed]) -> ReportTable:
-    """Return the ends of the curves in short: all human ratings, the LLM's labels alone, and both together."""
+    """Return the ends of the curves in short, beside the LLM's own labels and the mean for every text."""
     shown = []
     for one in weighed:
         curve = one.exchange.curve
         alone, helped = (curve.loc[curve["labels"] == labels].sort_values("ratings") for labels in (ALONE, HELPED))
         suffix = f" ({one.data.llm})" if len(weighed) > 1 else ""
         for name, row in (
-            ("all human ratings", alone.iloc[-1]),
-            ("the LLM's labels alone", helped.iloc[0]),
-            ("both", helped.iloc[-1]),
+            (PEOPLE, alone.iloc[-1]),
+            ("model trained on the LLM's labels", helped.iloc[0]),
+            ("model trained on both", helped.iloc[-1]),
         ):
             cells = {part: estimate_cell(row[part], row[f"{part}_low"], row[f"{part}_high"]) for part in METRIC_NAMES}
-            shown.append({"scores": cell_of(name + ("" if name.startswith("all") else suffix))} | cells)
-    columns = [Column("scores", "trained on"), *(Column(metric, name) for metric, name in METRIC_NAMES.items())]
-    return table_of("overview", "In one table", columns, shown, said(WORTH_TEMPLATE, "overview"))
+            shown.append({"scores": cell_of(name + ("" if name == PEOPLE else suffix))} | cells)
+        table = one.data.table.dropna(subset=["crowd_label"])
+        both = table.dropna(subset=["llm_label"])
+        shown.append(scored_row(LLM_ITSELF + suffix, both, both["llm_label"], [*METRIC_NAMES]))
+    mean = pd.Series(table["crowd_label"].mean(), table.index)
+    shown.append(scored_row(GUESSING, table, mean, ["rmse"]) | UNMEASURED)
+    columns = [Column("scores", "scores from"), *(Column(metric, name) for metric, name in METRIC_NAMES.items())]
+    return table_of("overview", "In one table", columns, shown, said(WORTH_TEMPLATE, "overview", is_off(shown)))
 
 
 def _data(weighed: Sequence[Weighed]) -> list[Fact]:
@@ -241,7 +243,10 @@ def _curves(found: Exchange) -> "list[alt.Chart]":
     )
     x_scale, y_scale, _ = _domains(found)
     axis = alt.Axis(
-        title="human ratings (log scale; 0 apart)", values=[_zero(found), *sizes], labelExpr=labels, labelOverlap=True
+        title="human ratings (log scale; 0 shown apart)",
+        values=[_zero(found), *sizes],
+        labelExpr=labels,
+        labelOverlap=True,
     )
     x, y = alt.X("x:Q", scale=x_scale, axis=axis), alt.Y("pcc:Q", scale=y_scale, axis=left_axis("PCC", ".1f", 6))
     ends = [("pcc_low:Q", "95 % from", ".3f"), ("pcc_high:Q", "95 % to", ".3f")]
