@@ -124,6 +124,29 @@ def test_codes_that_spss_declares_missing_are_counted_apart_from_blanks(
     pd.testing.assert_series_equal(again.table["crowd_label"], one.table["crowd_label"])
 
 
+def test_missing_values_that_stata_tells_apart_are_counted_apart_from_blanks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores: list[Any] = [float(score) for score in np.resize([2, 5, 3], 30)]
+    scores[3], scores[5], scores[7] = "a", "b", None
+    file = str(tmp_path / "a.dta")
+    table = TEXTS.assign(score=pd.Series(scores, dtype=object))
+    pyreadstat.write_dta(table, file, missing_user_values={"score": ["a", "b"]})
+    found = TableFile(file, COLUMNS | {"crowd_label": "score"}, Undivided()).read(OVERALL)
+    assert np.flatnonzero(found.table["crowd_label"].isna()).tolist() == [3, 5, 7]
+    assert f"{file}: column score: 2 rows (4 and 6) with a missing code" in caplog.messages
+
+
+def test_ratings_may_name_the_texts_ids_otherwise_than_the_file_of_texts(tmp_path: Path) -> None:
+    several().to_csv(tmp_path / "ratings.csv", index=False)
+    TEXTS.rename(columns={"text_id": "id"}).to_csv(tmp_path / "texts.csv", index=False)
+    ratings = tmp_path / "ratings.csv"
+    found = TableFile(tmp_path / "texts.csv", COLUMNS | {"text_id": "id"}, Undivided(), ratings=ratings).read(OVERALL)
+    TEXTS.to_csv(tmp_path / "texts.csv", index=False)
+    alike = TableFile(tmp_path / "texts.csv", COLUMNS, Undivided(), ratings=ratings).read(OVERALL)
+    pd.testing.assert_frame_equal(found.table[LABELS], alike.table[LABELS])
+
+
 def sheets(n: int = 40, seed: int = 0, turned: bool = True) -> pd.DataFrame:
     """Return answers to the three items of LIKERT by one person a text; `turned`: the sad item is worded so."""
     rng = np.random.default_rng(seed)

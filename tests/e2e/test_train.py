@@ -192,7 +192,16 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("overrides", "expected"), REFUSALS, ids=lambda value: value[0] if "=" in value[0] else "")
+OF_ONE_KIND = ("alpha=four", "force=no", "trainer=gpu", "data/split=published", "fit.loss=ccc", "spread=matched",
+               "application.pool_share=0.001", "plm.name=./typo")  # fmt: skip
+"""Refused by the same lines as another."""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [pytest.param(*one, marks=[pytest.mark.slow] if one[0][-1] in OF_ONE_KIND else []) for one in REFUSALS],
+    ids=lambda value: value[0] if "=" in value[0] else "",
+)
 def test_bad_input_is_refused_and_nothing_stays(
     run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path, overrides: list[str], expected: list[str]
 ) -> None:

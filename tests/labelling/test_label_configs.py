@@ -1,5 +1,8 @@
 """What ``label.py`` composes: every LLM that can be asked, every prompt, the store that ``train.py`` looks into too."""
 
+from functools import cache
+from typing import Any
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -89,11 +92,16 @@ def test_what_a_preset_cannot_know_has_to_be_given(run, overrides: list[str], mi
     assert (done.returncode, f"{missing}: expected" in done.stderr) == (2, True)
 
 
+@cache
+def choice(group: str, name: str) -> Any:
+    """Return one choice of a group, made once: neither prompts nor scales depend on each other's settings."""
+    return instantiate(composed(f"{group}={name}")[group], _convert_="all")
+
+
 @pytest.mark.parametrize("scale", names("scale"))
 @pytest.mark.parametrize("prompt", names("prompt"))
 def test_every_prompt_suits_every_scale(prompt: str, scale: str) -> None:
-    cfg = composed(f"prompt={prompt}", f"scale={scale}")
-    chosen, questionnaire = (instantiate(cfg[node], _convert_="all") for node in ("prompt", "scale"))
+    chosen, questionnaire = choice("prompt", prompt), choice("scale", scale)
     assert isinstance(chosen, Prompt)
     assert isinstance(questionnaire, Scale)
     messages = Renderer(chosen, chosen.form(questionnaire, Readout.TEXT)).messages(Text("t", "a story"))
@@ -145,8 +153,7 @@ def test_translations_are_complete(scale: str) -> None:
 @pytest.mark.parametrize("language", ["en", "de", "es", "bn"])
 @pytest.mark.parametrize("scale", names("scale"))
 def test_the_multilingual_prompt_suits_any_number_of_items(scale: str, language: str) -> None:
-    cfg = composed("prompt=multilingual", f"scale={scale}")
-    chosen, questionnaire = (instantiate(cfg[node], _convert_="all") for node in ("prompt", "scale"))
+    chosen, questionnaire = choice("prompt", "multilingual"), choice("scale", scale)
     renderer = Renderer(chosen, chosen.form(questionnaire, Readout.DIGITS))
     system = renderer.messages(Text("t", "x", language=language))[0]["content"]
     for item in questionnaire.items:
