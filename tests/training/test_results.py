@@ -66,7 +66,7 @@ def test_test_metrics_stand_beside_the_mean_and_the_llm(corpus_csv: Path) -> Non
     assert found["llm"]["pcc"][0] == pytest.approx(np.corrcoef(crowd, llm)[0, 1])
     assert found["llm"]["rmse"][0] == pytest.approx(np.sqrt(np.mean((crowd - llm) ** 2)))
     assert found["ceiling"] == {"reason": "every text has one rating, and agreement needs two"}
-    assert found["doubts"] == ["test metrics rest on 12 texts only: differences between models cannot be told"]
+    assert found["doubts"] == ["test metrics rest on 12 texts only: too few to tell models apart"]
 
 
 def test_several_ratings_a_text_set_a_ceiling(corpus_csv: Path) -> None:

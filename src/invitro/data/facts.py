@@ -85,7 +85,7 @@ class CorpusFacts:
 def doubts_of_tested(labels: Floats) -> Iterator[str]:
     """Yield what makes metrics on test texts with these crowd labels, (n,), uncertain or undefined, a line each."""
     if 0 < len(labels) < FEW_TESTS:
-        yield f"test metrics rest on {count(len(labels), 'text')} only: differences between models cannot be told"
+        yield f"test metrics rest on {count(len(labels), 'text')} only: too few to tell models apart"
     if len(labels) and np.ptp(labels) == 0:
         yield "all test texts have one crowd label, so that PCC and CCC are undefined"
 
