@@ -147,6 +147,15 @@ def test_ratings_may_name_the_texts_ids_otherwise_than_the_file_of_texts(tmp_pat
     pd.testing.assert_frame_equal(found.table[LABELS], alike.table[LABELS])
 
 
+def test_a_score_s_column_that_is_not_there_is_refused_although_the_items_are(tmp_path: Path) -> None:
+    slider = Scale("sadness", "sadness", (Item("sadness", "sadness"),), 0, 100)
+    TEXTS.assign(sadness="50").to_csv(tmp_path / "texts.csv", index=False)
+    with pytest.raises(InputError, match="expected column sadnes; found text_id, text, sadness"):
+        TableFile(tmp_path / "texts.csv", COLUMNS | {"crowd_label": "sadnes"}, Undivided()).read(slider)
+    found = TableFile(tmp_path / "texts.csv", COLUMNS, Undivided()).read(slider)
+    assert found.people is not None
+
+
 def sheets(n: int = 40, seed: int = 0, turned: bool = True) -> pd.DataFrame:
     """Return answers to the three items of LIKERT by one person a text; `turned`: the sad item is worded so."""
     rng = np.random.default_rng(seed)

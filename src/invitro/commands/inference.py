@@ -143,7 +143,7 @@ def weigh(cfg: DictConfig, settings: dict[str, Any], resamples: int, reader: "Re
     from invitro.models.features import FeatureCache, FrozenEncoder
     from invitro.models.scoring import device_of
     from invitro.studies.report.worth import Weighed
-    from invitro.studies.wording import llm_name
+    from invitro.studies.wording import corpus_name, llm_name
     from invitro.studies.worth import WorthData, curves, exchange
 
     scale, plm = settings["scale"], settings["plm"]
@@ -159,7 +159,8 @@ def weigh(cfg: DictConfig, settings: dict[str, Any], resamples: int, reader: "Re
     table = corpus.table.assign(llm_label=labels.of(corpus.table["text_id"]).to_numpy())
     table = table.loc[table[["crowd_label", "llm_label"]].notna().any(axis=1)].reset_index(drop=True)
     cache = FeatureCache(None if cfg.cache is None else Path(cfg.cache), FrozenEncoder(plm, device_of("auto")))
-    data = WorthData(corpus, labels, scale, table, llm_name(cfg.llm), plm.name)
+    named = replace(corpus, name=corpus_name(cfg.data))
+    data = WorthData(named, labels, scale, table, llm_name(cfg.llm), plm.name)
     return Weighed(data, exchange(curves(table, cache, settings["worth"]), settings["worth"], resamples))
 
 

@@ -187,6 +187,9 @@ class TableFile:
         raters = tuple(map(str, self.columns.get("raters") or ()))
         if self.ratings is not None or raters:
             return Layout("text_id", raters=raters)
+        asked = names_in_file.get("crowd_label")
+        if asked not in (None, DEFAULT_COLUMNS["crowd_label"]) and asked not in raw:
+            return None  # a column that was named and is not there is refused, and no others are read in its place
         named = any(item.column for item in scale.items)
         if named or names_in_file.get("crowd_label") not in raw:
             columns = item_columns(scale)

@@ -61,6 +61,16 @@ def llm_name(llm: Mapping[str, Any]) -> str:
     return " + ".join(map(str, llm.get("members") or ())) or str(llm.get("name"))
 
 
+def corpus_name(data: Mapping[str, Any]) -> str:
+    """Name a configuration's corpus; a table by its file, unless it was given a name.
+
+    Example:
+        >>> corpus_name({"name": "table", "path": "data/essays.csv"}), corpus_name({"name": "newsemp18"})
+        ('essays.csv', 'newsemp18')
+    """
+    return str(data.get("path") if data.get("name") == "table" else data.get("name") or "").rsplit("/", 1)[-1]
+
+
 def position(value: Any) -> float | None:
     """Return where a value lies on an axis; None for text, a missing value and infinity (alpha without correction)."""
     return float(value) if is_number(value) and math.isfinite(float(value)) else None

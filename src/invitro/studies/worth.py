@@ -9,7 +9,6 @@ Intervals are over authors and draws of ratings: each resample draws authors of 
 ratings at every size, as many as there are.
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
@@ -33,8 +32,7 @@ from invitro.scales import Scale
 from invitro.settings import Count, NotNegative, Seed, checked
 from invitro.stats.intervals import Interval, contrast, interval_of
 from invitro.stats.moments import METRICS, RESAMPLES, Scores, resampled
-
-log = logging.getLogger(__name__)
+from invitro.writing.words import Progress
 
 LLM_NOISES = (0.1, 0.2, 0.3, 0.5, *NOISES)
 """Variances of the LLM's noise to choose from: its labels are less noisy than single people's."""
@@ -141,19 +139,20 @@ def curves(table: pd.DataFrame, cache: FeatureCache, settings: WorthSettings) ->
     names = (*sizes, everything)
     alone, helped = ({n: np.full((settings.draws, len(table)), np.nan) for n in (0, *names)} for _ in range(2))
     fold_of = np.zeros(len(table), dtype=np.intp)
-    for number, (train, test) in enumerate(parts):
-        test = test[~np.isnan(crowd[test])]
-        fold_of[test] = number
-        fold = _Fold.of(table.iloc[train], features[train], table["text"].iloc[test].tolist(), features[test])
-        helped[0][:, test] = fold.llm.predict(fold.near_llm)
-        for draw in range(settings.draws):
-            order = ranked(table["group_id"].to_numpy(), train, crowd, [settings.seed, draw])
-            for n, name in zip((*sizes, None), names, strict=True):
-                if n is None and draw:
-                    continue
-                rows = first_authors(order, table["group_id"].to_numpy()[train], n)
-                alone[name][draw, test], helped[name][draw, test] = fold.predicted(rows)
-        log.info("worth: fold %d of %d", number + 1, len(parts))
+    with Progress(len(parts), "fold") as progress:
+        for number, (train, test) in enumerate(parts):
+            test = test[~np.isnan(crowd[test])]
+            fold_of[test] = number
+            fold = _Fold.of(table.iloc[train], features[train], table["text"].iloc[test].tolist(), features[test])
+            helped[0][:, test] = fold.llm.predict(fold.near_llm)
+            for draw in range(settings.draws):
+                order = ranked(table["group_id"].to_numpy(), train, crowd, [settings.seed, draw])
+                for n, name in zip((*sizes, None), names, strict=True):
+                    if n is None and draw:
+                        continue
+                    rows = first_authors(order, table["group_id"].to_numpy()[train], n)
+                    alone[name][draw, test], helped[name][draw, test] = fold.predicted(rows)
+            progress.add(1)
     kept = rated.to_numpy()
     for one in (alone, helped):
         for n in (0, everything):

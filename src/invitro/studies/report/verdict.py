@@ -20,6 +20,7 @@ from invitro.studies.wording import (
     METRIC_NAMES,
     SPLIT_NAMES,
     configuration,
+    corpus_name,
     factor,
     llm_name,
     mark,
@@ -232,10 +233,7 @@ def _rests(runs: "Runs", summary: "Summary") -> dict[str, Any]:
     authors = texts["group_id"] if "group_id" in texts else texts["text_id"]
 
     def named(section: str) -> list[str]:
-        found: list[Mapping[str, Any]] = [one.get(section) or {} for one in configs]
-        # A table has the name of its file, unless it is given one.
-        names = [str(one.get("path") if one.get("name") == "table" else one.get("name") or "") for one in found]
-        names = [name.rsplit("/", 1)[-1] for name in names]
+        names = [corpus_name(one.get(section) or {}) for one in configs]
         return [name for name in dict.fromkeys(names) if name]
 
     trained = [len(runs.labels(job)) for job in jobs]

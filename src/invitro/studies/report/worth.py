@@ -248,7 +248,7 @@ def _curves(found: Exchange) -> "list[alt.Chart]":
         labelExpr=labels,
         labelOverlap=True,
     )
-    x, y = alt.X("x:Q", scale=x_scale, axis=axis), alt.Y("pcc:Q", scale=y_scale, axis=left_axis("PCC", ".1f", 6))
+    x, y = alt.X("x:Q", scale=x_scale, axis=axis), alt.Y("pcc:Q", scale=y_scale, axis=left_axis("PCC", ".2~f", 6))
     ends = [("pcc_low:Q", "95 % from", ".3f"), ("pcc_high:Q", "95 % to", ".3f")]
     hint = tooltip(("series:N", "trained on", ""), ("ratings:Q", "human ratings", ","), ("pcc:Q", "PCC", ".3f"), *ends)
     data = chart(rows)
