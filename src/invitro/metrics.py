@@ -61,8 +61,8 @@ class _Moments(Metric):
     def compute(self) -> Tensor:
         """Return the measure as a float64 scalar; a correlation with a constant is 0 with a warning."""
         found = of_centred(self.moments.cpu().numpy())
-        name = type(self).__name__
-        value = 0.0 if name != "RMSE" and is_constant(found, name) else float(type(self).measure(found))
+        undefined = not isinstance(self, RMSE) and is_constant(found, type(self).__name__)
+        value = 0.0 if undefined else float(type(self).measure(found))
         return torch.tensor(value, dtype=torch.float64, device=self.moments.device)
 
 

@@ -117,7 +117,9 @@ REFUSED = [
     (["study=alpha", "nokey=1"], "nokey: there is no such setting"),
     (["study=alpha", "plm=nonsense"], "Could not find 'plm/nonsense'"),
     (["study=alpha", "alpha=4.0,-1,inf"], "alpha: expected a number from 0 to inf in the scale's units, found -1"),
-    pytest.param(["study=alpha", "fit.epochs=0"], "fit.epochs: expected a whole number of at least 1", marks=SLOW),
+    pytest.param(
+        ["study=alpha", "fit.epochs=0"], "fit.epochs: expected a whole number of at least 1, found 0", marks=SLOW
+    ),
     pytest.param(["study=alpha", "seed=0,x"], "seed: expected a whole number", marks=SLOW),
     (["study=alpha", "data.path=nothing.csv"], "nothing.csv: no such file"),
     (["study=alpha", "llm.column=claude"], "expected column claude"),
@@ -130,7 +132,9 @@ REFUSED = [
     (["study=alpha", "study.metrics=[mae]"], "study.metrics: expected a list, each pcc, ccc or rmse"),
     (["study=alpha", "study.job=nonsense"], "expected an entry point or a script; there is no"),
     pytest.param(["study=alpha", "trainer=ddp"], "would each repeat the whole multirun", marks=SLOW),
-    pytest.param(["study=alpha", "logger=wandb", "logger.mode=x"], "expected auto, online or offline", marks=SLOW),
+    pytest.param(
+        ["study=alpha", "logger=wandb", "logger.mode=x"], "logger.mode: expected auto, online or offline", marks=SLOW
+    ),
     (["report_only=true"], "report_only=true: expected runs=FOLDER"),
     (["report_only=true", "runs=nowhere"], "nowhere: no such folder of runs"),
 ]

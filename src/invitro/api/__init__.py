@@ -11,7 +11,7 @@ from invitro.api.models import describe, load, next_texts, study, train, worth
 from invitro.application.fusion import Corrected
 from invitro.application.fusion import correct as corrected
 from invitro.application.policy import alpha_problem
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError, quoted, refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import Count, Index, refusal
 from invitro.stats.agreement import pairwise
@@ -135,7 +135,6 @@ def label(
     ['ok', 'ok']
     """
     from invitro.commands.direct import label_texts, scale_of
-    from invitro.errors import quoted
 
     kept = [] if store is None else [f"store={quoted(store)}"]
     settings = [f"llm={llm}", f"prompt={prompt}", f"readout={readout}", *kept, *overrides]

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from invitro.commands.common import instantiated, secrets_in
 from invitro.commands.settings import parsed
 from invitro.commands.typed import configured, explained, readable
-from invitro.errors import InputError, conf_folder, refuse_if_any
+from invitro.errors import InputError, conf_folder, quoted, refuse_if_any
 from invitro.scales import Scale
 
 if TYPE_CHECKING:
@@ -199,7 +199,6 @@ def _described(
 ) -> "tuple[pd.DataFrame, dict[str, Any], list[str]]":
     """Return a frame with ids, its names of the canonical columns, and the override that names its LLM labels."""
     from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS
-    from invitro.errors import quoted
     from invitro.tables import require_columns
 
     known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, "raters", "llm_label")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invitro.commands.common import REFUSED, Stopped, first_lines, stoppable
-from invitro.errors import InputError, as_called, called, conf_folder
+from invitro.errors import InputError, as_called, called, conf_folder, quoted
 from invitro.writing.words import count
 
 if TYPE_CHECKING:
@@ -161,7 +161,6 @@ def training_line(asked: "SweepRequest", summary: "Summary") -> str | None:
     rated = summary.groups.dropna(subset=["val_ccc_mean"]) if "val_ccc_mean" in summary.groups else summary.groups[:0]
     if asked.plan is None or asked.study.job != "train" or rated.empty:
         return None
-    from invitro.errors import quoted
     from invitro.studies.launch import is_incidental
     from invitro.studies.study import matches
 

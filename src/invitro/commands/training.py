@@ -25,7 +25,7 @@ from invitro.commands.common import (
     stoppable,
 )
 from invitro.commands.settings import RunSettings, completed, run_settings
-from invitro.errors import InputError, called, error_text
+from invitro.errors import InputError, called, error_text, quoted
 
 if TYPE_CHECKING:
     from invitro.data import Reader
@@ -85,7 +85,6 @@ def run_train(cfg: DictConfig) -> float | None:
 
 def _tell_stopped(directory: Path) -> str:
     """Record that a run was stopped, and return how to go on."""
-    from invitro.errors import quoted
     from invitro.training.record import METRICS_FILE, read_metrics, write_interrupted
 
     if (directory / METRICS_FILE).is_file() and read_metrics(directory).get("status") == "finished":

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from invitro.commands.common import REFUSED, leaves, noting, plain, secrets_in, show_help
 from invitro.commands.settings import first_value, is_hydra, message_of, parsed
-from invitro.errors import InputError, conf_folder, refuse_if_any
+from invitro.errors import InputError, conf_folder, quoted, refuse_if_any
 
 LOOKING = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help", "--version")
 """Options that only show something."""
@@ -126,7 +126,6 @@ def readable(words: Sequence[str]) -> list[str]:
 
 
 def _readable(word: str) -> str:
-    from invitro.errors import quoted
 
     key, equals, value = word.partition("=")
     try:
@@ -142,8 +141,6 @@ def _readable(word: str) -> str:
 
 def _mistakes(given: Sequence[Override], several: bool) -> Iterator[str]:
     """Yield a problem for each override that would be read otherwise than it was meant."""
-    from invitro.errors import quoted
-
     for one in given:
         key, value = one.key_or_group, one.value() if one.type != OverrideType.DEL else None
         if is_hydra(one):

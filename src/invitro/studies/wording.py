@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -68,7 +69,8 @@ def corpus_name(data: Mapping[str, Any]) -> str:
         >>> corpus_name({"name": "table", "path": "data/essays.csv"}), corpus_name({"name": "newsemp18"})
         ('essays.csv', 'newsemp18')
     """
-    return str(data.get("path") if data.get("name") == "table" else data.get("name") or "").rsplit("/", 1)[-1]
+    path = data.get("path") if data.get("name") == "table" else None
+    return Path(str(path)).name if path else str(data.get("name") or "")
 
 
 def position(value: Any) -> float | None:

@@ -11,6 +11,7 @@ import pandas as pd
 from invitro.application import UNBOUNDED_POLICIES, names_own_pool
 from invitro.data import DEMOGRAPHICS
 from invitro.data.facts import LlmFacts, corpus_facts, doubts_of_tested, llm_facts
+from invitro.errors import called
 from invitro.labels.source import SPENT
 from invitro.models.outputs import Predictions
 from invitro.stats.agreement import gain, pairwise
@@ -359,7 +360,7 @@ def _of_the_threshold(prepared: Prepared) -> Iterator[str]:
     if application.policy != "weight" and changed > MANY_CHANGED * rated:
         yield (
             f"{changed} of {rated} crowd labels ({changed / rated:.0%}) are changed by alpha={alpha:g}: more "
-            f"than noise explains; compare the two labels by describe.py"
+            f"than noise explains; compare the two labels by {called('describe')}"
             + (f", and try alpha={scale.default_alpha:g}" if alpha < scale.default_alpha else "")
         )
     if scale.maximum - scale.minimum <= alpha < np.inf and not application.alpha_per_spread:

@@ -232,17 +232,14 @@ def _rests(runs: "Runs", summary: "Summary") -> dict[str, Any]:
     texts = pd.concat([table.loc[(table["split"] == summary.split) & table["crowd_label"].notna()] for table in tables])
     authors = texts["group_id"] if "group_id" in texts else texts["text_id"]
 
-    def named(section: str) -> list[str]:
-        names = [corpus_name(one.get(section) or {}) for one in configs]
-        return [name for name in dict.fromkeys(names) if name]
-
     trained = [len(runs.labels(job)) for job in jobs]
     by_llm = [config for config, job in zip(configs, jobs, strict=True) if runs.label_sets(job)]
     return {
         "split": SPLIT_NAMES[summary.split], "texts": texts["text_id"].nunique(), "authors": authors.nunique(),
-        "corpora": named("data"), "scales": [*dict.fromkeys(map(_scale, configs))],
+        "corpora": [*dict.fromkeys(corpus_name(one.get("data") or {}) for one in configs)],
+        "scales": [*dict.fromkeys(map(_scale, configs))],
         "least": min(trained), "most": max(trained),
-        "plms": named("plm"),
+        "plms": [*dict.fromkeys(str(one["plm"]["name"]).rsplit("/", 1)[-1] for one in configs if one.get("plm"))],
         "llms": [*dict.fromkeys(llm_name(one["llm"]) for one in by_llm if one.get("llm"))],
         "frozen": all((one.get("plm") or {}).get("train") == "frozen" for one in configs), "folds": runs.folds,
         "seeds": len({runs.repetition(int(str(job))) for job in runs.finished().index}) if runs.replicates else 1,

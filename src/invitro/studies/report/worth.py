@@ -15,7 +15,7 @@ from invitro.errors import called, command_line, refuse_if_any
 from invitro.files import whole_or_absent, write_text
 from invitro.studies.report.page import FIGURES, GUESSING, LLM_ITSELF, PAGE, UNMEASURED, is_off, page, scored_row
 from invitro.studies.report.sentences import Fact, terms
-from invitro.studies.report.verdict import Judgement, Step
+from invitro.studies.report.verdict import VERDICT, Judgement, Step
 from invitro.studies.wording import METRIC_NAMES, records
 from invitro.studies.worth import ALONE, HELPED, Exchange, WorthData
 from invitro.writing import charts
@@ -181,7 +181,8 @@ def worth_overview(weighed: Sequence[Weighed]) -> ReportTable:
     mean = pd.Series(table["crowd_label"].mean(), table.index)
     shown.append(scored_row(GUESSING, table, mean, ["rmse"]) | UNMEASURED)
     columns = [Column("scores", "scores from"), *(Column(metric, name) for metric, name in METRIC_NAMES.items())]
-    return table_of("overview", "In one table", columns, shown, said(WORTH_TEMPLATE, "overview", is_off(shown)))
+    caption = said(VERDICT, "overview", "held-out texts", True, True, is_off(shown), mean="all ratings")
+    return table_of("overview", "In one table", columns, shown, caption)
 
 
 def _data(weighed: Sequence[Weighed]) -> list[Fact]:
