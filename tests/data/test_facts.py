@@ -1,11 +1,13 @@
 """What is known of a corpus before training: the right values, and what makes one look again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from invitro.data import Corpus
-from invitro.data.facts import corpus_facts, llm_facts, script_of
+from invitro.data import Corpus, facts
+from invitro.data.facts import corpus_facts, languages_of, llm_facts, script_of
 from invitro.scales import Item, Scale
 
 SCALE = Scale("calm", "calm", (Item("calm", "I am calm."),), 1, 7)
@@ -49,6 +51,32 @@ def test_two_values_are_no_scores() -> None:
 )
 def test_scripts_are_those_of_unicode(text: str, script: str) -> None:
     assert script_of(text) == script
+
+
+ENGLISH = "The flood took everything they had, and nobody came to help them."
+GERMAN = "Die Flut hat ihnen alles genommen, und niemand kam ihnen zu Hilfe."
+FRENCH = "L'inondation leur a tout pris, et personne n'est venu les aider."
+
+
+def test_languages_are_told_only_where_this_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    untold = "too short or mixed to tell"
+    assert languages_of([ENGLISH, GERMAN, FRENCH, ENGLISH, "ok", "12345", ""]) == {"en": 2, "de": 1, "fr": 1, untold: 3}
+    assert languages_of([]) == {}
+    monkeypatch.setattr(facts, "MOST_LOOKED_AT", 2)  # the first and the last
+    assert languages_of([ENGLISH, GERMAN, FRENCH]) == {"en": 1, "fr": 1}
+
+
+def test_texts_in_another_language_than_most_are_a_doubt() -> None:
+    table = pd.DataFrame({"text_id": list("abcd"), "text": "Fine.", "group_id": "x", "split": "train"})
+    found = corpus_facts(Corpus("own", table.assign(crowd_label=[1.0, 2.0, 3.0, 4.0]), "", ""), SCALE)
+    assert "languages" not in found.named()
+    mixed = replace(found, languages={"en": 2, "de": 1, "too short or mixed to tell": 1})
+    assert mixed.named()["languages"] == "en 2, de 1 and too short or mixed to tell 1"
+    (doubt,) = mixed.doubts()
+    assert doubt.startswith("most texts are in one language (en), 1 text in another (de 1)")
+    some = replace(found, languages={"en": 2})
+    assert some.named()["languages"] == "en 2, of 2 texts spread over the table"
+    assert list(some.doubts()) == []
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,13 @@ def test_a_model_that_tells_nothing_is_flagged(place: Path) -> None:
     assert warning.startswith("The column empathy holds one number in all rows")
 
 
+def test_texts_that_the_models_cannot_read_are_counted(place: Path) -> None:
+    write_test(place, [*TEXTS[:-1], "Мне очень жаль"])
+    empathy, distress = submit(job(place)).warnings
+    rest = "1 text with hardly any word that the model knows: data row 6"
+    assert (empathy, distress) == (f"The column empathy: {rest}", f"The column distress: {rest}")
+
+
 def archive(path: Path, content: bytes, member: str = MEMBER) -> Path:
     with zipfile.ZipFile(path, "w") as file:
         file.writestr(member, content)

@@ -4,6 +4,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,14 +166,15 @@ def describe_configured(cfg: DictConfig, reader: "Reader | None" = None) -> "Des
         cfg: as composed from ``describe.yaml``, without Hydra's own part.
         reader: of the corpus, instead of the one that the configuration names.
     """
-    from invitro.data.facts import corpus_facts, llm_facts
+    from invitro.data.facts import corpus_facts, languages_of, llm_facts
     from invitro.reliability.people import crowd_tables, shortened_table
     from invitro.studies.report.describe import Description
 
     settings = run_settings(completed(cfg), multirun=False)
     corpus = (reader or settings.reader).read(settings.scale)
-    facts, labels = corpus_facts(corpus, settings.scale), _labels(settings, corpus)
     table, people = corpus.table, corpus.people
+    facts = replace(corpus_facts(corpus, settings.scale), languages=languages_of(table["text"].tolist()))
+    labels = _labels(settings, corpus)
     llm = None if labels is None else llm_facts(labels[0], settings.scale, table["crowd_label"], labels[1])
     authors = table.set_index("text_id")["group_id"]
     tables = {} if people is None else crowd_tables(people, authors, {})

@@ -1,8 +1,8 @@
 """What a corpus is like: what is known before anything is trained, and what should make one look again."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from unicodedata import name as name_of_sign
 
@@ -17,7 +17,9 @@ from invitro.writing.words import count, listed
 
 FEW_TESTS, LEAST_COMPARED, NARROW = 30, 10, 0.3
 """Test texts, and texts with both labels, below which one is warned, or is not; and the narrowest share of a range."""
-NO_LETTERS = "no letters"
+NO_LETTERS, UNTOLD = "no letters", "too short or mixed to tell"
+SURE, MOST_LOOKED_AT = 0.99, 5000
+"""Probability below which a text's language is not told, and the most texts whose language is looked at."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class CorpusFacts:
         authors: how many people wrote the texts.
         words: of each text, (texts,).
         scripts: number of texts by the script of most of their letters, the commonest first.
+        languages: number of texts by language, see `languages_of`; empty where nobody looked, as it takes seconds.
     """
 
     name: str
@@ -47,6 +50,7 @@ class CorpusFacts:
     authors: int
     words: Floats
     scripts: Mapping[str, int]
+    languages: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def texts(self) -> int:
@@ -64,6 +68,10 @@ class CorpusFacts:
         least, median, most = np.quantile(self.words, [0, 0.5, 1])
         facts["words in a text"] = f"{least:g} to {most:g}, half of the texts up to {median:g}"
         facts["scripts"] = listed(f"{script} {number}" for script, number in self.scripts.items())
+        if self.languages:
+            seen = sum(self.languages.values())
+            some = "" if seen == self.texts else f", of {seen} texts spread over the table"
+            facts["languages"] = listed(f"{name} {number}" for name, number in self.languages.items()) + some
         return facts
 
     def line(self) -> str:
@@ -78,6 +86,15 @@ class CorpusFacts:
             yield (
                 f"all {len(self.crowd)} crowd labels are {low:g} or {high:g}, like those of two classes: PCC and RMSE "
                 "are made for scores; for classes use a classifier and AUC"
+            )
+        told = {name: number for name, number in self.languages.items() if name != UNTOLD}
+        if len(told) > 1:
+            main = max(told, key=told.__getitem__)
+            others = listed(f"{name} {number}" for name, number in told.items() if name != main)
+            number = sum(told.values()) - told[main]
+            yield (
+                f"most texts are in one language ({main}), {count(number, 'text')} in another ({others}): does the "
+                "encoder read these too?"
             )
         yield from doubts_of_tested(self.tested)
 
@@ -128,6 +145,29 @@ def script_of(text: str) -> str:
         if sign.isalpha():
             found[_script(sign)] += number
     return found.most_common(1)[0][0] if found else NO_LETTERS
+
+
+def languages_of(texts: Sequence[str]) -> dict[str, int]:
+    """Count texts by language, the commonest first.
+
+    A text's language is told by py3langid, a naive Bayes classifier over byte n-grams; where its probability is below
+    `SURE`, as in a text of a few words, nothing is said. Of more than `MOST_LOOKED_AT` texts, so many are looked at,
+    evenly spread.
+
+    Returns:
+        Number of texts by ISO 639 code, such as ``en``, or `UNTOLD`.
+
+    Example:
+        >>> languages_of(["I felt so sorry for the whole family.", "Mir tut es leid für die Familie.", "ok"])
+        {'en': 1, 'de': 1, 'too short or mixed to tell': 1}
+    """
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identify = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=SURE)
+    places = np.unique(np.linspace(0, len(texts) - 1, MOST_LOOKED_AT).round().astype(int)) if len(texts) else ()
+    found = Counter(identify.classify(texts[place])[0] for place in places)
+    untold = found.pop("und", 0) + found.pop("zxx", 0)  # undetermined, and no language at all
+    return dict(found.most_common()) | ({UNTOLD: untold} if untold else {})
 
 
 @cache

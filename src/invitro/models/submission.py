@@ -238,21 +238,22 @@ def _constant(name: str, job: Submission, rows: int) -> _Column:
 
 def _predicted(name: str, job: Submission, texts: Sequence[str], blank: Sequence[int]) -> _Column:
     """Score the texts in their order; blank ones get the mean of the others."""
-    from invitro.models.scoring import device_of, load_scorer
+    from invitro.models.scoring import device_of, hardly_read, load_scorer
 
     scorer = load_scorer(job.models[name], device_of(job.device))
     filled = [row for row, text in enumerate(texts) if text]
     try:
-        found = scorer.score([texts[row] for row in filled], job.batch_size).score
+        predicted, *poor = scorer.read([texts[row] for row in filled], job.batch_size)
     except InputError as error:
         raise InputError(f"{KEYS[name]}={job.models[name]}: {error}") from error
-    scores = np.asarray(found, dtype=np.float64)
+    scores = np.asarray(predicted.score, dtype=np.float64)
     low, high = scorer.scale.minimum, scorer.scale.maximum
     scores = scores.clip(low, high) if job.clip else scores
     middle = float(scores.mean()) if len(scores) else (low + high) / 2
     values = np.full(len(texts), middle)
     values[filled] = scores
-    warnings = []
+    places = [[filled[place] + 1 for place in np.flatnonzero(rows)] for rows in poor]
+    warnings = [f"The column {name}: {line}" for line in hardly_read(places)]
     if blank:
         warnings.append(f"The column {name} holds {middle:.3f} for {_rows(blank)} without a text: it is NO PREDICTION.")
     if len(scores) > 1 and np.ptp(scores) == 0:
