@@ -81,7 +81,7 @@ def test_a_study_of_one_s_own_folder(run, tmp_path: Path) -> None:  # type: igno
     assert done.returncode == 0, done.stderr
     told, line, report = done.stdout.strip().splitlines()[-3:]
     assert report.endswith("report.html")
-    assert told == "To train and save the configuration that is best on validation:"
+    assert told == "To train and save the configuration with the best CCC on validation:"
     assert run(*shlex.split(line)[1:]).returncode == 0
 
 

@@ -16,9 +16,12 @@ from studies.reported import Reported, reported
 
 from invitro.errors import InputError
 from invitro.studies.health import findings
-from invitro.studies.report.page import write_report
+from invitro.studies.report.page import UNMEASURED, write_report
+from invitro.studies.report.page import page as whole_page
 from invitro.studies.report.sentences import conclusion, data_facts, environment_facts, failed_jobs
+from invitro.studies.report.verdict import Judgement
 from invitro.writing import charts
+from invitro.writing.tables import Column, cell_of, number_cell, table_of
 
 
 class Page(HTMLParser):
@@ -229,6 +232,28 @@ def fake_runs(environments: list[dict[str, object]], data: dict[str, object], sh
     return SimpleNamespace(
         finished=lambda: table, environment=lambda row: environments[row], config=lambda row: {"data": data}
     )
+
+
+@pytest.mark.parametrize(
+    ("llm", "says"),
+    [
+        ([0.3], "The LLM's own labels reach PCC 0.300, the best model here 0.400."),
+        ([0.3, 0.5], "The LLM's own labels reach PCC 0.500, more than any model here (0.400): to rank texts, it may be "
+         "better to ask the LLM about each new one."),
+        ([], None),
+    ],
+)  # fmt: skip
+def test_the_llm_s_own_labels_beside_the_best_model(llm: list[float], says: str | None) -> None:
+    scores = [("crowd labels alone", 0.4), ("both", 0.35), *(("the LLM itself: gpt", one) for one in llm)]
+    rows = [{"scores": cell_of(name), "pcc": number_cell(value)} for name, value in scores]
+    rows.append({"scores": cell_of("guessing the mean")} | {"pcc": UNMEASURED["pcc"]})
+    rows.append({"scores": cell_of("a perfect model"), "pcc": number_cell(0.7)})
+    overview = table_of("overview", "", [Column("scores", ""), Column("pcc", "PCC")], rows, "")
+    verdict = Judgement("use", "Use them.", ["For a reason."])
+    study = SimpleNamespace(name="own", title="Own", question="Does it help?")
+    read = Page(whole_page([], study=study, judgement=verdict, overview=overview, environment=[], method=[]))
+    told = [text.replace("\N{NO-BREAK SPACE}", " ") for text in read.texts if "The LLM's own labels" in text]
+    assert told == ([says] if says else [])
 
 
 def test_where_runs_differ_every_value_is_told() -> None:

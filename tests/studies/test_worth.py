@@ -9,8 +9,9 @@ import pytest
 from invitro.errors import InputError
 from invitro.models.features import Embedded
 from invitro.stats.intervals import Interval
-from invitro.studies.report.worth import worth_sentence
+from invitro.studies.report.worth import WORTH_TEMPLATE, worth_sentence
 from invitro.studies.worth import Exchange, WorthSettings, curves, exchange, first_authors, ranked, ratings_for
+from invitro.writing.words import said
 
 TEXTS, DIMENSIONS = 400, 6
 QUICK = WorthSettings(first=30, folds=2, draws=1)
@@ -106,11 +107,13 @@ def test_where_a_curve_reaches_a_target(curve: list[float], target: float, expec
 @pytest.mark.parametrize(
     ("worth", "prices", "says"),
     [
-        ((310.2, 190, 520), {}, "The labels of gpt are worth 310 [190, 520] human ratings; added to all 1,670 ratings, "
-         "they change PCC by +0.004 [−0.006, +0.014]."),
-        ((310.2, 0, np.inf), {}, "worth 310 [fewer than 50, more than all 1,670] human ratings"),
+        ((310.2, 190, 520), {}, "The labels of gpt are worth 310 [190, 520] human ratings; added to all 1,670 ratings "
+         "of a fold's training texts, they change PCC by +0.004 [−0.006, +0.014]."),
+        ((310.2, 0, np.inf), {}, "worth 310 [under 50, over 1,670] human ratings; added"),
         ((np.inf, np.inf, np.inf), {"rating_price": 0.5}, "worth more than all 1,670 human ratings; added"),
-        ((0, 0, 60), {}, "worth fewer than 50 [fewer than 50, 60] human ratings"),
+        ((np.inf, 131, np.inf), {}, "worth more than all 1,670 human ratings (95 % interval: 131 or more); added"),
+        ((0, 0, 60), {}, "worth fewer than 50 human ratings (95 % interval: up to 60); added"),
+        ((0, 0, 0), {}, "worth fewer than 50 human ratings; added"),
         ((310, 190, 520), {"rating_price": 0.5, "label_price": 0.01},
          "As many human ratings would cost $155.00. The 1,860 labels cost $18.60."),
     ],
@@ -121,6 +124,32 @@ def test_the_sentence(worth: tuple[float, ...], prices: dict[str, float], says: 
         WorthSettings(**prices),
     )  # fmt: skip
     assert says in worth_sentence("gpt", one)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "says"),
+    [
+        ("everywhere", 0.09, "Use the labels of gpt, also for texts that people rated: they help even when added to "
+         "all 1,670 human ratings."),
+        ("unrated", 0.014, "For texts that people rated, the labels of gpt add next to nothing; for texts that nobody "
+         "rated, use them."),
+        ("unrated", 0.08, "For texts that people rated, 1,860 texts are too few to tell whether the labels of gpt "
+         "help; for texts that nobody rated, use them."),
+        ("not", 0.014, "Do not use the labels of gpt: 50 human ratings are worth more."),
+    ],
+)  # fmt: skip
+def test_the_headline(kind: str, most: float, says: str) -> None:
+    one = Exchange(
+        pd.DataFrame(), Interval(310, 190, 520), Interval(0.004, -0.006, most), 50, 1670, 1860, 1860, 372,
+        WorthSettings(),
+    )  # fmt: skip
+    assert said(WORTH_TEMPLATE, "headline", kind, "gpt", one, 0.02) == says
+
+
+def test_the_next_step_knows_whether_some_texts_are_unrated() -> None:
+    steps = {rated: said(WORTH_TEMPLATE, "step", "unrated", 400 - rated) for rated in (400, 399)}
+    assert steps[400].startswith("All texts are rated here. Add rows with an empty rating")
+    assert "those of the 1 text that nobody rated among them" in steps[399]
 
 
 def test_too_few_labels_are_refused() -> None:

@@ -168,7 +168,7 @@ def test_what_was_done_is_told(corpus_csv: Path, settings: dict[str, Any], told:
     ("application", "expected", "told"),
     [
         (Application("none", False, False, pool="none"), (0, 0, 0), "36 keep their crowd label; held back: 12 for"),
-        (Application("none", False, False, pool_share=0.5), (18, 18, 0), "18 of 36 crowd labels given up, 18 of them"),
+        (Application("none", False, False, pool_share=0.5), (18, 18, 0), "18 of 36 crowd labels set aside as the pool"),
         (Application("augmentation", False, True, pool_share=0.5), (18, 18, 18), "18 texts added from the pool with"),
         (Application("augmentation", False, True, pool_share=0.5, portion=0.5), (18, 18, 9), "9 texts added"),
         (Application("none", False, False, pool_share=0.5, pool_labels="crowd"), (0, 0, 0), "36 training texts: 36"),

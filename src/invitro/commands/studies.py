@@ -88,7 +88,7 @@ def _sweep(arguments: Sequence[str]) -> None:
         print(problem, file=sys.stderr)
     report, summary = report_jobs(asked, runs)
     if line := training_line(asked, summary):
-        print(f"To train and save the configuration that is best on validation:\n  {line}")
+        print(f"To train and save the configuration with the best CCC on validation:\n  {line}")
     print(report, flush=True)
     if status:
         sys.exit(status)
@@ -162,7 +162,7 @@ def training_line(asked: "SweepRequest", summary: "Summary") -> str | None:
     if asked.plan is None or asked.study.job != "train" or rated.empty:
         return None
     from invitro.studies.launch import is_incidental
-    from invitro.studies.study import matches
+    from invitro.studies.study import FOLD, matches
 
     rows = [{str(name): value for name, value in row.items()} for row in rated.to_dict("records")]
     fitting = [row for row in rows if summary.chosen and matches(row, summary.chosen)] or rows
@@ -170,6 +170,8 @@ def training_line(asked: "SweepRequest", summary: "Summary") -> str | None:
     words = []
     for override in asked.plan.overrides:
         key, _, value = override.lstrip("+").partition("=")
+        if FOLD in asked.study.replicates and key.startswith(("data/split", "data.split")):
+            continue  # the model to keep is not that of one fold
         if key in asked.study.factors and key in best:
             chosen = str(best[key])
             words.append(f"{key}={chosen if PLAIN_VALUE.fullmatch(chosen) else quoted(chosen)}")

@@ -128,9 +128,8 @@ class Prepared:
         labels, parts = self.labels, []
         crowd = self.crowd_labels
         parts.append(f"{count(len(labels.table), 'training text')}: {crowd['kept']} keep their crowd label")
-        if crowd["given_up"]:
-            aside = f", {crowd['set_aside']} of them of texts set aside as the pool" if crowd["set_aside"] else ""
-            parts.append(f"{crowd['given_up']} of {crowd['kept'] + crowd['given_up']} crowd labels given up{aside}")
+        if aside := crowd["set_aside"]:
+            parts.append(f"{aside} of {crowd['kept'] + crowd['given_up']} crowd labels set aside as the pool")
         if self.choice is not None:
             settings = described(self.application, self.alpha).items()
             chosen = ", ".join(f"{key}={value}" for key, value in settings if value is not None)

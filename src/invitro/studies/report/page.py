@@ -157,6 +157,9 @@ def write_tables(
 
 def page(figures: "Sequence[Figure]", **parts: Any) -> str:
     """Return the page that has these `figures` and `parts`, the variables of ``report.html.j2``."""
+    if parts.get("overview"):
+        judged = parts["judgement"]
+        parts["judgement"] = judged._replace(reasons=[*judged.reasons, *_llm_itself(parts["overview"])])
     style = _part("report.css")
     folded = bool(parts.get("overview") and parts.get("runs"))
     drawn = [(figure, Markup(_json(figure)), charts.FORMATS) for figure in figures]
@@ -299,6 +302,18 @@ def is_off(shown: Sequence[Mapping[str, Cell]]) -> bool:
         for name in (LLM_ITSELF, GUESSING)
     )
     return bool(llm and mean) and llm[0] > mean[0]
+
+
+def _llm_itself(overview: ReportTable) -> Iterator[str]:
+    """Say how well the best LLM's own labels rank the texts, beside the best model; nothing where either is missing."""
+    keys = [column.key for column in overview.columns]
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for row in overview.rows if "pcc" in keys else ():
+        name, value = row[0].text, row[keys.index("pcc")].value
+        if isinstance(value, float) and not name.startswith((GUESSING, CEILING)):
+            found[name.startswith(LLM_ITSELF)].append(value)
+    if all(found.values()):
+        yield said(VERDICT, "itself", max(found[True]), max(found[False]))
 
 
 UNMEASURED = {"pcc": Cell("undefined"), "ccc": number_cell(0.0)}

@@ -2,7 +2,7 @@
 
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ import pandas as pd
 from invitro import __version__
 from invitro.errors import called, command_line, refuse_if_any
 from invitro.files import whole_or_absent, write_text
+from invitro.stats.paired import MARGIN
 from invitro.studies.report.page import FIGURES, GUESSING, LLM_ITSELF, PAGE, UNMEASURED, is_off, page, scored_row
 from invitro.studies.report.sentences import Fact, terms
 from invitro.studies.report.verdict import VERDICT, Judgement, Step
@@ -101,13 +102,14 @@ def worth_judgement(weighed: Sequence[Weighed]) -> Judgement:
     best = min(range(len(weighed)), key=lambda place: WORTH_KINDS.index(kinds[place]))
     first = weighed[best]
     facts = (first.data.llm, first.exchange, first.data)
+    answers = [worth_sentence(one.data.llm, one.exchange) for one in weighed]
     return Judgement(
         kind={"everywhere": "use", "unrated": "use", "unclear": "unclear", "not": "not"}[kinds[best]],  # type: ignore[arg-type]
-        headline=capital(said(WORTH_TEMPLATE, "headline", kinds[best], *facts)),
-        reasons=[*(worth_sentence(one.data.llm, one.exchange) for one in weighed), said(WORTH_TEMPLATE, "brackets")],
+        headline=capital(said(WORTH_TEMPLATE, "headline", kinds[best], *facts[:2], MARGIN)),
+        reasons=[*answers[:-1], f"{answers[-1]} {said(WORTH_TEMPLATE, 'brackets')}"],
         rests=capital(said(WORTH_TEMPLATE, "rests", *facts)),
         held_back=said(WORTH_TEMPLATE, "held_back", *facts),
-        steps=_worth_steps(first, kinds[best]),
+        steps=[*_worth_steps(first, kinds[best])],
     )
 
 
@@ -122,10 +124,15 @@ def _worth_kind(one: Exchange) -> str:
     return "not" if one.worth.high < one.first else "unclear"
 
 
-def _worth_steps(one: Weighed, kind: str) -> list[Step]:
-    """Return the training that follows: with the LLM's labels of unrated texts, or on people's ratings alone."""
-    words = [*one.settings, "plm.train=frozen", f"application={'none' if kind == 'not' else 'posterior'}"]
-    return [Step(said(WORTH_TEMPLATE, "step", kind), f"{called('train')} {command_line(words)}")]
+def _worth_steps(one: Weighed, kind: str) -> Iterator[Step]:
+    """Yield the training that follows, and the study that compares uses of the labels for rated texts."""
+    words = [*one.settings, "plm.train=frozen"]
+    unrated = int(one.data.table["crowd_label"].isna().sum())
+    policy = "application=none" if kind == "not" else "application=posterior"
+    yield Step(said(WORTH_TEMPLATE, "step", kind, unrated), f"{called('train')} {command_line([*words, policy])}")
+    if kind != "not":
+        ways = ["study=cross_validation", "application=none,correction,posterior", "data.split.grouped=true"]
+        yield Step(said(WORTH_TEMPLATE, "compare"), f"{called('sweep')} {command_line([*ways, *words])}")
 
 
 def _rows(one: Weighed) -> pd.DataFrame:
