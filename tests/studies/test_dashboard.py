@@ -1,6 +1,7 @@
 """A study on W&B, without a server: the real client's offline file, and the workspace's specification."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import yaml
 from studies.reported import Reported, reported
 
+from invitro.commands.plans import SweepRequest, SweepSettings
+from invitro.commands.studies import send_report
 from invitro.errors import InputError
 from invitro.studies.dashboard import SPECIFICATION, publish, save_workspace, specification, workspace_of
 from invitro.studies.figures import figures
@@ -38,6 +41,26 @@ def test_nothing_is_sent_where_the_jobs_were_not_logged(study: Reported, tmp_pat
     assert not list(tmp_path.rglob("*.wandb"))
     with pytest.raises(InputError, match="logged to W&B"):
         save_workspace(study.study, study.runs, tmp_path)
+
+
+def test_what_w_and_b_refuses_is_a_warning_with_the_line_that_repeats_it(
+    study: Reported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    runs = logged_to_wandb(study, project="mine/yours")
+    settings = SweepSettings(True, str(runs.root), None, False, False, False, 50, True)
+    report = tmp_path / "report.html"
+    report.write_text("<html></html>", "utf-8")
+    asked = SweepRequest(study.study, runs.root, tmp_path / "my report", None, settings)
+    send_report(asked, runs, study.summary, [], report)
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    said, _, again = err.strip().partition(" To try again: python ")
+    assert said.startswith("WARNING: not uploaded to W&B: summary table, figures and report (")
+    assert "Invalid project name" in said
+    assert shlex.split(again) == [
+        "sweep.py", "report_only=true", f"runs={runs.root}", "resamples=50", f"directory='{tmp_path / 'my report'}'"
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Trackers that need no account, read back by their own commands."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from support import small_corpus, table_overrides
 
 from invitro.errors import InputError
 from invitro.training import loggers
-from invitro.training.loggers import RunInfo, TensorBoard, Trackio
+from invitro.training.loggers import CSV, RunInfo, TensorBoard, Trackio, tracked
 
 
 @pytest.mark.parametrize("logger", [TensorBoard(), Trackio()])
@@ -22,6 +23,24 @@ def test_a_tracker_that_is_not_installed(
     said = rf"logger={name} needs the package {name}: pip install 'invitro\[{name}\]'"
     with pytest.raises(InputError, match=said), logger.open(RunInfo(tmp_path, "one", {}, None, ())):
         pass
+
+
+def test_what_fails_at_the_end_of_a_run_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    info = RunInfo(tmp_path, "tfidf none seed=0", {}, None, ())
+
+    def gone(*errors: Exception) -> None:
+        with tracked(CSV(), info) as opened:
+            opened.summarise({"test/ccc": 0.5})
+            shutil.rmtree(tmp_path / "logs")
+            for error in errors:
+                raise error
+
+    gone()
+    (warning,) = caplog.messages
+    assert warning.startswith("not sent to the tracker: the end of tfidf none seed=0 (FileNotFoundError: ")
+    assert warning.endswith("Its record is whole. To send it: train again with force=true")
+    with pytest.raises(ValueError, match="of the run itself"):
+        gone(ValueError("of the run itself"))
 
 
 @pytest.mark.slow

@@ -259,7 +259,7 @@ def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.Data
 
     from invitro.commands.inference import infer_command, worth_command
     from invitro.commands.plans import INFERENCE, WORTH, request
-    from invitro.commands.studies import launch_jobs, read_jobs, report_jobs
+    from invitro.commands.studies import launch_jobs, read_jobs, report_jobs, send_report
 
     asked = request([f"study={name}", *overrides])
     if asked.study.job == INFERENCE:
@@ -270,7 +270,8 @@ def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.Data
         return asked.root, report, pd.read_csv(report.parent / "worth.csv"), pd.DataFrame(), 0
     launch_jobs(asked)
     runs = read_jobs(asked)
-    report, summary = report_jobs(asked, runs)
+    report, summary, drawn = report_jobs(asked, runs)
+    send_report(asked, runs, summary, drawn, report)
     failed = int((runs.table["outcome"] == "failed").sum())
     return asked.root, report, summary.groups, summary.differences, failed
 

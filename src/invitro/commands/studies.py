@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invitro.commands.common import REFUSED, Stopped, first_lines, stoppable
-from invitro.errors import InputError, as_called, called, conf_folder, quoted
+from invitro.errors import InputError, as_called, called, command_line, conf_folder, error_text, quoted
 from invitro.writing.words import count
 
 if TYPE_CHECKING:
     from invitro.commands.plans import SweepRequest
     from invitro.studies import Runs
+    from invitro.studies.figures.base import Figure
     from invitro.studies.summary import Summary
 
 PLAIN_VALUE = re.compile(r"[\w./+-]+")
@@ -86,10 +87,11 @@ def _sweep(arguments: Sequence[str]) -> None:
         status = status or 1
     if problem:
         print(problem, file=sys.stderr)
-    report, summary = report_jobs(asked, runs)
+    report, summary, drawn = report_jobs(asked, runs)
     if line := training_line(asked, summary):
         print(f"To train and save the configuration with the best CCC on validation:\n  {line}")
     print(report, flush=True)
+    send_report(asked, runs, summary, drawn, report)
     if status:
         sys.exit(status)
 
@@ -132,9 +134,8 @@ def read_jobs(asked: "SweepRequest") -> "Runs":
     return read_runs(asked.root, factors, asked.study.replicates)
 
 
-def report_jobs(asked: "SweepRequest", runs: "Runs") -> "tuple[Path, Summary]":
-    """Make the report; return its path and the numbers in it."""
-    from invitro.studies.dashboard import publish, save_workspace
+def report_jobs(asked: "SweepRequest", runs: "Runs") -> "tuple[Path, Summary, Sequence[Figure]]":
+    """Make the report; return its path, the numbers in it, and its figures."""
     from invitro.studies.figures import figures
     from invitro.studies.health import findings
     from invitro.studies.report.page import write_report
@@ -144,13 +145,36 @@ def report_jobs(asked: "SweepRequest", runs: "Runs") -> "tuple[Path, Summary]":
     summary = summarise(study, runs, resamples=asked.settings.resamples)
     found, drawn = findings(study, runs, summary), figures(study, runs, summary)
     report = write_report(study, runs, summary, found, drawn, asked.report, asked.settings.show_ids)
-    try:  # the report exists even if W&B fails
+    return report, summary, drawn
+
+
+def send_report(
+    asked: "SweepRequest", runs: "Runs", summary: "Summary", drawn: "Sequence[Figure]", report: Path
+) -> None:
+    """Send the report to W&B where its jobs were logged there; what fails is told on stderr: the report exists."""
+    from invitro.studies.dashboard import publish, save_workspace
+
+    study = replace(asked.study, factors=runs.factors)
+    what = "summary table, figures and report"
+    try:
         publish(study, runs, summary, drawn, report)
         if asked.settings.dashboard:
+            what = "workspace"
             print(f"Workspace: {save_workspace(study, runs, asked.report)}", file=sys.stderr)
     except InputError as error:
         print(error, file=sys.stderr)
-    return report, summary
+    except Exception as error:  # a tracker may raise anything
+        settings = asked.settings
+        words = ["report_only=true", f"runs={_value(asked.root)}", f"resamples={settings.resamples}"]
+        words += [f"directory={_value(asked.report)}"] * (asked.report != asked.root / "report")
+        words += ["show_ids=false"] * (not settings.show_ids) + ["dashboard=true"] * settings.dashboard
+        why = " ".join(error_text(error).split())
+        again = f"{called('sweep')} {command_line(words)}"
+        print(f"WARNING: not uploaded to W&B: {what} ({why}). To try again: {again}", file=sys.stderr)
+
+
+def _value(path: Path) -> str:
+    return str(path) if PLAIN_VALUE.fullmatch(str(path)) else quoted(path)
 
 
 def training_line(asked: "SweepRequest", summary: "Summary") -> str | None:

@@ -3,14 +3,15 @@
 import io
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from invitro.errors import InputError
+from invitro.errors import InputError, error_text
 from invitro.settings import Positive, checked
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
 log = logging.getLogger(__name__)
+
+LONGEST_UPLOAD = 300.0
+"""Seconds that W&B may take to upload the rest of a run at its end; its server may be gone by then."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class OpenedLogger(Protocol):
 
     logger: "Logger | None"
 
+    @property
+    def again(self) -> str:
+        """How to send the run once more."""
+
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Keep the final numbers."""
 
@@ -51,10 +59,50 @@ class OpenedLogger(Protocol):
 @dataclass
 class _Plain:
     logger: "Logger | None"
+    again: str = "train again with force=true"
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         if self.logger is not None:
             self.logger.log_metrics({name: value for name, value in values.items() if isinstance(value, float)})
+
+
+@contextmanager
+def tracked(logger: "LoggerChoice", run: RunInfo) -> "Iterator[Tracked]":
+    """Open a logger for a run whose record is on the disk at the end.
+
+    What the logger raises from then on, in `Tracked.summarise` or when it closes, becomes a warning.
+    """
+    with ExitStack() as stack:
+        opened = Tracked(stack.enter_context(logger.open(run)), run)
+        yield opened
+        with opened.warning():
+            stack.close()
+
+
+@dataclass
+class Tracked:
+    """An opened logger that takes no result away."""
+
+    opened: OpenedLogger
+    run: RunInfo
+    warned: bool = False
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Keep the final numbers; the record has them already."""
+        with self.warning():
+            self.opened.summarise(values)
+
+    @contextmanager
+    def warning(self) -> Iterator[None]:
+        """Make any exception a warning that says how to send the run once more; one is enough."""
+        try:
+            yield
+        except Exception as error:
+            if not self.warned:
+                why, again = " ".join(error_text(error).split()), self.opened.again
+                log.warning("not sent to the tracker: the end of %s (%s). Its record is whole. To send it: %s",
+                            self.run.name, why, again)  # fmt: skip
+            self.warned = True
 
 
 @dataclass(frozen=True)
@@ -168,7 +216,7 @@ class WandB:
             raise
         opened.run.finish(exit_code=0)
         if opened.offline:
-            log.info("W&B was offline. To upload this run: wandb sync %s", Path(opened.run.dir).parent)
+            log.info("W&B was offline. To upload this run: %s", opened.again)
 
     def _start(self, run: RunInfo) -> "_WandB":
         import wandb
@@ -204,6 +252,7 @@ class WandB:
             settings=wandb.Settings(
                 mode=mode, x_disable_meta=True, console="off", disable_git=True, disable_code=True,
                 save_code=False, init_timeout=self.timeout, silent=True,
+                finish_timeout=LONGEST_UPLOAD, finish_timeout_raises=True,
             ),
         )  # fmt: skip
         return _WandB(WandbLogger(experiment=started), started, offline=mode == "offline")
@@ -214,6 +263,10 @@ class _WandB:
     logger: "Logger | None"
     run: Any
     offline: bool
+
+    @property
+    def again(self) -> str:
+        return f"wandb sync {shlex.quote(str(Path(self.run.dir).parent))}"
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         self.run.summary.update(dict(values))

@@ -23,7 +23,7 @@ from invitro.training import record
 from invitro.training.callbacks import History, PatientStopping, SmallLossSelection, kept_of
 from invitro.training.closed_form import fitted
 from invitro.training.data import TextsDataModule, TokenInputs, mean_one
-from invitro.training.loggers import LoggerChoice, NoLogger, RunInfo
+from invitro.training.loggers import LoggerChoice, NoLogger, RunInfo, tracked
 from invitro.training.module import Regressor, first_bias, outputs_of
 from invitro.training.prepare import Prepared, cleaned
 from invitro.training.recipe import Fit, Place, Recipe, Result, Trained
@@ -87,9 +87,9 @@ def train(
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     plm = recipe.plm
     loaded = _load(plm, prepared, recipe.fit) if isinstance(plm, PLM) and not plm.frozen else None
-    with (logger or NoLogger()).open(info) as opened:
+    with tracked(logger or NoLogger(), info) as opened:
         if loaded is not None:
-            trained = _fine_tuned(prepared, recipe, place, loaded, opened.logger)
+            trained = _fine_tuned(prepared, recipe, place, loaded, opened.opened.logger)
         else:
             trained = fitted(prepared, recipe, place)
         seconds = time.perf_counter() - started
