@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -244,13 +244,8 @@ def prepare(
     application = with_pool(application, corpus.table, corpus.sets_aside)
     corpus.refuse_faults()
     training, pool = divide(corpus.table, application)
-    sources: list[tuple[LabelSet, pd.DataFrame]] = []
-
-    def look_up(of: Corpus) -> tuple[LabelSet, pd.DataFrame]:
-        labels = source.find(of.label_corpora, of.table, scale, prompt, folder)
-        columns = by_text(labels, of.table["text_id"], with_spread=application.spread_setting is not None)
-        return labels, columns.join(ratings_of(labels, of.table["text_id"], source.name))
-
+    look_up = partial(_looked_up, source, scale, prompt, folder, application)
+    sources: list[Found] = []
     if application.needs_llm_labels and (application.compares or names_own_pool(application)):
         sources.append(look_up(corpus))
     if pool_reader is not None:
@@ -259,22 +254,11 @@ def prepare(
             text_id=f"{other.name}:" + other.table["text_id"], group_id=f"{other.name}:" + other.table["group_id"]
         )
         if application.correction or (application.augmentation and application.pool_labels == "llm"):
-            same = set(other.table["text_id"]) & set(corpus.table["text_id"])
-            if source.labels and same:
-                raise InputError(
-                    f"{source.labels}: labels both {corpus.name} and {other.name}, which have ids in common such as "
-                    f"{min(same)!r}; give the pool's texts ids of their own"
-                )
+            _refuse_common_ids(source, corpus, other)
             labels, rows = look_up(other)
             sources.append((labels, rows.rename(index=lambda text_id: f"{other.name}:{text_id}")))
-    if validated and corpus.of_split("val").empty:
-        raise InputError(
-            f"{corpus.name}: has no validation texts with crowd labels, which early stopping and the choice of weights "
-            "need; choose data/split=holdout"
-        )
-    for found, _ in sources:
-        found.refuse_evaluated(corpus.whole_ids(corpus.of_split("val", "test")))
-    _check_usable(pool, application, sources)
+    _refuse_evaluation(corpus, sources, validated)
+    _refuse_unusable(pool, application, sources)
     if not allow_shared_texts:
         refuse_shared_texts(pd.concat([training, pool]), corpus.of_split("val", "test"), corpus.name)
     unused = None
@@ -282,41 +266,54 @@ def prepare(
         found_there = numbers(corpus.table[column], corpus.name)
         unused = f"{corpus.name}/{column}", found_there.set_axis(corpus.table["text_id"])
     by_id = pd.concat([rows for _, rows in sources]) if sources else None
-    llm_label = None if by_id is None else by_id["llm_label"]
-    llm_spread = None if by_id is None or not application.spread_setting else by_id["spread"]
-    choice, ratings, similar = None, None, None
-    added = pool if application.augmentation else pool.iloc[:0]
-    if application.policy in ("auto", "posterior") and by_id is not None:
-        ratings = by_id.filter(regex=f"^{LABEL_OF}").rename(columns=lambda name: name.removeprefix(LABEL_OF))
-        if embed is None and application.policy == "posterior":
-            raise InputError("application=posterior needs an encoder's features: choose one, such as plm=minilm")
-        if embed is not None:
-            similar = _similarities(training, added, embed)
-    if application.policy == "auto" and llm_label is not None:
-        bounds = (scale.minimum, scale.maximum)
-        kernel, student = (None, None) if similar is None else (similar.of, similar.student())
-        choice = choose(
-            Ingredients(training, added, llm_label, llm_spread, bounds, ratings, kernel, corpus.single_ratings),
-            application,
-            student,
-        )
-        application, alpha = choice.application, choice.alpha
-    return Prepared(
+    prepared = Prepared(
         corpus=corpus,
         training=training,
         pool=pool,
-        llm_label=llm_label,
+        llm_label=None if by_id is None else by_id["llm_label"],
         label_sets=tuple(labels for labels, _ in sources),
         scale=scale,
         application=application,
         alpha=float(alpha),
         alpha_quantile=alpha_quantile,
-        llm_spread=llm_spread,
-        choice=choice,
-        ratings=ratings,
-        kernel=None if similar is None else similar.of,
+        llm_spread=None if by_id is None or not application.spread_setting else by_id["spread"],
         unused=unused,
     )
+    if by_id is None or application.policy not in ("auto", "posterior"):
+        return prepared
+    ratings = by_id.filter(regex=f"^{LABEL_OF}").rename(columns=lambda name: name.removeprefix(LABEL_OF))
+    return _by_all_raters(replace(prepared, ratings=ratings), embed)
+
+
+Found = tuple[LabelSet, pd.DataFrame]
+"""A label set, and its labels, spreads and each LLM's own ratings in the rows of a corpus, by ``text_id``."""
+
+
+def _looked_up(
+    source: LabelSource, scale: Scale, prompt: str, folder: DataFolder, application: Application, of: Corpus
+) -> Found:
+    """Return a corpus's LLM labels."""
+    labels = source.find(of.label_corpora, of.table, scale, prompt, folder)
+    columns = by_text(labels, of.table["text_id"], with_spread=application.spread_setting is not None)
+    return labels, columns.join(ratings_of(labels, of.table["text_id"], source.name))
+
+
+def _by_all_raters(prepared: Prepared, embed: "Embed | None") -> Prepared:
+    """Add what the policies ``posterior`` and ``auto`` need: how similar texts are, and the choice of the latter."""
+    application, training = prepared.application, prepared.training
+    if embed is None and application.policy == "posterior":
+        raise InputError("application=posterior needs an encoder's features: choose one, such as plm=minilm")
+    added = prepared.pool if application.augmentation else prepared.pool.iloc[:0]
+    similar = None if embed is None else _similarities(training, added, embed)
+    kernel = None if similar is None else similar.of
+    if application.policy == "posterior":
+        return replace(prepared, kernel=kernel)
+    assert prepared.llm_label is not None
+    bounds = (prepared.scale.minimum, prepared.scale.maximum)
+    labels = (prepared.llm_label, prepared.llm_spread, bounds, prepared.ratings)
+    student, single = None if similar is None else similar.student(), prepared.corpus.single_ratings
+    choice = choose(Ingredients(training, added, *labels, kernel, single), application, student)
+    return replace(prepared, kernel=kernel, choice=choice, application=choice.application, alpha=float(choice.alpha))
 
 
 def _similarities(training: pd.DataFrame, pool: pd.DataFrame, embed: "Embed") -> "Similarities":
@@ -330,7 +327,28 @@ def _similarities(training: pd.DataFrame, pool: pd.DataFrame, embed: "Embed") ->
     return similarities(rows["text_id"].tolist(), rows["text"].tolist(), embed(rows["text"].tolist()), seen)
 
 
-def _check_usable(pool: pd.DataFrame, application: Application, sources: list[tuple[LabelSet, pd.DataFrame]]) -> None:
+def _refuse_common_ids(source: LabelSource, corpus: Corpus, other: Corpus) -> None:
+    """Refuse one file of labels for the corpus and another one's texts, if it cannot tell these apart."""
+    same = set(other.table["text_id"]) & set(corpus.table["text_id"])
+    if source.labels and same:
+        raise InputError(
+            f"{source.labels}: labels both {corpus.name} and {other.name}, which have ids in common such as "
+            f"{min(same)!r}; give the pool's texts ids of their own"
+        )
+
+
+def _refuse_evaluation(corpus: Corpus, sources: Sequence[Found], validated: bool) -> None:
+    """Refuse a corpus without the validation texts that training needs, and LLMs that were shown its labels."""
+    if validated and corpus.of_split("val").empty:
+        raise InputError(
+            f"{corpus.name}: has no validation texts with crowd labels, which early stopping and the choice of weights "
+            "need; choose data/split=holdout"
+        )
+    for labels, _ in sources:
+        labels.refuse_evaluated(corpus.whole_ids(corpus.of_split("val", "test")))
+
+
+def _refuse_unusable(pool: pd.DataFrame, application: Application, sources: Sequence[Found]) -> None:
     """Refuse texts and labels with which the requested training is impossible."""
     problems = []
     if application.augmentation and pool.empty:

@@ -1,4 +1,4 @@
-"""The crowd that rates simulated texts, with named faults; the LLM is in `invitro.data.simulator.rating`.
+"""The crowd that rates simulated texts, with named faults; and the LLM that labels them.
 
 Arrays of item scores have the shape (texts, items) and the units of the scale's items. Every SD and bias is a share of
 the item's range ``high - low``, so that one setting suits a scale from 1 to 7 and one from 0 to 3.
