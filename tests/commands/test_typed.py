@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose
 from omegaconf import OmegaConf
 from support import ROOT, small_corpus, table_overrides
 
 from invitro.commands.common import with_own_labels_named
-from invitro.commands.typed import understood
-from invitro.errors import InputError
+from invitro.commands.typed import _unknown, configured, understood
+from invitro.errors import InputError, conf_folder
 
 
 def test_paths_and_names_need_no_quotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,15 +35,14 @@ def test_paths_and_names_need_no_quotes(tmp_path: Path, monkeypatch: pytest.Monk
         (["+aplha=1"], "^aplha: there is no such setting; did you mean alpha"),
         (["engine=batch"], "^engine: this command or study has no such choice"),
         (["++fitt.epochs=1"], "^fitt: there is no such setting; did you mean fit"),
-        (["data=table", "data.colums.text=x"], r"^data.colums.text: .* did you mean data.columns.text"),
-        (["epochs=3"], r"^epochs: .* did you mean fit.epochs"),
-        (["plmm=tfidf"], "^plmm: .* did you mean plm"),
+        (["data=table", "data.column.text=x"], r"^data.column.text: .* did you mean data.columns.text\?$"),
         (["plm=tfidff"], "Could not find 'plm/tfidff'"),
         (["plm=[tfidf,ridge]"], "^plm: expected one choice, found a list"),
         (["plm=tfidf,ridge"], "^plm=tfidf,ridge: several values need -m"),
         (["~application"], "^~application: settings cannot be taken away"),
         (["data.path=[a.csv"], "^data.path: cannot be read; is a bracket"),
         (["seed"], "^seed: expected key=value"),
+        (["file"], "^file: expected key=value; to read it, write data=table data.path=file$"),
         (["llm.api_key=1234"], "looks like a secret"),
         (["runs=file/below"], r"^runs=file/below: nothing can be written there \(Not a directory"),
         (["--config-dir=nowhere"], "^--config-dir=nowhere: no such folder"),
@@ -55,6 +55,38 @@ def test_mistakes_are_named_in_one_line(
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=message):
         understood("train", words)
+
+
+def test_what_was_probably_meant_is_compared_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slips = {
+        "data=table data.column.text": "data.columns.text",
+        "data=table data.colums.text": "data.columns.text",
+        "data=table data.columns.txt": "data.columns.text",
+        "data=table data.text": "data.columns.text",
+        "data=table data.columns.crowdlabel": "data.columns.crowd_label",
+        "data=table data.pth": "data.path",
+        "data.column.text": "data.columns.text (data=table has it)",
+        "path": "data.path (data=table has it)",
+        "data/splitt": "data/split",
+        "data.split.group": "data.split.grouped",
+        "llm.colum": "llm.column",
+        "plm.trian": "plm.train",
+        "scale.hihg": "scale.high",
+        "epochs": "fit.epochs",
+        "optimiser.lr": "optimizer.lr",
+        "application.alpha": "alpha",
+        "plmm": "plm",
+    }
+    with configured("train", conf_folder()):
+        known = {words: compose("train", overrides=list(words)) for words in ((), ("data=table",))}
+        for slip, meant in slips.items():
+            *words, key = slip.split()
+            assert _unknown(key, known[tuple(words)]) == f"{key}: there is no such setting; did you mean {meant}?"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.csv").write_text("")
+    for named, word in {"input=": "texts.csv", "model=": str(tmp_path)}.items():
+        with pytest.raises(InputError, match=f"to read it, write {named}{word}$"):
+            understood("predict", [word])
 
 
 def test_what_hydra_only_shows_is_left_to_it() -> None:

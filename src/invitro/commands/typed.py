@@ -2,12 +2,15 @@
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
+from difflib import SequenceMatcher
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import SearchPathElement
@@ -18,7 +21,7 @@ from omegaconf import DictConfig
 
 from invitro.commands.common import REFUSED, leaves, noting, plain, secrets_in, show_help
 from invitro.commands.settings import first_value, is_hydra, message_of, parsed
-from invitro.errors import InputError, conf_folder, quoted, refuse_if_any
+from invitro.errors import InputError, command_line, conf_folder, quoted, refuse_if_any
 
 LOOKING = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help", "--version")
 """Options that only show something."""
@@ -56,7 +59,7 @@ def understood(config: str, arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     options, words = divided(arguments)
     with configured(config, conf_folder(), own_folders(options)):
-        lines = readable(words)
+        lines = readable(words, config)
         given = parsed(lines)
         refuse_if_any(_mistakes(given, several=bool({"-m", "--multirun"} & set(options))))
         settings = [one for one in given if not is_hydra(one)]
@@ -107,7 +110,7 @@ def configured(config: str, conf: Path, more: Sequence[Path] = ()) -> Iterator[N
         yield
 
 
-def readable(words: Sequence[str]) -> list[str]:
+def readable(words: Sequence[str], config: str = "train") -> list[str]:
     """Return overrides that Hydra's grammar accepts; Hydra has to be initialised.
 
     Paths and names need no quotes of their own: a value with umlauts, parentheses or quotation marks is quoted here,
@@ -120,18 +123,20 @@ def readable(words: Sequence[str]) -> list[str]:
     lines, problems = list[str](), list[str]()
     for word in words:
         with noting(problems):
-            lines.append(_readable(word))
+            lines.append(_readable(word, config))
     refuse_if_any(problems)
     return lines
 
 
-def _readable(word: str) -> str:
-
+def _readable(word: str, config: str) -> str:
     key, equals, value = word.partition("=")
     try:
         parsed([word])
         return word
     except HydraException:
+        if (path := Path(word).expanduser()).exists():
+            named = ("model=" if path.is_dir() else "input=") if config == "predict" else "data=table data.path="
+            raise InputError(f"{word}: expected key=value; to read it, write {named}{command_line([word])}") from None
         if not equals or not re.fullmatch(r"[+~]{0,2}[\w./@-]+", key):
             raise InputError(f"{key}: expected key=value, as in plm=minilm") from None
     if value[:1] in ("[", "{", '"', "'"):
@@ -180,15 +185,59 @@ def _unknown(key: object, known: DictConfig) -> str:
     groups = GlobalHydra.instance().config_loader().list_groups("")
     if key in groups:
         return f"{key}: this command or study has no such choice; --help lists all settings"
-    names = [name for name, _ in leaves(plain(known, resolve=False), "")]
-    names += [".".join(name.split(".")[:depth]) for name in names for depth in range(1, name.count(".") + 1)]
-    names = list(dict.fromkeys([*names, *groups]))
-    last = str(key).rpartition(".")[2]
-    near = get_close_matches(str(key), names, 2, 0.75)
-    near = near or [name for name in names if name.rpartition(".")[2] == last][:3]
-    near = near or [name for name in names if get_close_matches(last, [name.rpartition(".")[2]], 1, 0.75)][:2]
-    meant = f"did you mean {' or '.join(near)}?" if near else "--help lists all settings"
+    near, choice = nearest(str(key), [*_names(plain(known, resolve=False)), *groups]), ""
+    group = next((group for group in groups if group == re.split(r"[./]", str(key))[0]), "data")
+    files = sorted((conf_folder() / group).glob("*.yaml"))
+    others = {file.stem: nearest(str(key), _names({group: yaml.safe_load(file.read_text("utf-8"))})) for file in files}
+    fit = {name: likeness(str(key), found[0]) for name, found in others.items() if found}
+    if fit and max(fit.values()) > max([likeness(str(key), name) for name in near], default=0.0):
+        choice = max(fit, key=lambda name: fit[name])
+        near, choice = others[choice], f" ({group}={choice} has it)"
+    if "/" in str(key):
+        near = [name.replace(".", "/") for name in near]
+    meant = f"did you mean {' or '.join(near)}{choice}?" if near else "--help lists all settings"
     return f"{key}: there is no such setting; {meant}"
+
+
+def _names(settings: dict[str, Any]) -> list[str]:
+    """Return the dotted names of all settings, and of what they are part of."""
+    names = [name for name, _ in leaves(settings, "")]
+    parts = (".".join(name.split(".")[:depth]) for name in names for depth in range(name.count(".") + 1, 0, -1))
+    return list(dict.fromkeys(parts))
+
+
+LEAST_ALIKE, AS_GOOD, LEFT_OUT = 0.65, 0.05, 0.1
+"""Below this two names are not alike; so much less is as good as the best; what a part costs that was not typed (one
+that was typed in vain costs twice as much).
+"""
+
+
+def likeness(key: str, name: str) -> float:
+    """Return how alike two dotted names are, 1 where they are equal: as their least alike parts, one beside the other.
+
+    Example:
+        >>> names = "data.columns.text", "data.split.test", "data.path"
+        >>> [round(likeness("data.column.text", name), 2) for name in names]
+        [0.92, 0.18, -0.2]
+    """
+    ours, theirs = re.split(r"[./]", key), name.split(".")
+    lacking = len(theirs) - len(ours)
+    ours = ours[-len(theirs) :]
+    ways = ((*some, theirs[-1]) for some in combinations(theirs[:-1], len(ours) - 1))
+    return max(min(map(_ratio, ours, way)) for way in ways) - LEFT_OUT * max(lacking, -2 * lacking)
+
+
+def _ratio(one: str, other: str) -> float:
+    return SequenceMatcher(None, min(one, other), max(one, other)).ratio()
+
+
+def nearest(key: str, names: Iterable[str], most: int = 3) -> list[str]:
+    """Return the names that are most like a mistyped one; none where none is like it."""
+    alike = {name: likeness(key, name) for name in names}
+    best = max(alike.values(), default=0.0)
+    if best < LEAST_ALIKE:
+        return []
+    return [name for name, value in alike.items() if value >= best - AS_GOOD][:most]
 
 
 def unwritable(folder: Path) -> str | None:
