@@ -192,7 +192,6 @@ def given(by: Any, kind: str, value: Any, cancelled: bool = False) -> dict[str, 
         (studio(given({"id": 7}, "choices", ["5"])), "5"),
         (studio(given(1, "number", 3), given(2, "number", 6)), 4.5),
         (studio(given(1, "number", 3), given(2, "number", 6, cancelled=True)), 3),
-        (studio(given(1, "number", 3, cancelled=True)), None),
         (studio(), None),
     ],
 )
@@ -200,6 +199,23 @@ def test_answers_in_label_studio(tmp_path: Path, task: dict[str, Any], expected:
     (tmp_path / "a.json").write_text(json.dumps([studio(given(1, "number", 1)), task]))
     row = foreign(tmp_path / "a.json").rows[1]
     assert (row["task_id"], row["text"], row["empathy"]) == ("1", "a story", expected)
+
+
+def test_answers_that_annotators_skipped_or_cancelled_keep_that_as_their_status(tmp_path: Path) -> None:
+    both = studio(given(1, "number", 2), given(2, "number", 6))
+    cancelled = studio(given(1, "number", 3), given(2, "number", 6, cancelled=True))
+    skipped = studio(given(1, "number", 3, cancelled=True), given(2, "textarea", ["why?"]))
+    skipped["annotations"][1]["result"][0]["from_name"] = "reason"
+    (tmp_path / "a.json").write_text(json.dumps([both, cancelled, skipped, studio()]))
+    table = read_table(tmp_path / "a.json", plain=["empathy", "empathy by 1", "empathy by 2"])
+    assert table["empathy"].fillna("").tolist() == ["4", "3", "", ""]
+    status = table.attrs["cell_status"]
+    assert {cell: why for cell, why in status.items() if cell[1].startswith("empathy by")} == {
+        (1, "empathy by 2"): "cancelled",
+        (2, "empathy by 1"): "cancelled",
+        (2, "empathy by 2"): "skipped",
+    }
+    assert "cancelled annotations are left out: 2" in kind_of(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize(

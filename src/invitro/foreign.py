@@ -12,11 +12,14 @@ import pyarrow as pa
 
 from invitro.errors import InputError, names_shown
 from invitro.formats import (
+    CANCELLED,
+    SKIPPED,
+    UTF_8,
     Foreign,
     TableRow,
     Unusable,
     declared_missing,
-    mark_of,
+    encoding_of,
     scored,
     separator_of,
     without_qualtrics_headers,
@@ -53,7 +56,7 @@ def kind_of(path: Path, encoding: str | None = None) -> str:
     parts = [path.suffix[1:].upper()]
     if path.suffix.lower() == ".csv":
         parts[0] += named[separator_of(path, encoding)]
-    if path.suffix.lower() != ".parquet" and (other := encoding or mark_of(path)):
+    if path.suffix.lower() != ".parquet" and (other := encoding_of(path, encoding)) != UTF_8:
         parts.append(other.upper())
     return ", ".join(parts)
 
@@ -256,39 +259,45 @@ def _one(cell: Any) -> Any:
 def _label_studio(path: Path, tasks: Sequence[TableRow]) -> Foreign:
     """Return one row per task: its data, and for each question the answer, or the mean of the annotators' numbers.
 
-    With several annotators each one's answers are a column too, ``<question> by <annotator>``.
+    With several annotators each one's answers are a column too, ``<question> by <annotator>``. An answer that an
+    annotator skipped or cancelled is none, and keeps that as its status.
     """
-    answers: list[dict[str, dict[str, Any]]] = []
-    cancelled = 0
-    for task in tasks:
-        by_question: dict[str, dict[str, Any]] = {}
-        for number, annotation in enumerate(task["annotations"]):
-            if annotation.get("was_cancelled"):
-                cancelled += 1
-                continue
-            by = annotation.get("completed_by", number)
-            rater = str(by.get("id", number) if isinstance(by, dict) else by)
-            for result in annotation.get("result", []):
-                if answer := _answer(result):
-                    question, value = answer
-                    if rater in by_question.setdefault(question, {}):
-                        value = Unusable(f"two answers of annotator {rater} to {names_shown([question])}")
-                    by_question[question][rater] = value
-        answers.append(by_question)
-    raters = dict.fromkeys(rater for one in answers for given in one.values() for rater in given)
+    sheets = [[_sheet(number, one) for number, one in enumerate(task["annotations"])] for task in tasks]
+    questions = dict.fromkeys(question for of_task in sheets for *_, answers in of_task for question in answers)
+    raters = dict.fromkeys(rater for of_task in sheets for rater, _, answers in of_task if answers)
     rows: list[TableRow] = []
-    for task, by_question in zip(tasks, answers, strict=True):
+    for task, of_task in zip(tasks, sheets, strict=True):
         row: TableRow = {"task_id": str(task.get("id", "")) or None} | dict(task["data"])
-        for question, given in by_question.items():
-            row[question] = _together(list(given.values()))
+        for question in questions:
+            given: dict[str, Any] = {}
+            absent: dict[str, Any] = {}
+            for rater, status, answers in of_task:
+                if question not in answers:
+                    absent[rater] = Unusable(f"an answer that was {status}", status)
+                else:
+                    twice = Unusable(f"two answers of annotator {rater} to {names_shown([question])}")
+                    given[rater] = twice if rater in given else answers[question]
+            row[question] = _together(list(given.values() or absent.values()))
             if len(raters) > 1:
-                row |= {f"{question} by {rater}": value for rater, value in given.items()}
+                row |= {f"{question} by {rater}": value for rater, value in (absent | given).items()}
         rows.append(row)
-    questions = dict.fromkeys(question for one in answers for question in one)
     mean = f"the mean of {len(raters)} annotators, whose own answers are the columns NAME by ANNOTATOR"
     remarks = dict.fromkeys(questions, mean) if len(raters) > 1 else {}
+    cancelled = sum(status == CANCELLED for of_task in sheets for _, status, _ in of_task)
     notes = [f"cancelled annotations are left out: {cancelled}"] if cancelled else []
     return _of_rows("Label Studio", rows, remarks, notes)
+
+
+def _sheet(number: int, annotation: TableRow) -> tuple[str, str, dict[str, Any]]:
+    """Return who made an annotation, why an answer is missing in it, and its answers by question."""
+    by = annotation.get("completed_by", number)
+    rater, answers = str(by.get("id", number) if isinstance(by, dict) else by), dict[str, Any]()
+    if annotation.get("was_cancelled") or annotation.get("skipped"):  # as older versions wrote it
+        return rater, CANCELLED, answers
+    for question, value in filter(None, map(_answer, annotation.get("result", []))):
+        twice = Unusable(f"two answers of annotator {rater} to {names_shown([question])}")
+        answers[question] = twice if question in answers else value
+    return rater, SKIPPED, answers
 
 
 def _answer(result: TableRow) -> tuple[str, Any] | None:
@@ -301,8 +310,8 @@ def _answer(result: TableRow) -> tuple[str, Any] | None:
 
 def _together(given: Sequence[Any]) -> Any:
     """Return one value of several annotators': what all say, or the mean of numbers."""
-    if len(set(map(str, given))) == 1:
-        return given[0]
+    if len(set(map(str, given))) <= 1:
+        return given[0] if given else None
     if wrong := [one for one in given if isinstance(one, Unusable)]:
         return wrong[0]
     try:

@@ -14,7 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+import pandas as pd
+
 from invitro.errors import InputError
+from invitro.writing.words import count, listed, shortened
 
 TableRow = dict[str, Any]
 CELL_STATUS = "cell_status"
@@ -37,9 +41,17 @@ EXPORTS = {
 """How to turn formats that are not read into ones that are, by their endings."""
 MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Byte order marks, the longest first; without one a file is UTF-8."""
+PERSON_COLUMNS = ("prolific_pid", "prolific_id", "participant_id", "participant id", "worker_id", "workerid", "mturkid")
+"""Columns in which surveys keep the person, in lower case."""
+PREVIEWS = ("survey preview", "survey test", "spam", "1", "2", "8", "9", "17")
+"""What Qualtrics' column Status says of answers that no participant gave, in lower case."""
 NUMBER_LABEL = re.compile(r"\s*\(?([+-]?\d+(?:[.,]\d+)?)\)?(?![\d.,]|\s*(?:[-–]|to|bis)\s*\d)")
-MISSING_CODE = "missing code"
-"""The status of a cell whose code a file or a scale declares to mean a missing answer."""
+MISSING_CODE, SKIPPED, CANCELLED = "missing code", "skipped", "cancelled"
+NO_ANSWER = (MISSING_CODE, SKIPPED, CANCELLED)
+"""Statuses of a cell that its file or scale says is empty, and why; it is no fault."""
+DECIMAL_COMMA, DECIMAL_POINT = r"[+-]?\d+,\d+", r"[+-]?\d*\.\d+"
+UTF_8 = "utf-8-sig"
+"""Of text files that say nothing else; a byte order mark may stand at the beginning."""
 LONGEST_BEGINNING = 65_536
 """Characters of a CSV file in which its separator is looked for."""
 
@@ -115,15 +127,28 @@ def scored(cells: Sequence[Any], labels: Mapping[Any, str]) -> tuple[list[Any], 
     return [wrong.get(cell, cell) for cell in cells], "codes are the values, where their labels do not contradict them"
 
 
+def with_decimal_points(cells: "pd.Series[str]") -> "pd.Series[str]":
+    """Return numbers as text with points for decimal commas, unless a number of the series has a point already.
+
+    Example:
+        >>> with_decimal_points(pd.Series(["3,5", "4", "NA"])).tolist()
+        ['3.5', '4', 'NA']
+    """
+    commas = cells.str.fullmatch(DECIMAL_COMMA)
+    if not commas.any() or cells.str.fullmatch(DECIMAL_POINT).any():
+        return cells
+    return cells.where(~commas, cells.str.replace(",", ".", regex=False))
+
+
 @contextmanager
 def opened(path: Path, newline: str | None, encoding: str | None = None) -> Iterator[TextIO]:
-    """Open a text file in `encoding`, or as its byte order mark says, otherwise as UTF-8.
+    """Open a text file in the encoding that `encoding_of` finds.
 
     Raises:
         InputError: its bytes are not in that encoding, there is no such encoding, or the disk fails.
     """
     try:
-        with path.open(encoding=encoding or mark_of(path) or "utf-8-sig", newline=newline) as lines:
+        with path.open(encoding=encoding_of(path, encoding), newline=newline) as lines:
             yield lines
     except UnicodeError:  # also UTF-16 that ends inside a character
         raise InputError(f"{path}: {_other_encoding(path, encoding)}") from None
@@ -131,6 +156,18 @@ def opened(path: Path, newline: str | None, encoding: str | None = None) -> Iter
         raise InputError(f"encoding: expected a name such as cp1252 or utf-16, found {encoding!r}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def encoding_of(path: Path, asked: str | None = None) -> str:
+    """Return a text file's encoding: that of its byte order mark, or UTF-8 if it is that, or else as `asked`."""
+    mark = mark_of(path)
+    if mark or not asked:
+        return mark or UTF_8
+    content = path.read_bytes()
+    try:
+        return asked if content.isascii() or not content.decode() else UTF_8
+    except UnicodeDecodeError:
+        return asked
 
 
 def mark_of(path: Path) -> str | None:
@@ -215,3 +252,40 @@ def without_qualtrics_headers(rows: Iterable[TableRow]) -> Iterator[TableRow]:
     if not cells or not all(isinstance(cell, str) and cell.lstrip().startswith('{"ImportId"') for cell in cells):
         yield from first
     yield from iterator
+
+
+def survey_remarks(frame: pd.DataFrame, person: str | None, source: str) -> Iterator[str]:
+    """Count what a survey tool's export marks as a preview or unfinished, and second takes by one person.
+
+    Where most people have several rows, each was asked for several texts, and these are no second takes.
+
+    Args:
+        frame: cells as text.
+        person: the column of the person; None if there is none.
+        source: the file named in messages.
+    """
+    columns: Mapping[str, str] = {str(name).strip().lower(): str(name) for name in frame}
+    if "status" in columns and "finished" in columns:  # as Qualtrics writes them
+        preview = frame[columns["status"]].str.strip().str.lower().isin(PREVIEWS)
+        unfinished = frame[columns["finished"]].str.strip().str.lower().isin(["0", "false"])
+        if preview.any():
+            yield f"{source}: {rows_named(preview)} of a survey preview, a test or spam"
+        if unfinished.any():
+            yield f"{source}: {rows_named(unfinished)} unfinished"
+    if person is not None:
+        again = frame[person].notna() & frame[person].duplicated()
+        rows = frame[person].value_counts()
+        if again.any() and (rows > 1).mean() < 0.5:
+            found = f"{rows_named(again)} with the {person} of an earlier row"
+            yield f"{source}: {found}; a person's rows stay in one split"
+
+
+def rows_named(wrong: "pd.Series[bool]") -> str:
+    """Return which rows of a table are meant, counted from 1: ``2 rows (4 and 5)``."""
+    numbers = [str(number + 1) for number in np.flatnonzero(wrong)]
+    return f"{count(len(numbers), 'row')} ({listed(shortened(numbers, 5))})"
+
+
+def person_column(columns: Iterable[str]) -> str | None:
+    """Return the column in which a survey keeps the person, or None."""
+    return next((name for name in columns if name.strip().lower() in PERSON_COLUMNS), None)

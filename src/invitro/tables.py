@@ -23,13 +23,14 @@ from invitro.errors import InputError, names_shown, shown
 from invitro.foreign import READERS, doccano, foreign, is_foreign
 from invitro.formats import (
     CELL_STATUS,
-    MISSING_CODE,
+    NO_ANSWER,
     TableRow,
     Unusable,
     are_rows,
     how_to_export,
     opened,
     separator_of,
+    with_decimal_points,
     without_qualtrics_headers,
 )
 
@@ -40,7 +41,6 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 """Endings of the tables that are read and written."""
 READ = (*SUFFIXES, *READERS)
 """Endings of the tables that are read; so are folders of saved datasets."""
-DECIMAL_COMMA = r"[+-]?\d+(,\d+)?"
 BLANK = ("", "unknown", "nan", "na", "n/a", "none")
 """How files write a missing number, in lower case."""
 PIECE = 10_000
@@ -356,7 +356,7 @@ def as_text(frame: pd.DataFrame, plain: Collection[str] = (), source: str | Path
 
 
 def text_of(value: object, plain: bool = True) -> str | None:
-    """Return a cell as a person would write it: 3 for 3.0, None where it is missing, empty or a missing code.
+    """Return a cell as a person would write it: 3 for 3.0, None where it is missing, empty or in `NO_ANSWER`.
 
     Raises:
         InputError: `plain`, and it is a list, an object, true, false, bytes or `Unusable`; or it has a NUL, half a
@@ -365,7 +365,7 @@ def text_of(value: object, plain: bool = True) -> str | None:
     if plain and isinstance(value, (bool, np.bool_, bytes, list, tuple, set, dict, np.ndarray)):
         raise InputError(f"expected a text or a number, found {_kind(value)}")
     if isinstance(value, Unusable):
-        if plain and value.status != MISSING_CODE:
+        if plain and value.status not in NO_ANSWER:
             raise InputError(f"expected a text or a number, found {value.reason}")
         return None
     if pd.api.types.is_scalar(value) and (pd.isna(value) or value == ""):  # type: ignore[call-overload]
@@ -403,9 +403,7 @@ def numbers(column: "pd.Series[Any]", source: str | Path) -> "pd.Series[float]":
     """
     text = column.astype("str").str.strip()
     blank = column.isna() | text.str.lower().isin(BLANK)
-    if (blank | text.str.fullmatch(DECIMAL_COMMA)).all():
-        text = text.str.replace(",", ".", regex=False)
-    values = pd.to_numeric(text.mask(blank), errors="coerce").astype("float64")
+    values = pd.to_numeric(with_decimal_points(text).mask(blank), errors="coerce").astype("float64")
     wrong = values.isna() & ~blank
     if wrong.any():
         position = int(wrong.to_numpy().argmax())

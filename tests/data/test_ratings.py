@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from invitro.data import TableFile, Undivided
 from invitro.data.corpus import Corpus
-from invitro.data.ratings import CELL_STATUS, FORMULA, Layout, long_form
+from invitro.data.ratings import CELL_STATUS, WITHOUT_RESULT, Layout, long_form
 from invitro.data.table import Frame
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
@@ -74,6 +74,38 @@ def test_wide_and_long_order_and_gaps_give_the_same_numbers(tmp_path: Path, seed
     assert read.people is not None
     assert expected.people is not None
     assert read.people.reliability(resamples=20) == expected.people.reliability(resamples=20)
+
+
+def test_european_ratings_of_another_encoding_than_the_texts_give_the_same_numbers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    texts = TEXTS.replace({"text_id": {"00": "Größe"}})
+    texts.to_csv(tmp_path / "texts.csv", index=False)
+    long = several().replace({"text_id": {"00": "Größe"}, "rater_id": {"w0": "Jürgen"}})
+    long = long.assign(score=long["score"].astype(float) - 0.5).loc[long["score"] != "1"]
+    long.to_csv(tmp_path / "plain.csv", index=False)
+    long.to_csv(tmp_path / "europe.csv", index=False, sep=";", decimal=",", encoding="cp1252")
+    wide_of(long.replace({"text_id": {"Größe": "00"}})).to_csv(tmp_path / "wide.csv", index=False, sep=";", decimal=",")
+    raters = {"raters": ["Jürgen", "w1", "w2", "w3", "w4", "w5"]}
+    found = [
+        TableFile(tmp_path / file, COLUMNS | columns, Undivided(), ratings=ratings, encoding="cp1252").read(OVERALL)
+        for file, columns, ratings in (
+            ("texts.csv", {}, tmp_path / "plain.csv"),
+            ("texts.csv", {}, tmp_path / "europe.csv"),
+            ("wide.csv", raters, None),
+        )
+    ]
+    for one in found[1:]:
+        got = one.table[LABELS].replace({"text_id": {"00": "Größe"}}).sort_values("text_id", ignore_index=True)
+        wanted = found[0].table[LABELS].sort_values("text_id", ignore_index=True)
+        pd.testing.assert_frame_equal(got, wanted, check_exact=True)
+    assert (
+        "europe.csv: read as CSV with semicolons, CP1252; "
+        f"{len(long)} rows: text_id from text_id, rater from rater_id, rating from score (with decimal commas)"
+    ) in caplog.text
+    assert f"wide.csv: read as CSV with semicolons; {len(texts)} rows" in caplog.text
+    assert "rater Jürgen (with decimal commas), rater w1" in caplog.text
 
 
 def test_each_text_keeps_the_number_and_the_spread_of_its_ratings(tmp_path: Path) -> None:
@@ -229,8 +261,39 @@ def test_codes_are_mapped_to_answers_and_unmapped_ones_refused(tmp_path: Path) -
     table = pd.DataFrame({"text_id": list("abc"), "text": list("xyz"), "glad": ["never", "17", "often"]})
     found = read_sheets(tmp_path, table.assign(calm=["often", "sometimes", "17.0"]), scale)
     assert found.table["crowd_label"].tolist() == [3.0, 2.5, 3.5]
-    with pytest.raises(InputError, match=r"column calm: expected an answer from 1 to 5 \(mood\) or one of never, "):
+    with pytest.raises(InputError, match=r"column calm: expected one of never, sometimes, often, 17 \(mood\)"):
         read_sheets(tmp_path, table.assign(calm=["seldom", "often", "often"]), scale)
+
+
+def test_words_and_codes_of_a_scale_of_one_item_are_answers_wherever_they_stand(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    scale = replace(OVERALL, answers={"never": 1.0, "rarely": 2.0, "often": 6.0, 18.0: 4.0})
+    words = np.resize(["never", "often", "18"], 30)
+    table = TEXTS.assign(crowd_label=words, anna=words, ben="rarely")
+    table.to_csv(tmp_path / "a.csv", index=False)
+    single = TableFile(tmp_path / "a.csv", COLUMNS, Undivided()).read(scale)
+    assert single.table["crowd_label"].tolist()[:3] == [1, 6, 4]
+    several = TableFile(tmp_path / "a.csv", COLUMNS | {"raters": ["anna", "ben"]}, Undivided()).read(scale)
+    assert several.table["crowd_label"].tolist()[:3] == [1.5, 4, 3]
+    table.assign(crowd_label="7").to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=r"column crowd_label: expected one of never, rarely, often, 18 \(overall\), "):
+        TableFile(tmp_path / "a.csv", COLUMNS, Undivided()).read(scale)
+    table.assign(crowd_label=np.resize([1, 6, 7], 30)).to_csv(tmp_path / "a.csv", index=False)
+    TableFile(tmp_path / "a.csv", COLUMNS, Undivided()).read(OVERALL)
+    assert "column crowd_label: scale points never used: 2, 3, 4, 5" in caplog.text
+
+
+def test_sheets_with_one_answer_are_said_also_where_everybody_filled_in_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    table = sheets(30)
+    table.loc[[3, 8], ["Q1", "Q2", "Q3"]] = "3"
+    read_sheets(tmp_path, table, LIKERT)
+    line = next(one for one in caplog.messages if "with one answer to all items, before reversal" in one)
+    assert "3" in line.partition("text_id")[2]
 
 
 def test_a_reader_says_why_a_cell_is_empty() -> None:
@@ -239,7 +302,7 @@ def test_a_reader_says_why_a_cell_is_empty() -> None:
     people = long_form(frame, Layout("text_id", "rater_id", "score"), OVERALL, "file")
     assert people.long["status"].tolist() == ["answer", "cancelled"]
     assert "file: of 2 cells without an answer: 1 cancelled" in list(people.lines())
-    frame.attrs[CELL_STATUS] = {(1, "score"): FORMULA}
+    frame.attrs[CELL_STATUS] = {(1, "score"): WITHOUT_RESULT}
     with pytest.raises(InputError, match=r"data row 2, column score: .* found formula without a stored result"):
         long_form(frame, Layout("text_id", "rater_id", "score"), OVERALL, "file")
 

@@ -111,9 +111,10 @@ def corpus_facts(corpus: Corpus, scale: Scale) -> CorpusFacts:
     """Return what is known of a corpus."""
     table = corpus.table
     sizes = table["split"].value_counts()
-    # Whom a text was not given to is no gap; cells without an answer are counted with the ratings.
+    # Whom a text was not given to is no gap, nor the spread of one rating; cells without an answer are counted with
+    # the ratings.
     raters = corpus.people.raters if corpus.people is not None else ()
-    others = [*(name for name in CANONICAL_COLUMNS if name != "crowd_label"), *raters]
+    others = [*(name for name in CANONICAL_COLUMNS if name != "crowd_label"), "crowd_sd", *raters]
     gaps = table.drop(columns=others, errors="ignore").isna().sum()
     scripts = Counter(map(script_of, table["text"]))
     tested = corpus.of_split("test")["crowd_label"]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from invitro.arrays import Bools, Floats, Ints
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
-from invitro.formats import CELL_STATUS, MISSING_CODE
+from invitro.formats import CANCELLED, CELL_STATUS, MISSING_CODE, SKIPPED, with_decimal_points
 from invitro.scales import Scale
 from invitro.stats.careless import FEWEST_ITEMS, raters_table, signs_of_carelessness, straight_lines
 from invitro.stats.crowd import Ratings, Reliability, Statistic, crowd_labels, reliability, spreads
@@ -25,8 +25,8 @@ from invitro.writing.words import count, listed, shortened
 CrowdLabel = Literal["mean", "median", "raters"]
 Careless = Literal["keep", "leave_out"]
 ANSWER, BLANK_CELL, CODE, UNREADABLE = "answer", "blank", MISSING_CODE, "unreadable"
-SKIPPED, CANCELLED, FORMULA = "skipped", "cancelled", "formula without a stored result"
-STATUSES = (ANSWER, BLANK_CELL, CODE, SKIPPED, CANCELLED, FORMULA, UNREADABLE)
+WITHOUT_RESULT = "formula without a stored result"
+STATUSES = (ANSWER, BLANK_CELL, CODE, SKIPPED, CANCELLED, WITHOUT_RESULT, UNREADABLE)
 """What can be in a cell: an answer, or why there is none."""
 SCORE = "score"
 """The item of a rating that is one score of the whole scale."""
@@ -230,21 +230,31 @@ class People:
         if takes := int(answered.duplicated().sum()):
             second = f"{count(takes, 'second take')} of the same text by the same rater"
             yield f"{self.source}: {second}, averaged with the first"
-        if self.items is not None:
+        if self._straight is not None and self._straight.any():
+            texts = names_shown(shortened(self.text_ids[np.unique(self._scored[0].text[self._straight])], 5))
+            lines = f"{self._straight.sum()} of {count(len(self._straight), 'answer sheet')}"
+            yield f"{self.source}: {lines} with one answer to all items, before reversal (text_id {texts})"
+        if self.items is not None and len(self.scale.items) > 1:
             yield (
                 f"{self.source}: the items of {self.scale.name} together: "
                 f"Cronbach's alpha {_brief(self.items.cronbach)}, McDonald's omega {_brief(self.items.omega)}"
             )
-        yield from self._unused()
-
-    def _unused(self) -> Iterator[str]:
-        """Name scale points that nobody chose."""
         low, high = (self.scale.low, self.scale.high) if self.has_items else (self.scale.minimum, self.scale.maximum)
-        used = self.long["value"].dropna().unique()
-        points = np.arange(low, high + 1)
-        if len(used) and (used == np.rint(used)).all() and len(points) <= MOST_POINTS:
-            never = [f"{point:g}" for point in points if point not in used]
-            yield from [f"{self.source}: scale points never used: {', '.join(never)}"] * bool(never)
+        if never := never_used(self.long["value"], low, high):
+            yield f"{self.source}: scale points never used: {', '.join(never)}"
+
+
+def never_used(values: "pd.Series[float]", low: float, high: float) -> list[str]:
+    """Return the points of a scale that nobody chose; none if answers lie between points, or it has very many.
+
+    Example:
+        >>> never_used(pd.Series([1.0, 4.0, float("nan")]), 1, 5)
+        ['2', '3', '5']
+    """
+    used, points = values.dropna().unique(), np.arange(low, high + 1)
+    if not len(used) or (used != np.rint(used)).any() or len(points) > MOST_POINTS:
+        return []
+    return [f"{point:g}" for point in points if point not in used]
 
 
 def _brief(one: Statistic) -> str:
@@ -307,7 +317,7 @@ def long_form(frame: pd.DataFrame, layout: Layout, scale: Scale, source: str) ->
             f"found {names_shown(unknown)}"
         )
     bounds = (scale.low, scale.high) if items != [SCORE] else (scale.minimum, scale.maximum)
-    value, status = _read(cells["cell"], scale, mapped=items != [SCORE])
+    value, status = _read(cells["cell"], scale, mapped=items != [SCORE] or len(scale.items) == 1)
     if said := frame.attrs.get(CELL_STATUS):
         why = pd.Series(said).reindex(pd.MultiIndex.from_arrays([cells["row"] - 1, cells["column"]])).to_numpy()
         here = pd.notna(why)
@@ -346,7 +356,7 @@ def _read(cells: "pd.Series[Any]", scale: Scale, mapped: bool) -> tuple[Any, Any
     """Return the value and the status of every cell; each different cell is looked at once."""
     codes, different = pd.factorize(cells, use_na_sentinel=False)
     texts = pd.Series(different, dtype="object").map(lambda one: "" if pd.isna(one) else str(one).strip())
-    numbers = pd.to_numeric(texts, errors="coerce").astype("float64")
+    numbers = pd.to_numeric(with_decimal_points(texts), errors="coerce").astype("float64")
     is_code = missing_codes(texts, scale)
     blank = texts.str.lower().isin(BLANK) & ~is_code
     value = numbers.to_numpy().copy()
@@ -365,7 +375,7 @@ def missing_codes(texts: "pd.Series[Any]", scale: Scale) -> "pd.Series[bool]":
     """Return which cells, as text, hold a code that the scale's file lists as missing."""
     codes = [str(one).strip() for one in scale.missing]
     as_numbers = [one for one in map(_number, codes) if one is not None]
-    numbers = pd.to_numeric(texts, errors="coerce").astype("float64")
+    numbers = pd.to_numeric(with_decimal_points(texts.str.strip()), errors="coerce").astype("float64")
     return texts.str.strip().str.lower().isin([one.lower() for one in codes]) | numbers.isin(as_numbers)
 
 
@@ -376,6 +386,12 @@ def _number(text: str) -> float | None:
         return None
 
 
+def _found(cell: Any, status: str) -> str:
+    if pd.isna(cell):
+        return WITHOUT_RESULT if status == WITHOUT_RESULT else "a cell that cannot be read, such as an error of Excel"
+    return shown(str(cell).strip())
+
+
 def _refuse(
     cells: pd.DataFrame, value: Floats, status: Any, bounds: tuple[float, float], scale: Scale, source: str
 ) -> None:
@@ -383,15 +399,17 @@ def _refuse(
     low, high = bounds
     with np.errstate(invalid="ignore"):
         impossible = (value < low) | (value > high)
-    wrong = np.flatnonzero(impossible | np.isin(status, [UNREADABLE, FORMULA]))
+    wrong = np.flatnonzero(impossible | np.isin(status, [UNREADABLE, WITHOUT_RESULT]))
     if not len(wrong):
         return
     wanted = f"an answer from {low:g} to {high:g} ({scale.name})"
-    if scale.answers and len(scale.items) and impossible.sum() < len(wrong):
-        wanted += f" or one of {', '.join(shortened(map(str, scale.answers), 8))}"
+    if scale.answers and impossible.sum() < len(wrong):
+        words = [f"{one:g}" if isinstance(one, float) else one for one in scale.answers]
+        some = f"one of {', '.join(shortened(words, 8))}"
+        wanted = f"{some} ({scale.name})" if any(_number(one) is not None for one in words) else f"{wanted} or {some}"
     problems = [
         f"{source}: data row {cells['row'].iat[at]}, column {names_shown([cells['column'].iat[at]])}: "
-        f"expected {wanted}, found {FORMULA if status[at] == FORMULA else shown(str(cells['cell'].iat[at]).strip())}"
+        f"expected {wanted}, found {_found(cells['cell'].iat[at], status[at])}"
         for at in wrong[:MOST_CELLS].tolist()
     ]
     more = f"{source}: and {len(wrong) - MOST_CELLS} more cells. " if len(wrong) > MOST_CELLS else ""

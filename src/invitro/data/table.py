@@ -1,8 +1,8 @@
 """A user's own texts: any table file, with a column map."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,16 +19,25 @@ from invitro.data.ratings import (
     item_columns,
     long_form,
     missing_codes,
+    never_used,
 )
 from invitro.data.reader import SplitRule, without_unknown
 from invitro.data.splits import Holdout
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.foreign import foreign, is_foreign, kind_of
-from invitro.formats import CELL_STATUS, MISSING_CODE
+from invitro.formats import (
+    CELL_STATUS,
+    DECIMAL_COMMA,
+    MISSING_CODE,
+    NO_ANSWER,
+    person_column,
+    rows_named,
+    survey_remarks,
+)
 from invitro.scales import Scale
 from invitro.settings import checked
 from invitro.tables import BLANK, as_text, numbers, read_table, require_columns
-from invitro.writing.words import count, listed, shortened
+from invitro.writing.words import count
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +52,8 @@ SPELLINGS = {
 """How a split column may name the splits, in lower case; a blank cell is ``unlabelled``."""
 RATING_COLUMNS = {"raters": None, "rater": "rater_id", "rating": SCORE, "item": "item"}
 """Where several people's ratings stand, unless the configuration says otherwise."""
+RATING = ("rater", "rating", "item")
 TEXT, PERSON = "the text's id", "the author"
-PERSON_COLUMNS = ("prolific_pid", "prolific_id", "participant_id", "participant id", "worker_id", "workerid", "mturkid")
-"""Columns in which surveys keep the person, in lower case."""
-PREVIEWS = ("survey preview", "survey test", "spam", "1", "2", "8", "9", "17")
-"""What Qualtrics' column Status says of answers that no participant gave, in lower case."""
 Columns = Annotated[Mapping[str, Any], "columns by what they hold"]
 DEFAULT_COLUMNS = {"text_id": "text_id", "text": "text", "crowd_label": "crowd_label"}
 
@@ -114,7 +120,12 @@ class TableFile:
         """
         raw = read_table(self.path, plain=self._mapped_columns, encoding=self.encoding)
         corpus = self.of(raw, scale)
-        log.info("%s: read as %s; %s", self.path, kind_of(Path(self.path), self.encoding), self._read_from(raw))
+        names = {ours: column for ours, column in self._names_in(raw).items() if column in raw}
+        scale = _with_answers(scale, names.get("crowd_label"))
+        if self.ratings is None and (layout := self._layout(raw, names, scale)):
+            names.pop("crowd_label", None)
+            names |= _named(layout, scale)
+        self._tell(str(self.path), raw, names)
         return corpus
 
     @property
@@ -132,12 +143,14 @@ class TableFile:
             names_in_file["group_id"] = person
         for remark in survey_remarks(raw, names_in_file.get("group_id"), str(self.path)):
             log.warning("%s", remark)
+        scale = _with_answers(scale, names_in_file.get("crowd_label"))
         layout = self._layout(raw, names_in_file, scale)
         if layout is not None:
             names_in_file.pop("crowd_label", None)
         fix = "Name the file's columns by data.columns.KEY=COLUMN, null for what it does not have"
         require_columns(raw, names_in_file.values(), self.path, fix)
-        table = pd.concat([self._mapped(raw, names_in_file, scale), self._carried(raw, names_in_file)], axis="columns")
+        parts = [self._mapped(raw, names_in_file, scale), self._carried(raw, names_in_file, layout, scale)]
+        table = pd.concat(parts, axis="columns")
         people = None
         if layout is not None:
             people = self._people(raw, table, layout, scale)
@@ -166,18 +179,21 @@ class TableFile:
             names |= dict([("text_id", name) for name in IDS if name in raw][:1])
         return names
 
-    def _read_from(self, raw: pd.DataFrame) -> str:
-        """Say which column is read as what, and how its values are read."""
-        remarks = foreign(Path(self.path)).remarks if is_foreign(Path(self.path)) else {}
-        parts, names = [], {ours: column for ours, column in self._names_in(raw).items() if column in raw}
+    def _tell(self, source: str, raw: pd.DataFrame, names: Mapping[str, str]) -> None:
+        """Say as what a file was read, which column as what, and how its values are read."""
+        path = Path(source)
+        remarks = foreign(path).remarks if is_foreign(path) else {}
+        parts = []
         for ours, column in names.items():
             said = [remarks[column]] if column in remarks else []
-            if ours == "crowd_label" and raw[column].str.contains(",").any():
+            if ours not in CANONICAL_COLUMNS[:-1] and raw[column].str.fullmatch(r"\s*" + DECIMAL_COMMA + r"\s*").any():
                 said.append("with decimal commas")
-            parts.append(f"{ours} from {names_shown([column])}" + (f" ({'; '.join(said)})" if said else ""))
+            what = ours if ours.endswith(f" {column}") else f"{ours} from {names_shown([column])}"
+            parts.append(what + (f" ({'; '.join(said)})" if said else ""))
         if "text_id" not in names:
             parts.append("text_id from the order of rows")
-        return f"{count(len(raw), 'row')}: {', '.join(parts)}"
+        kind = kind_of(path, self.encoding)
+        log.info("%s: read as %s; %s: %s", source, kind, count(len(raw), "row"), ", ".join(parts))
 
     def _layout(self, raw: pd.DataFrame, names_in_file: Mapping[str, str], scale: Scale) -> Layout | None:
         """Return where several ratings, or answers to items, stand in the table; None if there are none.
@@ -208,9 +224,11 @@ class TableFile:
             frame.attrs = raw.attrs
             layout = Layout(TEXT, None if layout.raters else PERSON, raters=layout.raters)
         else:
-            source, frame = self._rating_rows(table)
+            source, frame = self._rating_rows(table, scale)
             layout = self._rating_layout(frame, layout.raters, scale, source)
         people = long_form(frame, layout, scale, source)
+        if self.ratings is not None and not isinstance(self.ratings, pd.DataFrame):
+            self._tell(source, frame, {"text_id": layout.text_id} | _named(layout, scale))
         refuse_if_any(two_spellings(pd.Series(people.raters), f"{source}: raters"))
         if self.careless == "leave_out":
             people = people.without_careless()
@@ -220,12 +238,17 @@ class TableFile:
             log.warning("%s", line)
         return people
 
-    def _rating_rows(self, table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    def _rating_rows(self, table: pd.DataFrame, scale: Scale) -> tuple[str, pd.DataFrame]:
         """Return the name of the ratings and their rows as text, without those of texts that the table lacks."""
         if isinstance(self.ratings, pd.DataFrame):
             source, frame = "ratings", as_text(self.ratings.reset_index(drop=True), source="ratings")
         else:
-            source, frame = str(self.ratings), read_table(str(self.ratings))
+            named = [
+                str(self.columns.get(key) or default) for key, default in RATING_COLUMNS.items() if key != "raters"
+            ]
+            plain = [*named, *(self.columns.get("raters") or ()), *item_columns(scale)]
+            source = str(self.ratings)
+            frame = read_table(source, plain=plain, encoding=self.encoding)
         text_id = str(self.columns.get("text_id") or "text_id")
         if text_id not in frame:  # the two files may call it differently
             frame = frame.rename(columns={"text_id": text_id})
@@ -250,7 +273,7 @@ class TableFile:
         text_id = str(self.columns.get("text_id") or "text_id")
         if raters:
             return Layout(text_id, raters=raters)
-        rater, rating, item = (str(self.columns.get(key) or RATING_COLUMNS[key]) for key in ("rater", "rating", "item"))
+        rater, rating, item = (str(self.columns.get(key) or RATING_COLUMNS[key]) for key in RATING)
         items = item_columns(scale)
         if all(column in frame for column in items) and (any(i.column for i in scale.items) or rating not in frame):
             return Layout(text_id, rater)
@@ -292,11 +315,17 @@ class TableFile:
     def _labels(self, raw: pd.DataFrame, name: str, scale: Scale) -> "pd.Series[float]":
         """Return crowd labels; codes that file or scale declare missing are none, and counted."""
         why = raw.attrs.get(CELL_STATUS, {})
-        declared = pd.Series([why.get((row, name)) == MISSING_CODE for row in raw.index], index=raw.index)
-        codes = declared | missing_codes(raw[name].astype("str"), scale)
-        if codes.any():
-            log.warning("%s: column %s: %s with a missing code", self.path, names_shown([name]), _rows(codes))
-        return _scores(raw[name].mask(codes), self.path)
+        status = pd.Series([why.get((row, name)) for row in raw.index], index=raw.index, dtype="object")
+        codes = missing_codes(raw[name].astype("str"), scale)
+        status = status.mask(codes, MISSING_CODE)
+        for one in NO_ANSWER:
+            if (rows := status.eq(one)).any():
+                said = f"{rows_named(rows)} with a missing code" if one == MISSING_CODE else f"{rows_named(rows)} {one}"
+                log.warning("%s: column %s: %s", self.path, names_shown([name]), said)
+        scores = _scores(raw[name].mask(codes), self.path)
+        if never := never_used(scores, scale.minimum, scale.maximum):
+            log.info("%s: column %s: scale points never used: %s", self.path, names_shown([name]), ", ".join(never))
+        return scores
 
     def _splits(self, column: "pd.Series[str]") -> "pd.Series[str]":
         """Return the canonical name of each split, or raise an error for the first unknown one."""
@@ -309,13 +338,33 @@ class TableFile:
             raise InputError(f"{where}: expected one of {', '.join(names)}; found {shown(column.iloc[row])}")
         return splits
 
-    def _carried(self, raw: pd.DataFrame, names_in_file: Mapping[str, str]) -> pd.DataFrame:
+    def _carried(
+        self, raw: pd.DataFrame, names_in_file: Mapping[str, str], layout: Layout | None, scale: Scale
+    ) -> pd.DataFrame:
         """Return the other columns; one with a canonical name that is not mapped is left out, with a warning."""
         others = [name for name in raw.columns if name not in names_in_file.values()]
         left = [name for name in others if name in CANONICAL_COLUMNS or name in names_in_file]
-        for name in left:
+        answers = () if layout is None else _named(layout, scale).values()
+        for name in (name for name in left if name not in answers):
             log.warning("%s: the column %s is not used; data.columns.%s=%s would use it", self.path, name, name, name)
         return raw[[name for name in others if name not in left]]
+
+
+def _with_answers(scale: Scale, column: str | None) -> Scale:
+    """Return a scale of one item whose words or codes stand for answers with `column`, the scores', as its item's."""
+    if column is None or not scale.answers or len(scale.items) > 1 or scale.items[0].column:
+        return scale
+    return replace(scale, items=(replace(scale.items[0], column=column),))
+
+
+def _named(layout: Layout, scale: Scale) -> dict[str, str]:
+    """Return the column of each rater or item, or the columns of rater, item and rating, by what they are."""
+    if layout.raters:
+        return {f"rater {column}": column for column in layout.raters}
+    if layout.rating is None:
+        return {f"item {item}": column for column, item in item_columns(scale).items()}
+    named = {"rater": layout.rater, "item": layout.item, "rating": layout.rating}
+    return {what: column for what, column in named.items() if column}
 
 
 @checked("data")
@@ -338,41 +387,7 @@ class Frame(TableFile):
         return self.of(as_text(self.rows.reset_index(drop=True), self._mapped_columns, self.path), scale)
 
 
-def survey_remarks(frame: pd.DataFrame, person: str | None, source: str) -> Iterator[str]:
-    """Count what a survey tool's export marks as a preview or unfinished, and second takes by one person.
-
-    Where most people have several rows, each was asked for several texts, and these are no second takes.
-
-    Args:
-        frame: cells as text.
-        person: the column of the person; None if there is none.
-        source: the file named in messages.
-    """
-    columns: Mapping[str, str] = {str(name).strip().lower(): str(name) for name in frame}
-    if "status" in columns and "finished" in columns:  # as Qualtrics writes them
-        preview = frame[columns["status"]].str.strip().str.lower().isin(PREVIEWS)
-        unfinished = frame[columns["finished"]].str.strip().str.lower().isin(["0", "false"])
-        if preview.any():
-            yield f"{source}: {_rows(preview)} of a survey preview, a test or spam"
-        if unfinished.any():
-            yield f"{source}: {_rows(unfinished)} unfinished"
-    if person is not None:
-        again = frame[person].notna() & frame[person].duplicated()
-        rows = frame[person].value_counts()
-        if again.any() and (rows > 1).mean() < 0.5:
-            yield f"{source}: {_rows(again)} with the {person} of an earlier row; a person's rows stay in one split"
-
-
-def _rows(wrong: "pd.Series[bool]") -> str:
-    numbers = [str(number + 1) for number in np.flatnonzero(wrong)]
-    return f"{count(len(numbers), 'row')} ({listed(shortened(numbers, 5))})"
-
-
-def person_column(columns: Iterable[str]) -> str | None:
-    """Return the column in which a survey keeps the person, or None."""
-    return next((name for name in columns if name.strip().lower() in PERSON_COLUMNS), None)
-
-
+MAP = "If they are answers in an order, map them in the scale's file (answers: {never: 1, often: 5})."
 CLASSIFY = (
     "invitro measures scores on a scale; for classes train a classifier, such as scikit-learn's LogisticRegression or "
     "Transformers' AutoModelForSequenceClassification, and report AUC or F1"
@@ -387,7 +402,9 @@ def _scores(column: "pd.Series[Any]", path: str | Path) -> "pd.Series[float]":
     text = text[~text.str.lower().isin(BLANK)]
     found = names_shown(sorted(text.unique())[:3])
     if len(text) and not text.str.contains(r"\d").any():
-        raise InputError(f"{path}: column {names_shown([column.name])} holds words ({found}), not scores. {CLASSIFY}")
+        raise InputError(
+            f"{path}: column {names_shown([column.name])} holds words ({found}), not scores. {MAP} {CLASSIFY}"
+        )
     scores = numbers(column, path)
     if set(scores.dropna()) == {0.0, 1.0} and len(text) >= FEWEST_OF_TWO:
         raise InputError(f"{path}: column {names_shown([column.name])} is 0 or 1 in all {len(text)} rows. {CLASSIFY}")
