@@ -45,8 +45,10 @@ def test_the_crowd_the_raters_and_the_items_have_tables(corpus) -> None:
 
 
 def test_what_is_not_defined_says_why_and_is_never_nan(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"text_id": ["a", "b"], "rater_id": ["x", "y"], "score": ["4", "5"]})
-    people = long_form(frame, Layout("text_id", "rater_id", "score"), BATSON, "file")
+    frame = pd.DataFrame({"text_id": ["a", "b", "c"], "rater_id": ["x", "y", "y"], "score": ["4", "5", "5"]})
+    layout = Layout("text_id", "rater_id", "score")
+    people, others = (long_form(rows, layout, BATSON, "file") for rows in (frame, frame[:2]))
+    assert list(crowd_tables(others, None, {}, resamples=20)) == ["crowd"]  # nothing can be said of these raters
     lines = crowd_report(people, None, tmp_path)
     assert sum("every text has one rating; agreement needs two" in line for line in lines) == 4
     for file in ("crowd.csv", "raters.csv", "crowd.md"):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from short_runs import COLUMNS, CORRECTION, NONE, SCALE, divided, material
 
+from invitro.application import Application
 from invitro.data import DEMOGRAPHICS, Holdout, TableFile
 from invitro.data.simulator.corpus import Simulator
 from invitro.labels import LabelSource
@@ -65,8 +66,24 @@ def test_test_metrics_stand_beside_the_mean_and_the_llm(corpus_csv: Path) -> Non
     assert (found["llm"]["name"], found["llm"]["texts"]) == ("essays/gpt", 12)
     assert found["llm"]["pcc"][0] == pytest.approx(np.corrcoef(crowd, llm)[0, 1])
     assert found["llm"]["rmse"][0] == pytest.approx(np.sqrt(np.mean((crowd - llm) ** 2)))
-    assert found["ceiling"] == {"reason": "every text has one rating, and agreement needs two"}
+    assert found["ceiling"]["reason"].startswith("every text has one rating, and agreement needs two. With an LLM's")
     assert found["doubts"] == ["test metrics rest on 12 texts only: too few to tell models apart"]
+
+
+@pytest.mark.parametrize(
+    ("given", "of"),
+    [
+        (None, "no text has two ratings: estimated by application=precision from the LLM's labels and the texts"),
+        (0.9, "as application.crowd_reliability says"),
+    ],
+)
+def test_a_ceiling_that_an_application_estimates_says_so(corpus_csv: Path, given: float | None, of: str) -> None:
+    precision = Application("precision", True, False, policy="precision", crowd_reliability=given)
+    prepared = material(corpus_csv, precision)
+    ceiling = held_against(prepared)[0]["ceiling"]
+    reliability = prepared.labels.facts["crowd_reliability"]
+    assert (ceiling["of"], ceiling["reliability"]) == (of, [reliability, None, None])
+    assert ceiling["pcc"] == [pytest.approx(np.sqrt(reliability)), None, None]
 
 
 def test_several_ratings_a_text_set_a_ceiling(corpus_csv: Path) -> None:

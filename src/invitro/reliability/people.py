@@ -31,6 +31,8 @@ def crowd_tables(
 ) -> dict[str, ReportTable]:
     """Return the tables about people, by name: ``crowd``, ``raters``, and with item answers ``items``, ``llm_items``.
 
+    Of raters who gave one rating each, of different texts, nothing can be said, and there is no table of them.
+
     Args:
         people: what they answered.
         groups: the author of each text by text id; None if every text has its own.
@@ -38,7 +40,9 @@ def crowd_tables(
         resamples: draws of the bootstrap.
         seed: of the draws.
     """
-    tables = {"crowd": _crowd(people, groups, resamples, seed), "raters": _raters(people)}
+    tables = {"crowd": _crowd(people, groups, resamples, seed)}
+    if people.table["ratings"].max() > 1 or people.ratings.number.max(initial=0) > 1:
+        tables["raters"] = _raters(people)
     if people.items is not None:
         tables["items"] = _items(people)
         if rows := list(_beside(people, groups, llm_items, resamples, seed)):

@@ -192,12 +192,16 @@ def _reliability(prepared: Prepared, crowd: "pd.Series[float]") -> tuple[Statist
         number = table.loc[crowd.index, "crowd_n"].to_numpy(dtype=np.float64)
         one = people.reliability(table["group_id"]).icc1
         return mean_reliability(one, number), f"ICC(k) of the mean of k = {1 / np.mean(1 / number):.3g} ratings"
-    known = prepared.labels.facts.get("crowd_reliability")
-    if known is not None:
-        return Statistic(Estimate(known, np.nan, np.nan, len(crowd))), "by the model of the raters"
-    if people is not None and people.items is not None:
+    if people is not None and people.items is not None and people.items.cronbach.estimate is not None:
         return people.items.cronbach, "Cronbach's alpha of the items"
-    return undefined("every text has one rating, and agreement needs two"), ""
+    application, known = prepared.application, prepared.labels.facts.get("crowd_reliability")
+    if known is None:
+        estimates = "With an LLM's labels application=precision and application=posterior estimate it"
+        return undefined(f"every text has one rating, and agreement needs two. {estimates}"), ""
+    of = f"no text has two ratings: estimated by application={application.name} from the LLM's labels and the texts"
+    if application.crowd_reliability is not None:
+        of = "as application.crowd_reliability says"
+    return Statistic(Estimate(known, np.nan, np.nan, len(crowd))), of
 
 
 def processor_seconds() -> float:
