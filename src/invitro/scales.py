@@ -1,6 +1,6 @@
 """A questionnaire as a value: its items, their bounds, and how item scores become one score."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -160,3 +160,71 @@ class Scale:
         """True where a score is below the minimum or above the maximum; NaN (a missing score) is not outside."""
         values = np.asarray(scores, dtype=np.float64)
         return (values < self.minimum) | (values > self.maximum) | np.isinf(values)
+
+
+MANY, FEW, LEAST_USED = 0.05, 5, 0.6
+"""From this share of the scores on, and more than so many, they are on another scale; what share of a range is used."""
+RANGES = ((0, 1), (0, 3), (1, 4), (0, 4), (1, 5), (0, 5), (1, 6), (0, 6), (1, 7), (1, 9), (1, 10), (0, 10), (0, 100))
+RANGES_AROUND_0 = ((-1, 1), (-2, 2), (-3, 3), (-4, 4), (-5, 5), (-10, 10), (-50, 50), (-100, 100))
+"""What single questions and sliders usually go from and to, the narrowest first."""
+
+
+def likely_bounds(scores: npt.ArrayLike) -> tuple[float, float] | None:
+    """Guess from which number to which people could answer: the narrowest usual range; None where none is likely.
+
+    Example:
+        >>> likely_bounds([3, 88, 50]), likely_bounds([2, 9, 4]), likely_bounds([6, 42])
+        ((0, 100), (1, 9), None)
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    lowest, highest = values.min(), values.max()
+    usual = RANGES_AROUND_0 if lowest < 0 else RANGES
+    around = (one for one in usual if one[0] <= lowest and highest <= one[1])
+    low, high = next(around, (0, 0))
+    return (low, high) if high > low and highest - lowest >= LEAST_USED * (high - low) else None
+
+
+def on_another_scale(
+    scores: npt.ArrayLike, rows: npt.ArrayLike, what: str, scale: Scale, bounds: Sequence[float] | None, remedy: str
+) -> str | None:
+    """Say that many scores lie outside a scale, with their range and an example; None where it is a few.
+
+    Args:
+        scores: (n,), NaN where there is none.
+        rows: of each, the data row in the file, counted from 1.
+        what: the scores are, such as ``ratings``.
+        scale: theirs.
+        bounds: the lowest and the highest that is possible; None are those of the scale's score.
+        remedy: what to do.
+    """
+    low, high = bounds or (scale.minimum, scale.maximum)
+    values = np.asarray(scores, dtype=np.float64)
+    wrong, there = (values < low) | (values > high), int((~np.isnan(values)).sum())
+    if wrong.sum() <= FEW or wrong.sum() < MANY * there:
+        return None
+    first, row = int(wrong.argmax()), np.asarray(rows)[wrong.argmax()]
+    return (
+        f"{wrong.sum()} of {there} {what} lie outside {low:g} to {high:g} ({scale.name}): they range from "
+        f"{np.nanmin(values):g} to {np.nanmax(values):g}, such as {values[first]:g} in data row {row}. {remedy}"
+    )
+
+
+def which_scale(scores: npt.ArrayLike, items_of: str | None = None) -> str:
+    """Say how the scale of one question, or of several, is chosen for scores.
+
+    Args:
+        scores: as they were found.
+        items_of: the scale whose items they are; None where they are whole scores.
+    """
+    bounds = likely_bounds(scores)
+    low, high = ("LOWEST", "HIGHEST") if bounds is None else [f"{bound:g}" for bound in bounds]
+    if items_of is not None:
+        return f"If {items_of} was answered so, add scale.low={low} scale.high={high}"
+    asked = "one question or slider" + ("" if bounds is None else f" from {low} to {high}")
+    return (
+        f"For {asked}, add scale=single_item scale.low={low} scale.high={high}; for a score of several items, name "
+        "their scale by scale="
+    )

@@ -93,10 +93,14 @@ def test_columns_that_others_are_made_from_may_be_missing_too() -> None:
 
 
 def test_all_faults_come_together_but_not_by_the_thousand() -> None:
-    many = pd.DataFrame({"text_id": [f"t{n}" for n in range(50)], "text": "x", "crowd_label": 9.0})
+    many = pd.DataFrame({"text_id": [f"t{n}" for n in range(50)], "text": " ", "crowd_label": 9.0})
     with pytest.raises(InputError) as refused:
         canonical(many, EMPATHY, "a.csv", published_splits=False)
-    assert len(refused.value.problems) == 11
+    assert len(refused.value.problems) == 12
+    assert refused.value.problems[0].startswith(
+        "a.csv: column crowd_label: 50 of 50 rated rows lie outside 1 to 7 (batson_empathy): they range from 9 to 9, "
+        "such as 9 in data row 1. For one question or slider, add scale=single_item scale.low="
+    )
     assert refused.value.problems[-1] == "a.csv: and 40 more faults"
 
 

@@ -255,6 +255,20 @@ def test_impossible_and_unreadable_answers_are_refused_with_row_and_column(tmp_p
     )
 
 
+def test_answers_on_another_scale_are_told_in_one_line(tmp_path: Path) -> None:
+    table = sheets()
+    for name in ("Q1", "Q2", "Q3"):
+        table[name] = (table[name].astype(int) * 20).astype(str)
+    table.loc[0, "Q1"] = "often"
+    with pytest.raises(InputError) as caught:
+        read_sheets(tmp_path, table)
+    first, second, *_ = caught.value.problems
+    cells = 3 * len(table) - 1
+    assert f"{cells} of {cells} answers lie outside 1 to 5 (mood): they range from 20 to 100, such as " in first
+    assert first.endswith("If mood was answered so, add scale.low=0 scale.high=100")
+    assert "data row 1, column Q1: expected an answer from 1 to 5 (mood), found 'often'" in second
+
+
 def test_codes_are_mapped_to_answers_and_unmapped_ones_refused(tmp_path: Path) -> None:
     words = {"never": 1, "sometimes": 3, "often": 5, "17": 2}
     scale = Scale("mood", "mood", (Item("glad", "glad"), Item("calm", "calm")), 1, 5, answers=words)

@@ -143,13 +143,14 @@ def test_a_wrong_map_is_refused_at_once(columns: dict[str, str | None], messages
             r"mine.csv: data row 1 .*, column text_id \(nr in the file\): expected an id that occurs once",
         ),
         (
-            {"score": 7.5},
+            {"score": [7.5, *range(1, 6), *range(1, 7)]},
             r"data row 1 \(text_id 000\), column crowd_label \(score in the file\): expected 1 to 7 .*, found 7.5",
         ),
         (
             {"score": ["much", "little", *range(1, 6), *range(1, 6)]},
             r"mine.csv: data row 1, column score: expected a number, found 'much' \(and 1 more\)",
         ),
+        ({"score": 50}, r"mine.csv: column score: 12 of 12 rated rows lie outside 1 to 7 \(batson_empathy\): "),
         ({"essay": ""}, r"column text \(essay in the file\): expected a value, found nothing"),
     ],
 )

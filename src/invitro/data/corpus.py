@@ -12,7 +12,7 @@ import pandera.pandas as pa
 
 from invitro.data.ratings import People
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
-from invitro.scales import Scale
+from invitro.scales import Scale, on_another_scale, which_scale
 
 SPLITS = ("train", "val", "test", "unlabelled")
 """Where a text belongs; ``unlabelled`` texts can only serve as the pool for augmentation."""
@@ -175,7 +175,13 @@ def canonical(
     try:
         checked = schema.validate(table, lazy=True)
     except pa.errors.SchemaErrors as errors:
-        raise InputError(*_explained(errors.failure_cases, table, source, names_in_file or {})) from None
+        cases, lines = errors.failure_cases, []
+        labels = table.get("crowd_label", pd.Series(dtype=float))
+        if many := on_another_scale(labels, labels.index + 1, "rated rows", scale, None, which_scale(labels)):
+            own = names_shown([(names_in_file or {}).get("crowd_label", "crowd_label")])
+            lines = [f"{source}: column {own}: {many}"]
+            cases = cases[(cases["column"] != "crowd_label") | (cases["check"] != expected)]
+        raise InputError(*lines, *_explained(cases, table, source, names_in_file or {})) from None
     refuse_if_any(
         problem
         for name in ("text_id", "group_id")

@@ -15,7 +15,7 @@ import pandas as pd
 from invitro.arrays import Bools, Floats, Ints
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.formats import CANCELLED, CELL_STATUS, MISSING_CODE, SKIPPED, with_decimal_points
-from invitro.scales import Scale
+from invitro.scales import Scale, on_another_scale, which_scale
 from invitro.stats.careless import FEWEST_ITEMS, raters_table, signs_of_carelessness, straight_lines
 from invitro.stats.crowd import Ratings, Reliability, Statistic, crowd_labels, reliability, spreads
 from invitro.stats.items import ItemAnalysis, analysed
@@ -392,17 +392,16 @@ def _found(cell: Any, status: str) -> str:
     return shown(str(cell).strip())
 
 
-def _refuse(
-    cells: pd.DataFrame, value: Floats, status: Any, bounds: tuple[float, float], scale: Scale, source: str
-) -> None:
-    """Refuse answers that are unreadable or impossible, each with row and column."""
-    low, high = bounds
-    with np.errstate(invalid="ignore"):
-        impossible = (value < low) | (value > high)
-    wrong = np.flatnonzero(impossible | np.isin(status, [UNREADABLE, WITHOUT_RESULT]))
+def _refuse(cells: pd.DataFrame, value: Floats, status: Any, ends: Sequence[float], scale: Scale, source: str) -> None:
+    """Refuse answers that are unreadable or impossible, each with row and column, or all of another scale together."""
+    impossible = (value < ends[0]) | (value > ends[1])
+    items = scale.name if SCORE not in set(cells["item"]) else None
+    many = on_another_scale(value, cells["row"], "answers", scale, ends, which_scale(value, items))
+    several = [f"{source}: columns {names_shown(cells['column'][impossible].unique())}: {many}"] * bool(many)
+    wrong = np.flatnonzero(impossible * (not many) | np.isin(status, [UNREADABLE, WITHOUT_RESULT]))
     if not len(wrong):
-        return
-    wanted = f"an answer from {low:g} to {high:g} ({scale.name})"
+        return refuse_if_any(several)
+    wanted = f"an answer from {ends[0]:g} to {ends[1]:g} ({scale.name})"
     if scale.answers and impossible.sum() < len(wrong):
         words = [f"{one:g}" if isinstance(one, float) else one for one in scale.answers]
         some = f"one of {', '.join(shortened(words, 8))}"
@@ -417,4 +416,4 @@ def _refuse(
         f"{more}Correct them; or, in the scale's file, list codes for missing answers (missing: [-99, NA]) and map "
         "words or codes to answers (answers: {often: 3})"
     )
-    raise InputError(*problems)
+    raise InputError(*several, *problems)

@@ -9,11 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from invitro.errors import InputError, refuse_if_any, shown
-from invitro.scales import Scale
+from invitro.scales import Scale, likely_bounds, on_another_scale
 from invitro.tables import numbers, read_table, require_columns
 from invitro.writing.words import count
 
@@ -110,14 +111,17 @@ def label_set(name: str, table: pd.DataFrame, scale: Scale, source: str, licence
         InputError: an id occurs twice or is missing, or a label lies outside the scale; each with its data row.
     """
     ids, labels = table["text_id"], table["llm_label"]
-    faults = {
-        "expected an id": ids.isna(),
-        "expected an id that occurs once": ids.duplicated(),
-        f"expected a label from {scale.minimum:g} to {scale.maximum:g} ({scale.name})": pd.Series(
-            scale.outside(labels.to_numpy()), index=labels.index
-        ),
-    }
+    low, high = scale.minimum, scale.maximum
+    faults = {"expected an id": ids.isna(), "expected an id that occurs once": ids.duplicated()}
     problems = []
+    bounds = likely_bounds(labels)
+    step = "" if bounds is None else f"{(high - low) / (bounds[1] - bounds[0]):.4g} * (label - {bounds[0]:g})"
+    remedy = "Have the LLM answer on this scale, or bring its labels to it" + (f": {low:g} + {step}" if step else "")
+    if many := on_another_scale(labels, np.arange(len(labels)) + 1, "LLM labels", scale, None, remedy):
+        problems.append(f"{source}: {many}")
+    else:
+        expected = f"expected a label from {low:g} to {high:g} ({scale.name})"
+        faults[expected] = pd.Series(scale.outside(labels.to_numpy()), index=labels.index)
     for expected, wrong in faults.items():
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
