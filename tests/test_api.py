@@ -302,6 +302,7 @@ def test_a_study_ends_in_results_and_a_report(folder: Path, monkeypatch: pytest.
     assert set(done.differences["application"]) == {"both"}
 
 
+@pytest.mark.slow
 def test_studies_that_do_not_start(folder: Path) -> None:
     assert "Could not find 'study/nonsense'" in refused(lambda: invitro.study("nonsense"))
     wrong = ["data=simulated", "llm=simulated", "plm=minilm", "alpha=-1"]

@@ -91,6 +91,7 @@ def test_the_same_seed_makes_the_same_choice_whatever_else_is_drawn(choices: dic
     pd.testing.assert_frame_equal(again.table, choices["good"].table)
 
 
+@pytest.mark.slow
 def test_a_candidate_that_cannot_be_tried_stands_in_the_table_with_its_reason() -> None:
     table = choose(material(1.0, "contrary", n=80), AUTO).table
     failed = table[table["problem"].notna()]

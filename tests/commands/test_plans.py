@@ -246,6 +246,7 @@ def test_a_script_of_one_s_own_gets_its_own_settings_only(given: list[str], tmp_
     assert one.plan.command[1] == "mine.py"
 
 
+@pytest.mark.slow
 def test_a_study_s_own_hydra_settings_are_the_launcher_s(
     given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,7 @@ def test_train_finds_the_labels(run, corpus_csv: Path, tiny_roberta: Path, tmp_p
     assert "changed since labels were made under the same ids" in changed.stderr
 
 
+@pytest.mark.slow
 def test_a_server_and_its_key(run, tmp_path: Path) -> None:
     secret = "sk-nobody-may-see-this"
     with ChatServer({"1": ["500"]}) as server:

@@ -274,6 +274,7 @@ def test_launching_and_reading_a_study_s_jobs_loads_no_network() -> None:
     assert done.stderr.strip() == ""
 
 
+@pytest.mark.slow
 def test_a_finished_record_is_not_overwritten_by_a_single_run(
     run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path
 ) -> None:

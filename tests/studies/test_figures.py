@@ -155,6 +155,7 @@ def test_several_series_differ_in_colour_shape_and_dash(tmp_path: Path) -> None:
         assert scale in spec, channel
 
 
+@pytest.mark.slow
 def test_the_papers_numbers_are_diamonds(known: Callable[[str], Reported]) -> None:
     found = known("table_v")
     spec = specification(found, "metrics_test")

@@ -62,6 +62,7 @@ def test_the_draw_is_the_seed_s_and_of_rated_texts() -> None:
     assert drawn(table, 101, 0).sum() == 100
 
 
+@pytest.mark.slow
 def test_a_demographic_as_the_covariate() -> None:
     found = simulated("age")
     assert found.table["covariate"].between(18, 100).all()

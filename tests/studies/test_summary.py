@@ -292,6 +292,7 @@ def test_only_the_studys_metrics_are_tested(tmp_path: Path) -> None:
     assert rows["p_holm"].to_numpy() == pytest.approx(holm(rows["p"]))
 
 
+@pytest.mark.slow
 def test_a_baseline_that_picks_several_is_the_one_alike_in_the_rest(tmp_path: Path) -> None:
     arms = [
         Arm({"plm": plm, "application": application}, skill=skill)
@@ -318,6 +319,7 @@ def test_a_baseline_of_false_is_found(tmp_path: Path, written: Any) -> None:
     assert mark(summary, summary.groups.iloc[0].to_dict()) == "baseline"
 
 
+@pytest.mark.slow
 def test_the_plateau_of_a_portion(tmp_path: Path) -> None:
     skill = {0.0: 0.4, 0.1: 0.5, 0.3: 0.7, 0.6: 0.7, 0.8: 0.7, 1.0: 0.7}
     arms = [

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 from unicodedata import name as name_of_sign
 
 import numpy as np
@@ -162,13 +163,17 @@ def languages_of(texts: Sequence[str]) -> dict[str, int]:
         >>> languages_of(["I felt so sorry for the whole family.", "Mir tut es leid für die Familie.", "ok"])
         {'en': 1, 'de': 1, 'too short or mixed to tell': 1}
     """
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identify = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=SURE)
     places = np.unique(np.linspace(0, len(texts) - 1, MOST_LOOKED_AT).round().astype(int)) if len(texts) else ()
-    found = Counter(identify.classify(texts[place])[0] for place in places)
+    found = Counter(_identifier().classify(texts[place])[0] for place in places)
     untold = found.pop("und", 0) + found.pop("zxx", 0)  # undetermined, and no language at all
     return dict(found.most_common()) | ({UNTOLD: untold} if untold else {})
+
+
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=SURE)
 
 
 @cache
