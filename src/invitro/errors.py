@@ -6,6 +6,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import quote
 
@@ -66,6 +67,18 @@ def names_shown(names: Iterable[object]) -> str:
     ]
     more = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
     return (", ".join(listed[:MOST_NAMES]) or "none") + more
+
+
+def meant(wanted: Iterable[str], names: Iterable[object]) -> str:
+    """Say which of `names` were probably meant, in words that follow those names; empty where none is like them.
+
+    Example:
+        >>> meant(["gpt4"], ["story", "gpt4o"])
+        '; did you mean gpt4o?'
+    """
+    lower = {str(name).lower(): name for name in names}
+    near = [lower[one] for word in wanted for one in get_close_matches(word.lower(), lower, 1)]
+    return f"; did you mean {names_shown(dict.fromkeys(near))}?" if near else ""
 
 
 SHORTEST_SECRET = 8

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from invitro.errors import InputError, names_shown, shown
+from invitro.errors import InputError, meant, names_shown, shown
 from invitro.foreign import READERS, doccano, foreign, is_foreign
 from invitro.formats import (
     CELL_STATUS,
@@ -393,7 +393,8 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str], source: str | P
     missing = [name for name in dict.fromkeys(columns) if name not in frame.columns]
     if missing:
         expected = f"expected column{'s' * (len(missing) > 1)} {', '.join(missing)}"
-        raise InputError(f"{source}: {expected}; found {names_shown(frame.columns)}" + (f". {fix}" if fix else ""))
+        found = f"{names_shown(frame.columns)}{meant(missing, frame.columns)}"
+        raise InputError(f"{source}: {expected}; found {found}" + (" " if found[-1] == "?" else ". ") * bool(fix) + fix)
 
 
 def numbers(column: "pd.Series[Any]", source: str | Path) -> "pd.Series[float]":

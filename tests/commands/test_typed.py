@@ -9,7 +9,7 @@ from hydra import compose
 from omegaconf import OmegaConf
 from support import ROOT, small_corpus, table_overrides
 
-from invitro.commands.common import with_own_labels_named
+from invitro.commands.common import misnamed, with_own_labels_named
 from invitro.commands.typed import _unknown, configured, understood
 from invitro.errors import InputError, conf_folder
 
@@ -129,3 +129,23 @@ def test_labels_of_a_column_or_a_file_are_called_by_it() -> None:
     both = named(name="ensemble", model=None, members=["llama", "gpt"], column="gpt4")
     assert (both["name"], both["members"]) == ("gpt4", [])
     assert named(name="simulated", model=None, column="llm_label")["name"] == "simulated"
+
+
+def test_columns_that_the_file_does_not_have_are_named_from_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "stories.csv"
+    path.write_text("participant,story,compassion,gpt4o\n", "utf-8")
+    own = {"text": "stroy", "crowd_label": "compasion", "group_id": "participant", "text_id": "text_id", "age": "Age"}
+    data = {"_target_": "invitro.data.TableFile", "path": str(path), "columns": own}
+    found = "found participant, story, compassion, gpt4o"
+    cfg = OmegaConf.create({"data": data, "llm": {"column": "gpt4", "by_prompt": False}})
+    assert list(misnamed(cfg)) == [
+        f"{path}: expected column stroy (data.columns.text); {found}; did you mean story?",
+        f"{path}: expected column compasion (data.columns.crowd_label); {found}; did you mean compassion?",
+        f"{path}: expected column Age (data.columns.age); {found}",
+        f"{path}: expected column gpt4 (llm.column); {found}; did you mean gpt4o?",
+    ]
+    cfg.data.columns = {"text": "story", "crowd_label": "crowd_label", "raters": ["gpt4o", "anna"]}
+    cfg.llm.column = "text"
+    assert list(misnamed(cfg)) == [f"{path}: expected column anna (data.columns.raters[1]); {found}"]
+    cfg.data.ratings = "ratings.csv"
+    assert not list(misnamed(cfg))

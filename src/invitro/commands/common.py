@@ -22,7 +22,7 @@ from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from invitro.errors import InputError, as_called, conf_folder
+from invitro.errors import InputError, as_called, conf_folder, meant, names_shown
 
 # Cached by Hydra with the configuration: all jobs of a multirun see one value, two multiruns never the same.
 OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=True, replace=True)
@@ -163,6 +163,36 @@ def noting(problems: list[str]) -> Iterator[None]:
 def missing(cfg: DictConfig) -> list[str]:
     """Return a problem for every mandatory value that was not given."""
     return [f"{key}: expected a value, as in {key}=..., found none" for key in sorted(OmegaConf.missing_keys(cfg))]
+
+
+def misnamed(cfg: DictConfig) -> Iterator[str]:
+    """Yield a problem for each column that is named and that the table's file does not have; only its header is read.
+
+    Columns that the reader finds itself, or that stand in a file of ratings, are left to it.
+    """
+    data, llm = plain(cfg.data), plain(cfg.llm)
+    path, columns = Path(str(data.get("path"))), data.get("columns")
+    if not str(data.get("_target_")).endswith(".TableFile") or not isinstance(columns, dict) or not path.exists():
+        return
+    from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS
+    from invitro.data.table import DEFAULT_COLUMNS
+    from invitro.tables import columns_of
+
+    raters = columns.get("raters") or []
+    there, rated = columns_of(path, data.get("encoding")), bool(data.get("ratings") or raters)
+    ours = {key: columns.get(key) for key in (*CANONICAL_COLUMNS, *DEMOGRAPHICS)}
+    named = {f"data.columns.{key}": column for key, column in ours.items() if column and column not in there}
+    for key in ("text_id", "crowd_label"):
+        if DEFAULT_COLUMNS[key] == ours[key] or (key == "crowd_label" and rated):
+            named.pop(f"data.columns.{key}", None)
+    if isinstance(raters, list) and not data.get("ratings"):
+        named |= {f"data.columns.raters[{place}]": one for place, one in enumerate(raters) if one not in there}
+    own = llm.get("column")
+    if own and not llm.get("by_prompt") and own not in [*there, *(key for key, column in ours.items() if column)]:
+        named["llm.column"] = own
+    for key, column in named.items():
+        found = f"{names_shown(there)}{meant([str(column)], there)}"
+        yield f"{path}: expected column {names_shown([column])} ({key}); found {found}"
 
 
 def command_of(entry_point: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from invitro.commands.common import instantiated, missing, with_own_labels_named
+from invitro.commands.common import instantiated, misnamed, missing, with_own_labels_named
 from invitro.errors import InputError, called, conf_folder, refuse_if_any
 
 if TYPE_CHECKING:
@@ -215,11 +215,11 @@ def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:
     Raises:
         InputError: everything that is wrong with them, together.
     """
+    refuse_if_any([*missing(cfg), *misnamed(cfg)])  # before PyTorch is imported
     from invitro.data import DataFolder
     from invitro.models import TfIdfRidge
     from invitro.training.recipe import RunOptions
 
-    refuse_if_any(missing(cfg))
     problems: list[str] = []
 
     def tried(make: Callable[[], Any]) -> Any:

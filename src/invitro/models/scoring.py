@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from invitro.arrays import Bools, Floats
 from invitro.data.corpus import is_blank
 from invitro.data.facts import NO_LETTERS, script_of
-from invitro.errors import InputError, names_shown
+from invitro.errors import InputError, meant, names_shown
 from invitro.files import write_rows
 from invitro.formats import TableRow, Unusable
 from invitro.models.encoder import Loaded, Tokenised, length_batches, pad, tokenise
@@ -236,7 +236,7 @@ class ScoringJob:
             yield from error.problems
             return
         if self.text not in columns:
-            there = names_shown(columns)
+            there = f"{names_shown(columns)}{meant([self.text], columns)}"
             yield f"{self.input}: expected a column {self.text} with the texts; found {there}. Use text=COLUMN"
         if self.score in columns:
             yield f"{self.input}: already has a column {self.score}; choose another with score=COLUMN"
