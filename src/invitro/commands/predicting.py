@@ -204,7 +204,7 @@ def _cut(settings: RunSettings, texts: list[str]) -> str:
     if settings.encoder is None:
         return "none: the model counts words"
     if settings.absent:
-        return f"unknown: {settings.absent.splitlines()[0]}"
+        return "not counted: no encoder on this machine was named; name one, such as plm=minilm"
     from invitro.models.encoder import load_tokenizer, tokenise
 
     tokenizer = load_tokenizer(settings.encoder)
