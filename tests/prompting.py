@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from omegaconf import OmegaConf
 from support import ROOT
 
 from invitro.data import Corpus
@@ -30,7 +31,7 @@ def prompt(choice: str, **changes) -> Prompt:
 
 def scale(name: str = "batson_empathy") -> Scale:
     """Return a shipped scale."""
-    values = yaml.safe_load((ROOT / "conf" / "scale" / f"{name}.yaml").read_text("utf-8"))
+    values: Any = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "scale" / f"{name}.yaml"), resolve=True)
     items = tuple(Item(one["name"], one["statement"]) for one in values.pop("items"))
     return Scale(items=items, **{key: value for key, value in values.items() if not key.startswith("_")})
 

@@ -221,10 +221,8 @@ def which_scale(scores: npt.ArrayLike, items_of: str | None = None) -> str:
     """
     bounds = likely_bounds(scores)
     low, high = ("LOWEST", "HIGHEST") if bounds is None else [f"{bound:g}" for bound in bounds]
+    ends = "" if bounds == (0, 100) else f" scale.low={low} scale.high={high}"
     if items_of is not None:
         return f"If {items_of} was answered so, add scale.low={low} scale.high={high}"
     asked = "one question or slider" + ("" if bounds is None else f" from {low} to {high}")
-    return (
-        f"For {asked}, add scale=single_item scale.low={low} scale.high={high}; for a score of several items, name "
-        "their scale by scale="
-    )
+    return f"For {asked}, add scale=slider{ends}; for a score of several items, name their scale by scale="

@@ -33,6 +33,7 @@ def test_a_page_of_200_rows(run, tmp_path: Path) -> None:
     page = next((tmp_path / "runs" / "describe").rglob("report.html"))
     html = page.read_text("utf-8")
     assert all(f'id="figure-{name}"' in html for name in ("crowd_labels", "lengths", "llm_and_crowd"))
+    assert "The corpus essays.csv" in html
     assert "Commands" not in html
     assert "table.tex" not in html
     assert "essay 7" not in html
@@ -46,6 +47,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(run, tmp_path: Path) -> None
     assert done.returncode == 2
     refused = [line for line in done.stderr.splitlines() if "gbt" in line]
     assert len(refused) == 1
+    assert "did you mean gpt?" in refused[0]
     assert "Nothing was described." in done.stderr
     assert not list((tmp_path / "runs").rglob("report.html"))
 

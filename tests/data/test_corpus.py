@@ -99,7 +99,7 @@ def test_all_faults_come_together_but_not_by_the_thousand() -> None:
     assert len(refused.value.problems) == 12
     assert refused.value.problems[0].startswith(
         "a.csv: column crowd_label: 50 of 50 rated rows lie outside 1 to 7 (batson_empathy): they range from 9 to 9, "
-        "such as 9 in data row 1. For one question or slider, add scale=single_item scale.low="
+        "such as 9 in data row 1. For one question or slider, add scale=slider scale.low="
     )
     assert refused.value.problems[-1] == "a.csv: and 40 more faults"
 

@@ -140,6 +140,23 @@ def test_the_prompt_check_is_a_diff_of_label() -> None:
     assert composed().check == {}
 
 
+def test_a_slider_is_called_like_the_column_of_the_ratings() -> None:
+    def read(*words: str) -> Any:
+        return instantiate(composed("scale=slider", *words).scale, _convert_="all")
+
+    slider = read("data=table", "data.path=x.csv", "data.columns.crowd_label=compassion", "scale.high=10")
+    assert (slider.construct, slider.minimum, slider.maximum) == ("compassion", 0, 10)
+    assert (slider.items[0].name, slider.items[0].statement) == ("overall", "compassion as a whole")
+    assert (
+        slider.instructions == "Judge the compassion as a whole, from 0 (none at all) to 10 (as much as there can be)."
+    )
+    assert read("data=newsemp18").construct == "rating"
+    assert read("data=table", "data.path=x.csv", "scale.construct=awe").items[0].statement == "awe as a whole"
+    single = instantiate(composed("scale=single_item", "scale.high=100").scale, _convert_="all")
+    assert "to 100 (as" in single.instructions
+    assert all("100" in words["instructions"] for words in single.translations.values())
+
+
 @pytest.mark.parametrize("scale", ["batson_empathy", "batson_distress", "single_item"])
 def test_translations_are_complete(scale: str) -> None:
     questionnaire = instantiate(composed(f"scale={scale}").scale, _convert_="all")
@@ -154,7 +171,8 @@ def test_translations_are_complete(scale: str) -> None:
 @pytest.mark.parametrize("scale", names("scale"))
 def test_the_multilingual_prompt_suits_any_number_of_items(scale: str, language: str) -> None:
     chosen, questionnaire = choice("prompt", "multilingual"), choice("scale", scale)
-    renderer = Renderer(chosen, chosen.form(questionnaire, Readout.DIGITS))
+    readout = Readout.DIGITS if questionnaire.high < 10 else Readout.TEXT
+    renderer = Renderer(chosen, chosen.form(questionnaire, readout))
     system = renderer.messages(Text("t", "x", language=language))[0]["content"]
     for item in questionnaire.items:
         assert questionnaire.translations.get(language, {}).get(item.name, item.statement) in system

@@ -169,11 +169,16 @@ def describe_configured(cfg: DictConfig, reader: "Reader | None" = None) -> "Des
     from invitro.data.facts import corpus_facts, languages_of, llm_facts
     from invitro.reliability.people import crowd_tables, shortened_table
     from invitro.studies.report.describe import Description
+    from invitro.studies.wording import corpus_name
 
     settings = run_settings(completed(cfg), multirun=False)
     corpus = (reader or settings.reader).read(settings.scale)
     table, people = corpus.table, corpus.people
-    facts = replace(corpus_facts(corpus, settings.scale), languages=languages_of(table["text"].tolist()))
+    facts = replace(
+        corpus_facts(corpus, settings.scale),
+        name=corpus_name(OmegaConf.to_container(cfg.data)),  # type: ignore[arg-type]
+        languages=languages_of(table["text"].tolist()),
+    )
     labels = _labels(settings, corpus)
     llm = None if labels is None else llm_facts(labels[0], settings.scale, table["crowd_label"], labels[1])
     authors = table.set_index("text_id")["group_id"]
@@ -204,7 +209,9 @@ def _cut(settings: RunSettings, texts: list[str]) -> str:
     if settings.encoder is None:
         return "none: the model counts words"
     if settings.absent:
-        return "not counted: no encoder on this machine was named; name one, such as plm=minilm"
+        return (
+            f"not counted: {settings.encoder.name} is not on this machine; name an encoder that is, such as plm=minilm"
+        )
     from invitro.models.encoder import load_tokenizer, tokenise
 
     tokenizer = load_tokenizer(settings.encoder)
