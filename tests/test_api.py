@@ -263,7 +263,7 @@ def test_a_column_split_decides(folder: Path) -> None:
         (
             {"empathy": 9.0},
             {},
-            "frame: data row 1 (text_id t000), column crowd_label",
+            "frame: column empathy: 60 of 60 rated rows lie outside 1 to 7 (batson_empathy)",
         ),
         ({"essay": " "}, {}, "expected a text that is not blank"),
         ({}, {"columns": COLUMNS | {"llm_label": "claude"}}, "frame: expected column claude"),

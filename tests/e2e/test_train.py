@@ -165,7 +165,7 @@ REFUSALS = [
     (["data.path=missing.csv"], ["missing.csv: no such file"]),
     (["data.path=missing.csv", "plm.name=nobody/has-this"], ["missing.csv: no such file"]),  # the texts come first
     (["data.columns.text=body"], ["expected", "body", "found", "essay"]),
-    (["llm.column=claude"], ["expected column claude; found"]),
+    (["llm.column=claude"], ["expected column claude (llm.column); found"]),
     (["llm.column=null"], ["No LLM labels by llm=llama", "llm.labels=FILE"]),
     (["plm.name=nobody/has-this"], ["PLM nobody/has-this: is not there", "plm.name="]),
     (["application=both", "application.pool=none"], ["application=both needs texts to add"]),
@@ -176,7 +176,7 @@ REFUSALS = [
     (["plm.train=head", "fit.loss=ccc"], ["fit.loss=ccc: plm.train=head is fitted in one step on squared errors"]),
     (["trainer=ddp", "trainer.devices=3"], ["fit.batch_size=16 does not divide among trainer.devices=3"]),
     (["resume=nothing.ckpt"], ["resume=nothing.ckpt: no such checkpoint"]),
-    (["scale=gad7"], ["data row", "column crowd_label (empathy in the file)", "0 to 21 (gad7)", "scale="]),
+    (["scale=gad7"], ["column empathy", "rated rows lie outside 0 to 21 (gad7)", "data row", "scale="]),
     (["data/split=published"], ["data/split=holdout"]),
     (["force=no"], ["force: expected true or false, found 'no'"]),
     (["data.path=???"], ["data.path: expected a value"]),

@@ -19,7 +19,9 @@ def test_worth_from_one_command_to_its_report_and_the_training_that_it_names(run
     assert done.returncode == 0, done.stderr
     *_, sentence, report = done.stdout.strip().splitlines()
     assert re.match(
-        r"The labels of simulated are worth .* human ratings; added to all \d+ ratings, they change", sentence
+        r"The labels of simulated are worth .* human ratings.*; added to all \d+ ratings of a fold's training texts, "
+        "they change",
+        sentence,
     )
     assert re.search(r"The \d+ labels cost \$0\.\d\d", sentence)
     assert report == "out/report/report.html"

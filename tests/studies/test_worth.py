@@ -112,6 +112,7 @@ def test_where_a_curve_reaches_a_target(curve: list[float], target: float, expec
         ((310.2, 0, np.inf), {}, "worth 310 [under 50, over 1,670] human ratings; added"),
         ((np.inf, np.inf, np.inf), {"rating_price": 0.5}, "worth more than all 1,670 human ratings; added"),
         ((np.inf, 131, np.inf), {}, "worth more than all 1,670 human ratings (95 % interval: 131 or more); added"),
+        ((np.inf, 0, np.inf), {}, "worth more than all 1,670 human ratings (95 % interval: any number); added"),
         ((0, 0, 60), {}, "worth fewer than 50 human ratings (95 % interval: up to 60); added"),
         ((0, 0, 0), {}, "worth fewer than 50 human ratings; added"),
         ((310, 190, 520), {"rating_price": 0.5, "label_price": 0.01},

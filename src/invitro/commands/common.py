@@ -165,10 +165,11 @@ def missing(cfg: DictConfig) -> list[str]:
     return [f"{key}: expected a value, as in {key}=..., found none" for key in sorted(OmegaConf.missing_keys(cfg))]
 
 
-def misnamed(cfg: DictConfig) -> Iterator[str]:
+def misnamed(cfg: DictConfig, multirun: bool = False) -> Iterator[str]:
     """Yield a problem for each column that is named and that the table's file does not have; only its header is read.
 
-    Columns that the reader finds itself, or that stand in a file of ratings, are left to it.
+    Columns that the reader finds itself, or that stand in a file of ratings, are left to it; and an LLM's column to the
+    job that needs it in a multirun, whose other jobs go on.
     """
     data, llm = plain(cfg.data), plain(cfg.llm)
     path, columns = Path(str(data.get("path"))), data.get("columns")
@@ -187,7 +188,7 @@ def misnamed(cfg: DictConfig) -> Iterator[str]:
             named.pop(f"data.columns.{key}", None)
     if isinstance(raters, list) and not data.get("ratings"):
         named |= {f"data.columns.raters[{place}]": one for place, one in enumerate(raters) if one not in there}
-    own = llm.get("column")
+    own = None if multirun else llm.get("column")
     if own and not llm.get("by_prompt") and own not in [*there, *(key for key, column in ours.items() if column)]:
         named["llm.column"] = own
     for key, column in named.items():

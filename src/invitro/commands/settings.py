@@ -215,7 +215,7 @@ def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:
     Raises:
         InputError: everything that is wrong with them, together.
     """
-    refuse_if_any([*missing(cfg), *misnamed(cfg)])  # before PyTorch is imported
+    refuse_if_any([*missing(cfg), *misnamed(cfg, multirun)])  # before PyTorch is imported
     from invitro.data import DataFolder
     from invitro.models import TfIdfRidge
     from invitro.training.recipe import RunOptions

@@ -160,8 +160,8 @@ def languages_of(texts: Sequence[str]) -> dict[str, int]:
         Number of texts by ISO 639 code, such as ``en``, or `UNTOLD`.
 
     Example:
-        >>> languages_of(["I felt so sorry for the whole family.", "Mir tut es leid für die Familie.", "ok"])
-        {'en': 1, 'de': 1, 'too short or mixed to tell': 1}
+        >>> languages_of(["The flood took everything they had, and nobody came to help them.", "ok"])
+        {'en': 1, 'too short or mixed to tell': 1}
     """
     places = np.unique(np.linspace(0, len(texts) - 1, MOST_LOOKED_AT).round().astype(int)) if len(texts) else ()
     found = Counter(_identifier().classify(texts[place])[0] for place in places)
