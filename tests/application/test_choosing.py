@@ -48,12 +48,14 @@ def choices() -> dict[str, Choice]:
     return {name: choose(material(*case), AUTO) for name, case in cases.items()}
 
 
+@pytest.mark.slow
 def test_a_useless_llm_is_left_alone(choices: dict[str, Choice]) -> None:
     choice = choices["useless"]
     assert not choice.application.correction
     assert choice.alpha == np.inf
 
 
+@pytest.mark.slow
 def test_a_good_llm_is_used_and_a_shifted_one_calibrated(choices: dict[str, Choice]) -> None:
     for name in ("good", "shifted"):
         best = choices[name].table.set_index("chosen").loc[True]
@@ -62,6 +64,7 @@ def test_a_good_llm_is_used_and_a_shifted_one_calibrated(choices: dict[str, Choi
     assert choices["shifted"].application.calibration != "none"
 
 
+@pytest.mark.slow
 def test_of_those_as_good_as_the_best_the_one_that_moves_predictions_least_is_taken(choices: dict[str, Choice]) -> None:
     for choice in choices.values():
         table = choice.table
@@ -75,6 +78,7 @@ def test_of_those_as_good_as_the_best_the_one_that_moves_predictions_least_is_ta
         assert (tried["moved"].iloc[1:] > 0).all()
 
 
+@pytest.mark.slow
 def test_the_choice_is_an_ordinary_application(choices: dict[str, Choice]) -> None:
     for choice in choices.values():
         assert choice.application.policy != "auto"
@@ -139,6 +143,7 @@ def test_scores_are_metrics_and_a_paired_bootstrap() -> None:
     assert 0 < se[2] < 0.1
 
 
+@pytest.mark.slow
 def test_what_costs_more_than_a_standard_error_is_out(choices: dict[str, Choice]) -> None:
     table = choices["shifted"].table
     uncalibrated = table[(table["policy"] == "replace") & (table["calibration"] == "none") & (table["alpha"] == 0)]

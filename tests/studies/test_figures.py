@@ -56,6 +56,7 @@ def rows(specification: dict[str, Any], *having: str) -> list[dict[str, Any]]:
     return [row for row in data if set(having) <= set(row)]
 
 
+@pytest.mark.slow
 def test_only_figures_whose_data_exist(study: Reported) -> None:
     expected = {
         "alpha": ["metrics_over_alpha_val", "metrics_over_alpha_test", "metrics_over_alpha_truth_test"],

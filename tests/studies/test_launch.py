@@ -157,6 +157,7 @@ def test_a_launcher_that_starts_nothing_is_not_started_for_ever(tmp_path: Path) 
     assert "lost: no outcome, the launch ended before:\n  value=0\n  value=1" in output
 
 
+@pytest.mark.slow
 def test_a_failure_and_what_comes_after_it(tmp_path: Path) -> None:
     assert ended(grid(tmp_path, "1", 3, 1, ("fails=1",)))[0] == 0
     table = read_runs(tmp_path / "study", ("value",)).table

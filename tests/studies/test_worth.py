@@ -42,6 +42,7 @@ def simulated(noise: float, texts: int = TEXTS) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_labels_as_noisy_as_a_fraction_of_the_ratings_are_worth_that_fraction() -> None:
     settings = dataclasses.replace(QUICK, first=20, draws=3)
     found = exchange(curves(simulated(4.0), Known(), settings), settings, 300)
