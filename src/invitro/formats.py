@@ -164,10 +164,13 @@ def encoding_of(path: Path, asked: str | None = None) -> str:
     if mark or not asked:
         return mark or UTF_8
     content = path.read_bytes()
+    if content.isascii():
+        return asked
     try:
-        return asked if content.isascii() or not content.decode() else UTF_8
+        content.decode()
     except UnicodeDecodeError:
         return asked
+    return UTF_8
 
 
 def mark_of(path: Path) -> str | None:

@@ -87,6 +87,11 @@ class Tracked:
     run: RunInfo
     warned: bool = False
 
+    @property
+    def logger(self) -> "Logger | None":
+        """Lightning's logger, which takes the curves."""
+        return self.opened.logger
+
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Keep the final numbers; the record has them already."""
         with self.warning():

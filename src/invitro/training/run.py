@@ -89,7 +89,7 @@ def train(
     loaded = _load(plm, prepared, recipe.fit) if isinstance(plm, PLM) and not plm.frozen else None
     with tracked(logger or NoLogger(), info) as opened:
         if loaded is not None:
-            trained = _fine_tuned(prepared, recipe, place, loaded, opened.opened.logger)
+            trained = _fine_tuned(prepared, recipe, place, loaded, opened.logger)
         else:
             trained = fitted(prepared, recipe, place)
         seconds = time.perf_counter() - started
