@@ -26,7 +26,7 @@ def test_the_exact_prompt(path) -> None:
     of = next((word for word in rest if len(word) > 2), "batson_empathy")
     language = next((word for word in rest if len(word) == 2), None)
     chosen = prompt(name)
-    renderer = Renderer(chosen, chosen.form(scale(of), Readout(readout), separated=readout == "expected"))
+    renderer = Renderer(chosen, chosen.form(scale(of), Readout(readout)))
     text = Text("t", "I felt for them.\nSo sad.", "g", WRITER, language)
     messages = renderer.messages(text, SHOWN if chosen.shots else ())
     assert "".join(f"=== {one['role']}\n{one['content']}\n" for one in messages) == path.read_text("utf-8")

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -160,11 +161,8 @@ def test_of_a_reply_that_was_cut_the_last_object_counts() -> None:
         "x</think>\n\n3 5 3 5 3 5",
     ],
 )
-@pytest.mark.parametrize("readout", ["digits", "expected"])
-def test_digits_after_thinking_and_in_fences(text: str, readout: str) -> None:
-    sure = [{sign: 1.0} for sign in text if sign.isdigit()]
-    parsed = read(text, form(readout), tokens=spoken(text, *sure))
-    assert parsed.items == (3, 5, 3, 5, 3, 5)
+def test_digits_after_thinking_and_in_fences(text: str) -> None:
+    assert read(text, form("digits")).items == (3, 5, 3, 5, 3, 5)
 
 
 def test_fences_around_the_last_line() -> None:
@@ -196,14 +194,17 @@ def test_reading_takes_no_time_whatever_the_reply_holds(text: str) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 5.0])
 def test_log_probabilities_that_are_none_give_no_label(value: float) -> None:
-    tokens = (*spoken("35353", *[{sign: 1.0} for sign in "35353"]), TokenChoice("5", (("5", -0.1), ("4", value))))
-    parsed = read("353535", form("expected"), tokens=tokens)
+    text = whole("353535")
+    tokens = spoken(text, *[{sign: 1.0} for sign in "353535"])
+    tokens = (*tokens[:-2], TokenChoice("5", (("5", -0.1), ("4", value))), tokens[-1])
+    parsed = read(text, form("expected"), tokens=tokens)
     assert (parsed.status, parsed.score) == ("unparseable", None)
 
 
 def test_a_probability_of_0_counts_as_0() -> None:
-    tokens = tuple(TokenChoice("4", (("4", -0.1), ("3", -math.inf))) for _ in range(6))
-    assert read("444444", form("expected"), tokens=tokens).items == (4,) * 6
+    text = whole("444444")
+    tokens = tuple(TokenChoice(sign, ((sign, -0.1), ("3", -math.inf))) for sign in text)
+    assert read(text, form("expected"), tokens=tokens).items == (4,) * 6
 
 
 def test_sums_and_overall_scores() -> None:
@@ -243,6 +244,12 @@ def test_reasoning_in_json_is_no_extra_item_where_it_was_asked_for() -> None:
     assert read(text, form()).status == "extra_items"
 
 
+def whole(digits: str, of: str = "batson_empathy", total: bool = False) -> str:
+    """Return the reply that gives each item one of the digits."""
+    names = form("expected", of, total=total).names
+    return json.dumps(dict(zip(names, map(int, digits), strict=True)))
+
+
 def spoken(text: str, *distributions: dict[str, float]) -> tuple[TokenChoice, ...]:
     """Return one token a sign, the digits with the given probabilities."""
     rest = iter(distributions)
@@ -255,36 +262,71 @@ def spoken(text: str, *distributions: dict[str, float]) -> tuple[TokenChoice, ..
 def test_expected_scores_by_hand() -> None:
     one = {"3": 0.5, "5": 0.25, "x": 0.2, "9": 0.05}  # over 1 to 7: 3 with 2/3, 5 with 1/3
     sure = {"4": 1.0}
-    tokens = spoken("344444", one, sure, sure, sure, sure, sure)
-    parsed = read("344444", form("expected"), tokens=tokens)
+    text = whole("344444")
+    parsed = read(text, form("expected"), tokens=spoken(text, one, sure, sure, sure, sure, sure))
     assert parsed.items == pytest.approx([11 / 3, 4, 4, 4, 4, 4])
     assert parsed.score == pytest.approx((11 / 3 + 20) / 6)
     assert parsed.spread == pytest.approx(math.sqrt(8 / 9) / 6)
-    total = read("0000000", form("expected", "gad7"), tokens=spoken("0000000", *[{"0": 0.5, "2": 0.5}] * 7))
+    text = whole("0000000", "gad7")
+    total = read(text, form("expected", "gad7"), tokens=spoken(text, *[{"0": 0.5, "2": 0.5}] * 7))
     assert (total.score, total.spread) == (pytest.approx(7), pytest.approx(math.sqrt(7)))
 
 
-def test_tokens_of_several_digits_and_with_spaces_around() -> None:
-    merged = (
-        TokenChoice("353", (("353", math.log(0.6)), ("343", math.log(0.4)))),
-        TokenChoice(" 5", ((" 5", math.log(0.5)), ("6", math.log(0.5)))),
-        TokenChoice("35", (("35", 0.0),)),
-    )
-    parsed = read("353 535", form("expected"), tokens=merged)
-    assert parsed.items == pytest.approx([3, 4.6, 3, 5.5, 3, 5])
+def test_tokens_with_spaces_and_punctuation_around_the_digit() -> None:
+    def token(text: str, other: str, share: float = 0.4) -> TokenChoice:
+        return TokenChoice(text, ((text, math.log(1 - share)), (other, math.log(share)), ("45", -3.0), ("many", -3.0)))
+
+    names = [TokenChoice(f'"{name}":', ((f'"{name}":', 0.0),)) for name in NAMES]
+    digits = [
+        token(" 3", "2"),
+        token("5,", "6"),
+        token(" 3, ", "1"),
+        token("5", " 4"),
+        token("3", "3,"),
+        token(" 5}", "6}"),
+    ]
+    tokens = [one for pair in zip(names, digits, strict=True) for one in pair]
+    tokens = [TokenChoice("{", (("{", 0.0),)), *tokens]
+    text = '{"sympathetic": 3, "moved": 5, "compassionate": 3, "tender": 5, "warm": 3, "softhearted": 5}'
+    parsed = read(text, form("expected"), tokens=tuple(tokens))
+    assert parsed.items == pytest.approx([2.6, 5.4, 2.2, 4.6, 3, 5.4])
 
 
-def test_expected_after_reasoning_reads_the_last_line_s_tokens() -> None:
-    text = "7 of 7 are sad\nscores: 353535"
+def test_expected_after_reasoning_reads_the_scores_tokens() -> None:
+    text = json.dumps({"reasoning": 'He said "warm": 7 of 7'} | json.loads(whole("353535")))
     parsed = read(text, form("expected", reasoning=True), tokens=spoken(text, *[{"7": 1.0}] * 2, *[{"2": 1.0}] * 6))
     assert parsed.items == (2, 2, 2, 2, 2, 2)
 
 
+def test_digits_in_the_names_of_items_are_no_scores() -> None:
+    items = tuple(replace(scale().items[0], name=name) for name in ("q1", "q2", "q12"))
+    of = ReplyForm(replace(scale(), items=items, translations={}), Readout.EXPECTED)
+    text = '{"q1": 4, "q2": 5, "q12": 6}'
+    tokens = spoken(text, *[{sign: 1.0} for sign in text if sign.isdigit()])
+    assert read(text, of, tokens=tokens).items == (4, 5, 6)
+
+
+WHOLE = whole("353535")
+
+
 @pytest.mark.parametrize(
-    "tokens", [(), spoken("353535", *[{"x": 1.0}] * 6), spoken("35353", *[{"3": 1.0}] * 5)], ids=["none", "no", "few"]
+    "tokens",
+    [
+        (),
+        spoken(WHOLE, *[{"x": 1.0}] * 6),
+        spoken(WHOLE[:-18], *[{"3": 1.0}] * 5),
+        spoken(WHOLE[:-2], *[{"3": 1.0}] * 5),
+    ],
+    ids=["none", "no", "few", "cut"],
 )
 def test_expected_without_what_it_needs_is_unparseable(tokens: tuple[TokenChoice, ...]) -> None:
-    assert read("353535", form("expected"), tokens=tokens).status == "unparseable"
+    assert read(WHOLE, form("expected"), tokens=tokens).status == "unparseable"
+
+
+def test_expected_takes_whole_scores_only() -> None:
+    text = WHOLE.replace("3,", "3.5,", 1)
+    parsed = read(text, form("expected"), tokens=spoken(text, *[{"3": 1.0}] * 7))
+    assert (parsed.status, parsed.detail) == ("out_of_range", "expected a whole number, found sympathetic=3.5")
 
 
 @given(st.sampled_from(FORMS), st.one_of(st.text(), st.text("0123456789 ,;.{}[]\"':scoreswarm\n")), st.booleans())
@@ -315,7 +357,7 @@ def test_any_object_is_scores_within_bounds_or_a_status(body: dict) -> None:
 @given(st.data(), st.sampled_from(FORMS))
 def test_what_the_constraint_allows_is_ok(data: st.DataObject, of: ReplyForm) -> None:
     text = data.draw(st.from_regex(of.constraint.regex, fullmatch=True))
-    if of.readout == Readout.TEXT or not of.reasoning:
+    if of.readout != Readout.DIGITS or not of.reasoning:
         assert read(text, of).status == Status.OK
     else:
         assert read(text, of).status == Status.OK or "\r" in text or "\x85" in text
@@ -339,7 +381,8 @@ def test_what_the_schema_allows_is_ok(data: st.DataObject, of: ReplyForm) -> Non
 
 @given(st.lists(st.dictionaries(st.sampled_from("1234567"), st.floats(1e-6, 1), min_size=1), min_size=6, max_size=6))
 def test_means_lie_within_the_digits_and_the_spread_within_the_scale(weights: list[dict[str, float]]) -> None:
-    parsed = read("444444", form("expected"), tokens=spoken("444444", *weights))
+    text = whole("444444")
+    parsed = read(text, form("expected"), tokens=spoken(text, *weights))
     assert parsed.status == Status.OK
     for mean, given_weights in zip(parsed.items, weights, strict=True):
         assert min(map(int, given_weights)) - 1e-9 <= mean <= max(map(int, given_weights)) + 1e-9
@@ -351,8 +394,6 @@ def test_means_lie_within_the_digits_and_the_spread_within_the_scale(weights: li
     ("of", "overall", "what"), [("phq9", True, "overall scores .* 0 to 27"), ("percent", False, "100")]
 )
 def test_scales_of_several_digits_are_refused_at_once(readout: str, of: str, overall: bool, what: str) -> None:
-    from dataclasses import replace
-
     chosen = replace(scale(), name="percent", low=0, high=100) if of == "percent" else scale(of)
     with pytest.raises(InputError, match=rf"readout={readout} reads one digit per score, but .*{what}.*readout=text"):
         ReplyForm(chosen, Readout(readout), overall)
@@ -384,11 +425,9 @@ def test_an_overall_score_beside_the_items_is_kept_and_not_the_label(
 
 
 def test_the_spread_is_that_of_the_items_alone() -> None:
-    def token(digit: str, other: str) -> TokenChoice:
-        return TokenChoice(digit, ((digit, math.log(0.5)), (other, math.log(0.5))))
-
-    tokens = (*(token("3", "5") for _ in range(6)), token("1", "7"))
-    parsed = read("3333331", form("expected", total=True), tokens=tokens)
+    text = whole("3333331", total=True)
+    tokens = spoken(text, *[{"3": 0.5, "5": 0.5}] * 6, {"1": 0.5, "7": 0.5})
+    parsed = read(text, form("expected", total=True), tokens=tokens)
     assert parsed.items == pytest.approx((4.0,) * 7)
     assert (parsed.score, parsed.spread) == (pytest.approx(4.0), pytest.approx(math.sqrt(6) / 6))
 

@@ -154,12 +154,10 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
         sampling = made.get("sampling", Sampling(temperature=1.0))  # the default where the given one is refused
         options = Options(sampling=sampling, results=cfg["import"], **{name: cfg[name] for name in OPTIONS})
     refuse_if_any(problems)
-    whats, merges = {}, llm.get("merges_digits", False)
+    whats = {}
     for role in prompts:
         with noting(problems):
-            whats[role] = Labelling(
-                made["scale"], made[role], llm.name, made["engine"], Path(cfg.store), options, merges
-            )
+            whats[role] = Labelling(made["scale"], made[role], llm.name, made["engine"], Path(cfg.store), options)
     refuse_if_any(problems)
     return whats
 

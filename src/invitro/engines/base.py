@@ -21,9 +21,10 @@ Dollars = Annotated[float, Ge(0)]
 class Readout(StrEnum):
     """How item scores are taken from a model.
 
-    ``text``: a JSON object with one decimal score per item, as people would write it. ``digits``: one digit per item in
-    the items' order and nothing else, the fewest decoded tokens. ``expected``: the same reply, but each item's score is
-    the mean of its probability distribution over the valid digits, and the spread is kept.
+    ``text``: a JSON object with one decimal score per item, as people would write it. ``expected``: such an object of
+    whole scores, but each item's score is the mean of its probability distribution over the valid digits, and the
+    spread is kept. ``digits``: one digit per item in the items' order and nothing else: the fewest decoded tokens, and
+    no names to hold on to, so that a small model counts instead (123456).
     """
 
     TEXT = "text"

@@ -129,8 +129,11 @@ def _valid(request: Request, source: _Hash) -> str:
     if constraint.json_schema is not None:
         body: dict[str, Any] = {}
         for name, kind in constraint.json_schema["properties"].items():
-            low, high = kind.get("minimum", 0), kind.get("maximum", 0)
-            body[name] = "scripted" if kind["type"] == "string" else round(low + (high - low) * source.uniform(), 1)
+            if kind["type"] == "string":
+                body[name] = "scripted"
+                continue
+            value = kind["minimum"] + (kind["maximum"] - kind["minimum"]) * source.uniform()
+            body[name] = round(value) if kind["type"] == "integer" else round(value, 1)
         return json.dumps(body)
 
     def digits(asked: re.Match[str]) -> str:

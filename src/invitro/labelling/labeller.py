@@ -98,8 +98,6 @@ class Labelling:
         engine: the engine that answers.
         store: the label store's file, which need not exist.
         options: everything else.
-        merges_digits: whether the model's tokenizer makes one token of neighbouring digits; then `expected` asks for
-            spaces between them.
 
     Raises:
         InputError: the readout does not fit this prompt and scale.
@@ -111,7 +109,6 @@ class Labelling:
     engine: Engine
     store: Path
     options: Options = field(default_factory=Options)
-    merges_digits: bool = False
 
     def __post_init__(self) -> None:
         self.form  # noqa: B018  (raises an error for what does not fit together)
@@ -119,8 +116,7 @@ class Labelling:
     @cached_property
     def form(self) -> ReplyForm:
         """The form of the replies."""
-        readout = self.options.readout
-        return self.prompt.form(self.scale, readout, separated=self.merges_digits and readout == Readout.EXPECTED)
+        return self.prompt.form(self.scale, self.options.readout)
 
     @cached_property
     def sampling(self) -> Sampling:

@@ -87,7 +87,7 @@ class Prompt:
     Templates see ``scale`` (``name``, ``construct``, ``occasion``, ``instructions``, ``aggregation``), ``items``
     (``name`` and ``statement``; with `overall` the construct is the only item), ``low`` and ``high`` of each item,
     ``minimum`` and ``maximum`` of the whole scale, all as text, ``count`` of these items, ``decimals`` (whether scores
-    may have some), ``digits`` (whether digits are read), ``separated``, ``begin`` and ``end`` (the marks),
+    may have some), ``digits`` (whether digits are read), ``begin`` and ``end`` (the marks),
     ``language``, ``examples`` (``essay``, fenced, and ``score``), and in ``user`` also ``writer`` (what is known about
     the writer, in words) and ``essay`` (the text, fenced). An unknown name is an error.
 
@@ -136,9 +136,9 @@ class Prompt:
         """Hash of everything that the rendered prompts depend on, except scale, readout and texts."""
         return _hashed({name: value for name, value in asdict(self).items() if name != "name"})
 
-    def form(self, scale: Scale, readout: Readout, separated: bool = False) -> ReplyForm:
+    def form(self, scale: Scale, readout: Readout) -> ReplyForm:
         """Return the form of the replies that this prompt asks for."""
-        return ReplyForm(scale, readout, self.overall, self.reasoning, separated, self.total)
+        return ReplyForm(scale, readout, self.overall, self.reasoning, self.total)
 
 
 class Renderer:
@@ -217,9 +217,8 @@ class Renderer:
             "minimum": f"{scale.minimum:g}",
             "maximum": f"{scale.maximum:g}",
             "count": len(items),
-            "decimals": scale.decimals,
-            "digits": form.readout != Readout.TEXT,
-            "separated": form.separated,
+            "decimals": form.decimals,
+            "digits": form.readout == Readout.DIGITS,
             "begin": BEGIN,
             "end": END,
             "language": language,

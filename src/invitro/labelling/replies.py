@@ -3,9 +3,12 @@
 import json
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
+from string import punctuation, whitespace
 from typing import Any
 
 from invitro.engines.base import Constraint, Readout, Reply, TokenChoice
@@ -30,8 +33,6 @@ class ReplyForm:
         reasoning: brief reasoning comes before the scores: as a key ``reasoning`` that comes first in the JSON
             object, or as text before a last line ``scores: ...``.
         total: the overall score follows the items'. The label is made from the items; the overall score is kept too.
-        separated: single spaces between digits, for tokenizers that would merge neighbouring digits into one token;
-            the distribution of such a token is not that of a single item.
 
     Raises:
         InputError: digits are to be read, but scores of the scale can have more than one digit; or an item has the
@@ -42,7 +43,6 @@ class ReplyForm:
     readout: Readout
     overall: bool = False
     reasoning: bool = False
-    separated: bool = False
     total: bool = False
 
     def __post_init__(self) -> None:
@@ -93,34 +93,38 @@ class ReplyForm:
         return self.bounds[0][1]
 
     @property
+    def decimals(self) -> bool:
+        """Whether a score in a reply may have decimals."""
+        return self.scale.decimals and self.readout == Readout.TEXT
+
+    @property
     def max_tokens(self) -> int:
         """Enough tokens for a valid reply in any common tokenizer."""
         # A digit with its space may take two tokens; a JSON entry takes its name in pieces, a number and punctuation.
-        scores = 2 * len(self.names) + 4 if self.readout != Readout.TEXT else 16 + 24 * len(self.names)
+        scores = 2 * len(self.names) + 4 if self.readout == Readout.DIGITS else 16 + 24 * len(self.names)
         return scores + (REASONING // 2 if self.reasoning else 0)
 
     @property
     def example(self) -> str:
         """A valid reply of typical length."""
-        values = [round((low + high) / 2, 1 if self.scale.decimals else None) for low, high in self.bounds]
-        if self.readout == Readout.TEXT:
+        values = [round((low + high) / 2, 1 if self.decimals else None) for low, high in self.bounds]
+        if self.readout != Readout.DIGITS:
             body: dict[str, Any] = {"reasoning": "x " * (REASONING // 3)} if self.reasoning else {}
             return json.dumps(body | dict(zip(self.names, values, strict=True)))
-        digits = (" " if self.separated else "").join(str(int(value)) for value in values)
+        digits = "".join(str(int(value)) for value in values)
         return f"{'x ' * (REASONING // 3)}\nscores: {digits}" if self.reasoning else digits
 
     @cached_property
     def constraint(self) -> Constraint:
         """What engines are asked to enforce; keys of the JSON schema are in the order in which they are written."""
-        if self.readout != Readout.TEXT:
-            digit = f"[{self.low:.0f}-{self.high:.0f}]"
-            digits = " ".join([digit] * len(self.names)) if self.separated else f"{digit}{{{len(self.names)}}}"
+        if self.readout == Readout.DIGITS:
+            digits = f"[{self.low:.0f}-{self.high:.0f}]{{{len(self.names)}}}"
             return Constraint(rf"[^\n]{{1,{REASONING}}}\nscores: {digits}" if self.reasoning else digits)
         entries = [rf'"reasoning": "[^"\\\x00-\x1f]{{1,{REASONING}}}"'] if self.reasoning else []
         properties: dict[str, Any] = {"reasoning": {"type": "string"}} if self.reasoning else {}
         for name, (low, high) in zip(self.names, self.bounds, strict=True):
-            entries.append(f'"{re.escape(name)}": {_number_regex(low, high, self.scale.decimals)}')
-            kind = "number" if self.scale.decimals else "integer"
+            entries.append(f'"{re.escape(name)}": {_number_regex(low, high, self.decimals)}')
+            kind = "number" if self.decimals else "integer"
             properties[name] = {"type": kind, "minimum": low, "maximum": high}
         schema = {"type": "object", "properties": properties, "required": list(properties)}
         return Constraint(r"\{" + ", ".join(entries) + r"\}", schema | {"additionalProperties": False})
@@ -202,10 +206,10 @@ def parse(reply: Reply, form: ReplyForm) -> Parsed:
     try:
         if len(answer) > LONGEST_ANSWER:
             raise _FaultError(Status.UNPARSEABLE, f"expected scores, found {len(answer):,} characters")
-        if form.readout == Readout.TEXT:
-            values = _from_json(answer, form, cut=reply.finish == "length")
-        else:
+        if form.readout == Readout.DIGITS:
             values = _from_digits(answer, form)
+        else:
+            values = _from_json(answer, form, cut=reply.finish == "length")
         _refuse_outside(values, form)
         parsed = Parsed(Status.OK, tuple(values), form.score(values))
         return _finite(_expected(reply, form) if form.readout == Readout.EXPECTED else parsed, form)
@@ -313,27 +317,25 @@ def _scores(body: _Object, form: ReplyForm) -> list[float]:
     return values
 
 
-def _digit_text(text: str, form: ReplyForm) -> tuple[str, int]:
-    """Return the part of a reply with the digits, and where it begins."""
-    start, end = _answer_start(text), len(text.rstrip())
-    start += len(text[start:end]) - len(text[start:end].lstrip())
-    if text.endswith(FENCES, start, end):
-        last = text.rfind("\n", start, end) + 1
-        end = len(text[:last].rstrip()) if last and text.startswith(FENCES, last) else end - 3
-    if text.startswith(FENCES, start):
-        start = text.find("\n", start, end) + 1 or start + 3
+def _digit_text(text: str, form: ReplyForm) -> str:
+    """Return the part of an answer with the digits."""
+    text = text.strip()
+    if text.endswith(FENCES):
+        before, _, last = text.rpartition("\n")
+        text = before.rstrip() if before and last.startswith(FENCES) else text[:-3]
+    if text.startswith(FENCES):
+        text = text[text.find("\n") + 1 or 3 :]
     if not form.reasoning:
-        return text[start:end], start
-    line = max(start, text.rfind("\n", start, end) + 1)
-    line += len(text[line:end]) - len(text[line:end].lstrip(" \t"))
-    if text[line : line + len(LAST_LINE)].lower() != LAST_LINE:
+        return text
+    line = text.rpartition("\n")[2].lstrip(" \t")
+    if line[: len(LAST_LINE)].lower() != LAST_LINE:
         raise _FaultError(Status.UNPARSEABLE, "expected a last line 'scores: ...'")
-    return text[line + len(LAST_LINE) : end], line + len(LAST_LINE)
+    return line[len(LAST_LINE) :]
 
 
 def _from_digits(text: str, form: ReplyForm) -> list[float]:
     """Return one score per digit; white space, commas and semicolons may stand between."""
-    digits = "".join(_digit_text(text, form)[0].replace(",", " ").replace(";", " ").split())
+    digits = "".join(_digit_text(text, form).replace(",", " ").replace(";", " ").split())
     if not (digits.isascii() and digits.isdigit()):
         raise _FaultError(Status.UNPARSEABLE, "expected digits only")
     if len(digits) != len(form.names):
@@ -348,7 +350,7 @@ def _refuse_outside(values: Sequence[float], form: ReplyForm) -> None:
         for name, value, (low, high) in zip(form.names, values, form.bounds, strict=True)
         if not low <= value <= high
     ]
-    if not form.scale.decimals:
+    if not form.decimals:
         named = zip(form.names, values, strict=True)
         outside += [f"a whole number, found {name}={value:g}" for name, value in named if not value.is_integer()]
     if outside:
@@ -368,10 +370,9 @@ def _expected(reply: Reply, form: ReplyForm) -> Parsed:
         raise _FaultError(Status.UNPARSEABLE, "the engine gave log-probabilities that are none")
     if any(len(choice.token) > LONGEST_TOKEN for choice in reply.tokens):
         raise _FaultError(Status.UNPARSEABLE, f"a token has more than {LONGEST_TOKEN} characters")
-    part, start = _digit_text("".join(choice.token for choice in reply.tokens), form)
-    moments = list(_moments(reply.tokens, start, start + len(part), range(int(form.low), int(form.high) + 1)))
+    moments = list(_moments(reply.tokens, form))
     if len(moments) != len(form.names):
-        raise _FaultError(Status.UNPARSEABLE, "the tokens do not add up to the reply's digits")
+        raise _FaultError(Status.UNPARSEABLE, "the tokens do not add up to the reply's scores")
     means = [mean for mean, _ in moments]
     # The spread of the label: of the items, or of the overall score if that is all the prompt asks for.
     behind = moments[: 1 if form.overall else len(form.scale.items)]
@@ -381,39 +382,34 @@ def _expected(reply: Reply, form: ReplyForm) -> Parsed:
     return Parsed(Status.OK, tuple(means), form.score(means), spread)
 
 
-def _moments(tokens: Sequence[TokenChoice], start: int, end: int, valid: range) -> Iterator[tuple[float, float]]:
-    """Yield mean and variance of the distribution behind each digit of a reply, in order.
+def _moments(tokens: Sequence[TokenChoice], form: ReplyForm) -> Iterator[tuple[float, float]]:
+    """Yield mean and variance of the distribution behind each score of a reply, in the form's order.
 
-    Digits without a valid alternative are left out.
-
-    Args:
-        tokens: the reply's tokens; joined, they are its text.
-        start: where in that text the digits begin, in characters.
-        end: where they end.
-        valid: the valid digits.
+    A score is the digit after its name and a colon, where these stand last. Scores without a valid alternative are
+    left out.
     """
-    offset = 0
-    for choice in tokens:
-        inside = [start <= offset + place < end for place, sign in enumerate(choice.token) if sign in DIGITS]
-        offset += len(choice.token)
-        for position in range(inside.index(True), len(inside)) if any(inside) else ():
-            weights = _weights(choice, position, valid)
-            total = math.fsum(weights.values())
-            if total <= 0.0:
-                continue
-            mean = math.fsum(digit * weight for digit, weight in weights.items()) / total
-            square = math.fsum(weight * (digit - mean) ** 2 for digit, weight in weights.items()) / total
-            # Rounding may push a mean past a bound by 1e-16, and a range check would reject it.
-            yield min(max(mean, valid.start), valid.stop - 1), square
+    text = "".join(choice.token for choice in tokens)
+    ends = list(accumulate(len(choice.token) for choice in tokens))
+    valid = range(int(form.low), int(form.high) + 1)
+    for name in form.names:
+        places = [
+            found.end() for found in re.finditer(rf"{re.escape(json.dumps(name, ensure_ascii=False))}\s*:\s*", text)
+        ]
+        weights = _weights(tokens[bisect_right(ends, places[-1])], valid) if places and places[-1] < len(text) else {}
+        total = math.fsum(weights.values())
+        if total <= 0.0:
+            continue
+        mean = math.fsum(digit * weight for digit, weight in weights.items()) / total
+        square = math.fsum(weight * (digit - mean) ** 2 for digit, weight in weights.items()) / total
+        # Rounding may push a mean past a bound by 1e-16, and a range check would reject it.
+        yield min(max(mean, valid.start), valid.stop - 1), square
 
 
-def _weights(choice: TokenChoice, position: int, valid: range) -> dict[int, float]:
-    """Return the unnormalised probability of each valid digit at `position` among the token's digits."""
+def _weights(choice: TokenChoice, valid: range) -> dict[int, float]:
+    """Return the unnormalised probability of each valid digit, alone or beside white space and punctuation."""
     weights = dict.fromkeys(valid, 0.0)
     for token, logprob in choice.alternatives:
-        digits = token.strip(" \t\n,;")
-        if len(digits) > position and all(sign in DIGITS for sign in digits):
-            digit = int(digits[position])
-            if digit in weights:
-                weights[digit] += math.exp(min(logprob, 0.0))
+        digit = token.strip(whitespace + punctuation)
+        if len(digit) == 1 and digit in DIGITS and int(digit) in weights:
+            weights[int(digit)] += math.exp(min(logprob, 0.0))
     return weights

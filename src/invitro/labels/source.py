@@ -128,7 +128,6 @@ class LabelSource:
         set_id: the id of a stored set, or its beginning, or ``published``, if several sets fit.
         members: an ensemble of these LLMs, each a choice of ``llm``; the mean, where all of them have a label.
         engine: how the model is asked, as configuration; None if it cannot be asked.
-        merges_digits: whether the model's tokenizer makes one token of neighbouring digits.
 
     Raises:
         InputError: naming every setting of the wrong type; or both `labels` and `column` are given, or `columns` lacks
@@ -146,7 +145,6 @@ class LabelSource:
     set_id: str | None = None
     members: Sequence[str] = ()
     engine: Any = None
-    merges_digits: bool = False
 
     def contradictions(self) -> Iterator[str]:
         """Yield what does not go together."""
