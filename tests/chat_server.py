@@ -97,10 +97,12 @@ class ChatServer(LoopbackServer):
                 return self._complete(request, None, "stop", refusal="I will not.")
             case ["filtered"]:
                 return self._complete(request, "", "content_filter")
-        schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
-        return self._complete(
-            request, json.dumps(dict.fromkeys(schema["required"], 4.5)) if schema else "353535", "stop"
-        )
+        schema = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+        kinds = {name: kind["type"] for name, kind in schema.get("properties", {}).items()}
+        scores = {name: 4.5 if kind == "number" else 4 for name, kind in kinds.items()}
+        if named := re.findall(r'"(\w+)": ', body.get("structured_outputs", {}).get("regex", "")):
+            scores = dict.fromkeys(named, 3)
+        return self._complete(request, json.dumps(scores) if scores else "353535", "stop")
 
     def _complete(self, request: BaseHTTPRequestHandler, text: str | None, finish: str, **more: Any) -> None:
         choice: dict[str, Any] = {

@@ -40,6 +40,10 @@ def test_paths_and_names_need_no_quotes(tmp_path: Path, monkeypatch: pytest.Monk
         (["plm=[tfidf,ridge]"], "^plm: expected one choice, found a list"),
         (["plm=tfidf,ridge"], "^plm=tfidf,ridge: several values need -m"),
         (["~application"], "^~application: settings cannot be taken away"),
+        (
+            ["llm=qwen", "llm.engine.options={block_size: 32}"],
+            r"^llm.engine.options: holds no block_size yet; to add it, write \+llm.engine.options.block_size=32$",
+        ),
         (["data.path=[a.csv"], "^data.path: cannot be read; is a bracket"),
         (["seed"], "^seed: expected key=value"),
         (["file"], "^file: expected key=value; to read it, write data=table data.path=file$"),

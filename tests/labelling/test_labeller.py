@@ -104,13 +104,27 @@ def test_parts_of_a_set_stand_in_its_datasheet(tmp_path: Path) -> None:
     llm = corpus.table["text_id"].map(done.labels.labels["llm_label"])
     means = [f"{half.mean():.2f}" for half in (llm[:30], llm[30:])]
     assert [row[1:4] for row in rows] == [["train", "30", means[0]], ["test", "30", means[1]]]
-    assert done.drift is None
+    assert done.doubts == ()
     with LabelStore(tmp_path / "labels.sqlite") as store:
         later = {key for key, _ in store.used(done.report.stored.id, list(corpus.table["text_id"][30:])).values()}
         store.reparse(lambda one: replace(one, score=7.0) if one.key in later else one, done.report.stored.id)
     (done,) = label(corpus, labelling(tmp_path))
     assert "labels drift inside this set. Split train (30 texts)" in done.datasheet.read_text()
-    assert done.drift in "\n".join(done.lines())
+    (drift,) = done.doubts
+    assert drift in "\n".join(done.lines())
+
+
+def test_a_model_that_counts_is_called_so(tmp_path: Path) -> None:
+    class Counting(Scripted):
+        def replies(self, requests):
+            yield from (replace(reply, text="123456") for reply in super().replies(requests))
+
+    (done,) = label(a_corpus(60), labelling(tmp_path, engine=Counting(), readout="digits"))
+    (doubt,) = done.doubts
+    assert "100 % of the replies give the items the same scores, 1 2 3 4 5 6, whatever the text says" in doubt
+    assert doubt in done.datasheet.read_text()
+    (done,) = label(a_corpus(60), labelling(tmp_path, store=tmp_path / "other.sqlite", readout="digits"))
+    assert done.doubts == ()
 
 
 def test_a_combination_fills_its_members_sets(tmp_path: Path) -> None:

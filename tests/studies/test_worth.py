@@ -137,6 +137,8 @@ def test_the_sentence(worth: tuple[float, ...], prices: dict[str, float], says: 
          "rated, use them."),
         ("unrated", 0.08, "For texts that people rated, 1,860 texts are too few to tell whether the labels of gpt "
          "help; for texts that nobody rated, use them."),
+        ("unrated", -0.002, "For texts that people rated, leave the labels of gpt out: added to all human ratings, "
+         "they make the model worse; for texts that nobody rated, use them."),
         ("not", 0.014, "Do not use the labels of gpt: 50 human ratings are worth more."),
     ],
 )  # fmt: skip

@@ -17,7 +17,7 @@ from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from invitro.commands.common import REFUSED, leaves, noting, plain, secrets_in, show_help
 from invitro.commands.settings import first_value, is_hydra, message_of, parsed
@@ -177,6 +177,16 @@ def explained(error: HydraException, config: str, given: Sequence[Override] = ()
         )
     except HydraException as other:
         return InputError(message_of(other))
+    values = {one.key_or_group: one.value() for one in given if one.type != OverrideType.DEL}
+    value, there = values.get(found[1]), OmegaConf.select(known, found[1])
+    if isinstance(value, dict) and isinstance(there, DictConfig):
+        return InputError(
+            *(
+                f"{found[1]}: holds no {name} yet; to add it, write +{found[1]}.{name}={part}"
+                for name, part in value.items()
+                if name not in there
+            )
+        )
     return InputError(_unknown(found[1], known))
 
 

@@ -27,6 +27,10 @@ ENVIRONMENT_ON_CPU = {
     "TORCHDYNAMO_DISABLE": "1",
 }
 """Two GiB for keys and values; compiling the sampler would take longer than a small model needs for 100 texts."""
+CPU_BLOCK = 32
+"""Tokens of a block of the cache on a CPU. A common beginning is computed once in whole blocks, and vLLM's own, of 128
+tokens, leave up to 127 of a questionnaire's to be computed again for each text.
+"""
 
 
 @checked("llm.engine")
@@ -180,6 +184,8 @@ class VLLM:
             "disable_log_stats": True,
             "trust_remote_code": False,
         }
+        if on_cpu:
+            settings["block_size"] = CPU_BLOCK
         self._tokenizer  # noqa: B018  (rejects a model without a chat template before anything large is loaded)
         log.info("loading %s", self.model)
         try:

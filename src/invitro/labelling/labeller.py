@@ -20,7 +20,7 @@ from invitro.files import whole_or_absent
 from invitro.labelling.job import RETRY_TEMPERATURE, LabelJob, estimate, reparse, run_job
 from invitro.labelling.prompts import Prompt, Renderer
 from invitro.labelling.replies import ReplyForm
-from invitro.labelling.reports import CostEstimate, JobReport, agreement_lines, write_datasheet
+from invitro.labelling.reports import CostEstimate, JobReport, agreement_lines, alike_warning, write_datasheet
 from invitro.labelling.results import import_results
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text, chosen, parts
 from invitro.labels.answers import Retry
@@ -137,7 +137,8 @@ class Labelled:
         datasheet: the datasheet's file.
         texts: the rows of the canonical table to be labelled.
         prefix: the prefix of their ids in a combination.
-        drift: what is to be said of parts of the set that differ from the others; None if none does.
+        doubts: what speaks against the labels, a sentence each: parts that differ from the others, replies that are
+            all alike.
     """
 
     report: JobReport
@@ -146,7 +147,7 @@ class Labelled:
     datasheet: Path
     texts: pd.DataFrame
     prefix: str
-    drift: str | None = None
+    doubts: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the report as text, starting with the agreement with the crowd: without it the rest means little."""
@@ -154,7 +155,7 @@ class Labelled:
         return [
             f"Label set {stored.id}  {stored.info.name}",
             *agreement_lines(self.agreement),
-            *([f"  {self.drift}"] if self.drift else []),
+            *(f"  {doubt}" for doubt in self.doubts),
             *self.report.lines(),
             f"  datasheet        {self.datasheet}",
         ]
@@ -208,10 +209,12 @@ def label(corpus: Corpus, what: Labelling) -> list[Labelled]:
             crowd, parts = _agreement(table, labels), list(drift_of(labels.labels, table, [job.info.corpus]))
             origins = origins_of(labels.labels, split_of(table, [job.info.corpus]))
             in_parts = [_agreement(table.loc[table["text_id"].isin(_of(origins, one))], labels) for one in parts]
-            drifting = drift_warning(report.stored.info.name, parts)
+            name, columns = report.stored.info.name, [f"llm_{item.name}" for item in what.scale.items]
+            items = labels.labels.reindex(columns=columns)
+            doubts = tuple(filter(None, (drift_warning(name, parts), alike_warning(name, items))))
             by_part = list(zip(parts, in_parts, strict=True))
-            sheet = write_datasheet(what.store, report.stored, RETRY_TEMPERATURE, crowd, by_part, drifting)
-            done.append(Labelled(report, labels, crowd, sheet, table, prefix, drifting))
+            sheet = write_datasheet(what.store, report.stored, RETRY_TEMPERATURE, crowd, by_part, doubts)
+            done.append(Labelled(report, labels, crowd, sheet, table, prefix, doubts))
     if options.results is not None and not any(one.report.stored.answers for one in done):
         raise InputError(
             f"import={options.results}: none of its results answers a question of this label set; give the settings of "

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from invitro.engines.base import Usage
 from invitro.files import write_text
@@ -13,6 +14,9 @@ from invitro.labels.drift import DriftPart
 from invitro.stats.agreement import Agreement
 from invitro.stats.intervals import NOT_MEASURABLE, told
 from invitro.writing.words import count, rendered
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 JOB_REPORT, JOB_ERROR = "report.json", "error.txt"
 """What a job leaves in its directory, and what it leaves in a multirun's where it failed."""
@@ -108,6 +112,39 @@ def _figures(crowd: Agreement) -> dict[str, str]:
     }
 
 
+LEAST_REPLIES, MOST_ALIKE = 30, 0.5
+"""How many replies say something about a model, and which share of them may be alike."""
+
+
+def alike_warning(name: str, items: "pd.DataFrame") -> str | None:
+    """Return a sentence where most replies give the items the same unequal scores, or None.
+
+    Such a model fills in a form, as by counting. One that gives all items of a text the same score may still say which
+    texts differ.
+
+    Args:
+        name: of the label set.
+        items: scores of the items (columns) of texts (rows), NaN where there are none.
+
+    Example:
+        >>> import pandas as pd
+        >>> counting = pd.DataFrame([[1, 2, 3]] * 40 + [[5, 5, 4]] * 10)
+        >>> (alike_warning("mine", counting) or "").partition(", whatever")[0]
+        'mine: 80 % of the replies give the items the same scores, 1 2 3'
+    """
+    replies = items.dropna()
+    if len(replies) < LEAST_REPLIES:
+        return None
+    scores, times = Counter(replies.itertuples(index=False, name=None)).most_common(1)[0]
+    if times <= MOST_ALIKE * len(replies) or len(set(scores)) == 1:
+        return None
+    share, shown = 100 * times / len(replies), " ".join(f"{score:g}" for score in scores)
+    return (
+        f"{name}: {share:.0f} % of the replies give the items the same scores, {shown}, whatever the text says; choose "
+        "another readout=, such as expected, which asks by the items' names, or another llm="
+    )
+
+
 @dataclass(frozen=True)
 class CostEstimate:
     """What a job would ask, and what that would cost.
@@ -152,7 +189,7 @@ def write_datasheet(
     retry: float,
     agreement: Agreement | None,
     parts: Sequence[tuple[DriftPart, Agreement | None]] = (),
-    drift: str | None = None,
+    doubts: Sequence[str] = (),
 ) -> Path:
     """Write the datasheet of a label set, and return its path.
 
@@ -162,7 +199,7 @@ def write_datasheet(
         retry: temperature of the second attempt.
         agreement: with the crowd; None if there is no crowd.
         parts: the parts of the set, each with its agreement with the crowd.
-        drift: what is to be said of parts that differ from the others.
+        doubts: what speaks against the labels, a sentence each.
     """
     info = stored.info
     path = datasheet_path(store, stored)
@@ -176,7 +213,7 @@ def write_datasheet(
         retry=retry,
         figures=_figures(agreement) if agreement else {},
         parts=[(part, told(crowd.pcc) if crowd else "", told(crowd.ccc) if crowd else "") for part, crowd in parts],
-        drift=drift,
+        doubts=doubts,
         measurable=agreement is not None and agreement.pcc.measurable,
         nothing_follows=NOTHING_FOLLOWS,
     )
