@@ -1,7 +1,9 @@
 """From a corpus to its label set, with the scripted engine: reports, files, limits, and settings that are refused."""
 
+import re
 from dataclasses import fields, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -117,14 +119,17 @@ def test_parts_of_a_set_stand_in_its_datasheet(tmp_path: Path) -> None:
 def test_a_model_that_counts_is_called_so(tmp_path: Path) -> None:
     class Counting(Scripted):
         def replies(self, requests):
-            yield from (replace(reply, text="123456") for reply in super().replies(requests))
+            for reply in super().replies(requests):
+                between = re.split(r"\d", reply.text)
+                yield replace(reply, text="".join(map("".join, zip_longest(between, "123456", fillvalue=""))))
 
-    (done,) = label(a_corpus(60), labelling(tmp_path, engine=Counting(), readout="digits"))
-    (doubt,) = done.doubts
-    assert "100 % of the replies give the items the same scores, 1 2 3 4 5 6, whatever the text says" in doubt
-    assert doubt in done.datasheet.read_text()
-    (done,) = label(a_corpus(60), labelling(tmp_path, store=tmp_path / "other.sqlite", readout="digits"))
-    assert done.doubts == ()
+    for readout in ("digits", "expected"):
+        (done,) = label(a_corpus(60), labelling(tmp_path, engine=Counting(), readout=readout))
+        (doubt,) = done.doubts
+        assert "100 % of the replies give the items the same scores, 1 2 3 4 5 6, whatever the text says" in doubt
+        assert doubt in done.datasheet.read_text()
+        (done,) = label(a_corpus(60), labelling(tmp_path, store=tmp_path / "other.sqlite", readout=readout))
+        assert done.doubts == ()
 
 
 def test_a_combination_fills_its_members_sets(tmp_path: Path) -> None:

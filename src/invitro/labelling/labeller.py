@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
@@ -14,16 +14,16 @@ from annotated_types import Predicate
 from pydantic_core import to_jsonable_python
 
 from invitro.data import Corpus
-from invitro.engines.base import Engine, Readout, Sampling
+from invitro.engines.base import Engine, Readout, Reply, Request, Sampling
 from invitro.errors import InputError
 from invitro.files import whole_or_absent
 from invitro.labelling.job import RETRY_TEMPERATURE, LabelJob, estimate, reparse, run_job
 from invitro.labelling.prompts import Prompt, Renderer
-from invitro.labelling.replies import ReplyForm
+from invitro.labelling.replies import ReplyForm, parse
 from invitro.labelling.reports import CostEstimate, JobReport, agreement_lines, alike_warning, write_datasheet
 from invitro.labelling.results import import_results
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text, chosen, parts
-from invitro.labels.answers import Retry
+from invitro.labels.answers import Retry, StoredSet
 from invitro.labels.drift import DriftPart, drift_of, drift_warning, origins_of, split_of
 from invitro.labels.labelset import LabelSet, published_sets
 from invitro.labels.source import stored_labels
@@ -209,9 +209,8 @@ def label(corpus: Corpus, what: Labelling) -> list[Labelled]:
             crowd, parts = _agreement(table, labels), list(drift_of(labels.labels, table, [job.info.corpus]))
             origins = origins_of(labels.labels, split_of(table, [job.info.corpus]))
             in_parts = [_agreement(table.loc[table["text_id"].isin(_of(origins, one))], labels) for one in parts]
-            name, columns = report.stored.info.name, [f"llm_{item.name}" for item in what.scale.items]
-            items = labels.labels.reindex(columns=columns)
-            doubts = tuple(filter(None, (drift_warning(name, parts), alike_warning(name, items))))
+            drifting = drift_warning(report.stored.info.name, parts)
+            doubts = tuple(filter(None, (drifting, _alike(store, report.stored, what.form))))
             by_part = list(zip(parts, in_parts, strict=True))
             sheet = write_datasheet(what.store, report.stored, RETRY_TEMPERATURE, crowd, by_part, doubts)
             done.append(Labelled(report, labels, crowd, sheet, table, prefix, doubts))
@@ -306,6 +305,17 @@ def _jobs(corpus: Corpus, what: Labelling, store: LabelStore) -> Iterator[tuple[
             options.samples, options.retry, options.progress,
         )  # fmt: skip
         yield job, table, prefix
+
+
+def _alike(store: LabelStore, stored: StoredSet, form: ReplyForm) -> str | None:
+    """Say that most of a set's replies are the same unequal scores, where they are; see `alike_warning`."""
+    commonest = store.commonest_reply(stored.id)
+    if commonest is None:
+        return None
+    raw, times, replies = commonest
+    written = replace(form, readout=Readout.TEXT) if form.readout == Readout.EXPECTED else form
+    scores = parse(Reply(Request("", "", (), Sampling()), raw, "stop"), written).items
+    return alike_warning(stored.info.name, scores, times, replies)
 
 
 def _agreement(table: pd.DataFrame, labels: LabelSet) -> Agreement | None:

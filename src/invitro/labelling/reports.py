@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from invitro.engines.base import Usage
 from invitro.files import write_text
@@ -14,9 +13,6 @@ from invitro.labels.drift import DriftPart
 from invitro.stats.agreement import Agreement
 from invitro.stats.intervals import NOT_MEASURABLE, told
 from invitro.writing.words import count, rendered
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 JOB_REPORT, JOB_ERROR = "report.json", "error.txt"
 """What a job leaves in its directory, and what it leaves in a multirun's where it failed."""
@@ -116,7 +112,7 @@ LEAST_REPLIES, MOST_ALIKE = 30, 0.5
 """How many replies say something about a model, and which share of them may be alike."""
 
 
-def alike_warning(name: str, items: "pd.DataFrame") -> str | None:
+def alike_warning(name: str, scores: Sequence[float], times: int, replies: int) -> str | None:
     """Return a sentence where most replies give the items the same unequal scores, or None.
 
     Such a model fills in a form, as by counting. One that gives all items of a text the same score may still say which
@@ -124,21 +120,17 @@ def alike_warning(name: str, items: "pd.DataFrame") -> str | None:
 
     Args:
         name: of the label set.
-        items: scores of the items (columns) of texts (rows), NaN where there are none.
+        scores: of the items, in the commonest reply.
+        times: how many replies give these.
+        replies: how many there are.
 
     Example:
-        >>> import pandas as pd
-        >>> counting = pd.DataFrame([[1, 2, 3]] * 40 + [[5, 5, 4]] * 10)
-        >>> (alike_warning("mine", counting) or "").partition(", whatever")[0]
+        >>> (alike_warning("mine", (1, 2, 3), 40, 50) or "").partition(", whatever")[0]
         'mine: 80 % of the replies give the items the same scores, 1 2 3'
     """
-    replies = items.dropna()
-    if len(replies) < LEAST_REPLIES:
+    if replies < LEAST_REPLIES or times <= MOST_ALIKE * replies or len(set(scores)) < 2:
         return None
-    scores, times = Counter(replies.itertuples(index=False, name=None)).most_common(1)[0]
-    if times <= MOST_ALIKE * len(replies) or len(set(scores)) == 1:
-        return None
-    share, shown = 100 * times / len(replies), " ".join(f"{score:g}" for score in scores)
+    share, shown = 100 * times / replies, " ".join(f"{score:g}" for score in scores)
     return (
         f"{name}: {share:.0f} % of the replies give the items the same scores, {shown}, whatever the text says; choose "
         "another readout=, such as expected, which asks by the items' names, or another llm="

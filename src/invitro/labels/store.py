@@ -220,6 +220,15 @@ class LabelStore:
             yield from page
             after = (page[-1]["text_id"], page[-1]["sample"])
 
+    def commonest_reply(self, set_id: str) -> tuple[str, int, int] | None:
+        """Return the reply that most answers with a label are, how many are it, and how many there are."""
+        query = (
+            "SELECT raw, count(*) AS times, sum(count(*)) OVER () FROM uses JOIN answers USING (key) "
+            "WHERE set_id = ? AND status = ? GROUP BY raw ORDER BY times DESC, raw LIMIT 1"
+        )
+        row = self.db.execute(query, (set_id, Status.OK)).fetchone()
+        return None if row is None else tuple(row)
+
     def sets(self, **wanted: str) -> list[StoredSet]:
         """Return the label sets with their counts, the oldest first; only those whose columns match `wanted`."""
         where = " AND ".join(["1", *(f"{name} = ?" for name in wanted)])
