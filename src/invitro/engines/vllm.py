@@ -48,7 +48,7 @@ class VLLM:
         quantization: such as ``awq`` or ``fp8``; None uses what the model's folder says.
         max_model_len: the most tokens of prompt and reply; None is the model's own limit.
         constraint: ``regex`` allows nothing but valid scores, without white space to run on; ``json_schema`` the schema
-            of the ``text`` readout; ``none`` leaves the model free.
+            of the readouts ``text`` and ``expected``; ``none`` leaves the model free.
         prefix_caching: whether the prompts' common beginning is computed once.
         concurrency: requests given to vLLM at a time; it batches as many of them as fit.
         options: any other argument of vLLM's engine, such as ``gpu_memory_utilization``.

@@ -133,7 +133,7 @@ def alike_warning(name: str, scores: Sequence[float], times: int, replies: int) 
     share, shown = 100 * times / replies, " ".join(f"{score:g}" for score in scores)
     return (
         f"{name}: {share:.0f} % of the replies give the items the same scores, {shown}, whatever the text says; choose "
-        "another readout=, such as expected, which asks by the items' names, or another llm="
+        "a readout= that asks by the items' names, text or expected, or another llm="
     )
 
 
