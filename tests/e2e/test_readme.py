@@ -101,8 +101,8 @@ def test_the_report_on_a_table(run, tiny_roberta: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_labelling_commands(run) -> None:
     (first,) = [command for command in COMMANDS if "label.py" in command]
-    guide = [line for line in commands("docs/labelling.md") if re.search(r"show=|prompt_check|=digits|report=", line)]
-    assert len(guide) == 4
+    guide = [line for line in commands("docs/labelling.md") if re.search(r"show=|prompt_check|readout=|report=", line)]
+    assert len(guide) == 5
     asked = False
     for command in (first, *sorted(guide, key=lambda line: "report=true" in line)):
         given = [word for word in shlex.split(command)[1:] if not word.startswith(("llm=", "data", "texts"))]
