@@ -175,6 +175,7 @@ REFUSALS = [
     (["spread=matched"], ["spread=matched: it is found on left-out training texts, which only the exact"]),
     (["plm.train=head", "fit.loss=ccc"], ["fit.loss=ccc: plm.train=head is fitted in one step on squared errors"]),
     (["trainer=ddp", "trainer.devices=3"], ["fit.batch_size=16 does not divide among trainer.devices=3"]),
+    (["trainer.precision=16-mixed"], ["trainer.precision=16-mixed: a fused optimiser", "optimizer.fused=false"]),
     (["resume=nothing.ckpt"], ["resume=nothing.ckpt: no such checkpoint"]),
     (["scale=gad7"], ["column empathy", "rated rows lie outside 0 to 21 (gad7)", "data row", "scale="]),
     (["data/split=published"], ["data/split=holdout"]),

@@ -103,6 +103,29 @@ def test_training_learns(tmp_path: Path, tiny_roberta: Path) -> None:
     assert result.metrics["test"]["pcc"] > 0.3
 
 
+def test_in_bfloat16_gradients_are_clipped_and_results_stay_close(
+    prepared: Prepared, tiny_roberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: list[float] = []
+    step = Regressor.optimizer_step
+
+    def watched(self: Regressor, epoch: int, index: int, optimizer: Any, closure: Any) -> None:
+        step(self, epoch, index, optimizer, closure)
+        norms.append(float(torch.nn.utils.get_total_norm([one.grad for one in self.parameters()])))
+
+    monkeypatch.setattr(Regressor, "optimizer_step", watched)
+    exact = trained(prepared, recipe(tiny_roberta, clip=0.1), tmp_path / "exact", save_model=False)
+    how = recipe(tiny_roberta, clip=0.1)
+    mixed = trained(
+        prepared, replace(how, trainer=partial(how.trainer, precision="bf16-mixed")), tmp_path / "mixed",
+        save_model=False,
+    )  # fmt: skip
+    np.testing.assert_allclose(norms, 0.1, rtol=1e-3)
+    a, b = exact.predictions["prediction"], mixed.predictions["prediction"]
+    assert not np.array_equal(a, b)
+    np.testing.assert_allclose(a, b, atol=0.05)
+
+
 @pytest.mark.parametrize("encoder", ["tiny_deberta", "tiny_llama"])
 def test_on_a_frozen_encoder_the_solution_is_exact(
     request: pytest.FixtureRequest, prepared: Prepared, tmp_path: Path, encoder: str

@@ -291,6 +291,11 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
             "multirun; use one device a job (trainer=auto), or run this configuration alone, without -m"
         )
     yield from _meaningless_in_closed_form(cfg, distributed)
+    if cfg.trainer.get("precision") in ("16-mixed", 16, "16") and cfg.fit.clip is not None and cfg.optimizer.get("fused"):
+        yield (
+            f"trainer.precision={cfg.trainer.precision}: a fused optimiser cannot clip float16's scaled gradients; add "
+            "optimizer.fused=false, or choose trainer.precision=bf16-mixed"
+        )
     if distributed and cfg.fit.loss == "ccc":
         yield "fit.loss=ccc correlates within each process's share of a batch; choose trainer=auto, cpu or gpu"
     if distributed and isinstance(devices, int) and devices > 0 and cfg.fit.batch_size % devices:

@@ -256,6 +256,17 @@ class Regressor(L.LightningModule):
         schedule = LambdaLR(optimizer, schedule_of(self.fit, an_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the norm of the gradient, with any optimiser.
+
+        Lightning refuses a fused one in mixed precision. It has to with float16, whose gradients are scaled until the
+        optimiser's step; bfloat16's are not scaled.
+        """
+        if gradient_clip_val is not None:
+            self.trainer.precision_plugin.clip_grad_by_norm(optimizer, gradient_clip_val)
+
     def refuse_other(self, state: Mapping[str, Tensor], source: str) -> None:
         """Refuse the weights of another kind of run, which lenient loading of partial weights would accept.
 
