@@ -424,3 +424,40 @@ def test_what_is_left_of_a_difference_in_ccc_is_that_of_stretched_predictions(
     assert ccc["left_low"] < ccc["left"] < ccc["left_high"]
     assert ccc["left"] < ccc["difference"]
     assert np.isnan(row_of(differences, metric="rmse")["left"])
+
+
+def test_over_folds_each_fold_tests_what_its_own_validation_chose(tmp_path: Path) -> None:
+    arms = [Arm({"alpha": alpha}, skill=skill) for alpha, skill in (("2.0", 0.6), ("4.0", 0.7), ("inf", 0.5))]
+    for number, folder in enumerate(write_records(tmp_path, arms, seeds=range(3))):
+        fold = number % 3
+        job = json.loads((folder / "job.json").read_text("utf-8"))
+        job["overrides"] |= {"data.split.fold": str(fold), "seed": "0"}
+        (folder / "job.json").write_text(json.dumps(job), "utf-8")
+        table = pd.read_csv(folder / "predictions.csv", dtype={"text_id": str})
+        test = table["split"] == "test"
+        table = table.loc[~test | (table["text_id"].astype(int) % 3 == fold)]
+        if fold == 1 and number < 3:  # by this fold's validation, alpha 2 is best
+            table.loc[table["split"] == "val", "prediction"] = table["crowd_label"]
+            metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+            metrics["val"] |= {"ccc": 1.0}
+            (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+        table.to_csv(folder / "predictions.csv", index=False)
+    asked = study(
+        factors=("alpha",), baseline={"alpha": "inf"}, choose="alpha", replicates=("data.split.fold", "seed")
+    )
+    runs = read_runs(tmp_path, asked.factors, asked.replicates)
+    summary = summarise(asked, runs, RESAMPLES)
+    assert {str(fold): str(value) for fold, value in summary.by_fold.items()} == {"0": "4.0", "1": "2.0", "2": "4.0"}
+    assert summary.chosen is not None
+
+    def tested(alphas: Sequence[str]) -> pd.DataFrame:
+        jobs = [runs.table.loc[(runs.table["alpha"].astype(str) == alpha)].index[fold] for fold, alpha in enumerate(alphas)]
+        tables = [runs.predictions(int(job)) for job in jobs]
+        return pd.concat([one.loc[one["split"] == "test"] for one in tables])
+
+    own, base = (measured(one["prediction"], one["crowd_label"]) for one in (tested(["4.0", "2.0", "4.0"]), tested(["inf"] * 3)))
+    chosen = [dict(row) for _, row in summary.differences.iterrows() if mark(summary, dict(row)) == "chosen"]
+    for row in chosen:
+        if row["split"] == "test":
+            assert row["difference"] == pytest.approx(own[row["metric"]] - base[row["metric"]])
+    assert len(chosen) >= 3

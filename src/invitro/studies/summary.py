@@ -1,7 +1,7 @@
 """A study in numbers: every configuration over its seeds, differences from the baseline, the choice, the plateau."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
@@ -14,7 +14,7 @@ from invitro.stats.intervals import Interval, contrast, interval_of
 from invitro.stats.moments import METRICS, RESAMPLES, Scores
 from invitro.stats.paired import Plateau, best, compared, holm, plateau
 from invitro.studies.runs import FINISHED, Runs, SplitScores, score_split
-from invitro.studies.study import Study, canonical, matches
+from invitro.studies.study import FOLD, Study, canonical, matches
 
 ROW = ("label", "experiment", "factors", *METRICS)
 
@@ -99,12 +99,15 @@ class Summary:
         differences: one row per configuration, split (those of `judged`) and metric: the factors and `DIFFERENCES`, see
             `invitro.stats.paired.Difference`; for CCC also `LEFT`, the difference once both sides' predictions are
             stretched to the labels' mean and SD. Empty without a baseline. p is NaN where nothing could be tested, as
-            where the runs are the baseline's own.
+            where the runs are the baseline's own. With folds, the row of the chosen value tests the choice: each fold's
+            texts are predicted with the value that was chosen in that fold, see `by_fold`.
         baseline: the values of factors of the configuration with which the others are compared; None without one.
         chosen: the value of ``study.choose`` that was chosen on validation, see `_chosen`; None where nothing is.
         plateau: by metric on `split` (and by the other factors, if any); None where none was asked for.
         published: the paper's numbers, see `published_numbers`; None where the study names none.
         unpaired: why configurations could not be compared, one sentence each.
+        by_fold: the value that each fold's own validation texts chose, by fold; empty without folds. A fold's test is
+            another fold's validation, so that only this choice has seen no label of the texts that it is tested on.
     """
 
     groups: pd.DataFrame
@@ -114,6 +117,7 @@ class Summary:
     plateau: tuple[Plateau, ...] | None
     published: pd.DataFrame | None
     unpaired: tuple[str, ...] = ()
+    by_fold: Mapping[Hashable, Any] = field(default_factory=dict)
 
     @property
     def split(self) -> str:
@@ -150,7 +154,8 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
     their corrected p is at least the largest of the chosen one's. The family-wise error is 5 % for each split; metrics
     against the simulator's truth are a family of their own.
 
-    No test text took part in the choice, so the texts do not bias the difference on test. But the choice was among
+    No test text took part in the choice, so the texts do not bias the difference on test. Over folds a text is tested
+    in one and may be a validation text of another; there each fold chooses for itself. But the choice was among
     trained models, and a model that was lucky with its seed is better on validation and on test. In simulations with
     twelve equal configurations and five seeds (``benchmarks/coverage.py``) the error stays below 5 % unless runs differ
     far more between seeds than is usual. Seeds that were not used for the choice avoid the problem.
@@ -169,7 +174,9 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
     baselines = [one for one in configurations if one.by_replicate and matches(one.values, wanted)]
     others = [one for one in configurations if not matches(one.values, wanted)]
     chosen = _chosen(study, runs, others, scored.get("val"))
-    differences, unpaired = _differences(study, runs, configurations, baselines, scored)
+    by_fold = _chosen_by_fold(study, runs, others, scored) if chosen and "test" in scored else {}
+    tested = [_nested(one, others, runs, chosen, by_fold) if by_fold else one for one in configurations]
+    differences, unpaired = _differences(study, runs, tested, baselines, scored)
     return Summary(
         groups=pd.DataFrame([_group(one, runs, scored) for one in configurations]),
         differences=_corrected(differences, chosen),
@@ -178,6 +185,7 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
         plateau=_plateaus(study, runs, configurations, scored.get("test", scored.get("val"))),
         published=published_numbers(study.paper) if study.paper else None,
         unpaired=tuple(unpaired),
+        by_fold=by_fold,
     )
 
 
@@ -269,6 +277,42 @@ def _chosen(
 
 
 TIE = 1e-9
+
+
+def _chosen_by_fold(
+    study: Study, runs: Runs, configurations: Sequence[Configuration], scored: Mapping[str, SplitScores]
+) -> dict[Hashable, Any]:
+    """Return what `_chosen` returns for each fold alone; nothing where there are no folds or one has no validation."""
+    if not runs.folds:
+        return {}
+    fold_of, found = runs.table[FOLD], {}
+    for fold in fold_of.unique():
+        here = [
+            replace(one, by_replicate={key: job for key, job in one.by_replicate.items() if fold_of[job] == fold})
+            for one in configurations
+        ]
+        chosen = _chosen(study, runs, [one for one in here if one.by_replicate], scored.get("val"))
+        if chosen is None:
+            return {}
+        (found[fold],) = chosen.values()
+    return found
+
+
+def _nested(
+    one: Configuration,
+    configurations: Sequence[Configuration],
+    runs: Runs,
+    chosen: Mapping[str, Any] | None,
+    by_fold: Mapping[Hashable, Any],
+) -> Configuration:
+    """Return the chosen configuration with the jobs of each fold's own choice; any other as it is."""
+    if not matches(one.values, chosen) or one not in configurations:
+        return one
+    (name,), fold_of = chosen or {}, runs.table[FOLD]
+    rest = {key: value for key, value in one.values.items() if key != name}
+    alike = {other.values[name]: other.by_replicate for other in configurations if matches(other.values, rest)}
+    jobs = {key: alike[by_fold[fold_of[job]]].get(key) for key, job in one.by_replicate.items()}
+    return replace(one, by_replicate={key: job for key, job in jobs.items() if job is not None})
 
 
 def _error(a: Mapping[Hashable, int], b: Mapping[Hashable, int], val: SplitScores | None) -> float:

@@ -157,7 +157,6 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
         plateaus=_plateaus(study, summary, _leading_metric(study)),
         one_run=any(row["runs"] == 1 and not row.get("exact") for row in records(summary.groups)),
         untested=bool(finished) and summary.split != "test",
-        folds=bool(runs.folds),
     )
 
 
@@ -194,6 +193,7 @@ def _choice(runs: "Runs", summary: "Summary", metrics: Sequence[str]) -> Decided
         "ccc": chosen["val_ccc_mean"],
         "next": configuration(other, runs.factors, full=True) if other else None,
         "next_ccc": other["val_ccc_mean"] if other else None,
+        "by_fold": [f"{plain(value)} in {folds}" for value, folds in Counter(summary.by_fold.values()).most_common()],
     }
 
 
@@ -236,12 +236,13 @@ def compared_row(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> De
         verdict = "uncorrected" if row["p"] < SIGNIFICANT else "none"
     else:
         verdict = "better" if (row["difference"] > 0) != (metric in LOWER_IS_BETTER) else "worse"
+    base = (reference(summary, wanted) or {}).get(column)
     return dict(row) | {
         "metric": METRIC_NAMES[metric],
         "name": configuration(row, runs.factors, full=True),
         "verdict": verdict,
-        "own": next((one[column] for one in records(summary.groups) if matches(one, wanted)), None),
-        "base": (reference(summary, wanted) or {}).get(column),
+        "own": None if base is None else base + row["difference"],  # of the runs that were compared
+        "base": base,
         "seeds": int(row["seeds"]),
         "texts": int(row["texts"]),
         "folds": runs.folds,
