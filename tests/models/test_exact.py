@@ -146,7 +146,7 @@ def test_left_out_predictions_are_those_of_refits(authors: int) -> None:
         out, rest = np.flatnonzero(groups == author), np.flatnonzero(groups != author)
         covariance = gram[np.ix_(rest, rest)] + np.diag(0.8 / seen.weights[rest])
         known = np.linalg.solve(covariance, seen.labels[rest] - seen.mean)
-        assert got[out] == pytest.approx(seen.mean + gram[np.ix_(out, rest)] @ known, abs=1e-9)
+        assert got[out] == pytest.approx(seen.mean + gram[np.ix_(out, rest)] @ known, abs=1e-5)  # in float32
 
 
 def test_layers_that_carry_the_label_are_chosen() -> None:

@@ -7,12 +7,11 @@ import pandas as pd
 
 from invitro.stats.intervals import Interval
 from invitro.stats.paired import Plateau
-from invitro.studies.report.sentences import SENTENCES, conclusion, method, plateau_sentences
+from invitro.studies.report.sentences import conclusion, method, plateau_sentences
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary
 from invitro.studies.wording import configuration, leading
-from invitro.writing.words import said
 
 STUDY = Study("alpha", "Alpha", "Which?", metrics=("pcc", "ccc"), choose="alpha", baseline={"alpha": "inf"})
 NAN, INF = float("nan"), float("inf")

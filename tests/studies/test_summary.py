@@ -442,20 +442,19 @@ def test_over_folds_each_fold_tests_what_its_own_validation_chose(tmp_path: Path
             metrics["val"] |= {"ccc": 1.0}
             (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
         table.to_csv(folder / "predictions.csv", index=False)
-    asked = study(
-        factors=("alpha",), baseline={"alpha": "inf"}, choose="alpha", replicates=("data.split.fold", "seed")
-    )
+    asked = study(factors=("alpha",), baseline={"alpha": "inf"}, choose="alpha", replicates=("data.split.fold", "seed"))
     runs = read_runs(tmp_path, asked.factors, asked.replicates)
     summary = summarise(asked, runs, RESAMPLES)
     assert {str(fold): str(value) for fold, value in summary.by_fold.items()} == {"0": "4.0", "1": "2.0", "2": "4.0"}
     assert summary.chosen is not None
 
     def tested(alphas: Sequence[str]) -> pd.DataFrame:
-        jobs = [runs.table.loc[(runs.table["alpha"].astype(str) == alpha)].index[fold] for fold, alpha in enumerate(alphas)]
-        tables = [runs.predictions(int(job)) for job in jobs]
+        of = runs.table["alpha"].astype(str)
+        tables = [runs.predictions(int(of.index[of == alpha][fold])) for fold, alpha in enumerate(alphas)]
         return pd.concat([one.loc[one["split"] == "test"] for one in tables])
 
-    own, base = (measured(one["prediction"], one["crowd_label"]) for one in (tested(["4.0", "2.0", "4.0"]), tested(["inf"] * 3)))
+    both = tested(["4.0", "2.0", "4.0"]), tested(["inf"] * 3)
+    own, base = (measured(one["prediction"], one["crowd_label"]) for one in both)
     chosen = [dict(row) for _, row in summary.differences.iterrows() if mark(summary, dict(row)) == "chosen"]
     for row in chosen:
         if row["split"] == "test":

@@ -291,7 +291,8 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
             "multirun; use one device a job (trainer=auto), or run this configuration alone, without -m"
         )
     yield from _meaningless_in_closed_form(cfg, distributed)
-    if cfg.trainer.get("precision") in ("16-mixed", 16, "16") and cfg.fit.clip is not None and cfg.optimizer.get("fused"):
+    scaled = str(cfg.trainer.get("precision")) in ("16", "16-mixed")
+    if scaled and cfg.fit.clip is not None and cfg.optimizer.get("fused"):
         yield (
             f"trainer.precision={cfg.trainer.precision}: a fused optimiser cannot clip float16's scaled gradients; add "
             "optimizer.fused=false, or choose trainer.precision=bf16-mixed"

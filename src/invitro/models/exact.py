@@ -80,16 +80,16 @@ class LayerKernel:
         mean, spread = features.mean(axis=0), features.std(axis=0)
         spread = np.where(spread < LEAST_SPREAD, np.float32(1), spread)
         rows, layers = _unit((features - mean) / spread), features.shape[1]
-        total, level, variance = (
-            np.zeros((len(rows), len(rows))),
-            np.empty((layers + 1, len(rows))),
-            np.empty(layers + 1),
-        )
+        similar = np.zeros((len(rows), len(rows)))  # sum of the kernels, each divided by its variance; not yet centred
+        levels = np.zeros(len(rows))
+        level, variance = np.empty((layers + 1, len(rows))), np.empty(layers + 1)
 
         def add(similarity: Floats, kernel: int) -> None:
             level[kernel] = similarity.mean(axis=0)
-            variance[kernel] = np.diag(similarity).mean() - level[kernel].mean()
-            np.add(total, _centred(similarity, level[kernel], level[kernel], variance[kernel]), out=total)
+            variance[kernel] = similarity.diagonal().mean() - level[kernel].mean()
+            similarity /= variance[kernel]
+            np.add(similar, similarity, out=similar)
+            np.add(levels, level[kernel] / variance[kernel], out=levels)
 
         if words is not None:
             add(_dots(words, words), layers)
@@ -98,7 +98,7 @@ class LayerKernel:
             if layer in starts:
                 used = slice(layer, None if words is not None else layers)
                 kernel = cls(layer, mean[layer:], spread[layer:], rows[:, layer:], words, level[used], variance[used])
-                yield kernel, total / len(kernel.variance)
+                yield kernel, _centred(similar, levels, levels) / len(kernel.variance)
 
     def to_training(self, features: Singles, words: Any = None) -> tuple[Floats, Floats]:
         """Return similarities of new texts to the training texts, (new, texts), and to themselves, (new,).
@@ -108,16 +108,18 @@ class LayerKernel:
             words: their TF-IDF, if the kernel has words.
         """
         rows = _unit((features[:, self.first_layer :] - self.mean) / self.spread)
-        near, own = np.zeros((len(rows), len(self.rows))), np.zeros(len(rows))
-        for kernel, (known, variance) in enumerate(zip(self.level, self.variance, strict=True)):
+        similar, own = np.zeros((len(rows), len(self.rows))), np.zeros(len(rows))
+        levels, known = np.zeros(len(rows)), (self.level / self.variance[:, None]).sum(axis=0)
+        for kernel, variance in enumerate(self.variance):
             if kernel < rows.shape[1]:
                 similarity, itself = _rbf(rows[:, kernel], self.rows[:, kernel]), np.ones(len(rows))
             else:
                 similarity, itself = _dots(words, self.words), np.asarray(words.multiply(words).sum(axis=1)).ravel()
             level = similarity.mean(axis=1)
-            near += _centred(similarity, level, known, variance)
-            own += (itself - 2 * level + known.mean()) / variance
-        return near / len(self.variance), own / len(self.variance)
+            similar += similarity / variance
+            levels += level / variance
+            own += (itself - 2 * level + self.level[kernel].mean()) / variance
+        return _centred(similar, levels, known) / len(self.variance), own / len(self.variance)
 
 
 class Observed(NamedTuple):
@@ -307,8 +309,9 @@ def fitted(features: Singles, words: Any, seen: Observed, spread: PredictedSprea
     def error(gram: Floats, noise: float) -> float:
         return float(some.weights @ np.square(some.labels - left_out(gram, some, noise)))
 
-    kernel, gram = min(kernels, key=lambda one: error(one[1], 1.0))
-    noise = min(NOISES, key=lambda noise: error(gram, noise))
+    found = [error(gram, 1.0) for _, gram in kernels]
+    kernel, gram = kernels[int(np.argmin(found))]
+    noise = min(NOISES, key=lambda noise: min(found) if noise == 1 else error(gram, noise))
     predicted = some.labels if spread == "raw" else left_out(gram, some, noise)
     if len(rows) < texts <= MOST_EXACT:
         ((kernel, gram),) = LayerKernel.nested(features, words, [kernel.first_layer])
@@ -325,7 +328,7 @@ def first_layers(layers: int) -> list[int]:
 
 
 def left_out(gram: Floats, seen: Observed, noise: float) -> Floats:
-    """Predict each text's label without the labels of its author, by one inversion: (texts,).
+    """Predict each text's label without the labels of its author, by one inversion, in float32: (texts,).
 
     With ``C = K + noise W^-1`` and an author's texts A, ``y_A - prediction_A = (C^-1_AA)^-1 (C^-1 (y - mean))_A``
     (Rasmussen & Williams 2006, equation 5.12, for blocks). The mean and the kernel's centre are those of all texts.
@@ -335,19 +338,23 @@ def left_out(gram: Floats, seen: Observed, noise: float) -> Floats:
         seen: labels, weights and authors; where there is only one author, each text is left out alone.
         noise: see `ExactRegression`.
     """
-    rest = seen.labels - seen.mean
-    factor = _factor(gram, noise / seen.weights)
-    inverse, _ = lapack.dpotri(factor, lower=True)
-    solved, predicted = cho_solve((factor, True), rest), np.empty(len(rest))
-    _, author = np.unique(seen.authors, return_inverse=True)
-    if author.max() == 0:
-        author = np.arange(len(rest))
+    rest, error = (seen.labels - seen.mean).astype(np.float32), np.empty(len(seen.labels))
+    covariance = gram.astype(np.float32, order="F")
+    covariance[np.diag_indices(len(gram))] += (noise / seen.weights).astype(np.float32)
+    factor, failed = lapack.spotrf(covariance, lower=True, clean=True, overwrite_a=True)
+    if failed:
+        raise np.linalg.LinAlgError("the texts' covariance is not positive definite; weights differ too much")
+    root, _ = lapack.strtri(factor, lower=True, overwrite_c=True)  # C^-1 is root' root
+    solved = root.T @ (root @ rest)
+    _, author, texts = np.unique(seen.authors, return_inverse=True, return_counts=True)
+    if len(texts) == 1:
+        author, texts = np.arange(len(rest)), np.ones(len(rest), dtype=int)
     order = np.argsort(author, kind="stable")
-    for texts in np.split(order, np.flatnonzero(np.diff(author[order])) + 1):
-        block = np.tril(inverse[np.ix_(texts, texts)])  # rows ascend, so that this is the filled triangle
-        error = np.linalg.solve(block + np.tril(block, -1).T, solved[texts])
-        predicted[texts] = seen.labels[texts] - error
-    return predicted
+    for count in np.unique(texts):  # all authors with as many texts at once
+        own = order[np.repeat(texts, texts) == count].reshape(-1, count)
+        of = root.T[own]
+        error[own] = np.linalg.solve(of @ of.swapaxes(1, 2), solved[own][:, :, None])[:, :, 0]
+    return np.asarray(seen.labels - error)
 
 
 class KernelStudent:
@@ -406,13 +413,16 @@ def _unit(features: Singles) -> Singles:
 
 def _rbf(rows: Singles, others: Singles) -> Floats:
     """Return ``exp(-GAMMA |z - z'|^2)`` of rows of length 1, (rows, others)."""
-    return np.asarray(np.exp(2 * GAMMA * (np.asarray(rows @ others.T, dtype=np.float64) - 1)))
+    exponent = (rows @ others.T).astype(np.float64)
+    exponent -= 1
+    exponent *= 2 * GAMMA
+    return np.asarray(np.exp(exponent, out=exponent))
 
 
 def _dots(words: Any, others: Any) -> Floats:
     return np.asarray((words @ others.T).toarray())
 
 
-def _centred(similarity: Floats, level: Floats, known: Floats, variance: float) -> Floats:
-    """Move the origin to the training texts' mean, and divide by their mean variance."""
-    return np.asarray((similarity - level[:, None] - known + known.mean()) / variance)
+def _centred(similarity: Floats, level: Floats, known: Floats) -> Floats:
+    """Move the origin to the training texts' mean."""
+    return np.asarray(similarity - level[:, None] - (known - known.mean()))
