@@ -80,25 +80,18 @@ class LayerKernel:
         mean, spread = features.mean(axis=0), features.std(axis=0)
         spread = np.where(spread < LEAST_SPREAD, np.float32(1), spread)
         rows, layers = _unit((features - mean) / spread), features.shape[1]
-        similar = np.zeros((len(rows), len(rows)))  # sum of the kernels, each divided by its variance; not yet centred
-        levels = np.zeros(len(rows))
-        level, variance = np.empty((layers + 1, len(rows))), np.empty(layers + 1)
-
-        def add(similarity: Floats, kernel: int) -> None:
+        kernels = layers + (words is not None)
+        similar, levels = np.zeros((len(rows), len(rows))), np.zeros(len(rows))  # sums over kernels, not yet centred
+        level, variance = np.empty((kernels, len(rows))), np.empty(kernels)
+        for kernel in reversed(range(min(starts), kernels)):
+            similarity = _rbf(rows[:, kernel], rows[:, kernel]) if kernel < layers else _dots(words, words)
             level[kernel] = similarity.mean(axis=0)
             variance[kernel] = similarity.diagonal().mean() - level[kernel].mean()
-            similarity /= variance[kernel]
-            np.add(similar, similarity, out=similar)
-            np.add(levels, level[kernel] / variance[kernel], out=levels)
-
-        if words is not None:
-            add(_dots(words, words), layers)
-        for layer in reversed(range(min(starts), layers)):
-            add(_rbf(rows[:, layer], rows[:, layer]), layer)
-            if layer in starts:
-                used = slice(layer, None if words is not None else layers)
-                kernel = cls(layer, mean[layer:], spread[layer:], rows[:, layer:], words, level[used], variance[used])
-                yield kernel, _centred(similar, levels, levels) / len(kernel.variance)
+            similar += similarity / variance[kernel]
+            levels += level[kernel] / variance[kernel]
+            if kernel in starts:
+                of = mean[kernel:], spread[kernel:], rows[:, kernel:], words, level[kernel:], variance[kernel:]
+                yield cls(kernel, *of), _centred(similar, levels, levels) / (kernels - kernel)
 
     def to_training(self, features: Singles, words: Any = None) -> tuple[Floats, Floats]:
         """Return similarities of new texts to the training texts, (new, texts), and to themselves, (new,).
