@@ -101,8 +101,7 @@ class LayerKernel:
             words: their TF-IDF, if the kernel has words.
         """
         rows = _unit((features[:, self.first_layer :] - self.mean) / self.spread)
-        similar, own = np.zeros((len(rows), len(self.rows))), np.zeros(len(rows))
-        levels, known = np.zeros(len(rows)), (self.level / self.variance[:, None]).sum(axis=0)
+        similar, (own, levels) = np.zeros((len(rows), len(self.rows))), np.zeros((2, len(rows)))
         for kernel, variance in enumerate(self.variance):
             if kernel < rows.shape[1]:
                 similarity, itself = _rbf(rows[:, kernel], self.rows[:, kernel]), np.ones(len(rows))
@@ -112,6 +111,7 @@ class LayerKernel:
             similar += similarity / variance
             levels += level / variance
             own += (itself - 2 * level + self.level[kernel].mean()) / variance
+        known = self.level.T @ (1 / self.variance)
         return _centred(similar, levels, known) / len(self.variance), own / len(self.variance)
 
 
@@ -341,7 +341,7 @@ def left_out(gram: Floats, seen: Observed, noise: float) -> Floats:
     solved = root.T @ (root @ rest)
     _, author, texts = np.unique(seen.authors, return_inverse=True, return_counts=True)
     if len(texts) == 1:
-        author, texts = np.arange(len(rest)), np.ones(len(rest), dtype=int)
+        author, texts = np.arange(len(rest)), np.ones_like(author)
     order = np.argsort(author, kind="stable")
     for count in np.unique(texts):  # all authors with as many texts at once
         own = order[np.repeat(texts, texts) == count].reshape(-1, count)
@@ -406,9 +406,7 @@ def _unit(features: Singles) -> Singles:
 
 def _rbf(rows: Singles, others: Singles) -> Floats:
     """Return ``exp(-GAMMA |z - z'|^2)`` of rows of length 1, (rows, others)."""
-    exponent = (rows @ others.T).astype(np.float64)
-    exponent -= 1
-    exponent *= 2 * GAMMA
+    exponent = 2 * GAMMA * ((rows @ others.T).astype(np.float64) - 1)
     return np.asarray(np.exp(exponent, out=exponent))
 
 
