@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from inside import entered
 from omegaconf import OmegaConf
@@ -47,6 +48,14 @@ def _read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", staticmethod(remembered))
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Wait for tests in other processes that start Ray: two that start at one moment can take each other's ports."""
+    shared = tmp_path_factory.getbasetemp()
+    with FileLock((shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "ray.lock"):
         yield
 
 

@@ -53,6 +53,7 @@ def is_loopback(address: str) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_ray")
 def test_killed_and_run_again_on_a_cluster(run, run_apart, tmp_path: Path) -> None:
     whole = run(*LABEL, f"store={tmp_path}/whole.sqlite", "llm.engine.log=whole.jsonl")
     assert whole.returncode == 0, whole.stderr

@@ -52,6 +52,7 @@ def interval(record: Path) -> tuple[float, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_ray")
 @pytest.mark.parametrize("launcher", LOCAL)
 def test_two_jobs_at_a_time(run_apart, tiny: list[str], tmp_path: Path, launcher: str) -> None:
     if importlib.util.find_spec(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher") is None:

@@ -35,7 +35,7 @@ TEXTS, BATCH, AT_ONCE = 240, 10, 5
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster(one_ray: None) -> Iterator[None]:
     """Start Ray on this machine with two CPUs and a small object store; engines that find it leave it running."""
     set_environment(local=True)
     import ray
