@@ -135,6 +135,7 @@ def test_a_study_stops_with_its_launcher_though_interrupts_are_ignored(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.usefixtures("one_ray")
 @pytest.mark.parametrize("cluster", [[], ["cluster=ray", "cluster.batch=8"]], ids=["here", "ray"])
 def test_labelling_stops(tmp_path: Path, number: signal.Signals, cluster: list[str]) -> None:
     """With Ray also the processes of its cluster stop, and what they print does not hide the line."""
