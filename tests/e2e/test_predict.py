@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 
 from invitro.data.corpus import is_blank
 from invitro.errors import InputError
-from invitro.models import PLM, TfIdfRidge
+from invitro.models import PLM, TfIdfRidge, scoring
 from invitro.models.closed_form import Embeddings, fitted_tfidf, ridge_of, save_linear
 from invitro.models.encoder import Loaded, load_regressor, load_tokenizer
 from invitro.models.features import FrozenEncoder
@@ -107,8 +107,11 @@ def test_every_kind_of_model_scores(kind: str, tiny_roberta: Path, tmp_path: Pat
         assert found["empathy_sd"].isna().sum() == 2
 
 
-def test_a_column_of_the_uncertainty_s_name_is_refused(tiny_roberta: Path, tmp_path: Path) -> None:
+def test_a_column_of_the_uncertainty_s_name_is_refused_before_the_model_loads(
+    tiny_roberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = folder_of("gaussian", tmp_path / "model", tiny_roberta)
+    monkeypatch.setattr(scoring, "_loaded", lambda *_: pytest.fail("the model was loaded"))
     write(tmp_path / "in.csv", [{"warm_sd": "1", "text": "a story"}])
     with pytest.raises(InputError, match=r"in\.csv: already has a column warm_sd; choose another with score=COLUMN"):
         predict(ScoringJob(str(folder), str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), score="warm"))

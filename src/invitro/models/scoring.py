@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from invitro.arrays import Bools, Floats
 from invitro.data.corpus import is_blank
 from invitro.data.facts import NO_LETTERS, script_of
-from invitro.errors import InputError, meant, names_shown
+from invitro.errors import InputError, meant, names_shown, refuse_if_any
 from invitro.files import write_rows
 from invitro.formats import TableRow, Unusable
 from invitro.models.encoder import Loaded, Tokenised, length_batches, pad, tokenise
@@ -151,7 +151,10 @@ def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Score
     Raises:
         InputError: the folder is missing, or holds no trained model.
     """
-    meaning = read_meaning(folder)
+    return _load(folder, read_meaning(folder), device)
+
+
+def _load(folder: str | Path, meaning: dict[str, Any], device: str | torch.device) -> Scorer:
     try:
         return _loaded(folder, meaning, device)
     except (InputError, torch.OutOfMemoryError):
@@ -316,13 +319,16 @@ def predict(job: ScoringJob) -> ScoredFile:
 
     The whole input is read once before the model loads, so that a fault in its last row costs no scoring.
     """
+    meaning = read_meaning(job.model)
+    scale = scale_of(meaning["scale"])
+    score = job.score or scale.construct
+    names = [score, f"{score}_sd"] if len(outputs_from(meaning).names) > 1 else [score]
+    there = columns_of(job.input, job.encoding)
+    refuse_if_any(
+        f"{job.input}: already has a column {name}; choose another with score=COLUMN" for name in names if name in there
+    )
     total = sum(len(rows) for rows, _ in job.rows())
-    scorer = load_scorer(job.model, device_of(job.device))
-    score, scale = job.score or scorer.scale.construct, scorer.scale
-    names = [score, f"{score}_sd"] if len(scorer.outputs.names) > 1 else [score]
-    for name in names:
-        if name in columns_of(job.input, job.encoding):
-            raise InputError(f"{job.input}: already has a column {name}; choose another with score=COLUMN")
+    scorer = _load(job.model, meaning, device_of(job.device))
     done, started = ScoredFile(clipped=job.clip), time.perf_counter()
     added = dict.fromkeys(names, pa.float64())
     with (

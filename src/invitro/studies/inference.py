@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from annotated_types import Ge, MinLen
 
+from invitro.arrays import Floats
 from invitro.data import Corpus, DataFolder, Reader
 from invitro.errors import InputError
 from invitro.labels import LabelSet, LabelSource
@@ -135,7 +136,7 @@ def infer(data: InferenceData, settings: Inference, seed: int) -> pd.DataFrame:
         "mean": (np.ones(len(data.table), dtype=bool), ones[:, None]),
         f"coefficient of {data.covariate}": (
             known,
-            np.column_stack([ones, _standardised(data.table["covariate"].to_numpy(dtype="float64"))]),
+            np.column_stack([ones, _standardised(data.table["covariate"].to_numpy(dtype="float64"), data.covariate)]),
         ),
     }
     rows: list[Mapping[str, Any]] = []
@@ -155,8 +156,8 @@ def infer(data: InferenceData, settings: Inference, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(ESTIMATE_COLUMNS))
 
 
-def _standardised(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
+def _standardised(values: Floats, name: str) -> Floats:
     spread = float(np.nanstd(values))
     if not spread > 0:
-        raise InputError("inference.covariate: is the same for all texts; choose one that varies")
+        raise InputError(f"inference.covariate={name}: is the same for all texts; choose one that varies")
     return np.asarray((values - np.nanmean(values)) / spread, dtype=np.float64)
