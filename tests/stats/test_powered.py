@@ -126,7 +126,7 @@ def test_intervals_for_independent_texts_do_not_hold_where_authors_wrote_several
         ({"gold": 600}, "uses all texts"),
         ({"llm": 3.0}, "LLM labels of the 150 drawn texts are all 3"),
         ({"crowd": 2.5}, "crowd labels of the 150 drawn texts are all 2.5"),
-        ({"x": 1.0}, "inference.covariate=words: is the same for all texts"),
+        ({"x": 1.0}, "inference.covariate: is the same for all texts"),
         ({"authors": 10}, "by 10"),
     ],
 )

@@ -323,9 +323,9 @@ def predict(job: ScoringJob) -> ScoredFile:
     scale = scale_of(meaning["scale"])
     score = job.score or scale.construct
     names = [score, f"{score}_sd"] if len(outputs_from(meaning).names) > 1 else [score]
-    there = columns_of(job.input, job.encoding)
+    known = columns_of(job.input, job.encoding)
     refuse_if_any(
-        f"{job.input}: already has a column {name}; choose another with score=COLUMN" for name in names if name in there
+        f"{job.input}: already has a column {name}; choose another with score=COLUMN" for name in names if name in known
     )
     total = sum(len(rows) for rows, _ in job.rows())
     scorer = _load(job.model, meaning, device_of(job.device))
