@@ -126,6 +126,30 @@ def test_in_bfloat16_gradients_are_clipped_and_results_stay_close(
     np.testing.assert_allclose(a, b, atol=0.05)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "how", "loss", "precision"),
+    [
+        ("tiny_deberta", "full", "ccc", "bf16-mixed"),
+        ("tiny_roberta", "lora", "beta_nll", "bf16-mixed"),
+        ("tiny_roberta", "full", "ldl", "bf16-true"),
+    ],
+)
+def test_every_loss_can_be_learned_in_bfloat16(
+    request: pytest.FixtureRequest,
+    prepared: Prepared,
+    tmp_path: Path,
+    encoder: str,
+    how: str,
+    loss: str,
+    precision: str,
+) -> None:
+    settings = recipe(request.getfixturevalue(encoder), train=how, loss=loss)
+    settings = replace(settings, trainer=partial(settings.trainer, precision=precision))
+    result = trained(prepared, settings, tmp_path / "run")
+    assert np.isfinite(result.predictions["prediction"]).all()
+    assert np.isfinite(load_scorer(tmp_path / "run" / "model").score(["a sad story"]).score).all()
+
+
 @pytest.mark.parametrize("encoder", ["tiny_deberta", "tiny_llama"])
 def test_on_a_frozen_encoder_the_solution_is_exact(
     request: pytest.FixtureRequest, prepared: Prepared, tmp_path: Path, encoder: str

@@ -83,7 +83,7 @@ def label_distribution(labels: Tensor, outputs: Distribution, sd: float) -> Tens
     Within an sd or two of the scale's bounds the Gaussian is cut off, which moves its mean inwards: by 0.8 sd on the
     bound itself.
     """
-    centres = torch.tensor(outputs.bins, device=labels.device)
+    centres = torch.tensor(outputs.bins, dtype=torch.float32, device=labels.device)
     return (-((centres - labels[:, None]) ** 2) / (2 * sd**2)).softmax(dim=1)
 
 
