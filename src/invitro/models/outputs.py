@@ -153,7 +153,7 @@ class Distribution(Outputs):
         return [f"bin {centre:g}" for centre in self.bins]
 
     def read(self, raw: Tensor) -> Predictions[Tensor]:
-        share, centres = raw.float().softmax(dim=1), torch.tensor(self.bins, device=raw.device)
+        share, centres = raw.float().softmax(dim=1), torch.tensor(self.bins, dtype=torch.float32, device=raw.device)
         score = share @ centres
         return Predictions(score, (share * (centres - score[:, None]) ** 2).sum(dim=1).sqrt())
 
