@@ -220,6 +220,22 @@ def test_bad_input_is_refused_and_nothing_stays(
     assert not list(tmp_path.glob("runs/train/*/*"))
 
 
+def test_on_a_mac_the_cpu_trains(run, corpus_csv: Path, tiny_roberta: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apple's GPUs have no float64: Lightning chooses them, and the first metric would fail."""
+    from lightning.fabric.accelerators import MPSAccelerator as Below
+    from lightning.pytorch.accelerators import MPSAccelerator
+
+    for accelerator in (MPSAccelerator, Below):
+        monkeypatch.setattr(accelerator, "is_available", staticmethod(lambda: True))
+    settings = [one for one in table_overrides(corpus_csv) if one != "trainer=cpu"]
+    small = ["train.py", *settings, "plm=roberta", f"plm.name={tiny_roberta}"]
+    done = run(*small)
+    assert done.returncode == 0, done.stderr
+    refused = run(*small, "trainer=gpu", "force=true")
+    assert refused.returncode == 2
+    assert "trainer: Apple's GPUs do not compute in float64, as metrics do; choose trainer=cpu" in refused.stderr
+
+
 def test_an_unknown_choice_names_the_choices(run) -> None:
     done = run("train.py", "plm=bert")
     assert done.returncode == 2

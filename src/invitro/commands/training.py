@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -351,20 +352,24 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
     quiet()
     optimizer = instantiate(cfg.optimizer, _convert_="all")
     trainer = instantiate(cfg.trainer, _convert_="all")
+    if cfg.trainer.accelerator == "auto" and not torch.cuda.is_available():
+        trainer = partial(trainer, accelerator="cpu")  # Lightning would choose Apple's GPU
     plm = settings.plm
     if not isinstance(plm, PLM):  # a baseline, which has no optimiser
         encoder = check_available(plm.encoder) if isinstance(plm, EmbeddingRidge) else None
         commit = getattr(encoder, "_commit_hash", None)
         return Recipe(plm, settings.fit, optimizer, trainer, {"commit": commit}, settings.options.seed)
-    trials: dict[str, Callable[[], object]] = {
+    trials: dict[str, Callable[[], Any]] = {
         "optimizer": lambda: optimizer([torch.nn.Parameter(torch.zeros(1))]),
         "trainer": lambda: trainer(logger=False, enable_checkpointing=False),
     }
     for name, trial in trials.items():
         try:
-            trial()
+            tried = trial()
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
             raise InputError(f"{name}: these settings do not work here: {str(error).strip()}") from error
+    if tried.strategy.root_device.type == "mps":
+        raise InputError("trainer: Apple's GPUs do not compute in float64, as metrics do; choose trainer=cpu")
     commit = getattr(check_available(plm), "_commit_hash", None)
     display = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps")
     decisive = {key: value for key, value in plain(cfg.trainer).items() if key not in display}
