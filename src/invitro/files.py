@@ -233,8 +233,10 @@ def _within(patience: float, attempt: Callable[[], str | None]) -> str | None:
 
 
 def _lock_refused(file: int, exclusive: bool) -> str | None:
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError:  # on Windows, where SQLite locks by other means, on shares too
+        return None
     try:
         fcntl.lockf(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except OSError as error:

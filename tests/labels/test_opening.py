@@ -421,6 +421,13 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch, numbe
         LabelStore(tmp_path / "labels.sqlite")
 
 
+def test_windows_has_no_such_locks_and_opens_a_store(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    path = filled(tmp_path / "labels.sqlite")
+    with LabelStore(path, read_only=True) as store:
+        assert store.db.execute("SELECT count(*) FROM answers").fetchone()[0] == 60
+
+
 def test_on_a_disk_of_several_machines_there_is_no_log(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("invitro.labels.opening.is_on_local_disk", lambda folder: False)
     path = filled(tmp_path / "labels.sqlite")

@@ -178,7 +178,8 @@ def take_gpu(gpus: Sequence[str]) -> str | None:
         return os.environ["CUDA_VISIBLE_DEVICES"]
     if len(gpus) < 2:
         return None
-    folder = Path(tempfile.gettempdir()) / f"invitro-{os.getuid()}"
+    user = os.getuid() if hasattr(os, "getuid") else "here"  # Windows has a temporary folder per user
+    folder = Path(tempfile.gettempdir()) / f"invitro-{user}"
     folder.mkdir(exist_ok=True)
     held, chosen = None, gpus[os.getpid() % len(gpus)]
     for gpu in gpus:
