@@ -215,14 +215,15 @@ class Model:
         Warns
         -----
         UserWarning
-            Texts were cut, hold hardly any word that the model knows, or are in another script than its training texts.
+            Texts were cut, hold hardly any word that the model knows, are in another script than its training texts, or
+            are among these.
         """
         given = texts_in(texts)
         refuse_if_any(filter(None, [refusal("batch_size", batch_size, Count)]))
-        from invitro.models.scoring import hardly_read
+        from invitro.models.scoring import remarks
 
         (score, sd), *poor = self.scorer.read(given.tolist(), batch_size)
-        for line in hardly_read([(np.flatnonzero(there) + 1).tolist() for there in poor], "number"):
+        for line in remarks([(np.flatnonzero(there) + 1).tolist() for there in poor], "number"):
             warnings.warn(line, stacklevel=2)
         scores = self.scale.clip(score) if clip else score
         return pd.DataFrame({"score": scores} | ({} if sd is None else {"uncertainty": sd}), index=given.index)

@@ -14,7 +14,7 @@ from invitro.models.closed_form import Embeddings, FrozenRegression, fitted_tfid
 from invitro.models.encoder import Loaded, load_regressor, load_tokenizer
 from invitro.models.exact import Observed
 from invitro.models.features import FrozenEncoder
-from invitro.models.folder import CardFacts, sealed
+from invitro.models.folder import CardFacts, sealed, text_hashes
 from invitro.models.outputs import Score
 from invitro.models.scoring import ScoredFile, Scorer, load_scorer, score_texts
 from invitro.scales import Item, Scale
@@ -72,21 +72,25 @@ def test_every_kind_of_model_says_what_it_cannot_read(tiny_deberta: Path, kind: 
         encoder = FrozenEncoder(plm)
         labels = Observed(np.array([5.0, 6, 1, 4]), np.ones(4), np.arange(4))
         model = FrozenRegression.fitted(encoder, seen, encoder.embed(seen), labels)
-    scorer = Scorer(model, SCALE, Score(), {"Latin": 199, "Cyrillic": 1})
+    scorer = Scorer(model, SCALE, Score(), {"Latin": 199, "Cyrillic": 1}, text_hashes([*seen, "Sad  news."]))
     read = scorer.read(texts, batch_size=2)
     assert read.predictions.score == pytest.approx(scorer.score(texts).score)
     assert read.cut.tolist() == [False, kind != "words", False, False, False]
     assert read.unknown[:3].tolist() == [False, False, True]
     assert read.foreign.tolist() == [False, False, True, True, False]
-    assert not replace(scorer, scripts={}).read(texts).foreign.any()  # a folder of an older version
+    assert read.learnt.tolist() == [True, False, False, False, False]
+    older = replace(scorer, scripts={}, trained_on=np.empty(0, dtype=np.int64)).read(texts)
+    assert not older.foreign.any()
+    assert not older.learnt.any()
     assert not replace(scorer, scripts={"CJK": 10, "Latin": 90, "Cyrillic": 1}).read(texts[:4]).foreign[:3].any()
-    assert [one.shape for one in scorer.read([])[1:]] == [(0,)] * 3
+    assert [one.shape for one in scorer.read([])[1:]] == [(0,)] * 4
 
 
 def test_the_summary_counts_what_was_hardly_read() -> None:
-    told = str(ScoredFile(rows=40, cut=[3], unknown=list(range(1, 13)), foreign=[2, 5]))
+    told = str(ScoredFile(rows=40, cut=[3], unknown=list(range(1, 13)), foreign=[2, 5], learnt=[7]))
     assert told.splitlines()[1:] == [
         "1 text longer than the model reads, and scored by the beginning: data row 3",
         "12 texts with hardly any word that the model knows: data rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2 more",
         "2 texts in another script than the training texts: data rows 2, 5",
+        "1 text that the model was trained on, to whose labels its scores are fitted: data row 7",
     ]

@@ -9,11 +9,15 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Required
 
+import numpy as np
 import torch
 from annotated_types import Ge, MinLen
 from pydantic import ConfigDict, StringConstraints, TypeAdapter
+from safetensors.numpy import load_file, save_file
 from typing_extensions import TypedDict
 
+from invitro.arrays import Ints
+from invitro.data.reader import text_form
 from invitro.errors import InputError, refuse_if_any
 from invitro.files import sha256, write_json, write_text
 from invitro.models.encoder import LayerMixture, Loaded, load_regressor, load_tokenizer
@@ -24,6 +28,7 @@ from invitro.writing.tables import ReportTable
 from invitro.writing.words import rendered
 
 MEANING, ENCODER_KIND, CHECKSUM = "scale.json", "transformers", "checksum"
+TRAINED_ON = "trained_on.safetensors"
 LOADED_KINDS = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".py")
 """How the names of files end that a library may read when it loads a folder."""
 MIXTURE = (
@@ -67,6 +72,7 @@ class CardFacts:
         results: the run's metrics, and what they are to be held against; None if nothing was measured.
         doubts: what makes them uncertain, a line each.
         scripts: number of training texts by script, see `invitro.data.facts.script_of`.
+        texts: the training texts, of which the folder gets hashes; empty where they are not known.
         library: the library that loads the folder.
     """
 
@@ -79,6 +85,7 @@ class CardFacts:
     results: ReportTable | None = None
     doubts: Sequence[str] = ()
     scripts: Mapping[str, int] = field(default_factory=dict)
+    texts: Sequence[str] = field(default=(), repr=False)
     library: str = "transformers"
 
 
@@ -144,6 +151,8 @@ def write_folder(
         place = Path(temporary) / "model"
         place.mkdir()
         write(place)
+        if len(facts.texts):
+            save_file({"hashes": np.unique(text_hashes(facts.texts))}, place / TRAINED_ON)
         bounds = {"minimum": scale.minimum, "maximum": scale.maximum, "scale": asdict(scale)}
         written = [path for path in sorted(place.rglob("*")) if path.is_file()]
         hashes = {path.relative_to(place).as_posix(): sha256(path) for path in written}
@@ -152,6 +161,18 @@ def write_folder(
         if folder.exists():
             rmtree(folder)
         place.rename(folder)
+
+
+def text_hashes(texts: Sequence[str]) -> Ints:
+    """Return 64 bits of each text's BLAKE2 hash, (texts,); copies of one text, see `text_form`, have the same."""
+    forms = [hashlib.blake2b(text_form(text).encode(), digest_size=8).digest() for text in texts]
+    return np.frombuffer(b"".join(forms), dtype=np.int64)
+
+
+def read_hashes(folder: str | Path) -> Ints:
+    """Return `text_hashes` of the texts that the model in a folder was trained on; empty if it does not say."""
+    file = Path(folder) / TRAINED_ON
+    return np.asarray(load_file(file)["hashes"]) if file.is_file() else np.empty(0, dtype=np.int64)
 
 
 def sealed(meaning: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,22 @@ import pyarrow as pa
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from invitro.arrays import Bools, Floats
+from invitro.arrays import Bools, Floats, Ints
 from invitro.data.corpus import is_blank
 from invitro.data.facts import NO_LETTERS, script_of
 from invitro.errors import InputError, meant, names_shown, refuse_if_any
 from invitro.files import write_rows
 from invitro.formats import TableRow, Unusable
 from invitro.models.encoder import Loaded, Tokenised, length_batches, pad, tokenise
-from invitro.models.folder import COPY_AGAIN, ENCODER_KIND, load_model, read_meaning, scale_of
+from invitro.models.folder import (
+    COPY_AGAIN,
+    ENCODER_KIND,
+    load_model,
+    read_hashes,
+    read_meaning,
+    scale_of,
+    text_hashes,
+)
 from invitro.models.outputs import Outputs, Predictions, Score, outputs_from
 from invitro.scales import Scale
 from invitro.settings import Count, checked
@@ -77,19 +85,21 @@ LEAST_KNOWN, RARE = 0.2, 0.01
 
 
 class Read(NamedTuple):
-    """Scores of texts, and which of them a model cannot read well, (texts,) each.
+    """Scores of texts, and which of them say little about how well the model measures, (texts,) each.
 
     Args:
         predictions: the scores.
         cut: longer than it reads.
         unknown: less than `LEAST_KNOWN` of the text consists of words or tokens of its vocabulary.
         foreign: in a script in which it saw no more than a few training texts.
+        learnt: among its training texts, to whose labels its scores were fitted.
     """
 
     predictions: Predictions
     cut: Bools
     unknown: Bools
     foreign: Bools
+    learnt: Bools
 
 
 @dataclass(frozen=True)
@@ -101,12 +111,14 @@ class Scorer:
         scale: what it scores.
         outputs: what its outputs mean.
         scripts: number of its training texts by script; empty where a folder of an older version does not say.
+        trained_on: `text_hashes` of its training texts; empty likewise.
     """
 
     model: "Loaded | FrozenRegression | Pipeline"
     scale: Scale
     outputs: Outputs
     scripts: Mapping[str, int] = field(default_factory=dict)
+    trained_on: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64), repr=False)
 
     def score(self, texts: Sequence[str], batch_size: int = 32) -> Predictions:
         """Score texts in their order, in the scale's units; scores can lie slightly outside the scale.
@@ -117,7 +129,7 @@ class Scorer:
         return self.read(texts, batch_size).predictions
 
     def read(self, texts: Sequence[str], batch_size: int = 32) -> Read:
-        """Score texts, see `score`, and say which of them the model cannot read well."""
+        """Score texts, see `score`, and say which of them the model cannot read well or was trained on."""
         predicted, cut, known = self._scored(texts, batch_size)
         wrong = int((~np.isfinite(predicted.score)).sum())
         if wrong:
@@ -126,7 +138,8 @@ class Scorer:
             )
         usual = {script for script, number in self.scripts.items() if number >= RARE * sum(self.scripts.values())}
         foreign = [bool(usual) and script_of(text) not in {*usual, NO_LETTERS} for text in texts]
-        return Read(predicted, cut, known < LEAST_KNOWN, np.array(foreign, dtype=np.bool_))
+        learnt = np.isin(text_hashes(texts), self.trained_on)
+        return Read(predicted, cut, known < LEAST_KNOWN, np.array(foreign, dtype=np.bool_), learnt)
 
     def _scored(self, texts: Sequence[str], batch_size: int) -> tuple[Predictions, Bools, Floats]:
         """Return scores, which texts were cut, and the share of each text's tokens that the model knows."""
@@ -167,9 +180,9 @@ def _load(folder: str | Path, meaning: dict[str, Any], device: str | torch.devic
 def _loaded(folder: str | Path, meaning: dict[str, Any], device: str | torch.device) -> Scorer:
     scale, outputs = scale_of(meaning["scale"]), outputs_from(meaning)
     kind = meaning.get("model", ENCODER_KIND)
-    scripts = meaning.get("scripts", {})
+    seen = meaning.get("scripts", {}), read_hashes(folder)
     if kind == ENCODER_KIND:
-        return Scorer(load_model(folder, device), scale, outputs, scripts)
+        return Scorer(load_model(folder, device), scale, outputs, *seen)
     from invitro.models import closed_form
 
     loaders = {
@@ -182,7 +195,7 @@ def _loaded(folder: str | Path, meaning: dict[str, Any], device: str | torch.dev
             f"model={folder}: scale.json: model: expected one of {', '.join((ENCODER_KIND, *loaders))}, found "
             f"{kind!r}; score with the version of invitro that wrote the model, or a newer one"
         )
-    return Scorer(loaders[kind](Path(folder), meaning, torch.device(device)), scale, outputs, scripts)
+    return Scorer(loaders[kind](Path(folder), meaning, torch.device(device)), scale, outputs, *seen)
 
 
 @checked("")
@@ -273,6 +286,7 @@ class ScoredFile:
         cut: data rows of texts that the model cannot read well, see `Read`; also the next two.
         unknown: data rows.
         foreign: data rows.
+        learnt: data rows of texts that the model was trained on.
         outside: how many scores lie outside the scale.
         clipped: whether these were moved to its bounds.
         seconds: how long it took.
@@ -283,6 +297,7 @@ class ScoredFile:
     cut: list[int] = field(default_factory=list)
     unknown: list[int] = field(default_factory=list)
     foreign: list[int] = field(default_factory=list)
+    learnt: list[int] = field(default_factory=list)
     outside: int = 0
     clipped: bool = False
     seconds: float = 0.0
@@ -293,20 +308,21 @@ class ScoredFile:
         if self.without_text:
             are = count(len(self.without_text), "row without a text has", "rows without a text have")
             lines.append(f"{are} an empty score: data rows {', '.join(shortened(map(str, self.without_text), 10))}")
-        lines += hardly_read((self.cut, self.unknown, self.foreign))
+        lines += remarks((self.cut, self.unknown, self.foreign, self.learnt))
         if self.outside:
             what = "were clipped to it" if self.clipped else "were kept (clip=true moves them to the bounds)"
             lines.append(f"outside the scale: {count(self.outside, 'score')}, which {what}")
         return "\n".join(lines)
 
 
-def hardly_read(places: Sequence[Sequence[int]], named: str = "data row") -> Iterator[str]:
-    """Say which texts a model cannot read well: places from 1 in the order of `Read`; nothing where there are none."""
-    cut, unknown, foreign = places
+def remarks(places: Sequence[Sequence[int]], named: str = "data row") -> Iterator[str]:
+    """Say which texts a model cannot read well or knows: places from 1 in the order of `Read`; nothing without any."""
+    cut, unknown, foreign, learnt = places
     why = {
         "longer than the model reads, and scored by the beginning": cut,
         "with hardly any word that the model knows": unknown,
         "in another script than the training texts": foreign,
+        "that the model was trained on, to whose labels its scores are fitted": learnt,
     }
     for what, rows in why.items():
         if rows:

@@ -238,7 +238,7 @@ def _constant(name: str, job: Submission, rows: int) -> _Column:
 
 def _predicted(name: str, job: Submission, texts: Sequence[str], blank: Sequence[int]) -> _Column:
     """Score the texts in their order; blank ones get the mean of the others."""
-    from invitro.models.scoring import device_of, hardly_read, load_scorer
+    from invitro.models.scoring import device_of, load_scorer, remarks
 
     scorer = load_scorer(job.models[name], device_of(job.device))
     filled = [row for row, text in enumerate(texts) if text]
@@ -253,7 +253,7 @@ def _predicted(name: str, job: Submission, texts: Sequence[str], blank: Sequence
     values = np.full(len(texts), middle)
     values[filled] = scores
     places = [[filled[place] + 1 for place in np.flatnonzero(rows)] for rows in poor]
-    warnings = [f"The column {name}: {line}" for line in hardly_read(places)]
+    warnings = [f"The column {name}: {line}" for line in remarks(places)]
     if blank:
         warnings.append(f"The column {name} holds {middle:.3f} for {_rows(blank)} without a text: it is NO PREDICTION.")
     if len(scores) > 1 and np.ptp(scores) == 0:

@@ -171,6 +171,7 @@ def write_record(
         from invitro.models import PLM
         from invitro.models.folder import CardFacts
 
+        texts = prepared.labels.table["text"].tolist()
         facts = CardFacts(
             base=recipe.plm.name if recipe.plm.licence else "",
             base_licence=recipe.plm.licence,
@@ -179,7 +180,8 @@ def write_record(
             citation=prepared.corpus.citation,
             labels=prepared.description,
             results=results_table(metrics) if metrics["val"] or metrics["test"] else None,
-            scripts=dict(Counter(map(script_of, prepared.labels.table["text"])).most_common()),
+            scripts=dict(Counter(map(script_of, texts)).most_common()),
+            texts=texts,
             doubts=(metrics["references"] or {}).get("doubts", ()),
             library="transformers" if isinstance(recipe.plm, PLM) else "invitro",
         )
