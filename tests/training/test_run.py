@@ -70,6 +70,9 @@ def test_the_saved_model_gives_the_recorded_predictions(prepared: Prepared, tiny
     assert score_texts(model, tokenizer, texts.tolist()).score == pytest.approx(
         result.predictions["prediction"], abs=1e-5
     )
+    scorer, learnt = load_scorer(tmp_path / "model"), prepared.labels.table["text"].tolist()
+    assert scorer.read(learnt).learnt.all()
+    assert not scorer.read(texts.tolist()).learnt.any()
 
 
 @pytest.mark.parametrize("mode", ["full", "lora"])
