@@ -35,6 +35,7 @@ def test_every_group_is_known() -> None:
     assert folders == set(GROUPS) | {
         "cluster",
         "engine",
+        "hydra/job_logging",
         "study",
         "experiment/table_v",
         *ROWS,

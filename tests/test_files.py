@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from invitro.errors import InputError
-from invitro.files import sha256, whole_or_absent, write_json, write_rows, write_text
+from invitro.files import is_on_local_disk, relative, sha256, whole_or_absent, write_json, write_rows, write_text
 from invitro.tables import read_rows, suffix_of
 
 
@@ -140,3 +141,55 @@ def test_cells_that_a_spreadsheet_would_run_can_be_escaped(tmp_path: Path) -> No
         with write_rows(tmp_path / "out.csv", {}, source, escape) as write:
             write([{"id": 1, "text": text} for text in cells])
         assert [row["text"] for row in next(read_rows(tmp_path / "out.csv", 9))] == texts
+
+
+def mount(point: str, kind: str, options: str = "rw") -> SimpleNamespace:
+    return SimpleNamespace(mountpoint=point, fstype=kind, opts=options)
+
+
+@pytest.mark.parametrize(
+    ("mounts", "local"),
+    [
+        ([("/", "ext4", "rw")], True),
+        ([("/", "apfs", "rw"), ("{folder}", "smbfs", "rw")], False),
+        ([("/", "nfs4", "rw"), ("{folder}", "APFS", "rw,local")], True),
+        ([("{folder}", "NTFS", "rw,remote")], False),
+        ([("{folder}", "nfs", "rw"), ("{folder}", "ext4", "rw")], True),  # mounted over
+        ([], False),  # a share of Windows that is no drive
+    ],
+)
+def test_a_folder_is_local_by_its_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounts: list[tuple[str, str, str]], local: bool
+) -> None:
+    found = [mount(point.format(folder=tmp_path), *rest) for point, *rest in mounts]
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: found)
+    assert is_on_local_disk(tmp_path / "labels") is local
+
+
+def test_this_disk_is_seen_as_it_is(tmp_path: Path) -> None:
+    assert is_on_local_disk(tmp_path)
+    assert not is_on_local_disk(Path("/proc"))
+
+
+def test_a_file_that_another_program_has_open_is_waited_for_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, replace, refusals = tmp_path / "history.csv", Path.replace, [0, 1]
+
+    def refusing(self: Path, other: Path) -> Path:
+        if refusals:
+            refusals.pop()
+            raise PermissionError(13, "in use")
+        return replace(self, other)
+
+    monkeypatch.setattr(Path, "replace", refusing)
+    with pytest.raises(PermissionError):
+        write_text(target, "one")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("invitro.files.WINDOWS", True)
+    write_text(target, "two")
+    assert target.read_text() == "two"
+
+
+def test_where_a_file_is_from_a_folder_has_slashes() -> None:
+    assert relative(Path("runs/a/error.txt"), Path("runs/report")) == "../a/error.txt"

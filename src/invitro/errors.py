@@ -1,8 +1,10 @@
 """The one exception for users: bad input, with what to fix; and how messages name what users can run."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterable
@@ -159,13 +161,19 @@ def as_called(text: str) -> str:
     return re.sub(r"python (train|describe|label|sweep|predict)\.py", lambda found: called(found[1]), text)
 
 
-def command_line(words: Iterable[str]) -> str:
+def command_line(words: Iterable[str], posix: bool = os.name != "nt") -> str:
     """Return words as a line for a shell, as a person writes it: Hydra's single quotes stand in double quotes.
+
+    Args:
+        words: program and arguments.
+        posix: whether `shlex.split` has to read the line back; if not, it is for the shells of Windows.
 
     Example:
         >>> print(command_line(["train.py", "runs='my runs'", "scale=gad7", "fit.loss='$'"]))
         train.py "runs='my runs'" scale=gad7 'fit.loss='"'"'$'"'"''
     """
+    if not posix:
+        return subprocess.list2cmdline(words)
     return " ".join(
         f'"{word}"' if "'" in word and not re.search(r'["$`\\!]', word) else shlex.quote(word) for word in words
     )

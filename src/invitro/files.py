@@ -7,6 +7,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -22,6 +23,7 @@ from invitro.errors import InputError, names_shown
 from invitro.formats import TableRow
 from invitro.tables import columns_of, parquet_schema, suffix_of
 
+WINDOWS = os.name == "nt"
 FORMULA = re.compile(r"[=+@\t\r-](?![\d.,]+$)")
 """The beginning of a cell that a spreadsheet takes for a formula; a number is none."""
 
@@ -38,9 +40,30 @@ def whole_or_absent(path: str | Path) -> Iterator[Path]:
         mask = os.umask(0)  # the mask can only be read by setting it
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
+        _put(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _put(temporary: Path, path: Path) -> None:
+    """Rename a file; on Windows, wait a little for programs that have the old one open, such as a virus scanner."""
+    until = time.monotonic() + (3.0 if WINDOWS else 0.0)
+    while True:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.1)
+
+
+def relative(path: Path, folder: Path) -> str:
+    """Return where `path` is as seen from `folder`, with slashes; the whole path where it is on another drive."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -161,23 +184,19 @@ class _ParquetRows:
 
 LOCAL_DISKS = (
     "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "reiserfs", "tmpfs", "ramfs", "overlay",
-    "vfat", "exfat", "ntfs3",
+    "vfat", "exfat", "ntfs3", "ntfs", "fat32", "refs", "apfs", "hfs", "msdos",
 )  # fmt: skip
-"""File systems that only one machine writes to."""
+"""File systems that only one machine writes to, as Linux, Windows and macOS call them."""
 
 
 def is_on_local_disk(folder: Path) -> bool:
-    """Whether a folder is on a file system of `LOCAL_DISKS`; also true where a system does not say which it has."""
-    mounts = Path("/proc/self/mountinfo")
-    if not mounts.exists():
-        return True
-    place, found, kind = folder.resolve(), "", ""
-    for line in mounts.read_text("utf-8", "replace").splitlines():
-        fields = line.split(" ")
-        point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
-        if place.is_relative_to(point) and len(point) >= len(found):
-            found, kind = point, fields[fields.index("-") + 1]
-    return kind in LOCAL_DISKS
+    """Whether a folder is on a file system of `LOCAL_DISKS`; a share of Windows, which is no partition, is not."""
+    import psutil
+
+    place = folder.resolve()
+    holding = [one for one in psutil.disk_partitions(all=True) if place.is_relative_to(one.mountpoint)]
+    last = max(reversed(holding), key=lambda one: len(one.mountpoint), default=None)
+    return last is not None and last.fstype.lower() in LOCAL_DISKS and "remote" not in last.opts.split(",")
 
 
 def lock_problem(folder: Path, patience: float) -> str | None:

@@ -1,6 +1,7 @@
 """Command lines as people type them: what is meant is read, and what is wrong is named in one line."""
 
 import shlex
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf import OmegaConf
 from support import ROOT, small_corpus, table_overrides
 
 from invitro.commands.common import misnamed, with_own_labels_named
-from invitro.commands.typed import _unknown, configured, understood
+from invitro.commands.typed import _unknown, configured, speak_unicode, understood
 from invitro.errors import InputError, conf_folder
 
 
@@ -23,9 +24,18 @@ def test_paths_and_names_need_no_quotes(tmp_path: Path, monkeypatch: pytest.Monk
         "data.path=it's.csv": r"data.path='it\'s.csv'",
         "data.columns.text=Wie sehr (1-7)?": "data.columns.text='Wie sehr (1-7)?'",
         "data.path=plain.csv": "data.path=plain.csv",
+        r"data.path=\\nas\lab\e.csv": r"data.path='\\nas\lab\e.csv'",  # of which Hydra would leave one backslash
     }
     for word, expected in words.items():
         assert understood("train", ["-m", "data=table", word]) == ["-m", "data=table", expected]
+
+
+def test_what_is_printed_is_utf_8_whatever_the_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = TextIOWrapper(raw := BytesIO(), encoding="cp1252", newline="")
+    monkeypatch.setattr("sys.stdout", stream)
+    speak_unicode()
+    print("−0.1 漢", end="", flush=True)
+    assert raw.getvalue().decode("utf-8") == "−0.1 漢"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from invitro.engines.base import Price, Sampling
 from invitro.engines.scripted import Scripted
 from invitro.errors import InputError
 from invitro.labelling.labeller import Labelling, Options, dry_run, label, rendered_prompts, scored
+from invitro.labelling.reports import datasheet_path
 from invitro.labelling.texts import CorpusTexts, Shots, corpus_of
 from invitro.labels.labelset import joined
 from invitro.labels.source import averaged
@@ -95,6 +97,12 @@ def test_prompts_are_shown_as_they_would_be_sent(tmp_path: Path) -> None:
     assert shown.count("(nothing was asked)") == 2
     assert "small, prompt=scale_aware, text t00 (nothing was asked)\n--- system\nYou read what a person wrote" in shown
     assert "--- user\n<<<BEGIN TEXT>>>\nstory number 1\n<<<END TEXT>>>" in shown
+
+
+def test_a_datasheet_s_name_is_one_that_every_file_system_has(tmp_path: Path) -> None:
+    stored = SimpleNamespace(info=SimpleNamespace(name='essays/llama3.2:3b/"plain"?'), id="1a2b")
+    path = datasheet_path(tmp_path / "labels.sqlite", stored)  # type: ignore[arg-type]
+    assert path == tmp_path / "labels" / "essays__llama3.2__3b____plain______1a2b.md"
 
 
 def test_parts_of_a_set_stand_in_its_datasheet(tmp_path: Path) -> None:

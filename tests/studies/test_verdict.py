@@ -98,4 +98,8 @@ def test_the_next_command_names_the_table_and_its_columns(study: Reported) -> No
 
 
 def test_a_command_is_quoted_as_people_do() -> None:
-    assert command_line(["train.py", "group='my runs'", "seed=0"]) == "train.py \"group='my runs'\" seed=0"
+    words = ["train.py", "group='my runs'", "seed=0"]
+    assert command_line(words) == "train.py \"group='my runs'\" seed=0"
+    assert command_line([*words, "data.path=C:\\a b.csv"], posix=False) == (
+        'train.py "group=\'my runs\'" seed=0 "data.path=C:\\a b.csv"'
+    )

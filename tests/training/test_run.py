@@ -149,8 +149,12 @@ def test_every_loss_can_be_learned_in_bfloat16(
     settings = recipe(request.getfixturevalue(encoder), train=how, loss=loss)
     settings = replace(settings, trainer=partial(settings.trainer, precision=precision))
     result = trained(prepared, settings, tmp_path / "run")
-    assert np.isfinite(result.predictions["prediction"]).all()
-    assert np.isfinite(load_scorer(tmp_path / "run" / "model").score(["a sad story"]).score).all()
+    found = result.predictions
+    assert np.isfinite(found["prediction"]).all()
+    texts = prepared.corpus.table.set_index("text_id")["text"][found["text_id"]].tolist()
+    scored = load_scorer(tmp_path / "run" / "model").score(texts).score
+    # Predictions are not rounded to bfloat16, whose steps are .03 here, unless the weights are.
+    assert scored == pytest.approx(found["prediction"], abs=1e-5 if precision == "bf16-mixed" else 0.1)
 
 
 @pytest.mark.parametrize("encoder", ["tiny_deberta", "tiny_llama"])

@@ -15,7 +15,7 @@ from invitro.commands.labelling import label_command, run_label
 from invitro.commands.predicting import run_describe, run_predict
 from invitro.commands.studies import sweep_command
 from invitro.commands.training import run_train, train_command
-from invitro.commands.typed import begins
+from invitro.commands.typed import begins, speak_unicode
 from invitro.errors import conf_folder
 
 
@@ -39,6 +39,7 @@ def label() -> None:
 
 def sweep() -> None:
     """Run a study and report it."""
+    speak_unicode()
     sweep_command(sys.argv[1:])
 
 

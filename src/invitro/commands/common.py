@@ -274,7 +274,8 @@ def stoppable() -> Iterator[None]:
 
     def again(number: int) -> None:
         if not left.wait(0.1):
-            os.kill(os.getpid(), number)
+            # On Windows os.kill ends a process at once.
+            signal.raise_signal(number) if os.name == "nt" else os.kill(os.getpid(), number)
 
     numbers = [one for one in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(one) != signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in numbers}
@@ -375,7 +376,7 @@ def _text(config: str, overrides: Sequence[str], conf: Path) -> str:
 def _groups(names: Sequence[str], conf: Path) -> str:
     """List the choices of the groups that this entry point has; those in a subfolder by ``folder/name``."""
     lines = []
-    for name in sorted(name for name in names if (conf / name).is_dir()):
+    for name in sorted(name for name in names if (conf / name).is_dir() and not name.startswith("hydra/")):
         nested = [other for other in names if other.startswith(f"{name}/")]
         files = [file.relative_to(conf / name).with_suffix("").as_posix() for file in (conf / name).rglob("*.yaml")]
         inside = [other.removeprefix(f"{name}/") for other in nested]

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ from invitro.commands.common import (
     with_own_labels_named,
 )
 from invitro.commands.settings import run_settings
-from invitro.errors import InputError, called, error_text, refuse_if_any, traceback_text
+from invitro.errors import InputError, called, command_line, error_text, refuse_if_any, traceback_text
 from invitro.settings import Index, checked
 
 if TYPE_CHECKING:
@@ -342,7 +341,7 @@ def _command(cfg: DictConfig) -> str:
     """Return the command that would make labels of this corpus on this scale."""
     given = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0] not in ("report", "raters")]
     llm = [] if any(word.startswith("llm=") for word in given) else ["llm=llama"]
-    return f"{called('label')} {shlex.join([*llm, *given])}"
+    return f"{called('label')} {command_line([*llm, *given])}"
 
 
 class Lack(NamedTuple):
@@ -392,7 +391,7 @@ def line_for_labels(llm: str, choices: Mapping[str, str], job: Sequence[str], st
     what = (
         f"no labels by llm={llm} with prompt={choices['prompt']} on scale={choices['scale']} for data={choices['data']}"
     )
-    return f"{what} ({_price(words)}): {shlex.join(['python', 'label.py', *words])}"
+    return f"{what} ({_price(words)}): {command_line(['python', 'label.py', *words])}"
 
 
 def _price(words: Sequence[str]) -> str:

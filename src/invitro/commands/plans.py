@@ -143,7 +143,7 @@ def request(arguments: Sequence[str]) -> SweepRequest:
                 own_studies = [name for folder in folders for name in first_lines(folder / "study")]
                 known = [*first_lines(conf / "study"), *own_studies]
                 raise InputError(f"study: expected one of {', '.join(known)}; found none")
-            asked = f"{called('sweep')} {command_line(arguments)}"
+            asked = f"{called('sweep')} {command_line(arguments, posix=True)}"
             runs = [f"runs={quoted(settings.runs)}"] if "runs" in given else []
             try:
                 launched = _launching(settings, instantiated(cfg.study), passed, runs, asked, folders)
@@ -333,10 +333,11 @@ def _sweeper(study: Study, hydra: Sequence[Override], directory: Path) -> tuple[
     if not str(trials).isdigit() or not (seed is None or str(seed).isdigit()):
         raise InputError(f"hydra.sweeper: expected whole numbers for n_trials and sampler.seed, found {trials}, {seed}")
     if settings.get("storage") == "journal":
-        file = quoted((directory / "trials.log").absolute())
+        file, journal = quoted((directory / "trials.log").absolute()), "optuna.storages.journal."
+        lock = f"{{_target_:{journal}JournalFileOpenLock,filepath:{file}}}"  # symlinks need rights on Windows
         settings["storage"] = (
             "{_target_:optuna.storages.JournalStorage,log_storage:"
-            f"{{_target_:optuna.storages.journal.JournalFileBackend,file_path:{file}}}}}"
+            f"{{_target_:{journal}JournalFileBackend,file_path:{file},lock_obj:{lock}}}}}"
         )
     lines = [f"hydra/sweeper={name}", *(f"hydra.sweeper.{key}={value}" for key, value in settings.items())]
     return lines, int(trials), None if seed is None else int(seed)

@@ -1,7 +1,6 @@
 """``sweep.py``: a study from its launch to its report."""
 
 import re
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -204,7 +203,7 @@ def training_line(asked: "SweepRequest", summary: "Summary") -> str | None:
         elif key == "store" or (key != "save_model" and not is_incidental(key)):
             words.append(override)
     folders = [f"--config-dir={folder}" for folder in asked.folders]
-    return f"{called('train')} {shlex.join([*folders, *words])}"
+    return f"{called('train')} {command_line([*folders, *words])}"
 
 
 def _report_failures(runs: "Runs") -> bool:

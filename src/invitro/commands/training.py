@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -26,7 +25,7 @@ from invitro.commands.common import (
     stoppable,
 )
 from invitro.commands.settings import RunSettings, completed, run_settings
-from invitro.errors import InputError, called, error_text, quoted
+from invitro.errors import InputError, called, command_line, error_text, quoted
 
 if TYPE_CHECKING:
     from invitro.data import Reader
@@ -93,7 +92,7 @@ def _tell_stopped(directory: Path) -> str:
     checkpoint = directory / "checkpoints" / "last.ckpt"
     again = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
     resume = [f"resume={quoted(checkpoint)}"] if checkpoint.is_file() else []
-    command = f"{called('train')} {shlex.join([*again, *resume])}"
+    command = f"{called('train')} {command_line([*again, *resume])}"
     write_interrupted(directory, checkpoint if resume else None, command)
     return f"Stopped. To go on{'' if resume else ' from the beginning'}: {command}"
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import SequenceMatcher
+from io import TextIOWrapper
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +40,7 @@ def begins(config: str, argv: list[str]) -> bool:
         config: the main configuration, such as ``train``.
         argv: the command line with the script, changed in place.
     """
+    speak_unicode()
     if show_help(config, argv[1:]):
         return False
     try:
@@ -47,6 +49,13 @@ def begins(config: str, argv: list[str]) -> bool:
         print(f"{error}\nNothing was started.", file=sys.stderr)
         sys.exit(REFUSED)
     return True
+
+
+def speak_unicode() -> None:
+    """Print UTF-8: Windows gives files and pipes an encoding that lacks the minus sign and most scripts."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
 
 
 def understood(config: str, arguments: Sequence[str]) -> list[str]:
@@ -130,6 +139,8 @@ def readable(words: Sequence[str], config: str = "train") -> list[str]:
 
 def _readable(word: str, config: str) -> str:
     key, equals, value = word.partition("=")
+    if value.startswith("\\\\"):  # a share of Windows, of whose first backslashes Hydra would leave one
+        return f"{key}={quoted(value)}"
     try:
         parsed([word])
         return word

@@ -168,6 +168,8 @@ class VLLM:
             )
         import torch
 
+        # vLLM forks a process that uses the GPU, for which CUDA must not have been asked here.
+        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         on_cpu = not torch.cuda.is_available()
         for name, value in (ENVIRONMENT | ENVIRONMENT_ON_CPU if on_cpu else ENVIRONMENT).items():
             os.environ.setdefault(name, value)

@@ -1,6 +1,7 @@
 """Reports in words: what labelling jobs did, how their labels agree with the crowd's, and what a job would cost."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -172,7 +173,8 @@ class CostEstimate:
 
 def datasheet_path(store: Path, stored: StoredSet) -> Path:
     """Return the path of a label set's datasheet, in a folder next to the store."""
-    return store.with_suffix("") / f"{stored.info.name.replace('/', '__')}__{stored.id}.md"
+    name = re.sub(r"""[/\\:*?"<>|]""", "__", stored.info.name)  # what file systems do not have in names
+    return store.with_suffix("") / f"{name}__{stored.id}.md"
 
 
 def write_datasheet(

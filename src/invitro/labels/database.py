@@ -4,6 +4,7 @@ Whatever is wrong with a store's file is a `StoreError`; the file stays as it is
 """
 
 import errno
+import os
 import random
 import shutil
 import sqlite3
@@ -11,9 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import Any, Self
+from urllib.parse import quote_from_bytes
 
 from invitro.errors import InputError
 
@@ -168,6 +170,18 @@ class StoreConnection(sqlite3.Connection):
                 last.close()
 
 
+def uri_of(path: PurePath) -> str:
+    r"""Return an absolute path as SQLite reads it; of a share, `Path.as_uri` makes the server an authority.
+
+    Example:
+        >>> from pathlib import PureWindowsPath
+        >>> uri_of(PureWindowsPath(r"\\nas\share\my labels.sqlite"))
+        'file:////nas/share/my%20labels.sqlite'
+    """
+    whole = path.as_posix()
+    return f"file://{'' if whole.startswith('/') else '/'}{quote_from_bytes(os.fsencode(whole), safe='/:')}"
+
+
 def connected(path: Path, uri: str | None = None, patience: float = PATIENCE) -> StoreConnection:
     """Connect to a file as it is, without any check.
 
@@ -183,7 +197,7 @@ def connected(path: Path, uri: str | None = None, patience: float = PATIENCE) ->
     except (sqlite3.Error, OSError) as error:
         raise fault(path, error) from error
     db.row_factory, db.path = sqlite3.Row, path
-    db.counted = uri is None or uri.startswith(path.absolute().as_uri())  # not a copy elsewhere
+    db.counted = uri is None or uri.startswith(uri_of(path.absolute()))  # not a copy elsewhere
     open_here[path.absolute()] += db.counted
     return db
 

@@ -27,6 +27,7 @@ from invitro.labels.database import (
     fault,
     open_here,
     transaction,
+    uri_of,
     use_log,
 )
 from invitro.writing.words import count
@@ -126,7 +127,7 @@ def _to_read(path: Path) -> StoreConnection:
         raise fault(path, error) from error
     if current and with_locks:
         try:
-            with _closing_on_error(connected(path, f"{path.absolute().as_uri()}?mode=ro")) as db:
+            with _closing_on_error(connected(path, f"{uri_of(path.absolute())}?mode=ro")) as db:
                 _version(db)
                 _check(db)
                 return db
@@ -159,7 +160,7 @@ def copied(path: Path, whole: bool = True) -> StoreConnection:
                 break
         else:
             raise StoreError(path, "other processes wrote to it too often to read it; run the same command again")
-        with _closing_on_error(connected(path, copy.as_uri())) as db:
+        with _closing_on_error(connected(path, uri_of(copy))) as db:
             if whole:
                 _lay_out(db)
                 _check(db)
@@ -223,7 +224,7 @@ def _place(path: Path) -> str:
 
 def _is_where_it_was(path: Path) -> bool:
     """Whether a file is no copy, so that its log is missing because another program has folded it in."""
-    with closing(connected(path, f"{path.absolute().as_uri()}?mode=ro&immutable=1")) as db:
+    with closing(connected(path, f"{uri_of(path.absolute())}?mode=ro&immutable=1")) as db:
         try:
             found = db.execute("SELECT place FROM logged").fetchone()
         except StoreError:

@@ -33,7 +33,7 @@ from invitro.labels.answers import (
     now,
     row_of,
 )
-from invitro.labels.database import StoreConnection, StoreError, connected, fault, transaction
+from invitro.labels.database import StoreConnection, StoreError, connected, fault, transaction, uri_of
 from invitro.labels.opening import columns_of_table, copied, opened, salvaged, summed
 from invitro.tables import pieces
 
@@ -99,7 +99,7 @@ class LabelStore:
         try:
             with (
                 whole_or_absent(target) as place,
-                closing(connected(Path(target), f"{place.absolute().as_uri()}?mode=rw")) as copy,
+                closing(connected(Path(target), f"{uri_of(place.absolute())}?mode=rw")) as copy,
             ):
                 self.db.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")

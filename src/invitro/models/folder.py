@@ -202,7 +202,7 @@ def read_meaning(folder: str | Path) -> dict[str, Any]:
         fix = f"did you mean model={inside}?" if inside.is_dir() else "name the folder model/ of a run directory"
         raise InputError(f"model={folder}: expected a trained model, found no {' and no '.join(missing)}; {fix}")
     files = meaning.get("files", {})
-    extra = [name for name in map(str, _beside(folder)) if files and name not in files]
+    extra = [name for one in _beside(folder) if files and (name := one.as_posix()) not in files]
     refuse_if_any(
         f"model={folder}: {name}: was not saved with the model, and might change what is loaded; remove it"
         for name in extra

@@ -73,9 +73,9 @@ def score_tokens(
             batch = pad(tokenizer, [tokens.ids[row] for row in rows])
             batch = {name: value.to(model.device) for name, value in batch.items()}
             read = outputs.read(model(**batch).logits.float())
-            score[rows] = read.score.double().cpu().numpy()
+            score[rows] = read.score.cpu().double().numpy()
             if read.sd is not None:
-                sd[rows] = read.sd.double().cpu().numpy()
+                sd[rows] = read.sd.cpu().double().numpy()
     model.train(was_training)
     return Predictions(score, sd if len(outputs.names) > 1 else None)
 

@@ -108,8 +108,8 @@ def commands_of(jobs: Sequence[FoundJob]) -> tuple[str, ...]:
     for folder in dict.fromkeys(job.directory.parent for job in jobs):
         if (folder / LAUNCH).is_file():
             launch = json.loads((folder / LAUNCH).read_text("utf-8"))
-            asked.append(command_line(shlex.split(launch["asked"])))
-            lines.append(command_line(shlex.split(launch["command"])))
+            asked.append(command_line(shlex.split(launch["asked"]), posix=True))
+            lines.append(command_line(shlex.split(launch["command"]), posix=True))
         elif (folder / "multirun.yaml").is_file():
             hydra = yaml.safe_load((folder / "multirun.yaml").read_text("utf-8"))["hydra"]
             lines.append(_line(hydra["job"]["name"], "-m", *hydra["overrides"]["hydra"], *hydra["overrides"]["task"]))
@@ -180,7 +180,7 @@ def _first_line(text: object) -> str | None:
 
 
 def _line(name: str, *overrides: str) -> str:
-    return command_line(["python", f"{name}.py", *overrides])
+    return command_line(["python", f"{name}.py", *overrides], posix=True)
 
 
 GRACE = 8.0
@@ -371,7 +371,8 @@ def wait(process: "subprocess.Popen[bytes]", folder: Path, expected: int) -> int
 def _note(plan: Plan, folder: Path, overrides: Sequence[str]) -> list[str]:
     """Return a launch's command line, and write it into the launch's folder, for the report."""
     command = [*plan.command, "-m", *plan.hydra, f"hydra.sweep.dir={quoted(folder)}", *overrides]
-    write_json(folder / LAUNCH, {"asked": plan.asked, "command": command_line(command), "launch": plan.stamp})
+    line = command_line(command, posix=True)
+    write_json(folder / LAUNCH, {"asked": plan.asked, "command": line, "launch": plan.stamp})
     return command
 
 

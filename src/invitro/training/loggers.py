@@ -3,7 +3,6 @@
 import io
 import logging
 import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from invitro.errors import InputError, error_text
+from invitro.errors import InputError, command_line, error_text
 from invitro.settings import Positive, checked
 
 if TYPE_CHECKING:
@@ -271,7 +270,7 @@ class _WandB:
 
     @property
     def again(self) -> str:
-        return f"wandb sync {shlex.quote(str(Path(self.run.dir).parent))}"
+        return command_line(["wandb", "sync", str(Path(self.run.dir).parent)])
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         self.run.summary.update(dict(values))

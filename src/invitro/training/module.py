@@ -193,6 +193,11 @@ class Regressor(L.LightningModule):
         logits: Tensor = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         return logits.float()
 
+    def _exactly(self, batch: Batch) -> Tensor:
+        """Return the raw outputs as the saved model computes them: in float32, also where training is in bfloat16."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.forward(batch)
+
     def on_train_start(self) -> None:
         """Switch on dropout: Transformers loads models in evaluation mode, and Lightning does not change the mode."""
         self.model.train()
@@ -210,7 +215,7 @@ class Regressor(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the validation metrics and loss."""
         real = batch["row"] >= 0
-        raw, labels = self(batch)[real], batch["label"][real]
+        raw, labels = self._exactly(batch)[real], batch["label"][real]
         self.val_metrics.update(self.outputs.read(raw).score, labels)
         if self.fit.loss != "ccc":  # CCC of batches sorted by length says nothing about the split's
             loss = self.loss(raw, labels) if len(raw) else raw.sum()
@@ -233,7 +238,11 @@ class Regressor(L.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Keep the scores of one batch, and their standard deviations if the model predicts them."""
         real = batch["row"] >= 0
-        read, kept, rows = self.outputs.read(self(batch)[real]), self._scores[dataloader_idx], batch["row"][real]
+        read, kept, rows = (
+            self.outputs.read(self._exactly(batch)[real]),
+            self._scores[dataloader_idx],
+            batch["row"][real],
+        )
         kept[0, rows] = read.score.double()
         if read.sd is not None:
             kept[1, rows] = read.sd.double()

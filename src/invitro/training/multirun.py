@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
-from invitro.files import write_json
+from invitro.files import relative, write_json
 from invitro.training.record import read_metrics
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def write_job(
 ) -> None:
     """Write ``job.json`` of one job of the multirun `launch`; its record may be that of an earlier run elsewhere."""
     values = {
-        "record": os.path.relpath(record, directory),
+        "record": relative(record, directory),
         "outcome": outcome,
         "overrides": as_mapping(overrides),
         "launch": launch,

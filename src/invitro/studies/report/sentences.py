@@ -1,6 +1,5 @@
 """What a study found, in plain words: this module decides what may be said, ``sentences.j2`` has the words."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 
 from invitro import data
 from invitro.data.newsemp import YEARS
+from invitro.files import relative
 from invitro.labels.labelset import published_sets
 from invitro.studies.study import matches
 from invitro.studies.wording import (
@@ -127,7 +127,7 @@ def failed_jobs(runs: "Runs", directory: Path) -> list[FailedJobs]:
         parts += [f"{name} {plain(row[name])}" for name in runs.replicates]
         error = row["error"] if isinstance(row["error"], str) else "no reason was recorded"
         path = Path(str(row["record"])) / "error.txt"
-        shown, link = (str(path), quote(os.path.relpath(path, directory))) if path.is_file() else ("", "")
+        shown, link = (str(path), quote(relative(path, directory))) if path.is_file() else ("", "")
         name = f"job {job}, {', '.join(parts)}"
         found.setdefault((row["outcome"], error), FailedJobs([], row["outcome"], error, shown, link)).jobs.append(name)
     return [*found.values()]
