@@ -26,7 +26,7 @@ from invitro.formats import (
 )
 from invitro.writing.words import count
 
-INSTALL = "install what reads it by pip install 'invitro[files]'"
+INSTALL = 'install what reads it by pip install "invitro[files]"'
 NO_RESULT = "a formula without a stored result"
 LONGEST_CELL = 32_767
 """Characters that Excel keeps of a cell."""

@@ -126,7 +126,7 @@ REFUSED = [
     (["study=alpha", "alpha=[1"], "alpha: cannot be read; is a bracket"),
     (["study=alpha", "-m"], "-m: expected key=value"),
     (["study=alpha", "fail_fast=maybe"], "fail_fast: expected true or false, found 'maybe'"),
-    (["study=alpha", "hydra/launcher=nonsense"], "pip install 'invitro[joblib]', [slurm] or [ray]"),
+    (["study=alpha", "hydra/launcher=nonsense"], 'pip install "invitro[joblib]", [slurm] or [ray]'),
     (["study=alpha", "hydra/launcher=submitit_slurm"], "there is no srun on this machine"),
     (["study=alpha", "hydra.sweeper.n_trials=3"], "this study's jobs are a grid; a search is study=hparams"),
     (["study=alpha", "study.metrics=[mae]"], "study.metrics: expected a list, each pcc, ccc or rmse"),

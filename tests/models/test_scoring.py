@@ -16,7 +16,7 @@ from invitro.models.exact import Observed
 from invitro.models.features import FrozenEncoder
 from invitro.models.folder import CardFacts, sealed, text_hashes
 from invitro.models.outputs import Score
-from invitro.models.scoring import ScoredFile, Scorer, load_scorer, score_texts
+from invitro.models.scoring import ScoredFile, Scorer, device_of, load_scorer, score_texts
 from invitro.scales import Item, Scale
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7, source="a source")
@@ -84,6 +84,15 @@ def test_every_kind_of_model_says_what_it_cannot_read(tiny_deberta: Path, kind: 
     assert not older.learnt.any()
     assert not replace(scorer, scripts={"CJK": 10, "Latin": 90, "Cyrillic": 1}).read(texts[:4]).foreign[:3].any()
     assert [one.shape for one in scorer.read([])[1:]] == [(0,)] * 4
+
+
+def test_processes_of_one_training_embed_on_their_own_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device_of("auto").type == "cpu"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [str(device_of("auto"))] == ["cuda:0"]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert str(device_of("auto")) == "cuda:1"
 
 
 def test_the_summary_counts_what_was_hardly_read() -> None:

@@ -116,8 +116,8 @@ def message_of(error: HydraException) -> str:
     """Return Hydra's message, and say what to install where a plugin is missing."""
     text = str(error).partition("Config search path:")[0].strip()
     for kind, remedy in {
-        "hydra/launcher": "pip install 'invitro[joblib]', [slurm] or [ray]",
-        "hydra/sweeper": "pip install 'invitro[optuna]' and pip install --no-deps hydra-optuna-sweeper==1.3.0",
+        "hydra/launcher": 'pip install "invitro[joblib]", [slurm] or [ray]',
+        "hydra/sweeper": 'pip install "invitro[optuna]" and pip install --no-deps hydra-optuna-sweeper==1.3.0',
     }.items():
         if f"Could not find '{kind}" in text:
             return f"{text}\nTo install more: {remedy}"

@@ -197,7 +197,7 @@ class BatchFiles:
         try:
             import openai
         except ImportError as error:
-            raise InputError("engine=batch needs OpenAI's client: pip install 'invitro[llm]'") from error
+            raise InputError('engine=batch needs OpenAI\'s client: pip install "invitro[llm]"') from error
         for name in ("openai", "httpx2"):
             logging.getLogger(name).setLevel(logging.WARNING)
         base, _, query = self.engine.base_url.partition("?")

@@ -72,7 +72,7 @@ def _count_tiktoken(model: str, messages: Messages) -> int:
 @cache
 def _tiktoken(model: str) -> Any:
     fix = (
-        "install it by pip install 'invitro[llm]' and let it download its vocabulary once (TIKTOKEN_CACHE_DIR names a "
+        'install it by pip install "invitro[llm]" and let it download its vocabulary once (TIKTOKEN_CACHE_DIR names a '
         "folder to take along), name another tokenizer by llm.engine.tokenizer=server or a tokenizer's folder, or "
         f"have the tokens estimated from the length of the texts by llm.engine.tokenizer={APPROXIMATE}"
     )

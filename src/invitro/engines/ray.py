@@ -297,7 +297,7 @@ class RayData:
         try:
             import ray.data
         except ImportError as error:
-            raise InputError(f"cluster=ray: Ray is not installed; pip install 'invitro[ray]' ({error})") from error
+            raise InputError(f'cluster=ray: Ray is not installed; pip install "invitro[ray]" ({error})') from error
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         if not ray.is_initialized():
             place: dict[str, Any] = {"address": self.address}

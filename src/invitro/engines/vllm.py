@@ -163,7 +163,7 @@ class VLLM:
         if find_spec("vllm") is None:
             raise InputError(
                 f"llm.model={self.model} runs in vLLM, which is not installed here. On a machine with GPUs: "
-                "pip install 'invitro[vllm]' in an environment of its own; on a CPU: make vllm, then "
+                'pip install "invitro[vllm]" in an environment of its own; on a CPU: make vllm, then '
                 ".venv-vllm/bin/python label.py ...; for a vLLM server: llm=gpt llm.model=... llm.engine.base_url=..."
             )
         import torch

@@ -1,5 +1,6 @@
 """Scoring texts with a trained model: from a model folder to scores."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -373,7 +374,10 @@ def predict(job: ScoringJob) -> ScoredFile:
 def device_of(wanted: str) -> torch.device:
     """Return the device to score on; refuse one that is not available."""
     if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        # Of the processes that train one model, each has a GPU of its own.
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     try:
         device = torch.device(wanted)
         torch.empty(1, device=device)

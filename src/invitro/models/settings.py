@@ -86,7 +86,7 @@ class PLM:
         if (self.name.startswith((".", "/", "~")) or self.name.count("/") > 1) and not folder.is_dir():
             yield f"plm.name={self.name}: no such folder (looked for {folder.resolve()})"
         if self.train == "lora" and find_spec("peft") is None:
-            yield "plm.train=lora: needs a package that is not installed: pip install 'invitro[lora]'"
+            yield 'plm.train=lora: needs a package that is not installed: pip install "invitro[lora]"'
         for name, value in (("layers", self.layers), ("pooling", self.pooling)):
             if self.frozen and value not in (None, "first_token"):
                 yield f"plm.{name}={value}: with plm.train={self.train} layers are chosen on the training texts"

@@ -80,7 +80,7 @@ def problem() -> str | None:
 
     if all(find_spec(name) for name in ("ppi_py", "numba", "statsmodels")):
         return None
-    return "study=inference needs ppi-python; install it with: pip install 'invitro[inference]'"
+    return 'study=inference needs ppi-python; install it with: pip install "invitro[inference]"'
 
 
 def estimates(

@@ -97,7 +97,7 @@ def workspace_of(study: Study, runs: Runs, entity: str, project: str, group: str
         panels: Any = import_module("wandb_workspaces.reports.v2")
         ws: Any = import_module("wandb_workspaces.workspaces")
     except ImportError as error:
-        raise InputError("dashboard=true needs a package: pip install 'invitro[dashboard]'") from error
+        raise InputError('dashboard=true needs a package: pip install "invitro[dashboard]"') from error
 
     axis = study.axis or next(iter(runs.factors), None)
 

@@ -141,7 +141,7 @@ class TensorBoard:
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
         """Open the files; raise an error when TensorBoard is not installed."""
         if find_spec("tensorboard") is None:
-            raise InputError("logger=tensorboard needs the package tensorboard: pip install 'invitro[tensorboard]'")
+            raise InputError('logger=tensorboard needs the package tensorboard: pip install "invitro[tensorboard]"')
         from lightning.pytorch.loggers import TensorBoardLogger
 
         logger = TensorBoardLogger(run.directory, name="tensorboard", version="")
@@ -166,7 +166,7 @@ class Trackio:
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
         """Open a run and close it; raise an error when Trackio is not installed."""
         if find_spec("trackio") is None:
-            raise InputError("logger=trackio needs the package trackio: pip install 'invitro[trackio]'")
+            raise InputError('logger=trackio needs the package trackio: pip install "invitro[trackio]"')
         from lightning.pytorch.loggers import WandbLogger
         from trackio.run import Run
         from trackio.utils import TRACKIO_DIR

@@ -131,7 +131,7 @@ class Fit:
         if self.loss == "ccc" and self.batch_size == 1:
             yield "fit.loss=ccc needs batches to correlate in, but fit.batch_size=1; use 8 or more"
         if self.clean == "cleanlab" and find_spec("cleanlab") is None:
-            yield "fit.clean=cleanlab needs the library: pip install 'invitro[cleanlab]'"
+            yield 'fit.clean=cleanlab needs the library: pip install "invitro[cleanlab]"'
         if self.keep < 1 and self.select_from >= self.epochs:
             yield (
                 f"fit.keep={self.keep:g} begins in epoch fit.select_from={self.select_from}, but the last of "

@@ -61,7 +61,7 @@ def problem() -> str | None:
     missing = [name for name in ("altair", "vl_convert") if importlib.util.find_spec(name) is None]
     if not missing:
         return None
-    return f"Charts need {' and '.join(missing)}; install what is missing by: pip install 'invitro[report]'"
+    return f'Charts need {" and ".join(missing)}; install what is missing by: pip install "invitro[report]"'
 
 
 def specification(chart: "alt.TopLevelMixin", hidden: str | None = None) -> dict[str, Any]:
