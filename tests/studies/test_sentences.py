@@ -11,7 +11,7 @@ from invitro.studies.report.sentences import conclusion, method, plateau_sentenc
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary
-from invitro.studies.wording import configuration, leading
+from invitro.studies.wording import configuration, leading, name_as_tested
 
 STUDY = Study("alpha", "Alpha", "Which?", metrics=("pcc", "ccc"), choose="alpha", baseline={"alpha": "inf"})
 NAN, INF = float("nan"), float("inf")
@@ -166,3 +166,7 @@ def test_over_folds_the_choice_of_each_fold_is_what_was_tested() -> None:
     assert "What was tested is the choice of each fold, by its own validation texts alone: 4 in 2 and 3 in 1." in text
     assert "played no part" not in text
     assert "0.400 against 0.300 (+0.100" in text  # of these choices, where alpha 4 alone has 0.450
+    made = summary(GROUPS, [], by_fold=by_fold)
+    assert [name_as_tested(made, row, ("alpha",)) for row in GROUPS] == [
+        "alpha 3", "each fold's own choice of alpha", "alpha ∞",
+    ]  # fmt: skip

@@ -459,4 +459,5 @@ def test_over_folds_each_fold_tests_what_its_own_validation_chose(tmp_path: Path
     for row in chosen:
         if row["split"] == "test":
             assert row["difference"] == pytest.approx(own[row["metric"]] - base[row["metric"]])
+            assert summary.nested[0][f"test_{row['metric']}_mean"] == pytest.approx(own[row["metric"]])
     assert len(chosen) >= 3

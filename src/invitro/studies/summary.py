@@ -108,6 +108,7 @@ class Summary:
         unpaired: why configurations could not be compared, one sentence each.
         by_fold: the value that each fold's own validation texts chose, by fold; empty without folds. A fold's test is
             another fold's validation, so that only this choice has seen no label of the texts that it is tested on.
+        nested: as `groups`, the rows of `chosen` with the runs that these choices name.
     """
 
     groups: pd.DataFrame
@@ -118,6 +119,7 @@ class Summary:
     published: pd.DataFrame | None
     unpaired: tuple[str, ...] = ()
     by_fold: Mapping[Hashable, Any] = field(default_factory=dict)
+    nested: tuple[dict[str, Any], ...] = ()
 
     @property
     def split(self) -> str:
@@ -186,6 +188,7 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
         published=published_numbers(study.paper) if study.paper else None,
         unpaired=tuple(unpaired),
         by_fold=by_fold,
+        nested=tuple(_group(one, runs, scored) for one in tested if by_fold and matches(one.values, chosen)),
     )
 
 

@@ -52,6 +52,15 @@ def configuration(values: Mapping[str, Any], factors: Iterable[str], full: bool 
     return ", ".join(parts) or "all runs"
 
 
+def name_as_tested(summary: "Summary", row: Mapping[str, Any], factors: Iterable[str], full: bool = False) -> str:
+    """Name a configuration as `configuration`; of a choice that each fold made for itself, it does not name a value."""
+    if not summary.by_fold or mark(summary, row) != "chosen":
+        return configuration(row, factors, full)
+    rest = [name for name in factors if name not in (summary.chosen or ())]
+    own = [f" of {factor(name)}" for name in summary.chosen or () if name != "row"]
+    return ", ".join([f"each fold's own choice{''.join(own)}", *([configuration(row, rest, full)] if rest else [])])
+
+
 def llm_name(llm: Mapping[str, Any]) -> str:
     """Name the LLM of a configuration; a mean of several by all of them.
 

@@ -30,6 +30,7 @@ from invitro.studies.report.tables import (
     runs_table,
 )
 from invitro.studies.report.verdict import VERDICT, changed_by_llm, judgement
+from invitro.studies.study import matches
 from invitro.studies.wording import (
     METRIC_NAMES,
     SPLIT_NAMES,
@@ -38,6 +39,7 @@ from invitro.studies.wording import (
     llm_name,
     mark,
     measured,
+    name_as_tested,
     records,
 )
 from invitro.writing import charts
@@ -227,6 +229,8 @@ def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTa
     rows = [row for row in records(summary.groups) if row["seeds"]]
     if summary.chosen or len(rows) > MOST_ROWS:
         rows = leading(study, summary, 2 if summary.chosen else MOST_ROWS)
+    rows = [next((one for one in summary.nested if matches(one, {name: row[name] for name in runs.factors})), row)
+            for row in rows]  # fmt: skip
     rows.sort(key=lambda row: ("baseline", "chosen", "").index(mark(summary, row)))
     shown = [_overview_row(study, runs, summary, row) for row in rows]
     corpora: dict[tuple[str, str], list[int]] = {}
@@ -247,7 +251,7 @@ def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTa
 
 
 def _overview_row(study: "Study", runs: "Runs", summary: "Summary", row: Mapping[str, Any]) -> dict[str, Cell]:
-    tag, name = mark(summary, row), configuration(row, runs.factors)
+    tag, name = mark(summary, row), name_as_tested(summary, row, runs.factors)
     if not changed_by_llm(runs, summary, row) and (tag == "baseline" or not runs.factors):
         rest = configuration(row, [one for one in runs.factors if one != "application"])
         name = "crowd labels alone" if rest == "all runs" else f"crowd labels alone: {rest}"

@@ -23,6 +23,7 @@ from invitro.studies.wording import (
     leading,
     mark,
     measured,
+    name_as_tested,
     records,
     reference,
 )
@@ -239,7 +240,7 @@ def compared_row(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> De
     base = (reference(summary, wanted) or {}).get(column)
     return dict(row) | {
         "metric": METRIC_NAMES[metric],
-        "name": configuration(row, runs.factors, full=True),
+        "name": name_as_tested(summary, row, runs.factors, full=True),
         "verdict": verdict,
         "own": None if base is None else base + row["difference"],  # of the runs that were compared
         "base": base,

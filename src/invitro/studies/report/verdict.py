@@ -24,6 +24,7 @@ from invitro.studies.wording import (
     factor,
     llm_name,
     mark,
+    name_as_tested,
     records,
     rows_of,
 )
@@ -147,7 +148,7 @@ def _judged(study: "Study", runs: "Runs", summary: "Summary") -> Iterator[Judged
         if lead in by and mark(summary, group) != "baseline":
             first, rest = by[lead], [one for name, one in by.items() if name != lead]
             values = {name: group[name] for name in runs.factors}
-            name = configuration(group, runs.factors, full=len(runs.factors) > 1 or bool(summary.chosen))
+            name = name_as_tested(summary, group, runs.factors, full=len(runs.factors) > 1 or bool(summary.chosen))
             yield Judged(name, values, _used_llm(runs, values), _verdict(first, rest), first, rest)
 
 
