@@ -252,7 +252,8 @@ def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTa
 
 def _overview_row(study: "Study", runs: "Runs", summary: "Summary", row: Mapping[str, Any]) -> dict[str, Cell]:
     tag, name = mark(summary, row), name_as_tested(summary, row, runs.factors)
-    if not changed_by_llm(runs, summary, row) and (tag == "baseline" or not runs.factors):
+    values = {factor: row[factor] for factor in runs.factors}
+    if not changed_by_llm(runs, summary, values) and (tag == "baseline" or not runs.factors):
         rest = configuration(row, [one for one in runs.factors if one != "application"])
         name = "crowd labels alone" if rest == "all runs" else f"crowd labels alone: {rest}"
     cells = {"scores": cell_of(name, tag=tag)}
