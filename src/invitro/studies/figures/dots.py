@@ -27,6 +27,7 @@ from invitro.studies.wording import (
     configuration,
     mark,
     measured,
+    name_as_tested,
     published_for,
     records,
     rows_of,
@@ -76,7 +77,7 @@ def differences_by_configuration(study: "Study", runs: "Runs", summary: "Summary
             better = (row["difference"] > 0) != (row["metric"] in LOWER_IS_BETTER)
             verdict = VERDICTS[2] if row["p_holm"] >= SIGNIFICANT else VERDICTS[0 if better else 1]
             kept = {name: row[name] for name in ("metric", "difference", "low", "high", "p_holm", "texts")}
-            name = configuration(row, runs.factors)
+            name = name_as_tested(summary, row, runs.factors)
             found.append(kept | {"name": name, "series": verdict, "chosen": mark(summary, row) == "chosen"})
     if not found:
         return []
