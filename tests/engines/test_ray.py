@@ -250,7 +250,7 @@ def test_what_the_user_has_set_for_ray_stays(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"pip install 'invitro\[ray\]'"):
+    with pytest.raises(InputError, match=r"pip install .invitro\[ray\]."):
         next(RayData(Scripted()).replies(requests(range(1))))
 
 

@@ -20,7 +20,7 @@ def test_a_tracker_that_is_not_installed(
 ) -> None:
     monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     name = type(logger).__name__.lower()
-    said = rf"logger={name} needs the package {name}: pip install 'invitro\[{name}\]'"
+    said = rf"logger={name} needs the package {name}: pip install .invitro\[{name}\]."
     with pytest.raises(InputError, match=said), logger.open(RunInfo(tmp_path, "one", {}, None, ())):
         pass
 

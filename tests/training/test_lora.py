@@ -111,6 +111,6 @@ def test_what_is_refused(tiny_deberta: Path, monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(InputError, match=message):
             replace(PLM(str(tiny_deberta)), **settings)
     monkeypatch.setattr("invitro.models.settings.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"plm.train=lora: .* pip install 'invitro\[lora\]'"):
+    with pytest.raises(InputError, match=r"plm.train=lora: .* pip install .invitro\[lora\]."):
         PLM(str(tiny_deberta), train="lora")
     assert PLM(str(tiny_deberta)).train == "full"

@@ -75,6 +75,6 @@ def test_a_setting_counts_in_the_fingerprint_where_it_does_something() -> None:
 
 def test_cleanlab_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("invitro.training.recipe.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"fit.clean=cleanlab needs the library: pip install 'invitro\[cleanlab\]'"):
+    with pytest.raises(InputError, match=r"fit.clean=cleanlab needs the library: pip install .invitro\[cleanlab\]."):
         Fit(clean="cleanlab")
     assert Fit(clean="none").clean == "none"

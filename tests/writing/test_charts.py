@@ -59,6 +59,6 @@ def test_the_script_names_no_place_to_fetch_from() -> None:
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"altair and vl_convert.*pip install 'invitro\[report\]'"):
+    with pytest.raises(InputError, match=r"altair and vl_convert.*pip install .invitro\[report\]."):
         charts.save(scatter(), tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
