@@ -367,7 +367,7 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
             tried = trial()
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
             raise InputError(f"{name}: these settings do not work here: {str(error).strip()}") from error
-    if tried.strategy.root_device.type == "mps":
+    if tried.strategy.root_device.type == "mps":  # the trainer, which is tried last
         raise InputError("trainer: Apple's GPUs do not compute in float64, as metrics do; choose trainer=cpu")
     commit = getattr(check_available(plm), "_commit_hash", None)
     display = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps")

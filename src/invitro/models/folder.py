@@ -165,8 +165,8 @@ def write_folder(
 
 def text_hashes(texts: Sequence[str]) -> Ints:
     """Return 64 bits of each text's BLAKE2 hash, (texts,); copies of one text, see `text_form`, have the same."""
-    forms = [hashlib.blake2b(text_form(text).encode(), digest_size=8).digest() for text in texts]
-    return np.frombuffer(b"".join(forms), dtype=np.int64)
+    forms = (text_form(text).encode("utf-8", "surrogatepass") for text in texts)
+    return np.frombuffer(b"".join(hashlib.blake2b(form, digest_size=8).digest() for form in forms), dtype=np.int64)
 
 
 def read_hashes(folder: str | Path) -> Ints:
