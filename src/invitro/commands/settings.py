@@ -272,6 +272,8 @@ def completed(cfg: DictConfig) -> DictConfig:
 
 def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
     """Yield every pair of settings that contradict each other."""
+    from invitro.models.settings import in_closed_form
+
     if "check" in cfg:
         yield (
             "check: prompts are compared by label.py, before a corpus is labelled: "
@@ -291,7 +293,7 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
             "multirun; use one device a job (trainer=auto), or run this configuration alone, without -m"
         )
     yield from _meaningless_in_closed_form(cfg, distributed)
-    scaled = str(cfg.trainer.get("precision")) in ("16", "16-mixed")
+    scaled = str(cfg.trainer.get("precision")) in ("16", "16-mixed") and not in_closed_form(cfg.plm)
     if scaled and cfg.fit.clip is not None and cfg.optimizer.get("fused"):
         yield (
             f"trainer.precision={cfg.trainer.precision}: a fused optimiser cannot clip float16's scaled gradients; add "
