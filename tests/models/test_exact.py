@@ -9,7 +9,8 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
 from invitro.models import exact
-from invitro.models.exact import ExactRegression, KernelStudent, LayerKernel, Observed, fitted, left_out, spaced
+from invitro.models.exact import ExactRegression, KernelStudent, Observed, fitted, left_out, spaced
+from invitro.models.kernels import LayerKernel
 from invitro.models.settings import PredictedSpread
 
 

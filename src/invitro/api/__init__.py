@@ -8,9 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from invitro.api.models import describe, load, next_texts, study, train, worth
-from invitro.application.fusion import Corrected
-from invitro.application.fusion import correct as corrected
-from invitro.application.policy import alpha_problem
+from invitro.application.policy import Corrected, alpha_problem
+from invitro.application.policy import correct as corrected
 from invitro.errors import InputError, quoted, refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import Count, Index, refusal

@@ -1,7 +1,14 @@
 """How LLM labels are used: pure functions from labels to labels."""
 
-from invitro.application.fusion import Corrected, correct
-from invitro.application.policy import UNBOUNDED_POLICIES, Application, alpha_problem, quantile_problem, seeded_share
+from invitro.application.policy import (
+    UNBOUNDED_POLICIES,
+    Application,
+    Corrected,
+    alpha_problem,
+    correct,
+    quantile_problem,
+    seeded_share,
+)
 from invitro.application.training_labels import TrainingLabels, divide, names_own_pool, training_labels, with_pool
 
 __all__ = [

@@ -9,8 +9,19 @@ import numpy as np
 import pandas as pd
 
 from invitro.application.calibration import by_group_report, calibrated
-from invitro.application.fusion import Fused, beyond, fuse, quantile_alpha, thresholds
-from invitro.application.policy import AUTO_POOL, NO_POOL, SET_ASIDE, UNLABELLED, Application, seeded_share
+from invitro.application.policy import (
+    AUTO_POOL,
+    NO_POOL,
+    SET_ASIDE,
+    UNLABELLED,
+    Application,
+    Fused,
+    beyond,
+    fuse,
+    quantile_alpha,
+    seeded_share,
+    thresholds,
+)
 from invitro.arrays import Bools, Floats
 from invitro.data.corpus import DEMOGRAPHICS, banded
 from invitro.errors import InputError

@@ -120,8 +120,9 @@ def _by_features(cfg: DictConfig, plm: Any, table: "pd.DataFrame") -> Any:
 
     from invitro.models import PLM
     from invitro.models.closed_form import counted, similarities
-    from invitro.models.exact import LayerKernel, Observed, first_layers
+    from invitro.models.exact import Observed
     from invitro.models.features import FeatureCache, FrozenEncoder
+    from invitro.models.kernels import LayerKernel, first_layers
     from invitro.models.scoring import device_of
     from invitro.raters.precision import LEAST_TEXTS
 

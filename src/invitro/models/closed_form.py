@@ -30,9 +30,10 @@ from invitro.arrays import Bools, Floats
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.files import write_json
-from invitro.models.exact import ExactRegression, KernelStudent, LayerKernel, Observed, fitted
+from invitro.models.exact import ExactRegression, KernelStudent, Observed, fitted
 from invitro.models.features import Embedded, FrozenEncoder
 from invitro.models.folder import CardFacts, write_folder
+from invitro.models.kernels import LayerKernel
 from invitro.models.outputs import Predictions, Score, ScoreAndSpread
 from invitro.models.settings import PLM, Baseline, PredictedSpread, TfIdfRidge
 from invitro.scales import Scale

@@ -25,8 +25,9 @@ from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.labels import LabelSet
 from invitro.models.closed_form import counted
-from invitro.models.exact import NOISES, LayerKernel, Observed, first_layers, left_out
+from invitro.models.exact import NOISES, Observed, left_out
 from invitro.models.features import FeatureCache
+from invitro.models.kernels import LayerKernel, first_layers
 from invitro.raters.llm_first import LLMFirst
 from invitro.scales import Scale
 from invitro.settings import Count, NotNegative, Seed, checked

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from invitro.application.fusion import Fused, beyond, correct, fuse, quantile_alpha, thresholds
+from invitro.application.policy import Fused, beyond, correct, fuse, quantile_alpha, thresholds
 
 NAN, INF = float("nan"), float("inf")
 CROWD = np.array([1.0, 1.0, 3.0, 2.0, 5.0])
