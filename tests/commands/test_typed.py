@@ -121,6 +121,7 @@ def test_a_study_of_one_s_own_folder(run, tmp_path: Path) -> None:  # type: igno
         "seed=0",
         *table_overrides(tmp_path / "essays.csv"),
         "plm=tfidf",
+        "logger=csv",
     ]
     quick = [word for word in words if not word.startswith(("plm.", "fit."))]
     done = run("sweep.py", "--config-dir=mine", *quick)
@@ -128,6 +129,8 @@ def test_a_study_of_one_s_own_folder(run, tmp_path: Path) -> None:  # type: igno
     told, line, report = done.stdout.strip().splitlines()[-3:]
     assert report.endswith("report.html")
     assert told == "To train and save the configuration with the best CCC on validation:"
+    assert {"logger=csv"} <= set(shlex.split(line))
+    assert not {"save_model", "group", "launch"} & {word.partition("=")[0] for word in shlex.split(line)}
     assert run(*shlex.split(line)[1:]).returncode == 0
 
 

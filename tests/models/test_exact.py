@@ -9,7 +9,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
 from invitro.models import exact
-from invitro.models.exact import ExactRegression, KernelStudent, Observed, fitted, left_out, spaced
+from invitro.models.exact import Design, ExactRegression, KernelStudent, LeftOut, Observed, covariance_factor, spaced
 from invitro.models.kernels import LayerKernel
 from invitro.models.settings import PredictedSpread
 
@@ -33,6 +33,18 @@ def whole(x: Any, w: Any, start: int = 0) -> tuple[LayerKernel, Any]:
     return kernel, gram
 
 
+def fitted(x: Any, w: Any, seen: Observed) -> ExactRegression:
+    return Design(x, w).fit(seen)
+
+
+def exactly(kernel: LayerKernel, gram: Any, seen: Observed, noise: float) -> ExactRegression:
+    return ExactRegression.exact(kernel, covariance_factor(gram, noise / seen.weights), seen, noise)
+
+
+def left_out(gram: Any, seen: Observed, noise: float) -> Any:
+    return LeftOut(gram, seen.weights, seen.authors, noise).predict(seen.labels)
+
+
 class Precomputed(Kernel):  # type: ignore[misc]  # scikit-learn has no types
     """Looks up similarities by the number of the text."""
 
@@ -53,7 +65,7 @@ def test_it_is_scikit_learns_gaussian_process() -> None:
     x, w, seen = features(40), words(40), observed(30)
     kernel, gram = whole(x[:30], w[:30])
     near, own = kernel.to_training(x[30:], w[30:])
-    ours = ExactRegression.exact(kernel, gram, seen, noise=0.7)
+    ours = exactly(kernel, gram, seen, 0.7)
     table = np.block([[gram, near.T], [near, np.diag(own)]])
     rows, rest = np.arange(30)[:, None], seen.labels - seen.mean
 
@@ -112,9 +124,9 @@ def test_a_weight_of_two_is_a_text_seen_twice() -> None:
     x, seen = features(12), observed(12)
     kernel, gram = whole(x, None)
     weights = np.where(np.arange(12) < 3, 2.0, 1.0)
-    heavy = ExactRegression.exact(kernel, gram, Observed(seen.labels, weights, seen.authors), 1.0)
+    heavy = exactly(kernel, gram, Observed(seen.labels, weights, seen.authors), 1.0)
     rows = np.r_[np.arange(12), 0, 1, 2]
-    twice = ExactRegression.exact(kernel, gram[np.ix_(rows, rows)], Observed(seen.labels[rows], np.ones(15), rows), 1.0)
+    twice = exactly(kernel, gram[np.ix_(rows, rows)], Observed(seen.labels[rows], np.ones(15), rows), 1.0)
     near, _ = kernel.to_training(features(5, seed=9))
     assert near @ heavy.coefficients == pytest.approx(near[:, rows] @ twice.coefficients, abs=1e-9)
 
@@ -127,7 +139,7 @@ def test_a_student_on_known_similarities_is_the_exact_one() -> None:
     for _ in range(2):  # the second time the factor is known
         got = student.predict(rows, seen.labels[rows], seen.weights[rows], new)
         part = seen.of(rows)._replace(weights=seen.weights[rows] / seen.weights[rows].mean())
-        exact_one = ExactRegression.exact(kernel, gram[np.ix_(rows, rows)], part, 0.9)
+        exact_one = exactly(kernel, gram[np.ix_(rows, rows)], part, 0.9)
         assert got == pytest.approx(part.mean + gram[np.ix_(new, rows)] @ exact_one.coefficients)
 
 
@@ -148,6 +160,18 @@ def test_left_out_predictions_are_those_of_refits(authors: int) -> None:
         covariance = gram[np.ix_(rest, rest)] + np.diag(0.8 / seen.weights[rest])
         known = np.linalg.solve(covariance, seen.labels[rest] - seen.mean)
         assert got[out] == pytest.approx(seen.mean + gram[np.ix_(out, rest)] @ known, abs=1e-5)  # in float32
+
+
+@pytest.mark.parametrize("spread", get_args(PredictedSpread))
+def test_labels_weights_and_authors_may_change_from_fit_to_fit(spread: PredictedSpread) -> None:
+    x, w, new = features(40), words(40), features(7, seed=5)
+    one, other = observed(40), observed(40, seed=7)
+    kept = Design(x, w, kept=True)
+    for seen in (one, other, one._replace(labels=other.labels), one._replace(authors=np.arange(40)), one):
+        found, expected = kept.fit(seen, spread), Design(x, w).fit(seen, spread)
+        assert (found.kernel.first_layer, found.noise) == (expected.kernel.first_layer, expected.noise)
+        for mine, fresh in zip(found.predict(new, words(7, 6)), expected.predict(new, words(7, 6)), strict=True):
+            np.testing.assert_array_equal(mine, fresh)
 
 
 def test_layers_that_carry_the_label_are_chosen() -> None:
@@ -183,8 +207,8 @@ def test_landmarks_come_close_to_the_exact_solution(monkeypatch: pytest.MonkeyPa
     parts = fitted(x, None, seen)
     assert len(parts.coefficients) == 300
     assert parts.fitted_scores(seen) is None
-    in_parts, at_once = parts.predict(x), parts._predicted(x, None)
-    assert (in_parts.score, in_parts.sd) == (pytest.approx(at_once[0]), pytest.approx(at_once[1]))
+    in_parts, at_once = parts.predict(x), parts.predict_near(*parts.kernel.to_training(x))
+    assert (in_parts.score, in_parts.sd) == (pytest.approx(at_once.score), pytest.approx(at_once.sd))
     both = [made.predict(new) for made in (whole_, parts)]
     assert np.corrcoef(both[0].score, both[1].score)[0, 1] > 0.99
     assert both[1].sd == pytest.approx(both[0].sd, rel=0.1)
@@ -193,7 +217,7 @@ def test_landmarks_come_close_to_the_exact_solution(monkeypatch: pytest.MonkeyPa
 def test_all_landmarks_are_the_exact_solution() -> None:
     x, w, seen = features(30), words(30), observed(30)
     kernel, gram = whole(x, w)
-    one = ExactRegression.exact(kernel, gram, seen, 1.0)
+    one = exactly(kernel, gram, seen, 1.0)
     other = ExactRegression.projected(kernel, gram, seen, 1.0, iter([gram[:20], gram[20:]]))
     assert other.variance == pytest.approx(one.variance, rel=1e-4)
     new, more = features(6, seed=8), words(6, 8)
@@ -212,7 +236,7 @@ def test_the_spread_of_predictions_is_that_of_labels_and_raw_ones_have_the_least
     x, w, seen = features(120), words(120), observed(120, authors=120)
     seen = seen._replace(labels=4 + x[:, 2, 1] / 5 + np.random.default_rng(3).normal(0, 0.7, 120))
     kernel, gram = whole(x, w)
-    raw = ExactRegression.exact(kernel, gram, seen, 1.0)
+    raw = exactly(kernel, gram, seen, 1.0)
     known = left_out(gram, seen, 1.0)
     models = {spread: raw.spread_as(spread, known, seen) for spread in get_args(PredictedSpread)}
     assert models["raw"] is raw
@@ -240,7 +264,7 @@ def test_the_spread_of_predictions_is_that_of_labels_and_raw_ones_have_the_least
 def test_predictions_that_do_not_vary_are_not_stretched() -> None:
     x, seen = features(20), observed(20)
     kernel, gram = whole(x, None)
-    model = ExactRegression.exact(kernel, gram, seen, 1.0)
+    model = exactly(kernel, gram, seen, 1.0)
     assert model.spread_as("matched", np.full(20, 4.0), seen) is model
 
 

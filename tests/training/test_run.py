@@ -17,6 +17,7 @@ from support import small_corpus
 from invitro.errors import InputError
 from invitro.models import PLM
 from invitro.models.folder import load_model
+from invitro.models.kernels import LayerKernel
 from invitro.models.scoring import load_scorer, score_texts
 from invitro.stats.moments import ConstantPredictionsWarning, measure
 from invitro.training.data import EvaluationBatches, Texts, TrainingBatches
@@ -24,7 +25,7 @@ from invitro.training.loggers import CSV
 from invitro.training.module import Regressor
 from invitro.training.multirun import comparison, jobs, write_job
 from invitro.training.prepare import Prepared
-from invitro.training.recipe import Fit
+from invitro.training.recipe import Fit, Result
 from invitro.training.record import claim, failure_directory, finished_run, settle, write_failure
 from invitro.training.results import TrainingError, summary
 from invitro.training.run import check_resume, fingerprint_of
@@ -176,6 +177,43 @@ def test_on_a_frozen_encoder_the_solution_is_exact(
     assert not list((tmp_path / "frozen" / "model").rglob("*.bin"))
     card = (tmp_path / "frozen" / "model" / "README.md").read_text("utf-8")
     assert "Gaussian process regression on layers" in card
+
+
+def test_runs_of_a_sweep_share_what_does_not_depend_on_labels(
+    corpus_csv: Path, tiny_deberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    nested = LayerKernel.nested
+    monkeypatch.setattr(LayerKernel, "nested", lambda *given: made.append(1) or nested(*given))
+    how = recipe(tiny_deberta, train="frozen")
+
+    def runs(name: str, **place: Any) -> list[Result]:
+        made.clear()
+        alphas = (0.0, 1.0, 9.0, 1.0)
+        return [
+            trained(
+                material(corpus_csv, CORRECTION, alpha),
+                how,
+                tmp_path / name / str(n),
+                cache=tmp_path / "cache",
+                **place,
+            )
+            for n, alpha in enumerate(alphas)
+        ]
+
+    alone = runs("alone")
+    assert len(made) == 4
+    together = runs("together", siblings=True)
+    assert len(made) == 1
+    for one, other in zip(alone, together, strict=True):
+        pd.testing.assert_frame_equal(one.predictions, other.predictions)
+    assert together[1].predictions["prediction"].tolist() != together[2].predictions["prediction"].tolist()
+    assert [run.metrics["cost"]["encoder"]["seconds"] == 0 for run in together] == [False, True, True, True]
+    other_texts = trained(material(corpus_csv, BOTH, 1.0), how, tmp_path / "more", siblings=True)
+    assert len(made) == 2
+    pd.testing.assert_frame_equal(
+        other_texts.predictions, trained(material(corpus_csv, BOTH, 1.0), how, tmp_path / "single").predictions
+    )
 
 
 def test_stretched_predictions_are_scored_again_and_rank_as_before(

@@ -9,7 +9,7 @@ from invitro.application.policy import (
     quantile_problem,
     seeded_share,
 )
-from invitro.application.training_labels import TrainingLabels, divide, names_own_pool, training_labels, with_pool
+from invitro.application.training_labels import TrainingLabels, divide, training_labels, with_pool
 
 __all__ = [
     "UNBOUNDED_POLICIES",
@@ -19,7 +19,6 @@ __all__ = [
     "alpha_problem",
     "correct",
     "divide",
-    "names_own_pool",
     "quantile_problem",
     "seeded_share",
     "training_labels",

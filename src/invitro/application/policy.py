@@ -153,6 +153,11 @@ class Application:
         return self.correction or (self.needs_llm_labels and self.calibration != "none")
 
     @property
+    def own_pool(self) -> bool:
+        """Whether the pool comes from the corpus itself, so nothing else has to be read."""
+        return self.pool in (AUTO_POOL, SET_ASIDE, UNLABELLED, NO_POOL, None)
+
+    @property
     def spread_setting(self) -> str | None:
         """The first setting that needs the LLM's spread, for errors; None when none does."""
         if self.max_spread is not None:

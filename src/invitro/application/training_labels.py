@@ -145,11 +145,6 @@ def divide(table: pd.DataFrame, application: Application) -> tuple[pd.DataFrame,
     return training, table.iloc[:0]
 
 
-def names_own_pool(application: Application) -> bool:
-    """Whether the pool comes from the corpus itself, so nothing else has to be read."""
-    return application.pool in (AUTO_POOL, SET_ASIDE, UNLABELLED, NO_POOL, None)
-
-
 def training_labels(
     training: pd.DataFrame,
     pool: pd.DataFrame,
@@ -178,7 +173,7 @@ def training_labels(
         llm_label: LLM labels indexed by ``text_id``, NaN or absent where there is none; None when none are needed.
         application: what to do; its policy is not ``auto``.
         alpha: correction's threshold, the scale's units.
-        alpha_quantile: sets alpha so that this share of the compared texts lies beyond it; see `fusion.quantile_alpha`.
+        alpha_quantile: sets alpha so that this share of the compared texts lies beyond it; see `quantile_alpha`.
         llm_spread: the LLM's spread indexed likewise, the scale's units.
         bounds: lowest and highest label of the scale.
         ratings: each LLM's labels, one column per LLM, indexed by ``text_id``; for ``posterior``.

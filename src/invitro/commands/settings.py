@@ -388,11 +388,10 @@ def shown_in_splits(jobs: Iterable[Overrides], composed: Callable[[Overrides], D
 
 def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None":
     """Return the reader of augmentation's pool when it is another corpus or a table file, otherwise None."""
-    from invitro.application import names_own_pool
     from invitro.data import TableFile, Undivided
     from invitro.tables import READ
 
-    if names_own_pool(application):
+    if application.own_pool:
         return None
     pool = str(application.pool)
     if pool.lower().endswith(READ):

@@ -176,6 +176,10 @@ def _value(path: Path) -> str:
     return str(path) if PLAIN_VALUE.fullmatch(str(path)) else quoted(path)
 
 
+PLACES = ("store", "logger", "runs", "cache", "data.folder")
+"""Keys that change no result but say where a run reads and writes, as the study did."""
+
+
 def training_line(asked: "SweepRequest", summary: "Summary") -> str | None:
     """Return the command that trains and saves the chosen configuration, or else the best on validation.
 
@@ -200,7 +204,7 @@ def training_line(asked: "SweepRequest", summary: "Summary") -> str | None:
             words.append(f"{key}={chosen if PLAIN_VALUE.fullmatch(chosen) else quoted(chosen)}")
         elif key in ("seed", *asked.study.replicates):
             words.append(f"{key}={re.split('[,)]', value.removeprefix('range('))[0].strip()}")
-        elif key == "store" or (key != "save_model" and not is_incidental(key)):
+        elif not is_incidental(key) or key.startswith(PLACES):
             words.append(override)
     folders = [f"--config-dir={folder}" for folder in asked.folders]
     return f"{called('train')} {command_line([*folders, *words])}"

@@ -283,6 +283,7 @@ def _train(
         save_model=options.save_model,
         resume=resume,
         keep_checkpoints=options.keep_checkpoints,
+        siblings=sibling,
     )
     try:
         result = train(

@@ -30,7 +30,7 @@ from invitro.arrays import Bools, Floats
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.files import write_json
-from invitro.models.exact import ExactRegression, KernelStudent, Observed, fitted
+from invitro.models.exact import Design, ExactRegression, KernelStudent, Observed
 from invitro.models.features import Embedded, FrozenEncoder
 from invitro.models.folder import CardFacts, write_folder
 from invitro.models.kernels import LayerKernel
@@ -254,7 +254,7 @@ class FrozenRegression:
     ) -> Self:
         """Fit to texts, their features in all layers, and their labels; layers and noise are chosen on these texts."""
         counter, words = counted(texts)
-        return cls(encoder, counter, fitted(embedded.features, words, seen, spread))
+        return cls(encoder, counter, Design(embedded.features, words).fit(seen, spread))
 
     def predict(self, texts: Sequence[str], embedded: Embedded) -> Predictions:
         """Score texts whose features are known, in the units of the labels."""
@@ -311,7 +311,7 @@ def similarities(ids: Sequence[str], texts: Sequence[str], embedded: Embedded, s
     """
     (_, words), rated = counted(texts), slice(len(seen.labels))
     part = None if words is None else words[rated]
-    regression = fitted(embedded.features[rated], part, seen)
+    regression = Design(embedded.features[rated], part).fit(seen)
     ((_, gram),) = LayerKernel.nested(embedded.features, words, [regression.kernel.first_layer])
     return Similarities(ids, gram, regression.noise)
 

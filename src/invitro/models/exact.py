@@ -1,13 +1,13 @@
 """Regression in closed form, given how similar texts are: a Gaussian process, with no epochs and no seed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve, lapack, solve_triangular
+from scipy.linalg import cho_solve, cholesky, lapack, solve_triangular
 from scipy.sparse import csr_matrix
 
 from invitro.arrays import Floats, Ints, Singles
@@ -80,13 +80,12 @@ class ExactRegression:
     stretch: float = 1.0
 
     @classmethod
-    def exact(cls, kernel: LayerKernel, gram: Floats, seen: Observed, noise: float) -> Self:
-        """Fit to all texts of the kernel, whose similarities are `gram`, (texts, texts)."""
-        factor = _factor(gram, noise / seen.weights)
+    def exact(cls, kernel: LayerKernel, factor: Floats, seen: Observed, noise: float) -> Self:
+        """Fit to all texts of the kernel, by the `factor` of their covariance."""
         rest = seen.labels - seen.mean
         coefficients = cho_solve((factor, True), rest)
         variance = float(rest @ coefficients / len(rest))
-        return cls(kernel, seen.mean, coefficients, np.tril(factor), np.empty((0, 0)), variance, noise)
+        return cls(kernel, seen.mean, coefficients, factor, np.empty((0, 0)), variance, noise)
 
     @classmethod
     def projected(cls, kernel: LayerKernel, gram: Floats, seen: Observed, noise: float, near: Iterator[Floats]) -> Self:
@@ -107,10 +106,10 @@ class ExactRegression:
             precision += weighted.T @ part
             target += weighted.T @ rest[here]
             start = here.stop
-        learned, factor = _factor(precision, 1e-6), _factor(gram, 1e-6)
+        learned, factor = covariance_factor(precision, 1e-6), covariance_factor(gram, 1e-6)
         coefficients = cho_solve((learned, True), target)
         variance = float((rest @ (seen.weights * rest) - target @ coefficients) / (noise * len(rest)))
-        return cls(kernel, seen.mean, coefficients, np.tril(factor), np.tril(learned), variance, noise)
+        return cls(kernel, seen.mean, coefficients, factor, learned, variance, noise)
 
     def predict(self, features: Singles, words: Any = None) -> Predictions:
         """Return scores of new texts, (new,), and the SD of labels of such texts: of ignorance and noise together.
@@ -120,18 +119,18 @@ class ExactRegression:
             words: their TF-IDF, if the kernel has words.
         """
         parts = [slice(first, first + PART) for first in range(0, max(len(features), 1), PART)]
-        found = [self._predicted(features[part], _of(words, part)) for part in parts]
-        scores, sds = (np.concatenate(one) for one in zip(*found, strict=True))
-        return Predictions(scores, sds)
+        found = [self.predict_near(*self.kernel.to_training(features[part], _of(words, part))) for part in parts]
+        scores, sds = zip(*found, strict=True)
+        return Predictions(np.concatenate(scores), np.concatenate(sds))
 
-    def _predicted(self, features: Singles, words: Any) -> tuple[Floats, Floats]:
-        near, own = self.kernel.to_training(features, words)
+    def predict_near(self, near: Floats, own: Floats) -> Predictions[Floats]:
+        """Return what `predict` does, for similarities by `LayerKernel.to_training`: (new, texts) and (new,)."""
         left = own - _explained(self.factor, near)
         if self.learned.size:
             left += self.noise * _explained(self.learned, near)
         rise = near @ self.coefficients
         error = self.variance * (np.maximum(left, 0) + self.noise) + np.square((self.stretch - 1) * rise)
-        return self.mean + self.stretch * rise, np.sqrt(error)
+        return Predictions(self.mean + self.stretch * rise, np.sqrt(error))
 
     def fitted_scores(self, seen: Observed) -> Floats | None:
         """Return the scores of the training texts, (texts,), without their similarities; None with landmarks.
@@ -197,65 +196,103 @@ class ExactRegression:
         return cls(kernel=LayerKernel(int(arrays["kernel.first_layer"][0]), words=words, **known), **numbers)
 
 
-def fitted(features: Singles, words: Any, seen: Observed, spread: PredictedSpread = "raw") -> ExactRegression:
-    """Fit with the layers, then the noise, that predict the labels of left-out authors best, in squared error.
+class Design:
+    """The inputs of a regression, texts without labels. Fits of several labels share what does not depend on these.
 
     Args:
         features: of the training texts, in all layers from the input embeddings on, (texts, layers, hidden).
         words: their TF-IDF, sparse, (texts, terms), or None.
-        seen: labels, weights and authors.
-        spread: of the predictions, see `ExactRegression.spread_as`; it is decided on left-out authors too.
+        kept: whether inverses stay in memory for further labels: at most 15 matrices (texts, texts) in float32.
     """
-    texts, layers = features.shape[:2]
-    starts = first_layers(layers)
-    rows = spaced(features, LANDMARKS)
-    some = seen.of(rows)
-    kernels = list(LayerKernel.nested(features[rows], _of(words, rows), starts))
 
-    def error(gram: Floats, noise: float) -> float:
-        return float(some.weights @ np.square(some.labels - left_out(gram, some, noise)))
+    def __init__(self, features: Singles, words: Any, kept: bool = False) -> None:
+        self.features, self.words = features, words
+        self.rows = spaced(features, LANDMARKS)  # the texts that layers and noise are chosen on
+        starts = first_layers(features.shape[1])
+        self.kernels = list(LayerKernel.nested(features[self.rows], _of(words, self.rows), starts))
+        grams = [gram for _, gram in self.kernels]
+        self._left_out = lru_cache(maxsize=len(grams) * len(NOISES) if kept else 1)(partial(_left_out, grams))
+        self._factor = lru_cache(maxsize=1)(partial(_factor, grams))
 
-    found = [error(gram, 1.0) for _, gram in kernels]
-    kernel, gram = kernels[int(np.argmin(found))]
-    noise = min(NOISES, key=lambda noise: min(found) if noise == 1 else error(gram, noise))
-    predicted = some.labels if spread == "raw" else left_out(gram, some, noise)
-    if len(rows) < texts <= MOST_EXACT:
-        ((kernel, gram),) = LayerKernel.nested(features, words, [kernel.first_layer])
-    if texts <= MOST_EXACT:
-        return ExactRegression.exact(kernel, gram, seen, noise).spread_as(spread, predicted, some)
-    parts = (slice(first, first + PART) for first in range(0, texts, PART))
-    near = (kernel.to_training(features[part], _of(words, part))[0] for part in parts)
-    return ExactRegression.projected(kernel, gram, seen, noise, near).spread_as(spread, predicted, some)
+    def fit(self, seen: Observed, spread: PredictedSpread = "raw") -> ExactRegression:
+        """Fit with the layers, then the noise, that predict the labels of left-out authors best, in squared error.
+
+        Args:
+            seen: labels, weights and authors.
+            spread: of the predictions, see `ExactRegression.spread_as`; it is decided on left-out authors too.
+        """
+        some, texts = seen.of(self.rows), len(self.features)
+        weights, authors = some.weights.tobytes(), np.unique(some.authors, return_inverse=True)[1].tobytes()
+
+        def predicted(which: int, noise: float) -> Floats:
+            return self._left_out(which, noise, weights, authors).predict(some.labels)
+
+        def error(which: int, noise: float) -> float:
+            return float(some.weights @ np.square(some.labels - predicted(which, noise)))
+
+        found = [error(which, 1.0) for which in range(len(self.kernels))]
+        which = int(np.argmin(found))
+        noise = min(NOISES, key=lambda noise: min(found) if noise == 1 else error(which, noise))
+        unseen = some.labels if spread == "raw" else predicted(which, noise)
+        kernel, gram = self.kernels[which]
+        if len(self.rows) == texts:
+            made = ExactRegression.exact(kernel, self._factor(which, noise, weights), seen, noise)
+        elif texts <= MOST_EXACT:
+            ((kernel, gram),) = LayerKernel.nested(self.features, self.words, [kernel.first_layer])
+            made = ExactRegression.exact(kernel, covariance_factor(gram, noise / seen.weights), seen, noise)
+        else:
+            parts = (slice(first, first + PART) for first in range(0, texts, PART))
+            near = (kernel.to_training(self.features[part], _of(self.words, part))[0] for part in parts)
+            made = ExactRegression.projected(kernel, gram, seen, noise, near)
+        return made.spread_as(spread, unseen, some)
 
 
-def left_out(gram: Floats, seen: Observed, noise: float) -> Floats:
-    """Predict each text's label without the labels of its author, by one inversion, in float32: (texts,).
+def _left_out(grams: Sequence[Floats], which: int, noise: float, weights: bytes, authors: bytes) -> "LeftOut":
+    return LeftOut(grams[which], np.frombuffer(weights), np.frombuffer(authors, dtype=np.intp), noise)
+
+
+def _factor(grams: Sequence[Floats], which: int, noise: float, weights: bytes) -> Floats:
+    return covariance_factor(grams[which], noise / np.frombuffer(weights))
+
+
+class LeftOut:
+    """Predicts each text's label without the labels of its author, by one inversion, in float32.
 
     With ``C = K + noise W^-1`` and an author's texts A, ``y_A - prediction_A = (C^-1_AA)^-1 (C^-1 (y - mean))_A``
     (Rasmussen & Williams 2006, equation 5.12, for blocks). The mean and the kernel's centre are those of all texts.
 
     Args:
-        gram: similarities of the texts, (texts, texts).
-        seen: labels, weights and authors; where there is only one author, each text is left out alone.
+        gram: similarities of the texts, K, (texts, texts).
+        weights: the diagonal of W, (texts,), see `Observed`.
+        authors: (texts,); where there is only one author, each text is left out alone.
         noise: see `ExactRegression`.
     """
-    rest, error = (seen.labels - seen.mean).astype(np.float32), np.empty(len(seen.labels))
-    covariance = gram.astype(np.float32, order="F")
-    covariance[np.diag_indices(len(gram))] += (noise / seen.weights).astype(np.float32)
-    factor, failed = lapack.spotrf(covariance, lower=True, clean=True, overwrite_a=True)
-    if failed:
-        raise np.linalg.LinAlgError("the texts' covariance is not positive definite; weights differ too much")
-    root, _ = lapack.strtri(factor, lower=True, overwrite_c=True)  # C^-1 is root' root
-    solved = root.T @ (root @ rest)
-    _, author, texts = np.unique(seen.authors, return_inverse=True, return_counts=True)
-    if len(texts) == 1:
-        author, texts = np.arange(len(rest)), np.ones_like(author)
-    order = np.argsort(author, kind="stable")
-    for count in np.unique(texts):  # all authors with as many texts at once
-        own = order[np.repeat(texts, texts) == count].reshape(-1, count)
-        of = root.T[own]
-        error[own] = np.linalg.solve(of @ of.swapaxes(1, 2), solved[own][:, :, None])[:, :, 0]
-    return np.asarray(seen.labels - error)
+
+    def __init__(self, gram: Floats, weights: Floats, authors: npt.NDArray[Any], noise: float) -> None:
+        self.weights = weights
+        covariance = gram.astype(np.float32, order="F")
+        covariance[np.diag_indices(len(gram))] += (noise / weights).astype(np.float32)
+        factor, failed = lapack.spotrf(covariance, lower=True, clean=True, overwrite_a=True)
+        if failed:
+            raise np.linalg.LinAlgError("the texts' covariance is not positive definite; weights differ too much")
+        self.root: Singles = lapack.strtri(factor, lower=True, overwrite_c=True)[0]  # C^-1 is root' root
+        _, author, texts = np.unique(authors, return_inverse=True, return_counts=True)
+        if len(texts) == 1:
+            author, texts = np.arange(len(gram)), np.ones(len(gram), dtype=np.intp)
+        order = np.argsort(author, kind="stable")
+        self.own: list[tuple[Ints, Singles]] = []  # authors with as many texts together, and their C^-1_AA
+        for count in np.unique(texts):
+            rows = order[np.repeat(texts, texts) == count].reshape(-1, count)
+            of = self.root.T[rows]
+            self.own.append((rows, of @ of.swapaxes(1, 2)))
+
+    def predict(self, labels: Floats) -> Floats:
+        """Return what the other authors' labels say of each text, (texts,), the labels' units."""
+        rest = (labels - np.average(labels, weights=self.weights)).astype(np.float32)
+        solved, error = self.root.T @ (self.root @ rest), np.empty(len(rest))
+        for rows, inverse in self.own:
+            error[rows] = np.linalg.solve(inverse, solved[rows][:, :, None])[:, :, 0]
+        return np.asarray(labels - error)
 
 
 class KernelStudent:
@@ -279,7 +316,7 @@ class KernelStudent:
 
     def _factor(self, rows: bytes, weights: bytes) -> Floats:
         at = np.frombuffer(rows, dtype=np.intp)
-        return _factor(self.gram[np.ix_(at, at)], self.noise / np.frombuffer(weights))
+        return covariance_factor(self.gram[np.ix_(at, at)], self.noise / np.frombuffer(weights))
 
 
 def spaced(features: Singles, most: int) -> Ints:
@@ -294,11 +331,11 @@ def _of(words: Any, rows: "Ints | slice") -> Any:
     return None if words is None else words[rows]
 
 
-def _factor(gram: Floats, noise: "Floats | float") -> Floats:
-    """Return the lower Cholesky factor of `gram` with `noise` added to its diagonal."""
+def covariance_factor(gram: Floats, noise: "Floats | float") -> Floats:
+    """Return the lower Cholesky factor of `gram` with `noise` added to its diagonal, (texts, texts)."""
     matrix = gram.copy()
     matrix[np.diag_indices(len(gram))] += noise
-    return np.asarray(cho_factor(matrix, lower=True, overwrite_a=True)[0])
+    return np.asarray(cholesky(matrix, lower=True, overwrite_a=True))
 
 
 def _explained(factor: Floats, near: Floats) -> Floats:

@@ -25,7 +25,7 @@ from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.labels import LabelSet
 from invitro.models.closed_form import counted
-from invitro.models.exact import NOISES, Observed, left_out
+from invitro.models.exact import NOISES, LeftOut, Observed
 from invitro.models.features import FeatureCache
 from invitro.models.kernels import LayerKernel, first_layers
 from invitro.raters.llm_first import LLMFirst
@@ -244,8 +244,9 @@ class _Fold:
 
 def _chosen(grams: list[Floats], seen: Observed, noises: tuple[float, ...]) -> tuple[int, float]:
     """Return which kernel, and the noise, that predict left-out authors best."""
+    labels, weights, authors = seen
     errors = {
-        (which, noise): float(np.square(seen.labels - left_out(gram, seen, noise)).sum())
+        (which, noise): float(np.square(labels - LeftOut(gram, weights, authors, noise).predict(labels)).sum())
         for which, gram in enumerate(grams)
         for noise in noises
     }

@@ -4,25 +4,28 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.pipeline import make_pipeline
 
 from invitro.arrays import Floats
 from invitro.models.closed_form import (
     Embeddings,
     FrozenRegression,
+    counted,
     fitted_ridge,
     fitted_tfidf,
     save_frozen,
     save_linear,
 )
-from invitro.models.exact import Observed
+from invitro.models.exact import Design, Observed
 from invitro.models.features import Embedded, FeatureCache, FrozenEncoder
 from invitro.models.outputs import Predictions
-from invitro.models.settings import PLM, EmbeddingRidge, TfIdfRidge
+from invitro.models.settings import PLM, EmbeddingRidge, PredictedSpread, TfIdfRidge
 from invitro.stats.moments import measure
 from invitro.training.callbacks import write_history
 from invitro.training.data import mean_one
@@ -31,6 +34,9 @@ from invitro.training.recipe import Place, Recipe, Trained
 from invitro.training.results import device_name, processor_seconds
 
 log = logging.getLogger(__name__)
+
+MOST_SHARED = 3_000
+"""Texts of a split up to which runs of a sweep share what does not depend on labels; it takes a gigabyte then."""
 
 
 class ClosedForm(NamedTuple):
@@ -79,15 +85,62 @@ def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
     return Trained(made.predicted[1:], save, counts, device=made.device, encoder=made.encoder)
 
 
+class FrozenTexts:
+    """The texts of a run as a frozen encoder sees them: all of a fit that does not depend on labels.
+
+    Args:
+        encoder: the encoder.
+        texts: of training, validation and test.
+        cache: see `FeatureCache`.
+        kept: whether further labels of the same texts follow; similarities to the training texts then stay in memory.
+    """
+
+    def __init__(
+        self, encoder: FrozenEncoder, texts: Sequence[Sequence[str]], cache: Path | None, kept: bool = False
+    ) -> None:
+        self.encoder, self.texts = encoder, texts
+        self.parts, self.took = _embedded(encoder, texts, cache)
+        self.counter, words = counted(texts[0])
+        self.design = Design(self.parts[0].features, words, kept)
+        self._near: dict[tuple[int, int], tuple[Floats, Floats]] | None = {} if kept else None
+
+    def fit(self, seen: Observed, spread: PredictedSpread) -> FrozenRegression:
+        """Fit to the labels of the training texts."""
+        return FrozenRegression(self.encoder, self.counter, self.design.fit(seen, spread))
+
+    def predict(self, model: FrozenRegression, part: int) -> Predictions[Floats]:
+        """Score training (0), validation (1) or test texts (2) by a model that was fitted here."""
+        texts, features = self.texts[part], self.parts[part].features
+        if self._near is None or not len(texts):
+            return model.predict(texts, self.parts[part])
+        key, kernel = (model.regression.kernel.first_layer, part), model.regression.kernel
+        if key not in self._near:
+            self._near[key] = kernel.to_training(features, self.counter and self.counter.transform(texts))
+        return model.regression.predict_near(*self._near[key])
+
+
+_shared: dict[tuple[str, torch.device, tuple[tuple[str, ...], ...]], FrozenTexts] = {}
+"""Texts of the run before, for runs of a sweep that are on the same texts and follow one another; at most one entry."""
+
+
 def _frozen(plm: PLM, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place) -> ClosedForm:
     encoder = _encoder(plm, recipe)
-    parts, took = _embedded(encoder, texts, place)
-    model = FrozenRegression.fitted(encoder, texts[0], parts[0], seen, recipe.spread)
+    key = (encoder.key, encoder.device, tuple(map(tuple, texts)))
+    shared = place.siblings and max(map(len, texts)) <= MOST_SHARED
+    known: FrozenTexts | None = _shared.get(key)
+    took: Mapping[str, float] = {"seconds": 0.0, "processor_seconds": 0.0}
+    if known is None:
+        _shared.clear()
+        known = FrozenTexts(encoder, texts, place.cache, kept=shared)
+        took = known.took
+        if shared:
+            _shared[key] = known
+    model = known.fit(seen, recipe.spread)
     log.info("%s: %s, chosen by leaving out training authors", plm.name, model.description)
     fit = model.regression.fitted_scores(seen) if recipe.spread == "raw" else None
-    predicted = [model.predict(texts[0], parts[0]) if fit is None else Predictions(fit)]
-    predicted += [model.predict(part, embedded) for part, embedded in zip(texts[1:], parts[1:], strict=True)]
-    cut = sum(int(part.cut.sum()) for part in parts)
+    predicted = [known.predict(model, 0) if fit is None else Predictions(fit)]
+    predicted += [known.predict(model, part) for part in (1, 2)]
+    cut = sum(int(part.cut.sum()) for part in known.parts)
     return ClosedForm(predicted, partial(save_frozen, model=model), cut, device_name(encoder.device), took)
 
 
@@ -95,7 +148,7 @@ def _embeddings(
     baseline: EmbeddingRidge, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place
 ) -> ClosedForm:
     encoder = _encoder(baseline.encoder, recipe)
-    parts, took = _embedded(encoder, texts, place)
+    parts, took = _embedded(encoder, texts, place.cache)
     features = [part.features[:, -1].astype(np.float64) for part in parts]
     ridge = fitted_ridge(features[0], *seen, baseline)
     save = partial(save_linear, model=make_pipeline(Embeddings(encoder), ridge))
@@ -116,11 +169,11 @@ def _encoder(plm: PLM, recipe: Recipe) -> FrozenEncoder:
 
 
 def _embedded(
-    encoder: FrozenEncoder, texts: list[list[str]], place: Place
+    encoder: FrozenEncoder, texts: Sequence[Sequence[str]], cache: Path | None
 ) -> tuple[list[Embedded], Mapping[str, float]]:
     """Return the features of each split's texts, and the seconds that they took; cached ones take next to none."""
     started, worked = time.perf_counter(), processor_seconds()
-    parts = [FeatureCache(place.cache, encoder).features(part) for part in texts]
+    parts = [FeatureCache(cache, encoder).features(part) for part in texts]
     took = {"seconds": time.perf_counter() - started, "processor_seconds": processor_seconds() - worked}
     return parts, {name: round(seconds, 3) for name, seconds in took.items()}
 

@@ -15,7 +15,6 @@ from invitro.application import (
     TrainingLabels,
     alpha_problem,
     divide,
-    names_own_pool,
     quantile_problem,
     training_labels,
     with_pool,
@@ -246,7 +245,7 @@ def prepare(
     training, pool = divide(corpus.table, application)
     look_up = partial(_looked_up, source, scale, prompt, folder, application)
     sources: list[Found] = []
-    if application.needs_llm_labels and (application.compares or names_own_pool(application)):
+    if application.needs_llm_labels and (application.compares or application.own_pool):
         sources.append(look_up(corpus))
     if pool_reader is not None:
         other = pool_reader.read(scale)

@@ -188,6 +188,8 @@ class Place:
         save_model: whether ``model/`` is written.
         resume: a checkpoint to continue from.
         keep_checkpoints: whether ``checkpoints/`` stays after the run.
+        siblings: whether runs on the same texts may follow in this process, so that what does not depend on labels
+            stays in memory for them.
     """
 
     directory: Path
@@ -195,6 +197,7 @@ class Place:
     save_model: bool = True
     resume: Path | None = None
     keep_checkpoints: bool = False
+    siblings: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from invitro.application import UNBOUNDED_POLICIES, names_own_pool
+from invitro.application import UNBOUNDED_POLICIES
 from invitro.data import DEMOGRAPHICS
 from invitro.data.facts import LlmFacts, corpus_facts, doubts_of_tested, llm_facts
 from invitro.errors import called
@@ -260,7 +260,7 @@ def _used(prepared: Prepared) -> "pd.Series[str]":
 def _spent(ids: "pd.Series[str]", prepared: Prepared) -> pd.DataFrame:
     """Return what each text's label cost, NaN where its label set does not say."""
     costs = pd.DataFrame(index=ids.index, columns=list(SPENT), dtype="float64")
-    own = names_own_pool(prepared.application)
+    own = prepared.application.own_pool
     for number, one in enumerate(prepared.label_sets):
         # The last set is that of a pool from elsewhere, whose ids have its name before them.
         foreign = not own and number == len(prepared.label_sets) - 1
