@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -69,7 +70,7 @@ class TrainingLabels:
     facts: Mapping[str, float] = field(default_factory=dict)
     by_group: pd.DataFrame | None = field(default=None, compare=False)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of the rows in order: equal labels and weights have equal fingerprints, however they were made."""
         weight = ["weight"] if (self.table["weight"] != 1).any() else []

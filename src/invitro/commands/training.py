@@ -217,13 +217,12 @@ def train_configured(
 
 def _read(cfg: DictConfig, settings: RunSettings, info: "RunInfo") -> "tuple[Prepared, Recipe]":
     """Return what is trained on and how; where that fails, the logger has a failed run."""
-    from invitro.data.facts import corpus_facts
     from invitro.training.results import compared, doubts
     from invitro.training.run import check_resume
 
     try:
         prepared = settings.prepared()
-        log.info("%s: %s", prepared.corpus.name, corpus_facts(prepared.corpus, prepared.scale).line())
+        log.info("%s: %s", prepared.corpus.name, prepared.facts.line())
         if (llm := compared(prepared)) is not None:
             log.info("%s", llm.line())
         log.info("%s: %s", prepared.corpus.name, prepared.description)

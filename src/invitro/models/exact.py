@@ -168,7 +168,7 @@ class ExactRegression:
     def arrays(self) -> dict[str, Any]:
         """Return all numbers by name, as a file of safetensors holds them; `from_arrays` reads them."""
         kernel, words = self.kernel, self.kernel.words
-        own = {name: np.atleast_1d(getattr(self, name)) for name in OWN_ARRAYS}
+        own = {name: np.ascontiguousarray(getattr(self, name)) for name in OWN_ARRAYS}
         own |= {f"kernel.{name}": np.ascontiguousarray(getattr(kernel, name)) for name in KERNEL_ARRAYS}
         own["kernel.first_layer"] = np.array([kernel.first_layer])
         if words is not None:

@@ -10,18 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from invitro.application import (
-    Application,
-    TrainingLabels,
-    alpha_problem,
-    divide,
-    quantile_problem,
-    training_labels,
-    with_pool,
-)
+from invitro.application import Application, TrainingLabels, alpha_problem, quantile_problem, training_labels
 from invitro.application.choosing import Choice, Ingredients, choose, described
-from invitro.application.training_labels import Kernel
+from invitro.application.training_labels import Kernel, divide, with_pool
 from invitro.data import Corpus, DataFolder, Leaks, Reader, leaks, refuse_shared_texts
+from invitro.data.facts import CorpusFacts, corpus_facts
 from invitro.errors import InputError, refuse_if_any
 from invitro.labels import LabelSet, LabelSource
 from invitro.labels.source import LABEL_OF, by_text, ratings_of
@@ -115,7 +108,12 @@ class Prepared:
             "added": self.labels.augmented if self.application.pool_labels == "llm" else 0,
         }
 
-    @property
+    @cached_property
+    def facts(self) -> CorpusFacts:
+        """What is known of the corpus."""
+        return corpus_facts(self.corpus, self.scale)
+
+    @cached_property
     def evaluation_fingerprint(self) -> str:
         """Hash of the rows that are predicted: ids, texts, crowd labels of validation and test."""
         rows = self.corpus.of_split("val", "test")[["text_id", "text", "split", "crowd_label"]]

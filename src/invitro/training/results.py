@@ -10,7 +10,7 @@ import pandas as pd
 
 from invitro.application import UNBOUNDED_POLICIES
 from invitro.data import DEMOGRAPHICS
-from invitro.data.facts import LlmFacts, corpus_facts, doubts_of_tested, llm_facts
+from invitro.data.facts import LlmFacts, doubts_of_tested, llm_facts
 from invitro.errors import called
 from invitro.labels.source import SPENT
 from invitro.models.outputs import Predictions
@@ -338,9 +338,9 @@ def flattened(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def doubts(prepared: Prepared) -> tuple[str, ...]:
     """Return what should be looked at, a line each."""
-    facts, llm = corpus_facts(prepared.corpus, prepared.scale), compared(prepared)
+    llm = compared(prepared)
     of_the_llm = () if llm is None else llm.doubts()
-    return (*prepared.leaks.lines(), *facts.doubts(), *of_the_llm, *_of_the_threshold(prepared))
+    return (*prepared.leaks.lines(), *prepared.facts.doubts(), *of_the_llm, *_of_the_threshold(prepared))
 
 
 def compared(prepared: Prepared) -> LlmFacts | None:
