@@ -285,9 +285,8 @@ def ratings_of(labels: LabelSet, text_ids: "pd.Series[str]", name: str) -> pd.Da
         name: of that LLM, as a choice of ``llm``; several are columns by their own names.
     """
     members = [str(name) for name in labels.labels if str(name).startswith(LABEL_OF)]
-    if not members:
-        return pd.DataFrame({f"{LABEL_OF}{name}": labels.of(text_ids).to_numpy()}, index=pd.Index(text_ids))
-    return labels.labels[members].reindex(pd.Index(text_ids))
+    own = labels.labels[members or ["llm_label"]].rename(columns={"llm_label": f"{LABEL_OF}{name}"})
+    return own.reindex(pd.Index(text_ids)).astype("float64")
 
 
 def averaged(name: str, by_member: Mapping[str, LabelSet]) -> LabelSet:
