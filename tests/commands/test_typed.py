@@ -122,6 +122,8 @@ def test_a_study_of_one_s_own_folder(run, tmp_path: Path) -> None:  # type: igno
         *table_overrides(tmp_path / "essays.csv"),
         "plm=tfidf",
         "logger=csv",
+        "runs=here",
+        "cache=features",
     ]
     quick = [word for word in words if not word.startswith(("plm.", "fit."))]
     done = run("sweep.py", "--config-dir=mine", *quick)
@@ -129,7 +131,7 @@ def test_a_study_of_one_s_own_folder(run, tmp_path: Path) -> None:  # type: igno
     told, line, report = done.stdout.strip().splitlines()[-3:]
     assert report.endswith("report.html")
     assert told == "To train and save the configuration with the best CCC on validation:"
-    assert {"logger=csv"} <= set(shlex.split(line))
+    assert {"logger=csv", "runs=here", "cache=features"} <= set(shlex.split(line))
     assert not {"save_model", "group", "launch"} & {word.partition("=")[0] for word in shlex.split(line)}
     assert run(*shlex.split(line)[1:]).returncode == 0
 

@@ -92,6 +92,20 @@ def test_roberta_and_a_multirun_that_goes_on(run, corpus_csv: Path, tiny_roberta
 
 
 @pytest.mark.slow
+def test_jobs_on_the_same_texts_share_a_frozen_encoders_work(
+    run, corpus_csv: Path, tiny_deberta: Path, tmp_path: Path
+) -> None:
+    done = run(
+        "train.py", "-m", "plm=deberta", "plm.train=frozen", f"plm.name={tiny_deberta}", "application=correction",
+        "data/split=kfold", "data.split.folds=4", "data.split.fold=0,1", "alpha=0.5,1.0,inf", "hydra.sweep.dir=sweep",
+        "save_model=false", *table_overrides(corpus_csv),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    records = [json.loads((tmp_path / "sweep" / str(job) / "metrics.json").read_text("utf-8")) for job in range(6)]
+    assert [one["cost"]["encoder"]["seconds"] == 0 for one in records] == [False, True, True] * 2
+
+
+@pytest.mark.slow
 def test_a_job_that_fails_is_recorded_and_the_others_finish(
     run, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path
 ) -> None:

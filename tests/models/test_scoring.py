@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 
 from invitro.errors import InputError
 from invitro.models import PLM, TfIdfRidge
-from invitro.models.closed_form import Embeddings, FrozenRegression, fitted_tfidf, ridge_of, save_linear
+from invitro.models.closed_form import Embeddings, fitted_tfidf, ridge_of, save_linear
 from invitro.models.encoder import Loaded, load_regressor, load_tokenizer
 from invitro.models.exact import Observed
 from invitro.models.features import FrozenEncoder
@@ -18,6 +18,7 @@ from invitro.models.folder import CardFacts, sealed, text_hashes
 from invitro.models.outputs import Score
 from invitro.models.scoring import ScoredFile, Scorer, device_of, load_scorer, score_texts
 from invitro.scales import Item, Scale
+from invitro.training.closed_form import FrozenTexts
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7, source="a source")
 FACTS = CardFacts("", "", "corpus", "terms", "", "")
@@ -69,9 +70,8 @@ def test_every_kind_of_model_says_what_it_cannot_read(tiny_deberta: Path, kind: 
             Embeddings(encoder := FrozenEncoder(plm)), ridge_of(np.ones(encoder.config.hidden_size), 3.0)
         )
     else:
-        encoder = FrozenEncoder(plm)
         labels = Observed(np.array([5.0, 6, 1, 4]), np.ones(4), np.arange(4))
-        model = FrozenRegression.fitted(encoder, seen, encoder.embed(seen), labels)
+        model = FrozenTexts(FrozenEncoder(plm), [seen, [], []], None).fit(labels, "raw")
     scorer = Scorer(model, SCALE, Score(), {"Latin": 199, "Cyrillic": 1}, text_hashes([*seen, "Sad  news."]))
     read = scorer.read(texts, batch_size=2)
     assert read.predictions.score == pytest.approx(scorer.score(texts).score)

@@ -14,12 +14,15 @@ import torch
 from short_runs import BOTH, CORRECTION, NONE, divided, material, recipe, trained
 from support import small_corpus
 
+from invitro.application import Application
 from invitro.errors import InputError
 from invitro.models import PLM
 from invitro.models.folder import load_model
 from invitro.models.kernels import LayerKernel
 from invitro.models.scoring import load_scorer, score_texts
+from invitro.models.settings import PredictedSpread
 from invitro.stats.moments import ConstantPredictionsWarning, measure
+from invitro.training import closed_form
 from invitro.training.data import EvaluationBatches, Texts, TrainingBatches
 from invitro.training.loggers import CSV
 from invitro.training.module import Regressor
@@ -179,41 +182,38 @@ def test_on_a_frozen_encoder_the_solution_is_exact(
     assert "Gaussian process regression on layers" in card
 
 
+@pytest.mark.parametrize("spread", ["raw", "matched"])
 def test_runs_of_a_sweep_share_what_does_not_depend_on_labels(
-    corpus_csv: Path, tiny_deberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus_csv: Path, tiny_deberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spread: PredictedSpread
 ) -> None:
     made: list[int] = []
-    nested = LayerKernel.nested
+    nested, shared = LayerKernel.nested, {}
     monkeypatch.setattr(LayerKernel, "nested", lambda *given: made.append(1) or nested(*given))
-    how = recipe(tiny_deberta, train="frozen")
+    monkeypatch.setattr(closed_form, "_shared", shared)
+    how = replace(recipe(tiny_deberta, train="frozen"), spread=spread)
+    weighted = replace(CORRECTION, name="weight", policy="weight")
+    by = [(CORRECTION, 0.0), (weighted, 1.0), (CORRECTION, 1.0), (CORRECTION, 9.0), (CORRECTION, 1.0)]
 
-    def runs(name: str, **place: Any) -> list[Result]:
-        made.clear()
-        alphas = (0.0, 1.0, 9.0, 1.0)
-        return [
-            trained(
-                material(corpus_csv, CORRECTION, alpha),
-                how,
-                tmp_path / name / str(n),
-                cache=tmp_path / "cache",
-                **place,
-            )
-            for n, alpha in enumerate(alphas)
-        ]
+    def run(name: str, what: Application, alpha: float, **place: Any) -> Result:
+        return trained(material(corpus_csv, what, alpha), how, tmp_path / name, cache=tmp_path / "cache", **place)
 
-    alone = runs("alone")
-    assert len(made) == 4
-    together = runs("together", siblings=True)
-    assert len(made) == 1
+    alone = [run(f"alone{n}", *one) for n, one in enumerate(by)]
+    assert (len(made), len(shared)) == (5, 0)
+    together = [run(f"together{n}", *one, siblings=True) for n, one in enumerate(by)]
+    assert (len(made), len(shared)) == (6, 1)
     for one, other in zip(alone, together, strict=True):
         pd.testing.assert_frame_equal(one.predictions, other.predictions)
-    assert together[1].predictions["prediction"].tolist() != together[2].predictions["prediction"].tolist()
-    assert [run.metrics["cost"]["encoder"]["seconds"] == 0 for run in together] == [False, True, True, True]
-    other_texts = trained(material(corpus_csv, BOTH, 1.0), how, tmp_path / "more", siblings=True)
-    assert len(made) == 2
-    pd.testing.assert_frame_equal(
-        other_texts.predictions, trained(material(corpus_csv, BOTH, 1.0), how, tmp_path / "single").predictions
-    )
+    assert len({tuple(one.predictions["prediction"]) for one in together}) == 4  # the third is the last
+    assert [one.metrics["cost"]["encoder"]["seconds"] == 0 for one in together] == [False, True, True, True, True]
+    others = run("others", BOTH, 1.0, siblings=True)
+    assert (len(made), len(shared)) == (7, 1)  # those of other texts are gone
+    assert not any("loaded" in texts.encoder.__dict__ for texts in shared.values())
+    single = run("single", BOTH, 1.0)
+    assert (len(made), len(shared)) == (8, 0)
+    pd.testing.assert_frame_equal(others.predictions, single.predictions)
+    monkeypatch.setattr(closed_form, "MOST_SHARED", 10_000)
+    run("large", BOTH, 1.0, siblings=True)
+    assert len(shared) == 0
 
 
 def test_stretched_predictions_are_scored_again_and_rank_as_before(

@@ -260,9 +260,9 @@ def _with_folds_and_seeds(study: Study, merged: dict[str, Override]) -> tuple[St
     split: dict[str, Any] = dict(first.data.get("split") or {})
     if str(split.get("_target_")).rpartition(".")[2] == "KFold":
         if FOLD not in merged:
-            # Runs of one fold follow one another, so that they share what does not depend on labels.
-            merged = {key_of(one): one for one in parsed([f"{FOLD}=range(0,{split['folds']})"])} | merged
+            merged = merged | {key_of(one): one for one in parsed([f"{FOLD}=range(0,{split['folds']})"])}
             notes.append(f"{FOLD}: all {split['folds']} folds are run, so that every text is tested once")
+        merged = {FOLD: merged[FOLD]} | merged  # the last key varies fastest: runs on the same texts share a lot
         if FOLD not in (*study.replicates, *study.factors):
             study = replace(study, replicates=(FOLD, *study.replicates))
         if not split["grouped"]:

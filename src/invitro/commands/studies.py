@@ -177,7 +177,7 @@ def _value(path: Path) -> str:
 
 
 PLACES = ("store", "logger", "runs", "cache", "data.folder")
-"""Keys that change no result but say where a run reads and writes, as the study did."""
+"""Keys that change no result but say where runs read and write; the command keeps the study's."""
 
 
 def training_line(asked: "SweepRequest", summary: "Summary") -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ from invitro.models.features import Embedded, FrozenEncoder
 from invitro.models.folder import CardFacts, write_folder
 from invitro.models.kernels import LayerKernel
 from invitro.models.outputs import Predictions, Score, ScoreAndSpread
-from invitro.models.settings import PLM, Baseline, PredictedSpread, TfIdfRidge
+from invitro.models.settings import PLM, Baseline, TfIdfRidge
 from invitro.scales import Scale
 
 TFIDF_KIND, RIDGE_KIND = "tfidf_ridge", "embedding_ridge"
@@ -243,19 +243,6 @@ class FrozenRegression:
     counter: TfidfVectorizer | None
     regression: ExactRegression
 
-    @classmethod
-    def fitted(
-        cls,
-        encoder: FrozenEncoder,
-        texts: Sequence[str],
-        embedded: Embedded,
-        seen: Observed,
-        spread: PredictedSpread = "raw",
-    ) -> Self:
-        """Fit to texts, their features in all layers, and their labels; layers and noise are chosen on these texts."""
-        counter, words = counted(texts)
-        return cls(encoder, counter, Design(embedded.features, words).fit(seen, spread))
-
     def predict(self, texts: Sequence[str], embedded: Embedded) -> Predictions:
         """Score texts whose features are known, in the units of the labels."""
         if not len(texts):
@@ -278,7 +265,7 @@ class Similarities:
 
     Args:
         ids: of the texts, in order.
-        gram: see `invitro.models.exact`, (texts, texts).
+        gram: see `invitro.models.kernels`, (texts, texts).
         noise: that goes with it, in units of what the similarities explain.
     """
 
@@ -355,6 +342,7 @@ def save_frozen(folder: Path, facts: CardFacts, model: FrozenRegression, scale: 
         save_file(arrays, place / WEIGHTS)
 
     write_folder(folder, write, meaning, scale, facts, outputs, made_of)
+    model.encoder.release()
 
 
 def load_frozen(folder: Path, meaning: Mapping[str, Any], device: torch.device) -> FrozenRegression:

@@ -11,7 +11,7 @@ from scipy.linalg import cho_solve, cholesky, lapack, solve_triangular
 from scipy.sparse import csr_matrix
 
 from invitro.arrays import Floats, Ints, Singles
-from invitro.models.kernels import LayerKernel, first_layers
+from invitro.models.kernels import FIRST_LAYERS, LayerKernel, first_layers
 from invitro.models.outputs import Predictions
 from invitro.models.settings import PredictedSpread
 
@@ -150,7 +150,7 @@ class ExactRegression:
         Args:
             spread: ``raw`` leaves them, which has the least RMSE; ``linear`` maps them to the labels by least squares;
                 ``matched`` moves and stretches them to the labels' mean and SD, which has the largest CCC.
-            predicted: of texts whose labels the model did not see, such as by `left_out`, (texts,).
+            predicted: of texts whose labels the model did not see, such as by `LeftOut`, (texts,).
             seen: the labels and weights of these texts. If `predicted` does not vary, nothing changes.
         """
         centre = float(np.average(predicted, weights=seen.weights))
@@ -214,6 +214,11 @@ class Design:
         self._left_out = lru_cache(maxsize=len(grams) * len(NOISES) if kept else 1)(partial(_left_out, grams))
         self._factor = lru_cache(maxsize=1)(partial(_factor, grams))
 
+    @staticmethod
+    def kept_bytes(texts: int, layers: int, hidden: int) -> int:
+        """Return about how many bytes a design takes that is kept: features twice, and matrices (texts, texts)."""
+        return 4 * texts * (2 * layers * hidden + len(FIRST_LAYERS) * (2 + len(NOISES)) * texts)
+
     def fit(self, seen: Observed, spread: PredictedSpread = "raw") -> ExactRegression:
         """Fit with the layers, then the noise, that predict the labels of left-out authors best, in squared error.
 
@@ -222,7 +227,8 @@ class Design:
             spread: of the predictions, see `ExactRegression.spread_as`; it is decided on left-out authors too.
         """
         some, texts = seen.of(self.rows), len(self.features)
-        weights, authors = some.weights.tobytes(), np.unique(some.authors, return_inverse=True)[1].tobytes()
+        weights = np.asarray(some.weights, dtype=np.float64).tobytes()
+        authors = np.unique(some.authors, return_inverse=True)[1].astype(np.intp).tobytes()
 
         def predicted(which: int, noise: float) -> Floats:
             return self._left_out(which, noise, weights, authors).predict(some.labels)

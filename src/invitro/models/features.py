@@ -63,6 +63,10 @@ class FrozenEncoder:
         model.to(self.device)  # type: ignore[arg-type]  # typed as what it wraps
         return Loaded(model.eval(), tokenizer)
 
+    def release(self) -> None:
+        """Free the weights; they are loaded again when they are needed."""
+        self.__dict__.pop("loaded", None)
+
     @property
     def key(self) -> str:
         """Hash of what determines a text's features: the weights and the longest text."""

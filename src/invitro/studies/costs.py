@@ -44,7 +44,8 @@ class Cost:
     A shared run counts with the cost of its training. Older records contain only the time.
 
     Args:
-        hours: from start to end of a training, without the pass of a frozen encoder, whose features all runs share.
+        hours: from start to end of a training, without the pass of a frozen encoder, whose features all runs share, and
+            without what runs of a sweep on the same texts share.
         processor_hours: of all processor cores together, child processes included.
         device: what it was trained on, ``cpu`` or a GPU's name, the most frequent first; None where no record says.
         labels: texts whose LLM label was used in training or compared with the crowd label.
@@ -79,7 +80,7 @@ def cost_of(runs: Runs, values: Mapping[str, Any]) -> Cost:
 
 
 def _shared(costs: Sequence[Mapping[str, Any]], name: str) -> float:
-    """Return what the frozen encoder's pass took in these records, mean over them; 0 where none was needed."""
+    """Return what the frozen encoder's pass, and all that runs share, took in these records, mean over them."""
     return float(np.mean([(one.get("encoder") or {}).get(name, 0.0) for one in costs])) if costs else 0.0
 
 

@@ -35,8 +35,8 @@ from invitro.training.results import device_name, processor_seconds
 
 log = logging.getLogger(__name__)
 
-MOST_SHARED = 3_000
-"""Texts of a split up to which runs of a sweep share what does not depend on labels; it takes a gigabyte then."""
+MOST_SHARED = 2**30
+"""Bytes that runs of a sweep may share, in each process: features, similarities and inverses."""
 
 
 class ClosedForm(NamedTuple):
@@ -126,14 +126,19 @@ _shared: dict[tuple[str, torch.device, tuple[tuple[str, ...], ...]], FrozenTexts
 def _frozen(plm: PLM, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place) -> ClosedForm:
     encoder = _encoder(plm, recipe)
     key = (encoder.key, encoder.device, tuple(map(tuple, texts)))
-    shared = place.siblings and max(map(len, texts)) <= MOST_SHARED
-    known: FrozenTexts | None = _shared.get(key)
+    shape = max(map(len, texts)), encoder.config.num_hidden_layers + 1, encoder.config.hidden_size
+    shared = place.siblings and Design.kept_bytes(*shape) <= MOST_SHARED
+    known = _shared.get(key) if shared else None
     took: Mapping[str, float] = {"seconds": 0.0, "processor_seconds": 0.0}
     if known is None:
         _shared.clear()
+        started, worked = time.perf_counter(), processor_seconds()
         known = FrozenTexts(encoder, texts, place.cache, kept=shared)
         took = known.took
-        if shared:
+        if shared:  # what the sweep's other runs on these texts need too is no cost of this one
+            known.fit(seen, recipe.spread)
+            took = _since(started, worked)
+            encoder.release()
             _shared[key] = known
     model = known.fit(seen, recipe.spread)
     log.info("%s: %s, chosen by leaving out training authors", plm.name, model.description)
@@ -174,8 +179,13 @@ def _embedded(
     """Return the features of each split's texts, and the seconds that they took; cached ones take next to none."""
     started, worked = time.perf_counter(), processor_seconds()
     parts = [FeatureCache(cache, encoder).features(part) for part in texts]
+    return parts, _since(started, worked)
+
+
+def _since(started: float, worked: float) -> Mapping[str, float]:
+    """Return the seconds since then, of the clock and of all processor cores."""
     took = {"seconds": time.perf_counter() - started, "processor_seconds": processor_seconds() - worked}
-    return parts, {name: round(seconds, 3) for name, seconds in took.items()}
+    return {name: round(seconds, 3) for name, seconds in took.items()}
 
 
 def _scored(ridge: Any, features: Sequence[Any]) -> list[Predictions[Floats]]:

@@ -210,7 +210,8 @@ class Trained:
         counts: numbers for the record, such as ``epochs``.
         records: whether this process writes the record.
         device: where it was trained: ``cpu``, or a GPU's name.
-        encoder: ``seconds`` and ``processor_seconds`` of a frozen encoder's pass, which later runs need not repeat.
+        encoder: ``seconds`` and ``processor_seconds`` of a frozen encoder's pass, and of what runs of a sweep on the
+            same texts share, which later runs need not repeat.
     """
 
     predicted: "Sequence[Predictions]"
