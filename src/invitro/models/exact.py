@@ -81,7 +81,14 @@ class ExactRegression:
 
     @classmethod
     def exact(cls, kernel: LayerKernel, factor: Floats, seen: Observed, noise: float) -> Self:
-        """Fit to all texts of the kernel, by the `factor` of their covariance."""
+        """Fit to all texts of the kernel.
+
+        Args:
+            kernel: of these texts.
+            factor: lower Cholesky factor of their covariance ``K + noise W^-1``, (texts, texts).
+            seen: their labels and weights.
+            noise: see the class.
+        """
         rest = seen.labels - seen.mean
         coefficients = cho_solve((factor, True), rest)
         variance = float(rest @ coefficients / len(rest))
@@ -272,6 +279,9 @@ class LeftOut:
         weights: the diagonal of W, (texts,), see `Observed`.
         authors: (texts,); where there is only one author, each text is left out alone.
         noise: see `ExactRegression`.
+
+    Raises:
+        numpy.linalg.LinAlgError: weights differ by so much that C is not positive definite in float32.
     """
 
     def __init__(self, gram: Floats, weights: Floats, authors: npt.NDArray[Any], noise: float) -> None:
