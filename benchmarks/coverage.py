@@ -20,11 +20,10 @@ from machine import described
 from null_studies import Regime, Simulated, simulate, truth
 from scipy.special import stdtrit
 
-from invitro.arrays import Floats
 from invitro.files import write_json
-from invitro.stats.intervals import contrast, interval_of
+from invitro.stats import Floats
+from invitro.stats.intervals import compared, contrast, holm, interval_of
 from invitro.stats.moments import METRICS, Scores, resampled
-from invitro.stats.paired import compared, holm
 
 RESULTS = Path(__file__).parent / "results"
 

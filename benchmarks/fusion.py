@@ -40,7 +40,7 @@ from invitro.data import Holdout
 from invitro.data.simulator.corpus import Simulator
 from invitro.data.simulator.rating import FAULTS, CrowdRaters, LLMRater
 from invitro.files import whole_or_absent, write_json
-from invitro.raters.word_counts import fitted, word_counts
+from invitro.raters.precision import fitted, word_counts
 from invitro.scales import Item, Scale
 
 ROOT = Path(__file__).parents[1]

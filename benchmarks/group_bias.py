@@ -20,7 +20,7 @@ from invitro.data import Undivided
 from invitro.data.simulator.corpus import Simulator
 from invitro.data.simulator.rating import LLMRater
 from invitro.files import write_json
-from invitro.raters.word_counts import fitted, word_counts
+from invitro.raters.precision import fitted, word_counts
 from invitro.stats.moments import measured
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,8 +20,8 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from invitro.arrays import Floats
 from invitro.files import write_json
+from invitro.stats import Floats
 from invitro.stats.powered import estimates
 
 ROOT = Path(__file__).parents[1]

@@ -20,7 +20,7 @@ from invitro.data.simulator.corpus import Simulator
 from invitro.files import write_json
 from invitro.labelling.texts import next_texts
 from invitro.raters.joint import fit_raters
-from invitro.raters.word_counts import similarities_of, word_counts
+from invitro.raters.precision import similarities_of, word_counts
 from invitro.stats.moments import measured
 
 RESULTS = Path(__file__).parent / "results"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from invitro.arrays import Floats
+from invitro.stats import Floats
 from invitro.stats.moments import MEASURES, of_sums
 
 DIRECTIONS = 6

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from invitro.arrays import Floats
+from invitro.stats import Floats
 from invitro.stats.moments import METRICS, Moments, ccc, is_constant, of_centred, pcc, rmse
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from annotated_types import MinLen
 
-from invitro.arrays import Bools, Floats
 from invitro.settings import Index, checked
+from invitro.stats import Bools, Floats
 
 Aggregation = Literal["mean", "sum"]
 

@@ -11,7 +11,7 @@ from invitro.application import Application, training_labels
 from invitro.application.choosing import Choice, Ingredients, _scores, _short_of, candidates, choose
 from invitro.errors import InputError
 from invitro.models.exact import KernelStudent
-from invitro.raters.word_counts import word_counts
+from invitro.raters.precision import word_counts
 from invitro.stats.moments import measure
 
 AUTO = Application("auto", True, False, pool="none", policy="auto")

@@ -11,8 +11,8 @@ from hydra import compose
 from support import ROOT, table_overrides
 
 from invitro.commands.common import first_lines
-from invitro.commands.inference import checked_worth, weigh
 from invitro.commands.plans import SweepRequest, request
+from invitro.commands.studies import checked_worth, weigh
 from invitro.commands.typed import configured
 from invitro.errors import InputError, conf_folder
 from invitro.files import write_json

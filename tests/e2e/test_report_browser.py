@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from studies.reported import Reported, reported
 
-from invitro.studies.figures.base import Figure
 from invitro.studies.health import findings
 from invitro.studies.report.page import write_report
+from invitro.writing.charts import Figure
 from invitro.writing.words import number
 
 pytestmark = pytest.mark.browser

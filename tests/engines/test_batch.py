@@ -14,9 +14,8 @@ from invitro.engines.batch import BatchFiles
 from invitro.engines.openai import OpenAICompatible
 from invitro.engines.scripted import Scripted
 from invitro.errors import InputError
-from invitro.labelling.job import LabelJob, run_job
+from invitro.labelling.job import LabelJob, import_results, run_job
 from invitro.labelling.prompts import Renderer
-from invitro.labelling.results import import_results
 from invitro.labelling.texts import Text
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore

@@ -10,7 +10,7 @@ from sklearn.gaussian_process.kernels import Kernel
 
 from invitro.models import exact
 from invitro.models.exact import Design, ExactRegression, KernelStudent, LeftOut, Observed, covariance_factor, spaced
-from invitro.models.kernels import LayerKernel
+from invitro.models.features import LayerKernel
 from invitro.models.settings import PredictedSpread
 
 

@@ -18,7 +18,7 @@ from invitro.models.folder import CardFacts, sealed, text_hashes
 from invitro.models.outputs import Score
 from invitro.models.scoring import ScoredFile, Scorer, device_of, load_scorer, score_texts
 from invitro.scales import Item, Scale
-from invitro.training.closed_form import FrozenTexts
+from invitro.training.run import FrozenTexts
 
 SCALE = Scale("batson_empathy", "empathy", (Item("warm", "warm"),), 1, 7, source="a source")
 FACTS = CardFacts("", "", "corpus", "terms", "", "")

@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.raters.joint import JointRaters, fit_raters, most_telling
 from invitro.raters.likelihood import Dense, RatingMoments, Rotated, cheapest
+from invitro.stats import Floats
 
 NAMES = ("crowd", "llama", "gpt")
 LLM = (False, True, True)

@@ -6,7 +6,7 @@ from support import small_corpus
 
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
-from invitro.raters.word_counts import fitted, out_of_fold, word_counts
+from invitro.raters.precision import fitted, out_of_fold, word_counts
 
 
 def test_folds_keep_authors_whole_and_cover_all_rows_once() -> None:

@@ -8,11 +8,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from invitro.api.values import FIGURES
 from invitro.errors import InputError
 from invitro.stats.agreement import agreement, alpha_estimate, gain, krippendorff_alpha, pairwise
 from invitro.stats.intervals import Estimate, told
 from invitro.studies.groups import Measured, fairness
-from invitro.values import FIGURES
 
 NAN = np.nan
 scores = st.one_of(st.just(NAN), st.integers(4, 28).map(lambda quarters: quarters / 4))

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invitro.stats.agreement import krippendorff_alpha
-from invitro.stats.careless import raters_table, signs_of_carelessness, straight_lines
 from invitro.stats.crowd import (
     Ratings,
     Statistic,
@@ -18,6 +17,7 @@ from invitro.stats.crowd import (
     spreads,
 )
 from invitro.stats.intervals import Estimate
+from invitro.stats.items import raters_table, signs_of_carelessness, straight_lines
 
 
 def crowd(seed: int = 0, texts: int = 200, raters: int = 8, gaps: float = 0.5) -> np.ndarray:

@@ -14,9 +14,19 @@ from scipy import stats
 from support import ROOT
 
 from invitro.errors import InputError
-from invitro.stats.intervals import Contrast, Interval, contrast, interval_of
+from invitro.stats.intervals import (
+    Contrast,
+    Difference,
+    Interval,
+    best,
+    compared,
+    contrast,
+    effect_size,
+    holm,
+    interval_of,
+    plateau,
+)
 from invitro.stats.moments import METRICS, Scores, measure, resampled
-from invitro.stats.paired import Difference, best, compared, effect_size, holm, plateau
 
 scores = st.integers(4, 28).map(lambda quarters: quarters / 4)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from studies.records import Arm, Texts, write_records
 
 from invitro.studies.figures import figures
-from invitro.studies.figures.base import Figure
 from invitro.studies.runs import Runs, read_runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary, summarise
+from invitro.writing.charts import Figure
 
 ALPHA = Study(
     "alpha",

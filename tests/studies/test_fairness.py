@@ -14,9 +14,8 @@ from invitro.data.simulator.corpus import Simulator
 from invitro.data.simulator.rating import CrowdRaters
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
-from invitro.stats.intervals import interval_of
+from invitro.stats.intervals import holm, interval_of
 from invitro.stats.moments import resampled
-from invitro.stats.paired import holm
 from invitro.studies.groups import (
     LEAST_IN_GROUP,
     Fairness,

@@ -18,11 +18,11 @@ from studies.reported import Reported, reported
 from invitro.data.corpus import banded
 from invitro.errors import InputError
 from invitro.studies.figures import figures
-from invitro.studies.figures.base import thinned, wrapped
 from invitro.studies.figures.runs import LEAST_IN_GROUP, MOST_TEXTS, mean_predictions, mean_with_interval
 from invitro.studies.report.page import write_report
 from invitro.studies.runs import Runs, read_runs
 from invitro.writing import charts
+from invitro.writing.charts import thinned, wrapped
 
 METRICS = ("pcc", "ccc", "rmse")
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from invitro.stats.intervals import Interval
-from invitro.stats.paired import Plateau
+from invitro.stats.intervals import Interval, Plateau
 from invitro.studies.report.sentences import conclusion, method, plateau_sentences
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study

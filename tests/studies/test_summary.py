@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from studies.records import SEEDS, Arm, Texts, alpha_arms, write_records
 
+from invitro.stats.intervals import compared, holm
 from invitro.stats.moments import METRICS, measured, resampled
-from invitro.stats.paired import compared, holm
 from invitro.studies.runs import Runs, read_runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary, summarise

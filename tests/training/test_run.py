@@ -17,12 +17,12 @@ from support import small_corpus
 from invitro.application import Application
 from invitro.errors import InputError
 from invitro.models import PLM
+from invitro.models.features import LayerKernel
 from invitro.models.folder import load_model
-from invitro.models.kernels import LayerKernel
 from invitro.models.scoring import load_scorer, score_texts
 from invitro.models.settings import PredictedSpread
 from invitro.stats.moments import ConstantPredictionsWarning, measure
-from invitro.training import closed_form
+from invitro.training import run as runner
 from invitro.training.data import EvaluationBatches, Texts, TrainingBatches
 from invitro.training.loggers import CSV
 from invitro.training.module import Regressor
@@ -189,7 +189,7 @@ def test_runs_of_a_sweep_share_what_does_not_depend_on_labels(
     made: list[int] = []
     nested, shared = LayerKernel.nested, {}
     monkeypatch.setattr(LayerKernel, "nested", lambda *given: made.append(1) or nested(*given))
-    monkeypatch.setattr(closed_form, "_shared", shared)
+    monkeypatch.setattr(runner, "_shared", shared)
     how = replace(recipe(tiny_deberta, train="frozen"), spread=spread)
     weighted = replace(CORRECTION, name="weight", policy="weight")
     by = [(CORRECTION, 0.0), (weighted, 1.0), (CORRECTION, 1.0), (CORRECTION, 9.0), (CORRECTION, 1.0)]
@@ -211,7 +211,7 @@ def test_runs_of_a_sweep_share_what_does_not_depend_on_labels(
     single = run("single", BOTH, 1.0)
     assert (len(made), len(shared)) == (8, 0)
     pd.testing.assert_frame_equal(others.predictions, single.predictions)
-    monkeypatch.setattr(closed_form, "MOST_SHARED", 10_000)
+    monkeypatch.setattr(runner, "MOST_SHARED", 10_000)
     run("large", BOTH, 1.0, siblings=True)
     assert len(shared) == 0
 

@@ -8,17 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from invitro.api.models import describe, load, next_texts, study, train, worth
-from invitro.application.policy import Corrected, alpha_problem
-from invitro.application.policy import correct as corrected
-from invitro.errors import InputError, quoted, refuse_if_any
-from invitro.scales import Scale
-from invitro.settings import Count, Index, refusal
-from invitro.stats.agreement import pairwise
-from invitro.stats.careless import raters_table
-from invitro.stats.crowd import of_matrix, reliability
-from invitro.stats.intervals import Estimate
-from invitro.stats.moments import RESAMPLES
-from invitro.values import (
+from invitro.api.values import (
     LONG,
     MOST_PAIRED,
     Augmented,
@@ -29,6 +19,16 @@ from invitro.values import (
     ratings_in,
     texts_in,
 )
+from invitro.application.policy import Corrected, alpha_problem
+from invitro.application.policy import correct as corrected
+from invitro.errors import InputError, quoted, refuse_if_any
+from invitro.scales import Scale
+from invitro.settings import Count, Index, refusal
+from invitro.stats.agreement import pairwise
+from invitro.stats.crowd import of_matrix, reliability
+from invitro.stats.intervals import Estimate
+from invitro.stats.items import raters_table
+from invitro.stats.moments import RESAMPLES
 
 __all__ = [
     "agreement",

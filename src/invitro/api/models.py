@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from invitro.api.values import DescribedTexts, LabelWorth, Model, StudyResult, TrainedRun
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import Count, refusal
 from invitro.stats.moments import RESAMPLES
-from invitro.values import DescribedTexts, LabelWorth, Model, StudyResult, TrainedRun
 
 
 def train(

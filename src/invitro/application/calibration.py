@@ -37,11 +37,11 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 
-from invitro.arrays import Floats, Ints
 from invitro.data.corpus import LEAST_IN_GROUP
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.raters.precision import LEAST_TEXTS
+from invitro.stats import Floats, Ints
 from invitro.stats.intervals import LEAST_AUTHORS, Contrast
 
 SHRINKAGE = 20.0

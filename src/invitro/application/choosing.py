@@ -10,10 +10,10 @@ import pandas as pd
 
 from invitro.application import Application, TrainingLabels, training_labels
 from invitro.application.training_labels import Kernel
-from invitro.arrays import Floats, Ints
 from invitro.data.splits import FOLDS, author_folds
 from invitro.errors import InputError
-from invitro.raters.word_counts import fitted, word_counts
+from invitro.raters.precision import fitted, word_counts
+from invitro.stats import Floats, Ints
 from invitro.stats.moments import Moments, ccc, of_sums, pcc, rmse, sums_over
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AllowInfNan
 
-from invitro.arrays import Bools, Floats
 from invitro.settings import Index, NotNegative, Share, checked, refusal
+from invitro.stats import Bools, Floats
 
 AUTO_POOL, SET_ASIDE, UNLABELLED, NO_POOL = "auto", "set_aside", "unlabelled", "none"
 

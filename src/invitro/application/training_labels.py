@@ -23,11 +23,17 @@ from invitro.application.policy import (
     seeded_share,
     thresholds,
 )
-from invitro.arrays import Bools, Floats
 from invitro.data.corpus import DEMOGRAPHICS, banded
 from invitro.errors import InputError
-from invitro.raters.precision import LEAST_TEXTS, mean_squared_errors, precision_share, triad_reliability
-from invitro.raters.word_counts import out_of_fold, word_counts
+from invitro.raters.precision import (
+    LEAST_TEXTS,
+    mean_squared_errors,
+    out_of_fold,
+    precision_share,
+    triad_reliability,
+    word_counts,
+)
+from invitro.stats import Bools, Floats
 
 RECORD = ("text_id", "crowd_label", "llm_label", "label", "origin", "weight")
 UNBOUNDED = (-np.inf, np.inf)

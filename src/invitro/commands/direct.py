@@ -176,7 +176,7 @@ def weigh_frame(
     resamples: int,
 ) -> "Weighed":
     """Weigh the LLM labels of a DataFrame as ``sweep.py study=worth`` weighs those of a corpus."""
-    from invitro.commands.inference import checked_worth, weigh
+    from invitro.commands.studies import checked_worth, weigh
 
     frame, named, source = _described(frame, columns)
     if not source and not any(word.startswith(("llm=", "llm.")) for word in overrides):
@@ -257,9 +257,8 @@ def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.Data
     """
     import pandas as pd
 
-    from invitro.commands.inference import infer_command, worth_command
     from invitro.commands.plans import INFERENCE, WORTH, request
-    from invitro.commands.studies import launch_jobs, read_jobs, report_jobs, send_report
+    from invitro.commands.studies import infer_command, launch_jobs, read_jobs, report_jobs, send_report, worth_command
 
     asked = request([f"study={name}", *overrides])
     if asked.study.job == INFERENCE:

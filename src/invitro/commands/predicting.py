@@ -105,7 +105,7 @@ def rank_texts(cfg: DictConfig, name: str, table: "pd.DataFrame", llm: "pd.DataF
         InputError: settings cannot be used, or there is nothing to rank.
     """
     from invitro.labelling.texts import next_texts
-    from invitro.raters.word_counts import similarities_of, word_counts
+    from invitro.raters.precision import similarities_of, word_counts
 
     plm = instantiated(cfg.plm) if cfg.get("plm") else None
     order = table["crowd_label"].isna().to_numpy().argsort(kind="stable")  # rated texts first
@@ -121,8 +121,7 @@ def _by_features(cfg: DictConfig, plm: Any, table: "pd.DataFrame") -> Any:
     from invitro.models import PLM
     from invitro.models.closed_form import counted, similarities
     from invitro.models.exact import Observed
-    from invitro.models.features import FeatureCache, FrozenEncoder
-    from invitro.models.kernels import LayerKernel, first_layers
+    from invitro.models.features import FeatureCache, FrozenEncoder, LayerKernel, first_layers
     from invitro.models.scoring import device_of
     from invitro.raters.precision import LEAST_TEXTS
 

@@ -10,10 +10,10 @@ from unicodedata import name as name_of_sign
 import numpy as np
 import pandas as pd
 
-from invitro.arrays import Floats
 from invitro.data.corpus import CANONICAL_COLUMNS, SPLITS, Corpus
 from invitro.data.reader import same_text
 from invitro.scales import Scale
+from invitro.stats import Floats
 from invitro.writing.words import count, listed
 
 FEW_TESTS, LEAST_COMPARED, NARROW = 30, 10, 0.3

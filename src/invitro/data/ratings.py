@@ -12,13 +12,19 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from invitro.arrays import Bools, Floats, Ints
 from invitro.errors import InputError, names_shown, refuse_if_any, shown
 from invitro.formats import CANCELLED, CELL_STATUS, MISSING_CODE, SKIPPED, with_decimal_points
 from invitro.scales import Scale, on_another_scale, which_scale
-from invitro.stats.careless import FEWEST_ITEMS, raters_table, signs_of_carelessness, straight_lines
+from invitro.stats import Bools, Floats, Ints
 from invitro.stats.crowd import Ratings, Reliability, Statistic, crowd_labels, reliability, spreads
-from invitro.stats.items import ItemAnalysis, analysed
+from invitro.stats.items import (
+    FEWEST_ITEMS,
+    ItemAnalysis,
+    analysed,
+    raters_table,
+    signs_of_carelessness,
+    straight_lines,
+)
 from invitro.tables import BLANK, require_columns
 from invitro.writing.words import count, listed, shortened
 
@@ -130,7 +136,7 @@ class People:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The raters, see `invitro.stats.careless.raters_table`, indexed by their ids."""
+        """The raters, see `invitro.stats.items.raters_table`, indexed by their ids."""
         found = raters_table(self._scored[0], self._straight)
         return found.set_axis(self.raters[found.index].rename("rater"))
 

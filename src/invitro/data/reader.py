@@ -16,11 +16,11 @@ import pooch
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfTransformer
 
-from invitro.arrays import Bools, Floats
 from invitro.data.corpus import DEMOGRAPHICS, Corpus
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import checked
+from invitro.stats import Bools, Floats
 from invitro.writing.words import count
 
 log = logging.getLogger(__name__)

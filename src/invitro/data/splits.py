@@ -13,11 +13,11 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 from sklearn.model_selection import KFold as PlainKFold
 
-from invitro.arrays import Ints
 from invitro.data.corpus import SPLITS
 from invitro.data.reader import same_text
 from invitro.errors import InputError
 from invitro.settings import Index, Seed, checked
+from invitro.stats import Ints
 
 FOLDS = 5
 """Folds of a cross-validation inside the training texts, unless a setting says otherwise."""

@@ -17,11 +17,10 @@ from invitro.data import Corpus
 from invitro.engines.base import Engine, Readout, Reply, Request, Sampling
 from invitro.errors import InputError
 from invitro.files import whole_or_absent
-from invitro.labelling.job import RETRY_TEMPERATURE, LabelJob, estimate, reparse, run_job
+from invitro.labelling.job import RETRY_TEMPERATURE, LabelJob, estimate, import_results, reparse, run_job
 from invitro.labelling.prompts import Prompt, Renderer
 from invitro.labelling.replies import ReplyForm, parse
 from invitro.labelling.reports import CostEstimate, JobReport, agreement_lines, alike_warning, write_datasheet
-from invitro.labelling.results import import_results
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text, chosen, parts
 from invitro.labels.answers import Retry, StoredSet
 from invitro.labels.drift import DriftPart, drift_of, drift_warning, origins_of, split_of

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from invitro.arrays import Floats
 from invitro.data import DEMOGRAPHICS, Corpus, Undivided
 from invitro.data.corpus import CANONICAL_COLUMNS
 from invitro.data.reader import text_form
 from invitro.data.table import Frame
 from invitro.errors import InputError
 from invitro.scales import Scale
+from invitro.stats import Floats
 from invitro.writing.words import count
 
 

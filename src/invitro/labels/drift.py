@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from invitro.arrays import Bools, Floats
+from invitro.stats import Bools, Floats
 from invitro.stats.intervals import LEAST_AUTHORS, LEVEL, Contrast, Interval
 from invitro.writing.tables import Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
 from invitro.writing.words import capital, count

@@ -26,17 +26,16 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from invitro.arrays import Bools, Floats
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.files import write_json
 from invitro.models.exact import Design, ExactRegression, KernelStudent, Observed
-from invitro.models.features import Embedded, FrozenEncoder
+from invitro.models.features import Embedded, FrozenEncoder, LayerKernel
 from invitro.models.folder import CardFacts, write_folder
-from invitro.models.kernels import LayerKernel
 from invitro.models.outputs import Predictions, Score, ScoreAndSpread
 from invitro.models.settings import PLM, Baseline, TfIdfRidge
 from invitro.scales import Scale
+from invitro.stats import Bools, Floats
 
 TFIDF_KIND, RIDGE_KIND = "tfidf_ridge", "embedding_ridge"
 WEIGHTS, VOCABULARY, ENCODER = "weights.safetensors", "vocabulary.json", "encoder"
@@ -265,7 +264,7 @@ class Similarities:
 
     Args:
         ids: of the texts, in order.
-        gram: see `invitro.models.kernels`, (texts, texts).
+        gram: see `invitro.models.features`, (texts, texts).
         noise: that goes with it, in units of what the similarities explain.
     """
 

@@ -29,9 +29,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.models.settings import PLM
+from invitro.stats import Floats
 
 if TYPE_CHECKING:
     from peft import LoraModel

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, lapack, solve_triangular
 from scipy.sparse import csr_matrix
 
-from invitro.arrays import Floats, Ints, Singles
-from invitro.models.kernels import FIRST_LAYERS, LayerKernel, first_layers
+from invitro.models.features import FIRST_LAYERS, LayerKernel, first_layers
 from invitro.models.outputs import Predictions
 from invitro.models.settings import PredictedSpread
+from invitro.stats import Floats, Ints, Singles
 
 NOISES = (0.75, 1.0, 1.5, 2.0, 3.0)
 """Variances of the noise to choose from, in units of the variance that the kernel explains."""

@@ -16,7 +16,6 @@ from pydantic import ConfigDict, StringConstraints, TypeAdapter
 from safetensors.numpy import load_file, save_file
 from typing_extensions import TypedDict
 
-from invitro.arrays import Ints
 from invitro.data.reader import text_form
 from invitro.errors import InputError, refuse_if_any
 from invitro.files import sha256, write_json, write_text
@@ -24,6 +23,7 @@ from invitro.models.encoder import LayerMixture, Loaded, load_regressor, load_to
 from invitro.models.outputs import Outputs, Score
 from invitro.models.settings import PLM
 from invitro.scales import Item, Scale
+from invitro.stats import Ints
 from invitro.writing.tables import ReportTable
 from invitro.writing.words import rendered
 

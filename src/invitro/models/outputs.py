@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from invitro.arrays import Floats
 from invitro.errors import InputError
+from invitro.stats import Floats
 
 Array = TypeVar("Array", Floats, Tensor, default=Floats)
 

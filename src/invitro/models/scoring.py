@@ -12,7 +12,6 @@ import pyarrow as pa
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from invitro.arrays import Bools, Floats, Ints
 from invitro.data.corpus import is_blank
 from invitro.data.facts import NO_LETTERS, script_of
 from invitro.errors import InputError, meant, names_shown, refuse_if_any
@@ -31,6 +30,7 @@ from invitro.models.folder import (
 from invitro.models.outputs import Outputs, Predictions, Score, outputs_from
 from invitro.scales import Scale
 from invitro.settings import Count, checked
+from invitro.stats import Bools, Floats, Ints
 from invitro.tables import SUFFIXES, columns_of, read_rows, text_of
 from invitro.writing.words import Progress, count, shortened
 

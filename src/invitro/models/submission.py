@@ -15,12 +15,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from invitro.arrays import Floats
 from invitro.data.newsemp import CONSTRUCTS, task_texts
 from invitro.errors import InputError, refuse_if_any
 from invitro.files import whole_or_absent
 from invitro.models.folder import read_meaning
 from invitro.settings import Count, checked
+from invitro.stats import Floats
 from invitro.writing.words import count
 
 MEMBER = "predictions_EMP.tsv"

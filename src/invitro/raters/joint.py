@@ -39,10 +39,10 @@ import torch
 from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
-from invitro.arrays import Bools, Floats, Ints
 from invitro.errors import InputError, refuse_if_any
 from invitro.raters.likelihood import RatingMoments, cheapest
 from invitro.raters.precision import LEAST_TEXTS
+from invitro.stats import Bools, Floats, Ints
 from invitro.stats.intervals import Interval
 
 NORMAL = 1.959964

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invitro.arrays import Floats
 from invitro.errors import InputError
+from invitro.stats import Floats
 
 LOG_2PI = float(np.log(2 * np.pi))
 MOST_CUBED = 8000

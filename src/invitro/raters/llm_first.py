@@ -18,7 +18,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
-from invitro.arrays import Floats, Ints
+from invitro.stats import Floats, Ints
 
 MOST_TUNED = 800
 """Ratings that b, and the variances of d and e', are estimated from; the fit itself uses all."""

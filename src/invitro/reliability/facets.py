@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import altair as alt
 import numpy as np
 import pandas as pd
 
@@ -19,10 +20,6 @@ from invitro.stats.agreement import Agreement, Groups, pairwise
 from invitro.stats.intervals import Estimate
 from invitro.stats.moments import RESAMPLES
 from invitro.writing import charts
-
-if TYPE_CHECKING:
-    import altair as alt
-
 
 STEP = 1.0
 """Two scores more than this many scale points apart count as moved."""
@@ -327,10 +324,8 @@ def _cells(names: Sequence[str], pairs: Sequence[Agreement]) -> Cells:
     return cells
 
 
-def _drawn(names: Sequence[str], cells: Cells) -> "alt.TopLevelMixin":
+def _drawn(names: Sequence[str], cells: Cells) -> alt.TopLevelMixin:
     """Draw the square, its colour bar and its names; a cell spans 1 on each axis."""
-    import altair as alt
-
     size = len(names)
     points = {2: 8.0, 3: 7.0, NARROW: 5.5}.get(size, 6.0)
     rows = [
@@ -395,8 +390,6 @@ def _hatching(cells: Sequence[dict[str, Any]]) -> Iterator[dict[str, float]]:
 
 def _axis(names: Sequence[str], turned: bool) -> dict[str, Any]:
     """Return scale and axis of one side: names in the middle of their cells, no ticks, no line."""
-    import altair as alt
-
     lines = json.dumps({i + 0.5: _wrapped(name).splitlines() for i, name in enumerate(names)})
     raised: Any = {"condition": {"test": f"({lines})[datum.value].length > 1", "value": -4}, "value": 0}
     return {

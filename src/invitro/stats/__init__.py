@@ -1,1 +1,9 @@
-"""Statistics: agreement, bootstrap intervals, paired tests, prediction-powered estimates."""
+"""Statistics: agreement, bootstrap intervals, paired tests, prediction-powered estimates; and the types of arrays."""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.intp]
+Singles = npt.NDArray[np.float32]

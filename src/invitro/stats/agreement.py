@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from invitro.arrays import Floats, Ints
 from invitro.errors import InputError
+from invitro.stats import Floats, Ints
 from invitro.stats.intervals import Estimate, estimate_of
 from invitro.stats.moments import MEASURES, RESAMPLES, Moments, Scores, drawn, ratio, resampled, rmse, without_rounding
 

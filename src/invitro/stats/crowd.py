@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from invitro.arrays import Bools, Floats, Ints
+from invitro.stats import Bools, Floats, Ints
 from invitro.stats.intervals import Estimate, estimate_of
 from invitro.stats.moments import RESAMPLES, Scores, drawn, ratio, without_rounding
 

@@ -30,8 +30,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from invitro.arrays import Floats, Ints
 from invitro.errors import InputError
+from invitro.stats import Floats, Ints
 
 Metric = Literal["pcc", "ccc", "rmse"]
 METRICS: tuple[Metric, ...] = ("pcc", "ccc", "rmse")

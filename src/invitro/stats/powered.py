@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from invitro.arrays import Bools, Floats, Ints
 from invitro.errors import InputError
+from invitro.stats import Bools, Floats, Ints
 from invitro.stats.intervals import LEVEL
 
 Z = 1.959963984540054

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from invitro.stats.intervals import compared
 from invitro.stats.moments import RESAMPLES
-from invitro.stats.paired import compared
 from invitro.studies.report.tables import CAPTIONS, Values, factor_cells
 from invitro.studies.runs import Runs, score_split
 from invitro.studies.study import matches

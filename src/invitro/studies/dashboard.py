@@ -11,12 +11,12 @@ from typing import Any
 
 from invitro.errors import InputError
 from invitro.files import write_json, write_text
-from invitro.studies.figures.base import Figure
 from invitro.studies.report.page import without_ids
 from invitro.studies.runs import Runs
 from invitro.studies.study import Study
 from invitro.studies.summary import Summary
 from invitro.training.loggers import RunInfo, WandB, default_entity
+from invitro.writing.charts import Figure
 
 log = logging.getLogger(__name__)
 

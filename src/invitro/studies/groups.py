@@ -25,13 +25,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from invitro.arrays import Bools, Floats
 from invitro.data import DEMOGRAPHICS
 from invitro.data.corpus import LEAST_IN_GROUP, banded
 from invitro.errors import InputError
-from invitro.stats.intervals import LEAST_AUTHORS, Interval, contrast, interval_of
+from invitro.stats import Bools, Floats
+from invitro.stats.intervals import LEAST_AUTHORS, Interval, contrast, holm, interval_of
 from invitro.stats.moments import MEASURES, RESAMPLES, Scores, resampled
-from invitro.stats.paired import holm
 from invitro.studies.wording import configuration, leading, records, rows_of
 from invitro.training.record import read_metrics
 

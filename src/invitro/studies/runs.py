@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
-from invitro.arrays import Floats
 from invitro.data.corpus import CODEBOOK
 from invitro.errors import InputError
 from invitro.models.settings import in_closed_form
+from invitro.stats import Floats
 from invitro.stats.moments import MEASURES, METRICS, Scores, matched_ccc, resampled
 from invitro.studies.launch import NAMED_GROUPS, FoundJob, commands_of, find_jobs
 from invitro.studies.study import FOLD, Value, canonical

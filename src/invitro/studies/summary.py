@@ -10,9 +10,8 @@ import pandas as pd
 import yaml
 
 from invitro.errors import InputError, refuse_if_any
-from invitro.stats.intervals import Interval, contrast, interval_of
+from invitro.stats.intervals import Interval, Plateau, best, compared, contrast, holm, interval_of, plateau
 from invitro.stats.moments import METRICS, RESAMPLES, Scores
-from invitro.stats.paired import Plateau, best, compared, holm, plateau
 from invitro.studies.runs import FINISHED, Runs, SplitScores, score_split
 from invitro.studies.study import FOLD, Study, canonical, matches
 
@@ -97,7 +96,7 @@ class Summary:
             seed over texts alone). With folds, metrics on test are of all folds' predictions together; those on
             validation are means over folds.
         differences: one row per configuration, split (those of `judged`) and metric: the factors and `DIFFERENCES`, see
-            `invitro.stats.paired.Difference`; for CCC also `LEFT`, the difference once both sides' predictions are
+            `invitro.stats.intervals.Difference`; for CCC also `LEFT`, the difference once both sides' predictions are
             stretched to the labels' mean and SD. Empty without a baseline. p is NaN where nothing could be tested, as
             where the runs are the baseline's own. With folds, the row of the chosen value tests the choice: each fold's
             texts are predicted with the value that was chosen in that fold, see `by_fold`.

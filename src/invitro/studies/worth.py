@@ -19,18 +19,17 @@ import pandas as pd
 from annotated_types import Ge
 from scipy.optimize import isotonic_regression
 
-from invitro.arrays import Floats, Ints
 from invitro.data import Corpus
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
 from invitro.labels import LabelSet
 from invitro.models.closed_form import counted
 from invitro.models.exact import NOISES, LeftOut, Observed
-from invitro.models.features import FeatureCache
-from invitro.models.kernels import LayerKernel, first_layers
+from invitro.models.features import FeatureCache, LayerKernel, first_layers
 from invitro.raters.llm_first import LLMFirst
 from invitro.scales import Scale
 from invitro.settings import Count, NotNegative, Seed, checked
+from invitro.stats import Floats, Ints
 from invitro.stats.intervals import Interval, contrast, interval_of
 from invitro.stats.moments import METRICS, RESAMPLES, Scores, resampled
 from invitro.writing.words import Progress

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from invitro.application import TrainingLabels
-from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.models.encoder import length_batches, pad, tokenise
+from invitro.stats import Floats
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Fit
 

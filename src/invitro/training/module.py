@@ -16,11 +16,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
-from invitro.arrays import Floats
 from invitro.errors import InputError
 from invitro.metrics import metrics
 from invitro.models.outputs import Distribution, Gaussian, Outputs, Predictions, Score
 from invitro.scales import Scale
+from invitro.stats import Floats
 from invitro.training.recipe import Fit
 
 

@@ -18,7 +18,7 @@ from invitro.data.facts import CorpusFacts, corpus_facts
 from invitro.errors import InputError, refuse_if_any
 from invitro.labels import LabelSet, LabelSource
 from invitro.labels.source import LABEL_OF, by_text, ratings_of
-from invitro.raters.word_counts import label_issues
+from invitro.raters.precision import label_issues
 from invitro.scales import Scale
 from invitro.tables import numbers
 from invitro.writing.words import count

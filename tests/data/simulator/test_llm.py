@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from invitro.arrays import Floats
 from invitro.data.simulator.rating import LLMRater
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
+from invitro.stats import Floats
 
 SEVEN = Scale("seven", "empathy", tuple(Item(f"i{n}", f"question {n}") for n in range(6)), 1, 7)
 TEXTS = 4000

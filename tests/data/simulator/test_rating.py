@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invitro.arrays import Floats
 from invitro.data.simulator.rating import FAULTS, Answers, CrowdRaters, LLMRater, drawn_faults, in_points
 from invitro.errors import InputError
 from invitro.scales import Item, Scale
+from invitro.stats import Floats
 
 SEVEN = Scale("seven", "empathy", tuple(Item(f"i{n}", f"question {n}") for n in range(6)), 1, 7)
 FOUR = Scale("four", "anxiety", tuple(Item(f"i{n}", f"question {n}") for n in range(7)), 0, 3, "sum")

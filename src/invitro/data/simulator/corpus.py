@@ -18,7 +18,6 @@ import yaml
 from annotated_types import Ge, Le
 from scipy.special import ndtr
 
-from invitro.arrays import Floats, Ints
 from invitro.data.corpus import DEMOGRAPHICS, Corpus, canonical
 from invitro.data.ratings import Layout, People, item_columns, long_form
 from invitro.data.reader import SplitRule
@@ -26,6 +25,7 @@ from invitro.data.simulator.rating import CrowdRaters, LLMRater, at_random
 from invitro.errors import InputError, refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import Count, Index, NotNegative, Share, checked
+from invitro.stats import Floats, Ints
 
 SHORTEST_TEXT, LONGEST_TEXT = 44, 163
 """Bounds of a text's length in words."""

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pandas as pd
 from annotated_types import Ge, Le
 
-from invitro.arrays import Bools, Floats, Ints
 from invitro.errors import InputError
 from invitro.scales import Scale
 from invitro.settings import Index, NotNegative, Share, checked
+from invitro.stats import Bools, Floats, Ints
 
 Fault = Literal["inattention", "straight_lining", "acquiescence", "compression"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)

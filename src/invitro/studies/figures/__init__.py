@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from invitro.errors import InputError
-from invitro.studies.figures.base import Figure
 from invitro.writing import charts
+from invitro.writing.charts import Figure
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs

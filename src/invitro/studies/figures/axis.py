@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from invitro.studies.distributions import alignment
-from invitro.studies.figures.base import (
+from invitro.studies.study import matches
+from invitro.studies.wording import AXES, METRIC_NAMES, SPLIT_NAMES, configuration, factor, measured, position, records
+from invitro.writing.charts import (
     POINT,
+    SOFT,
     WIDTH,
     Figure,
     Row,
@@ -23,15 +28,14 @@ from invitro.studies.figures.base import (
     shape,
     tooltip,
 )
-from invitro.studies.study import matches
-from invitro.studies.wording import AXES, METRIC_NAMES, SPLIT_NAMES, configuration, factor, measured, position, records
-from invitro.writing.charts import SOFT
 from invitro.writing.words import plain
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
+
+_captioned = partial(figure, Path(__file__).with_name("captions.j2"))
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ def metrics_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> list[
         drawn = stacked(study, summary, panels, f"Metrics over {name} on {SPLIT_NAMES[split]}", "baseline")
         facts = (name, SPLIT_NAMES[split], baseline, chosen, split == "val", study.plateau is not None, changed)
         title = f"Metrics over {name}: {SPLIT_NAMES[split]}"
-        figures.append(figure(f"metrics_over_{name}_{split}", title, "over_axis", drawn, *facts))
+        figures.append(_captioned(f"metrics_over_{name}_{split}", title, "over_axis", drawn, *facts))
     return figures
 
 
@@ -227,7 +231,7 @@ def alignment_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> lis
     name = factor(str(study.axis))
     drawn = stacked(study, summary, panels, "Distance of training labels from validation labels", "before correction")
     title = f"Distribution alignment over {name}"
-    return [figure(f"alignment_over_{name}", title, "alignment", drawn, name, "validation")]
+    return [_captioned(f"alignment_over_{name}", title, "alignment", drawn, name, "validation")]
 
 
 def _points(study: "Study", runs: "Runs", summary: "Summary") -> list[Row] | None:

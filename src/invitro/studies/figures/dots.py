@@ -1,24 +1,13 @@
 """Figures with a row for each configuration: its difference from the baseline, and its metrics, with intervals."""
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import altair as alt
 import pandas as pd
 
-from invitro.studies.figures.base import (
-    POINT,
-    Figure,
-    Row,
-    chart,
-    figure,
-    layered,
-    named_axis,
-    padded,
-    rule,
-    tooltip,
-    wrapped,
-)
 from invitro.studies.wording import (
     LOWER_IS_BETTER,
     METRIC_NAMES,
@@ -32,12 +21,30 @@ from invitro.studies.wording import (
     records,
     rows_of,
 )
-from invitro.writing.charts import COLOURS, COLUMN, INK, SOFT
+from invitro.writing.charts import (
+    COLOURS,
+    COLUMN,
+    INK,
+    POINT,
+    SOFT,
+    Figure,
+    Row,
+    chart,
+    figure,
+    layered,
+    named_axis,
+    padded,
+    rule,
+    tooltip,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
+
+_captioned = partial(figure, Path(__file__).with_name("captions.j2"))
 
 LONGEST = 18
 """Letters of a configuration's name on one line."""
@@ -61,7 +68,7 @@ def metrics_by_configuration(study: "Study", runs: "Runs", summary: "Summary") -
         drawn = _drawn(study, names, rows, seeds, paper, f"Metrics by configuration on {SPLIT_NAMES[split]}")
         facts = SPLIT_NAMES[split], bool(summary.baseline), bool(paper)
         title = f"Metrics: {SPLIT_NAMES[split]}"
-        figures.append(figure(f"metrics_{split}", title, "by_configuration", drawn, *facts))
+        figures.append(_captioned(f"metrics_{split}", title, "by_configuration", drawn, *facts))
     return figures
 
 
@@ -94,7 +101,7 @@ def differences_by_configuration(study: "Study", runs: "Runs", summary: "Summary
         description=f"Differences from the baseline on {SPLIT_NAMES[summary.split]}, with 95 % intervals"
     )
     facts = SPLIT_NAMES[summary.split], "rmse" in metrics, bool(summary.chosen)
-    return [figure("differences", "Differences from the baseline", "forest", drawn, *facts)]
+    return [_captioned("differences", "Differences from the baseline", "forest", drawn, *facts)]
 
 
 def _forest(rows: Sequence[Row], names: list[str], metric: str, first: bool) -> list[alt.Chart]:

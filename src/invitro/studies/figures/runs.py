@@ -3,6 +3,8 @@ model scores too high or too low; and training labels before and after correctio
 """
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
@@ -12,9 +14,15 @@ import pandas as pd
 from invitro.data.corpus import LEAST_IN_GROUP, banded
 from invitro.stats.moments import measured
 from invitro.studies.distributions import after, before, bounds, distance, histogram, validation
-from invitro.studies.figures.base import (
+from invitro.studies.groups import known_attributes
+from invitro.studies.wording import METRIC_NAMES, SPLIT_NAMES, configuration, leading, mark, position, records, rows_of
+from invitro.writing.charts import (
+    COLOURS,
+    COLUMN,
+    FAINT,
     LEFT,
     POINT,
+    SOFT,
     WIDTH,
     Figure,
     Row,
@@ -32,15 +40,14 @@ from invitro.studies.figures.base import (
     tooltip,
     wrapped,
 )
-from invitro.studies.groups import known_attributes
-from invitro.studies.wording import METRIC_NAMES, SPLIT_NAMES, configuration, leading, mark, position, records, rows_of
-from invitro.writing.charts import COLOURS, COLUMN, FAINT, SOFT
 from invitro.writing.words import number
 
 if TYPE_CHECKING:
     from invitro.studies.runs import Runs
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
+
+_captioned = partial(figure, Path(__file__).with_name("captions.j2"))
 
 
 MOST_CURVES = 3
@@ -70,7 +77,7 @@ def learning_curves(study: "Study", runs: "Runs", summary: "Summary") -> list[Fi
     panels = [_curve([row for row in rows if row["curve"] == name], name, series, name == names[-1]) for name in names]
     drawn = alt.vconcat(*panels, spacing=7).properties(description="Validation CCC and training loss by epoch")
     facts = len(series), len(summary.groups)
-    return [figure("learning_curves", "Learning curves", "learning_curves", drawn, *facts)]
+    return [_captioned("learning_curves", "Learning curves", "learning_curves", drawn, *facts)]
 
 
 def _curves(history: pd.DataFrame, name: str, loss: str) -> list[Row]:
@@ -143,7 +150,7 @@ def predicted_against_labelled(study: "Study", runs: "Runs", summary: "Summary")
     )
     texts = max(len(table) for _, table in drawn)
     facts = split, texts, MOST_TEXTS
-    return [figure("predicted_against_labelled", "Predicted against labelled", "predicted", chart_, *facts)]
+    return [_captioned("predicted_against_labelled", "Predicted against labelled", "predicted", chart_, *facts)]
 
 
 def _panel(
@@ -207,7 +214,7 @@ def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list
     if not rows:
         return []
     facts = SPLIT_NAMES[summary.split], LEAST_IN_GROUP, len(small)
-    return [figure("residuals_by_group", "Residuals by group", "residuals", _drawn(rows, series), *facts)]
+    return [_captioned("residuals_by_group", "Residuals by group", "residuals", _drawn(rows, series), *facts)]
 
 
 def mean_with_interval(values: "pd.Series[float]", groups: "pd.Series[Any] | None") -> tuple[float, float, float]:
@@ -280,7 +287,7 @@ def label_distributions(study: "Study", runs: "Runs", summary: "Summary") -> lis
     description = "Histograms of training labels before and after correction, and of validation labels"
     facts = BINS, (high - low) / BINS, len(changed) - len(groups)
     made = drawn.properties(description=description)
-    return [figure("label_distributions", "Label distributions", "label_distributions", made, *facts)]
+    return [_captioned("label_distributions", "Label distributions", "label_distributions", made, *facts)]
 
 
 def _changed(runs: "Runs", summary: "Summary") -> list[dict[str, Any]]:

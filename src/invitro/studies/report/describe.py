@@ -4,26 +4,23 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import altair as alt
 import numpy as np
 
 from invitro import __version__
-from invitro.arrays import Floats
 from invitro.data.facts import SURE, CorpusFacts, LlmFacts
 from invitro.errors import refuse_if_any
 from invitro.files import write_text
+from invitro.stats import Floats
 from invitro.studies.report.page import FIGURES, PAGE, page
 from invitro.studies.report.sentences import Fact
 from invitro.studies.report.verdict import Judgement
 from invitro.writing import charts
+from invitro.writing.charts import WIDTH, Figure, chart, layered, left_axis, tooltip
 from invitro.writing.tables import ReportTable, text_table
 from invitro.writing.words import count
-
-if TYPE_CHECKING:
-    import altair as alt
-
-    from invitro.studies.figures.base import Figure
 
 BARS, MOST_DOTS = 24, 1000
 
@@ -105,8 +102,6 @@ def write_description(described: Description, directory: Path) -> Path:
 
 
 def _figures(described: Description) -> "Sequence[Figure]":
-    from invitro.studies.figures.base import Figure
-
     facts, llm = described.corpus, described.llm
     low, high = facts.scale.minimum, facts.scale.maximum
     drawn = []
@@ -126,12 +121,8 @@ def _figures(described: Description) -> "Sequence[Figure]":
     return drawn
 
 
-def _bars(values: Floats, low: float, high: float, title: str, description: str) -> "alt.Chart":
+def _bars(values: Floats, low: float, high: float, title: str, description: str) -> alt.Chart:
     """Draw a histogram."""
-    import altair as alt
-
-    from invitro.studies.figures.base import WIDTH, chart, left_axis, tooltip
-
     counts, edges = np.histogram(values, BARS, (low, high))
     rows = [{"from": edges[at], "to": edges[at + 1], "texts": counts[at]} for at in range(BARS)]
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)
@@ -150,12 +141,8 @@ def _bars(values: Floats, low: float, high: float, title: str, description: str)
     return drawn
 
 
-def _dots(llm: LlmFacts, places: "np.typing.NDArray[np.int_]") -> "alt.LayerChart":
+def _dots(llm: LlmFacts, places: "np.typing.NDArray[np.int_]") -> alt.LayerChart:
     """Draw the LLM's labels over the crowd's, and the line on which both are equal."""
-    import altair as alt
-
-    from invitro.studies.figures.base import WIDTH, chart, layered, left_axis, tooltip
-
     both = np.concatenate([llm.crowd, llm.llm, [llm.scale.minimum, llm.scale.maximum]])
     low, high = float(both.min()), float(both.max())
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)

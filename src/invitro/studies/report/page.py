@@ -43,16 +43,15 @@ from invitro.studies.wording import (
     records,
 )
 from invitro.writing import charts
+from invitro.writing.charts import Figure
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
 from invitro.writing.words import number, rendered, said
 
 if TYPE_CHECKING:
-    from invitro.studies.figures.base import Figure
     from invitro.studies.health.runs import Finding
     from invitro.studies.runs import Runs
     from invitro.studies.study import Study
     from invitro.studies.summary import Summary
-
 PAGE, FIGURES = "report.html", "figures"
 ID = "text_id"
 SPECIFIED = re.compile(r'(<script type="application/json"[^>]*>)([^<]*)')

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pandas as pd
 
 from invitro.errors import called, command_line
-from invitro.stats.paired import MARGIN
+from invitro.stats.intervals import MARGIN
 from invitro.studies.report.sentences import Decided, compared_row, plateau_sentences
 from invitro.studies.study import FOLD, matches
 from invitro.studies.wording import (

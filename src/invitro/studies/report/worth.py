@@ -8,27 +8,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import altair as alt
 import pandas as pd
 
 from invitro import __version__
 from invitro.errors import called, command_line, refuse_if_any
 from invitro.files import whole_or_absent, write_text
-from invitro.stats.paired import MARGIN
+from invitro.stats.intervals import MARGIN
 from invitro.studies.report.page import FIGURES, GUESSING, LLM_ITSELF, PAGE, UNMEASURED, is_off, page, scored_row
 from invitro.studies.report.sentences import Fact, terms
 from invitro.studies.report.verdict import VERDICT, Judgement, Step
 from invitro.studies.wording import METRIC_NAMES, records
 from invitro.studies.worth import ALONE, HELPED, Exchange, WorthData
 from invitro.writing import charts
+from invitro.writing.charts import POINT, Figure, chart, colour, figure, layered, left_axis, shape, tooltip
 from invitro.writing.tables import Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
 from invitro.writing.words import capital, paragraphs, said
 
 if TYPE_CHECKING:
-    import altair as alt
-
-    from invitro.studies.figures.base import Figure
     from invitro.studies.study import Study
-
 WORTH_TEMPLATE = Path(__file__).with_name("worth.j2")
 WORTH_PACKAGES = ("scikit-learn", "scipy", "numpy", "torch", "transformers")
 WORTH_WIDTH, WORTH_HEIGHT = 300, 150
@@ -66,8 +64,8 @@ def write_worth(study: "Study", weighed: Sequence[Weighed], command: str, direct
     """
     refuse_if_any(filter(None, [charts.problem()]))
     figures = [worth_figure(one) for one in weighed]
-    for figure in figures:
-        charts.save(figure.chart, directory / FIGURES / figure.name)
+    for drawn in figures:
+        charts.save(drawn.chart, directory / FIGURES / drawn.name)
     table = worth_table(weighed)
     rows = pd.concat([_rows(one) for one in weighed], ignore_index=True)
     with whole_or_absent(directory / "worth.csv") as temporary:
@@ -204,10 +202,8 @@ def _data(weighed: Sequence[Weighed]) -> list[Fact]:
     return [Fact(name, value) for name, value in facts.items()]
 
 
-def worth_figure(one: Weighed) -> "Figure":
+def worth_figure(one: Weighed) -> Figure:
     """Draw both curves over the number of human ratings, 0 apart from the logarithmic axis, with the worth marked."""
-    from invitro.studies.figures.base import Figure, layered
-
     found, llm = one.exchange, one.data.llm
     drawn = layered(
         *_curves(found), *_mark(found), width=WORTH_WIDTH, height=WORTH_HEIGHT,
@@ -215,7 +211,7 @@ def worth_figure(one: Weighed) -> "Figure":
     )  # fmt: skip
     facts = (one.data.plm, llm, found.settings.draws, found.texts, found.authors)
     title = f"What the labels of {llm} are worth"
-    return Figure(re.sub(r"\W+", "-", f"worth_{llm}"), title, said(WORTH_TEMPLATE, "figure", *facts), drawn)
+    return figure(WORTH_TEMPLATE, re.sub(r"\W+", "-", f"worth_{llm}"), title, "figure", drawn, *facts)
 
 
 def _zero(found: Exchange) -> float:
@@ -223,10 +219,8 @@ def _zero(found: Exchange) -> float:
     return found.first / 2
 
 
-def _domains(found: Exchange) -> tuple["alt.Scale", "alt.Scale", list[float]]:
+def _domains(found: Exchange) -> tuple[alt.Scale, alt.Scale, list[float]]:
     """Return the scales of both axes, and the ends of y."""
-    import altair as alt
-
     curve = found.curve
     highest = max([*curve["pcc"].dropna(), *curve["pcc_high"].dropna(), 0.1])
     ends = [min([0.0, *curve["pcc_low"].dropna()]), 1.06 * highest]
@@ -234,11 +228,7 @@ def _domains(found: Exchange) -> tuple["alt.Scale", "alt.Scale", list[float]]:
     return x, alt.Scale(domain=ends, nice=False, zero=False), ends
 
 
-def _curves(found: Exchange) -> "list[alt.Chart]":
-    import altair as alt
-
-    from invitro.studies.figures.base import POINT, chart, colour, left_axis, shape, tooltip
-
+def _curves(found: Exchange) -> list[alt.Chart]:
     series = [ALONE, HELPED]
     rows = [
         row | {"series": row["labels"], "x": row["ratings"] or _zero(found), "apart": row["ratings"] == 0}
@@ -271,12 +261,8 @@ def _curves(found: Exchange) -> "list[alt.Chart]":
     ]  # fmt: skip
 
 
-def _mark(found: Exchange) -> "list[alt.Chart]":
+def _mark(found: Exchange) -> list[alt.Chart]:
     """Return the level of the labels alone, where the other curve reaches it, and the interval of that number."""
-    import altair as alt
-
-    from invitro.studies.figures.base import chart
-
     x_scale, _, (bottom, top) = _domains(found)
     level = float(found.curve.loc[found.curve["ratings"] == 0, "pcc"].iloc[0])
     least, most = _zero(found), float(found.everything)

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from invitro.arrays import Bools, Floats
 from invitro.data.corpus import is_blank
 from invitro.errors import InputError, refuse_if_any, shown
 from invitro.scales import Scale
 from invitro.settings import Count, refusal
+from invitro.stats import Bools, Floats
 from invitro.stats.agreement import Agreement
 from invitro.stats.crowd import Ratings, Reliability
 from invitro.stats.intervals import Estimate, Interval
