@@ -108,10 +108,6 @@ def cronbach_alpha(answers: Floats) -> Statistic:
         0.808
     """
     n, k = answers.shape
-    if k < 2:
-        return undefined("the scale has one item")
-    if n < 2:
-        return undefined("there are fewer than two complete answer sheets")
     centred = answers - answers.mean(axis=0)
     each, total = (centred**2).sum(), (centred.sum(axis=1) ** 2).sum()
     if without_rounding(np.asarray(total), np.asarray(k * each)) == 0:
@@ -128,8 +124,6 @@ def mcdonald_omega(answers: Floats) -> Statistic:
     n, k = answers.shape
     if k < 3:
         return undefined("one factor needs three items")
-    if n < LEAST_SHEETS:
-        return undefined(f"{n} complete answer sheets; at least {LEAST_SHEETS} are needed")
     spread = answers.std(axis=0)
     if (spread == 0).any():
         return undefined("an item has the same answer on all sheets")

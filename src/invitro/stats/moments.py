@@ -200,14 +200,6 @@ class Scores:
         """Return the difference, arm by arm and draw by draw; both have the same arms, texts and draws."""
         return Scores(self.values - other.values, self.draws - other.draws, self.authors, self.texts)
 
-    def __mul__(self, factor: float) -> "Scores":
-        """Return all figures times `factor`."""
-        return Scores(self.values * factor, self.draws * factor, self.authors, self.texts)
-
-    def __add__(self, other: "Scores") -> "Scores":
-        """Return the sum, arm by arm and draw by draw."""
-        return self - other * -1.0
-
     def __getitem__(self, arms: slice) -> "Scores":
         """Return some of the arms."""
         return Scores(self.values[arms], self.draws[:, arms], self.authors, self.texts)
