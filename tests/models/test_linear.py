@@ -23,6 +23,7 @@ from invitro.models.closed_form import (
 )
 from invitro.models.features import FeatureCache, FrozenEncoder
 from invitro.models.folder import CardFacts, read_meaning
+from invitro.models.scoring import load_scorer
 from invitro.scales import Item, Scale
 from invitro.stats.moments import measure
 
@@ -131,10 +132,15 @@ def test_embeddings_are_the_last_layer_s_and_come_back_from_their_files(plm: PLM
     assert not list((tmp_path / "model").rglob("*.bin"))
 
 
-def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"not readable \(FileNotFoundError.*copy it again"):
-        load_linear(tmp_path, {"model": "tfidf_ridge", "ngrams": 2}, CPU)
-    (tmp_path / "vocabulary.json").write_text('["a"]')
-    (tmp_path / "weights.safetensors").write_bytes(b"none")
-    with pytest.raises(InputError, match="not readable"):
-        load_linear(tmp_path, {"model": "tfidf_ridge", "ngrams": 2}, CPU)
+def test_a_damaged_model_without_hashes_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_linear(folder, FACTS, make_pipeline(fitted_tfidf(TEXTS, TfIdfRidge()), ridge_of(np.ones(2), 4.0)), SCALE)
+    meaning = read_meaning(folder)
+    older = {name: value for name, value in meaning.items() if name not in ("files", "checksum")}
+    (folder / "scale.json").write_text(json.dumps(older))
+    (folder / "weights.safetensors").write_bytes(b"none")
+    with pytest.raises(InputError, match=r"cannot be loaded \(SafetensorError\); is it damaged\? copy the folder"):
+        load_scorer(folder)
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(InputError, match=r"cannot be loaded \(FileNotFoundError\)"):
+        load_scorer(folder)

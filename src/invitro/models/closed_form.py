@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import sklearn
 import torch
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -205,22 +204,23 @@ def save_linear(folder: Path, facts: CardFacts, model: Pipeline, scale: Scale) -
 
 
 def load_linear(folder: Path, meaning: Mapping[str, Any], device: torch.device) -> Pipeline:
-    """Load what `save_linear` wrote; `meaning` is the content of its ``scale.json``.
+    """Load what `save_linear` wrote; `meaning` is the content of its ``scale.json``."""
+    numbers = load_file(folder / WEIGHTS)
+    if meaning["model"] == TFIDF_KIND:
+        features = _saved_tfidf(folder, meaning["ngrams"], numbers["idf"])
+    else:
+        features = Embeddings(_saved_encoder(folder, device))
+    return make_pipeline(features, ridge_of(numbers["coefficients"], numbers["intercept"][0]))
 
-    Raises:
-        InputError: a file is missing or damaged.
-    """
-    kind = meaning["model"]
-    try:
-        numbers = load_file(folder / WEIGHTS)
-        if kind == TFIDF_KIND:
-            features: Any = tfidf(meaning["ngrams"], vocabulary=json.loads((folder / VOCABULARY).read_text("utf-8")))
-            features.idf_ = numbers["idf"]
-        else:
-            features = Embeddings(FrozenEncoder(PLM(str(folder / ENCODER), max_length=2**20), device))
-        return make_pipeline(features, ridge_of(numbers["coefficients"], numbers["intercept"][0]))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"model={folder}: not readable ({type(error).__name__}: {error}); copy it again") from error
+
+def _saved_tfidf(folder: Path, ngrams: int, weights: Floats) -> TfidfVectorizer:
+    counter = tfidf(ngrams, vocabulary=json.loads((folder / VOCABULARY).read_text("utf-8")))
+    counter.idf_ = weights
+    return counter
+
+
+def _saved_encoder(folder: Path, device: torch.device) -> FrozenEncoder:
+    return FrozenEncoder(PLM(str(folder / ENCODER), max_length=2**20), device)
 
 
 KIND = "frozen"
@@ -345,20 +345,7 @@ def save_frozen(folder: Path, facts: CardFacts, model: FrozenRegression, scale: 
 
 
 def load_frozen(folder: Path, meaning: Mapping[str, Any], device: torch.device) -> FrozenRegression:
-    """Load what `save_frozen` wrote; `meaning` is the content of its ``scale.json``.
-
-    Raises:
-        InputError: a file is missing or damaged.
-    """
-    try:
-        arrays = load_file(folder / WEIGHTS)
-        counter = None
-        if "words.idf" in arrays:
-            vocabulary = json.loads((folder / VOCABULARY).read_text("utf-8"))
-            counter = tfidf(WORDS_TOGETHER, vocabulary=vocabulary)
-            counter.idf_ = arrays["words.idf"]
-        regression = ExactRegression.from_arrays(arrays)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"model={folder}: not readable ({type(error).__name__}: {error}); copy it again") from error
-    encoder = FrozenEncoder(PLM(str(folder / ENCODER), max_length=2**20), device)
-    return FrozenRegression(encoder, counter, regression)
+    """Load what `save_frozen` wrote; `meaning` is the content of its ``scale.json``."""
+    arrays = load_file(folder / WEIGHTS)
+    counter = _saved_tfidf(folder, WORDS_TOGETHER, arrays["words.idf"]) if "words.idf" in arrays else None
+    return FrozenRegression(_saved_encoder(folder, device), counter, ExactRegression.from_arrays(arrays))

@@ -202,10 +202,10 @@ def read_meaning(folder: str | Path) -> dict[str, Any]:
         fix = f"did you mean model={inside}?" if inside.is_dir() else "name the folder model/ of a run directory"
         raise InputError(f"model={folder}: expected a trained model, found no {' and no '.join(missing)}; {fix}")
     files = meaning.get("files", {})
-    extra = [name for one in _beside(folder) if files and (name := one.as_posix()) not in files]
     refuse_if_any(
         f"model={folder}: {name}: was not saved with the model, and might change what is loaded; remove it"
-        for name in extra
+        for name in _beside(folder)
+        if files and name not in files
     )
     refuse_if_any(
         f"model={folder}: {name}: expected the file that was saved, found {found}; {COPY_AGAIN}"
@@ -215,16 +215,13 @@ def read_meaning(folder: str | Path) -> dict[str, Any]:
     return meaning
 
 
-def _beside(folder: Path) -> Iterator[Path]:
+def _beside(folder: Path) -> Iterator[str]:
     """Yield the files that a library may read, relative to the folder."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if (
-            path.suffix in LOADED_KINDS
-            and relative != Path(MEANING)
-            and not any(p.startswith(".") for p in relative.parts)
-        ):
-            yield relative
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.suffix in LOADED_KINDS and relative != Path(MEANING) and not hidden:
+            yield relative.as_posix()
 
 
 def _difference(path: Path, hashed: str) -> str | None:

@@ -45,21 +45,19 @@ def score_texts(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     batch_size: int = 32,
-    outputs: Outputs | None = None,
 ) -> Predictions:
     """Score texts in batches of similar length, on the model's device.
 
     Args:
-        model: a regressor.
+        model: a regressor with one output.
         tokenizer: its tokenizer.
         texts: the texts; those longer than the model takes are cut.
         batch_size: texts per forward pass.
-        outputs: what the model's outputs mean; None is one output, the score.
 
     Returns:
         Scores in the order of `texts` and in the units of the training labels.
     """
-    return score_tokens(model, tokenizer, tokenise(tokenizer, texts), batch_size, outputs or Score())
+    return score_tokens(model, tokenizer, tokenise(tokenizer, texts), batch_size, Score())
 
 
 def score_tokens(
@@ -165,10 +163,7 @@ def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Score
     Raises:
         InputError: the folder is missing, or holds no trained model.
     """
-    return _load(folder, read_meaning(folder), device)
-
-
-def _load(folder: str | Path, meaning: dict[str, Any], device: str | torch.device) -> Scorer:
+    meaning = read_meaning(folder)
     try:
         return _loaded(folder, meaning, device)
     except (InputError, torch.OutOfMemoryError):
@@ -345,7 +340,7 @@ def predict(job: ScoringJob) -> ScoredFile:
         f"{job.input}: already has a column {name}; choose another with score=COLUMN" for name in names if name in known
     )
     total = sum(len(rows) for rows, _ in job.rows())
-    scorer = _load(job.model, meaning, device_of(job.device))
+    scorer = load_scorer(job.model, device_of(job.device))
     done, started = ScoredFile(clipped=job.clip), time.perf_counter()
     added = dict.fromkeys(names, pa.float64())
     with (
