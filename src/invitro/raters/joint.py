@@ -71,8 +71,6 @@ class JointRaters:
     """The fitted raters and the truth.
 
     Args:
-        names: of the raters.
-        mean: mu_r, (raters,), in the rater's units.
         scale: b_r, (raters,), the rater's units for a unit of the crowd's; 1 for people.
         noise: sigma_r, (raters,), SD in the rater's units.
         systematic: c_r, (raters,), SD of the systematic error in the rater's units; 0 for people.
@@ -101,8 +99,6 @@ class JointRaters:
         information: B, (texts, texts): what the ratings say of the truth, see `invitro.raters.likelihood`.
     """
 
-    names: tuple[str, ...]
-    mean: Floats
     scale: Floats
     noise: Floats
     systematic: Floats
@@ -233,8 +229,6 @@ def fit_raters(
     truth = s**2 * kernel + tau**2 * np.eye(len(kernel))
     variance = np.diag(truth) - np.einsum("ij,ji->i", truth @ information, truth)
     return JointRaters(
-        names=tuple(names),
-        mean=mean,
         scale=moments.scale.numpy(),
         noise=found["noise"].numpy(),
         systematic=layout.of_llms(found["systematic"]).numpy(),

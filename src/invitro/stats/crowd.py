@@ -42,6 +42,16 @@ class Ratings(NamedTuple):
         """How many ratings each text has, (texts,)."""
         return np.bincount(self.text, minlength=self.texts)
 
+    @property
+    def given(self) -> Ints:
+        """How many ratings each rater gave, (raters,)."""
+        return np.bincount(self.rater, minlength=self.raters)
+
+    @property
+    def mean(self) -> Floats:
+        """The mean of each text's ratings, (texts,); NaN without a rating."""
+        return ratio(self.per_text(self.score), self.number)
+
     def per_text(self, values: Floats) -> Floats:
         """Return the sums of `values`, (ratings,), over each text's ratings, (texts,)."""
         return np.asarray(np.bincount(self.text, weights=values, minlength=self.texts), dtype=np.float64)
@@ -280,12 +290,11 @@ def fitted_crowd(of: Ratings) -> FittedCrowd:
     and LLMs. With one rating a text, bias and noise cannot be told from the truth: the labels are then the ratings.
     """
     text, rater, score = of.text, of.rater, of.score
-    number, given = of.number, np.bincount(rater, minlength=of.raters)
+    number, given = of.number, of.given
     if not len(score) or number.max() < 2 or score.min() == score.max():
-        mean = ratio(of.per_text(score), number.astype(np.float64))
-        return FittedCrowd(mean, np.zeros(of.raters), np.zeros(of.raters), 0.0)
+        return FittedCrowd(of.mean, np.zeros(of.raters), np.zeros(of.raters), 0.0)
     there, people = number > 0, given > 0
-    level = float(ratio(of.per_text(score), number.astype(np.float64))[there].mean())
+    level = float(of.mean[there].mean())
     total = float(np.var(score))
     tau, beta, noise = total / 2, total / 10, np.full(of.raters, total / 2)
     bias, floor = np.zeros(of.raters), 1e-9 * total
@@ -323,12 +332,11 @@ def crowd_labels(of: Ratings, how: str) -> Floats:
     if how == "median":
         medians = pd.Series(of.score).groupby(of.text).median()
         return np.asarray(medians.reindex(range(of.texts)), dtype=np.float64)
-    return ratio(of.per_text(of.score), of.number.astype(np.float64))
+    return of.mean
 
 
 def spreads(of: Ratings) -> Floats:
     """Return the SD of each text's ratings (divisor m - 1), (texts,); NaN with fewer than two."""
-    number = of.number.astype(np.float64)
-    mean = ratio(of.per_text(of.score), number)
+    number, mean = of.number, of.mean
     squares = of.per_text((of.score - mean[of.text]) ** 2)
     return np.sqrt(ratio(without_rounding(squares, number * np.nan_to_num(mean) ** 2), np.maximum(number - 1, 0)))

@@ -160,7 +160,7 @@ def measure(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, flo
     return {name: 0.0 if constant and name != "rmse" else float(MEASURES[name](of)) for name in METRICS}
 
 
-def ratio(above: Floats, below: Floats) -> Floats:
+def ratio(above: Floats, below: Floats | Ints) -> Floats:
     """Divide; NaN where the divisor is 0."""
     return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) != 0))
 
