@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.pipeline import make_pipeline
 
 from invitro.errors import InputError
 from invitro.models import TfIdfRidge
-from invitro.models.closed_form import fitted_tfidf, ridge_of, save_linear
+from invitro.models.closed_form import LinearModel, fitted_tfidf, ridge_of, save_linear
 from invitro.models.folder import CardFacts
 from invitro.models.scoring import load_scorer
 from invitro.models.submission import MEMBER, Submission, read_submission, submit, write_archive
@@ -25,7 +24,7 @@ def model(folder: Path, construct: str, turn: float = 1.0, intercept: float = 4.
     coefficients = turn * np.linspace(-1, 1, len(counter.vocabulary_))
     scale = Scale(f"batson_{construct}", construct, (Item("warm", "warm"),), 1, 7)
     facts = CardFacts("", "", "corpus", "terms", "", "")
-    save_linear(folder, facts, make_pipeline(counter, ridge_of(coefficients, intercept)), scale)
+    save_linear(folder, facts, LinearModel(counter, ridge_of(coefficients, intercept)), scale)
     return folder
 
 

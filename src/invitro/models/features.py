@@ -46,6 +46,11 @@ class Embedded(NamedTuple):
     cut: Bools
     known: Floats | None = None
 
+    @property
+    def last_layer(self) -> Floats:
+        """The means over tokens of the last layer, (texts, hidden), float64."""
+        return self.features[:, -1].astype(np.float64)
+
 
 class FrozenEncoder:
     """An encoder or decoder whose weights stay as they are. It is loaded when the first text is embedded.
