@@ -166,20 +166,19 @@ def save_linear(folder: Path, facts: CardFacts, model: LinearModel, scale: Scale
         ngrams = features.ngram_range[1]
         numbers["idf"] = features.idf_
         write = partial(_write_parts, numbers, counter=features)
-        meaning: dict[str, Any] = {"model": TFIDF_KIND, "ngrams": ngrams}
+        kind: dict[str, Any] = {"model": TFIDF_KIND, "ngrams": ngrams}
         made_of = (
             f"Ridge regression on TF-IDF of {len(features.vocabulary_)} words and runs of up to {ngrams} words, "
             "without an encoder. `vocabulary.json` holds words of the training texts."
         )
     else:
         write = partial(_write_parts, numbers, encoder=features)
-        meaning = {"model": RIDGE_KIND}
+        kind = {"model": RIDGE_KIND}
         made_of = (
             "Ridge regression on the mean of the tokens' last hidden states in the published encoder, which is in the "
             "folder `encoder`."
         )
-
-    write_folder(folder, write, Score().meaning() | meaning, scale, facts, Score(), made_of)
+    write_folder(folder, write, kind, scale, facts, Score(), made_of)
 
 
 def _write_parts(
@@ -318,18 +317,16 @@ def save_frozen(folder: Path, facts: CardFacts, model: FrozenRegression, scale: 
         model: the trained model.
         scale: what it scores.
     """
-    arrays, outputs = model.regression.arrays(), ScoreAndSpread()
-    meaning = outputs.meaning() | {"model": KIND}
+    arrays = model.regression.arrays()
     made_of = (
         f"Gaussian process regression on {model.description}, of the published encoder in the folder `encoder`. "
         "Features of all training texts are inside, from which parts of these texts might be reconstructed: share the "
         "folder only with those who may read the texts."
     )
-
     if model.counter is not None:
         arrays["words.idf"] = model.counter.idf_
     write = partial(_write_parts, arrays, counter=model.counter, encoder=model.encoder)
-    write_folder(folder, write, meaning, scale, facts, outputs, made_of)
+    write_folder(folder, write, {"model": KIND}, scale, facts, ScoreAndSpread(), made_of)
     model.encoder.release()
 
 

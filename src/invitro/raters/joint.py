@@ -326,10 +326,10 @@ def _with_slope(function: Callable[[Tensor], Tensor], theta: Floats) -> tuple[fl
     return float(value.detach()), slope.numpy()
 
 
-def _inverse_hessian(loss: Callable[[Floats], tuple[float, Floats]], best: Floats, step: float = 1e-3) -> Floats:
+def _inverse_hessian(loss: Callable[[Floats], tuple[float, Floats]], best: Floats) -> Floats:
     """Return the covariance of the normal approximation at the minimum, by central differences of the slope."""
-    steps = step * np.eye(len(best))
-    hessian = np.stack([(loss(best + one)[1] - loss(best - one)[1]) / (2 * step) for one in steps])
+    step = 1e-3
+    hessian = np.stack([(loss(best + at)[1] - loss(best - at)[1]) / (2 * step) for at in step * np.eye(len(best))])
     covariance = np.linalg.inv((hessian + hessian.T) / 2)
     return np.where(np.diag(covariance) > 0, covariance, np.nan)
 

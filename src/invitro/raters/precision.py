@@ -22,7 +22,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, KernelCenterer
 
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
@@ -47,9 +47,7 @@ def word_counts(texts: Sequence[str]) -> Any:
 
 def similarities_of(counts: Any) -> Floats:
     """Return similarities of texts by their words, (texts, texts), centred and with mean variance 1."""
-    near = np.asarray((counts @ counts.T).toarray(), dtype=np.float64)
-    level = near.mean(axis=0)
-    near = near - level[:, None] - level + level.mean()
+    near = KernelCenterer().fit_transform((counts @ counts.T).toarray())
     return np.asarray(near / np.diag(near).mean())
 
 

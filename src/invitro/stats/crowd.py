@@ -165,13 +165,15 @@ def reliability(of: Ratings, groups: Ints | None = None, resamples: int = RESAMP
         scores = Scores(np.atleast_1d(measure(totals)), measure(draws)[:, None], authors, texts)
         return undefined(reason) if np.isnan(scores.values[0]) else Statistic(estimate_of(scores, name))
 
-    flat = "all ratings are the same"
+    flat, bias = "all ratings are the same", undefined("one person gave all ratings")
+    if raters > 1:
+        bias = Statistic(Estimate(fitted_crowd(of).bias_spread, np.nan, np.nan, raters))
     return Reliability(
         krippendorff=figure(alpha_of, "krippendorff", flat),
         icc1=figure(_icc1, "krippendorff", flat),
         icck=figure(_icck, "icck", "the texts' means do not differ"),
         typical=float(_typical(totals)),
-        bias=_bias_spread(of, raters),
+        bias=bias,
         texts=texts,
         ratings=ratings,
         raters=raters,
@@ -253,13 +255,6 @@ def mean_reliability(one: Statistic, number: Floats) -> Statistic:
 
     found = one.estimate
     return Statistic(Estimate(several(found.value), several(found.low), several(found.high), found.n))
-
-
-def _bias_spread(of: Ratings, raters: int) -> Statistic:
-    if raters < 2:
-        return undefined("one person gave all ratings")
-    fitted = fitted_crowd(of)
-    return Statistic(Estimate(fitted.bias_spread, np.nan, np.nan, raters))
 
 
 @dataclass(frozen=True)
