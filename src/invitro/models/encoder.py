@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -391,11 +390,13 @@ def _share_known(tokenizer: PreTrainedTokenizerBase, text: str) -> float:
 
 def pad(tokenizer: PreTrainedTokenizerBase, rows: Sequence[TokenIds]) -> dict[str, Tensor]:
     """Stack rows of token ids into ``input_ids`` and ``attention_mask``, both (batch, longest row), int64."""
-    ids = [torch.from_numpy(row.astype(np.int64)) for row in rows]
-    return {
-        "input_ids": pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id),
-        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-    }
+    longest = max(len(row) for row in rows)
+    ids = np.full((len(rows), longest), tokenizer.pad_token_id, dtype=np.int64)
+    mask = np.zeros((len(rows), longest), dtype=np.int64)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = row
+        mask[index, : len(row)] = 1
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
 
 def length_batches(lengths: Sequence[int], size: int, rng: np.random.Generator | None = None) -> list[list[int]]:
