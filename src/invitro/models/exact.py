@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, lapack, solve_triangular
 from scipy.sparse import csr_matrix
 
+from invitro.errors import InputError
 from invitro.models.features import FIRST_LAYERS, LayerKernel, first_layers
 from invitro.models.outputs import Predictions
 from invitro.models.settings import PredictedSpread
@@ -179,9 +180,8 @@ class ExactRegression:
         own |= {f"kernel.{name}": np.ascontiguousarray(getattr(kernel, name)) for name in KERNEL_ARRAYS}
         own["kernel.first_layer"] = np.array([kernel.first_layer])
         if words is not None:
-            own |= {f"words.{part}": getattr(words, part) for part in SPARSE} | {
-                "words.terms": np.array(words.shape[1:])
-            }
+            own |= {f"words.{part}": getattr(words, part) for part in SPARSE}
+            own["words.terms"] = np.array(words.shape[1:])
         return own
 
     @classmethod
@@ -196,10 +196,9 @@ class ExactRegression:
         if "words.terms" in arrays:
             shape = (len(known["rows"]), int(arrays["words.terms"][0]))
             words = csr_matrix(tuple(arrays[f"words.{part}"] for part in SPARSE), shape=shape)
-        numbers = {"stretch": [1.0]} | {
-            name: arrays[name] for name in OWN_ARRAYS if name in arrays or name != "stretch"
-        }
-        numbers |= {name: float(numbers[name][0]) for name in ("mean", "variance", "noise", "stretch")}
+        own = {"stretch": [1.0], **arrays}  # older files have no stretch
+        numbers = {name: own[name] for name in OWN_ARRAYS}
+        numbers |= {name: float(own[name][0]) for name in ("mean", "variance", "noise", "stretch")}
         return cls(kernel=LayerKernel(int(arrays["kernel.first_layer"][0]), words=words, **known), **numbers)
 
 
@@ -281,16 +280,21 @@ class LeftOut:
         noise: see `ExactRegression`.
 
     Raises:
-        numpy.linalg.LinAlgError: weights differ by so much that C is not positive definite in float32.
+        InputError: weights differ by so much that C is not positive definite in float32.
     """
 
     def __init__(self, gram: Floats, weights: Floats, authors: npt.NDArray[Any], noise: float) -> None:
         self.weights = weights
         covariance = gram.astype(np.float32, order="F")
-        covariance[np.diag_indices(len(gram))] += (noise / weights).astype(np.float32)
+        with np.errstate(over="ignore"):
+            diagonal = (noise / weights).astype(np.float32)
+        covariance[np.diag_indices(len(gram))] += diagonal
         factor, failed = lapack.spotrf(covariance, lower=True, clean=True, overwrite_a=True)
-        if failed:
-            raise np.linalg.LinAlgError("the texts' covariance is not positive definite; weights differ too much")
+        if failed or not np.isfinite(diagonal).all():
+            raise InputError(
+                f"plm.train=frozen: the weights of the training labels lie too far apart, from {weights.min():.3g} to "
+                f"{weights.max():.3g}; choose a larger alpha or application.pool_weight, or plm.train=full"
+            )
         self.root: Singles = lapack.strtri(factor, lower=True, overwrite_c=True)[0]  # C^-1 is root' root
         _, author, texts = np.unique(authors, return_inverse=True, return_counts=True)
         if len(texts) == 1:

@@ -46,6 +46,11 @@ class Embedded(NamedTuple):
     cut: Bools
     known: Floats | None = None
 
+    @property
+    def last_layer(self) -> Floats:
+        """The means over tokens of the last layer, (texts, hidden), float64."""
+        return self.features[:, -1].astype(np.float64)
+
 
 class FrozenEncoder:
     """An encoder or decoder whose weights stay as they are. It is loaded when the first text is embedded.
@@ -127,7 +132,7 @@ class FeatureCache:
         self.encoder = encoder
         self.folder = folder / encoder.key if folder is not None else None
 
-    def features(self, texts: Sequence[str], batch_size: int = 16) -> Embedded:
+    def features(self, texts: Sequence[str]) -> Embedded:
         """Return features of texts in their order; the encoder loads only if some are not there yet."""
         if not len(texts):
             shape = 0, self.encoder.config.num_hidden_layers + 1, self.encoder.config.hidden_size
@@ -137,7 +142,7 @@ class FeatureCache:
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if new:
             log.info("features: computing %d of %d texts; the others are cached", len(new), len(set(keys)))
-            computed = self.encoder.embed(list(new.values()), batch_size, shown=None)
+            computed = self.encoder.embed(list(new.values()), shown=None)
             self._write(list(new), computed)
             known |= dict(zip(new, zip(computed.features, computed.cut.tolist(), strict=True), strict=True))
         return Embedded(np.stack([known[key][0] for key in keys]), np.array([known[key][1] for key in keys]))

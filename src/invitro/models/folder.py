@@ -123,13 +123,13 @@ def save_model(folder: Path, facts: CardFacts, loaded: Loaded, scale: Scale, out
         tokenizer.save_pretrained(place)
 
     made_of = MIXTURE if isinstance(model, LayerMixture) else ""
-    write_folder(folder, write, outputs.meaning(), scale, facts, outputs, made_of)
+    write_folder(folder, write, {}, scale, facts, outputs, made_of)
 
 
 def write_folder(
     folder: Path,
     write: Callable[[Path], None],
-    meaning: dict[str, Any],
+    kind: dict[str, Any],
     scale: Scale,
     facts: CardFacts,
     outputs: Outputs,
@@ -140,7 +140,7 @@ def write_folder(
     Args:
         folder: the folder; an older one is replaced.
         write: writes the model's own files into a new, empty folder.
-        meaning: the content of ``scale.json`` besides the scale and the scripts of the training texts.
+        kind: what ``scale.json`` says of a model that is not a fine-tuned encoder.
         scale: what the model scores.
         facts: see `model_card`, also for the rest.
         outputs: what the model's outputs mean.
@@ -153,10 +153,11 @@ def write_folder(
         write(place)
         if len(facts.texts):
             save_file({"hashes": np.unique(text_hashes(facts.texts))}, place / TRAINED_ON)
-        bounds = {"minimum": scale.minimum, "maximum": scale.maximum, "scale": asdict(scale)}
+        meaning = outputs.meaning() | kind
+        meaning |= {"minimum": scale.minimum, "maximum": scale.maximum, "scale": asdict(scale)}
         written = [path for path in sorted(place.rglob("*")) if path.is_file()]
         hashes = {path.relative_to(place).as_posix(): sha256(path) for path in written}
-        write_json(place / MEANING, sealed(meaning | bounds | {"scripts": dict(facts.scripts), "files": hashes}))
+        write_json(place / MEANING, sealed(meaning | {"scripts": dict(facts.scripts), "files": hashes}))
         write_text(place / "README.md", model_card(scale, facts, outputs, made_of))
         if folder.exists():
             rmtree(folder)
@@ -202,10 +203,10 @@ def read_meaning(folder: str | Path) -> dict[str, Any]:
         fix = f"did you mean model={inside}?" if inside.is_dir() else "name the folder model/ of a run directory"
         raise InputError(f"model={folder}: expected a trained model, found no {' and no '.join(missing)}; {fix}")
     files = meaning.get("files", {})
-    extra = [name for one in _beside(folder) if files and (name := one.as_posix()) not in files]
     refuse_if_any(
         f"model={folder}: {name}: was not saved with the model, and might change what is loaded; remove it"
-        for name in extra
+        for name in _beside(folder)
+        if files and name not in files
     )
     refuse_if_any(
         f"model={folder}: {name}: expected the file that was saved, found {found}; {COPY_AGAIN}"
@@ -215,16 +216,13 @@ def read_meaning(folder: str | Path) -> dict[str, Any]:
     return meaning
 
 
-def _beside(folder: Path) -> Iterator[Path]:
+def _beside(folder: Path) -> Iterator[str]:
     """Yield the files that a library may read, relative to the folder."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if (
-            path.suffix in LOADED_KINDS
-            and relative != Path(MEANING)
-            and not any(p.startswith(".") for p in relative.parts)
-        ):
-            yield relative
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.suffix in LOADED_KINDS and relative != Path(MEANING) and not hidden:
+            yield relative.as_posix()
 
 
 def _difference(path: Path, hashed: str) -> str | None:

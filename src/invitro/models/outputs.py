@@ -40,9 +40,9 @@ class Outputs(ABC):
     def read(self, raw: Tensor) -> Predictions[Tensor]:
         """Turn raw outputs of shape (batch, outputs) into scores."""
 
-    @abstractmethod
     def meaning(self) -> dict[str, Any]:
         """Return what ``scale.json`` records of the outputs; `outputs_from` reads it."""
+        return {"outputs": self.names}
 
     @abstractmethod
     def sentence(self) -> str:
@@ -60,9 +60,6 @@ class Score(Outputs):
     def read(self, raw: Tensor) -> Predictions[Tensor]:
         return Predictions(raw[:, 0])
 
-    def meaning(self) -> dict[str, Any]:
-        return {"outputs": self.names}
-
     def sentence(self) -> str:
         return "One output: the score."
 
@@ -77,9 +74,6 @@ class ScoreAndSpread(Outputs):
 
     def read(self, raw: Tensor) -> Predictions[Tensor]:
         return Predictions(raw[:, 0], raw[:, 1])
-
-    def meaning(self) -> dict[str, Any]:
-        return {"outputs": self.names}
 
     def sentence(self) -> str:
         return (
@@ -121,7 +115,7 @@ class Gaussian(Outputs):
         return Predictions(raw[:, 0], (self.log_variance(raw) / 2).exp())
 
     def meaning(self) -> dict[str, Any]:
-        return {"outputs": self.names, "log_variance_bounds": [self.lowest, self.highest]}
+        return super().meaning() | {"log_variance_bounds": [self.lowest, self.highest]}
 
     def sentence(self) -> str:
         return (

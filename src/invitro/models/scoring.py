@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,9 +35,7 @@ from invitro.tables import SUFFIXES, columns_of, read_rows, text_of
 from invitro.writing.words import Progress, count, shortened
 
 if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
-
-    from invitro.models.closed_form import FrozenRegression
+    from invitro.models.closed_form import FrozenRegression, LinearModel
 
 
 def score_texts(
@@ -45,21 +43,19 @@ def score_texts(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     batch_size: int = 32,
-    outputs: Outputs | None = None,
 ) -> Predictions:
     """Score texts in batches of similar length, on the model's device.
 
     Args:
-        model: a regressor.
+        model: a regressor with one output.
         tokenizer: its tokenizer.
         texts: the texts; those longer than the model takes are cut.
         batch_size: texts per forward pass.
-        outputs: what the model's outputs mean; None is one output, the score.
 
     Returns:
         Scores in the order of `texts` and in the units of the training labels.
     """
-    return score_tokens(model, tokenizer, tokenise(tokenizer, texts), batch_size, outputs or Score())
+    return score_tokens(model, tokenizer, tokenise(tokenizer, texts), batch_size, Score())
 
 
 def score_tokens(
@@ -115,7 +111,7 @@ class Scorer:
         trained_on: `text_hashes` of its training texts; empty likewise.
     """
 
-    model: "Loaded | FrozenRegression | Pipeline"
+    model: "Loaded | FrozenRegression | LinearModel"
     scale: Scale
     outputs: Outputs
     scripts: Mapping[str, int] = field(default_factory=dict)
@@ -149,14 +145,7 @@ class Scorer:
             tokens, cut = tokenise(tokenizer, texts), np.zeros(len(texts), dtype=np.bool_)
             cut[tokens.cut] = True
             return score_tokens(model, tokenizer, tokens, batch_size, self.outputs), cut, tokens.known
-        from invitro.models.closed_form import FrozenRegression, read_by
-
-        if isinstance(self.model, FrozenRegression):
-            embedded = self.model.encoder.embed(texts, batch_size)
-            assert embedded.known is not None
-            return self.model.predict(texts, embedded), embedded.cut, embedded.known
-        scores, cut, known = read_by(self.model, texts, batch_size)
-        return Predictions(scores), cut, known
+        return self.model.read(texts, batch_size)
 
 
 def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Scorer:
@@ -165,10 +154,7 @@ def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Score
     Raises:
         InputError: the folder is missing, or holds no trained model.
     """
-    return _load(folder, read_meaning(folder), device)
-
-
-def _load(folder: str | Path, meaning: dict[str, Any], device: str | torch.device) -> Scorer:
+    meaning = read_meaning(folder)
     try:
         return _loaded(folder, meaning, device)
     except (InputError, torch.OutOfMemoryError):
@@ -186,7 +172,7 @@ def _loaded(folder: str | Path, meaning: dict[str, Any], device: str | torch.dev
         return Scorer(load_model(folder, device), scale, outputs, *seen)
     from invitro.models import closed_form
 
-    loaders = {
+    loaders: dict[str, Callable[..., closed_form.FrozenRegression | closed_form.LinearModel]] = {
         closed_form.KIND: closed_form.load_frozen,
         closed_form.TFIDF_KIND: closed_form.load_linear,
         closed_form.RIDGE_KIND: closed_form.load_linear,
@@ -345,7 +331,7 @@ def predict(job: ScoringJob) -> ScoredFile:
         f"{job.input}: already has a column {name}; choose another with score=COLUMN" for name in names if name in known
     )
     total = sum(len(rows) for rows, _ in job.rows())
-    scorer = _load(job.model, meaning, device_of(job.device))
+    scorer = load_scorer(job.model, device_of(job.device))
     done, started = ScoredFile(clipped=job.clip), time.perf_counter()
     added = dict.fromkeys(names, pa.float64())
     with (

@@ -5,18 +5,16 @@ published test file, tab-separated, empathy first and distress second. Its score
 correlations.
 """
 
-import io
-import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from invitro.data.newsemp import CONSTRUCTS, task_texts
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError
 from invitro.files import whole_or_absent
 from invitro.models.folder import read_meaning
 from invitro.settings import Count, checked
@@ -27,7 +25,7 @@ MEMBER = "predictions_EMP.tsv"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of the archive's file, so that equal predictions make equal archives."""
 MOST_SHOWN = 10
-"""How many rows or problems are named; the others are only counted."""
+"""How many rows are named; the others are only counted."""
 
 
 def write_archive(path: str | Path, values: Floats) -> None:
@@ -46,54 +44,19 @@ def read_submission(path: str | Path, rows: int) -> Floats:
     """Read a submission back, shape (rows, 2): empathy and distress.
 
     Raises:
-        InputError: with `submission_problems`, if there are any.
+        InputError: it does not hold two finite numbers, separated by a tab, for each of `rows` texts.
     """
-    refuse_if_any(submission_problems(path, rows))
-    with zipfile.ZipFile(path) as archive:
-        lines = archive.read(MEMBER).decode("utf-8").splitlines()
-    return np.array([[float(cell) for cell in line.split("\t")] for line in lines], dtype=np.float64)
-
-
-def submission_problems(path: str | Path, rows: int) -> list[str]:
-    """Return the reasons why a file is not a valid submission for a test set of `rows` rows; empty if it is valid."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if names.count(MEMBER) != 1:
-                return [f"{path}: expected {MEMBER} at its top, once; found {', '.join(names) or 'an empty archive'}"]
-            content = archive.read(MEMBER)
-    except FileNotFoundError:
-        return [f"{path}: no such file"]
-    except (zipfile.BadZipFile, OSError) as error:
-        return [f"{path}: not readable as a ZIP file ({error})"]
-    try:
-        lines = io.StringIO(content.decode("utf-8"), newline=None).read().split("\n")
-    except UnicodeDecodeError as error:
-        return [f"{path}: {MEMBER}: expected UTF-8 ({error})"]
-    lines = lines[:-1] if lines[-1] == "" else lines
-    problems = [f"{path}: {MEMBER}, row {row}{fault}" for row, line in enumerate(lines, 1) for fault in _faults(line)]
-    more = [f"{path}: and {len(problems) - MOST_SHOWN} more problems"] if len(problems) > MOST_SHOWN else []
-    count = f"{path}: {MEMBER}: expected {rows} rows, one per text and no header, found {len(lines)}"
-    return [*([count] if len(lines) != rows else []), *problems[:MOST_SHOWN], *more]
-
-
-def _faults(line: str) -> list[str]:
-    """Say what is wrong with a row."""
-    cells: list[Any] = line.split("\t")
-    if len(cells) != len(CONSTRUCTS):
-        return [f": expected {len(CONSTRUCTS)} cells ({', '.join(CONSTRUCTS)}) separated by a tab, found {len(cells)}"]
-    return [
-        f", column {name}: expected a finite number, found {cell!r}"
-        for name, cell in zip(CONSTRUCTS, cells, strict=True)
-        if not _is_finite(cell)
-    ]
-
-
-def _is_finite(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
+        with zipfile.ZipFile(path) as archive, archive.open(MEMBER) as lines:
+            values = np.loadtxt(lines, dtype=np.float64, comments=None, delimiter="\t", ndmin=2)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: expected a ZIP file with numbers in {MEMBER} ({error})") from error
+    if values.shape != (rows, len(CONSTRUCTS)) or not np.isfinite(values).all():
+        raise InputError(
+            f"{path}: {MEMBER}: expected finite numbers in {rows} rows and {len(CONSTRUCTS)} columns, found a table of "
+            f"{' x '.join(map(str, values.shape))}"
+        )
+    return values
 
 
 KEYS = {"empathy": "model", "distress": "distress_model"}

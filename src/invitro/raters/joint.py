@@ -71,8 +71,6 @@ class JointRaters:
     """The fitted raters and the truth.
 
     Args:
-        names: of the raters.
-        mean: mu_r, (raters,), in the rater's units.
         scale: b_r, (raters,), the rater's units for a unit of the crowd's; 1 for people.
         noise: sigma_r, (raters,), SD in the rater's units.
         systematic: c_r, (raters,), SD of the systematic error in the rater's units; 0 for people.
@@ -101,8 +99,6 @@ class JointRaters:
         information: B, (texts, texts): what the ratings say of the truth, see `invitro.raters.likelihood`.
     """
 
-    names: tuple[str, ...]
-    mean: Floats
     scale: Floats
     noise: Floats
     systematic: Floats
@@ -233,8 +229,6 @@ def fit_raters(
     truth = s**2 * kernel + tau**2 * np.eye(len(kernel))
     variance = np.diag(truth) - np.einsum("ij,ji->i", truth @ information, truth)
     return JointRaters(
-        names=tuple(names),
-        mean=mean,
         scale=moments.scale.numpy(),
         noise=found["noise"].numpy(),
         systematic=layout.of_llms(found["systematic"]).numpy(),
@@ -332,10 +326,10 @@ def _with_slope(function: Callable[[Tensor], Tensor], theta: Floats) -> tuple[fl
     return float(value.detach()), slope.numpy()
 
 
-def _inverse_hessian(loss: Callable[[Floats], tuple[float, Floats]], best: Floats, step: float = 1e-3) -> Floats:
+def _inverse_hessian(loss: Callable[[Floats], tuple[float, Floats]], best: Floats) -> Floats:
     """Return the covariance of the normal approximation at the minimum, by central differences of the slope."""
-    steps = step * np.eye(len(best))
-    hessian = np.stack([(loss(best + one)[1] - loss(best - one)[1]) / (2 * step) for one in steps])
+    step = 1e-3
+    hessian = np.stack([(loss(best + at)[1] - loss(best - at)[1]) / (2 * step) for at in step * np.eye(len(best))])
     covariance = np.linalg.inv((hessian + hessian.T) / 2)
     return np.where(np.diag(covariance) > 0, covariance, np.nan)
 

@@ -21,6 +21,8 @@ import numpy.typing as npt
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, KernelCenterer
 
 from invitro.data.splits import author_folds
 from invitro.errors import InputError
@@ -45,9 +47,7 @@ def word_counts(texts: Sequence[str]) -> Any:
 
 def similarities_of(counts: Any) -> Floats:
     """Return similarities of texts by their words, (texts, texts), centred and with mean variance 1."""
-    near = np.asarray((counts @ counts.T).toarray(), dtype=np.float64)
-    level = near.mean(axis=0)
-    near = near - level[:, None] - level + level.mean()
+    near = KernelCenterer().fit_transform((counts @ counts.T).toarray())
     return np.asarray(near / np.diag(near).mean())
 
 
@@ -86,15 +86,12 @@ def label_issues(texts: list[str], labels: npt.NDArray[np.float64], seed: int) -
         InputError: there are too few texts, or they share no words.
     """
     from cleanlab.regression.learn import CleanLearning
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer
 
     if len(texts) < FEWEST:
         raise InputError(f"fit.clean=cleanlab: expected at least {FEWEST} training texts, found {len(texts)}")
     counts = word_counts(texts)
     # cleanlab makes its input a dense array, so it is given row numbers, which are small; the model looks up the rows.
-    model = make_pipeline(FunctionTransformer(partial(_rows, counts)), Ridge(alpha=PENALTY, solver="sparse_cg"))
+    model = make_pipeline(FunctionTransformer(partial(_rows, counts)), _ridge())
     state = np.random.get_state()  # cleanlab draws from NumPy's global generator
     try:
         issues = CleanLearning(model, seed=seed).find_label_issues(np.arange(len(texts)), labels)

@@ -18,8 +18,9 @@ import pandas as pd
 
 from invitro.errors import InputError
 from invitro.stats import Floats, Ints
+from invitro.stats.crowd import alpha_of, of_matrix, text_sums
 from invitro.stats.intervals import Estimate, estimate_of
-from invitro.stats.moments import MEASURES, RESAMPLES, Moments, Scores, drawn, ratio, resampled, rmse, without_rounding
+from invitro.stats.moments import MEASURES, RESAMPLES, Moments, Scores, drawn, ratio, resampled, rmse
 
 Groups: TypeAlias = "pd.Series[Any] | None"
 """The author of each text, by text id."""
@@ -51,7 +52,8 @@ def krippendorff_alpha(ratings: npt.ArrayLike | pd.DataFrame) -> float:
     over all pairs of scores. Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability". NaN where no text has
     two scores, or where all scores are equal: without variation there is nothing to agree on.
     """
-    return float(_alpha(_alpha_sums(_matrix(ratings)).sum(axis=0)))
+    of = of_matrix(_matrix(ratings))
+    return float(alpha_of(text_sums(of)[of.number >= 2].sum(axis=0)))
 
 
 def alpha_estimate(ratings: pd.DataFrame, groups: Groups = None, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
@@ -59,14 +61,14 @@ def alpha_estimate(ratings: pd.DataFrame, groups: Groups = None, resamples: int 
 
     Arguments and errors are those of `pairwise`.
     """
-    values = _matrix(ratings)
-    usable = (~np.isnan(values)).sum(axis=1) >= 2
-    sums = _alpha_sums(values)[usable]
-    if not len(sums):
+    of = of_matrix(_matrix(ratings))
+    usable = of.number >= 2
+    if not usable.any():
         return Estimate(np.nan, np.nan, np.nan, 0)
     codes = np.unique(_codes(ratings.index, groups)[usable], return_inverse=True)[1]
-    draws = _alpha(drawn(sums, codes, resamples, seed))
-    scores = Scores(_alpha(sums.sum(axis=0))[None], draws[:, None], int(codes.max()) + 1, len(sums))
+    sums = text_sums(of)[usable]
+    draws = alpha_of(drawn(sums, codes, resamples, seed))
+    scores = Scores(alpha_of(sums.sum(axis=0))[None], draws[:, None], int(codes.max()) + 1, len(sums))
     return estimate_of(scores, "krippendorff")
 
 
@@ -112,7 +114,7 @@ def pairwise(
     return found
 
 
-def gain(ratings: pd.DataFrame, groups: Groups = None, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+def gain(ratings: pd.DataFrame, groups: Groups = None) -> Estimate:
     """Return by how much the third column's PCC with the first exceeds the second's, on the texts that all scored.
 
     Both correlations are computed on each draw of texts, because both prompts rate the same texts. Two overlapping
@@ -120,16 +122,14 @@ def gain(ratings: pd.DataFrame, groups: Groups = None, resamples: int = RESAMPLE
 
     Args:
         ratings: three columns, such as the crowd and two prompts.
-        groups: see `pairwise`, also for the rest.
-        resamples: number of draws.
-        seed: of the draws.
+        groups: see `pairwise`.
     """
     values = _matrix(ratings)
     usable = ~np.isnan(values).any(axis=1)
     if not usable.any():
         return Estimate(np.nan, np.nan, np.nan, 0)
     codes = _codes(ratings.index, groups)[usable]
-    pcc = resampled(values[usable, 0], values[usable, 1:].T, codes, resamples, seed)["pcc"]
+    pcc = resampled(values[usable, 0], values[usable, 1:].T, codes)["pcc"]
     return estimate_of(pcc[1:] - pcc[:1], "gain")
 
 
@@ -143,24 +143,6 @@ def _matrix(ratings: npt.ArrayLike | pd.DataFrame) -> Floats:
         raise ValueError(f"expected finite scores of shape (texts, raters), found shape {values.shape}")
     known = values[~np.isnan(values)]
     return values - known.mean() if known.size else values
-
-
-def _alpha_sums(values: Floats) -> Floats:
-    """Return each text's number of scores, their sum, sum of squares and disagreement; 0 with fewer than two scores."""
-    known = ~np.isnan(values)
-    m = known.sum(axis=1)
-    scores = np.where(known, values, 0.0)
-    mean = scores.sum(axis=1) / np.maximum(m, 1)
-    within = (np.where(known, values - mean[:, None], 0.0) ** 2).sum(axis=1)
-    sums = np.stack([m, scores.sum(axis=1), (scores**2).sum(axis=1), 2 * m * within / np.maximum(m - 1, 1)], axis=1)
-    return np.where((m >= 2)[:, None], sums, 0.0)
-
-
-def _alpha(sums: Floats) -> Floats:
-    """Turn sums of shape (..., 4) into Krippendorff's alpha of shape (...)."""
-    n, total, squares, disagreement = np.moveaxis(sums, -1, 0)
-    spread = without_rounding(n * squares - total**2, n * squares)
-    return np.asarray(1 - ratio(disagreement * (n - 1), 2 * spread))
 
 
 def _pair_alpha(of: Moments) -> Floats:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from invitro.stats import Bools, Floats, Ints
 from invitro.stats.intervals import Estimate, estimate_of
@@ -40,6 +41,16 @@ class Ratings(NamedTuple):
     def number(self) -> Ints:
         """How many ratings each text has, (texts,)."""
         return np.bincount(self.text, minlength=self.texts)
+
+    @property
+    def given(self) -> Ints:
+        """How many ratings each rater gave, (raters,)."""
+        return np.bincount(self.rater, minlength=self.raters)
+
+    @property
+    def mean(self) -> Floats:
+        """The mean of each text's ratings, (texts,); NaN without a rating."""
+        return ratio(self.per_text(self.score), self.number)
 
     def per_text(self, values: Floats) -> Floats:
         """Return the sums of `values`, (ratings,), over each text's ratings, (texts,)."""
@@ -145,7 +156,7 @@ def reliability(of: Ratings, groups: Ints | None = None, resamples: int = RESAMP
     if reason := _no_reliability(of, several):
         none = undefined(reason)
         return Reliability(none, none, none, None, none, texts, ratings, raters)
-    sums = _sums(of)[several]
+    sums = text_sums(of)[several]
     codes = np.arange(texts) if groups is None else np.unique(groups[several], return_inverse=True)[1]
     totals, draws = sums.sum(axis=0), drawn(sums, codes, resamples, seed)
     authors = int(codes.max()) + 1
@@ -154,13 +165,15 @@ def reliability(of: Ratings, groups: Ints | None = None, resamples: int = RESAMP
         scores = Scores(np.atleast_1d(measure(totals)), measure(draws)[:, None], authors, texts)
         return undefined(reason) if np.isnan(scores.values[0]) else Statistic(estimate_of(scores, name))
 
-    flat = "all ratings are the same"
+    flat, bias = "all ratings are the same", undefined("one person gave all ratings")
+    if raters > 1:
+        bias = Statistic(Estimate(fitted_crowd(of).bias_spread, np.nan, np.nan, raters))
     return Reliability(
-        krippendorff=figure(_alpha, "krippendorff", flat),
+        krippendorff=figure(alpha_of, "krippendorff", flat),
         icc1=figure(_icc1, "krippendorff", flat),
         icck=figure(_icck, "icck", "the texts' means do not differ"),
         typical=float(_typical(totals)),
-        bias=_bias_spread(of, raters),
+        bias=bias,
         texts=texts,
         ratings=ratings,
         raters=raters,
@@ -177,9 +190,9 @@ def _no_reliability(of: Ratings, several: Bools) -> str:
     return ""
 
 
-def _sums(of: Ratings) -> Floats:
+def text_sums(of: Ratings) -> Floats:
     """Return what each text adds, (texts, 7): 1, m, m^2, sum, sum^2 / m, squares within, and alpha's disagreement."""
-    score = of.score - of.score.mean()
+    score = of.score - (of.score.mean() if len(of.score) else 0.0)
     m = of.number.astype(np.float64)
     total = of.per_text(score)
     mean = total / np.maximum(m, 1)
@@ -210,8 +223,8 @@ def _icck(sums: Floats) -> Floats:
     return ratio(between - within, between)
 
 
-def _alpha(sums: Floats) -> Floats:
-    """Return Krippendorff's alpha, see `invitro.stats.agreement.krippendorff_alpha`."""
+def alpha_of(sums: Floats) -> Floats:
+    """Return Krippendorff's alpha from `text_sums` of texts with two ratings or more, shape (..., 7)."""
     _, ratings, _, total, between, within, disagreement = np.moveaxis(sums, -1, 0)
     spread = without_rounding(ratings * (between + within) - total**2, ratings * (between + within))
     return np.asarray(1 - ratio(disagreement * (ratings - 1), spread))
@@ -244,13 +257,6 @@ def mean_reliability(one: Statistic, number: Floats) -> Statistic:
     return Statistic(Estimate(several(found.value), several(found.low), several(found.high), found.n))
 
 
-def _bias_spread(of: Ratings, raters: int) -> Statistic:
-    if raters < 2:
-        return undefined("one person gave all ratings")
-    fitted = fitted_crowd(of)
-    return Statistic(Estimate(fitted.bias_spread, np.nan, np.nan, raters))
-
-
 @dataclass(frozen=True)
 class FittedCrowd:
     """The crowd as a model; all in the scale's units.
@@ -260,14 +266,12 @@ class FittedCrowd:
             raters' precision ``1 / noise^2``. It is not shrunk to the mean. NaN without a rating.
         bias: each rater's bias, (raters,): how much higher than the crowd they rate; 0 without a rating.
         noise: SD of each rater's error, (raters,).
-        text_spread: SD of the texts' true scores.
         bias_spread: SD of the raters' biases.
     """
 
     label: Floats
     bias: Floats
     noise: Floats
-    text_spread: float
     bias_spread: float
 
 
@@ -281,13 +285,11 @@ def fitted_crowd(of: Ratings) -> FittedCrowd:
     and LLMs. With one rating a text, bias and noise cannot be told from the truth: the labels are then the ratings.
     """
     text, rater, score = of.text, of.rater, of.score
-    number, given = of.number, np.bincount(rater, minlength=of.raters)
+    number, given = of.number, of.given
     if not len(score) or number.max() < 2 or score.min() == score.max():
-        mean = ratio(of.per_text(score), number.astype(np.float64))
-        spread = float(np.std(score)) if len(score) else 0.0
-        return FittedCrowd(mean, np.zeros(of.raters), np.zeros(of.raters), spread, 0.0)
+        return FittedCrowd(of.mean, np.zeros(of.raters), np.zeros(of.raters), 0.0)
     there, people = number > 0, given > 0
-    level = float(ratio(of.per_text(score), number.astype(np.float64))[there].mean())
+    level = float(of.mean[there].mean())
     total = float(np.var(score))
     tau, beta, noise = total / 2, total / 10, np.full(of.raters, total / 2)
     bias, floor = np.zeros(of.raters), 1e-9 * total
@@ -310,7 +312,7 @@ def fitted_crowd(of: Ratings) -> FittedCrowd:
     bias = np.where(people, bias - np.average(bias, weights=given), 0.0)
     weight = 1 / noise[rater]
     label = ratio(of.per_text(weight * (score - bias[rater])), of.per_text(weight))
-    return FittedCrowd(label, bias, np.sqrt(noise), float(np.sqrt(tau)), float(np.sqrt(beta)))
+    return FittedCrowd(label, bias, np.sqrt(noise), float(np.sqrt(beta)))
 
 
 def crowd_labels(of: Ratings, how: str) -> Floats:
@@ -323,20 +325,13 @@ def crowd_labels(of: Ratings, how: str) -> Floats:
     if how == "raters":
         return fitted_crowd(of).label
     if how == "median":
-        order = np.lexsort([of.score, of.text])
-        number = of.number
-        start = np.concatenate([[0], np.cumsum(number)[:-1]])
-        there = number > 0
-        low, high = (start + (number - 1) // 2)[there], (start + number // 2)[there]
-        found = np.full(of.texts, np.nan)
-        found[there] = (of.score[order][low] + of.score[order][high]) / 2
-        return found
-    return ratio(of.per_text(of.score), of.number.astype(np.float64))
+        medians = pd.Series(of.score).groupby(of.text).median()
+        return np.asarray(medians.reindex(range(of.texts)), dtype=np.float64)
+    return of.mean
 
 
 def spreads(of: Ratings) -> Floats:
     """Return the SD of each text's ratings (divisor m - 1), (texts,); NaN with fewer than two."""
-    number = of.number.astype(np.float64)
-    mean = ratio(of.per_text(of.score), number)
+    number, mean = of.number, of.mean
     squares = of.per_text((of.score - mean[of.text]) ** 2)
     return np.sqrt(ratio(without_rounding(squares, number * np.nan_to_num(mean) ** 2), np.maximum(number - 1, 0)))

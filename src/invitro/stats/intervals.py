@@ -28,9 +28,7 @@ the delta method, and the limits are transformed back.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -325,18 +323,14 @@ class Plateau:
 
 
 def plateau(
-    scores: Mapping[float, Scores],
-    metric: str,
-    start: float,
-    margin: float = MARGIN,
-    where: Mapping[str, Any] | None = None,
+    scores: Mapping[float, Scores], metric: str, start: float, where: Mapping[str, Any] | None = None
 ) -> Plateau:
     """Test for no further gain from `start` on.
 
     The slope over the values from `start` on is a weighted sum of their metrics, seed by seed and draw by draw, with
     the weights of least squares. So it has the interval of any such contrast (see `invitro.stats.intervals`), which
     takes into account that runs at different values share their seeds and texts. A slope that is not significant is no
-    proof of a plateau; a small gain is: comparing `most` with `margin` is a test for non-superiority, one half
+    proof of a plateau; a small gain is: comparing `most` with `MARGIN` is a test for non-superiority, one half
     of Schuirmann's two one-sided tests (1987, J. Pharmacokinet. Biopharm. 15). The plateau is compared with a line,
     so a rise that levels off late counts as a gain spread over the whole range.
 
@@ -344,7 +338,6 @@ def plateau(
         scores: by value of the axis, of the same seeds, texts and draws.
         metric: ``pcc``, ``ccc`` or ``rmse``.
         start: a value of the axis.
-        margin: the smallest gain that counts, in the metric's units.
         where: the values of other factors, passed on.
 
     Raises:
@@ -363,12 +356,15 @@ def plateau(
     if first < reached:
         before = contrast(_weighted(scores, {first: -sign, reached: sign})).interval()
     there, most = gain.interval(), gain.interval(0.9).high
-    verdict: Verdict = "plateau" if most < margin else "gain" if there.low > 0 else "undecided"
+    verdict: Verdict = "plateau" if most < MARGIN else "gain" if there.low > 0 else "undecided"
     return Plateau(
-        metric, float(start), float(after[-1]), before, there, gain.p, most, margin, verdict,
+        metric, float(start), float(after[-1]), before, there, gain.p, most, MARGIN, verdict,
         scores[first].seeds, scores[first].texts, dict(where or {}),
     )  # fmt: skip
 
 
 def _weighted(scores: Mapping[float, Scores], weights: Mapping[float, float]) -> Scores:
-    return reduce(add, (scores[value] * float(weight) for value, weight in weights.items()))
+    parts = [(weight, scores[value]) for value, weight in weights.items()]
+    values = np.sum([weight * one.values for weight, one in parts], axis=0)
+    draws = np.sum([weight * one.draws for weight, one in parts], axis=0)
+    return replace(parts[0][1], values=values, draws=draws)

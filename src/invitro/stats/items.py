@@ -108,10 +108,6 @@ def cronbach_alpha(answers: Floats) -> Statistic:
         0.808
     """
     n, k = answers.shape
-    if k < 2:
-        return undefined("the scale has one item")
-    if n < 2:
-        return undefined("there are fewer than two complete answer sheets")
     centred = answers - answers.mean(axis=0)
     each, total = (centred**2).sum(), (centred.sum(axis=1) ** 2).sum()
     if without_rounding(np.asarray(total), np.asarray(k * each)) == 0:
@@ -128,8 +124,6 @@ def mcdonald_omega(answers: Floats) -> Statistic:
     n, k = answers.shape
     if k < 3:
         return undefined("one factor needs three items")
-    if n < LEAST_SHEETS:
-        return undefined(f"{n} complete answer sheets; at least {LEAST_SHEETS} are needed")
     spread = answers.std(axis=0)
     if (spread == 0).any():
         return undefined("an item has the same answer on all sheets")
@@ -227,10 +221,10 @@ def signs_of_carelessness(of: Ratings, straight: Bools | None = None) -> list[li
         of: all ratings.
         straight: whether each rating's sheet is a straight line, (ratings,); None if ratings have no items.
     """
-    given = np.bincount(of.rater, minlength=of.raters)
+    given = of.given
     found = {"no variance": _constant(of, given), "negative agreement with the rest": _against(*_with_rest(of))}
     if straight is not None:
-        shares = ratio(of.per_rater(straight.astype(np.float64)), given.astype(np.float64))
+        shares = ratio(of.per_rater(straight.astype(np.float64)), given)
         found = {"straight-lining": _straight(shares, given)} | found
     return [[sign for sign, flags in found.items() if flags[rater]] for rater in range(of.raters)]
 
@@ -247,15 +241,15 @@ def raters_table(of: Ratings, straight: Bools | None = None) -> pd.DataFrame:
         with the mean of the others), ``straight`` (the share), and ``careless``: the signs found, empty if there are
         none. What is not defined is None, with its reason in ``undefined``. The index is the rater's number.
     """
-    given = np.bincount(of.rater, minlength=of.raters)
+    given = of.given
     fitted = fitted_crowd(of)
     several = of.number.max(initial=0) >= 2
     with_rest, overlap = _with_rest(of)
-    shares = None if straight is None else ratio(of.per_rater(straight.astype(np.float64)), given.astype(np.float64))
+    shares = None if straight is None else ratio(of.per_rater(straight.astype(np.float64)), given)
     reasons = [_reason(int(n), bool(several), r, int(m)) for n, r, m in zip(given, with_rest, overlap, strict=True)]
     columns: dict[str, Any] = {
         "ratings": given,
-        "mean": _or_none(ratio(of.per_rater(of.score), given.astype(np.float64))),
+        "mean": _or_none(ratio(of.per_rater(of.score), given)),
         "bias": _or_none(fitted.bias) if several else None,
         "noise": _or_none(fitted.noise) if several else None,
         "with_rest": _or_none(with_rest),
@@ -283,7 +277,7 @@ def _with_rest(of: Ratings) -> tuple[Floats, Ints]:
     number = of.number[of.text]
     shared = number > 1
     y = of.score - (of.score.mean() if len(of.score) else 0.0)
-    x = np.where(shared, ratio(of.per_text(y)[of.text] - y, (number - 1).astype(np.float64)), 0.0)
+    x = np.where(shared, ratio(of.per_text(y)[of.text] - y, number - 1), 0.0)
     y = np.where(shared, y, 0.0)
     n = of.per_rater(shared.astype(np.float64))
     mean_x, mean_y = ratio(of.per_rater(x), n), ratio(of.per_rater(y), n)

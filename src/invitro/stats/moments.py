@@ -160,7 +160,7 @@ def measure(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, flo
     return {name: 0.0 if constant and name != "rmse" else float(MEASURES[name](of)) for name in METRICS}
 
 
-def ratio(above: Floats, below: Floats) -> Floats:
+def ratio(above: Floats, below: Floats | Ints) -> Floats:
     """Divide; NaN where the divisor is 0."""
     return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) != 0))
 
@@ -199,14 +199,6 @@ class Scores:
     def __sub__(self, other: "Scores") -> "Scores":
         """Return the difference, arm by arm and draw by draw; both have the same arms, texts and draws."""
         return Scores(self.values - other.values, self.draws - other.draws, self.authors, self.texts)
-
-    def __mul__(self, factor: float) -> "Scores":
-        """Return all figures times `factor`."""
-        return Scores(self.values * factor, self.draws * factor, self.authors, self.texts)
-
-    def __add__(self, other: "Scores") -> "Scores":
-        """Return the sum, arm by arm and draw by draw."""
-        return self - other * -1.0
 
     def __getitem__(self, arms: slice) -> "Scores":
         """Return some of the arms."""

@@ -27,6 +27,7 @@ library's own error times G / (G - 1), and the library's interval is used.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -153,18 +154,11 @@ def _powered(x: Floats, y: Floats, f: Floats, rest: Floats, further: Floats, cod
 
     at = x.shape[1] - 1
     if at == 0:
-
-        def point(lam: float | None) -> Floats:
-            return np.atleast_1d(ppi_mean_pointestimate(y, f, further, lam=lam))
-
-        ends = ppi_mean_ci(y, f, further, alpha=1 - LEVEL)
+        point, ends = partial(ppi_mean_pointestimate, y, f, further), ppi_mean_ci(y, f, further, alpha=1 - LEVEL)
     else:
-
-        def point(lam: float | None) -> Floats:
-            return np.asarray(ppi_ols_pointestimate(x, y, f, rest, further, lam=lam, coord=at))
-
+        point = partial(ppi_ols_pointestimate, x, y, f, rest, further, coord=at)
         ends = ppi_ols_ci(x, y, f, rest, further, alpha=1 - LEVEL, coord=at)
-    theta, without, whole = point(None), point(0), point(1)
+    theta, without, whole = (np.atleast_1d(point(lam=power)) for power in (None, 0, 1))
     # The estimate is linear in lambda, which the library does not return.
     step = whole[at] - without[at]
     power = float((theta[at] - without[at]) / step) if step else 0.0

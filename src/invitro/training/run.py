@@ -17,12 +17,11 @@ import pandas as pd
 import torch
 import transformers
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from sklearn.pipeline import make_pipeline
 
 from invitro.errors import InputError
 from invitro.models.closed_form import (
-    Embeddings,
     FrozenRegression,
+    LinearModel,
     counted,
     fitted_ridge,
     fitted_tfidf,
@@ -340,9 +339,9 @@ def _embeddings(
 ) -> ClosedForm:
     encoder = _encoder(baseline.encoder, recipe)
     parts, took = _embedded(encoder, texts, place.cache)
-    features = [part.features[:, -1].astype(np.float64) for part in parts]
+    features = [part.last_layer for part in parts]
     ridge = fitted_ridge(features[0], *seen, baseline)
-    save = partial(save_linear, model=make_pipeline(Embeddings(encoder), ridge))
+    save = partial(save_linear, model=LinearModel(encoder, ridge))
     cut = sum(int(part.cut.sum()) for part in parts)
     return ClosedForm(_scored(ridge, features), save, cut, device_name(encoder.device), took)
 
@@ -351,7 +350,7 @@ def _tfidf(baseline: TfIdfRidge, texts: list[list[str]], seen: Observed) -> Clos
     counter = fitted_tfidf(texts[0], baseline)
     features = [counter.transform(part) if part else np.empty((0, 0)) for part in texts]
     ridge = fitted_ridge(features[0], *seen, baseline)
-    return ClosedForm(_scored(ridge, features), partial(save_linear, model=make_pipeline(counter, ridge)))
+    return ClosedForm(_scored(ridge, features), partial(save_linear, model=LinearModel(counter, ridge)))
 
 
 def _encoder(plm: PLM, recipe: Recipe) -> FrozenEncoder:
