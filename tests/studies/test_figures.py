@@ -192,7 +192,7 @@ def test_many_texts_are_thinned_and_the_caption_says_so(tmp_path: Path) -> None:
     one = next(one for one in found.figures if one.name == "predicted_against_labelled")
     assert f"{MOST_TEXTS} of {MOST_TEXTS + 100:,} texts are drawn" in one.caption
     assert len(rows(charts.specification(one.chart), "text_id")) == MOST_TEXTS
-    assert len(mean_predictions(found.runs, [0, 1, 2])) == MOST_TEXTS + 100
+    assert len(mean_predictions(found.runs, [0, 1, 2], "test")) == MOST_TEXTS + 100
 
 
 def test_thinning_keeps_the_ends_and_the_shape() -> None:

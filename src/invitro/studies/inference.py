@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import altair as alt
 import numpy as np
@@ -27,14 +27,12 @@ from invitro.stats.powered import CLASSICAL, LEAST_LABELS, NAIVE, POWERED, Coeff
 from invitro.studies.report.page import FIGURES, PAGE, page
 from invitro.studies.report.sentences import Fact, terms
 from invitro.studies.report.verdict import Judgement
+from invitro.studies.study import Study
 from invitro.studies.wording import factor, records
 from invitro.writing import charts
 from invitro.writing.charts import POINT, Figure, chart, figure, layered, named_axis, padded, tooltip
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, interval_cell, number_cell, table_of
 from invitro.writing.words import count, paragraphs, plain, said
-
-if TYPE_CHECKING:
-    from invitro.studies.study import Study
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +201,7 @@ class Estimated:
     command: str
 
 
-def write_inference(study: "Study", estimated: Estimated, directory: Path) -> Path:
+def write_inference(study: Study, estimated: Estimated, directory: Path) -> Path:
     """Write the report into `directory`, and return the path of its page.
 
     Files: ``estimates.csv``, ``table.md``, ``table.tex``, ``figures/estimates.*`` and, last, ``report.html``; each is

@@ -1,7 +1,5 @@
 """All health checks of a study."""
 
-from typing import TYPE_CHECKING
-
 from invitro.studies.health.predictions import prediction_checks
 from invitro.studies.health.runs import (
     Finding,
@@ -19,15 +17,13 @@ from invitro.studies.health.runs import (
     spread_over_runs,
     spreads,
 )
+from invitro.studies.runs import Runs
+from invitro.studies.study import Study
+from invitro.studies.summary import Summary
 from invitro.studies.wording import repeated
 
-if TYPE_CHECKING:
-    from invitro.studies.runs import Runs
-    from invitro.studies.study import Study
-    from invitro.studies.summary import Summary
 
-
-def findings(study: "Study", runs: "Runs", summary: "Summary") -> list[Finding]:
+def findings(study: Study, runs: Runs, summary: Summary) -> list[Finding]:
     """Make all checks that apply to the study; with a single alpha, for example, alphas are not compared.
 
     Args:
