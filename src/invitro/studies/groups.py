@@ -170,7 +170,7 @@ def _sides(one: Measured, least: int, suppressed: list[Suppressed]) -> Iterator[
         return f"fewer than {LEAST_AUTHORS} authors" if len(np.unique(one.authors[side])) < LEAST_AUTHORS else ""
 
     for attribute, groups in people_groups(one.people):
-        masks = {name: np.isin(np.arange(len(scored)), rows) & scored for name, rows in groups.items()}
+        masks = {name: np.isin(np.arange(len(one.reference)), rows) & scored for name, rows in groups.items()}
         masks = {name: mask for name, mask in masks.items() if mask.any()}
         known = np.logical_or.reduce([*masks.values()])
         shown = 0

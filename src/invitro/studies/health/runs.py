@@ -1,6 +1,6 @@
 """Findings of health checks, and the checks on training: the choice, changed labels, spread, early stopping."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -87,19 +87,18 @@ FEW, ENOUGH = 3, 5
 """Runs of a configuration."""
 
 
-def missing_runs(
-    table: pd.DataFrame, groups: pd.DataFrame, factors: Sequence[str], replicates: Sequence[str]
-) -> Finding:
+def missing_runs(runs: Runs, groups: pd.DataFrame) -> Finding:
     """Report jobs that failed or did not run, and configurations that lack runs which others have."""
+    table = runs.table
     failed = [row for row in records(table) if row["outcome"] == "failed"]
     idle = int((~table["outcome"].isin([*FINISHED, "failed"])).sum())
     fewest = min(records(groups), key=lambda row: row["runs"])
     unequal = groups["runs"].nunique() > 1
     return told(
         "runs", "warning" if failed or idle or unequal else "good", "missing", jobs=len(table),
-        failed=[(configuration(row, factors), row["error"]) for row in failed], idle=idle,
-        unequal=" and ".join(map(factor, replicates)) or "runs" if unequal else "", least=fewest["runs"],
-        most=groups["runs"].max(), fewest=configuration(fewest, factors), several=len(groups) > 1,
+        failed=[(configuration(row, runs.factors), row["error"]) for row in failed], idle=idle,
+        unequal=" and ".join(map(factor, runs.replicates)) or "runs" if unequal else "", least=fewest["runs"],
+        most=groups["runs"].max(), fewest=configuration(fewest, runs.factors), several=len(groups) > 1,
     )  # fmt: skip
 
 
@@ -135,13 +134,13 @@ def comparison(study: Study, summary: Summary, repeated: str, folds: int = 0) ->
     )  # fmt: skip
 
 
-def shared_results(table: pd.DataFrame, factors: Sequence[str]) -> Finding | None:
+def shared_results(runs: Runs) -> Finding | None:
     """Report configurations that share results because their labels, seed and settings were the same."""
-    shared = table.loc[table["shared"]]
+    shared = runs.table.loc[runs.table["shared"]]
     if shared.empty:
         return None
     together = {
-        tuple(dict.fromkeys(configuration(row, factors) for row in records(rows)))
+        tuple(dict.fromkeys(configuration(row, runs.factors) for row in records(rows)))
         for _, rows in shared.groupby("record", sort=False)
     }
     groups = [f"({'; '.join(names)})" for names in sorted(together)]
@@ -212,8 +211,8 @@ def labels_changed(groups: pd.DataFrame, factors: Sequence[str] = ()) -> Finding
     if not by_alpha:
         return told("labels changed", "note" if facts["mostly"] else "good", "changed", **facts)
     best = groups.iloc[int(np.nanargmax(groups["val_ccc_mean"].to_numpy(dtype="float64")))]
-    wide = {name: groups.get(f"val_ccc_{name}", pd.Series(np.nan, groups.index)) for name in ("low", "high")}
-    margin = ((wide["high"] - wide["low"]) / 2).fillna(0.0).clip(lower=FALL)
+    low, high = (groups.get(f"val_ccc_{name}", pd.Series(np.nan, groups.index)) for name in ("low", "high"))
+    margin = ((high - low) / 2).fillna(0.0).clip(lower=FALL)
     means = changing.assign(margin=margin).groupby("alpha")[["val_ccc_mean", "margin"]].mean()
     fallen = means["val_ccc_mean"] < best["val_ccc_mean"] - means["margin"]
     after = means.index[fallen]
@@ -323,7 +322,7 @@ class Course:
 
 def courses(runs: Runs) -> Iterator[Course]:
     """Yield the course of every finished run that had epochs; shared runs count once."""
-    for job in map(int, map(str, runs.finished().drop_duplicates("record").index)):
+    for job in runs.finished().drop_duplicates("record").index:
         history, fit = runs.history(job), runs.config(job).get("fit") or {}
         ccc = history["val_ccc"].to_numpy(dtype="float64")
         if "epochs" in fit and len(ccc) and not np.isnan(ccc).all() and not runs.is_exact(job):
@@ -331,9 +330,8 @@ def courses(runs: Runs) -> Iterator[Course]:
             yield Course(int(fit["epochs"]), start, fit.get("patience"), len(ccc), best)
 
 
-def early_stopping(found: Iterable[Course]) -> Finding | None:
+def early_stopping(every: Sequence[Course]) -> Finding | None:
     """Report when runs stopped: never early, as early as possible, or in between."""
-    every = list(found)
     if not every:
         return None
     stopping = [one for one in every if one.patience is not None]
