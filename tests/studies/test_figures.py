@@ -284,6 +284,16 @@ def test_label_distributions_are_shares(alpha: Reported) -> None:
     assert re.search(r"W 0\.\d\d → 0\.\d\d, D 0\.\d\d → 0\.\d\d", titles)
 
 
+def test_the_leading_label_distributions_are_drawn_with_a_single_seed_too(tmp_path: Path) -> None:
+    """A single seed has no SD: a row of the summary is then not equal to itself."""
+    skill = {"0.5": 0.2, "1.0": 0.3, "1.5": 0.6, "2.0": 0.7, "2.5": 0.65, "3.0": 0.55}
+    arms = [
+        Arm({"application": "correction", "alpha": alpha}, skill=value, seeds=(0,)) for alpha, value in skill.items()
+    ]
+    titles = json.dumps(specification(reported("applications", tmp_path, arms), "label_distributions"))
+    assert {alpha for alpha in skill if f'alpha {float(alpha):g}"' in titles} == {"1.5", "2.0", "2.5", "3.0"}
+
+
 def test_without_results_there_is_no_figure(tmp_path: Path) -> None:
     arm = Arm({"application": "none"}, failed=(0, 42, 100))
     assert reported("applications", tmp_path, [arm]).figures == []

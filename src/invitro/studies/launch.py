@@ -298,8 +298,7 @@ def _search(plan: Plan) -> None:
 
 
 def _count(plan: Plan) -> int:
-    folder = plan.directory / LAUNCHES
-    return sum(len(jobs(one)) for one in folder.iterdir()) if folder.is_dir() else 0
+    return sum(len(jobs(folder)) for folder in (plan.directory / LAUNCHES).glob("*"))
 
 
 def _take_done(open_: dict[Identity, tuple[str, ...]], folder: Path) -> list[JobOutcome]:

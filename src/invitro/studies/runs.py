@@ -136,12 +136,7 @@ def _coded(data: Mapping[str, Any]) -> bool:
 
 @lru_cache(maxsize=1024)
 def _in_words(path: Path, coded: bool) -> pd.DataFrame:
-    """Read a table of a record, which never changes, with words for people's codes in the codebook's order.
-
-    Args:
-        path: of the table.
-        coded: whether its codes are those of `CODEBOOK`.
-    """
+    """Read a table of a record, which never changes; codes of `CODEBOOK` (`coded`) become words in its order."""
     table = _read_csv(path)
     made = {}
     for name in set(CODEBOOK) & set(table) if coded else ():

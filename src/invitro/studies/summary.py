@@ -208,13 +208,7 @@ def _chosen(
     Among values whose mean CCC is within one standard error of the highest it is the one that keeps most crowd labels
     (Breiman, Friedman, Olshen, Stone 1984, "Classification and Regression Trees", 3.4.3: the simplest within one
     standard error). The error is that of the difference, paired by run and text. Among values that keep as many it is
-    the one with the highest CCC; of equal ones the largest.
-
-    Args:
-        study: what is asked.
-        runs: the records.
-        configurations: all but the baseline.
-        val: predictions on validation.
+    the one with the highest CCC; of equal ones the largest. `configurations` are all but the baseline.
     """
     name = study.choose
     if name is None or name not in runs.factors:

@@ -269,7 +269,7 @@ def _drawn(rows: list[Row], series: list[str]) -> alt.VConcatChart:
 def label_distributions(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
     """Draw the distributions for up to four configurations whose labels differ from the crowd's."""
     changed = _changed(runs, summary)
-    groups = _selected(study, summary, changed)
+    groups = _selected(study, runs, summary, changed)
     if not groups:
         return []
     low, high = _bounds(runs, rows_of(runs, groups[0])[0])
@@ -301,8 +301,8 @@ def _changed(runs: Runs, summary: Summary) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _selected(study: Study, summary: Summary, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the configurations to draw: what was chosen and, with an axis, others evenly along it."""
+def _selected(study: Study, runs: Runs, summary: Summary, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the configurations to draw: what was chosen and others, evenly along an axis or else the leading ones."""
     if len(groups) <= MOST_PANELS:
         return groups
     if study.axis is not None and all(position(row.get(study.axis)) is not None for row in groups):
@@ -313,8 +313,9 @@ def _selected(study: Study, summary: Summary, groups: list[dict[str, Any]]) -> l
             if len(places) < MOST_PANELS:
                 places.add(int(place))
         return [groups[place] for place in sorted(places)]
-    first = [row for row in leading(study, summary, len(summary.groups)) if row in groups]
-    return (first or groups)[:MOST_PANELS]
+    names = {configuration(row, runs.factors) for row in groups}
+    first = leading(study, summary, len(summary.groups))
+    return [row for row in first if configuration(row, runs.factors) in names][:MOST_PANELS]
 
 
 def _bounds(runs: Runs, row: int) -> tuple[float, float]:
@@ -333,10 +334,7 @@ def _distribution(runs: Runs, group: dict[str, Any], low: float, high: float, pl
     samples = {"validation": reference, SERIES[0]: before(labels), SERIES[1]: after(labels)}
     shares = {name: 100 * histogram(values, low, high, BINS) for name, values in samples.items()}
     edges = np.linspace(low, high, BINS + 1)
-    bars = [
-        {"from": edges[at], "to": edges[at + 1], **{name: values[at] for name, values in shares.items()}}
-        for at in range(BINS)
-    ]
+    bars = records(pd.DataFrame({"from": edges[:-1], "to": edges[1:], **shares}))
     steps: list[Row] = [
         {"from": edges[at], "share": shares[name][min(at, BINS - 1)], "series": name}
         for name in SERIES
