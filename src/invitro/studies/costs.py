@@ -142,7 +142,7 @@ def _increments(runs: Runs, summary: Summary) -> dict[str, dict[str, Cell]]:
     costs = [(row, cost_of(runs, row)) for row in records(summary.groups) if row.get("seeds", 0)]
     priced = not any(math.isnan(cost.dollars) for _, cost in costs)
     costs.sort(key=lambda one: (one[1].dollars if priced else 0.0, one[1].labels, one[1].hours))
-    scored = score_split(runs, summary.split, RESAMPLES, 0)
+    scored = score_split(runs, summary.split, RESAMPLES)
     found = {}
     for (before, less), (row, more) in pairwise(costs):
         cells = {"more_than": cell_of(configuration(before, runs.factors))}

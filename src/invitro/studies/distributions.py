@@ -80,7 +80,7 @@ def alignment(runs: Runs, summary: Summary, split: str = "val") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def histogram(labels: npt.ArrayLike, low: float, high: float, bins: int = 12) -> Floats:
+def histogram(labels: npt.ArrayLike, low: float, high: float, bins: int) -> Floats:
     """Return the share of `labels`, shape (n,), in each of `bins` equal bins from `low` to `high`, the last closed.
 
     Shares are of all labels; they add up to 1 where none lies outside.

@@ -124,9 +124,7 @@ class Fairness:
     suppressed: tuple[Suppressed, ...]
 
 
-def fairness(
-    measured: Sequence[Measured], least: int = LEAST_IN_GROUP, resamples: int = RESAMPLES, seed: int = 0
-) -> Fairness:
+def fairness(measured: Sequence[Measured], least: int = LEAST_IN_GROUP, resamples: int = RESAMPLES) -> Fairness:
     """Measure every series by every group of people, and test all groups against their rest as one family.
 
     Args:
@@ -134,7 +132,6 @@ def fairness(
         least: texts that a group needs to be shown, and the rest for a comparison; both also need `LEAST_AUTHORS`
             authors.
         resamples: draws of authors.
-        seed: of the draws.
 
     Raises:
         InputError: shapes do not fit, or a reference is missing.
@@ -145,7 +142,7 @@ def fairness(
         if len(one.people) != len(one.reference):
             raise InputError(f"{one.series}: expected people of {len(one.reference)} texts, found {len(one.people)}")
         sides = list(_sides(one, least, suppressed))
-        rows += _rows(one, sides, resamples, seed) if sides else []
+        rows += _rows(one, sides, resamples) if sides else []
     return Fairness(tuple(_corrected(rows)), tuple(suppressed))
 
 
@@ -183,12 +180,12 @@ def _sides(one: Measured, least: int, suppressed: list[Suppressed]) -> Iterator[
             yield _Side(attribute, name, own, None if too_small(rest) else rest, shown == 2 == len(masks))
 
 
-def _rows(one: Measured, sides: Sequence[_Side], resamples: int, seed: int) -> Iterator[GroupRow]:
+def _rows(one: Measured, sides: Sequence[_Side], resamples: int) -> Iterator[GroupRow]:
     """Measure all groups and rests of a series on the same draws, each as scores with the other texts left out."""
     authors, seeds = one.authors, len(one.scores)
     masks = [mask for side in sides for mask in (side.own, side.own if side.rest is None else side.rest)]
     arms = np.concatenate([np.where(mask, one.scores, np.nan) for mask in masks])
-    found = resampled(one.reference, arms, authors, resamples, seed)
+    found = resampled(one.reference, arms, authors, resamples)
 
     def of(arm: int, measure: str) -> Scores:
         place = slice(arm * seeds, (arm + 1) * seeds)

@@ -69,9 +69,9 @@ class FoundJob:
     record: Path
     outcome: str
     overrides: Mapping[str, str]
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    choices: Mapping[str, str] = field(default_factory=dict)
-    error: str | None = None
+    metrics: Mapping[str, Any]
+    choices: Mapping[str, str]
+    error: str | None
 
     def value(self, key: str) -> Any:
         """Return the value of `key`: as overridden, as chosen, or as configured; None where there is no such key."""

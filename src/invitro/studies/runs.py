@@ -263,7 +263,6 @@ class SplitScores:
         position: the row of `predictions` of each job, by its number in ``runs.table``; jobs may share one.
         arm: what a job is a part of, by its number; within a configuration, jobs with one value are folds of one arm.
         resamples: number of draws.
-        seed: of the draws.
     """
 
     labels: Floats
@@ -272,7 +271,6 @@ class SplitScores:
     position: dict[int, int]
     arm: dict[int, Hashable]
     resamples: int
-    seed: int
     _measured: dict[Arms, dict[str, Scores]] = field(default_factory=dict, repr=False)
 
     def has(self, jobs: Iterable[Any]) -> bool:
@@ -310,9 +308,8 @@ class SplitScores:
     def _of(self, predictions: Floats) -> dict[str, Scores]:
         """Measure predictions, (arms, texts), on the texts that any arm predicted, and on draws of their authors."""
         there = ~np.isnan(predictions).all(axis=0)
-        return resampled(
-            self.labels[there], predictions[:, there], self.authors[there], self.resamples, self.seed, STUDIED
-        )
+        labels, authors = self.labels[there], self.authors[there]
+        return resampled(labels, predictions[:, there], authors, self.resamples, measures=STUDIED)
 
     def _arms(self, jobs: Iterable[Any]) -> Arms:
         """Return the rows of `predictions` that make up each arm of these jobs, in the order of the jobs."""
@@ -341,7 +338,7 @@ def labelled(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
     return rows.loc[(rows["split"] == split.removeprefix("truth_")) & rows["label"].notna()]
 
 
-def score_split(runs: Runs, split: str, resamples: int, seed: int) -> SplitScores | None:
+def score_split(runs: Runs, split: str, resamples: int) -> SplitScores | None:
     """Read and measure a split: ``val`` or ``test`` against crowd labels, ``truth_val`` or ``truth_test``.
 
     Texts are the same where id, author and label are. None where no job has predictions with labels there.
@@ -368,6 +365,4 @@ def score_split(runs: Runs, split: str, resamples: int, seed: int) -> SplitScore
     predictions = np.full((len(records), len(known)), np.nan)
     predictions[whole["record"].to_numpy(), texts.ngroup().to_numpy()] = whole["prediction"].to_numpy()
     arm: dict[int, Hashable] = {job: runs.repetition(job) if pooled else job for job in position}
-    return SplitScores(
-        known["label"].to_numpy(), known["author"].to_numpy(), predictions, position, arm, resamples, seed
-    )
+    return SplitScores(known["label"].to_numpy(), known["author"].to_numpy(), predictions, position, arm, resamples)

@@ -111,7 +111,7 @@ class Configuration:
     by_replicate: Mapping[Hashable, int]
 
 
-def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 0) -> Summary:
+def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES) -> Summary:
     """Summarise the runs of a study from their records.
 
     Holm's correction is over one family per split: all configurations against the baseline, times all of the study's
@@ -131,12 +131,10 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
         study: what is asked.
         runs: the records.
         resamples: draws of the texts, for intervals and tests.
-        seed: of the draws.
     """
     configurations = list(_configurations(runs))
-    scored = {
-        split: scores for split in LABELLED_SPLITS if (scores := score_split(runs, split, resamples, seed)) is not None
-    }
+    every = {split: score_split(runs, split, resamples) for split in LABELLED_SPLITS}
+    scored = {split: scores for split, scores in every.items() if scores is not None}
     wanted = {name: value for name, value in study.baseline.items() if name in runs.factors} or None
     baselines = [one for one in configurations if one.by_replicate and matches(one.values, wanted)]
     others = [one for one in configurations if not matches(one.values, wanted)]

@@ -143,7 +143,7 @@ def curves(table: pd.DataFrame, cache: FeatureCache, settings: WorthSettings) ->
         for number, (train, test) in enumerate(parts):
             test = test[~np.isnan(crowd[test])]
             fold_of[test] = number
-            fold = _Fold.of(table.iloc[train], features[train], table["text"].iloc[test].tolist(), features[test])
+            fold = _Fold(table.iloc[train], features[train], table["text"].iloc[test].tolist(), features[test])
             helped[0][:, test] = fold.llm.predict(fold.near_llm)
             for draw in range(settings.draws):
                 order = ranked(table["group_id"].to_numpy(), train, crowd, [settings.seed, draw])
@@ -203,33 +203,23 @@ def first_authors(order: Ints, authors: npt.NDArray[Any], n: int | None) -> Ints
     return order[:last]
 
 
-@dataclass(frozen=True)
 class _Fold:
     """One fold: similarities of its training texts, of the test texts to them, and what the LLM's labels say."""
 
-    ratings: Floats
-    authors: npt.NDArray[Any]
-    grams: list[Floats]
-    nears: list[Floats]
-    llm: LLMFirst
-    near_llm: Floats
-
-    @classmethod
-    def of(cls, train: pd.DataFrame, features: Any, test_texts: list[str], test_features: Any) -> "_Fold":
-        texts, authors = train["text"].tolist(), train["group_id"].to_numpy()
-        counter, words = counted(texts)
+    def __init__(self, train: pd.DataFrame, features: Any, test_texts: list[str], test_features: Any) -> None:
+        self.ratings, llm_label = (train[name].to_numpy(dtype=np.float64) for name in ("crowd_label", "llm_label"))
+        self.authors = train["group_id"].to_numpy()
+        counter, words = counted(train["text"].tolist())
         test_words = None if counter is None else counter.transform(test_texts)
-        grams, nears = [], []
+        self.grams: list[Floats] = []
+        self.nears: list[Floats] = []
         for kernel, gram in LayerKernel.nested(features, words, first_layers(features.shape[1])):
-            grams.append(gram)
-            nears.append(kernel.to_training(test_features, test_words)[0])
-        llm_label = train["llm_label"].to_numpy(dtype=np.float64)
+            self.grams.append(gram)
+            self.nears.append(kernel.to_training(test_features, test_words)[0])
         known = np.flatnonzero(~np.isnan(llm_label))
-        seen = Observed(llm_label[known], np.ones(len(known)), authors[known])
-        which, noise = _chosen([gram[np.ix_(known, known)] for gram in grams], seen, LLM_NOISES)
-        llm = LLMFirst.fitted(grams[which], llm_label, noise)
-        ratings = train["crowd_label"].to_numpy(dtype=np.float64)
-        return cls(ratings, authors, grams, nears, llm, nears[which])
+        seen = Observed(llm_label[known], np.ones(len(known)), self.authors[known])
+        which, noise = _chosen([gram[np.ix_(known, known)] for gram in self.grams], seen, LLM_NOISES)
+        self.llm, self.near_llm = LLMFirst.fitted(self.grams[which], llm_label, noise), self.nears[which]
 
     def predicted(self, rows: Ints) -> tuple[Floats, Floats]:
         """Score the test texts from some texts' ratings: alone, and with the LLM's labels."""

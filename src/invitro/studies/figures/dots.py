@@ -62,10 +62,7 @@ def metrics_by_configuration(study: Study, runs: Runs, summary: Summary) -> list
         there = {row["name"] for row in (*means, *paper)}
         every = (configuration(group, runs.factors) for group in records(summary.groups))
         names = [name for name in every if name in there]
-        layers: list[list[alt.Chart]] = []
-        for metric in study.metrics:
-            own, each, theirs = ([row for row in rows if row["metric"] == metric] for rows in (means, seeds, paper))
-            layers.append(_layers(own, each, theirs, names, metric, first=not layers))
+        layers = [_layers(means, seeds, paper, names, metric, metric == study.metrics[0]) for metric in study.metrics]
         drawn = _beside(layers, names, 12, f"Metrics by configuration on {SPLIT_NAMES[split]}")
         facts = SPLIT_NAMES[split], bool(summary.baseline), bool(paper)
         title = f"Metrics: {SPLIT_NAMES[split]}"
@@ -91,10 +88,7 @@ def differences_by_configuration(study: Study, runs: Runs, summary: Summary) -> 
         return []
     names = list(dict.fromkeys(row["name"] for row in sorted(found, key=lambda row: not row["chosen"])))
     metrics = [metric for metric in study.metrics if any(row["metric"] == metric for row in found)]
-    layers = [
-        _forest([row for row in found if row["metric"] == metric], names, metric, first=metric == metrics[0])
-        for metric in metrics
-    ]
+    layers = [_forest(found, names, metric, metric == metrics[0]) for metric in metrics]
     description = f"Differences from the baseline on {SPLIT_NAMES[summary.split]}, with 95 % intervals"
     drawn = _beside(layers, names, 20, description)
     facts = SPLIT_NAMES[summary.split], "rmse" in metrics, bool(summary.chosen)
@@ -102,7 +96,8 @@ def differences_by_configuration(study: Study, runs: Runs, summary: Summary) -> 
 
 
 def _forest(rows: Sequence[Row], names: list[str], metric: str, first: bool) -> list[alt.Chart]:
-    """Return a panel's line at 0, intervals and differences; for RMSE the axis is reversed, so that better is right."""
+    """Return a metric's line at 0, intervals and differences; RMSE's axis is reversed, so that better is right."""
+    rows = [row for row in rows if row["metric"] == metric]
     y = alt.Y("name:N", scale=alt.Scale(domain=names), axis=named_axis(names, LONGEST, shown=first))
     domain = padded([0.0, *(row[key] for row in rows for key in ("difference", "low", "high"))])
     scale = alt.Scale(domain=domain, nice=False, zero=False, reverse=metric in LOWER_IS_BETTER)
@@ -161,7 +156,8 @@ def _points(study: Study, runs: Runs, summary: Summary, split: str) -> tuple[lis
 def _layers(
     rows: Sequence[Row], seeds: Sequence[Row], paper: Sequence[Row], names: list[str], metric: str, first: bool
 ) -> list[alt.Chart]:
-    """Return a panel's reference line, runs, intervals, means and the paper's numbers."""
+    """Return a metric's reference line, runs, intervals, means and the paper's numbers."""
+    rows, seeds, paper = ([row for row in part if row["metric"] == metric] for part in (rows, seeds, paper))
     y = alt.Y("name:N", scale=alt.Scale(domain=names), axis=named_axis(names, LONGEST, shown=first))
     every = [row[key] for row in rows for key in ("mean", "low", "high")] + [row["value"] for row in (*seeds, *paper)]
     scale = alt.Scale(domain=padded(every), nice=False, zero=False)

@@ -118,7 +118,7 @@ def few_runs(found: Sequence[Configured], repeated: str) -> Finding | None:
                 enough=ENOUGH)  # fmt: skip
 
 
-def comparison(study: Study, summary: Summary, repeated: str, folds: int = 0) -> Finding | None:
+def comparison(study: Study, summary: Summary, repeated: str, folds: int) -> Finding | None:
     """Report where differences could not be computed although the study names a baseline."""
     if not study.baseline:
         return None
