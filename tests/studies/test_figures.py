@@ -192,7 +192,7 @@ def test_many_texts_are_thinned_and_the_caption_says_so(tmp_path: Path) -> None:
     one = next(one for one in found.figures if one.name == "predicted_against_labelled")
     assert f"{MOST_TEXTS} of {MOST_TEXTS + 100:,} texts are drawn" in one.caption
     assert len(rows(charts.specification(one.chart), "text_id")) == MOST_TEXTS
-    assert len(mean_predictions(found.runs, [0, 1, 2])) == MOST_TEXTS + 100
+    assert len(mean_predictions(found.runs, [0, 1, 2], "test")) == MOST_TEXTS + 100
 
 
 def test_thinning_keeps_the_ends_and_the_shape() -> None:
@@ -282,6 +282,16 @@ def test_label_distributions_are_shares(alpha: Reported) -> None:
     assert "alpha 4" in titles  # what was chosen is drawn
     assert "alpha 6" not in titles  # nothing was replaced there
     assert re.search(r"W 0\.\d\d → 0\.\d\d, D 0\.\d\d → 0\.\d\d", titles)
+
+
+def test_the_leading_label_distributions_are_drawn_with_a_single_seed_too(tmp_path: Path) -> None:
+    """A single seed has no SD: a row of the summary is then not equal to itself."""
+    skill = {"0.5": 0.2, "1.0": 0.3, "1.5": 0.6, "2.0": 0.7, "2.5": 0.65, "3.0": 0.55}
+    arms = [
+        Arm({"application": "correction", "alpha": alpha}, skill=value, seeds=(0,)) for alpha, value in skill.items()
+    ]
+    titles = json.dumps(specification(reported("applications", tmp_path, arms), "label_distributions"))
+    assert {alpha for alpha in skill if f'alpha {float(alpha):g}"' in titles} == {"1.5", "2.0", "2.5", "3.0"}
 
 
 def test_without_results_there_is_no_figure(tmp_path: Path) -> None:

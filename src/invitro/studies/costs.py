@@ -1,20 +1,19 @@
 """What each configuration of a study costs, from its runs' records: time, and the LLM's labels, tokens and bill."""
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from invitro.stats.intervals import compared
 from invitro.stats.moments import RESAMPLES
 from invitro.studies.report.tables import CAPTIONS, Values, factor_cells
 from invitro.studies.runs import Runs, score_split
-from invitro.studies.study import matches
+from invitro.studies.study import Study, matches
+from invitro.studies.summary import Summary
 from invitro.studies.wording import (
     LOWER_IS_BETTER,
     METRIC_NAMES,
@@ -25,16 +24,14 @@ from invitro.studies.wording import (
     records,
     rows_of,
 )
-from invitro.training.record import read_metrics
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
 from invitro.writing.words import number, plain, said
 
-if TYPE_CHECKING:
-    from invitro.studies.study import Study
-    from invitro.studies.summary import Summary
-
 HOUR = 3600.0
 LLM_COSTS = ("labels", "prompt_tokens", "completion_tokens", "dollars")
+COST_KEYS = ["train.seconds", "cost.processor_seconds", *(f"cost.llm.{name}" for name in LLM_COSTS)]
+ENCODER_KEYS = ["cost.encoder.seconds", "cost.encoder.processor_seconds"]
+"""Keys of ``metrics.json``, of which `ENCODER_KEYS` is the frozen encoder's pass, and all that runs share."""
 
 
 @dataclass(frozen=True)
@@ -65,43 +62,36 @@ class Cost:
 
 def cost_of(runs: Runs, values: Mapping[str, Any]) -> Cost:
     """Return the cost of the configuration that has these values of the factors."""
-    records = dict.fromkeys(str(runs.table.loc[row, "record"]) for row in rows_of(runs, values))
-    metrics = [read_metrics(Path(record)) for record in records]
-    costs: list[Mapping[str, Any]] = [one.get("cost") or {} for one in metrics]
-    used: list[Mapping[str, Any]] = [one.get("llm") or {} for one in costs]
-    devices = Counter(str(one["device"]) for one in costs if one.get("device"))
+    table = _recorded(runs, rows_of(runs, values))
+    means, shared = table[COST_KEYS].mean(skipna=False), table[ENCODER_KEYS].fillna(0.0).mean()
+    devices = table["cost.device"].dropna().value_counts()
     return Cost(
-        hours=(_mean([(one.get("train") or {}).get("seconds") for one in metrics]) - _shared(costs, "seconds")) / HOUR,
-        processor_hours=(_mean([one.get("processor_seconds") for one in costs]) - _shared(costs, "processor_seconds"))
-        / HOUR,
-        device=", ".join(device for device, _ in devices.most_common()) or None,
-        **{name: _mean([one.get(name) for one in used]) for name in LLM_COSTS},
+        hours=(means["train.seconds"] - shared["cost.encoder.seconds"]) / HOUR,
+        processor_hours=(means["cost.processor_seconds"] - shared["cost.encoder.processor_seconds"]) / HOUR,
+        device=", ".join(devices.index) or None,
+        **{name: means[f"cost.llm.{name}"] for name in LLM_COSTS},
     )
-
-
-def _shared(costs: Sequence[Mapping[str, Any]], name: str) -> float:
-    """Return what the frozen encoder's pass, and all that runs share, took in these records, mean over them."""
-    return float(np.mean([(one.get("encoder") or {}).get(name, 0.0) for one in costs])) if costs else 0.0
 
 
 def encoder_hours(runs: Runs) -> float:
     """Return the hours that frozen encoders' passes over texts took in all runs together."""
-    metrics = [read_metrics(Path(str(record))) for record in runs.finished()["record"].unique()]
-    return float(sum(((one.get("cost") or {}).get("encoder") or {}).get("seconds", 0.0) for one in metrics)) / HOUR
+    return float(_recorded(runs, runs.finished().index)["cost.encoder.seconds"].sum()) / HOUR
 
 
-def _mean(values: Sequence[float | None]) -> float:
-    """Return the mean; NaN where any is unknown, or there is none."""
-    if not values or any(value is None for value in values):
-        return float("nan")
-    return float(np.mean([float(value) for value in values if value is not None]))
+def _recorded(runs: Runs, rows: Iterable[int]) -> pd.DataFrame:
+    """Return what the records of these rows say about costs, each record once; NaN where one does not say."""
+    records = runs.table.loc[list(rows), "record"].drop_duplicates()
+    table = pd.json_normalize([runs.metrics(row) for row in records.index])
+    return table.reindex(columns=[*COST_KEYS, *ENCODER_KEYS, "cost.device"]).astype(
+        dict.fromkeys([*COST_KEYS, *ENCODER_KEYS], "float64")
+    )
 
 
 UNKNOWN = Cell("unknown")
 GAINS = ("ccc", "rmse")
 
 
-def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable:
+def costs_table(study: Study, runs: Runs, summary: Summary) -> ReportTable:
     """Return one row per configuration: its gains over the baseline, and the cost of one of its runs."""
     shown = [metric for metric in GAINS if metric in study.metrics]
     columns = [
@@ -144,7 +134,7 @@ def costs_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable
 INCREMENT = "more than the next cheaper"
 
 
-def _increments(runs: "Runs", summary: "Summary") -> dict[str, dict[str, Cell]]:
+def _increments(runs: Runs, summary: Summary) -> dict[str, dict[str, Cell]]:
     """Return by configuration what it costs and gains beyond the next cheaper one.
 
     Cheaper is what its LLM labels cost in dollars or, where that is unknown or equal, their number, and then the hours.
@@ -152,14 +142,14 @@ def _increments(runs: "Runs", summary: "Summary") -> dict[str, dict[str, Cell]]:
     costs = [(row, cost_of(runs, row)) for row in records(summary.groups) if row.get("seeds", 0)]
     priced = not any(math.isnan(cost.dollars) for _, cost in costs)
     costs.sort(key=lambda one: (one[1].dollars if priced else 0.0, one[1].labels, one[1].hours))
-    scored = score_split(runs, summary.split, RESAMPLES, 0)
+    scored = score_split(runs, summary.split, RESAMPLES)
     found = {}
     for (before, less), (row, more) in pairwise(costs):
         cells = {"more_than": cell_of(configuration(before, runs.factors))}
         for name, places in (("labels", 0), ("dollars", 4), ("hours", 4)):
             cells[f"more_{name}"] = _amount(getattr(more, name) - getattr(less, name), places)
-        jobs, others = _paired(runs, row, before)
-        pair = scored.pair(jobs, others) if scored is not None and jobs else None
+        arms = [runs.by_replicate(rows_of(runs, values)) for values in (row, before)]
+        pair = None if scored is None else scored.pair(*arms)
         if pair is not None:
             gain = compared(pair[0]["ccc"], pair[1]["ccc"], "ccc")
             cells["more_ccc"] = estimate_cell(gain.difference, gain.low, gain.high, sign=True)
@@ -167,17 +157,7 @@ def _increments(runs: "Runs", summary: "Summary") -> dict[str, dict[str, Cell]]:
     return found
 
 
-def _paired(runs: "Runs", a: Values, b: Values) -> tuple[list[int], list[int]]:
-    """Return the jobs of two configurations that have a replicate in common, in the same order."""
-    of: list[dict[Any, int]] = [
-        {tuple(runs.table.loc[job, name] for name in runs.replicates): job for job in rows_of(runs, values)}
-        for values in (a, b)
-    ]
-    common = [key for key in of[0] if key in of[1]]
-    return [of[0][key] for key in common], [of[1][key] for key in common]
-
-
-def _gain(summary: "Summary", runs: "Runs", row: Values, metric: str) -> tuple[float, float, float]:
+def _gain(summary: Summary, runs: Runs, row: Values, metric: str) -> tuple[float, float, float]:
     """Return a configuration's gain on `Summary.split` with its interval; NaN where nothing was compared.
 
     For RMSE, where lower is better, the sign of the difference is reversed.

@@ -54,13 +54,14 @@ def publish(study: Study, runs: Runs, summary: Summary, figures: Sequence[Figure
     logger, group = found
     about = {"study": study.name, "question": study.question, "factors": list(runs.factors), "jobs": len(runs.table)}
     info = RunInfo(runs.root, f"study {study.name}", about, group, (study.name, "study"))
-    images = {figure.name: report.parent / "figures" / f"{figure.name}.png" for figure in figures}
-    with logger.open(info) as opened, TemporaryDirectory() as folder:
-        page = Path(folder) / report.name
+    folder = report.parent / "figures"
+    images = {figure.name: path for figure in figures if (path := folder / f"{figure.name}.png").is_file()}
+    with logger.open(info) as opened, TemporaryDirectory() as temporary:
+        page = Path(temporary) / report.name
         write_text(page, without_ids(report.read_text("utf-8")))  # ids may be names
         opened.attach(
             tables={"summary": summary.groups.astype(object).where(summary.groups.notna(), None)},
-            images={name: path for name, path in images.items() if path.is_file()},
+            images=images,
             files=(page,),
         )
     return True
@@ -76,7 +77,7 @@ def save_workspace(study: Study, runs: Runs, folder: Path) -> str:
     if found is None:
         raise InputError("dashboard=true: no finished job of this study was logged to W&B; run it with logger=wandb")
     logger, group = found
-    entity = logger.entity or _default_entity()
+    entity = logger.entity or (None if os.environ.get("WANDB_MODE") == "offline" else default_entity())
     workspace = workspace_of(study, runs, entity or "entity", logger.project, group)
     write_json(folder / SPECIFICATION, specification(workspace))
     if entity is None:
@@ -134,10 +135,3 @@ def specification(workspace: Any) -> Mapping[str, Any]:
     """Return a workspace as the values that the server is sent."""
     values: dict[str, Any] = workspace._to_model().model_dump(by_alias=True, mode="json")
     return values
-
-
-def _default_entity() -> str | None:
-    """Return the entity of the login; None without one."""
-    if os.environ.get("WANDB_MODE") == "offline":
-        return None
-    return default_entity()

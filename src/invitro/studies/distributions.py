@@ -1,34 +1,29 @@
 """How close corrected labels are to validation's: distances between distributions of labels, and histograms."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from invitro.stats import Floats
+from invitro.studies.runs import Runs, labelled
+from invitro.studies.summary import Summary
 from invitro.studies.wording import records, rows_of
 
-if TYPE_CHECKING:
-    from invitro.studies.runs import Runs
-    from invitro.studies.summary import Summary
 
-
-@dataclass(frozen=True)
-class Distance:
-    """How far two samples of labels lie apart.
+class Distance(NamedTuple):
+    """How far two samples of labels lie apart; NaN where one is empty.
 
     Args:
         wasserstein: W1, the area between the distribution functions: how far, on average, a label would have to move;
             in scale points, 0 for equal distributions.
         ks: Kolmogorov and Smirnov's D, the largest gap between the distribution functions, in [0, 1].
-        p: of `ks`, two-sided. With thousands of texts p is small for gaps that do not matter.
     """
 
     wasserstein: float
     ks: float
-    p: float
 
 
 def distance(labels: npt.ArrayLike, reference: npt.ArrayLike) -> Distance:
@@ -37,44 +32,37 @@ def distance(labels: npt.ArrayLike, reference: npt.ArrayLike) -> Distance:
 
     a, b = np.asarray(labels, dtype="float64"), np.asarray(reference, dtype="float64")
     if not len(a) or not len(b):
-        return Distance(float("nan"), float("nan"), float("nan"))
-    test = stats.ks_2samp(a, b)
-    return Distance(float(stats.wasserstein_distance(a, b)), float(test.statistic), float(test.pvalue))
+        return Distance(float("nan"), float("nan"))
+    return Distance(float(stats.wasserstein_distance(a, b)), float(stats.ks_2samp(a, b).statistic))
 
 
-def before(labels: pd.DataFrame) -> npt.NDArray[np.float64]:
+def before(labels: pd.DataFrame) -> Floats:
     """Return the crowd labels of the training texts in a ``labels.csv``: the labels before correction."""
     return labels["crowd_label"].dropna().to_numpy(dtype="float64")
 
 
-def after(labels: pd.DataFrame) -> npt.NDArray[np.float64]:
+def after(labels: pd.DataFrame) -> Floats:
     """Return the training labels: those after correction and augmentation."""
     return labels["label"].dropna().to_numpy(dtype="float64")
 
 
-def validation(predictions: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Return validation's crowd labels from a ``predictions.csv``."""
-    return labels_of(predictions, "val")
-
-
-def labels_of(predictions: pd.DataFrame, split: str) -> npt.NDArray[np.float64]:
+def labels_of(predictions: pd.DataFrame, split: str) -> Floats:
     """Return the labels of ``val`` or ``test``, or the truth of ``truth_val`` or ``truth_test``, where there is one."""
-    column, name = ("truth", split.removeprefix("truth_")) if split.startswith("truth_") else ("crowd_label", split)
-    if column not in predictions:
-        return np.empty(0)
-    return predictions.loc[predictions["split"] == name, column].dropna().to_numpy(dtype="float64")
+    return labelled(predictions, split)["label"].to_numpy()
 
 
-def alignment(runs: "Runs", summary: "Summary", split: str = "val") -> pd.DataFrame:
-    """Return the distances of training labels from those of `split`, see `labels_of`, one row per
-    configuration.
+ALIGNMENT = ("before_wasserstein", "before_ks", "after_wasserstein", "after_ks")
 
-    Columns: the factors, and for ``before`` and ``after`` correction ``_wasserstein`` (scale points), ``_ks`` and
-    ``_p``: means over runs (the median for p). Labels seldom differ between seeds, but do between folds.
+
+def alignment(runs: Runs, summary: Summary, split: str = "val") -> pd.DataFrame:
+    """Return the distances of training labels from those of `split`, see `labels_of`, one row per configuration.
+
+    Columns: the factors and `ALIGNMENT`, before and after correction, means over runs. Labels seldom differ between
+    seeds, but do between folds.
     """
     seen: dict[tuple[bytes, bytes], Distance] = {}
 
-    def cached(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Distance:
+    def cached(a: Floats, b: Floats) -> Distance:
         key = (np.sort(a).tobytes(), np.sort(b).tobytes())
         if key not in seen:
             seen[key] = distance(a, b)
@@ -82,27 +70,17 @@ def alignment(runs: "Runs", summary: "Summary", split: str = "val") -> pd.DataFr
 
     rows = []
     for group in records(summary.groups):
-        found: dict[str, list[Distance]] = {"before": [], "after": []}
+        found = []
         for number in rows_of(runs, group):
             labels, reference = runs.labels(number), labels_of(runs.predictions(number), split)
-            found["before"].append(cached(before(labels), reference))
-            found["after"].append(cached(after(labels), reference))
-        if found["after"]:
-            rows.append({name: group[name] for name in runs.factors} | _means(found))
+            found.append([*cached(before(labels), reference), *cached(after(labels), reference)])
+        if found:
+            means = dict(zip(ALIGNMENT, np.mean(found, axis=0), strict=True))
+            rows.append({name: group[name] for name in runs.factors} | means)
     return pd.DataFrame(rows)
 
 
-def _means(found: Mapping[str, list[Distance]]) -> dict[str, float]:
-    """Return the columns of one configuration."""
-    row: dict[str, float] = {}
-    for when, distances in found.items():
-        row[f"{when}_wasserstein"] = float(np.mean([one.wasserstein for one in distances]))
-        row[f"{when}_ks"] = float(np.mean([one.ks for one in distances]))
-        row[f"{when}_p"] = float(np.median([one.p for one in distances]))
-    return row
-
-
-def histogram(labels: npt.ArrayLike, low: float, high: float, bins: int = 12) -> npt.NDArray[np.float64]:
+def histogram(labels: npt.ArrayLike, low: float, high: float, bins: int) -> Floats:
     """Return the share of `labels`, shape (n,), in each of `bins` equal bins from `low` to `high`, the last closed.
 
     Shares are of all labels; they add up to 1 where none lies outside.

@@ -18,8 +18,7 @@ attribute has two groups, each is the other's rest, and their common test counts
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,21 +27,26 @@ import pandas as pd
 from invitro.data import DEMOGRAPHICS
 from invitro.data.corpus import LEAST_IN_GROUP, banded
 from invitro.errors import InputError
-from invitro.stats import Bools, Floats
+from invitro.stats import Bools, Floats, Ints
 from invitro.stats.intervals import LEAST_AUTHORS, Interval, contrast, holm, interval_of
 from invitro.stats.moments import MEASURES, RESAMPLES, Scores, resampled
+from invitro.studies.runs import Runs, labelled
+from invitro.studies.study import Study
+from invitro.studies.summary import Summary
 from invitro.studies.wording import configuration, leading, records, rows_of
-from invitro.training.record import read_metrics
-
-if TYPE_CHECKING:
-    from invitro.studies.runs import Runs
-    from invitro.studies.study import Study
-    from invitro.studies.summary import Summary
 
 
 def known_attributes(table: pd.DataFrame) -> list[str]:
     """Return the demographics for which a table has any value."""
     return [name for name in DEMOGRAPHICS if name in table and table[name].notna().any()]
+
+
+def people_groups(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, Ints]]]:
+    """Yield each attribute, and the positions of the rows of each of its groups."""
+    for attribute in known_attributes(table):
+        names = banded(table[attribute], attribute)
+        places: dict[Any, Any] = names.groupby(names, observed=True).indices
+        yield attribute, {str(name): rows for name, rows in places.items()}
 
 
 COMPARED = ("bias", "ccc")
@@ -57,14 +61,16 @@ class Measured:
         scores: shape (seeds, texts), NaN where a run did not score a text; in the scale's units.
         reference: what they are measured against, shape (texts,), in the scale's units.
         people: one row per text, with any of `invitro.data.DEMOGRAPHICS`.
-        authors: of each text, shape (texts,); None where every text has its own.
+        authors: of each text, shape (texts,).
+        pooled: whether each text's score is the mean over the runs that have one, since they scored different texts.
     """
 
     series: str
     scores: Floats
     reference: Floats
     people: pd.DataFrame
-    authors: npt.NDArray[Any] | None = None
+    authors: npt.NDArray[Any]
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,9 +124,7 @@ class Fairness:
     suppressed: tuple[Suppressed, ...]
 
 
-def fairness(
-    measured: Sequence[Measured], least: int = LEAST_IN_GROUP, resamples: int = RESAMPLES, seed: int = 0
-) -> Fairness:
+def fairness(measured: Sequence[Measured], least: int = LEAST_IN_GROUP, resamples: int = RESAMPLES) -> Fairness:
     """Measure every series by every group of people, and test all groups against their rest as one family.
 
     Args:
@@ -128,7 +132,6 @@ def fairness(
         least: texts that a group needs to be shown, and the rest for a comparison; both also need `LEAST_AUTHORS`
             authors.
         resamples: draws of authors.
-        seed: of the draws.
 
     Raises:
         InputError: shapes do not fit, or a reference is missing.
@@ -139,7 +142,7 @@ def fairness(
         if len(one.people) != len(one.reference):
             raise InputError(f"{one.series}: expected people of {len(one.reference)} texts, found {len(one.people)}")
         sides = list(_sides(one, least, suppressed))
-        rows += _rows(one, sides, resamples, seed) if sides else []
+        rows += _rows(one, sides, resamples) if sides else []
     return Fairness(tuple(_corrected(rows)), tuple(suppressed))
 
 
@@ -157,42 +160,32 @@ class _Side:
 def _sides(one: Measured, least: int, suppressed: list[Suppressed]) -> Iterator[_Side]:
     """Yield the groups that may be shown; add the others to `suppressed`."""
     scored = ~np.isnan(one.scores).all(axis=0)
-    authors = _authors(one)
 
     def too_small(side: Bools) -> str:
         if side.sum() < least:
             return f"fewer than {least} texts"
-        return f"fewer than {LEAST_AUTHORS} authors" if len(np.unique(authors[side])) < LEAST_AUTHORS else ""
+        return f"fewer than {LEAST_AUTHORS} authors" if len(np.unique(one.authors[side])) < LEAST_AUTHORS else ""
 
-    for attribute in known_attributes(one.people):
-        names = banded(one.people[attribute], attribute)
-        known = names.notna().to_numpy() & scored
+    for attribute, groups in people_groups(one.people):
+        masks = {name: np.isin(np.arange(len(one.reference)), rows) & scored for name, rows in groups.items()}
+        masks = {name: mask for name, mask in masks.items() if mask.any()}
+        known = np.logical_or.reduce([*masks.values()])
         shown = 0
-        for name, places in names.groupby(names, observed=True, sort=True).indices.items():
-            own = np.zeros(len(names), dtype=bool)
-            own[places] = True
-            own &= scored
-            if not own.any():
-                continue
+        for name, own in masks.items():
             if why := too_small(own):
-                suppressed.append(Suppressed(one.series, attribute, str(name), why))
+                suppressed.append(Suppressed(one.series, attribute, name, why))
                 continue
-            rest = known & ~own
             shown += 1
-            mirrored = shown == 2 and names[known].nunique() == 2
-            yield _Side(attribute, str(name), own, None if too_small(rest) else rest, mirrored)
+            rest = known & ~own
+            yield _Side(attribute, name, own, None if too_small(rest) else rest, shown == 2 == len(masks))
 
 
-def _authors(one: Measured) -> npt.NDArray[Any]:
-    return np.arange(len(one.reference)) if one.authors is None else np.asarray(one.authors)
-
-
-def _rows(one: Measured, sides: Sequence[_Side], resamples: int, seed: int) -> Iterator[GroupRow]:
+def _rows(one: Measured, sides: Sequence[_Side], resamples: int) -> Iterator[GroupRow]:
     """Measure all groups and rests of a series on the same draws, each as scores with the other texts left out."""
-    authors, seeds = _authors(one), len(one.scores)
+    authors, seeds = one.authors, len(one.scores)
     masks = [mask for side in sides for mask in (side.own, side.own if side.rest is None else side.rest)]
     arms = np.concatenate([np.where(mask, one.scores, np.nan) for mask in masks])
-    found = resampled(one.reference, arms, authors, resamples, seed)
+    found = resampled(one.reference, arms, authors, resamples)
 
     def of(arm: int, measure: str) -> Scores:
         place = slice(arm * seeds, (arm + 1) * seeds)
@@ -277,7 +270,7 @@ class GroupTable:
     pooled: bool = False
 
 
-def group_tables(study: "Study", runs: "Runs", summary: "Summary", resamples: int = RESAMPLES) -> list[GroupTable]:
+def group_tables(study: Study, runs: Runs, summary: Summary, resamples: int = RESAMPLES) -> list[GroupTable]:
     """Measure by group what the records allow; return nothing for a corpus without demographics.
 
     Of more than `MOST_SHOWN` configurations the first two are measured, see `wording.leading`.
@@ -285,40 +278,35 @@ def group_tables(study: "Study", runs: "Runs", summary: "Summary", resamples: in
     made = []
     labels = label_pairs(runs)
     if labels:
-        made.append(
-            GroupTable(
-                "labels", fairness(labels[:MOST_SHOWN], resamples=resamples), len(labels[:MOST_SHOWN]), len(labels)
-            )
-        )
+        first = labels[:MOST_SHOWN]
+        made.append(GroupTable("labels", fairness(first, resamples=resamples), len(first), len(labels)))
     there = sum(bool(row.get("seeds", 1)) for row in records(summary.groups))
     shown = leading(study, summary, MOST_SHOWN if there <= MOST_SHOWN else LEADING)
-    kinds: tuple[tuple[Kind, str], ...] = (("crowd", "crowd_label"), ("truth", "truth"))
-    for kind, column in kinds:
-        found = [
-            one
+    kinds: tuple[Kind, Kind] = ("crowd", "truth")
+    for kind, split in zip(kinds, summary.judged, strict=True):
+        pairs = [
+            prediction_pairs(runs, jobs, configuration(group, runs.factors), split)
             for group in shown
             if (jobs := rows_of(runs, group))
-            and (one := prediction_pairs(runs, jobs, column, configuration(group, runs.factors), summary.split))
-            is not None
         ]
+        found = [one for one in pairs if one is not None]
         if found:
-            measured = fairness([one.measured for one in found], resamples=resamples)
+            measured = fairness(found, resamples=resamples)
             made.append(GroupTable(kind, measured, len(found), there, summary.split, any(one.pooled for one in found)))
     return [one for one in made if one.found.rows or one.found.suppressed]
 
 
-def label_pairs(runs: "Runs") -> list[Measured]:
+def label_pairs(runs: Runs) -> list[Measured]:
     """Return crowd labels as scores and LLM labels as reference, for every label set that the runs used.
 
     The pairs are those of ``labels.csv``, each text once, from all runs that used the set. Runs that left texts out
     because of their labels (policy ``drop``, ``fit.clean``) are skipped: crowd and LLM agree on the texts they kept.
     """
     tables: dict[tuple[str, ...], list[pd.DataFrame]] = {}
-    for job, row in runs.finished().drop_duplicates("record").iterrows():
-        train = read_metrics(Path(str(row["record"]))).get("train") or {}
+    for number in runs.finished().drop_duplicates("record").index:
+        train = runs.metrics(number).get("train") or {}
         if train.get("dropped") or train.get("cleaned"):
             continue
-        number = int(str(job))
         labels = runs.labels(number)
         both = labels.loc[labels["crowd_label"].notna() & labels["llm_label"].notna()]
         if known_attributes(both):
@@ -334,28 +322,13 @@ def label_pairs(runs: "Runs") -> list[Measured]:
     return found
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """A configuration's predictions on a split, and whether those of its runs were averaged per text."""
+def prediction_pairs(runs: Runs, jobs: Sequence[int], name: str, split: str) -> Measured | None:
+    """Return a configuration's predictions, one row per run, against the labels of a split, see `runs.labelled`.
 
-    measured: Measured
-    pooled: bool
-
-
-def prediction_pairs(
-    runs: "Runs", jobs: Sequence[int], column: str, name: str, split: str = "test"
-) -> Predicted | None:
-    """Return a configuration's predictions on a split, one row per run, against ``crowd_label`` or ``truth``.
-
-    None where there is no such column, no value in it, or no demographics.
+    None where there is no label, or no demographics.
     """
-    parts = []
-    for job in jobs:
-        table = runs.predictions(job)
-        if column not in table:
-            return None
-        rows = table.loc[(table["split"] == split) & table[column].notna()]
-        parts.append(rows.drop_duplicates("text_id").set_index(["text_id", column], drop=False))
+    tables = [labelled(runs.predictions(job), split) for job in jobs]
+    parts = [rows.drop_duplicates("text_id").set_index(["text_id", "label"], drop=False) for rows in tables]
     texts = pd.concat(parts)
     texts = texts.loc[~texts.index.duplicated()]
     if not known_attributes(texts):
@@ -364,10 +337,10 @@ def prediction_pairs(
     pooled = bool(np.isnan(scores).any())
     if pooled:
         scores = np.nanmean(scores, axis=0, keepdims=True)
-    return Predicted(_measured(name, texts.reset_index(drop=True), scores, column), pooled)
+    return _measured(name, texts, scores, "label", pooled)
 
 
-def _measured(name: str, table: pd.DataFrame, scores: np.ndarray, reference: str) -> Measured:
-    authors = table["group_id"].astype("str").to_numpy() if "group_id" in table else None
+def _measured(name: str, table: pd.DataFrame, scores: Floats, reference: str, pooled: bool = False) -> Measured:
+    authors = table["group_id"].astype("str").to_numpy() if "group_id" in table else np.arange(len(table))
     people = table[[one for one in DEMOGRAPHICS if one in table]].reset_index(drop=True)
-    return Measured(name, scores, table[reference].to_numpy(dtype="float64"), people, authors)
+    return Measured(name, scores, table[reference].to_numpy(dtype="float64"), people, authors, pooled)

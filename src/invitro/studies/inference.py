@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import altair as alt
 import numpy as np
@@ -22,19 +22,17 @@ from invitro.files import whole_or_absent, write_text
 from invitro.labels import LabelSet, LabelSource
 from invitro.scales import Scale
 from invitro.settings import checked
-from invitro.stats import Floats
+from invitro.stats import Bools, Floats
 from invitro.stats.powered import CLASSICAL, LEAST_LABELS, NAIVE, POWERED, Coefficient, estimates, of_all, problem
 from invitro.studies.report.page import FIGURES, PAGE, page
 from invitro.studies.report.sentences import Fact, terms
 from invitro.studies.report.verdict import Judgement
+from invitro.studies.study import Study
 from invitro.studies.wording import factor, records
 from invitro.writing import charts
 from invitro.writing.charts import POINT, Figure, chart, figure, layered, named_axis, padded, tooltip
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, interval_cell, number_cell, table_of
 from invitro.writing.words import count, paragraphs, plain, said
-
-if TYPE_CHECKING:
-    from invitro.studies.study import Study
 
 log = logging.getLogger(__name__)
 
@@ -124,17 +122,14 @@ def _covariate(corpus: Corpus, name: str) -> "pd.Series[float]":
     return numeric[name].astype("float64")
 
 
-def drawn(table: pd.DataFrame, gold: int | None, seed: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+def drawn(table: pd.DataFrame, gold: int | None, seed: int) -> Bools:
     """Draw the texts whose crowd labels are used: `gold` of those with one, all equally likely, or all there are."""
-    rated = np.flatnonzero(table["crowd_label"].notna())
-    if gold is not None and gold > len(rated):
-        log.warning("inference.gold=%d: used are all %s with both labels", gold, count(len(rated), "text"))
-    chosen = (
-        rated if gold is None or gold > len(rated) else np.random.default_rng(seed).choice(rated, gold, replace=False)
-    )
-    used = np.zeros(len(table), dtype=bool)
-    used[chosen] = True
-    return used
+    chosen = np.flatnonzero(table["crowd_label"].notna())
+    if gold is not None and gold <= len(chosen):
+        chosen = np.random.default_rng(seed).choice(chosen, gold, replace=False)
+    elif gold is not None:
+        log.warning("inference.gold=%d: used are all %s with both labels", gold, count(len(chosen), "text"))
+    return np.isin(np.arange(len(table)), chosen)
 
 
 def infer(data: InferenceData, settings: Inference, seed: int) -> pd.DataFrame:
@@ -148,15 +143,13 @@ def infer(data: InferenceData, settings: Inference, seed: int) -> pd.DataFrame:
         InputError: too few labels, or labels or a covariate that do not vary.
     """
     gold = drawn(data.table, settings.gold, seed)
-    known = data.table["covariate"].notna().to_numpy()
-    ones = np.ones(len(data.table))
+    covariate, ones = data.table["covariate"].to_numpy(dtype="float64"), np.ones((len(data.table), 1))
     parts = {
-        "mean": (np.ones(len(data.table), dtype=bool), ones[:, None]),
+        "mean": (np.full(len(data.table), True), ones),
         f"coefficient of {data.covariate}": (
-            known,
-            np.column_stack([ones, _standardised(data.table["covariate"].to_numpy(dtype="float64"), data.covariate)]),
+            ~np.isnan(covariate), np.hstack([ones, _standardised(covariate, data.covariate)[:, None]])
         ),
-    }
+    }  # fmt: skip
     rows: list[Mapping[str, Any]] = []
     for name, (used, design) in parts.items():
         table, x = data.table.loc[used], design[used]
@@ -203,7 +196,7 @@ class Estimated:
     command: str
 
 
-def write_inference(study: "Study", estimated: Estimated, directory: Path) -> Path:
+def write_inference(study: Study, estimated: Estimated, directory: Path) -> Path:
     """Write the report into `directory`, and return the path of its page.
 
     Files: ``estimates.csv``, ``table.md``, ``table.tex``, ``figures/estimates.*`` and, last, ``report.html``; each is

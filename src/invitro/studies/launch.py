@@ -69,9 +69,9 @@ class FoundJob:
     record: Path
     outcome: str
     overrides: Mapping[str, str]
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    choices: Mapping[str, str] = field(default_factory=dict)
-    error: str | None = None
+    metrics: Mapping[str, Any]
+    choices: Mapping[str, str]
+    error: str | None
 
     def value(self, key: str) -> Any:
         """Return the value of `key`: as overridden, as chosen, or as configured; None where there is no such key."""
@@ -298,8 +298,7 @@ def _search(plan: Plan) -> None:
 
 
 def _count(plan: Plan) -> int:
-    folder = plan.directory / LAUNCHES
-    return sum(len(jobs(one)) for one in folder.iterdir()) if folder.is_dir() else 0
+    return sum(len(jobs(folder)) for folder in (plan.directory / LAUNCHES).glob("*"))
 
 
 def _take_done(open_: dict[Identity, tuple[str, ...]], folder: Path) -> list[JobOutcome]:

@@ -20,6 +20,7 @@ from invitro.stats import Floats
 from invitro.stats.moments import MEASURES, METRICS, Scores, matched_ccc, resampled
 from invitro.studies.launch import NAMED_GROUPS, FoundJob, commands_of, find_jobs
 from invitro.studies.study import FOLD, Value, canonical
+from invitro.training.record import read_metrics
 
 SIZES = (
     "size", "replaced", "augmented", "kept", "given_up", "set_aside", "without_llm_label", "truncated",
@@ -85,7 +86,7 @@ class Runs:
 
     def metrics(self, row: int) -> dict[str, Any]:
         """Return ``metrics.json`` of a row's record."""
-        return dict(json.loads((self._record(row) / "metrics.json").read_text("utf-8")))
+        return read_metrics(self._record(row))
 
     @property
     def folds(self) -> int:
@@ -96,6 +97,14 @@ class Runs:
     def repetition(self, row: int) -> Hashable:
         """Return what tells a row from the others of its configuration, other than the fold: its seed."""
         return tuple(self.table.loc[row, name] for name in self.replicates if name != FOLD)
+
+    def by_replicate(self, rows: Iterable[int]) -> dict[Hashable, int]:
+        """Return a configuration's rows by replicate; where there are none, every row is a separate repetition."""
+        rows = [int(row) for row in rows]
+        if not self.replicates:
+            return dict(enumerate(rows))
+        places = self.table.loc[rows, list(self.replicates)].itertuples(index=False, name=None)
+        return dict(zip(places, rows, strict=True))
 
     def _people(self, row: int, name: str) -> pd.DataFrame:
         return _in_words(self._record(row) / name, _coded(self.config(row).get("data") or {})).copy()
@@ -127,12 +136,7 @@ def _coded(data: Mapping[str, Any]) -> bool:
 
 @lru_cache(maxsize=1024)
 def _in_words(path: Path, coded: bool) -> pd.DataFrame:
-    """Read a table of a record, which never changes, with words for people's codes in the codebook's order.
-
-    Args:
-        path: of the table.
-        coded: whether its codes are those of `CODEBOOK`.
-    """
+    """Read a table of a record, which never changes; codes of `CODEBOOK` (`coded`) become words in its order."""
     table = _read_csv(path)
     made = {}
     for name in set(CODEBOOK) & set(table) if coded else ():
@@ -259,7 +263,6 @@ class SplitScores:
         position: the row of `predictions` of each job, by its number in ``runs.table``; jobs may share one.
         arm: what a job is a part of, by its number; within a configuration, jobs with one value are folds of one arm.
         resamples: number of draws.
-        seed: of the draws.
     """
 
     labels: Floats
@@ -268,7 +271,6 @@ class SplitScores:
     position: dict[int, int]
     arm: dict[int, Hashable]
     resamples: int
-    seed: int
     _measured: dict[Arms, dict[str, Scores]] = field(default_factory=dict, repr=False)
 
     def has(self, jobs: Iterable[Any]) -> bool:
@@ -283,19 +285,22 @@ class SplitScores:
             self._measured[arms] = self._of(self._pooled(arms))
         return self._measured[arms]
 
-    def pair(self, a: Iterable[Any], b: Iterable[Any]) -> tuple[dict[str, Scores], dict[str, Scores]] | None:
-        """Return the scores of two configurations on the texts that both predicted, seed by seed.
+    def pair(
+        self, a: Mapping[Hashable, int], b: Mapping[Hashable, int]
+    ) -> tuple[dict[str, Scores], dict[str, Scores]] | None:
+        """Return the scores of two configurations, jobs by replicate, on the texts that both predicted, seed by seed.
 
-        None where they have too few texts in common: ids and labels are then those of different corpora.
+        None where they have no replicate in common, or too few texts: ids and labels are then of different corpora.
         """
-        a, b = [int(job) for job in a], [int(job) for job in b]
-        if not self.has(a) or not self.has(b):
+        common = [key for key in a if key in b]
+        jobs, others = [a[key] for key in common], [b[key] for key in common]
+        if not self.has(jobs) or not self.has(others):
             return None
-        first, second = (self._pooled(self._arms(jobs)) for jobs in (a, b))
+        first, second = self._pooled(self._arms(jobs)), self._pooled(self._arms(others))
         known = [~np.isnan(first), ~np.isnan(second)]
         both = known[0] & known[1]
         if (known[0] == known[1]).all():
-            return self.of(a), self.of(b)
+            return self.of(jobs), self.of(others)
         if (both.sum(axis=1) < LEAST_COMMON * np.minimum(*(one.sum(axis=1) for one in known))).any():
             return None
         return self._of(np.where(both, first, np.nan)), self._of(np.where(both, second, np.nan))
@@ -303,9 +308,8 @@ class SplitScores:
     def _of(self, predictions: Floats) -> dict[str, Scores]:
         """Measure predictions, (arms, texts), on the texts that any arm predicted, and on draws of their authors."""
         there = ~np.isnan(predictions).all(axis=0)
-        return resampled(
-            self.labels[there], predictions[:, there], self.authors[there], self.resamples, self.seed, STUDIED
-        )
+        labels, authors = self.labels[there], self.authors[there]
+        return resampled(labels, predictions[:, there], authors, self.resamples, measures=STUDIED)
 
     def _arms(self, jobs: Iterable[Any]) -> Arms:
         """Return the rows of `predictions` that make up each arm of these jobs, in the order of the jobs."""
@@ -323,32 +327,34 @@ class SplitScores:
         return made
 
 
-def score_split(runs: Runs, split: str, resamples: int, seed: int) -> SplitScores | None:
+def labelled(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return the rows of ``predictions.csv`` that have a label on a split, with it in the column ``label``.
+
+    On ``val`` and ``test`` it is the crowd's, on ``truth_val`` and ``truth_test`` the truth, where that is known.
+    """
+    column = "truth" if split.startswith("truth_") else "crowd_label"
+    labels = predictions[column].astype("float64") if column in predictions else np.nan
+    rows = predictions.assign(label=labels)
+    return rows.loc[(rows["split"] == split.removeprefix("truth_")) & rows["label"].notna()]
+
+
+def score_split(runs: Runs, split: str, resamples: int) -> SplitScores | None:
     """Read and measure a split: ``val`` or ``test`` against crowd labels, ``truth_val`` or ``truth_test``.
 
     Texts are the same where id, author and label are. None where no job has predictions with labels there.
     """
-    column, name = ("truth", split.removeprefix("truth_")) if split.startswith("truth_") else ("crowd_label", split)
     parts: list[pd.DataFrame] = []
     records: dict[str, int] = {}
     position: dict[int, int] = {}
-    pooled = runs.folds > 0 and name == "test"
+    pooled = runs.folds > 0 and split.endswith("test")
     for job, record in runs.finished()["record"].items():
         number = int(str(job))
         if record not in records:
-            table = runs.predictions(number)
-            rows = table.loc[table["split"] == name]
-            if column not in rows or not rows[column].notna().any():
+            rows = labelled(runs.predictions(number), split)
+            if rows.empty:
                 continue
-            rows = rows.loc[rows[column].notna()]
-            values = {
-                "record": len(records),
-                "text_id": rows["text_id"].astype("str"),
-                "author": (rows["group_id"] if "group_id" in rows else rows["text_id"]).astype("str"),
-                "label": rows[column].astype("float64"),
-                "prediction": rows["prediction"].astype("float64"),
-            }
-            parts.append(pd.DataFrame(values))
+            authors = (rows["group_id"] if "group_id" in rows else rows["text_id"]).astype("str")
+            parts.append(rows[["text_id", "label", "prediction"]].assign(record=len(records), author=authors))
             records[record] = len(records)
         position[number] = records[record]
     if not parts:
@@ -358,6 +364,5 @@ def score_split(runs: Runs, split: str, resamples: int, seed: int) -> SplitScore
     known = texts.size().index.to_frame(index=False)
     predictions = np.full((len(records), len(known)), np.nan)
     predictions[whole["record"].to_numpy(), texts.ngroup().to_numpy()] = whole["prediction"].to_numpy()
-    labels, authors = known["label"].to_numpy(dtype="float64"), known["author"].to_numpy()
     arm: dict[int, Hashable] = {job: runs.repetition(job) if pooled else job for job in position}
-    return SplitScores(labels, authors, predictions, position, arm, resamples, seed)
+    return SplitScores(known["label"].to_numpy(), known["author"].to_numpy(), predictions, position, arm, resamples)

@@ -9,13 +9,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import InputError
 from invitro.stats.intervals import Interval, Plateau, best, compared, contrast, holm, interval_of, plateau
 from invitro.stats.moments import METRICS, RESAMPLES, Scores
 from invitro.studies.runs import FINISHED, Runs, SplitScores, score_split
 from invitro.studies.study import FOLD, Study, canonical, matches
-
-ROW = ("label", "experiment", "factors", *METRICS)
 
 
 def published_numbers(table: str) -> pd.DataFrame:
@@ -25,54 +23,22 @@ def published_numbers(table: str) -> pd.DataFrame:
     ``metric``; ``median`` and ``peak`` over the authors' seeds. ``attrs`` has ``source``, ``test_set`` and ``seeds``.
 
     Raises:
-        InputError: there is no such table, or the file's numbers are impossible.
+        InputError: there is no such table.
     """
     tables: dict[str, Any] = yaml.safe_load(files("invitro.studies").joinpath("paper.yaml").read_text("utf-8"))
     if table not in tables:
         raise InputError(f"study.paper: expected one of {', '.join(tables)}, found {table!r}")
-    return read_published(table, tables[table])
-
-
-def read_published(name: str, table: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a table as `published_numbers` does, from the content of the file.
-
-    Raises:
-        InputError: naming every row with a missing or unknown key, a number outside its metric's range, or a peak that
-            is worse than the median.
-    """
-    missing = [key for key in ("source", "test_set", "seeds", "rows") if not table.get(key)]
-    refuse_if_any(f"paper.yaml: {name}: expected {key}, found none" for key in missing)
-    rows: list[dict[str, Any]] = table["rows"]
-    refuse_if_any(
-        problem for n, row in enumerate(rows, 1) for problem in _problems(f"paper.yaml: {name}: row {n}", row)
-    )
-    numbers = [
+    published = tables[table]
+    frame = pd.DataFrame(
         {"label": row["label"], "experiment": row["experiment"], **row["factors"], "metric": metric}
-        | dict(zip(("median", "peak"), map(float, row[metric]), strict=True))
-        for row in rows
+        | {"median": float(row[metric][0]), "peak": float(row[metric][1])}
+        for row in published["rows"]
         for metric in METRICS
-    ]
-    frame = pd.DataFrame(numbers)
+    )
     last = ["metric", "median", "peak"]  # after factors that the first row lacks
     frame = frame[[*frame.columns.difference(last, sort=False), *last]]
-    frame.attrs = {"source": table["source"], "test_set": table["test_set"], "seeds": list(table["seeds"])}
+    frame.attrs = {name: published[name] for name in ("source", "test_set", "seeds")}
     return frame
-
-
-def _problems(place: str, row: Mapping[str, Any]) -> Iterator[str]:
-    if set(row) != set(ROW):
-        yield f"{place}: expected the keys {', '.join(ROW)}, found {', '.join(map(str, row))}"
-        return
-    for metric in METRICS:
-        pair, (low, high) = row[metric], (0.0, np.inf) if metric == "rmse" else (-1.0, 1.0)
-        if (
-            not isinstance(pair, list)
-            or len(pair) != 2
-            or not all(isinstance(value, (int, float)) and low <= value <= high for value in pair)
-        ):
-            yield f"{place}, {row['label']}: {metric}: expected [median, peak] from {low:g} to {high:g}, found {pair!r}"
-        elif best(pair, metric) != pair[1]:
-            yield f"{place}, {row['label']}: {metric}: the peak {pair[1]} is worse than the median {pair[0]}"
 
 
 LABELLED_SPLITS = ("val", "test", "truth_val", "truth_test")
@@ -145,7 +111,7 @@ class Configuration:
     by_replicate: Mapping[Hashable, int]
 
 
-def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 0) -> Summary:
+def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES) -> Summary:
     """Summarise the runs of a study from their records.
 
     Holm's correction is over one family per split: all configurations against the baseline, times all of the study's
@@ -165,12 +131,10 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES, seed: int = 
         study: what is asked.
         runs: the records.
         resamples: draws of the texts, for intervals and tests.
-        seed: of the draws.
     """
     configurations = list(_configurations(runs))
-    scored = {
-        split: scores for split in LABELLED_SPLITS if (scores := score_split(runs, split, resamples, seed)) is not None
-    }
+    every = {split: score_split(runs, split, resamples) for split in LABELLED_SPLITS}
+    scored = {split: scores for split, scores in every.items() if scores is not None}
     wanted = {name: value for name, value in study.baseline.items() if name in runs.factors} or None
     baselines = [one for one in configurations if one.by_replicate and matches(one.values, wanted)]
     others = [one for one in configurations if not matches(one.values, wanted)]
@@ -196,14 +160,8 @@ def _configurations(runs: Runs) -> Iterator[Configuration]:
     factors = list(runs.factors)
     parts = runs.table.groupby(factors, sort=False, dropna=False) if factors else [((), runs.table)]
     for key, rows in parts:
-        finished = rows.loc[rows["outcome"].isin(FINISHED)]
-        by_replicate: dict[Hashable, int] = {}
-        if runs.replicates:
-            places = finished[list(runs.replicates)].itertuples(index=False, name=None)
-            by_replicate = dict(zip(places, map(int, finished.index), strict=True))
-        else:  # every run is a separate repetition
-            by_replicate = {position: int(row) for position, row in enumerate(finished.index)}
-        yield Configuration(dict(zip(factors, key, strict=True)), rows, by_replicate)
+        finished = rows.index[rows["outcome"].isin(FINISHED)]
+        yield Configuration(dict(zip(factors, key, strict=True)), rows, runs.by_replicate(finished))
 
 
 def _group(one: Configuration, runs: Runs, scored: Mapping[str, SplitScores]) -> dict[str, Any]:
@@ -221,13 +179,11 @@ def _group(one: Configuration, runs: Runs, scored: Mapping[str, SplitScores]) ->
         scores = scored[split].of(rows.index) if split in scored and scored[split].has(rows.index) else None
         for metric in METRICS:
             column = f"{split}_{metric}"
-            values = rows[column].dropna().to_numpy(dtype="float64") if column in rows else np.empty(0)
+            values = rows[column] if column in rows else pd.Series(dtype="float64")
             if scores is not None and len(scores[metric].values) < len(rows):  # folds together
-                values = scores[metric].values[~np.isnan(scores[metric].values)]
-            row[f"{column}_median"] = float(np.median(values)) if len(values) else np.nan
-            row[f"{column}_peak"] = best(values, metric)
-            row[f"{column}_mean"] = float(values.mean()) if len(values) else np.nan
-            row[f"{column}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+                values = pd.Series(scores[metric].values)
+            row |= {f"{column}_median": values.median(), f"{column}_peak": best(values, metric)}
+            row |= {f"{column}_mean": values.mean(), f"{column}_sd": values.std()}
             interval = Interval(np.nan, np.nan, np.nan) if scores is None else interval_of(scores[metric], metric)
             row |= {f"{column}_low": interval.low, f"{column}_high": interval.high}
     return row
@@ -250,13 +206,7 @@ def _chosen(
     Among values whose mean CCC is within one standard error of the highest it is the one that keeps most crowd labels
     (Breiman, Friedman, Olshen, Stone 1984, "Classification and Regression Trees", 3.4.3: the simplest within one
     standard error). The error is that of the difference, paired by run and text. Among values that keep as many it is
-    the one with the highest CCC; of equal ones the largest.
-
-    Args:
-        study: what is asked.
-        runs: the records.
-        configurations: all but the baseline.
-        val: predictions on validation.
+    the one with the highest CCC; of equal ones the largest. `configurations` are all but the baseline.
     """
     name = study.choose
     if name is None or name not in runs.factors:
@@ -319,15 +269,9 @@ def _nested(
 
 def _error(a: Mapping[Hashable, int], b: Mapping[Hashable, int], val: SplitScores | None) -> float:
     """Return the standard error of a difference in validation CCC, paired by run and text; 0 where it is unknown."""
-    common = [key for key in a if key in b]
-    pair = val.pair([a[key] for key in common], [b[key] for key in common]) if val is not None and common else None
+    pair = None if val is None else val.pair(a, b)
     error = 0.0 if pair is None else contrast(pair[0]["ccc"] - pair[1]["ccc"]).error
     return error if error == error else 0.0
-
-
-def _judged(scored: Mapping[str, SplitScores]) -> tuple[str, str]:
-    """Return what configurations are compared on: test, or validation where no run has a test with labels."""
-    return ("test", "truth_test") if "test" in scored else ("val", "truth_val")
 
 
 def _differences(
@@ -340,18 +284,17 @@ def _differences(
     """Return the differences from the baseline before correction, and why some configurations have none."""
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
+    judged = ("test", "truth_test") if "test" in scored else ("val", "truth_val")
     for one in configurations:
         reference = None if one in baselines else _reference(one, baselines)
         if reference is None or not one.by_replicate:
             continue
-        common = [key for key in one.by_replicate if key in reference.by_replicate]
         name = ", ".join(f"{factor}={value}" for factor, value in one.values.items())
-        if not common:
+        if one.by_replicate.keys().isdisjoint(reference.by_replicate):
             problems.append(f"{name} and the baseline have no {' and '.join(runs.replicates)} in common.")
             continue
-        jobs, others = ([arm.by_replicate[key] for key in common] for arm in (one, reference))
-        for split in (split for split in _judged(scored) if split in scored):
-            pair = scored[split].pair(jobs, others)
+        for split in (split for split in judged if split in scored):
+            pair = scored[split].pair(one.by_replicate, reference.by_replicate)
             if pair is None:
                 problems.append(f"{name} and the baseline have no texts in common on {split.replace('_', ' ')}.")
                 continue

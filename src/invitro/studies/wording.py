@@ -3,19 +3,17 @@
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from invitro.studies.study import canonical, matches
+from invitro.studies.runs import Runs
+from invitro.studies.study import Study, canonical, matches
+from invitro.studies.summary import Summary
 from invitro.writing.words import DASH, is_number, plain
 
-if TYPE_CHECKING:
-    from invitro.studies.runs import Runs
-    from invitro.studies.study import Study
-    from invitro.studies.summary import Summary
-
 METRIC_NAMES = {"pcc": "PCC", "ccc": "CCC", "rmse": "RMSE"}
+METRIC_AXES = METRIC_NAMES | {"rmse": "RMSE (points)"}
 SPLIT_NAMES = {
     "val": "validation",
     "test": "test",
@@ -52,7 +50,7 @@ def configuration(values: Mapping[str, Any], factors: Iterable[str], full: bool 
     return ", ".join(parts) or "all runs"
 
 
-def name_as_tested(summary: "Summary", row: Mapping[str, Any], factors: Iterable[str], full: bool = False) -> str:
+def name_as_tested(summary: Summary, row: Mapping[str, Any], factors: Iterable[str], full: bool = False) -> str:
     """Name a configuration as `configuration`; of a choice that each fold made for itself, it does not name a value."""
     if not summary.by_fold or mark(summary, row) != "chosen":
         return configuration(row, factors, full)
@@ -92,20 +90,20 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def mark(summary: "Summary", row: Mapping[str, Any]) -> str:
+def mark(summary: Summary, row: Mapping[str, Any]) -> str:
     """Return ``baseline`` or ``chosen`` for these configurations, and an empty string for the others."""
     if matches(row, summary.baseline):
         return "baseline"
     return "chosen" if matches(row, summary.chosen) else ""
 
 
-def measured(summary: "Summary", study: "Study", split: str) -> bool:
+def measured(summary: Summary, study: Study, split: str) -> bool:
     """Whether there are numbers of `split` in any configuration."""
     names = [f"{split}_{metric}_mean" for metric in study.metrics]
     return any(name in summary.groups and summary.groups[name].notna().any() for name in names)
 
 
-def repeated(runs: "Runs") -> str:
+def repeated(runs: Runs) -> str:
     """Return what the runs of a configuration differ in: ``seeds``, ``folds``, or ``runs`` for anything else."""
     varied = [name for name in runs.replicates if runs.table[name].nunique() > 1]
     names = {"seed": "seeds", "fold": "folds"}
@@ -113,7 +111,7 @@ def repeated(runs: "Runs") -> str:
     return names.get(factor(one[0]), "runs") if len(one) == 1 else "runs"
 
 
-def rows_of(runs: "Runs", values: Mapping[str, Any]) -> list[int]:
+def rows_of(runs: Runs, values: Mapping[str, Any]) -> list[int]:
     """Return the numbers of the jobs of one configuration that have a result."""
     wanted = {name: values[name] for name in runs.factors}
     finished = runs.finished()
@@ -121,7 +119,7 @@ def rows_of(runs: "Runs", values: Mapping[str, Any]) -> list[int]:
     return [int(index) for index, row in zip(finished.index, rows, strict=True) if matches(row, wanted)]
 
 
-def leading(study: "Study", summary: "Summary", most: int = 2) -> list[dict[str, Any]]:
+def leading(study: Study, summary: Summary, most: int = 2) -> list[dict[str, Any]]:
     """Return the configurations that matter most, as rows of ``summary.groups``: at most `most`.
 
     The baseline comes first, then what was chosen, then the rest by mean validation CCC, the best first (by the
@@ -141,7 +139,7 @@ def leading(study: "Study", summary: "Summary", most: int = 2) -> list[dict[str,
     return rows[max(baselines - 1, 0) :][:most]
 
 
-def published_for(summary: "Summary", row: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
+def published_for(summary: Summary, row: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
     """Return the paper's ``median`` and ``peak`` of a metric for one configuration; None where the paper has none.
 
     A published row belongs to a configuration that names the same ``experiment``, or else to one that has the values of
@@ -160,7 +158,7 @@ def published_for(summary: "Summary", row: Mapping[str, Any], metric: str) -> di
     return None
 
 
-def reference(summary: "Summary", row: Mapping[str, Any]) -> dict[str, Any] | None:
+def reference(summary: Summary, row: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the baseline's row of ``summary.groups`` that a configuration is compared with: the one most like it."""
     rows: list[Any] = [one for one in records(summary.groups) if matches(one, summary.baseline)]
     return max(

@@ -143,7 +143,7 @@ def curves(table: pd.DataFrame, cache: FeatureCache, settings: WorthSettings) ->
         for number, (train, test) in enumerate(parts):
             test = test[~np.isnan(crowd[test])]
             fold_of[test] = number
-            fold = _Fold.of(table.iloc[train], features[train], table["text"].iloc[test].tolist(), features[test])
+            fold = _Fold(table.iloc[train], features[train], table["text"].iloc[test].tolist(), features[test])
             helped[0][:, test] = fold.llm.predict(fold.near_llm)
             for draw in range(settings.draws):
                 order = ranked(table["group_id"].to_numpy(), train, crowd, [settings.seed, draw])
@@ -203,33 +203,23 @@ def first_authors(order: Ints, authors: npt.NDArray[Any], n: int | None) -> Ints
     return order[:last]
 
 
-@dataclass(frozen=True)
 class _Fold:
     """One fold: similarities of its training texts, of the test texts to them, and what the LLM's labels say."""
 
-    ratings: Floats
-    authors: npt.NDArray[Any]
-    grams: list[Floats]
-    nears: list[Floats]
-    llm: LLMFirst
-    near_llm: Floats
-
-    @classmethod
-    def of(cls, train: pd.DataFrame, features: Any, test_texts: list[str], test_features: Any) -> "_Fold":
-        texts, authors = train["text"].tolist(), train["group_id"].to_numpy()
-        counter, words = counted(texts)
+    def __init__(self, train: pd.DataFrame, features: Any, test_texts: list[str], test_features: Any) -> None:
+        self.ratings, llm_label = (train[name].to_numpy(dtype=np.float64) for name in ("crowd_label", "llm_label"))
+        self.authors = train["group_id"].to_numpy()
+        counter, words = counted(train["text"].tolist())
         test_words = None if counter is None else counter.transform(test_texts)
-        grams, nears = [], []
+        self.grams: list[Floats] = []
+        self.nears: list[Floats] = []
         for kernel, gram in LayerKernel.nested(features, words, first_layers(features.shape[1])):
-            grams.append(gram)
-            nears.append(kernel.to_training(test_features, test_words)[0])
-        llm_label = train["llm_label"].to_numpy(dtype=np.float64)
+            self.grams.append(gram)
+            self.nears.append(kernel.to_training(test_features, test_words)[0])
         known = np.flatnonzero(~np.isnan(llm_label))
-        seen = Observed(llm_label[known], np.ones(len(known)), authors[known])
-        which, noise = _chosen([gram[np.ix_(known, known)] for gram in grams], seen, LLM_NOISES)
-        llm = LLMFirst.fitted(grams[which], llm_label, noise)
-        ratings = train["crowd_label"].to_numpy(dtype=np.float64)
-        return cls(ratings, authors, grams, nears, llm, nears[which])
+        seen = Observed(llm_label[known], np.ones(len(known)), self.authors[known])
+        which, noise = _chosen([gram[np.ix_(known, known)] for gram in self.grams], seen, LLM_NOISES)
+        self.llm, self.near_llm = LLMFirst.fitted(self.grams[which], llm_label, noise), self.nears[which]
 
     def predicted(self, rows: Ints) -> tuple[Floats, Floats]:
         """Score the test texts from some texts' ratings: alone, and with the LLM's labels."""
@@ -253,7 +243,6 @@ def _chosen(grams: list[Floats], seen: Observed, noises: tuple[float, ...]) -> t
 
 
 ALONE, HELPED = "human ratings alone", "with the LLM's labels"
-TAILS = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
@@ -302,31 +291,23 @@ def exchange(found: Curves, settings: WorthSettings, resamples: int = RESAMPLES)
     Each fold's predictions come from a model of its own, whose level depends on the ratings that were drawn; PCC is
     therefore within folds: both sides are taken relative to their fold's mean. CCC and RMSE are of scores as they come.
     """
-    measured: dict[tuple[str, int], dict[str, Scores]] = {}
+    labels, pcc, rows = centred(found.labels[None], found)[0], {}, []
     for name, by_size in ((ALONE, found.alone), (HELPED, found.helped)):
         for size, predictions in by_size.items():
             scores = resampled(found.labels, predictions, found.authors, resamples, settings.seed)
-            within = resampled(
-                centred(found.labels[None], found)[0],
-                centred(predictions, found),
-                found.authors,
-                resamples,
-                settings.seed,
-            )
-            measured[name, size] = scores | {"pcc": within["pcc"]}
-    rows = []
-    for (name, size), scores in measured.items():
-        row: dict[str, object] = {"labels": name, "ratings": size}
-        for metric in METRICS:
-            interval = interval_of(scores[metric], metric)
-            row |= {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
-        rows.append(row)
+            within = resampled(labels, centred(predictions, found), found.authors, resamples, settings.seed)
+            pcc[name, size] = scores["pcc"] = within["pcc"]
+            row: dict[str, object] = {"labels": name, "ratings": size}
+            for metric in METRICS:
+                interval = interval_of(scores[metric], metric)
+                row |= {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+            rows.append(row)
     everything = found.sizes[-1]
-    alone = [measured[ALONE, size]["pcc"] for size in found.sizes]
-    added = measured[HELPED, everything]["pcc"] - measured[ALONE, everything]["pcc"]
+    added = pcc[HELPED, everything] - pcc[ALONE, everything]
+    alone = [pcc[ALONE, size] for size in found.sizes]
     return Exchange(
         curve=pd.DataFrame(rows),
-        worth=_worth(np.array(found.sizes), alone, measured[HELPED, 0]["pcc"], settings.seed),
+        worth=_worth(np.array(found.sizes), alone, pcc[HELPED, 0], settings.seed),
         added=contrast(added).interval(),
         first=found.sizes[0],
         everything=everything,
@@ -344,18 +325,18 @@ def centred(values: Floats, found: Curves) -> Floats:
     return np.asarray(values - means[:, found.folds])
 
 
-def _worth(sizes: "np.ndarray[tuple[int], np.dtype[np.int_]]", alone: list[Scores], llm: Scores, seed: int) -> Interval:
+def _worth(sizes: Ints, alone: list[Scores], llm: Scores, seed: int) -> Interval:
     value = ratings_for(sizes, np.array([one.values.mean() for one in alone]), float(llm.values[0]))
     rng, ends = np.random.default_rng(seed), []
     for draw, target in enumerate(llm.draws[:, 0]):
         curve = np.array([one.draws[draw, rng.integers(one.seeds, size=one.seeds)].mean() for one in alone])
         ends.append(ratings_for(sizes, curve, float(target)))
     # Inverted: an order statistic, since there is nothing between a number and infinity
-    low, high = np.quantile(ends, TAILS, method="inverted_cdf")
+    low, high = np.quantile(ends, (0.025, 0.975), method="inverted_cdf")
     return Interval(value, float(low), float(high))
 
 
-def ratings_for(sizes: "np.ndarray[tuple[int], np.dtype[np.int_]]", curve: Floats, target: float) -> float:
+def ratings_for(sizes: Ints, curve: Floats, target: float) -> float:
     """Return where a learning curve reaches `target`: 0 before its first point, infinity beyond its last.
 
     The curve is made monotone by isotonic regression, and is linear in the logarithm of the size between its points.

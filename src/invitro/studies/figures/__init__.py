@@ -1,18 +1,22 @@
 """A study's figures: those whose data exist, each one specification for the page and for the paper."""
 
-from typing import TYPE_CHECKING
-
 from invitro.errors import InputError
+from invitro.studies.figures.axis import alignment_over_axis, metrics_over_axis
+from invitro.studies.figures.dots import differences_by_configuration, metrics_by_configuration
+from invitro.studies.figures.runs import (
+    label_distributions,
+    learning_curves,
+    predicted_against_labelled,
+    residuals_by_group,
+)
+from invitro.studies.runs import Runs
+from invitro.studies.study import Study
+from invitro.studies.summary import Summary
 from invitro.writing import charts
 from invitro.writing.charts import Figure
 
-if TYPE_CHECKING:
-    from invitro.studies.runs import Runs
-    from invitro.studies.study import Study
-    from invitro.studies.summary import Summary
 
-
-def figures(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+def figures(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
     """Return the figures of a study in the order of the report; of a study without results, none.
 
     Raises:
@@ -21,15 +25,6 @@ def figures(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
     missing = charts.problem()
     if missing:
         raise InputError(missing)
-    from invitro.studies.figures.axis import alignment_over_axis, metrics_over_axis
-    from invitro.studies.figures.dots import differences_by_configuration, metrics_by_configuration
-    from invitro.studies.figures.runs import (
-        label_distributions,
-        learning_curves,
-        predicted_against_labelled,
-        residuals_by_group,
-    )
-
     if runs.finished().empty or summary.groups.empty:
         return []
     makers = (

@@ -4,13 +4,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair as alt
 
 from invitro.studies.distributions import alignment
-from invitro.studies.study import matches
-from invitro.studies.wording import AXES, METRIC_NAMES, SPLIT_NAMES, configuration, factor, measured, position, records
+from invitro.studies.runs import Runs
+from invitro.studies.study import Study, matches
+from invitro.studies.summary import Summary
+from invitro.studies.wording import (
+    AXES,
+    METRIC_AXES,
+    SPLIT_NAMES,
+    configuration,
+    factor,
+    measured,
+    position,
+    records,
+    reference,
+)
 from invitro.writing.charts import (
     POINT,
     SOFT,
@@ -29,11 +41,6 @@ from invitro.writing.charts import (
     tooltip,
 )
 from invitro.writing.words import plain
-
-if TYPE_CHECKING:
-    from invitro.studies.runs import Runs
-    from invitro.studies.study import Study
-    from invitro.studies.summary import Summary
 
 _captioned = partial(figure, Path(__file__).with_name("captions.j2"))
 
@@ -62,7 +69,7 @@ class Panel:
 
 
 def stacked(
-    study: "Study", summary: "Summary", panels: Sequence[Panel], description: str, reference: str
+    study: Study, summary: Summary, panels: Sequence[Panel], description: str, reference: str
 ) -> alt.VConcatChart:
     """Draw panels above each other, with one x axis below the last."""
     series = list(dict.fromkeys(row["series"] for panel in panels for row in panel.rows))
@@ -75,9 +82,7 @@ def stacked(
     return alt.vconcat(*drawn, spacing=7).properties(description=description)
 
 
-def _layers(
-    study: "Study", panel: Panel, series: Sequence[str], values: Sequence[float], last: bool
-) -> list[alt.Chart]:
+def _layers(study: Study, panel: Panel, series: Sequence[str], values: Sequence[float], last: bool) -> list[alt.Chart]:
     """Return a panel's band, line and points."""
     axis = str(study.axis)
     label = AXES.get(axis, factor(axis))
@@ -112,31 +117,24 @@ def _layers(
 
 
 def _references(
-    study: "Study", summary: "Summary", panel: Panel, values: Sequence[float], name: str, first: bool
+    study: Study, summary: Summary, panel: Panel, values: Sequence[float], name: str, first: bool
 ) -> tuple[list[alt.Chart], list[alt.Chart]]:
     """Return the lines of the baseline and of the chosen value, and their names in the first panel."""
     layers: list[alt.Chart] = []
     names: list[alt.Chart] = []
     if panel.reference is not None:
         layers.append(rule(panel.reference, "y"))
-        if first:
-            names += _named(panel, panel.reference, name)
-    chosen = position((summary.chosen or {}).get(str(study.axis)))
-    if chosen is not None:
-        at = chosen * unit(study)
-        layers.append(rule(at, "x", strokeDash=[1, 1.5]))
-        if first:
-            names += _at_top(at, "chosen", values)
-    if study.plateau is not None:
-        layers.append(rule(study.plateau * unit(study), "x", strokeDash=[1, 1.5]))
-        if first:
-            names += _at_top(study.plateau * unit(study), "no more gain?", values)
-    return layers, names
+        names += _named(panel, panel.reference, name)
+    for value, text in (((summary.chosen or {}).get(str(study.axis)), "chosen"), (study.plateau, "no more gain?")):
+        at = position(value)
+        if at is not None:
+            layers.append(rule(unit(study) * at, "x", strokeDash=[1, 1.5]))
+            names += _at_top(unit(study) * at, text, values)
+    return layers, names if first else []
 
 
-HALO: Any = {"stroke": "white", "strokeWidth": 3, "strokeJoin": "round"}
-"""Behind a name in a panel, so that no curve strikes it through."""
-LOOKS: tuple[dict[str, Any], ...] = (HALO, {})
+LOOKS: tuple[dict[str, Any], ...] = ({"stroke": "white", "strokeWidth": 3, "strokeJoin": "round"}, {})
+"""Of a name in a panel: first its halo, so that no curve strikes it through."""
 
 
 def _at_top(at: float, text: str, values: Sequence[float]) -> list[alt.Chart]:
@@ -170,12 +168,12 @@ def _named(panel: Panel, reference: float, name: str) -> list[alt.Chart]:
     ]  # fmt: skip
 
 
-def unit(study: "Study") -> int:
+def unit(study: Study) -> int:
     """Return what the axis's values are multiplied by: portions are drawn in per cent."""
     return 100 if str(study.axis).endswith("portion") else 1
 
 
-def metrics_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+def metrics_over_axis(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
     """Draw metrics over the axis: on validation where something is chosen there, then on test, then for the truth.
 
     Without a labelled test, validation takes its place.
@@ -184,17 +182,18 @@ def metrics_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> list[
     if points is None:
         return []
     figures: list[Figure] = []
+    baseline = reference(summary, {})
     for split in dict.fromkeys((*(("val",) if study.choose else ()), *summary.judged)):
         if not measured(summary, study, split):
             continue
         panels = [
             Panel(
-                METRIC_NAMES[metric] + (" (points)" if metric == "rmse" else ""),
+                METRIC_AXES[metric],
                 [
                     _row(point, *(point[f"{split}_{metric}_{part}"] for part in ("mean", "low", "high")))
                     for point in points
                 ],
-                _baseline(summary, f"{split}_{metric}_mean"),
+                None if baseline is None else float(baseline[f"{split}_{metric}_mean"]),
             )
             for metric in study.metrics
         ]
@@ -202,16 +201,16 @@ def metrics_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> list[
         if not figures and any(row["value"] for row in replaced):
             panels.append(Panel("Changed (%)", replaced, None, 30, ".1f", 3, zero=True))
         name, changed = factor(str(study.axis)), len(panels) > len(study.metrics)
-        baseline = ", ".join(f"{factor(key)} {plain(value)}" for key, value in (summary.baseline or {}).items())
+        called = ", ".join(f"{factor(key)} {plain(value)}" for key, value in (summary.baseline or {}).items())
         chosen = (summary.chosen or {}).get(str(study.axis))
         drawn = stacked(study, summary, panels, f"Metrics over {name} on {SPLIT_NAMES[split]}", "baseline")
-        facts = (name, SPLIT_NAMES[split], baseline, chosen, split == "val", study.plateau is not None, changed)
+        facts = (name, SPLIT_NAMES[split], called, chosen, split == "val", study.plateau is not None, changed)
         title = f"Metrics over {name}: {SPLIT_NAMES[split]}"
         figures.append(_captioned(f"metrics_over_{name}_{split}", title, "over_axis", drawn, *facts))
     return figures
 
 
-def alignment_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+def alignment_over_axis(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
     """Draw how far training labels lie from validation's over the axis, where correction changed any."""
     points = _points(study, runs, summary)
     if points is None or not any(point["replaced_share"] for point in points):
@@ -234,7 +233,7 @@ def alignment_over_axis(study: "Study", runs: "Runs", summary: "Summary") -> lis
     return [_captioned(f"alignment_over_{name}", title, "alignment", drawn, name, "validation")]
 
 
-def _points(study: "Study", runs: "Runs", summary: "Summary") -> list[Row] | None:
+def _points(study: Study, runs: Runs, summary: Summary) -> list[Row] | None:
     """Return configurations with a number on the axis, ordered; None unless there are two such numbers or more.
 
     A baseline that names no value of the axis, or an infinite one, is drawn as a line and not as a point.
@@ -258,11 +257,3 @@ def _row(point: Mapping[str, Any], value: Any, low: Any = None, high: Any = None
     """Return what a panel draws of one configuration."""
     seeds = point.get("seeds")
     return {"x": point["x"], "series": point["series"], "value": value, "low": low, "high": high, "seeds": seeds}
-
-
-def _baseline(summary: "Summary", column: str) -> float | None:
-    """Return a column's value in the baseline's row, or None."""
-    for row in records(summary.groups):
-        if matches(row, summary.baseline):
-            return float(row[column])
-    return None

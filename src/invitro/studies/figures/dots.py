@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import altair as alt
 import pandas as pd
 
+from invitro.studies.runs import Runs
+from invitro.studies.study import Study
+from invitro.studies.summary import Summary
 from invitro.studies.wording import (
     LOWER_IS_BETTER,
+    METRIC_AXES,
     METRIC_NAMES,
     SIGNIFICANT,
     SPLIT_NAMES,
@@ -39,11 +42,6 @@ from invitro.writing.charts import (
     wrapped,
 )
 
-if TYPE_CHECKING:
-    from invitro.studies.runs import Runs
-    from invitro.studies.study import Study
-    from invitro.studies.summary import Summary
-
 _captioned = partial(figure, Path(__file__).with_name("captions.j2"))
 
 LONGEST = 18
@@ -52,7 +50,7 @@ ROW_STEP = 15
 """Height of a row, in points."""
 
 
-def metrics_by_configuration(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+def metrics_by_configuration(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
     """Draw metrics by configuration on `Summary.split`, and against the truth; with an axis nothing is drawn."""
     if study.axis is not None and study.axis in summary.groups and summary.groups[study.axis].nunique() > 1:
         return []
@@ -60,12 +58,12 @@ def metrics_by_configuration(study: "Study", runs: "Runs", summary: "Summary") -
     for split in summary.judged:
         if not measured(summary, study, split):
             continue
-        rows, seeds = _rows(study, runs, summary, split), _seeds(study, runs, summary, split)
-        paper = _paper(study, runs, summary) if split == "test" else []
-        there = {row["name"] for row in (*rows, *paper)}
+        means, seeds, paper = _points(study, runs, summary, split)
+        there = {row["name"] for row in (*means, *paper)}
         every = (configuration(group, runs.factors) for group in records(summary.groups))
         names = [name for name in every if name in there]
-        drawn = _drawn(study, names, rows, seeds, paper, f"Metrics by configuration on {SPLIT_NAMES[split]}")
+        layers = [_layers(means, seeds, paper, names, metric, metric == study.metrics[0]) for metric in study.metrics]
+        drawn = _beside(layers, names, 12, f"Metrics by configuration on {SPLIT_NAMES[split]}")
         facts = SPLIT_NAMES[split], bool(summary.baseline), bool(paper)
         title = f"Metrics: {SPLIT_NAMES[split]}"
         figures.append(_captioned(f"metrics_{split}", title, "by_configuration", drawn, *facts))
@@ -76,7 +74,7 @@ VERDICTS = ("better", "worse", "not shown to differ")
 """After Holm's correction."""
 
 
-def differences_by_configuration(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+def differences_by_configuration(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
     """Draw the differences from the baseline on `Summary.split`, a panel for each metric; better is at the right."""
     found: list[Row] = []
     for row in records(summary.differences):
@@ -89,29 +87,22 @@ def differences_by_configuration(study: "Study", runs: "Runs", summary: "Summary
     if not found:
         return []
     names = list(dict.fromkeys(row["name"] for row in sorted(found, key=lambda row: not row["chosen"])))
-    room, step = _room(names, LONGEST)
     metrics = [metric for metric in study.metrics if any(row["metric"] == metric for row in found)]
-    width = (COLUMN - 20 - room - 9 * (len(metrics) - 1)) / len(metrics)
-    panels = [
-        layered(*_forest([row for row in found if row["metric"] == metric], names, metric, place == 0),
-                width=width, height=step * len(names))
-        for place, metric in enumerate(metrics)
-    ]  # fmt: skip
-    drawn = alt.hconcat(*panels, spacing=9).properties(
-        description=f"Differences from the baseline on {SPLIT_NAMES[summary.split]}, with 95 % intervals"
-    )
+    layers = [_forest(found, names, metric, metric == metrics[0]) for metric in metrics]
+    description = f"Differences from the baseline on {SPLIT_NAMES[summary.split]}, with 95 % intervals"
+    drawn = _beside(layers, names, 20, description)
     facts = SPLIT_NAMES[summary.split], "rmse" in metrics, bool(summary.chosen)
     return [_captioned("differences", "Differences from the baseline", "forest", drawn, *facts)]
 
 
 def _forest(rows: Sequence[Row], names: list[str], metric: str, first: bool) -> list[alt.Chart]:
-    """Return a panel's line at 0, intervals and differences; for RMSE the axis is reversed, so that better is right."""
+    """Return a metric's line at 0, intervals and differences; RMSE's axis is reversed, so that better is right."""
+    rows = [row for row in rows if row["metric"] == metric]
     y = alt.Y("name:N", scale=alt.Scale(domain=names), axis=named_axis(names, LONGEST, shown=first))
     domain = padded([0.0, *(row[key] for row in rows for key in ("difference", "low", "high"))])
     scale = alt.Scale(domain=domain, nice=False, zero=False, reverse=metric in LOWER_IS_BETTER)
-    title = METRIC_NAMES[metric] + (" (points)" if metric == "rmse" else "")
     form = "datum.value == 0 ? '0' : format(datum.value, '+.2~f')"
-    axis = alt.Axis(title=title, tickCount=3, labelExpr=form, labelOverlap=True, labelSeparation=5)
+    axis = alt.Axis(title=METRIC_AXES[metric], tickCount=3, labelExpr=form, labelOverlap=True, labelSeparation=5)
     hint = tooltip(
         ("name:N", "configuration", ""), ("difference:Q", f"{METRIC_NAMES[metric]}, difference", "+.3f"),
         ("low:Q", "95 % from", "+.3f"), ("high:Q", "95 % to", "+.3f"), ("p_holm:Q", "p, Holm", ".3f"),
@@ -132,95 +123,52 @@ def _forest(rows: Sequence[Row], names: list[str], metric: str, first: bool) -> 
     ]
 
 
-def _room(names: Sequence[str], longest: int) -> tuple[float, int]:
-    """Return the width that names need beside a panel, and the height of their rows, in points."""
-    lines = [line for name in names for line in wrapped(name, longest)]
-    return 6 + 3.5 * max(map(len, lines)), ROW_STEP + 4 * (len(lines) > len(names))
+def _beside(panels: Sequence[list[alt.Chart]], names: list[str], margin: int, description: str) -> alt.HConcatChart:
+    """Draw panels, given by their layers, beside each other, with the rows' names beside the first."""
+    lines = [line for name in names for line in wrapped(name, LONGEST)]
+    room, step = 6 + 3.5 * max(map(len, lines)), ROW_STEP + 4 * (len(lines) > len(names))
+    width = (COLUMN - margin - room - 9 * (len(panels) - 1)) / len(panels)
+    drawn = [layered(*layers, width=width, height=step * len(names)) for layers in panels]
+    return alt.hconcat(*drawn, spacing=9).properties(description=description)
 
 
-def _rows(study: "Study", runs: "Runs", summary: "Summary", split: str) -> list[Row]:
-    """Return one row per configuration and metric."""
-    found = []
+def _points(study: Study, runs: Runs, summary: Summary, split: str) -> tuple[list[Row], list[Row], list[Row]]:
+    """Return the means of configurations by metric, the runs, and on test the paper's medians."""
+    means, seeds, paper = [], [], []
     for group in records(summary.groups):
+        jobs = [runs.table.loc[job] for job in rows_of(runs, group)]
         for metric in study.metrics:
+            own = {"name": configuration(group, runs.factors), "metric": metric}
             parts = {part: group.get(f"{split}_{metric}_{part}") for part in ("mean", "low", "high")}
             if not pd.isna(parts["mean"]):
-                name = configuration(group, runs.factors)
-                found.append(
-                    parts | {"name": name, "metric": metric, "seeds": group["seeds"], "mark": mark(summary, group)}
-                )
-    return found
-
-
-def _seeds(study: "Study", runs: "Runs", summary: "Summary", split: str) -> list[Row]:
-    """Return one row per run and metric."""
-    found = []
-    for group in records(summary.groups):
-        for number in rows_of(runs, group):
-            row = runs.table.loc[number]
-            which = ", ".join(f"{name} {row[name]}" for name in runs.replicates if name in row)
-            for metric in study.metrics:
-                value = row.get(f"{split}_{metric}")
+                means.append(own | parts | {"seeds": group["seeds"], "mark": mark(summary, group)})
+            for job in jobs:
+                value = job.get(f"{split}_{metric}")
                 if not pd.isna(value):
-                    found.append(
-                        {"name": configuration(group, runs.factors), "metric": metric, "value": value, "run": which}
-                    )
-    return found
-
-
-def _paper(study: "Study", runs: "Runs", summary: "Summary") -> list[Row]:
-    """Return the paper's medians for these configurations."""
-    found = []
-    for group in records(summary.groups):
-        for metric in study.metrics:
-            number = published_for(summary, group, metric)
-            if number is not None:
-                found.append({"name": configuration(group, runs.factors), "metric": metric, "value": number["median"]})
-    return found
-
-
-def _drawn(
-    study: "Study",
-    names: list[str],
-    rows: Sequence[Row],
-    seeds: Sequence[Row],
-    paper: Sequence[Row],
-    description: str,
-) -> alt.HConcatChart:
-    """Draw one panel per metric, with the names beside the first."""
-    room, step = _room(names, LONGEST)
-    width = (COLUMN - 12 - room - 9 * (len(study.metrics) - 1)) / len(study.metrics)
-    panels = []
-    for number, metric in enumerate(study.metrics):
-        panels.append(
-            layered(
-                *_layers(
-                    [row for row in rows if row["metric"] == metric],
-                    [row for row in seeds if row["metric"] == metric],
-                    [row for row in paper if row["metric"] == metric],
-                    names, METRIC_NAMES[metric], first=number == 0,
-                ),
-                width=width, height=step * len(names),
-            )
-        )  # fmt: skip
-    return alt.hconcat(*panels, spacing=9).properties(description=description)
+                    run = ", ".join(f"{name} {job[name]}" for name in runs.replicates)
+                    seeds.append(own | {"value": value, "run": run})
+            published = published_for(summary, group, metric) if split == "test" else None
+            if published is not None:
+                paper.append(own | {"value": published["median"]})
+    return means, seeds, paper
 
 
 def _layers(
-    rows: Sequence[Row], seeds: Sequence[Row], paper: Sequence[Row], names: list[str], title: str, first: bool
+    rows: Sequence[Row], seeds: Sequence[Row], paper: Sequence[Row], names: list[str], metric: str, first: bool
 ) -> list[alt.Chart]:
-    """Return a panel's reference line, runs, intervals, means and the paper's numbers."""
+    """Return a metric's reference line, runs, intervals, means and the paper's numbers."""
+    rows, seeds, paper = ([row for row in part if row["metric"] == metric] for part in (rows, seeds, paper))
     y = alt.Y("name:N", scale=alt.Scale(domain=names), axis=named_axis(names, LONGEST, shown=first))
     every = [row[key] for row in rows for key in ("mean", "low", "high")] + [row["value"] for row in (*seeds, *paper)]
     scale = alt.Scale(domain=padded(every), nice=False, zero=False)
     x_axis = alt.Axis(
-        title=title + (" (points)" if title == "RMSE" else ""),
+        title=METRIC_AXES[metric],
         tickCount=3,
         format=".2~f",
         labelOverlap=True,
         labelSeparation=5,
     )
-    x = alt.X("mean:Q", scale=scale, axis=x_axis)
+    x, title = alt.X("mean:Q", scale=scale, axis=x_axis), METRIC_NAMES[metric]
     hint = tooltip(
         ("name:N", "configuration", ""), ("mean:Q", f"{title}, mean", ".3f"), ("low:Q", "95 % from", ".3f"),
         ("high:Q", "95 % to", ".3f"), ("seeds:Q", "runs", "d"),

@@ -2,19 +2,22 @@
 model scores too high or too low; and training labels before and after correction, beside validation's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from invitro.data.corpus import LEAST_IN_GROUP, banded
+from invitro.data.corpus import LEAST_IN_GROUP
 from invitro.stats.moments import measured
-from invitro.studies.distributions import after, before, bounds, distance, histogram, validation
-from invitro.studies.groups import known_attributes
+from invitro.studies.distributions import after, before, bounds, distance, histogram, labels_of
+from invitro.studies.groups import people_groups
+from invitro.studies.runs import Runs, labelled
+from invitro.studies.study import Study
+from invitro.studies.summary import Summary
 from invitro.studies.wording import METRIC_NAMES, SPLIT_NAMES, configuration, leading, mark, position, records, rows_of
 from invitro.writing.charts import (
     COLOURS,
@@ -42,11 +45,6 @@ from invitro.writing.charts import (
 )
 from invitro.writing.words import number
 
-if TYPE_CHECKING:
-    from invitro.studies.runs import Runs
-    from invitro.studies.study import Study
-    from invitro.studies.summary import Summary
-
 _captioned = partial(figure, Path(__file__).with_name("captions.j2"))
 
 
@@ -60,15 +58,14 @@ BINS = 12
 SERIES = ("before correction", "after correction")
 
 
-def learning_curves(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+def learning_curves(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
     """Draw validation CCC and training loss by epoch for the leading configurations."""
     rows: list[Row] = []
     for group in leading(study, summary, MOST_CURVES):
-        numbers = rows_of(runs, group)
-        if numbers:
-            loss = (runs.config(numbers[0]).get("fit") or {}).get("loss", "")
-            history = pd.concat([runs.history(number) for number in numbers], ignore_index=True)
-            rows += _curves(history, configuration(group, runs.factors), loss)
+        jobs = rows_of(runs, group)
+        loss = (runs.config(jobs[0]).get("fit") or {}).get("loss", "")
+        history = pd.concat(map(runs.history, jobs), ignore_index=True)
+        rows += _curves(history, configuration(group, runs.factors), loss)
     if len({row["epoch"] for row in rows}) < 2:
         return []
     series = list(dict.fromkeys(row["series"] for row in rows))
@@ -117,7 +114,15 @@ MOST_TEXTS = 500
 """Texts that are drawn in a panel."""
 
 
-def mean_predictions(runs: "Runs", rows: list[int], split: str = "test") -> pd.DataFrame:
+def leading_predictions(study: Study, runs: Runs, summary: Summary) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Yield the two leading configurations with their mean predictions on `Summary.split`, as far as they have any."""
+    for group in leading(study, summary):
+        table = mean_predictions(runs, rows_of(runs, group), summary.split)
+        if len(table):
+            yield group, table
+
+
+def mean_predictions(runs: Runs, rows: list[int], split: str) -> pd.DataFrame:
     """Return one row per text with a crowd label: the columns of ``predictions.csv``, predictions are means over runs.
 
     Args:
@@ -125,21 +130,15 @@ def mean_predictions(runs: "Runs", rows: list[int], split: str = "test") -> pd.D
         rows: the runs of one configuration; of folds, each predicts its own texts.
         split: ``val`` or ``test``.
     """
-    table = pd.concat([runs.predictions(row) for row in rows], ignore_index=True)
-    table = table.loc[(table["split"] == split) & table["crowd_label"].notna()]
+    table = pd.concat([labelled(runs.predictions(row), split) for row in rows], ignore_index=True)
     means = table.groupby("text_id", sort=False)["prediction"].agg(["mean", "size"])
     first = table.drop_duplicates("text_id").set_index("text_id").drop(columns="prediction")
     return first.assign(prediction=means["mean"], runs=means["size"]).reset_index()
 
 
-def predicted_against_labelled(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+def predicted_against_labelled(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
     """Draw mean predictions against crowd labels for the two leading configurations, on `Summary.split`."""
-    drawn, split = [], SPLIT_NAMES[summary.split]
-    for group in leading(study, summary):
-        rows = rows_of(runs, group)
-        table = mean_predictions(runs, rows, summary.split) if rows else pd.DataFrame()
-        if len(table):
-            drawn.append((group, table))
+    drawn, split = list(leading_predictions(study, runs, summary)), SPLIT_NAMES[summary.split]
     if not drawn:
         return []
     values = pd.concat([table[name] for _, table in drawn for name in ("crowd_label", "prediction")])
@@ -154,7 +153,7 @@ def predicted_against_labelled(study: "Study", runs: "Runs", summary: "Summary")
 
 
 def _panel(
-    runs: "Runs", summary: "Summary", group: dict[str, Any], table: pd.DataFrame, ends: tuple[float, float], place: int
+    runs: Runs, summary: Summary, group: dict[str, Any], table: pd.DataFrame, ends: tuple[float, float], place: int
 ) -> alt.LayerChart:
     """Draw one configuration's texts."""
     scores = measured(table["prediction"], table["crowd_label"])
@@ -192,19 +191,16 @@ LONGEST_GROUP, GROUP_STEP = 25, 13
 """Letters of a group's name on one line, and the height of a row, in points."""
 
 
-def residuals_by_group(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+def residuals_by_group(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
     """Draw the mean residual by demographic group for the two leading configurations, on `Summary.split`."""
     rows: list[Row] = []
     series: list[str] = []
     small: set[str] = set()
-    for group in leading(study, summary):
-        numbers = rows_of(runs, group)
-        table = mean_predictions(runs, numbers, summary.split) if numbers else pd.DataFrame()
-        if table.empty:
-            continue
+    for group, table in leading_predictions(study, runs, summary):
         series.append(configuration(group, runs.factors))
-        for attribute in known_attributes(table):
-            for name, part in table.groupby(banded(table[attribute], attribute), observed=True, sort=True):
+        for attribute, groups in people_groups(table):
+            for name, places in groups.items():
+                part = table.iloc[places]
                 if len(part) < LEAST_IN_GROUP:
                     small.add(f"{attribute} {name}")
                     continue
@@ -270,10 +266,10 @@ def _drawn(rows: list[Row], series: list[str]) -> alt.VConcatChart:
     return alt.vconcat(*panels, spacing=5).properties(description=description)
 
 
-def label_distributions(study: "Study", runs: "Runs", summary: "Summary") -> list[Figure]:
+def label_distributions(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
     """Draw the distributions for up to four configurations whose labels differ from the crowd's."""
     changed = _changed(runs, summary)
-    groups = _selected(study, summary, changed)
+    groups = _selected(study, runs, summary, changed)
     if not groups:
         return []
     low, high = _bounds(runs, rows_of(runs, groups[0])[0])
@@ -290,7 +286,7 @@ def label_distributions(study: "Study", runs: "Runs", summary: "Summary") -> lis
     return [_captioned("label_distributions", "Label distributions", "label_distributions", made, *facts)]
 
 
-def _changed(runs: "Runs", summary: "Summary") -> list[dict[str, Any]]:
+def _changed(runs: Runs, summary: Summary) -> list[dict[str, Any]]:
     """Return the configurations whose labels are not the crowd's alone, the first of those with equal labels.
 
     Configurations that differ in the encoder train on the same labels.
@@ -305,8 +301,8 @@ def _changed(runs: "Runs", summary: "Summary") -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _selected(study: "Study", summary: "Summary", groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the configurations to draw: what was chosen and, with an axis, others evenly along it."""
+def _selected(study: Study, runs: Runs, summary: Summary, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the configurations to draw: what was chosen and others, evenly along an axis or else the leading ones."""
     if len(groups) <= MOST_PANELS:
         return groups
     if study.axis is not None and all(position(row.get(study.axis)) is not None for row in groups):
@@ -317,30 +313,28 @@ def _selected(study: "Study", summary: "Summary", groups: list[dict[str, Any]]) 
             if len(places) < MOST_PANELS:
                 places.add(int(place))
         return [groups[place] for place in sorted(places)]
-    first = [row for row in leading(study, summary, len(summary.groups)) if row in groups]
-    return (first or groups)[:MOST_PANELS]
+    names = {configuration(row, runs.factors) for row in groups}
+    first = leading(study, summary, len(summary.groups))
+    return [row for row in first if configuration(row, runs.factors) in names][:MOST_PANELS]
 
 
-def _bounds(runs: "Runs", row: int) -> tuple[float, float]:
+def _bounds(runs: Runs, row: int) -> tuple[float, float]:
     """Return the scale's bounds, or those of the labels where the configuration names no scale."""
     found = bounds(runs.config(row))
     if found is not None:
         return found
-    every = np.concatenate([after(runs.labels(row)), validation(runs.predictions(row))])
+    every = np.concatenate([after(runs.labels(row)), labels_of(runs.predictions(row), "val")])
     return float(np.floor(every.min())), float(np.ceil(every.max()))
 
 
-def _distribution(runs: "Runs", group: dict[str, Any], low: float, high: float, place: int) -> alt.LayerChart:
+def _distribution(runs: Runs, group: dict[str, Any], low: float, high: float, place: int) -> alt.LayerChart:
     """Draw one configuration: validation as bars, the others as steps."""
     row = rows_of(runs, group)[0]
-    labels, reference = runs.labels(row), validation(runs.predictions(row))
+    labels, reference = runs.labels(row), labels_of(runs.predictions(row), "val")
     samples = {"validation": reference, SERIES[0]: before(labels), SERIES[1]: after(labels)}
     shares = {name: 100 * histogram(values, low, high, BINS) for name, values in samples.items()}
     edges = np.linspace(low, high, BINS + 1)
-    bars = [
-        {"from": edges[at], "to": edges[at + 1], **{name: values[at] for name, values in shares.items()}}
-        for at in range(BINS)
-    ]
+    bars = records(pd.DataFrame({"from": edges[:-1], "to": edges[1:], **shares}))
     steps: list[Row] = [
         {"from": edges[at], "share": shares[name][min(at, BINS - 1)], "series": name}
         for name in SERIES

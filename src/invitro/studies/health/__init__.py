@@ -1,7 +1,5 @@
 """All health checks of a study."""
 
-from typing import TYPE_CHECKING
-
 from invitro.studies.health.predictions import prediction_checks
 from invitro.studies.health.runs import (
     Finding,
@@ -19,15 +17,13 @@ from invitro.studies.health.runs import (
     spread_over_runs,
     spreads,
 )
+from invitro.studies.runs import Runs
+from invitro.studies.study import Study
+from invitro.studies.summary import Summary
 from invitro.studies.wording import repeated
 
-if TYPE_CHECKING:
-    from invitro.studies.runs import Runs
-    from invitro.studies.study import Study
-    from invitro.studies.summary import Summary
 
-
-def findings(study: "Study", runs: "Runs", summary: "Summary") -> list[Finding]:
+def findings(study: Study, runs: Runs, summary: Summary) -> list[Finding]:
     """Make all checks that apply to the study; with a single alpha, for example, alphas are not compared.
 
     Args:
@@ -35,19 +31,18 @@ def findings(study: "Study", runs: "Runs", summary: "Summary") -> list[Finding]:
         runs: the records.
         summary: of the same runs.
     """
-    table, groups, kind = runs.table, summary.groups, repeated(runs)
-    found = [missing_runs(table, groups, runs.factors, runs.replicates)]
-    there = configured(runs, summary)
-    checks = [comparison(study, summary, kind, runs.folds), shared_results(table, runs.factors)]
+    kind, there = repeated(runs), configured(runs, summary)
+    found = [missing_runs(runs, summary.groups)]
+    checks = [comparison(study, summary, kind, runs.folds), shared_results(runs)]
     if there:
         checks += [
             few_runs(there, kind),
             choice(runs, summary),
             set_aside(there),
-            labels_changed(groups, runs.factors),
+            labels_changed(summary.groups, runs.factors),
             None if runs.folds else spread_over_runs([*spreads(runs, summary, there)], kind, summary.split),
             equal_runs(there, runs, summary.split),
-            early_stopping(courses(runs)),
+            early_stopping([*courses(runs)]),
             *prediction_checks(runs, summary, there),
         ]
     return found + [finding for finding in checks if finding is not None]

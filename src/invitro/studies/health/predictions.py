@@ -2,22 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from invitro.data.corpus import LEAST_IN_GROUP, banded
+from invitro.data.corpus import LEAST_IN_GROUP
 from invitro.stats.intervals import interval_of
 from invitro.stats.moments import measured, resampled
 from invitro.studies.distributions import after, alignment, labels_of
-from invitro.studies.groups import known_attributes, prediction_pairs
+from invitro.studies.groups import people_groups, prediction_pairs
 from invitro.studies.health.runs import Configured, Finding, told
+from invitro.studies.runs import Runs
+from invitro.studies.summary import Summary
 from invitro.studies.wording import SPLIT_NAMES, records
-
-if TYPE_CHECKING:
-    from invitro.studies.runs import Runs
-    from invitro.studies.summary import Summary
 
 ACCURACY = 0.8
 """CCC / PCC, Lin's bias correction factor, below which magnitudes are off."""
@@ -31,9 +29,7 @@ APART = 0.3
 """From this Wasserstein distance on, in SDs of the labels to be predicted, two sets of labels count as far apart."""
 
 
-def prediction_checks(
-    runs: "Runs", summary: "Summary", configurations: Sequence[Configured]
-) -> Iterator[Finding | None]:
+def prediction_checks(runs: Runs, summary: Summary, configurations: Sequence[Configured]) -> Iterator[Finding | None]:
     """Yield the findings on predictions and labels: on test, or on validation where no test has labels."""
     split = summary.split
     of = len(configurations)
@@ -41,10 +37,8 @@ def prediction_checks(
         one.name: [table.loc[table["crowd_label"].notna()] for table in map(runs.predictions, one.jobs)]
         for one in configurations
     }
-    magnitudes = [
-        _magnitudes(one, parts) for one in configurations if (parts := _of_split(tables[one.name], split)) is not None
-    ]
-    yield ccc_below_pcc(magnitudes, split, of)
+    on_split = [(one, [table.loc[table["split"] == split] for table in tables[one.name]]) for one in configurations]
+    yield ccc_below_pcc([_magnitudes(one, parts) for one, parts in on_split if all(map(len, parts))], split, of)
     yield constant_predictions([flat for one in configurations for flat in _flatness(one, tables[one.name])], of)
     yield negative_in_groups([score for one in configurations for score in _by_group(runs, one, split)], split, of)
     yield labels_apart([*_label_distances(runs, summary, configurations)], split, of)
@@ -182,12 +176,6 @@ def labels_apart(found: Sequence[LabelDistance], split: str, of: int) -> Finding
     )  # fmt: skip
 
 
-def _of_split(parts: Sequence[pd.DataFrame], split: str) -> list[pd.DataFrame] | None:
-    """Return each run's rows of a split; None where a run has none."""
-    rows = [part.loc[part["split"] == split] for part in parts]
-    return rows if rows and all(map(len, rows)) else None
-
-
 def _magnitudes(one: Configured, parts: Sequence[pd.DataFrame]) -> Magnitudes:
     def over_runs(column: str, what: str) -> float:
         return float(np.mean([getattr(part[column], what)() for part in parts]))
@@ -207,26 +195,23 @@ def _flatness(one: Configured, parts: Sequence[pd.DataFrame]) -> Iterator[Flatne
                 yield Flatness(one.name, float(rows["prediction"].std() / rows["crowd_label"].std()), one.exact)
 
 
-def _by_group(runs: "Runs", one: Configured, split: str) -> Iterator[GroupScore]:
+def _by_group(runs: Runs, one: Configured, split: str) -> Iterator[GroupScore]:
     """Yield CCC by demographic group; where runs predicted different texts, as folds do, of their mean predictions."""
-    pairs = prediction_pairs(runs, one.jobs, "crowd_label", one.name, split)
-    if pairs is None:
+    scored = prediction_pairs(runs, one.jobs, one.name, split)
+    if scored is None:
         return
-    scored = pairs.measured
-    authors = np.arange(len(scored.reference)) if scored.authors is None else scored.authors
-    for attribute in known_attributes(scored.people):
-        names = banded(scored.people[attribute], attribute)
-        for value, rows in names.groupby(names, observed=True).indices.items():
+    for attribute, groups in people_groups(scored.people):
+        for name, rows in groups.items():
             if len(rows) < LEAST_IN_GROUP:
                 continue
             labels, here = scored.reference[rows], scored.scores[:, rows]
             ccc, high = float(np.mean([measured(run, labels)["ccc"] for run in here])), np.nan
             if ccc < 0:  # only then is the interval needed
-                high = interval_of(resampled(labels, here, authors[rows])["ccc"], "ccc").high
-            yield GroupScore(one.name, f"{attribute} {value}", len(rows), ccc, high)
+                high = interval_of(resampled(labels, here, scored.authors[rows])["ccc"], "ccc").high
+            yield GroupScore(one.name, f"{attribute} {name}", len(rows), ccc, high)
 
 
-def _label_distances(runs: "Runs", summary: "Summary", configurations: Sequence[Configured]) -> Iterator[LabelDistance]:
+def _label_distances(runs: Runs, summary: Summary, configurations: Sequence[Configured]) -> Iterator[LabelDistance]:
     """Yield each configuration's distance, a mean over its runs: folds have labels of their own."""
     apart = records(alignment(runs, summary, summary.split))
     for one, distances in zip(configurations, apart, strict=True):

@@ -1,15 +1,17 @@
 """Findings of health checks, and the checks on training: the choice, changed labels, spread, early stopping."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from invitro.stats.moments import METRICS
-from invitro.studies.runs import FINISHED
+from invitro.studies.runs import FINISHED, Runs
+from invitro.studies.study import Study, matches
+from invitro.studies.summary import Summary
 from invitro.studies.wording import (
     LOWER_IS_BETTER,
     METRIC_NAMES,
@@ -23,11 +25,6 @@ from invitro.studies.wording import (
     rows_of,
 )
 from invitro.writing.words import paragraphs
-
-if TYPE_CHECKING:
-    from invitro.studies.runs import Runs
-    from invitro.studies.study import Study
-    from invitro.studies.summary import Summary
 
 FINDINGS = Path(__file__).with_name("findings.j2")
 Level = Literal["warning", "note", "good"]
@@ -75,7 +72,7 @@ class Configured:
     by_llm: bool
 
 
-def configured(runs: "Runs", summary: "Summary") -> list[Configured]:
+def configured(runs: Runs, summary: Summary) -> list[Configured]:
     """Return the configurations with a result, in the order of ``summary.groups``."""
     found = []
     for row in records(summary.groups):
@@ -86,30 +83,22 @@ def configured(runs: "Runs", summary: "Summary") -> list[Configured]:
     return found
 
 
-def named(row: "pd.Series[Any]", factors: Sequence[str]) -> str:
-    """Name the configuration of a row."""
-    return configuration({str(name): row[name] for name in factors}, factors)
-
-
 FEW, ENOUGH = 3, 5
 """Runs of a configuration."""
 
 
-def missing_runs(
-    table: pd.DataFrame, groups: pd.DataFrame, factors: Sequence[str], replicates: Sequence[str]
-) -> Finding:
+def missing_runs(runs: Runs, groups: pd.DataFrame) -> Finding:
     """Report jobs that failed or did not run, and configurations that lack runs which others have."""
-    outcomes = table["outcome"]
-    failed = table.loc[outcomes == "failed"]
-    idle = int((~outcomes.isin([*FINISHED, "failed"])).sum())
-    runs = groups["runs"] if len(groups) else pd.Series([0])
-    unequal = runs.nunique() > 1
+    table = runs.table
+    failed = [row for row in records(table) if row["outcome"] == "failed"]
+    idle = int((~table["outcome"].isin([*FINISHED, "failed"])).sum())
+    fewest = min(records(groups), key=lambda row: row["runs"])
+    unequal = groups["runs"].nunique() > 1
     return told(
-        "runs", "warning" if len(failed) or idle or unequal else "good", "missing", jobs=len(table),
-        failed=[(named(row, factors), row["error"]) for _, row in failed.iterrows()], idle=idle,
-        unequal=" and ".join(map(factor, replicates)) or "runs" if unequal else "", least=runs.min(), most=runs.max(),
-        fewest=named(groups.iloc[int(runs.to_numpy().argmin())], factors) if unequal else "",
-        several=len(groups) > 1,
+        "runs", "warning" if failed or idle or unequal else "good", "missing", jobs=len(table),
+        failed=[(configuration(row, runs.factors), row["error"]) for row in failed], idle=idle,
+        unequal=" and ".join(map(factor, runs.replicates)) or "runs" if unequal else "", least=fewest["runs"],
+        most=groups["runs"].max(), fewest=configuration(fewest, runs.factors), several=len(groups) > 1,
     )  # fmt: skip
 
 
@@ -129,7 +118,7 @@ def few_runs(found: Sequence[Configured], repeated: str) -> Finding | None:
                 enough=ENOUGH)  # fmt: skip
 
 
-def comparison(study: "Study", summary: "Summary", repeated: str, folds: int = 0) -> Finding | None:
+def comparison(study: Study, summary: Summary, repeated: str, folds: int) -> Finding | None:
     """Report where differences could not be computed although the study names a baseline."""
     if not study.baseline:
         return None
@@ -140,19 +129,18 @@ def comparison(study: "Study", summary: "Summary", repeated: str, folds: int = 0
     return told(
         "comparison", "warning" if lacking or summary.unpaired else "good", "comparison",
         lacking=wanted if lacking else "", unpaired=summary.unpaired, repeated=repeated,
-        least=0 if differences.empty else int(differences["seeds"].min()),
-        most=0 if differences.empty else int(differences["seeds"].max()), folds=folds,
-        texts=0 if differences.empty else int(differences["texts"].max()), split=SPLIT_NAMES[summary.split],
+        least=differences["seeds"].min(), most=differences["seeds"].max(), folds=folds,
+        texts=differences["texts"].max(), split=SPLIT_NAMES[summary.split],
     )  # fmt: skip
 
 
-def shared_results(table: pd.DataFrame, factors: Sequence[str]) -> Finding | None:
+def shared_results(runs: Runs) -> Finding | None:
     """Report configurations that share results because their labels, seed and settings were the same."""
-    shared = table.loc[table["shared"]]
+    shared = runs.table.loc[runs.table["shared"]]
     if shared.empty:
         return None
     together = {
-        tuple(dict.fromkeys(named(row, factors) for _, row in rows.iterrows()))
+        tuple(dict.fromkeys(configuration(row, runs.factors) for row in records(rows)))
         for _, rows in shared.groupby("record", sort=False)
     }
     groups = [f"({'; '.join(names)})" for names in sorted(together)]
@@ -163,14 +151,13 @@ MOSTLY = 0.5
 """From this share of changed crowd labels on, a model mostly learns what the LLM thinks."""
 
 
-def choice(runs: "Runs", summary: "Summary") -> Finding | None:
+def choice(runs: Runs, summary: Summary) -> Finding | None:
     """Report what the chosen configuration costs: labels given up, and metrics that are worse than the baseline's."""
-    rows = [row for row in records(summary.groups) if mark(summary, row) == "chosen" and row["seeds"]]
-    if not rows:
+    row = next((row for row in records(summary.groups) if mark(summary, row) == "chosen" and row["seeds"]), None)
+    if row is None:
         return None
-    row: dict[str, Any] = rows[0]
-    tested = [one for one in records(summary.differences) if mark(summary, one) == "chosen" and one["p"] == one["p"]]
-    tested = [one for one in tested if one["split"] == summary.split]
+    here = summary.differences.loc[summary.differences["split"] == summary.split].dropna(subset=["p"])
+    tested = [one for one in records(here) if mark(summary, one) == "chosen"]
     worse = [
         one | {"metric": METRIC_NAMES[str(one["metric"])]}
         for one in tested
@@ -215,17 +202,17 @@ def labels_changed(groups: pd.DataFrame, factors: Sequence[str] = ()) -> Finding
     changing = groups.loc[(groups["replaced_share"] > 0) & groups["val_ccc_mean"].notna()]
     if changing.empty:  # nothing was corrected
         return None
-    most = changing.iloc[int(changing["replaced_share"].to_numpy().argmax())]
+    most = max(records(changing), key=lambda row: float(row["replaced_share"]))
     facts = {
-        "low": changing["replaced_share"].min(), "high": most["replaced_share"], "name": named(most, factors),
+        "low": changing["replaced_share"].min(), "high": most["replaced_share"], "name": configuration(most, factors),
         "mostly": most["replaced_share"] > MOSTLY, "fallen": [], "fine": [], "best": None, "start": None,
     }  # fmt: skip
     by_alpha = "alpha" in groups and pd.api.types.is_numeric_dtype(groups["alpha"]) and changing["alpha"].nunique() > 1
     if not by_alpha:
         return told("labels changed", "note" if facts["mostly"] else "good", "changed", **facts)
     best = groups.iloc[int(np.nanargmax(groups["val_ccc_mean"].to_numpy(dtype="float64")))]
-    wide = {name: groups.get(f"val_ccc_{name}", pd.Series(np.nan, groups.index)) for name in ("low", "high")}
-    margin = ((wide["high"] - wide["low"]) / 2).fillna(0.0).clip(lower=FALL)
+    low, high = (groups.get(f"val_ccc_{name}", pd.Series(np.nan, groups.index)) for name in ("low", "high"))
+    margin = ((high - low) / 2).fillna(0.0).clip(lower=FALL)
     means = changing.assign(margin=margin).groupby("alpha")[["val_ccc_mean", "margin"]].mean()
     fallen = means["val_ccc_mean"] < best["val_ccc_mean"] - means["margin"]
     after = means.index[fallen]
@@ -294,22 +281,22 @@ def spread_over_runs(found: Sequence[Spread], repeated: str, split: str) -> Find
                 split=SPLIT_NAMES[split], wide=worst.sd > SPREAD, several=len(varied) > 1)  # fmt: skip
 
 
-def spreads(runs: "Runs", summary: "Summary", found: Sequence[Configured]) -> Iterator[Spread]:
+def spreads(runs: Runs, summary: Summary, found: Sequence[Configured]) -> Iterator[Spread]:
     """Yield the spread of every configuration with two runs or more on `Summary.split`."""
     differences = summary.differences
-    here = differences.loc[(differences["split"] == summary.split) & (differences["metric"] == "ccc")]
+    here = records(differences.loc[(differences["split"] == summary.split) & (differences["metric"] == "ccc")])
     for one in found:
         ccc = runs.table.loc[one.jobs, f"{summary.split}_ccc"].dropna()
         if len(ccc) > 1:
-            own = here.loc[(here[list(runs.factors)] == pd.Series(one.row)[list(runs.factors)]).all(axis=1)]
-            difference = float(own["difference"].iloc[0]) if len(own) and runs.factors else np.nan
+            wanted = {name: one.row[name] for name in runs.factors}
+            difference = next((row["difference"] for row in here if matches(row, wanted)), np.nan)
             epochs = [] if one.exact else sorted({int(value) for value in runs.table.loc[one.jobs, "epochs"].dropna()})
             yield Spread(
                 one.name, len(ccc), round(float(ccc.std()), 12), ccc.min(), ccc.max(), difference, epochs
             )  # fmt: skip
 
 
-def equal_runs(found: Sequence[Configured], runs: "Runs", split: str) -> Finding | None:
+def equal_runs(found: Sequence[Configured], runs: Runs, split: str) -> Finding | None:
     """Report models in closed form whose seeds all gave the same result, so that they count as one run."""
     same = [
         one for one in found
@@ -333,9 +320,9 @@ class Course:
     best: int
 
 
-def courses(runs: "Runs") -> Iterator[Course]:
+def courses(runs: Runs) -> Iterator[Course]:
     """Yield the course of every finished run that had epochs; shared runs count once."""
-    for job in map(int, map(str, runs.finished().drop_duplicates("record").index)):
+    for job in runs.finished().drop_duplicates("record").index:
         history, fit = runs.history(job), runs.config(job).get("fit") or {}
         ccc = history["val_ccc"].to_numpy(dtype="float64")
         if "epochs" in fit and len(ccc) and not np.isnan(ccc).all() and not runs.is_exact(job):
@@ -343,9 +330,8 @@ def courses(runs: "Runs") -> Iterator[Course]:
             yield Course(int(fit["epochs"]), start, fit.get("patience"), len(ccc), best)
 
 
-def early_stopping(found: Iterable[Course]) -> Finding | None:
+def early_stopping(every: Sequence[Course]) -> Finding | None:
     """Report when runs stopped: never early, as early as possible, or in between."""
-    every = list(found)
     if not every:
         return None
     stopping = [one for one in every if one.patience is not None]
