@@ -6,9 +6,9 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import httpx
@@ -21,36 +21,11 @@ from invitro.settings import Count, Positive, checked
 
 log = logging.getLogger(__name__)
 
-TokenCounter = Callable[[Messages], int]
-
 PER_MESSAGE, PER_REPLY = 3, 3
 """Tokens that OpenAI's chat format adds to each message, and before the reply."""
 APPROXIMATE = "approximate"
 ASCII_PER_TOKEN, OTHERS_PER_TOKEN = 4.0, 1.5
 """Characters per token when only the text is at hand: an estimate that errs on the high side, in any script."""
-
-
-def counter(tokenizer: str, model: str, base_url: str) -> TokenCounter:
-    """Return a function that counts the tokens of a chat; what it needs is loaded on the first call.
-
-    Args:
-        tokenizer: ``tiktoken``, ``server`` (vLLM's ``/tokenize``), ``approximate``, or the folder or name of a Hugging
-            Face tokenizer with a chat template.
-        model: the model's name on the server.
-        base_url: of the server.
-    """
-    if tokenizer == APPROXIMATE:
-        return _estimate
-    if tokenizer == "tiktoken":
-        return lambda messages: _count_tiktoken(model, messages)
-    if tokenizer == "server":
-        root = base_url.partition("?")[0].rstrip("/").removesuffix("/v1")
-        return lambda messages: _count_server(f"{root}/tokenize", model, messages)
-    return lambda messages: len(
-        _hugging_face(tokenizer).apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True)[
-            "input_ids"
-        ]
-    )
 
 
 def _estimate(messages: Messages) -> int:
@@ -265,15 +240,20 @@ class OpenAICompatible:
         return self.tokenizer == APPROXIMATE
 
     def count_tokens(self, messages: Messages) -> int:
-        """Count a chat's tokens with `tokenizer`."""
-        return self._counter(messages)
+        """Count a chat's tokens with `tokenizer`; what it needs is loaded on the first call."""
+        if self.approximate:
+            return _estimate(messages)
+        if self.tokenizer == "tiktoken":
+            return _count_tiktoken(self.model, messages)
+        if self.tokenizer == "server":
+            root = self.base_url.partition("?")[0].rstrip("/").removesuffix("/v1")
+            return _count_server(f"{root}/tokenize", self.model, messages)
+        tokenizer = _hugging_face(self.tokenizer)
+        tokens = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True)
+        return len(tokens["input_ids"])
 
     def close(self) -> None:
         """Do nothing: connections are closed when a job's replies end."""
-
-    @cached_property
-    def _counter(self) -> TokenCounter:
-        return counter(self.tokenizer, self.model, self.base_url)
 
     async def _answer(self, client: httpx.AsyncClient, request: Request) -> Reply:
         """Ask until there is an answer, a permanent error, or no tries are left."""

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -74,11 +74,21 @@ class LabelStore:
         self.path = Path(path)
         self.db = opened(self.path, read_only)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> AbstractContextManager[None]:
         """One transaction that is committed whole or not at all."""
-        with transaction(self.db):
-            yield
+        return transaction(self.db)
+
+    def about(self, keys: Sequence[str], query: str, *values: str) -> Iterator[sqlite3.Row]:
+        """Yield the rows of a query about many keys or ids, some of these at a time.
+
+        Args:
+            keys: what ``IN (?)`` in the query stands for.
+            query: in SQL.
+            values: of its other parameters, which come before.
+        """
+        for some in pieces(keys, PAGE_ROWS):
+            one_each = query.replace("IN (?)", f"IN ({', '.join('?' * len(some))})")
+            yield from self.db.execute(one_each, (*values, *some)).fetchall()
 
     def __enter__(self) -> Self:
         return self
@@ -116,9 +126,16 @@ class LabelStore:
 
     def use(self, set_id: str, uses: Iterable[Use]) -> None:
         """Record which answers a set's texts need; a text that has changed now needs another one."""
-        rows = [(set_id, one.text_id, one.sample, one.key, one.text_hash) for one in uses]
-        with self.writing():
-            self.db.executemany(f"INSERT OR REPLACE {_PUT_USE}", [(*row, summed("uses", row)) for row in rows])
+        wanted = list(uses)
+        noted = self.used(set_id, [use.text_id for use in wanted])
+        rows = [
+            (set_id, use.text_id, use.sample, use.key, use.text_hash)
+            for use in wanted
+            if noted.get((use.text_id, use.sample)) != (use.key, use.text_hash)
+        ]
+        if rows:
+            with self.writing():
+                self.db.executemany(f"INSERT OR REPLACE {_PUT_USE}", [(*row, summed("uses", row)) for row in rows])
 
     def put(self, answers: Iterable[Answer]) -> None:
         """Store answers in one transaction. Stored answers stay; only an ``error`` is replaced by a later answer.
@@ -137,10 +154,9 @@ class LabelStore:
     def known(self, keys: Sequence[str]) -> dict[str, dict[int, Attempt]]:
         """Return what is known of each stored answer, by key and then by attempt."""
         found: dict[str, dict[int, Attempt]] = {}
-        for some in pieces(keys, PAGE_ROWS):
-            query = f"SELECT key, attempt, id, status, finish FROM answers WHERE key IN ({', '.join('?' * len(some))})"
-            for key, attempt, *rest in self.db.execute(query, some):
-                found.setdefault(key, {})[attempt] = Attempt(*rest)
+        query = "SELECT key, attempt, id, status, finish FROM answers WHERE key IN (?)"
+        for key, attempt, *rest in self.about(keys, query):
+            found.setdefault(key, {})[attempt] = Attempt(*rest)
         return found
 
     def latest(self) -> int:
@@ -149,36 +165,23 @@ class LabelStore:
 
     def asked_by(self, set_id: str, keys: Sequence[str]) -> set[str]:
         """Return which of the questions `keys` are a set's."""
-        found: set[str] = set()
-        for some in pieces(keys, PAGE_ROWS):
-            query = f"SELECT key FROM uses WHERE set_id = ? AND key IN ({', '.join('?' * len(some))})"
-            found |= {key for (key,) in self.db.execute(query, (set_id, *some))}
-        return found
+        return {key for (key,) in self.about(keys, "SELECT key FROM uses WHERE set_id = ? AND key IN (?)", set_id)}
 
     def used(self, set_id: str, text_ids: Sequence[str]) -> dict[tuple[str, int], tuple[str, str]]:
         """Return what is recorded about a set's texts: ``(text_id, sample)`` to ``(key, text_hash)``."""
-        answered = {}
-        for some in pieces(text_ids, PAGE_ROWS):
-            query = (
-                "SELECT text_id, sample, key, text_hash FROM uses "
-                f"WHERE set_id = ? AND text_id IN ({', '.join('?' * len(some))})"
-            )
-            for text_id, sample, key, text in self.db.execute(query, (set_id, *some)):
-                answered[text_id, sample] = (key, text)
-        return answered
+        query = "SELECT text_id, sample, key, text_hash FROM uses WHERE set_id = ? AND text_id IN (?)"
+        return {(text_id, sample): (key, text) for text_id, sample, key, text in self.about(text_ids, query, set_id)}
 
     def attempts(self, set_id: str, text_ids: Sequence[str]) -> Iterator[sqlite3.Row]:
         """Yield every stored attempt at the questions about some of a set's texts, by text, sample and attempt.
 
         Columns: ``text_id, sample, attempt, status, prompt_tokens, completion_tokens, cost``.
         """
-        for some in pieces(text_ids, PAGE_ROWS):
-            query = (
-                "SELECT text_id, sample, attempt, status, prompt_tokens, completion_tokens, cost FROM uses "
-                f"JOIN answers USING (key) WHERE set_id = ? AND text_id IN ({', '.join('?' * len(some))}) "
-                "ORDER BY text_id, sample, attempt"
-            )
-            yield from self.db.execute(query, (set_id, *some)).fetchall()
+        query = (
+            "SELECT text_id, sample, attempt, status, prompt_tokens, completion_tokens, cost FROM uses "
+            "JOIN answers USING (key) WHERE set_id = ? AND text_id IN (?) ORDER BY text_id, sample, attempt"
+        )
+        yield from self.about(text_ids, query, set_id)
 
     def spent(self, set_id: str) -> Iterator[sqlite3.Row]:
         """Yield what each text of a set cost, over all attempts at its questions: one row per answered text.
@@ -192,19 +195,11 @@ class LabelStore:
         )
         yield from self.db.execute(query, (set_id,))
 
-    def answers(self, set_id: str | None = None, status: str | None = None) -> Iterator[Answer]:
-        """Yield answers in the order in which they were stored, a page at a time.
-
-        Args:
-            set_id: only answers of this set.
-            status: only answers with this status.
-        """
-        wheres, values = ["id > ?"], [value for value in (set_id, status) if value is not None]
-        if set_id is not None:
-            wheres.append("EXISTS (SELECT 1 FROM uses WHERE uses.key = answers.key AND uses.set_id = ?)")
-        if status is not None:
-            wheres.append("status = ?")
-        query, last = f"SELECT * FROM answers WHERE {' AND '.join(wheres)} ORDER BY id LIMIT {PAGE_ROWS}", 0
+    def answers(self, set_id: str | None = None) -> Iterator[Answer]:
+        """Yield answers in the order in which they were stored, a page at a time; those of a set, or all."""
+        of_set = " AND EXISTS (SELECT 1 FROM uses WHERE uses.key = answers.key AND uses.set_id = ?)"
+        where, values = ("", ()) if set_id is None else (of_set, (set_id,))
+        query, last = f"SELECT * FROM answers WHERE id > ?{where} ORDER BY id LIMIT {PAGE_ROWS}", 0
         while page := self.db.execute(query, (last, *values)).fetchall():
             yield from map(answer_of, page)
             last = page[-1]["id"]
@@ -361,14 +356,13 @@ class Claims:
         with self._store.writing():
             known = self._store.known(keys)
             still = [key for key in keys if is_open(known.get(key, {}))]
-            taken: set[str] = set()
-            for some in pieces(still, PAGE_ROWS):
-                query = f"SELECT key, owner, until FROM claims WHERE key IN ({', '.join('?' * len(some))})"
-                taken |= {
-                    key
-                    for key, owner, until in self._store.db.execute(query, some)
-                    if owner != self._owner and until > time.time() and not _is_gone(owner)
-                }
+            taken = {
+                key
+                for key, owner, until in self._store.about(
+                    still, "SELECT key, owner, until FROM claims WHERE key IN (?)"
+                )
+                if owner != self._owner and until > time.time() and not _is_gone(owner)
+            }
             ours = set(still) - taken
             rows = [(key, self._owner, time.time() + LEASE) for key in ours]
             self._store.db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", rows)
