@@ -231,7 +231,7 @@ class TableFile:
             self._tell(source, frame, {"text_id": layout.text_id} | _named(layout, scale))
         refuse_if_any(two_spellings(pd.Series(people.raters), f"{source}: raters"))
         if self.careless == "leave_out":
-            people = people.without_careless()
+            people = replace(people, left_out=tuple(people.careless))
         for line in people.lines():
             log.info("%s", line)
         for line in people.warnings():

@@ -124,14 +124,11 @@ class CorpusTexts:
         return len(self._table)
 
     def __iter__(self) -> Iterator[Text]:
-        known = [name for name in DEMOGRAPHICS if name in self._table]
-        wanted = ["text_id", "text", "group_id", *(["language"] if "language" in self._table else [])]
-        columns = [self._table[name] for name in (*wanted, *known)]
-        for text_id, text, group_id, *rest in zip(*columns, strict=True):
-            language = None if len(wanted) == 3 or _blank(rest[0]) else str(rest[0])
-            values = zip(known, rest[len(wanted) - 3 :], strict=True)
+        table = self._table.reindex(columns=["text_id", "text", "group_id", "language", *DEMOGRAPHICS])
+        for text_id, text, group_id, language, *rest in table.itertuples(index=False, name=None):
+            values = zip(DEMOGRAPHICS, rest, strict=True)
             about = {name: str(value).strip() for name, value in values if not _blank(value)}
-            yield Text(str(text_id), str(text), str(group_id), about, language)
+            yield Text(str(text_id), str(text), str(group_id), about, None if _blank(language) else str(language))
 
 
 class Shots:
