@@ -195,11 +195,7 @@ class BatchFiles:
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
-        """Yield OpenAI's client; what the provider refuses ends the job in words.
-
-        Raises:
-            InputError: the provider refuses something, or no connection can be made with these settings.
-        """
+        """Yield OpenAI's client; what the provider refuses, or that there is no connection, is an `InputError`."""
         try:
             import openai
         except ImportError as error:
@@ -242,11 +238,7 @@ class BatchFiles:
         log.info("%s is batch %s; the job can be stopped and started again meanwhile", file, there.id)
 
     def _has_ended(self, client: Any, file: Path) -> bool:
-        """Look at a batch; if it has ended, fetch its results to a file beside it.
-
-        Raises:
-            InputError: the provider could not read the file.
-        """
+        """Look at a batch; if it has ended, fetch its results to a file beside it; refuse one that failed."""
         import openai
 
         name = json.loads(_note(file).read_text("utf-8"))["batch"]

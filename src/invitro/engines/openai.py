@@ -15,7 +15,7 @@ import httpx
 from annotated_types import Ge, Predicate
 
 from invitro.engines.base import VARIABLE, Messages, ModelName, Price, Reply, Request, key_in
-from invitro.engines.chat import ConstraintField, PermanentError, TransientError, answered, body_of, endpoint
+from invitro.engines.chat import PermanentError, TransientError, answered, endpoint
 from invitro.errors import InputError, error_text, remember_secret
 from invitro.settings import Count, Positive, checked
 
@@ -153,7 +153,9 @@ class OpenAICompatible:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
     system: bool = True
-    constraint: ConstraintField = "response_format"
+    constraint: Literal["response_format", "response_format_unbounded", "json_object", "structured_outputs", "none"] = (
+        "response_format"
+    )
     tokenizer: str = "tiktoken"
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     concurrency: Count = 16
@@ -221,7 +223,33 @@ class OpenAICompatible:
 
     def request_body(self, request: Request) -> dict[str, Any]:
         """Return a request as the server gets it, without fields that are None."""
-        return body_of(request, self.model, self.limit_field, self.constraint, self.system, self.body)
+        sampling, wanted = request.sampling, request.constraint
+        messages = list(request.messages)
+        if not self.system and messages[0]["role"] == "system":
+            first, second, *rest = messages
+            messages = [{**second, "content": f"{first['content']}\n\n{second['content']}"}, *rest]
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": messages,
+            "temperature": sampling.temperature,
+            self.limit_field: sampling.max_tokens,
+            "seed": sampling.seed,
+        }
+        if sampling.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
+        if wanted is not None and self.constraint == "structured_outputs":
+            # The regular expression needs fewer tokens, and white space cannot run on.
+            body["structured_outputs"] = {"regex": wanted.regex}
+        elif wanted is not None and wanted.json_schema is not None and self.constraint == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        elif wanted is not None and wanted.json_schema is not None and self.constraint != "none":
+            schema = wanted.json_schema
+            if self.constraint == "response_format_unbounded":
+                kinds = {name: {"type": kind["type"]} for name, kind in schema["properties"].items()}
+                schema = schema | {"properties": kinds}
+            named = {"name": "scores", "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        return {name: value for name, value in (body | dict(self.body)).items() if value is not None}
 
     def _client(self, headers: dict[str, str]) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)

@@ -201,16 +201,7 @@ class _Asked:
 
 @dataclass
 class _Asking:
-    """A job at work.
-
-    Args:
-        job: what is asked, of whom.
-        set_id: the label set.
-        report: counts what is done.
-        progress: shows it.
-        claims: the questions that are this process's to ask.
-        before: number of the last answer that was stored before the job began.
-    """
+    """A job at work; `before` is the number of the last answer that was stored before it began."""
 
     job: LabelJob
     set_id: str

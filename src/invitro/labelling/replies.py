@@ -19,7 +19,6 @@ from invitro.scales import Scale
 OVERALL = "score"
 """The name of the whole scale's score in a reply."""
 REASONING = 400  # characters: a few sentences, so that a reply cannot run into max_tokens
-DIGITS = "0123456789"
 
 
 @dataclass(frozen=True)
@@ -407,9 +406,9 @@ def _moments(tokens: Sequence[TokenChoice], form: ReplyForm) -> Iterator[tuple[f
 
 def _weights(choice: TokenChoice, valid: range) -> dict[int, float]:
     """Return the unnormalised probability of each valid digit, alone or beside white space and punctuation."""
-    weights = dict.fromkeys(valid, 0.0)
+    weights, digits = dict.fromkeys(valid, 0.0), {str(digit): digit for digit in valid}
     for token, logprob in choice.alternatives:
-        digit = token.strip(whitespace + punctuation)
-        if len(digit) == 1 and digit in DIGITS and int(digit) in weights:
-            weights[int(digit)] += math.exp(min(logprob, 0.0))
+        digit = digits.get(token.strip(whitespace + punctuation))
+        if digit is not None:
+            weights[digit] += math.exp(min(logprob, 0.0))
     return weights

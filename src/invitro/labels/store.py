@@ -30,6 +30,7 @@ from invitro.labels.answers import (
     StoredSet,
     Use,
     answer_of,
+    info_of,
     now,
     row_of,
 )
@@ -232,7 +233,7 @@ class LabelStore:
 
     def _stored(self, row: sqlite3.Row) -> StoredSet:
         """Count what a set holds."""
-        one = self.db.execute(
+        texts, labelled, samples = self.db.execute(
             "SELECT count(*), coalesce(sum(ok), 0), coalesce(max(n), 0) FROM (SELECT max(coalesce(status, '') = 'ok') "
             "AS ok, count(*) AS n FROM outcomes WHERE set_id = ? GROUP BY text_id)",
             (row["id"],),
@@ -242,15 +243,13 @@ class LabelStore:
             "GROUP BY what ORDER BY what",
             (row["id"], Status.OK),
         )
-        spent = self.db.execute(
+        answers, prompt, completion, cost = self.db.execute(
             "SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
             "coalesce(sum(cost), 0.0) FROM answers WHERE key IN (SELECT key FROM uses WHERE set_id = ?)",
             (row["id"],),
         ).fetchone()
-        names = [name for name in SetInfo.__dataclass_fields__ if name != "about"]
-        info = SetInfo(**{name: row[name] for name in names}, about=json.loads(row["about"]))
-        texts, labelled, samples = one
-        return StoredSet(row["id"], info, texts, labelled, dict(map(tuple, unusable)), samples, *spent, row["created"])  # type: ignore[call-arg]
+        counts = texts, labelled, dict(unusable), samples, answers, prompt, completion, cost
+        return StoredSet(row["id"], info_of(row), *counts, row["created"])
 
     def reparse(self, parse: Callable[[Answer], Answer], set_id: str) -> int:
         """Read a set's stored replies again, without asking any model; return how many results changed.
