@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
+from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,6 @@ def _foreign(absolute: Path, path: Path, *version: int) -> Foreign:
 
 
 def _libraries(path: Path, *names: str) -> list[Any]:
-    from importlib import import_module
-
     try:
         return [import_module(name) for name in names]
     except ImportError as error:

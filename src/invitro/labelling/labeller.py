@@ -24,7 +24,7 @@ from invitro.labelling.replies import ReplyForm, parse
 from invitro.labelling.reports import CostEstimate, JobReport, agreement_lines, alike_warning, write_datasheet
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text, chosen, parts
 from invitro.labels.answers import Retry, StoredSet
-from invitro.labels.drift import drift_of, drift_warning, origins_of, split_of
+from invitro.labels.drift import drift_of, drift_warning
 from invitro.labels.labelset import LabelSet, published
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
@@ -207,9 +207,7 @@ def label(corpus: Corpus, what: Labelling) -> list[Labelled]:
                 report = import_results(job, all_texts, Path(options.results))
             labels = stored_labels(store, report.stored, what.scale)
             crowd, parts = _agreement(table, labels), list(drift_of(labels.labels, table, [job.info.corpus]))
-            origins = origins_of(labels.labels, split_of(table, [job.info.corpus]))
-            of_parts = [table["text_id"].isin(origins.index[origins[one.by] == one.part]) for one in parts]
-            in_parts = [_agreement(table.loc[rows], labels) for rows in of_parts]
+            in_parts = [_agreement(table.loc[table["text_id"].isin(one.texts)], labels) for one in parts]
             drifting = drift_warning(report.stored.info.name, parts)
             doubts = tuple(filter(None, (drifting, _alike(store, report.stored, what.form))))
             by_part = list(zip(parts, in_parts, strict=True))

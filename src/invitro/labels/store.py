@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -75,10 +75,6 @@ class LabelStore:
         self.path = Path(path)
         self.db = opened(self.path, read_only)
 
-    def writing(self) -> AbstractContextManager[None]:
-        """One transaction that is committed whole or not at all."""
-        return transaction(self.db)
-
     def about(self, keys: Sequence[str], query: str, *values: str) -> Iterator[sqlite3.Row]:
         """Yield the rows of a query about many keys or ids, some of these at a time.
 
@@ -120,7 +116,7 @@ class LabelStore:
 
     def open_set(self, info: SetInfo) -> str:
         """Create a label set unless it exists already, and return its id."""
-        with self.writing():
+        with transaction(self.db):
             values = (info.id, *info.identity, json.dumps(info.about), now())
             self.db.execute(f"INSERT OR IGNORE {_PUT_SET}", (*values, summed("sets", values)))
         return info.id
@@ -135,7 +131,7 @@ class LabelStore:
             if noted.get((use.text_id, use.sample)) != (use.key, use.text_hash)
         ]
         if rows:
-            with self.writing():
+            with transaction(self.db):
                 self.db.executemany(f"INSERT OR REPLACE {_PUT_USE}", [(*row, summed("uses", row)) for row in rows])
 
     def put(self, answers: Iterable[Answer]) -> None:
@@ -148,7 +144,7 @@ class LabelStore:
                 is negative; nothing is stored.
         """
         rows = [_row(answer) for answer in answers]
-        with self.writing():
+        with transaction(self.db):
             self.db.executemany(_PUT, rows)
             self.db.executemany("DELETE FROM claims WHERE key = :key", rows)
 
@@ -261,7 +257,7 @@ class LabelStore:
         changed = 0
         for some in pieces(self.answers(set_id), PAGE_ROWS):
             rows = [_row(new) for old in some if old.status != Status.ERROR and (new := parse(old)) != old]
-            with self.writing():
+            with transaction(self.db):
                 self.db.executemany(
                     f"UPDATE answers SET {', '.join(f'{name} = :{name}' for name in _STORED)} "
                     "WHERE key = :key AND attempt = :attempt",
@@ -289,7 +285,7 @@ class LabelStore:
             source = copied(path, whole=False)
             read = partial(salvaged, source)
             log.warning("%s; what can be read is taken over", error.args[0].partition(". ")[0])
-        with closing(source), self.writing():
+        with closing(source), transaction(self.db):
             for row in read("sets"):
                 self.db.execute(f"INSERT OR IGNORE {_PUT_SET}", row)
             there = {set_id for (set_id,) in self.db.execute("SELECT id FROM sets")}
@@ -337,7 +333,7 @@ class Claims:
     def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._thread.join()
-        with suppress(StoreError), self._store.writing():  # on a full disk they stay, and expire
+        with suppress(StoreError), transaction(self._store.db):  # on a full disk they stay, and expire
             self._store.db.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
 
     def take(self, keys: Sequence[str], is_open: Callable[[Mapping[int, Attempt]], bool]) -> tuple[set[str], set[str]]:
@@ -352,7 +348,7 @@ class Claims:
         """
         if not keys:
             return set(), set()
-        with self._store.writing():
+        with transaction(self._store.db):
             known = self._store.known(keys)
             still = [key for key in keys if is_open(known.get(key, {}))]
             taken = {
