@@ -116,12 +116,12 @@ def _excel(path: Path) -> Foreign:
         raise InputError(f"{path}: {where}: expected the column's name, found none; the first row names the columns")
     kept = [number for number, name in enumerate(names) if name]
     rows = [{names[n]: row[n] if n < len(row) else None for n in kept} for _, row in rest]
-    rows, notes = list(without_qualtrics_headers(rows)), tuple[str, ...]()
+    rows, notes = list(without_qualtrics_headers(rows)), list[str]()
     if len(stored.sheetnames) > 1:
-        notes = (f"the sheet {names_shown([name])}, the first of {len(stored.sheetnames)} with cells", *notes)
+        notes.append(f"the sheet {names_shown([name])}, the first of {len(stored.sheetnames)} with cells")
     if cut := sum(isinstance(cell, str) and len(cell) == LONGEST_CELL for row in rows for cell in row.values()):
-        notes = (*notes, f"{cut} cells hold exactly {LONGEST_CELL} characters, where Excel cuts a text off")
-    return Foreign("Excel", tuple(names[n] for n in kept), tuple(rows), notes=notes)
+        notes.append(f"{cut} cells hold exactly {LONGEST_CELL} characters, where Excel cuts a text off")
+    return Foreign("Excel", tuple(names[n] for n in kept), tuple(rows), notes=tuple(notes))
 
 
 def _cells(stored: Any, written: Any) -> Iterator[tuple[int, list[Any]]]:
@@ -215,7 +215,7 @@ def _json(path: Path) -> Foreign:
     if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
         raise InputError(f"{path}: expected a list of objects, one per text, found a {type(content).__name__}")
     if content and all({"data", "annotations"} <= set(one) for one in content):
-        return _label_studio(path, content)
+        return _label_studio(content)
     if content and all({"annotation_id", "annotator"} <= set(one) for one in content):
         ids = [one.get("id") for one in content]
         if len(set(map(str, ids))) < len(ids):
@@ -244,7 +244,7 @@ def _one(cell: Any) -> Any:
     return cell[0] if cell else None
 
 
-def _label_studio(path: Path, tasks: Sequence[TableRow]) -> Foreign:
+def _label_studio(tasks: Sequence[TableRow]) -> Foreign:
     """Return one row per task: its data, and for each question the answer, or the mean of the annotators' numbers.
 
     With several annotators each one's answers are a column too, ``<question> by <annotator>``. An answer that an
@@ -350,7 +350,7 @@ def _dataset(path: Path) -> Foreign:
         raise
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise damaged(path, "a saved dataset", error) from None
-    return _of_tables(path, tables, features, len(splits) > 1)
+    return _of_tables(tables, features, len(splits) > 1)
 
 
 def _parquet_folder(path: Path) -> Foreign:
@@ -362,12 +362,10 @@ def _parquet_folder(path: Path) -> Foreign:
         tables = [(re.split(r"-\d+-of-", file.stem)[0], pq.read_table(file)) for file in files]
     except (OSError, ValueError, pa.ArrowException) as error:
         raise damaged(path, "Parquet", error) from None
-    return _of_tables(path, tables, {}, len({name for name, _ in tables}) > 1)
+    return _of_tables(tables, {}, len({name for name, _ in tables}) > 1)
 
 
-def _of_tables(
-    path: Path, tables: Sequence[tuple[str, pa.Table]], features: Mapping[str, Any], divided: bool
-) -> Foreign:
+def _of_tables(tables: Sequence[tuple[str, pa.Table]], features: Mapping[str, Any], divided: bool) -> Foreign:
     rows = [
         row | ({"split": name} if divided and "split" not in row else {})
         for name, table in tables

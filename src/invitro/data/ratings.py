@@ -320,8 +320,8 @@ def long_form(frame: pd.DataFrame, layout: Layout, scale: Scale, source: str) ->
     _refuse(cells, value, status, bounds, scale, source)
     long = pd.DataFrame(
         {
-            "text_id": _category(cells["text_id"]),
-            "rater": _category(cells["rater"]),
+            "text_id": pd.Categorical(cells["text_id"]),  # in the order of their names, as the next
+            "rater": pd.Categorical(cells["rater"]),
             "item": pd.Categorical(cells["item"], categories=items),
             "value": value,
             "status": pd.Categorical(status, categories=list(STATUSES)),
@@ -330,12 +330,6 @@ def long_form(frame: pd.DataFrame, layout: Layout, scale: Scale, source: str) ->
         }
     )
     return People(long, scale, source)
-
-
-def _category(ids: "pd.Series[Any]") -> pd.Categorical:
-    """Return ids as categories in the order of their names."""
-    codes, names = pd.factorize(ids, sort=True)
-    return pd.Categorical.from_codes(codes, categories=names)
 
 
 def _without_id(frame: pd.DataFrame, ids: Sequence[str], source: str) -> Iterator[str]:

@@ -322,7 +322,7 @@ def _open_questions(job: LabelJob, texts: Iterable[Text]) -> Iterator[Request]:
         questions = {request.key: request for text in some for request, _ in job.questions(text)}
         known = job.store.known(list(questions))
         for key, request in questions.items():
-            if key not in seen and next_attempt(known.get(key, {}), job.retry, None) == 0:
+            if key not in seen and next_attempt(known.get(key, {}), job.retry) == 0:
                 seen.add(key)
                 yield request
 

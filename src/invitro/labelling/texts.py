@@ -228,9 +228,7 @@ class NextTexts:
         ]
 
 
-def next_texts(
-    table: pd.DataFrame, llm: pd.DataFrame, kernel: Floats, count: int, name: str = "data", seed: int = 0
-) -> NextTexts:
+def next_texts(table: pd.DataFrame, llm: pd.DataFrame, kernel: Floats, count: int, name: str = "data") -> NextTexts:
     """Rank unrated texts by what a human rating of each would tell of all of them; see `most_telling`.
 
     Crowd and LLMs are fitted as raters of one truth (`invitro.raters.joint`). With too few ratings for that, its priors
@@ -242,7 +240,6 @@ def next_texts(
         kernel: similarities of the texts, (texts, texts), centred, with mean variance 1.
         count: how many texts to return.
         name: the corpus, for errors.
-        seed: of the random draws that the ranking is compared with.
 
     Raises:
         InputError: all texts are rated, or there are too many.
@@ -268,7 +265,7 @@ def next_texts(
             at = np.ix_(rated, rated)
             information[at] = np.linalg.inv(variances[0] * kernel[at] + sum(variances[1:]) * np.eye(len(rated)))
     chosen, gains = most_telling(kernel, information, variances, candidates, count)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     at_random = [
         most_telling(kernel, information, variances, rng.choice(candidates, len(chosen), replace=False), count)[1].sum()
         for _ in range(RANDOM_DRAWS)
