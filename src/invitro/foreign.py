@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from invitro.errors import InputError, names_shown
 from invitro.formats import (
@@ -65,22 +67,24 @@ def kind_of(path: Path, encoding: str | None = None) -> str:
 def _foreign(absolute: Path, path: Path, *version: int) -> Foreign:
     reader = _dataset if path.is_dir() else READERS[path.suffix.lower()]
     found = reader(path)
-    names = list(found.columns)
-    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
-        raise InputError(f"{path}: expected column names that differ, found {names_shown(dict.fromkeys(twice))} twice")
+    refuse_twice(found.columns, f"{path}: expected column names that differ")
     return found
 
 
 def _libraries(path: Path, *names: str) -> list[Any]:
-    from importlib import import_module
-
     try:
         return [import_module(name) for name in names]
     except ImportError as error:
         raise InputError(f"{path}: {error.name} is not installed; {INSTALL}, or save the table as .csv") from None
 
 
-def _damaged(path: Path, kind: str, error: Exception) -> InputError:
+def refuse_twice(names: Sequence[str], expected: str) -> None:
+    """Refuse column names or keys of which two are equal."""
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise InputError(f"{expected}, found {names_shown(dict.fromkeys(twice))} twice")
+
+
+def damaged(path: Path, kind: str, error: Exception) -> InputError:
     """Return the error for what a library cannot read; its own words may quote a text, so only its kind is told."""
     found = f"not readable as {kind} ({type(error).__name__})"
     return InputError(f"{path}: {found}; is it complete, and was it written as {kind}?")
@@ -99,7 +103,7 @@ def _excel(path: Path) -> Foreign:
     except InputError:
         raise
     except Exception as error:  # a damaged archive or sheet raises whatever its reader happens upon
-        raise _damaged(path, "an Excel workbook", error) from None
+        raise damaged(path, "an Excel workbook", error) from None
     if not cells:
         raise InputError(f"{path}: expected a header and rows, found an empty workbook")
     (first, header), *rest = cells
@@ -112,12 +116,12 @@ def _excel(path: Path) -> Foreign:
         raise InputError(f"{path}: {where}: expected the column's name, found none; the first row names the columns")
     kept = [number for number, name in enumerate(names) if name]
     rows = [{names[n]: row[n] if n < len(row) else None for n in kept} for _, row in rest]
-    rows, notes = list(without_qualtrics_headers(rows)), tuple[str, ...]()
+    rows, notes = list(without_qualtrics_headers(rows)), list[str]()
     if len(stored.sheetnames) > 1:
-        notes = (f"the sheet {names_shown([name])}, the first of {len(stored.sheetnames)} with cells", *notes)
+        notes.append(f"the sheet {names_shown([name])}, the first of {len(stored.sheetnames)} with cells")
     if cut := sum(isinstance(cell, str) and len(cell) == LONGEST_CELL for row in rows for cell in row.values()):
-        notes = (*notes, f"{cut} cells hold exactly {LONGEST_CELL} characters, where Excel cuts a text off")
-    return Foreign("Excel", tuple(names[n] for n in kept), tuple(rows), notes=notes)
+        notes.append(f"{cut} cells hold exactly {LONGEST_CELL} characters, where Excel cuts a text off")
+    return Foreign("Excel", tuple(names[n] for n in kept), tuple(rows), notes=tuple(notes))
 
 
 def _cells(stored: Any, written: Any) -> Iterator[tuple[int, list[Any]]]:
@@ -143,14 +147,6 @@ def _cells(stored: Any, written: Any) -> Iterator[tuple[int, list[Any]]]:
             yield number, row
 
 
-def _spss(path: Path) -> Foreign:
-    return _labelled_file(path, "SPSS", "read_sav")
-
-
-def _stata(path: Path) -> Foreign:
-    return _labelled_file(path, "Stata", "read_dta")
-
-
 def _labelled_file(path: Path, kind: str, reader: str) -> Foreign:
     """Read a file whose values have labels; a value that the file declares missing keeps that as its status."""
     (pyreadstat,) = _libraries(path, "pyreadstat")
@@ -159,25 +155,21 @@ def _labelled_file(path: Path, kind: str, reader: str) -> Foreign:
             str(path), user_missing=True, disable_datetime_conversion=False, output_format="dict"
         )
     except Exception as error:  # pyreadstat raises errors of its own, and Python's for what it cannot decode
-        raise _damaged(path, kind, error) from None
+        raise damaged(path, kind, error) from None
     remarks: dict[str, str] = {}
     columns: dict[str, list[Any]] = {}
     for name, cells in table.items():
-        ranges = about.missing_ranges.get(name, [])
-        codes = set(about.missing_user_values.get(name, []))
-
-        def is_missing(cell: Any, ranges: Any = ranges, codes: Any = codes) -> bool:
-            return cell in codes or any(_within(cell, one["lo"], one["hi"]) for one in ranges)
-
-        present = [None if _is_nothing(cell) or is_missing(cell) else cell for cell in cells]
-        declared = sum(not _is_nothing(cell) and is_missing(cell) for cell in cells)
+        codes = about.missing_user_values.get(name, [])
+        ranges = [(one["lo"], one["hi"]) for one in about.missing_ranges.get(name, [])]
         labels = {value: str(label) for value, label in about.variable_value_labels.get(name, {}).items()}
-        labels = {value: label for value, label in labels.items() if not is_missing(value)}
-        values, remark = scored(present, labels)
+        values = (one for one in {*cells, *labels} if not _is_nothing(one))
+        missing = {one for one in values if one in codes or any(_within(one, *ends) for ends in ranges)}
+        present = [None if _is_nothing(cell) or cell in missing else cell for cell in cells]
+        scores, remark = scored(present, {value: label for value, label in labels.items() if value not in missing})
         columns[str(name)] = [
-            declared_missing(cell) if value is None and not _is_nothing(cell) else value
-            for cell, value in zip(cells, values, strict=True)
+            declared_missing(cell) if cell in missing else score for cell, score in zip(cells, scores, strict=True)
         ]
+        declared = sum(cell in missing for cell in cells)
         said = [remark] if remark else []
         said += [f"declared missing: {count(declared, 'value')}"] if declared else []
         if said:
@@ -187,11 +179,7 @@ def _labelled_file(path: Path, kind: str, reader: str) -> Foreign:
 
 
 def _within(cell: Any, low: Any, high: Any) -> bool:
-    return (
-        isinstance(cell, type(low)) and low <= cell <= high
-        if isinstance(low, str)
-        else (isinstance(cell, int | float) and low <= cell <= high)
-    )
+    return isinstance(cell, str if isinstance(low, str) else int | float) and low <= cell <= high
 
 
 def _is_nothing(cell: Any) -> bool:
@@ -223,11 +211,11 @@ def _json(path: Path) -> Foreign:
         fix = "if each line is an object of its own, as in doccano's exports, rename it to .jsonl"
         raise InputError(f"{path}: not readable as JSON (line {error.lineno}: {error.msg}); {fix}") from None
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, "JSON", error) from None
+        raise damaged(path, "JSON", error) from None
     if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
         raise InputError(f"{path}: expected a list of objects, one per text, found a {type(content).__name__}")
     if content and all({"data", "annotations"} <= set(one) for one in content):
-        return _label_studio(path, content)
+        return _label_studio(content)
     if content and all({"annotation_id", "annotator"} <= set(one) for one in content):
         ids = [one.get("id") for one in content]
         if len(set(map(str, ids))) < len(ids):
@@ -256,7 +244,7 @@ def _one(cell: Any) -> Any:
     return cell[0] if cell else None
 
 
-def _label_studio(path: Path, tasks: Sequence[TableRow]) -> Foreign:
+def _label_studio(tasks: Sequence[TableRow]) -> Foreign:
     """Return one row per task: its data, and for each question the answer, or the mean of the annotators' numbers.
 
     With several annotators each one's answers are a column too, ``<question> by <annotator>``. An answer that an
@@ -361,13 +349,11 @@ def _dataset(path: Path) -> Foreign:
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise _damaged(path, "a saved dataset", error) from None
-    return _of_tables(path, tables, features, len(splits) > 1)
+        raise damaged(path, "a saved dataset", error) from None
+    return _of_tables(tables, features, len(splits) > 1)
 
 
 def _parquet_folder(path: Path) -> Foreign:
-    import pyarrow.parquet as pq
-
     files = sorted(path.rglob("*.parquet"))
     if not files:
         expected = "expected a file, or the folder of a saved dataset (dataset_dict.json, state.json, or Parquet files)"
@@ -375,13 +361,11 @@ def _parquet_folder(path: Path) -> Foreign:
     try:
         tables = [(re.split(r"-\d+-of-", file.stem)[0], pq.read_table(file)) for file in files]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _damaged(path, "Parquet", error) from None
-    return _of_tables(path, tables, {}, len({name for name, _ in tables}) > 1)
+        raise damaged(path, "Parquet", error) from None
+    return _of_tables(tables, {}, len({name for name, _ in tables}) > 1)
 
 
-def _of_tables(
-    path: Path, tables: Sequence[tuple[str, pa.Table]], features: Mapping[str, Any], divided: bool
-) -> Foreign:
+def _of_tables(tables: Sequence[tuple[str, pa.Table]], features: Mapping[str, Any], divided: bool) -> Foreign:
     rows = [
         row | ({"split": name} if divided and "split" not in row else {})
         for name, table in tables
@@ -400,9 +384,9 @@ def _of_tables(
 READERS: dict[str, Callable[[Path], Foreign]] = {
     ".xlsx": _excel,
     ".xlsm": _excel,
-    ".sav": _spss,
-    ".zsav": _spss,
-    ".dta": _stata,
+    ".sav": partial(_labelled_file, kind="SPSS", reader="read_sav"),
+    ".zsav": partial(_labelled_file, kind="SPSS", reader="read_sav"),
+    ".dta": partial(_labelled_file, kind="Stata", reader="read_dta"),
     ".rds": _r,
     ".json": _json,
 }

@@ -143,8 +143,7 @@ class Scale:
         scores = np.asarray(item_scores, dtype=np.float64)
         if scores.shape[-1:] != (len(self.items),):
             raise ValueError(f"expected {len(self.items)} item scores on the last axis, found shape {scores.shape}")
-        if self.reversed_items:
-            scores = self.keyed(scores)
+        scores = self.keyed(scores)
         if most_missing:
             there = (~np.isnan(scores)).sum(axis=-1, keepdims=True)
             mean = np.nansum(scores, axis=-1, keepdims=True) / np.maximum(there, 1)

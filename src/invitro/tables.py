@@ -7,7 +7,7 @@ shows no piece of a text.
 import csv
 import json
 import logging
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from itertools import islice
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from invitro.errors import InputError, meant, names_shown, shown
-from invitro.foreign import READERS, doccano, foreign, is_foreign
+from invitro.foreign import READERS, damaged, doccano, foreign, is_foreign, refuse_twice
 from invitro.formats import (
     CELL_STATUS,
     NO_ANSWER,
@@ -148,7 +148,7 @@ def _csv_cells(
     for first, raw, row in _records(path, separator, escapechar, encoding):
         if header is None:
             header = row if has_header else [str(number) for number in range(len(row))]
-            _refuse_twice(header, f"{path}: expected column names that differ")
+            refuse_twice(header, f"{path}: expected column names that differ")
             yield header
             if has_header:
                 continue
@@ -214,12 +214,6 @@ def _say_once(message: str) -> None:
     log.info(message)
 
 
-def _refuse_twice(names: Sequence[str], expected: str) -> None:
-    """Refuse column names or keys of which two are equal."""
-    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
-        raise InputError(f"{expected}, found {names_shown(dict.fromkeys(twice))} twice")
-
-
 def _jsonl_rows(path: Path, encoding: str | None) -> Generator[TableRow, None, None]:
     with opened(path, None, encoding) as lines:
         for number, line in enumerate(lines, start=1):
@@ -262,7 +256,7 @@ def _nested(value: Any) -> Iterator[Any]:
 def _without_doubles(pairs: list[tuple[str, Any]]) -> TableRow:
     row = dict(pairs)
     if len(row) < len(pairs):
-        _refuse_twice([name for name, _ in pairs], "expected keys that differ")
+        refuse_twice([name for name, _ in pairs], "expected keys that differ")
     return row
 
 
@@ -286,7 +280,7 @@ def parquet_schema(path: Path) -> pa.Schema:
     with _parquet(path):
         schema = pq.read_schema(path)
         names = list(schema.names)
-    _refuse_twice(names, f"{path}: expected column names that differ")
+    refuse_twice(names, f"{path}: expected column names that differ")
     return schema
 
 
@@ -296,8 +290,7 @@ def _parquet(path: Path) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        found = f"not readable as Parquet ({type(error).__name__})"
-        raise InputError(f"{path}: {found}; is it complete, and was it written as Parquet?") from None
+        raise damaged(path, "Parquet", error) from None
 
 
 def read_table(

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from prompting import form
 
 from invitro.engines.base import Request, Sampling
-from invitro.engines.chat import PermanentError, TransientError, body_of, read
+from invitro.engines.chat import PermanentError, TransientError, read
+from invitro.engines.openai import OpenAICompatible
 
 ESSAY = "My grandmother, who had raised me, lost the house in the flood of that year."
 MESSAGES = ({"role": "system", "content": "Rate it."}, {"role": "user", "content": ESSAY})
@@ -210,8 +211,8 @@ def test_any_body_is_an_answer_or_a_reason(body: Any, status: int) -> None:
     [
         ({}, {"temperature": 0.0, "max_tokens": 50, "seed": 7}),
         ({"limit_field": "max_completion_tokens"}, {"max_completion_tokens": 50, "max_tokens": None}),
-        ({"changes": {"temperature": None, "seed": None}}, {"temperature": None, "seed": None, "max_tokens": 50}),
-        ({"changes": {"reasoning_effort": "low", "max_tokens": 9}}, {"reasoning_effort": "low", "max_tokens": 9}),
+        ({"body": {"temperature": None, "seed": None}}, {"temperature": None, "seed": None, "max_tokens": 50}),
+        ({"body": {"reasoning_effort": "low", "max_tokens": 9}}, {"reasoning_effort": "low", "max_tokens": 9}),
         ({"constraint": "json_object"}, {"response_format": {"type": "json_object"}}),
         ({"constraint": "none"}, {"response_format": None, "structured_outputs": None}),
         ({"constraint": "structured_outputs"}, {"structured_outputs": {"regex": form().constraint.regex}}),
@@ -220,13 +221,7 @@ def test_any_body_is_an_answer_or_a_reason(body: Any, status: int) -> None:
     ],
 )  # fmt: skip
 def test_every_field_can_be_changed_or_left_out(settings: dict[str, Any], expected: dict[str, Any]) -> None:
-    usual: dict[str, Any] = {
-        "limit_field": "max_tokens",
-        "constraint": "response_format",
-        "system": True,
-        "changes": {},
-    }
-    body = body_of(REQUEST, "m", **usual | settings)
+    body = OpenAICompatible("m", "http://server/v1", **settings).request_body(REQUEST)
     assert {name: body.get(name) for name in expected} == expected
     assert None not in body.values()
 
@@ -234,7 +229,8 @@ def test_every_field_can_be_changed_or_left_out(settings: dict[str, Any], expect
 @pytest.mark.parametrize("bounded", [True, False])
 def test_the_schema_goes_with_and_without_bounds(bounded: bool) -> None:
     constraint = "response_format" if bounded else "response_format_unbounded"
-    text = json.dumps(body_of(REQUEST, "m", "max_tokens", constraint, True, {})["response_format"])
+    engine = OpenAICompatible("m", "http://server/v1", constraint=constraint)
+    text = json.dumps(engine.request_body(REQUEST)["response_format"])
     assert ("minimum" in text, "maximum" in text) == (bounded, bounded)
     assert '"required": ["sympathetic"' in text
 

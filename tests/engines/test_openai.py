@@ -15,7 +15,7 @@ from prompting import NAMES, form, prompt, scale
 
 from invitro.engines.base import EngineError, Price, Readout, Request, Sampling
 from invitro.engines.chat import PermanentError, TransientError, answered
-from invitro.engines.openai import OpenAICompatible, counter
+from invitro.engines.openai import OpenAICompatible
 from invitro.errors import InputError, remember_secret
 from invitro.labelling.job import LabelJob, estimate, run_job
 from invitro.labelling.prompts import Renderer
@@ -135,7 +135,7 @@ def test_when_no_try_is_left_the_text_is_an_error_and_the_next_run_asks_again(st
         report = run_job(a_job(store, engine(server)), texts(3))
         assert report.stored.unusable == {"error": 2}
         assert (server.calls["word0"], server.calls["word1"]) == (4, 1)
-        errors = sorted(str(one.error) for one in store.answers(status="error"))
+        errors = sorted(str(one.error) for one in store.answers() if one.status == "error")
         assert [error.split(":")[0] for error in errors] == ["HTTP 400 e400", "HTTP 500 e500"]
         assert errors[1].endswith("(4 tries)")
         assert run_job(a_job(store, engine(server)), texts(3)).stored.unusable == {}
@@ -194,13 +194,13 @@ def test_without_a_vocabulary_the_ways_out_are_told(monkeypatch) -> None:
 
     monkeypatch.setattr("tiktoken.encoding_for_model", gone)
     with pytest.raises(InputError, match="could not get the vocabulary of gpt-7") as refused:
-        counter("tiktoken", "gpt-7", "")(({"role": "user", "content": "hello"},))
+        OpenAICompatible("gpt-7", "http://server/v1").count_tokens(({"role": "user", "content": "hello"},))
     for way in ("TIKTOKEN_CACHE_DIR", "llm.engine.tokenizer=server", "llm.engine.tokenizer=approximate"):
         assert way in str(refused.value)
 
 
 def test_other_scripts_take_more_tokens() -> None:
-    count = counter("approximate", "gpt-4o", "")
+    count = OpenAICompatible("gpt-4o", "http://server/v1", tokenizer="approximate").count_tokens
     assert count(({"role": "user", "content": "a" * 60},)) == 6 + 15
     assert count(({"role": "user", "content": "\u09be" * 60},)) == 6 + 40
 
@@ -212,7 +212,7 @@ def test_the_key_is_sent_and_kept_nowhere(store: LabelStore, tmp_path: Path, mon
         chosen = engine(server, key_env="LAB_KEY")
         run_job(a_job(store, chosen), texts(5))
         assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
-    assert "***" in str(next(store.answers(status="error")).error)
+    assert "***" in str(next(one for one in store.answers() if one.status == "error").error)
     store.close()
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert KEY not in caplog.text
@@ -298,7 +298,7 @@ def test_an_answer_that_cannot_be_read_is_paid_for_twice_at_most(
     with ChatServer({"word1": [how] * 9}) as server:
         report = run_job(a_job(store, engine(server)), texts(3))
         assert (server.calls["word1"], report.stored.labelled, report.stored.unusable) == (calls, 2, {"error": 1})
-    assert reason in str(next(store.answers(status="error")).error)
+    assert reason in str(next(one for one in store.answers() if one.status == "error").error)
 
 
 def test_a_filter_s_refusal_is_asked_for_once(store: LabelStore) -> None:
@@ -309,7 +309,7 @@ def test_a_filter_s_refusal_is_asked_for_once(store: LabelStore) -> None:
             report = run_job(replace(job, retry=retry), texts(3))
             assert server.calls["word1"] == calls
             assert report.stored.unusable == ({} if calls == 4 else {"refused": 1})
-    assert "HTTP 400 content_filter: no" in [str(one.error) for one in store.answers(status="refused")]
+    assert "HTTP 400 content_filter: no" in [str(one.error) for one in store.answers() if one.status == "refused"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ def test_means_spreads_and_differences_of_parts() -> None:
     labels = scores(0.4)
     train, test = drift(labels, SPLIT, OWN)
     assert (train.by, train.part, train.n, test.part, test.n) == ("split", "train", 80, "test", 40)
+    assert [list(one.texts) for one in (train, test)] == [list(IDS[:80]), list(IDS[80:])]
     assert (test.mean, test.sd) == (pytest.approx(labels[80:].mean()), pytest.approx(labels[80:].std(ddof=0)))
     assert (
         test.apart.value == pytest.approx(labels[80:].mean() - labels[:80].mean()) == pytest.approx(-train.apart.value)
@@ -54,6 +55,16 @@ def test_where_the_crowd_rated_both_sides_it_decides(shift: float, crowd_shift: 
     if warning is not None:
         assert warning.startswith("a/b: labels drift inside this set. Split train (80 texts): mean ")
         assert ("minus the crowd's by" in warning) == (crowd is not None)
+
+
+def test_parts_of_some_texts_are_those_of_these_alone() -> None:
+    labels = pd.DataFrame({"llm_label": scores(0.0), "answered": [f"2026-01-{1 + n // 6:02d}T" for n in range(120)]})
+    table = pd.DataFrame({"text_id": IDS[:12], "crowd_label": 4.0, "group_id": IDS[:12]})
+    parts = list(drift_of(labels, table, ["c"]))  # of 20 days, on two of which these texts were labelled
+    assert [(one.part, list(one.texts)) for one in parts] == [
+        ("2026-01-01", list(IDS[:6])),
+        ("2026-01-02", list(IDS[6:12])),
+    ]
 
 
 def test_texts_by_one_author_are_not_independent() -> None:

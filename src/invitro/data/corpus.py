@@ -41,6 +41,7 @@ CODEBOOK = {
 }
 """What people's codes mean in the NewsEmp corpora and the simulator, in the order in which groups are listed. From
 hasan-rakibul/LLMPathy, src/plot/demographic_distribution.py at 381df7d."""
+MOST_FAULTS = 10
 AGES = (0, 30, 40, 50, 60, 200)
 LEAST_IN_GROUP = 30
 """Groups with fewer texts are not shown: their numbers are uncertain and might reveal a person."""
@@ -205,11 +206,11 @@ def two_spellings(ids: "pd.Series[str]", where: str) -> Iterator[str]:
 
 
 def _explained(
-    cases: pd.DataFrame, table: pd.DataFrame, source: str, names_in_file: Mapping[str, str], most: int = 10
+    cases: pd.DataFrame, table: pd.DataFrame, source: str, names_in_file: Mapping[str, str]
 ) -> Sequence[str]:
     """Turn pandera's failure cases into lines with file, row, column, what was expected and what was found."""
     lines = []
-    for case in cases.head(most).to_dict("records"):
+    for case in cases.head(MOST_FAULTS).to_dict("records"):
         index, column, check = case["index"], case["column"] or case["failure_case"], str(case["check"])
         if check == "column_in_dataframe":
             there = names_shown(table.columns)
@@ -221,8 +222,8 @@ def _explained(
         own = f" ({names_in_file[column]} in the file)" if names_in_file.get(column, column) != column else ""
         fix = "; correct the row, or choose the scale of the ratings by scale=" if column == "crowd_label" else ""
         lines.append(f"{source}:{row} column {column}{own}: expected {expected}, found {actual}{fix}")
-    if len(cases) > most:
-        lines.append(f"{source}: and {len(cases) - most} more faults")
+    if len(cases) > MOST_FAULTS:
+        lines.append(f"{source}: and {len(cases) - MOST_FAULTS} more faults")
     return lines
 
 

@@ -201,9 +201,7 @@ def _part(about: Year, official: str, path: Path, gold: Path | None, scale: Scal
     own = not from_gold and (official in about.labelled or any(name in raw for name in about.labels))
     require_columns(raw, dict.fromkeys([*about.ids, about.group, about.text, *([column] if own else [])]), path)
     table = raw.drop(columns=list(about.labels), errors="ignore").rename(columns={about.text: "text"})
-    table["text_id"] = raw[about.ids[0]]
-    for name in about.ids[1:]:
-        table["text_id"] += "_" + raw[name]
+    table["text_id"] = raw[about.ids[0]].str.cat(raw[list(about.ids[1:])], sep="_")
     table["group_id"] = raw[about.group]
     if from_gold:
         assert gold is not None

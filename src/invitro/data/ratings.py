@@ -5,7 +5,7 @@ computed. So wide and long files, an empty cell and no row, and any order of row
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -146,10 +146,6 @@ class People:
         signs = signs_of_carelessness(self._scored[0], self._straight)
         return {rater: "; ".join(one) for rater, one in zip(self.raters, signs, strict=True) if one}
 
-    def without_careless(self) -> "People":
-        """Return the same answers without the ratings of careless raters."""
-        return replace(self, left_out=tuple(self.careless))
-
     def labels(self, how: CrowdLabel = "mean") -> pd.DataFrame:
         """Return ``crowd_label``, ``crowd_n`` and ``crowd_sd`` by ``text_id``, for texts with a rating.
 
@@ -157,15 +153,9 @@ class People:
             how: see `invitro.stats.crowd.crowd_labels`.
         """
         ratings = self.ratings
-        found = pd.DataFrame(
-            {
-                "crowd_label": self.scale.clip(crowd_labels(ratings, how)),
-                "crowd_n": ratings.number,
-                "crowd_sd": spreads(ratings),
-            },
-            index=self.text_ids,
-        )
-        return found.loc[found["crowd_n"] > 0]
+        labels = self.scale.clip(crowd_labels(ratings, how))
+        columns = {"crowd_label": labels, "crowd_n": ratings.number, "crowd_sd": spreads(ratings)}
+        return pd.DataFrame(columns, index=self.text_ids).loc[ratings.number > 0]
 
     def reliability(self, groups: "pd.Series[str] | None" = None, **draws: int) -> Reliability:
         """Measure how far people agree; `groups` has the author of each text by id, `draws` resamples and seed."""
@@ -189,9 +179,8 @@ class People:
         if not self.has_items:
             return None
         text, _, answers = self._sheets
-        return (
-            pd.DataFrame(answers, columns=[item.name for item in self.scale.items]).groupby(self.text_ids[text]).mean()
-        )
+        frame = pd.DataFrame(answers, columns=[item.name for item in self.scale.items])
+        return frame.groupby(self.text_ids[text]).mean()
 
     def faults(self) -> Iterator[str]:
         """Yield a problem for each item that runs against its scale: its correlations, and what to change."""
@@ -331,8 +320,8 @@ def long_form(frame: pd.DataFrame, layout: Layout, scale: Scale, source: str) ->
     _refuse(cells, value, status, bounds, scale, source)
     long = pd.DataFrame(
         {
-            "text_id": _category(cells["text_id"]),
-            "rater": _category(cells["rater"]),
+            "text_id": pd.Categorical(cells["text_id"]),  # in the order of their names, as the next
+            "rater": pd.Categorical(cells["rater"]),
             "item": pd.Categorical(cells["item"], categories=items),
             "value": value,
             "status": pd.Categorical(status, categories=list(STATUSES)),
@@ -341,12 +330,6 @@ def long_form(frame: pd.DataFrame, layout: Layout, scale: Scale, source: str) ->
         }
     )
     return People(long, scale, source)
-
-
-def _category(ids: "pd.Series[Any]") -> pd.Categorical:
-    """Return ids as categories in the order of their names."""
-    codes, names = pd.factorize(ids, sort=True)
-    return pd.Categorical.from_codes(codes, categories=names)
 
 
 def _without_id(frame: pd.DataFrame, ids: Sequence[str], source: str) -> Iterator[str]:

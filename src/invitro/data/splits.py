@@ -170,11 +170,10 @@ class KFold:
         if units < self.folds:
             raise _too_small(f"{self.folds} folds", labelled, units, self.grouped)
         options = {"n_splits": self.folds, "shuffle": self.shuffle, "random_state": self.seed if self.shuffle else None}
-        folds = (
-            GroupKFold(**options).split(labelled, groups=clusters)
-            if self.grouped
-            else (PlainKFold(**options).split(labelled))
-        )
+        if self.grouped:
+            folds = GroupKFold(**options).split(labelled, groups=clusters)
+        else:
+            folds = PlainKFold(**options).split(labelled)
         rest, test = list(folds)[self.fold]
         if self.val == 0:
             return _named(table, train=labelled[rest], test=labelled[test])

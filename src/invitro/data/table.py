@@ -154,7 +154,9 @@ class TableFile:
         people = None
         if layout is not None:
             people = self._people(raw, table, layout, scale)
-            table = self._with_labels(table, people)
+            found = people.labels(self.crowd).reindex(table["text_id"]).set_axis(table.index)
+            number = found["crowd_n"].fillna(0).astype("int64")
+            table = table.assign(crowd_label=found["crowd_label"], crowd_n=number, crowd_sd=found["crowd_sd"])
         table["split"] = table["split"].where(table["crowd_label"].notna(), "unlabelled")
         table = canonical(without_unknown(table), scale, str(self.path), names_in_file=names_in_file)
         if "crowd_label" in names_in_file or people is not None:
@@ -231,7 +233,7 @@ class TableFile:
             self._tell(source, frame, {"text_id": layout.text_id} | _named(layout, scale))
         refuse_if_any(two_spellings(pd.Series(people.raters), f"{source}: raters"))
         if self.careless == "leave_out":
-            people = people.without_careless()
+            people = replace(people, left_out=tuple(people.careless))
         for line in people.lines():
             log.info("%s", line)
         for line in people.warnings():
@@ -281,13 +283,6 @@ class TableFile:
         if not by_item and rating not in frame:
             require_columns(frame, [rating], source, f"data.columns.rating names it, or the items: {', '.join(items)}")
         return Layout(text_id, rater, rating, item if by_item else None)
-
-    def _with_labels(self, table: pd.DataFrame, people: People) -> pd.DataFrame:
-        """Return the table with the crowd labels of `people`, the number of ratings behind each, and their SD."""
-        labels = people.labels(self.crowd)
-        found = labels.reindex(table["text_id"]).set_axis(table.index)
-        number = found["crowd_n"].fillna(0).astype("int64")
-        return table.assign(crowd_label=found["crowd_label"], crowd_n=number, crowd_sd=found["crowd_sd"])
 
     def _tell_unlabelled(self, table: pd.DataFrame) -> None:
         rows = (np.flatnonzero(table["crowd_label"].isna()) + 1).tolist()

@@ -24,7 +24,7 @@ from invitro.engines.base import EngineError, Messages, Price, Reply, Request, S
 from invitro.engines.chat import PermanentError, TransientError, read
 from invitro.engines.openai import OpenAICompatible
 from invitro.errors import InputError, error_text
-from invitro.files import write_json
+from invitro.files import whole_or_absent, write_json
 from invitro.settings import Count, Positive, Share, checked
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,9 @@ class BatchLine(NamedTuple):
     attempt: int
     line: Mapping[str, Any]
 
-    def reply(self, request: Request) -> Reply:
-        """Return the line as a reply to `request`; errors are replies too."""
+    def reply(self, batch: str) -> Reply:
+        """Return the line as a reply, with as much of its question as that needs; errors are replies too."""
+        request = Request(self.key, "", (), Sampling(), attempt=self.attempt)
         response, error = (
             value if isinstance(value := self.line.get(name), dict) else {} for name in ("response", "error")
         )
@@ -53,19 +54,9 @@ class BatchLine(NamedTuple):
             status = max(status, 400) if isinstance(status, int) else 400
             body = {"error": error.get("error", error) or "the line holds neither a response nor an error"}
         try:
-            return read(request, status if isinstance(status, int) else 400, body)
+            return replace(read(request, status if isinstance(status, int) else 400, body), batch=batch)
         except (TransientError, PermanentError) as failed:
-            return Reply(request, "", "error", str(failed))
-
-
-def question_id(request: Request) -> str:
-    """Return the id under which a question stands in a batch file."""
-    return f"{request.key}-{request.attempt}"
-
-
-def question_of(result: BatchLine) -> Request:
-    """Return as much of a result's question as a reply needs."""
-    return Request(result.key, "", (), Sampling(), attempt=result.attempt)
+            return Reply(request, "", "error", str(failed), batch=batch)
 
 
 def results_in(path: Path) -> Iterator[BatchLine | None]:
@@ -145,15 +136,26 @@ class BatchFiles:
             InputError: the provider refuses the key or a file.
             EngineError: there is no key; the files are written.
         """
-        submitted = {file: set(_ids(file)) for file in self._submitted()}
+        # Files whose batches have no results here yet.
+        noted = [file for file in sorted(Path(self.folder).glob("*.jsonl")) if _note(file).is_file()]
+        submitted = {file: set(_ids(file)) for file in noted}
         asked: dict[str, Path | None] = {}
         written: list[Path] = []
-        with _Writer(Path(self.folder), self.engine, self.most, written) as writer:
-            for request in requests:
-                name = question_id(request)
-                asked[name] = next((file for file, names in submitted.items() if name in names), None)
-                if asked[name] is None:
-                    writer.add(name, request)
+        lines, count = bytearray(), 0
+        for request in requests:
+            name = f"{request.key}-{request.attempt}"
+            asked[name] = next((file for file, names in submitted.items() if name in names), None)
+            if asked[name] is None:
+                body = self.engine.request_body(request)
+                asks = {"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}
+                line = json.dumps(asks).encode() + b"\n"
+                if count and (count == self.most or len(lines) + len(line) > MOST_BYTES):
+                    written.append(self._write(lines, count))
+                    lines, count = bytearray(), 0
+                lines += line
+                count += 1
+        if count:
+            written.append(self._write(lines, count))
         if not asked:
             return
         if not self.engine.key_env or not os.environ.get(self.engine.key_env, "").strip():
@@ -183,17 +185,17 @@ class BatchFiles:
     def close(self) -> None:
         """Do nothing: batches go on without us."""
 
-    def _submitted(self) -> list[Path]:
-        """Return the files whose batches have no results here yet."""
-        return [file for file in sorted(Path(self.folder).glob("*.jsonl")) if _note(file).is_file()]
+    def _write(self, lines: bytearray, count: int) -> Path:
+        """Write a file of `count` questions; its name follows from them."""
+        model = re.sub(r"[^\w.-]+", "_", self.model)[-40:]
+        path = Path(self.folder) / f"{model}-{count}-{hashlib.sha256(lines).hexdigest()[:12]}.jsonl"
+        with whole_or_absent(path) as temporary:
+            temporary.write_bytes(lines)
+        return path
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
-        """Yield OpenAI's client; what the provider refuses ends the job in words.
-
-        Raises:
-            InputError: the provider refuses something, or no connection can be made with these settings.
-        """
+        """Yield OpenAI's client; what the provider refuses, or that there is no connection, is an `InputError`."""
         try:
             import openai
         except ImportError as error:
@@ -236,11 +238,7 @@ class BatchFiles:
         log.info("%s is batch %s; the job can be stopped and started again meanwhile", file, there.id)
 
     def _has_ended(self, client: Any, file: Path) -> bool:
-        """Look at a batch; if it has ended, fetch its results to a file beside it.
-
-        Raises:
-            InputError: the provider could not read the file.
-        """
+        """Look at a batch; if it has ended, fetch its results to a file beside it; refuse one that failed."""
         import openai
 
         name = json.loads(_note(file).read_text("utf-8"))["batch"]
@@ -271,7 +269,7 @@ class BatchFiles:
         for result in results_in(_results_file(file)):
             if result is not None and (name := f"{result.key}-{result.attempt}") in names:
                 names.remove(name)
-                yield replace(result.reply(question_of(result)), batch=file.name)
+                yield result.reply(file.name)
         for name in sorted(names):
             key, _, attempt = name.rpartition("-")
             missing = Request(key, "", (), Sampling(), attempt=int(attempt))
@@ -291,46 +289,3 @@ def _ids(file: Path) -> Iterator[str]:
     with file.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)["custom_id"]
-
-
-class _Writer:
-    """Writes questions into files of a size that providers take; a file's name follows from its questions."""
-
-    def __init__(self, folder: Path, engine: OpenAICompatible, most: int, written: list[Path]) -> None:
-        self._folder, self._engine, self._most, self._written = folder, engine, most, written
-        self._part = folder / f"{os.getpid()}.part"
-        self._file: Any = None
-        self._count = self._size = 0
-        self._hash = hashlib.sha256()
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self._file is not None and kind is None:
-            self._end()
-        elif self._file is not None:
-            self._file.close()
-            self._part.unlink()
-
-    def add(self, name: str, request: Request) -> None:
-        """Write one question."""
-        body = self._engine.request_body(request)
-        line = json.dumps({"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}).encode() + b"\n"
-        if self._file is not None and (self._count == self._most or self._size + len(line) > MOST_BYTES):
-            self._end()
-        if self._file is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._file, self._count, self._size, self._hash = self._part.open("wb"), 0, 0, hashlib.sha256()
-        self._file.write(line)
-        self._hash.update(line)
-        self._count += 1
-        self._size += len(line)
-
-    def _end(self) -> None:
-        self._file.close()
-        model = re.sub(r"[^\w.-]+", "_", self._engine.model)[-40:]
-        path = self._folder / f"{model}-{self._count}-{self._hash.hexdigest()[:12]}.jsonl"
-        self._part.replace(path)
-        self._written.append(path)
-        self._file = None

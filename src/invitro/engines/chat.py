@@ -1,4 +1,4 @@
-"""The chat-completions protocol: what a request looks like, and how any response becomes a reply."""
+"""The chat-completions protocol: how any response of a server becomes a reply."""
 
 import json
 import math
@@ -6,15 +6,12 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 
 from invitro.engines.base import Reply, Request, TokenChoice
 from invitro.errors import without_secrets
-
-ConstraintField = Literal["response_format", "response_format_unbounded", "json_object", "structured_outputs", "none"]
-"""How a server is told what a valid reply looks like; see `OpenAICompatible`."""
 
 EVERY_REQUEST = (401, 402, 403, 404)
 """Statuses that every other request would get too: the key, credit, permission, model or address is wrong."""
@@ -84,54 +81,6 @@ def endpoint(base_url: str, path: str) -> str:
     """
     before, mark, query = base_url.partition("?")
     return f"{before.rstrip('/')}/{path}{mark}{query}"
-
-
-def body_of(
-    request: Request,
-    model: str,
-    limit_field: str,
-    constraint: ConstraintField,
-    system: bool,
-    changes: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return a request in the protocol's format; `changes` come last, and fields that are None are left out.
-
-    Args:
-        request: the question.
-        model: its name on the server.
-        limit_field: the server's name for the token limit.
-        constraint: how the server is told what a valid reply looks like.
-        system: whether the fixed part is a message of the role ``system``, or the beginning of the user's.
-        changes: fields to add, to replace, or to leave out by None.
-    """
-    sampling, wanted = request.sampling, request.constraint
-    messages = list(request.messages)
-    if not system and messages[0]["role"] == "system":
-        first, second, *rest = messages
-        messages = [{**second, "content": f"{first['content']}\n\n{second['content']}"}, *rest]
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": messages,
-        "temperature": sampling.temperature,
-        limit_field: sampling.max_tokens,
-        "seed": sampling.seed,
-    }
-    if sampling.top_logprobs:
-        body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
-    if wanted is not None and constraint == "structured_outputs":
-        # The regular expression needs fewer tokens, and white space cannot run on.
-        body["structured_outputs"] = {"regex": wanted.regex}
-    elif wanted is not None and wanted.json_schema is not None and constraint == "json_object":
-        body["response_format"] = {"type": "json_object"}
-    elif wanted is not None and wanted.json_schema is not None and constraint != "none":
-        schema = wanted.json_schema
-        if constraint == "response_format_unbounded":
-            schema = schema | {
-                "properties": {name: {"type": kind["type"]} for name, kind in schema["properties"].items()}
-            }
-        schema = {"name": "scores", "strict": True, "schema": schema}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return {name: value for name, value in (body | dict(changes)).items() if value is not None}
 
 
 def answered(request: Request, response: httpx.Response) -> Reply:

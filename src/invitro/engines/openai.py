@@ -6,51 +6,26 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import httpx
 from annotated_types import Ge, Predicate
 
 from invitro.engines.base import VARIABLE, Messages, ModelName, Price, Reply, Request, key_in
-from invitro.engines.chat import ConstraintField, PermanentError, TransientError, answered, body_of, endpoint
+from invitro.engines.chat import PermanentError, TransientError, answered, endpoint
 from invitro.errors import InputError, error_text, remember_secret
 from invitro.settings import Count, Positive, checked
 
 log = logging.getLogger(__name__)
-
-TokenCounter = Callable[[Messages], int]
 
 PER_MESSAGE, PER_REPLY = 3, 3
 """Tokens that OpenAI's chat format adds to each message, and before the reply."""
 APPROXIMATE = "approximate"
 ASCII_PER_TOKEN, OTHERS_PER_TOKEN = 4.0, 1.5
 """Characters per token when only the text is at hand: an estimate that errs on the high side, in any script."""
-
-
-def counter(tokenizer: str, model: str, base_url: str) -> TokenCounter:
-    """Return a function that counts the tokens of a chat; what it needs is loaded on the first call.
-
-    Args:
-        tokenizer: ``tiktoken``, ``server`` (vLLM's ``/tokenize``), ``approximate``, or the folder or name of a Hugging
-            Face tokenizer with a chat template.
-        model: the model's name on the server.
-        base_url: of the server.
-    """
-    if tokenizer == APPROXIMATE:
-        return _estimate
-    if tokenizer == "tiktoken":
-        return lambda messages: _count_tiktoken(model, messages)
-    if tokenizer == "server":
-        root = base_url.partition("?")[0].rstrip("/").removesuffix("/v1")
-        return lambda messages: _count_server(f"{root}/tokenize", model, messages)
-    return lambda messages: len(
-        _hugging_face(tokenizer).apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True)[
-            "input_ids"
-        ]
-    )
 
 
 def _estimate(messages: Messages) -> int:
@@ -178,7 +153,9 @@ class OpenAICompatible:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
     system: bool = True
-    constraint: ConstraintField = "response_format"
+    constraint: Literal["response_format", "response_format_unbounded", "json_object", "structured_outputs", "none"] = (
+        "response_format"
+    )
     tokenizer: str = "tiktoken"
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     concurrency: Count = 16
@@ -246,7 +223,33 @@ class OpenAICompatible:
 
     def request_body(self, request: Request) -> dict[str, Any]:
         """Return a request as the server gets it, without fields that are None."""
-        return body_of(request, self.model, self.limit_field, self.constraint, self.system, self.body)
+        sampling, wanted = request.sampling, request.constraint
+        messages = list(request.messages)
+        if not self.system and messages[0]["role"] == "system":
+            first, second, *rest = messages
+            messages = [{**second, "content": f"{first['content']}\n\n{second['content']}"}, *rest]
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": messages,
+            "temperature": sampling.temperature,
+            self.limit_field: sampling.max_tokens,
+            "seed": sampling.seed,
+        }
+        if sampling.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
+        if wanted is not None and self.constraint == "structured_outputs":
+            # The regular expression needs fewer tokens, and white space cannot run on.
+            body["structured_outputs"] = {"regex": wanted.regex}
+        elif wanted is not None and wanted.json_schema is not None and self.constraint == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        elif wanted is not None and wanted.json_schema is not None and self.constraint != "none":
+            schema = wanted.json_schema
+            if self.constraint == "response_format_unbounded":
+                kinds = {name: {"type": kind["type"]} for name, kind in schema["properties"].items()}
+                schema = schema | {"properties": kinds}
+            named = {"name": "scores", "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        return {name: value for name, value in (body | dict(self.body)).items() if value is not None}
 
     def _client(self, headers: dict[str, str]) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
@@ -265,15 +268,20 @@ class OpenAICompatible:
         return self.tokenizer == APPROXIMATE
 
     def count_tokens(self, messages: Messages) -> int:
-        """Count a chat's tokens with `tokenizer`."""
-        return self._counter(messages)
+        """Count a chat's tokens with `tokenizer`; what it needs is loaded on the first call."""
+        if self.approximate:
+            return _estimate(messages)
+        if self.tokenizer == "tiktoken":
+            return _count_tiktoken(self.model, messages)
+        if self.tokenizer == "server":
+            root = self.base_url.partition("?")[0].rstrip("/").removesuffix("/v1")
+            return _count_server(f"{root}/tokenize", self.model, messages)
+        tokenizer = _hugging_face(self.tokenizer)
+        tokens = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True)
+        return len(tokens["input_ids"])
 
     def close(self) -> None:
         """Do nothing: connections are closed when a job's replies end."""
-
-    @cached_property
-    def _counter(self) -> TokenCounter:
-        return counter(self.tokenizer, self.model, self.base_url)
 
     async def _answer(self, client: httpx.AsyncClient, request: Request) -> Reply:
         """Ask until there is an answer, a permanent error, or no tries are left."""

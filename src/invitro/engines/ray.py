@@ -113,7 +113,7 @@ class Outcome:
 
     answered: Mapping[str, dict[str, Any]]
     refused: tuple[str, ...] = ()
-    failure: str = "no reply"
+    failure: str = ""
     times: int = 1
 
     def replies(self, requests: Sequence[Request]) -> Iterator[Reply]:
@@ -177,14 +177,15 @@ class Feeder:
 def answer(engine: Engine, requests: list[Request], times: int = 1) -> Outcome:
     """Ask an engine; any exception becomes part of the outcome, since only the outcome is sent back."""
     answered: dict[str, dict[str, Any]] = {}
+    refused, failure = tuple[str, ...](), "no reply"
     try:
         for reply in engine.replies(requests):
             answered[reply.request.key] = {name: value for name, value in vars(reply).items() if name != "request"}
     except InputError as error:
-        return Outcome(answered, refused=error.problems, times=times)
+        refused = error.problems
     except Exception as error:
-        return Outcome(answered, failure=error_text(error), times=times)
-    return Outcome(answered, times=times)
+        failure = error_text(error)
+    return Outcome(answered, refused, failure, times)
 
 
 AHEAD = 8

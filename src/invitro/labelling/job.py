@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from invitro.engines.base import Engine, EngineError, Reply, Request, Sampling, TokenChoice
-from invitro.engines.batch import BatchLine, question_of, results_in
+from invitro.engines.batch import BatchLine, results_in
 from invitro.errors import InputError
 from invitro.labelling.prompts import Renderer
 from invitro.labelling.replies import Parsed, ReplyForm, parse
@@ -186,8 +186,7 @@ def reparse(store: LabelStore, stored: StoredSet, form: ReplyForm) -> int:
 
     def again(answer: Answer) -> Answer:
         tokens = tuple(TokenChoice(token, others) for token, others in answer.tokens)
-        parsed = parse(Reply(request, answer.raw, answer.finish, None, tokens), form)
-        return replace(answer, **_read(parsed))
+        return replace(answer, **vars(parse(Reply(request, answer.raw, answer.finish, None, tokens), form)))
 
     return store.reparse(again, stored.id)
 
@@ -202,16 +201,7 @@ class _Asked:
 
 @dataclass
 class _Asking:
-    """A job at work.
-
-    Args:
-        job: what is asked, of whom.
-        set_id: the label set.
-        report: counts what is done.
-        progress: shows it.
-        claims: the questions that are this process's to ask.
-        before: number of the last answer that was stored before the job began.
-    """
+    """A job at work; `before` is the number of the last answer that was stored before it began."""
 
     job: LabelJob
     set_id: str
@@ -254,7 +244,7 @@ class _Asking:
             report.retries += again
             usable = parsed.status == Status.OK
             report.labels += usable
-            report.error = report.error if usable else parsed.detail
+            report.error = parsed.error or report.error
             # A question that failed in an earlier run too says nothing about the engine now, and those of a second
             # attempt are hard ones.
             telling = not asked.failed_before if parsed.status == Status.ERROR else not again or self.barren
@@ -280,17 +270,14 @@ class _Asking:
             attempt = next_attempt(stored, job.retry, self.before)
             return attempt if attempt is not None and (attempt > 0) == again else None
 
-        def is_open(stored: Mapping[int, Attempt]) -> bool:
-            return open_attempt(stored) is not None
-
         for some in pieces(texts, CHUNK):
             questions = [question for text in some for question in job.questions(text)]
             if first and not again:
-                note_uses(job.store, self.set_id, [use for _, use in questions])
+                job.store.use(self.set_id, [use for _, use in questions])
             keys = [request.key for request, _ in questions]
             known = job.store.known(keys)
-            wanted = {key for key in keys if key not in self.in_flight and is_open(known.get(key, {}))}
-            ours, theirs = self.claims.take(list(wanted), is_open)
+            wanted = {key for key in keys if key not in self.in_flight and open_attempt(known.get(key, {})) is not None}
+            ours, theirs = self.claims.take(list(wanted), lambda stored: open_attempt(stored) is not None)
             self.elsewhere += len(theirs)
             requests: list[Request] = []
             settled_here = 0
@@ -324,27 +311,8 @@ def answer_of_reply(job: LabelJob, reply: Reply, parsed: Parsed) -> Answer:
         tokens=tuple((choice.token, choice.alternatives) for choice in reply.tokens),
         cost=job.engine.price.of(reply.prompt_tokens, reply.completion_tokens),
         **{name: getattr(reply, name) for name in KEPT},
-        **_read(parsed),
+        **vars(parsed),
     )
-
-
-def _read(parsed: Parsed) -> dict[str, Any]:
-    """Return the fields of a stored answer that depend on how the reply is read."""
-    return {
-        "status": parsed.status.value,
-        "items": parsed.items,
-        "score": parsed.score,
-        "spread": parsed.spread,
-        "error": parsed.detail or None,
-    }
-
-
-def note_uses(store: LabelStore, set_id: str, uses: list[Use]) -> None:
-    """Record in the store which answers a set's texts need, where that is not recorded yet."""
-    noted = store.used(set_id, [use.text_id for use in uses])
-    fresh = [use for use in uses if noted.get((use.text_id, use.sample)) != (use.key, use.text_hash)]
-    if fresh:
-        store.use(set_id, fresh)
 
 
 def _open_questions(job: LabelJob, texts: Iterable[Text]) -> Iterator[Request]:
@@ -354,7 +322,7 @@ def _open_questions(job: LabelJob, texts: Iterable[Text]) -> Iterator[Request]:
         questions = {request.key: request for text in some for request, _ in job.questions(text)}
         known = job.store.known(list(questions))
         for key, request in questions.items():
-            if key not in seen and next_attempt(known.get(key, {}), job.retry, None) == 0:
+            if key not in seen and next_attempt(known.get(key, {}), job.retry) == 0:
                 seen.add(key)
                 yield request
 
@@ -385,9 +353,7 @@ class Imported(JobReport):
 
     def lines(self) -> list[str]:
         """Return the report for people."""
-        left = {
-            "stored already": self.twice, "of other label sets": self.foreign, "unreadable": self.unreadable,
-        }  # fmt: skip
+        left = {"stored already": self.twice, "of other label sets": self.foreign, "unreadable": self.unreadable}
         rest = ", ".join(f"{count} {what}" for what, count in left.items() if count)
         found = f"{self.usage.requests} results" + (f"; besides {rest}" if rest else "")
         first, *others = super().lines()
@@ -411,7 +377,7 @@ def import_results(job: LabelJob, texts: Iterable[Text], path: Path) -> Imported
     results = results_in(path)
     set_id = job.store.open_set(job.info)
     for some in pieces(texts, CHUNK):
-        note_uses(job.store, set_id, [use for text in some for _, use in job.questions(text)])
+        job.store.use(set_id, [use for text in some for _, use in job.questions(text)])
     report = Imported(job.store.sets(id=set_id)[0], path=path)
     for lines in pieces(results, CHUNK):
         report.unreadable += lines.count(None)
@@ -432,12 +398,12 @@ def _store(job: LabelJob, set_id: str, results: list[BatchLine], report: Importe
         elif (one.key, one.attempt) in answers or (earlier is not None and earlier.status != Status.ERROR):
             report.twice += 1
         else:
-            reply = replace(one.reply(question_of(one)), batch=report.path.name)
+            reply = one.reply(report.path.name)
             parsed = parse(reply, job.renderer.form)
             if parsed.status != Status.ERROR or earlier is None:
                 answers[one.key, one.attempt] = answer_of_reply(job, reply, parsed)
                 report.usage.add(reply, job.engine.price)
                 report.retries += one.attempt > 0
                 report.labels += parsed.status == Status.OK
-            report.error = parsed.detail or report.error
+            report.error = parsed.error or report.error
     job.store.put(answers.values())

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -23,8 +24,8 @@ from invitro.labelling.replies import ReplyForm, parse
 from invitro.labelling.reports import CostEstimate, JobReport, agreement_lines, alike_warning, write_datasheet
 from invitro.labelling.texts import CorpusTexts, Example, Shots, Text, chosen, parts
 from invitro.labels.answers import Retry, StoredSet
-from invitro.labels.drift import DriftPart, drift_of, drift_warning, origins_of, split_of
-from invitro.labels.labelset import LabelSet, published_sets
+from invitro.labels.drift import drift_of, drift_warning
+from invitro.labels.labelset import LabelSet, published
 from invitro.labels.source import stored_labels
 from invitro.labels.store import LabelStore
 from invitro.scales import Scale
@@ -206,8 +207,7 @@ def label(corpus: Corpus, what: Labelling) -> list[Labelled]:
                 report = import_results(job, all_texts, Path(options.results))
             labels = stored_labels(store, report.stored, what.scale)
             crowd, parts = _agreement(table, labels), list(drift_of(labels.labels, table, [job.info.corpus]))
-            origins = origins_of(labels.labels, split_of(table, [job.info.corpus]))
-            in_parts = [_agreement(table.loc[table["text_id"].isin(_of(origins, one))], labels) for one in parts]
+            in_parts = [_agreement(table.loc[table["text_id"].isin(one.texts)], labels) for one in parts]
             drifting = drift_warning(report.stored.info.name, parts)
             doubts = tuple(filter(None, (drifting, _alike(store, report.stored, what.form))))
             by_part = list(zip(parts, in_parts, strict=True))
@@ -327,23 +327,17 @@ def _agreement(table: pd.DataFrame, labels: LabelSet) -> Agreement | None:
     return agreement(crowd[both], llm[both], table["group_id"].to_numpy()[both], ("crowd", "llm"))
 
 
-def _of(origins: pd.DataFrame, part: DriftPart) -> "pd.Index[str]":
-    return origins.index[origins[part.by] == part.part]
-
-
 def _warn_of_published(what: Labelling, corpus: str) -> None:
     """Warn if labels by this model with this prompt are already published."""
-    for known in published_sets():
-        if (known.corpus, known.llm, known.prompt, known.scale) == (
-            corpus, what.llm, what.prompt.name, what.scale.name
-        ):  # fmt: skip
-            log.warning(
-                "%s: labels of this name are published already (%s); train.py and report=true find them without asking "
-                "any model. Labelling now makes a second set, and train.py will need to know which: "
-                "llm.set_id=published, or the id of the new one",
-                known.name,
-                known.licence,
-            )
+    with suppress(InputError):  # there are none
+        known = published(corpus, what.llm, what.prompt.name, what.scale.name)
+        log.warning(
+            "%s: labels of this name are published already (%s); train.py and report=true find them without asking "
+            "any model. Labelling now makes a second set, and train.py will need to know which: "
+            "llm.set_id=published, or the id of the new one",
+            known.name,
+            known.licence,
+        )
 
 
 def _warn_of_translations(what: Labelling) -> None:

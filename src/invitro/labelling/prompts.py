@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from invitro.engines.base import Messages, Readout
@@ -123,7 +123,7 @@ class Prompt:
         """Yield what is wrong with the templates."""
         for part in ("system", "user"):
             try:
-                _template(getattr(self, part))
+                _environment.from_string(getattr(self, part))
             except TemplateError as error:
                 yield f"prompt.{part} is not a Jinja template: line {getattr(error, 'lineno', '?')}: {error}"
         if not re.search(r"\{\{-?\s*essay\s*-?\}\}\s*\Z", self.user):
@@ -154,7 +154,7 @@ class Renderer:
 
     def __init__(self, prompt: Prompt, form: ReplyForm) -> None:
         self.prompt, self.form = prompt, form
-        self._user = _template(prompt.user)
+        self._user = _environment.from_string(prompt.user)
         self._system = lru_cache(maxsize=256)(self._render_system)
         self._values = lru_cache(self._make_values)
         example = Example(Text("example", "an example"), form.low)
@@ -195,7 +195,7 @@ class Renderer:
         return {"role": "system", "content": system}, {"role": "user", "content": user.strip()}
 
     def _render_system(self, language: str, examples: tuple[tuple[str, float], ...]) -> str:
-        template = _template(self.prompt.system)
+        template = _environment.from_string(self.prompt.system)
         return template.render(**self._values(language), examples=_shown(examples)).strip()
 
     def _make_values(self, language: str) -> Mapping[str, Any]:
@@ -227,10 +227,6 @@ class Renderer:
 
 def _hashed(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=list).encode()).hexdigest()[:16]
-
-
-def _template(source: str) -> Template:
-    return _environment.from_string(source)
 
 
 def _shown(examples: Iterable[tuple[str, float]]) -> list[dict[str, str]]:

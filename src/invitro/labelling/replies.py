@@ -19,7 +19,6 @@ from invitro.scales import Scale
 OVERALL = "score"
 """The name of the whole scale's score in a reply."""
 REASONING = 400  # characters: a few sentences, so that a reply cannot run into max_tokens
-DIGITS = "0123456789"
 
 
 @dataclass(frozen=True)
@@ -166,28 +165,28 @@ ROUNDING = 0.01
 
 @dataclass(frozen=True)
 class Parsed:
-    """The result of reading a reply.
+    """The result of reading a reply: what of a stored `Answer` depends on how it is read, under the same names.
 
     Args:
         status: whether it can be used.
         items: the scores asked for, in the form's order; empty unless `status` is ``ok``.
         score: the scale's score, in its units; None unless `status` is ``ok``.
         spread: standard deviation of the score, in the same units; only `Readout.EXPECTED` has one.
-        detail: what is wrong with the reply.
+        error: what is wrong with the reply.
     """
 
     status: Status
     items: tuple[float, ...] = ()
     score: float | None = None
     spread: float | None = None
-    detail: str = ""
+    error: str | None = None
 
 
 class _FaultError(Exception):
     """The reply does not have the form that was asked for."""
 
     def __init__(self, status: Status, detail: str) -> None:
-        self.parsed = Parsed(status, detail=detail)
+        self.parsed = Parsed(status, error=detail)
         super().__init__(detail)
 
 
@@ -197,11 +196,11 @@ def parse(reply: Reply, form: ReplyForm) -> Parsed:
     What a model thought before it answered is dropped. The time is bounded, whatever the reply holds.
     """
     if reply.finish == "error":
-        return Parsed(Status.ERROR, detail=reply.error or "the engine gave no reason")
+        return Parsed(Status.ERROR, error=reply.error or "the engine gave no reason")
     if reply.finish == "filter":
-        return Parsed(Status.REFUSED, detail=reply.error or "refused by the provider's filter")
+        return Parsed(Status.REFUSED, error=reply.error or "refused by the provider's filter")
     if reply.finish == "refusal":
-        return Parsed(Status.REFUSED, detail="refused by the provider")
+        return Parsed(Status.REFUSED, error="refused by the provider")
     answer = reply.text[_answer_start(reply.text) :]
     try:
         if len(answer) > LONGEST_ANSWER:
@@ -216,9 +215,9 @@ def parse(reply: Reply, form: ReplyForm) -> Parsed:
     except _FaultError as fault:
         # A reply that was cut off, or that declines, is not counted as badly formed.
         if reply.finish == "length":
-            return Parsed(Status.TRUNCATED, detail="cut at max_tokens before all scores were there")
+            return Parsed(Status.TRUNCATED, error="cut at max_tokens before all scores were there")
         if fault.parsed.status == Status.UNPARSEABLE and REFUSALS.search(answer[:300]):
-            return Parsed(Status.REFUSED, detail="the model declined")
+            return Parsed(Status.REFUSED, error="the model declined")
         return fault.parsed
 
 
@@ -407,9 +406,9 @@ def _moments(tokens: Sequence[TokenChoice], form: ReplyForm) -> Iterator[tuple[f
 
 def _weights(choice: TokenChoice, valid: range) -> dict[int, float]:
     """Return the unnormalised probability of each valid digit, alone or beside white space and punctuation."""
-    weights = dict.fromkeys(valid, 0.0)
+    weights, digits = dict.fromkeys(valid, 0.0), {str(digit): digit for digit in valid}
     for token, logprob in choice.alternatives:
-        digit = token.strip(whitespace + punctuation)
-        if len(digit) == 1 and digit in DIGITS and int(digit) in weights:
-            weights[int(digit)] += math.exp(min(logprob, 0.0))
+        digit = digits.get(token.strip(whitespace + punctuation))
+        if digit is not None:
+            weights[digit] += math.exp(min(logprob, 0.0))
     return weights

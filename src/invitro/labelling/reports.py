@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from invitro.engines.base import Usage
 from invitro.files import write_text
 from invitro.labels.answers import Status, StoredSet
@@ -217,8 +219,6 @@ def write_datasheet(
 
 def multirun_lines(directory: Path) -> tuple[list[str], list[str]]:
     """Return the label sets of a multirun side by side, from what its jobs left, and a line for each that failed."""
-    import pandas as pd
-
     jobs = [path for path in sorted(directory.iterdir(), key=lambda path: (len(path.name), path.name)) if path.is_dir()]
     reports = [job / JOB_REPORT for job in jobs if (job / JOB_REPORT).is_file()]
     rows = [row for report in reports for row in json.loads(report.read_text("utf-8"))]

@@ -124,14 +124,11 @@ class CorpusTexts:
         return len(self._table)
 
     def __iter__(self) -> Iterator[Text]:
-        known = [name for name in DEMOGRAPHICS if name in self._table]
-        wanted = ["text_id", "text", "group_id", *(["language"] if "language" in self._table else [])]
-        columns = [self._table[name] for name in (*wanted, *known)]
-        for text_id, text, group_id, *rest in zip(*columns, strict=True):
-            language = None if len(wanted) == 3 or _blank(rest[0]) else str(rest[0])
-            values = zip(known, rest[len(wanted) - 3 :], strict=True)
+        table = self._table.reindex(columns=["text_id", "text", "group_id", "language", *DEMOGRAPHICS])
+        for text_id, text, group_id, language, *rest in table.itertuples(index=False, name=None):
+            values = zip(DEMOGRAPHICS, rest, strict=True)
             about = {name: str(value).strip() for name, value in values if not _blank(value)}
-            yield Text(str(text_id), str(text), str(group_id), about, language)
+            yield Text(str(text_id), str(text), str(group_id), about, None if _blank(language) else str(language))
 
 
 class Shots:
@@ -231,9 +228,7 @@ class NextTexts:
         ]
 
 
-def next_texts(
-    table: pd.DataFrame, llm: pd.DataFrame, kernel: Floats, count: int, name: str = "data", seed: int = 0
-) -> NextTexts:
+def next_texts(table: pd.DataFrame, llm: pd.DataFrame, kernel: Floats, count: int, name: str = "data") -> NextTexts:
     """Rank unrated texts by what a human rating of each would tell of all of them; see `most_telling`.
 
     Crowd and LLMs are fitted as raters of one truth (`invitro.raters.joint`). With too few ratings for that, its priors
@@ -245,7 +240,6 @@ def next_texts(
         kernel: similarities of the texts, (texts, texts), centred, with mean variance 1.
         count: how many texts to return.
         name: the corpus, for errors.
-        seed: of the random draws that the ranking is compared with.
 
     Raises:
         InputError: all texts are rated, or there are too many.
@@ -271,7 +265,7 @@ def next_texts(
             at = np.ix_(rated, rated)
             information[at] = np.linalg.inv(variances[0] * kernel[at] + sum(variances[1:]) * np.eye(len(rated)))
     chosen, gains = most_telling(kernel, information, variances, candidates, count)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     at_random = [
         most_telling(kernel, information, variances, rng.choice(candidates, len(chosen), replace=False), count)[1].sum()
         for _ in range(RANDOM_DRAWS)

@@ -229,6 +229,12 @@ def answer_of(row: sqlite3.Row | Mapping[str, Any]) -> Answer:
     return Answer(**values)
 
 
+def info_of(row: sqlite3.Row | Mapping[str, Any]) -> SetInfo:
+    """Return a row as what a label set is."""
+    names = [one.name for one in fields(SetInfo) if one.compare]
+    return SetInfo(**{name: row[name] for name in names}, about=json.loads(row["about"]))
+
+
 def storable(text: str) -> str:
     """Return `text` without secrets, and with lone surrogates, which no file encoding can hold, written as escapes."""
     return without_secrets(text).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -10,11 +10,12 @@ import shutil
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote_from_bytes
 
 from invitro.errors import InputError
@@ -76,47 +77,32 @@ def damaged(path: Path, what: str) -> StoreError:
     )
 
 
+def _in_words(method: Callable[..., Any]) -> Any:
+    """Return a cursor's method whose errors about the file are `StoreError`; those about values stay SQLite's."""
+
+    @wraps(method)
+    def told(cursor: "StoreCursor", *arguments: Any) -> Any:
+        try:
+            return method(cursor, *arguments)
+        except UnicodeDecodeError as error:  # in a name that SQLite's message quotes
+            raise damaged(cursor.connection.path, "text that is no UTF-8") from error
+        except sqlite3.Error as error:
+            if isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError:
+                raise fault(cursor.connection.path, error) from error
+            raise
+
+    return told
+
+
 class StoreCursor(sqlite3.Cursor):
-    """A cursor whose errors about the file are `StoreError`; those about values stay SQLite's."""
+    """A cursor that tells what is wrong with its file; see `fault`."""
 
     connection: "StoreConnection"
-
-    def _fault(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
-        if isinstance(error, UnicodeDecodeError):  # in a name that SQLite's message quotes
-            return damaged(self.connection.path, "text that is no UTF-8")
-        about_file = isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
-        return fault(self.connection.path, error) if about_file else error
-
-    def execute(self, sql: str, parameters: Any = (), /) -> Self:
-        """Execute one statement."""
-        try:
-            return super().execute(sql, parameters)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise self._fault(error) from error
-
-    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Self:
-        """Execute a statement with each of several rows."""
-        try:
-            return super().executemany(sql, parameters)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise self._fault(error) from error
-
-    def fetchone(self) -> Any:
-        """Return the next row, or None."""
-        try:
-            return super().fetchone()
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise self._fault(error) from error
-
-    def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
-        return list(self)
-
-    def __next__(self) -> Any:
-        try:
-            return super().__next__()
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise self._fault(error) from error
+    execute = _in_words(sqlite3.Cursor.execute)
+    executemany = _in_words(sqlite3.Cursor.executemany)
+    fetchone = _in_words(sqlite3.Cursor.fetchone)
+    fetchall = _in_words(sqlite3.Cursor.fetchall)
+    __next__ = _in_words(sqlite3.Cursor.__next__)
 
 
 open_here: Counter[Path] = Counter()  # to read such a file otherwise would give up its locks
@@ -182,17 +168,16 @@ def uri_of(path: PurePath) -> str:
     return f"file://{'' if whole.startswith('/') else '/'}{quote_from_bytes(os.fsencode(whole), safe='/:')}"
 
 
-def connected(path: Path, uri: str | None = None, patience: float = PATIENCE) -> StoreConnection:
+def connected(path: Path, uri: str | None = None) -> StoreConnection:
     """Connect to a file as it is, without any check.
 
     Args:
         path: the file, for messages, and to open unless `uri` is given.
         uri: what to open instead.
-        patience: seconds to wait for a lock.
     """
     try:
         db = sqlite3.connect(
-            uri or path, timeout=patience, isolation_level=None, factory=StoreConnection, uri=uri is not None
+            uri or path, timeout=PATIENCE, isolation_level=None, factory=StoreConnection, uri=uri is not None
         )
     except (sqlite3.Error, OSError) as error:
         raise fault(path, error) from error

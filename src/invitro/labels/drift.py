@@ -16,7 +16,7 @@ Texts may differ from part to part as well. Where the crowd rated both sides, la
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class DriftPart:
     Args:
         by: what divides the set: ``split`` or one of `ORIGINS`.
         part: the part's name.
-        n: labels in it.
+        texts: ids of the texts with a label in it.
         mean: of its labels, the scale's units, as the next two.
         sd: their standard deviation (divisor n).
         apart: their mean minus that of the other parts' labels.
@@ -55,11 +55,16 @@ class DriftPart:
 
     by: str
     part: str
-    n: int
+    texts: "pd.Index[str]" = field(repr=False, compare=False)
     mean: float
     sd: float
     apart: Interval
     controlled: Interval
+
+    @property
+    def n(self) -> int:
+        """Labels in it."""
+        return len(self.texts)
 
     @property
     def rated(self) -> bool:
@@ -174,7 +179,7 @@ def drift(
                 for side in (at, rated)
             )
             own = at[inside]
-            yield DriftPart(by, str(part), len(own), float(own.mean()), float(own.std()), apart, controlled)
+            yield DriftPart(by, str(part), labels.index[inside], float(own.mean()), float(own.std()), apart, controlled)
 
 
 def drift_warning(name: str, parts: Sequence[DriftPart]) -> str | None:

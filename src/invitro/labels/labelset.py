@@ -214,9 +214,7 @@ def read_labels(path: str | Path, ids: Sequence[str], column: str) -> pd.DataFra
     """Read ``text_id`` and ``llm_label`` from a table file; blank labels are NaN, other columns are kept."""
     raw = read_table(path, plain=[*ids, column])
     require_columns(raw, [*ids, column], path, "Say which columns hold id and label by llm.columns=")
-    text_id = raw[ids[0]]
-    for name in ids[1:]:
-        text_id = text_id + "_" + raw[name]
+    text_id = raw[ids[0]].str.cat(raw[list(ids[1:])], sep="_")
     carried = raw.drop(columns=[*ids, column]).drop(columns=["text_id", "llm_label"], errors="ignore")
     return carried.assign(text_id=text_id, llm_label=numbers(raw[column], path))
 

@@ -1,13 +1,11 @@
 """Opening a label store's file: to write or only to read, with its tables as they are today, checked as a whole."""
 
-import json
 import logging
 import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 from zlib import crc32
 
 from invitro.files import can_be_locked, is_on_local_disk, lock_problem
-from invitro.labels.answers import SetInfo, Status, answer_of
+from invitro.labels.answers import Status, answer_of, info_of
 from invitro.labels.database import (
     PROMPT,
     StoreConnection,
@@ -328,8 +326,8 @@ def _refuse_unreadable(table: str, row: dict[str, Any]) -> None:
     if table == "answers":
         Status(answer_of(row).status)
     elif table == "sets":
-        about, names = json.loads(row["about"]), [one.name for one in fields(SetInfo) if one.compare]
-        if SetInfo(**{name: row[name] for name in names}).id != row["id"] or not isinstance(about, dict):
+        info = info_of(row)
+        if info.id != row["id"] or not isinstance(info.about, dict):
             raise ValueError
 
 

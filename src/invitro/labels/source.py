@@ -10,7 +10,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from invitro.errors import InputError, called, refuse_if_any
@@ -244,8 +243,7 @@ class LabelSource:
         if self.store is None or not Path(self.store).is_file():
             return []
         wanted = {"corpus": corpus, "llm": self.name, "prompt": prompt, "scale": scale.name}
-        wanted |= {"model": self.model} if self.model else {}
-        wanted |= {"revision": self.revision} if self.revision else {}
+        wanted |= {name: value for name in ("model", "revision") if (value := getattr(self, name))}
         with LabelStore(self.store, read_only=True) as store:
             return [one for one in store.sets(**wanted) if one.labelled]
 
@@ -253,8 +251,8 @@ class LabelSource:
         """Say how to make the labels, if this LLM can be asked."""
         if self.engine is None:
             return
-        words = [f"llm={self.name}", *([f"llm.model={self.model}"] if self.model else [])]
-        words += [f"llm.revision={self.revision}"] if self.revision else []
+        words = [f"llm={self.name}"]
+        words += [f"llm.{name}={value}" for name in ("model", "revision") if (value := getattr(self, name))]
         words += [f"prompt={prompt}", f"scale={scale.name}", f"data={corpus}", f"store={self.store}"]
         yield f"To make them, with the data.* settings of this command: {called('label')} {' '.join(words)}"
 
@@ -263,12 +261,8 @@ def by_text(labels: LabelSet, text_ids: "pd.Series[str]", with_spread: bool) -> 
     """Return ``llm_label`` and, where wanted, ``spread`` of texts, indexed by ``text_id``, NaN where there is none."""
     columns = {"llm_label": labels.of(text_ids)}
     if with_spread:
-        there = "spread" in labels.labels
-        columns["spread"] = (
-            text_ids.map(numbers(labels.labels["spread"], labels.source))
-            if there
-            else pd.Series(np.nan, index=text_ids.index)
-        )
+        spread = labels.labels.reindex(columns=["spread"])["spread"]
+        columns["spread"] = text_ids.map(numbers(spread, labels.source))
     return pd.DataFrame(columns).astype("float64").set_axis(pd.Index(text_ids), axis=0)
 
 

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +30,7 @@ from invitro.labels.answers import (
     StoredSet,
     Use,
     answer_of,
+    info_of,
     now,
     row_of,
 )
@@ -74,11 +75,17 @@ class LabelStore:
         self.path = Path(path)
         self.db = opened(self.path, read_only)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """One transaction that is committed whole or not at all."""
-        with transaction(self.db):
-            yield
+    def about(self, keys: Sequence[str], query: str, *values: str) -> Iterator[sqlite3.Row]:
+        """Yield the rows of a query about many keys or ids, some of these at a time.
+
+        Args:
+            keys: what ``IN (?)`` in the query stands for.
+            query: in SQL.
+            values: of its other parameters, which come before.
+        """
+        for some in pieces(keys, PAGE_ROWS):
+            one_each = query.replace("IN (?)", f"IN ({', '.join('?' * len(some))})")
+            yield from self.db.execute(one_each, (*values, *some)).fetchall()
 
     def __enter__(self) -> Self:
         return self
@@ -109,16 +116,23 @@ class LabelStore:
 
     def open_set(self, info: SetInfo) -> str:
         """Create a label set unless it exists already, and return its id."""
-        with self.writing():
+        with transaction(self.db):
             values = (info.id, *info.identity, json.dumps(info.about), now())
             self.db.execute(f"INSERT OR IGNORE {_PUT_SET}", (*values, summed("sets", values)))
         return info.id
 
     def use(self, set_id: str, uses: Iterable[Use]) -> None:
         """Record which answers a set's texts need; a text that has changed now needs another one."""
-        rows = [(set_id, one.text_id, one.sample, one.key, one.text_hash) for one in uses]
-        with self.writing():
-            self.db.executemany(f"INSERT OR REPLACE {_PUT_USE}", [(*row, summed("uses", row)) for row in rows])
+        wanted = list(uses)
+        noted = self.used(set_id, [use.text_id for use in wanted])
+        rows = [
+            (set_id, use.text_id, use.sample, use.key, use.text_hash)
+            for use in wanted
+            if noted.get((use.text_id, use.sample)) != (use.key, use.text_hash)
+        ]
+        if rows:
+            with transaction(self.db):
+                self.db.executemany(f"INSERT OR REPLACE {_PUT_USE}", [(*row, summed("uses", row)) for row in rows])
 
     def put(self, answers: Iterable[Answer]) -> None:
         """Store answers in one transaction. Stored answers stay; only an ``error`` is replaced by a later answer.
@@ -130,17 +144,16 @@ class LabelStore:
                 is negative; nothing is stored.
         """
         rows = [_row(answer) for answer in answers]
-        with self.writing():
+        with transaction(self.db):
             self.db.executemany(_PUT, rows)
             self.db.executemany("DELETE FROM claims WHERE key = :key", rows)
 
     def known(self, keys: Sequence[str]) -> dict[str, dict[int, Attempt]]:
         """Return what is known of each stored answer, by key and then by attempt."""
         found: dict[str, dict[int, Attempt]] = {}
-        for some in pieces(keys, PAGE_ROWS):
-            query = f"SELECT key, attempt, id, status, finish FROM answers WHERE key IN ({', '.join('?' * len(some))})"
-            for key, attempt, *rest in self.db.execute(query, some):
-                found.setdefault(key, {})[attempt] = Attempt(*rest)
+        query = "SELECT key, attempt, id, status, finish FROM answers WHERE key IN (?)"
+        for key, attempt, *rest in self.about(keys, query):
+            found.setdefault(key, {})[attempt] = Attempt(*rest)
         return found
 
     def latest(self) -> int:
@@ -149,36 +162,23 @@ class LabelStore:
 
     def asked_by(self, set_id: str, keys: Sequence[str]) -> set[str]:
         """Return which of the questions `keys` are a set's."""
-        found: set[str] = set()
-        for some in pieces(keys, PAGE_ROWS):
-            query = f"SELECT key FROM uses WHERE set_id = ? AND key IN ({', '.join('?' * len(some))})"
-            found |= {key for (key,) in self.db.execute(query, (set_id, *some))}
-        return found
+        return {key for (key,) in self.about(keys, "SELECT key FROM uses WHERE set_id = ? AND key IN (?)", set_id)}
 
     def used(self, set_id: str, text_ids: Sequence[str]) -> dict[tuple[str, int], tuple[str, str]]:
         """Return what is recorded about a set's texts: ``(text_id, sample)`` to ``(key, text_hash)``."""
-        answered = {}
-        for some in pieces(text_ids, PAGE_ROWS):
-            query = (
-                "SELECT text_id, sample, key, text_hash FROM uses "
-                f"WHERE set_id = ? AND text_id IN ({', '.join('?' * len(some))})"
-            )
-            for text_id, sample, key, text in self.db.execute(query, (set_id, *some)):
-                answered[text_id, sample] = (key, text)
-        return answered
+        query = "SELECT text_id, sample, key, text_hash FROM uses WHERE set_id = ? AND text_id IN (?)"
+        return {(text_id, sample): (key, text) for text_id, sample, key, text in self.about(text_ids, query, set_id)}
 
     def attempts(self, set_id: str, text_ids: Sequence[str]) -> Iterator[sqlite3.Row]:
         """Yield every stored attempt at the questions about some of a set's texts, by text, sample and attempt.
 
         Columns: ``text_id, sample, attempt, status, prompt_tokens, completion_tokens, cost``.
         """
-        for some in pieces(text_ids, PAGE_ROWS):
-            query = (
-                "SELECT text_id, sample, attempt, status, prompt_tokens, completion_tokens, cost FROM uses "
-                f"JOIN answers USING (key) WHERE set_id = ? AND text_id IN ({', '.join('?' * len(some))}) "
-                "ORDER BY text_id, sample, attempt"
-            )
-            yield from self.db.execute(query, (set_id, *some)).fetchall()
+        query = (
+            "SELECT text_id, sample, attempt, status, prompt_tokens, completion_tokens, cost FROM uses "
+            "JOIN answers USING (key) WHERE set_id = ? AND text_id IN (?) ORDER BY text_id, sample, attempt"
+        )
+        yield from self.about(text_ids, query, set_id)
 
     def spent(self, set_id: str) -> Iterator[sqlite3.Row]:
         """Yield what each text of a set cost, over all attempts at its questions: one row per answered text.
@@ -192,19 +192,11 @@ class LabelStore:
         )
         yield from self.db.execute(query, (set_id,))
 
-    def answers(self, set_id: str | None = None, status: str | None = None) -> Iterator[Answer]:
-        """Yield answers in the order in which they were stored, a page at a time.
-
-        Args:
-            set_id: only answers of this set.
-            status: only answers with this status.
-        """
-        wheres, values = ["id > ?"], [value for value in (set_id, status) if value is not None]
-        if set_id is not None:
-            wheres.append("EXISTS (SELECT 1 FROM uses WHERE uses.key = answers.key AND uses.set_id = ?)")
-        if status is not None:
-            wheres.append("status = ?")
-        query, last = f"SELECT * FROM answers WHERE {' AND '.join(wheres)} ORDER BY id LIMIT {PAGE_ROWS}", 0
+    def answers(self, set_id: str | None = None) -> Iterator[Answer]:
+        """Yield answers in the order in which they were stored, a page at a time; those of a set, or all."""
+        of_set = " AND EXISTS (SELECT 1 FROM uses WHERE uses.key = answers.key AND uses.set_id = ?)"
+        where, values = ("", ()) if set_id is None else (of_set, (set_id,))
+        query, last = f"SELECT * FROM answers WHERE id > ?{where} ORDER BY id LIMIT {PAGE_ROWS}", 0
         while page := self.db.execute(query, (last, *values)).fetchall():
             yield from map(answer_of, page)
             last = page[-1]["id"]
@@ -237,7 +229,7 @@ class LabelStore:
 
     def _stored(self, row: sqlite3.Row) -> StoredSet:
         """Count what a set holds."""
-        one = self.db.execute(
+        texts, labelled, samples = self.db.execute(
             "SELECT count(*), coalesce(sum(ok), 0), coalesce(max(n), 0) FROM (SELECT max(coalesce(status, '') = 'ok') "
             "AS ok, count(*) AS n FROM outcomes WHERE set_id = ? GROUP BY text_id)",
             (row["id"],),
@@ -247,15 +239,13 @@ class LabelStore:
             "GROUP BY what ORDER BY what",
             (row["id"], Status.OK),
         )
-        spent = self.db.execute(
+        answers, prompt, completion, cost = self.db.execute(
             "SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
             "coalesce(sum(cost), 0.0) FROM answers WHERE key IN (SELECT key FROM uses WHERE set_id = ?)",
             (row["id"],),
         ).fetchone()
-        names = [name for name in SetInfo.__dataclass_fields__ if name != "about"]
-        info = SetInfo(**{name: row[name] for name in names}, about=json.loads(row["about"]))
-        texts, labelled, samples = one
-        return StoredSet(row["id"], info, texts, labelled, dict(map(tuple, unusable)), samples, *spent, row["created"])  # type: ignore[call-arg]
+        counts = texts, labelled, dict(unusable), samples, answers, prompt, completion, cost
+        return StoredSet(row["id"], info_of(row), *counts, row["created"])
 
     def reparse(self, parse: Callable[[Answer], Answer], set_id: str) -> int:
         """Read a set's stored replies again, without asking any model; return how many results changed.
@@ -267,7 +257,7 @@ class LabelStore:
         changed = 0
         for some in pieces(self.answers(set_id), PAGE_ROWS):
             rows = [_row(new) for old in some if old.status != Status.ERROR and (new := parse(old)) != old]
-            with self.writing():
+            with transaction(self.db):
                 self.db.executemany(
                     f"UPDATE answers SET {', '.join(f'{name} = :{name}' for name in _STORED)} "
                     "WHERE key = :key AND attempt = :attempt",
@@ -295,7 +285,7 @@ class LabelStore:
             source = copied(path, whole=False)
             read = partial(salvaged, source)
             log.warning("%s; what can be read is taken over", error.args[0].partition(". ")[0])
-        with closing(source), self.writing():
+        with closing(source), transaction(self.db):
             for row in read("sets"):
                 self.db.execute(f"INSERT OR IGNORE {_PUT_SET}", row)
             there = {set_id for (set_id,) in self.db.execute("SELECT id FROM sets")}
@@ -343,7 +333,7 @@ class Claims:
     def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._thread.join()
-        with suppress(StoreError), self._store.writing():  # on a full disk they stay, and expire
+        with suppress(StoreError), transaction(self._store.db):  # on a full disk they stay, and expire
             self._store.db.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
 
     def take(self, keys: Sequence[str], is_open: Callable[[Mapping[int, Attempt]], bool]) -> tuple[set[str], set[str]]:
@@ -358,17 +348,16 @@ class Claims:
         """
         if not keys:
             return set(), set()
-        with self._store.writing():
+        with transaction(self._store.db):
             known = self._store.known(keys)
             still = [key for key in keys if is_open(known.get(key, {}))]
-            taken: set[str] = set()
-            for some in pieces(still, PAGE_ROWS):
-                query = f"SELECT key, owner, until FROM claims WHERE key IN ({', '.join('?' * len(some))})"
-                taken |= {
-                    key
-                    for key, owner, until in self._store.db.execute(query, some)
-                    if owner != self._owner and until > time.time() and not _is_gone(owner)
-                }
+            taken = {
+                key
+                for key, owner, until in self._store.about(
+                    still, "SELECT key, owner, until FROM claims WHERE key IN (?)"
+                )
+                if owner != self._owner and until > time.time() and not _is_gone(owner)
+            }
             ours = set(still) - taken
             rows = [(key, self._owner, time.time() + LEASE) for key in ours]
             self._store.db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", rows)

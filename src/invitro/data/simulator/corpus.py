@@ -126,7 +126,8 @@ class Composer:
             if rng.random() < since:
                 since -= 1.0
                 item = rng.randrange(len(levels))
-                grade = _grade(level if own else levels[item], len(graded), rng.gauss(0.0, self.blur))
+                worded = len(graded) * (level if own else levels[item]) + rng.gauss(0.0, self.blur)
+                grade = int(min(max(worded, 0.0), len(graded) - 1.0))
                 named = {**plot, "statement": self.scale.items[item].statement}
                 lead = rng.choice(content["leads"]) if rng.random() < LEAD_RATE else ""
                 sentences.append(lead + self._filled(next(graded[grade]), named, rng, capital=not lead))
@@ -145,11 +146,6 @@ class Composer:
             return sentence[0].upper() + sentence[1:]
         keep = sentence.startswith(("I ", '"')) or self.language == "de"
         return sentence if keep else sentence[0].lower() + sentence[1:]
-
-
-def _grade(level: float, grades: int, noise: float) -> int:
-    """Return the grade, 0 to `grades` - 1, in which a sentence is worded."""
-    return int(min(max(grades * level + noise, 0.0), grades - 1.0))
 
 
 def _without_end(templates: Sequence[str], rng: Random) -> Iterator[str]:

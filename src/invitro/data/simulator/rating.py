@@ -130,11 +130,12 @@ class CrowdRaters:
         slip, single = rng.normal(size=texts), rng.normal(size=truth.shape)
         noise = (self.style * style + self.slip * slip)[:, None] + self.item_noise * single
         honest = in_points(truth + (scale.high - scale.low) * noise, scale)
+        middle = (scale.low + scale.high) / 2
         answers = {
             "inattention": at_random(texts, len(scale.items), scale, rng),
             "straight_lining": at_random(texts, 1, scale, rng),
-            "acquiescence": acquiescent(honest, self.agreement, scale),
-            "compression": compressed(honest, self.squeeze, scale),
+            "acquiescence": np.maximum(honest, in_points(honest + self.agreement * (scale.high - honest), scale)),
+            "compression": in_points(middle + self.squeeze * (honest - middle), scale),
         }
         items = honest
         for name, faulty in answers.items():
@@ -157,17 +158,6 @@ def in_points(scores: Floats, scale: Scale) -> Floats:
 def at_random(texts: int, answers: int, scale: Scale, rng: np.random.Generator) -> Floats:
     """Draw answers uniformly from all points of the scale: shape (texts, answers)."""
     return scale.low + rng.integers(0, int(scale.high - scale.low) + 1, (texts, answers)).astype(np.float64)
-
-
-def acquiescent(honest: Floats, agreement: float, scale: Scale) -> Floats:
-    """Move answers by the share `agreement` of their distance up to the highest."""
-    return np.maximum(honest, in_points(honest + agreement * (scale.high - honest), scale))
-
-
-def compressed(honest: Floats, squeeze: float, scale: Scale) -> Floats:
-    """Reduce the answers' distance to the middle of the scale to the share `squeeze`."""
-    middle = (scale.low + scale.high) / 2
-    return in_points(middle + squeeze * (honest - middle), scale)
 
 
 def members(codes: "pd.Series", group: Any) -> Bools:
