@@ -6,7 +6,6 @@ from invitro.application.policy import (
     Corrected,
     alpha_problem,
     correct,
-    quantile_problem,
     seeded_share,
 )
 from invitro.application.training_labels import TrainingLabels, divide, training_labels, with_pool
@@ -19,7 +18,6 @@ __all__ = [
     "alpha_problem",
     "correct",
     "divide",
-    "quantile_problem",
     "seeded_share",
     "training_labels",
     "with_pool",

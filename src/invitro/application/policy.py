@@ -173,11 +173,6 @@ def alpha_problem(alpha: object) -> str | None:
     return refusal("alpha", alpha, Alpha)
 
 
-def quantile_problem(alpha_quantile: object) -> str | None:
-    """Return what is wrong with ``alpha_quantile`` (a share from 0 to 1, or None), or None."""
-    return None if alpha_quantile is None else refusal("alpha_quantile", alpha_quantile, Quantile)
-
-
 def seeded_share(n: int, share: float, seed: int) -> Bools:
     """Choose ``round(share * n)`` of `n` rows at random; for one seed a smaller share is a subset of a larger one."""
     chosen = np.zeros(n, dtype=bool)

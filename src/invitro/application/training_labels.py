@@ -47,9 +47,9 @@ class TrainingLabels:
     """The training set.
 
     Args:
-        table: one row per text: ``text_id, text, crowd_label, llm_label, label, origin, weight``; ``origin`` is
-            ``crowd``, ``llm`` or ``fused`` (a mixture), and ``weight`` is the text's in the loss, above 0 and at most
-            1. The pool's crowd labels are NaN unless the upper reference asked for them. Where LLM labels were
+        table: one row per text: ``text_id, text, group_id, crowd_label, llm_label, label, origin, weight``; ``origin``
+            is ``crowd``, ``llm`` or ``fused`` (a mixture), and ``weight`` is the text's in the loss, above 0 and at
+            most 1. The pool's crowd labels are NaN unless the upper reference asked for them. Where LLM labels were
             calibrated, there is a column ``llm_calibrated`` too.
         replaced: number of texts whose label is no longer the crowd's, fused ones included.
         augmented: number of texts that came from the pool.
@@ -219,7 +219,7 @@ def training_labels(
     # Labels of the model of raters are equally sure already, and an LLM's label has no ratings.
     weighed = trust is not None and application.policy != "posterior"
     counted = np.where(share == 1, 1.0, trust.weight) * fused.weight if trust and weighed else fused.weight
-    table = rows[["text_id", "text", "crowd_label"]].assign(
+    table = rows[["text_id", "text", "group_id", "crowd_label"]].assign(
         llm_label=wanted,
         label=fused.label,
         origin=np.select([share == 0, share == 1], ["crowd", "llm"], "fused"),
@@ -274,9 +274,7 @@ def _rows(training: pd.DataFrame, pool: pd.DataFrame, application: Application) 
 
 def _by_id(rows: pd.DataFrame, values: "pd.Series[float] | None") -> Floats:
     """Return values of the rows' texts, NaN where there is none."""
-    if values is None:
-        return np.full(len(rows), np.nan)
-    return np.asarray(rows["text_id"].map(values), dtype=np.float64)
+    return np.asarray(rows["text_id"].map({} if values is None else values), dtype=np.float64)
 
 
 def _corrected(

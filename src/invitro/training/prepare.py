@@ -3,14 +3,14 @@
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from invitro.application import Application, TrainingLabels, alpha_problem, quantile_problem, training_labels
+from invitro.application import Application, TrainingLabels, training_labels
 from invitro.application.choosing import Choice, Ingredients, choose, described
 from invitro.application.training_labels import Kernel, divide, with_pool
 from invitro.data import Corpus, DataFolder, Leaks, Reader, leaks, refuse_shared_texts
@@ -48,8 +48,10 @@ class Prepared:
         alpha_quantile: sets the threshold by the share of texts beyond it, instead of `alpha`.
         llm_spread: the LLM's spread indexed as its labels, where the label sets have one.
         choice: how application and alpha were chosen, where ``application=auto`` chose them.
+        ratings: each LLM's own labels, and `kernel`, how similar texts are: for ``posterior`` and ``auto``.
         unused: the name of LLM labels that stand in the corpus's table and that the application does not need, and
             these labels, indexed by ``text_id``.
+        kept: the training labels that `cleaned` left, and `wrong`, how many it left out.
     """
 
     corpus: Corpus
@@ -66,11 +68,13 @@ class Prepared:
     ratings: pd.DataFrame | None = None
     kernel: Kernel | None = None
     unused: "tuple[str, pd.Series[float]] | None" = None
+    kept: TrainingLabels | None = None
+    wrong: int = 0
 
     @cached_property
     def labels(self) -> TrainingLabels:
         """The training labels: the application, applied."""
-        return training_labels(
+        return self.kept or training_labels(
             self.training,
             self.pool,
             self.llm_label,
@@ -122,9 +126,8 @@ class Prepared:
     @property
     def description(self) -> str:
         """One line on the training labels, for people."""
-        labels, parts = self.labels, []
-        crowd = self.crowd_labels
-        parts.append(f"{count(len(labels.table), 'training text')}: {crowd['kept']} keep their crowd label")
+        labels, crowd = self.labels, self.crowd_labels
+        parts = [f"{count(len(labels.table), 'training text')}: {crowd['kept']} keep their crowd label"]
         if aside := crowd["set_aside"]:
             parts.append(f"{aside} of {crowd['kept'] + crowd['given_up']} crowd labels set aside as the pool")
         if self.choice is not None:
@@ -159,6 +162,8 @@ class Prepared:
         if labels.left_out:
             parts.append(f"{count(labels.left_out, 'text')} without any label left out")
         parts += self._held_back()
+        if self.kept is not None:
+            parts.append(f"{count(self.wrong, 'text')} left out whose labels looked wrong to cleanlab")
         return "; ".join(parts) + "."
 
     def _held_back(self) -> Iterator[str]:
@@ -196,10 +201,6 @@ class Prepared:
         rows = pd.concat([self.training, self.pool])
         return leaks(rows[rows["text_id"].isin(self.labels.table["text_id"])], self.corpus)
 
-    def evaluation(self, split: str) -> pd.DataFrame:
-        """Return the rows of ``val`` or ``test``, exactly as they are in the corpus."""
-        return self.corpus.of_split(split)
-
 
 def prepare(
     reader: Reader,
@@ -232,16 +233,18 @@ def prepare(
         validated: whether training needs validation texts; models in closed form do not.
 
     Raises:
-        InputError: alpha, files, ids, labels or splits are wrong.
+        InputError: files, ids, labels or splits are wrong.
     """
-    refuse_if_any(filter(None, [alpha_problem(alpha), quantile_problem(alpha_quantile)]))
-    if alpha_quantile is not None and application.policy == "auto":
-        raise InputError("application=auto chooses alpha itself; set alpha_quantile=null")
     corpus = reader.read(scale)
     application = with_pool(application, corpus.table, corpus.sets_aside)
     corpus.refuse_faults()
     training, pool = divide(corpus.table, application)
-    look_up = partial(_looked_up, source, scale, prompt, folder, application)
+
+    def look_up(of: Corpus) -> Found:
+        labels, ids = source.find(of.label_corpora, of.table, scale, prompt, folder), of.table["text_id"]
+        columns = by_text(labels, ids, with_spread=application.spread_setting is not None)
+        return labels, columns.join(ratings_of(labels, ids, source.name))
+
     sources: list[Found] = []
     if application.needs_llm_labels and (application.compares or application.own_pool):
         sources.append(look_up(corpus))
@@ -250,7 +253,7 @@ def prepare(
         pool = other.table.assign(
             text_id=f"{other.name}:" + other.table["text_id"], group_id=f"{other.name}:" + other.table["group_id"]
         )
-        if application.correction or (application.augmentation and application.pool_labels == "llm"):
+        if application.needs_llm_labels:
             _refuse_common_ids(source, corpus, other)
             labels, rows = look_up(other)
             sources.append((labels, rows.rename(index=lambda text_id: f"{other.name}:{text_id}")))
@@ -284,15 +287,6 @@ def prepare(
 
 Found = tuple[LabelSet, pd.DataFrame]
 """A label set, and its labels, spreads and each LLM's own ratings in the rows of a corpus, by ``text_id``."""
-
-
-def _looked_up(
-    source: LabelSource, scale: Scale, prompt: str, folder: DataFolder, application: Application, of: Corpus
-) -> Found:
-    """Return a corpus's LLM labels."""
-    labels = source.find(of.label_corpora, of.table, scale, prompt, folder)
-    columns = by_text(labels, of.table["text_id"], with_spread=application.spread_setting is not None)
-    return labels, columns.join(ratings_of(labels, of.table["text_id"], source.name))
 
 
 def _by_all_raters(prepared: Prepared, embed: "Embed | None") -> Prepared:
@@ -361,34 +355,6 @@ def _refuse_unusable(pool: pd.DataFrame, application: Application, sources: Sequ
     refuse_if_any(problems)
 
 
-@dataclass(frozen=True)
-class Cleaned(Prepared):
-    """Prepared material without some of the training texts.
-
-    Args:
-        kept: the training labels that stay.
-        wrong: how many texts were left out.
-        by: the choice of ``fit.clean`` that found them.
-    """
-
-    kept: TrainingLabels | None = None
-    wrong: int = 0
-    by: str = "none"
-
-    @cached_property
-    def labels(self) -> TrainingLabels:
-        """The training labels that stay."""
-        assert self.kept is not None
-        return self.kept
-
-    @property
-    def description(self) -> str:
-        """One line on the training labels, for people."""
-        return (
-            f"{super().description[:-1]}; {count(self.wrong, 'text')} left out whose labels looked wrong to {self.by}."
-        )
-
-
 def cleaned(prepared: Prepared, how: str, seed: int) -> Prepared:
     """Leave out the training texts whose labels `how`, a choice of ``fit.clean``, finds wrong.
 
@@ -400,9 +366,8 @@ def cleaned(prepared: Prepared, how: str, seed: int) -> Prepared:
     """
     if how == "none":
         return prepared
-    labels = prepared.labels
-    wrong = label_issues(labels.table["text"].tolist(), labels.table["label"].to_numpy(dtype=np.float64), seed)
-    table = labels.table
+    labels, table = prepared.labels, prepared.labels.table
+    wrong = label_issues(table["text"].tolist(), table["label"].to_numpy(dtype=np.float64), seed)
     ours = table["text_id"].isin(prepared.training["text_id"])
     changed = table["crowd_label"].notna() & (table["origin"] != "crowd")
     log.info("fit.clean=%s: %d of %d training texts left out", how, int(wrong.sum()), len(wrong))
@@ -413,5 +378,4 @@ def cleaned(prepared: Prepared, how: str, seed: int) -> Prepared:
         augmented=labels.augmented - int((wrong & ~ours).sum()),
         fused=labels.fused - int((wrong & (table["origin"] == "fused")).sum()),
     )
-    as_it_was = {field.name: getattr(prepared, field.name) for field in fields(prepared)}
-    return Cleaned(**as_it_was, kept=kept, wrong=int(wrong.sum()), by=how)
+    return replace(prepared, kept=kept, wrong=int(wrong.sum()))

@@ -87,7 +87,7 @@ def predictions_of(prepared: Prepared, predicted: Sequence[Predictions]) -> pd.D
     """
     tables = []
     for split, (scores, sd) in zip(("val", "test"), predicted, strict=True):
-        table = prepared.evaluation(split)
+        table = prepared.corpus.of_split(split)
         finite = np.isfinite(scores) & (True if sd is None else np.isfinite(sd))
         if not finite.all():
             raise TrainingError(

@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
-import pandas as pd
 import torch
 import transformers
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -39,8 +38,8 @@ from invitro.stats import Floats
 from invitro.stats.moments import measure
 from invitro.training import record
 from invitro.training.callbacks import History, PatientStopping, SmallLossSelection, kept_of, write_history
-from invitro.training.data import TextsDataModule, TokenInputs, mean_one
-from invitro.training.loggers import LoggerChoice, NoLogger, RunInfo, tracked
+from invitro.training.data import TextsDataModule, mean_one
+from invitro.training.loggers import LoggerChoice, RunInfo, tracked
 from invitro.training.module import Regressor, first_bias, outputs_of
 from invitro.training.prepare import Prepared, cleaned
 from invitro.training.recipe import Fit, Place, Recipe, Result, Trained
@@ -74,13 +73,7 @@ def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
     )
 
 
-def train(
-    prepared: Prepared,
-    recipe: Recipe,
-    place: Place,
-    logger: LoggerChoice | None = None,
-    info: RunInfo | None = None,
-) -> Result:
+def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice, info: RunInfo) -> Result:
     """Train and evaluate one model, and leave its record in ``place.directory``.
 
     The record's ``metrics.json`` is written last. An exception leaves no model folder and no ``metrics.json``; the
@@ -90,8 +83,8 @@ def train(
         prepared: texts, training labels and evaluation rows.
         recipe: the model and how it is trained.
         place: where to read and write.
-        logger: where curves go; None logs nothing.
-        info: what the logger and ``config.yaml`` say about the run; None is the directory's name and no configuration.
+        logger: where curves go.
+        info: what the logger and ``config.yaml`` say about the run.
 
     Returns:
         The content of ``metrics.json``, and the predictions.
@@ -102,18 +95,17 @@ def train(
     """
     started, worked = time.perf_counter(), processor_seconds()
     quiet()
-    info = info or RunInfo(place.directory, place.directory.name, {}, None, ())
     run, texts = fingerprint_of(prepared, recipe), len(prepared.labels.table)
     prepared = cleaned(prepared, recipe.fit.clean, recipe.seed)
     counts = {"cleaned": texts - len(prepared.labels.table)} if recipe.fit.clean != "none" else {}
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     plm = recipe.plm
     loaded = _load(plm, prepared, recipe.fit) if isinstance(plm, PLM) and not plm.frozen else None
-    with tracked(logger or NoLogger(), info) as opened:
+    with tracked(logger, info) as opened:
         if loaded is not None:
             trained = _fine_tuned(prepared, recipe, place, loaded, opened.logger)
         else:
-            trained = fitted(prepared, recipe, place)
+            trained = _fitted(prepared, recipe, place)
         seconds = time.perf_counter() - started
         cost = {
             "processor_seconds": round(processor_seconds() - worked, 3),
@@ -200,9 +192,8 @@ def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded
         use_distributed_sampler=False,
         **({} if watched else {"enable_progress_bar": False}),
     )
-    data = TextsDataModule(prepared, TokenInputs(tokenizer), fit, recipe.seed)
-    train: Literal["full", "lora"] = "full" if adapters is None else "lora"
-    module = Regressor(model, fit, recipe.optimizer, train, outputs_of(fit, prepared.scale))
+    data = TextsDataModule(prepared, tokenizer, fit, recipe.seed)
+    module = Regressor(model, fit, recipe.optimizer, outputs_of(fit, prepared.scale))
     if place.resume is not None:
         module.refuse_other(_checkpoint_in(place.resume)["state_dict"], f"resume={place.resume}")
     trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
@@ -235,24 +226,16 @@ class ClosedForm(NamedTuple):
     encoder: Mapping[str, float] = {}
 
 
-def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
-    """Fit a model in closed form, and write its ``history.csv``.
+def _fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
+    """Fit a model in closed form, and write its ``history.csv``, which has one row.
 
-    It has one row: mean squared errors, and validation metrics if there are such texts. As in every run, nothing is
-    learned from validation texts.
-
-    Args:
-        prepared: the material.
-        recipe: which regression, and the trainer whose device the encoder uses.
-        place: where to write.
-
-    Raises:
-        InputError: the encoder cannot be loaded, or the training texts share no words.
+    These are mean squared errors, and validation metrics if there are such texts. As in every run, nothing is learned
+    from validation texts.
     """
     started, plm = time.perf_counter(), recipe.plm
-    table, val, test = prepared.labels.table, prepared.evaluation("val"), prepared.evaluation("test")
+    table, val, test = prepared.labels.table, prepared.corpus.of_split("val"), prepared.corpus.of_split("test")
     texts = [part["text"].tolist() for part in (table, val, test)]
-    seen = Observed(table["label"].to_numpy(dtype=np.float64), mean_one(table), _authors(prepared))
+    seen = Observed(table["label"].to_numpy(dtype=np.float64), mean_one(table), table["group_id"].to_numpy())
     if isinstance(plm, PLM):
         made = _frozen(plm, texts, seen, recipe, place)
     elif isinstance(plm, EmbeddingRidge):
@@ -281,9 +264,7 @@ class FrozenTexts:
         kept: whether further labels of the same texts follow; similarities to the training texts then stay in memory.
     """
 
-    def __init__(
-        self, encoder: FrozenEncoder, texts: Sequence[Sequence[str]], cache: Path | None, kept: bool = False
-    ) -> None:
+    def __init__(self, encoder: FrozenEncoder, texts: Sequence[Sequence[str]], cache: Path | None, kept: bool) -> None:
         self.encoder, self.texts = encoder, texts
         self.parts, self.took = _embedded(encoder, texts, cache)
         self.counter, words = counted(texts[0])
@@ -340,7 +321,7 @@ def _embeddings(
 ) -> ClosedForm:
     encoder = _encoder(baseline.encoder, recipe)
     parts, took = _embedded(encoder, texts, place.cache)
-    features = [part.features[:, -1].astype(np.float64) for part in parts]
+    features = [Embeddings.of(part) for part in parts]
     ridge = fitted_ridge(features[0], *seen, baseline)
     save = partial(save_linear, model=make_pipeline(Embeddings(encoder), ridge))
     cut = sum(int(part.cut.sum()) for part in parts)
@@ -376,10 +357,3 @@ def _since(started: float, worked: float) -> Mapping[str, float]:
 
 def _scored(ridge: Any, features: Sequence[Any]) -> list[Predictions[Floats]]:
     return [Predictions(ridge.predict(part) if part.shape[0] else np.empty(0)) for part in features]
-
-
-def _authors(prepared: Prepared) -> Any:
-    """Return the author of each training text."""
-    rows = pd.concat([prepared.training, prepared.pool])
-    by_id = rows.drop_duplicates("text_id").set_index("text_id")["group_id"]
-    return prepared.labels.table["text_id"].map(by_id).to_numpy()
