@@ -45,13 +45,14 @@ from invitro.stats import Floats, Ints
 from invitro.stats.intervals import LEAST_AUTHORS, Contrast
 
 SHRINKAGE = 20.0
+UNBOUNDED = (-np.inf, np.inf)
 
 
 def fitted_mapping(
     method: str,
     crowd: Floats,
     llm: Floats,
-    bounds: tuple[float, float] = (-np.inf, np.inf),
+    bounds: tuple[float, float] = UNBOUNDED,
     shrinkage: float = SHRINKAGE,
 ) -> Callable[[Floats], Floats]:
     """Fit a mapping from LLM labels to the crowd's scale.
@@ -100,7 +101,7 @@ def calibrated(
     crowd: Floats,
     llm: Floats,
     groups: npt.NDArray[np.str_],
-    bounds: tuple[float, float] = (-np.inf, np.inf),
+    bounds: tuple[float, float] = UNBOUNDED,
     shrinkage: float | None = None,
     people: "pd.Series[str] | None" = None,
 ) -> Floats:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from invitro.errors import InputError, command_line, error_text
 from invitro.settings import Positive, checked
@@ -42,25 +42,20 @@ class RunInfo:
     tags: tuple[str, ...]
 
 
-class OpenedLogger(Protocol):
-    """A logger of one run; `summarise` is called once at the end."""
-
-    logger: "Logger | None"
-
-    @property
-    def again(self) -> str:
-        """How to send the run once more."""
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Keep the final numbers."""
-
-
 @dataclass
-class _Plain:
+class OpenedLogger:
+    """A logger of one run; `summarise` is called once at the end.
+
+    Args:
+        logger: Lightning's, which takes the curves.
+        again: how to send the run once more.
+    """
+
     logger: "Logger | None"
     again: str = "train again with force=true"
 
     def summarise(self, values: Mapping[str, Any]) -> None:
+        """Keep the final numbers."""
         if self.logger is not None:
             self.logger.log_metrics({name: value for name, value in values.items() if isinstance(value, float)})
 
@@ -116,7 +111,7 @@ class NoLogger:
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
         """Open nothing."""
-        yield _Plain(None)
+        yield OpenedLogger(None)
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ class CSV:
         from lightning.pytorch.loggers import CSVLogger
 
         logger = CSVLogger(run.directory, name="logs", version="")
-        yield _Plain(logger)
+        yield OpenedLogger(logger)
         logger.save()
 
 
@@ -145,7 +140,7 @@ class TensorBoard:
         from lightning.pytorch.loggers import TensorBoardLogger
 
         logger = TensorBoardLogger(run.directory, name="tensorboard", version="")
-        yield _Plain(logger)
+        yield OpenedLogger(logger)
         logger.finalize("success")
 
 
@@ -179,7 +174,7 @@ class Trackio:
         started: Any = Local(url=None, client=None, project=self.project, name=run.name, group=run.group,
                         config={**run.config, "tags": list(run.tags)})  # fmt: skip
         try:
-            yield _Plain(WandbLogger(experiment=started))  # which only asks for wandb's `log`
+            yield OpenedLogger(WandbLogger(experiment=started))  # which only asks for wandb's `log`
         finally:
             with redirect_stdout(io.StringIO()):  # "Uploading logs": to the folder
                 started.finish()
@@ -259,18 +254,14 @@ class WandB:
                 finish_timeout=LONGEST_UPLOAD, finish_timeout_raises=True,
             ),
         )  # fmt: skip
-        return _WandB(WandbLogger(experiment=started), started, offline=mode == "offline")
+        again = command_line(["wandb", "sync", str(Path(started.dir).parent)])
+        return _WandB(WandbLogger(experiment=started), again, run=started, offline=mode == "offline")
 
 
-@dataclass
-class _WandB:
-    logger: "Logger | None"
+@dataclass(kw_only=True)
+class _WandB(OpenedLogger):
     run: Any
     offline: bool
-
-    @property
-    def again(self) -> str:
-        return command_line(["wandb", "sync", str(Path(self.run.dir).parent)])
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         self.run.summary.update(dict(values))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from invitro.application import Application, TrainingLabels, training_labels
-from invitro.application.choosing import Choice, Ingredients, choose, described
+from invitro.application.choosing import Choice, choose, described
 from invitro.application.training_labels import Kernel, divide, with_pool
 from invitro.data import Corpus, DataFolder, Leaks, Reader, leaks, refuse_shared_texts
 from invitro.data.facts import CorpusFacts, corpus_facts
@@ -74,12 +74,16 @@ class Prepared:
     @cached_property
     def labels(self) -> TrainingLabels:
         """The training labels: the application, applied."""
-        return self.kept or training_labels(
-            self.training,
+        return self.kept or self.labels_by(self.training, self.application, self.alpha)
+
+    def labels_by(self, training: pd.DataFrame, application: Application, alpha: float) -> TrainingLabels:
+        """Return what another application makes of some of the training texts, and of the pool."""
+        return training_labels(
+            training,
             self.pool,
             self.llm_label,
-            self.application,
-            self.alpha,
+            application,
+            alpha,
             alpha_quantile=self.alpha_quantile,
             llm_spread=self.llm_spread,
             bounds=(self.scale.minimum, self.scale.maximum),
@@ -295,16 +299,15 @@ def _by_all_raters(prepared: Prepared, embed: "Embed | None") -> Prepared:
     if embed is None and application.policy == "posterior":
         raise InputError("application=posterior needs an encoder's features: choose one, such as plm=minilm")
     added = prepared.pool if application.augmentation else prepared.pool.iloc[:0]
-    similar = None if embed is None else _similarities(training, added, embed)
-    kernel = None if similar is None else similar.of
+    student = None
+    if embed is not None:
+        similar = _similarities(training, added, embed)
+        prepared, student = replace(prepared, kernel=similar.of), similar.student()
     if application.policy == "posterior":
-        return replace(prepared, kernel=kernel)
-    assert prepared.llm_label is not None
+        return prepared
     bounds = (prepared.scale.minimum, prepared.scale.maximum)
-    labels = (prepared.llm_label, prepared.llm_spread, bounds, prepared.ratings)
-    student, single = None if similar is None else similar.student(), prepared.corpus.single_ratings
-    choice = choose(Ingredients(training, added, *labels, kernel, single), application, student)
-    return replace(prepared, kernel=kernel, choice=choice, application=choice.application, alpha=float(choice.alpha))
+    choice = choose(training, added, prepared.labels_by, application, bounds, student)
+    return replace(prepared, choice=choice, application=choice.application, alpha=float(choice.alpha))
 
 
 def _similarities(training: pd.DataFrame, pool: pd.DataFrame, embed: "Embed") -> "Similarities":

@@ -41,7 +41,7 @@ def result_of(
     predicted: Sequence[Predictions],
     run: str,
     seconds: float,
-    cost: Mapping[str, Any] | None = None,
+    cost: Mapping[str, Any],
     **train: int,
 ) -> Result:
     """Return the result of a run.
@@ -71,7 +71,7 @@ def result_of(
         },
         # JSON has no infinity: without an alpha nothing is corrected.
         "application": {key: value for key, value in prepared.applied.items() if value not in (inf, -inf)},
-        "cost": dict(cost or {}),
+        "cost": dict(cost),
         "fingerprint": run,
         "status": "finished",
     }
@@ -245,16 +245,14 @@ def llm_use(prepared: Prepared) -> dict[str, int | float | None]:
 
 def _used(prepared: Prepared) -> "pd.Series[str]":
     """Return the ids of the texts whose LLM label the application needed and found."""
-    if prepared.llm_label is None:
-        return pd.Series([], dtype="str")
-    application, ids = prepared.application, []
+    application, ids = prepared.application, [pd.Series([], dtype="str")]
     if application.compares:
         ids.append(prepared.training["text_id"])
     if application.augmentation and application.pool_labels == "llm":
         trained = prepared.labels.table["text_id"]
         ids.append(trained[trained.isin(prepared.pool["text_id"])])
-    wanted = pd.concat(ids) if ids else pd.Series([], dtype="str")
-    return wanted[wanted.map(prepared.llm_label).notna()].reset_index(drop=True)
+    wanted = pd.concat(ids, ignore_index=True)
+    return wanted if prepared.llm_label is None else wanted[wanted.map(prepared.llm_label).notna()]
 
 
 def _spent(ids: "pd.Series[str]", prepared: Prepared) -> pd.DataFrame:
@@ -325,15 +323,10 @@ def summary(metrics: Mapping[str, Any]) -> str:
     return "\n".join([*table.terminal(), *table.notes, *(f"WARNING: {doubt}" for doubt in beside.get("doubts", ()))])
 
 
-def flattened(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested metrics as ``test/ccc``: value."""
-    flat: dict[str, Any] = {}
-    for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            flat |= flattened(value, f"{prefix}{name}/")
-        elif value is not None:
-            flat[prefix + name] = value
-    return flat
+    (flat,) = pd.json_normalize(dict(metrics), sep="/").to_dict("records")
+    return {str(name): value for name, value in flat.items() if value is not None}
 
 
 def doubts(prepared: Prepared) -> tuple[str, ...]:
