@@ -87,12 +87,10 @@ def fitted_mapping(
     shift, centre, varies = float(crowd.mean() - llm.mean()), float(llm.mean()), float(llm.std()) > 0
     if method == "moment":
         slope = float(crowd.std() / llm.std()) if varies else 1.0
-    elif method == "linear":
+    else:
         share = len(crowd) / (len(crowd) + shrinkage)
         least_squares = float(np.mean((crowd - crowd.mean()) * (llm - centre)) / llm.var()) if varies else 1.0
         shift, slope = share * shift, 1 + share * (least_squares - 1)
-    else:
-        raise ValueError(f"expected moment, linear or isotonic, found {method!r}")
     return lambda labels: np.clip(centre + shift + slope * (labels - centre), *bounds)
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,47 +62,26 @@ class OpenedLogger:
 
 
 @contextmanager
-def tracked(logger: "LoggerChoice", run: RunInfo) -> "Iterator[Tracked]":
+def tracked(logger: "LoggerChoice", run: RunInfo) -> "Iterator[tuple[Logger | None, dict[str, Any]]]":
     """Open a logger for a run whose record is on the disk at the end.
 
-    What the logger raises from then on, in `Tracked.summarise` or when it closes, becomes a warning.
+    Yields Lightning's logger, and a dictionary for the final numbers. What fails when these are sent, or when the
+    logger closes, becomes one warning that says how to send the run once more.
     """
+    final: dict[str, Any] = {}
     with ExitStack() as stack:
-        opened = Tracked(stack.enter_context(logger.open(run)), run)
-        yield opened
-        with opened.warning():
-            stack.close()
-
-
-@dataclass
-class Tracked:
-    """An opened logger that takes no result away."""
-
-    opened: OpenedLogger
-    run: RunInfo
-    warned: bool = False
-
-    @property
-    def logger(self) -> "Logger | None":
-        """Lightning's logger, which takes the curves."""
-        return self.opened.logger
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Keep the final numbers; the record has them already."""
-        with self.warning():
-            self.opened.summarise(values)
-
-    @contextmanager
-    def warning(self) -> Iterator[None]:
-        """Make any exception a warning that says how to send the run once more; one is enough."""
-        try:
-            yield
-        except Exception as error:
-            if not self.warned:
-                why, again = " ".join(error_text(error).split()), self.opened.again
-                log.warning("not sent to the tracker: the end of %s (%s). Its record is whole. To send it: %s",
-                            self.run.name, why, again)  # fmt: skip
-            self.warned = True
+        opened = stack.enter_context(logger.open(run))
+        yield opened.logger, final
+        failures: list[Exception] = []
+        for end in (partial(opened.summarise, final), stack.close):
+            try:
+                end()
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            why = " ".join(error_text(failures[0]).split())
+            log.warning("not sent to the tracker: the end of %s (%s). Its record is whole. To send it: %s",
+                        run.name, why, opened.again)  # fmt: skip
 
 
 @dataclass(frozen=True)

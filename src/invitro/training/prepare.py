@@ -17,7 +17,7 @@ from invitro.data import Corpus, DataFolder, Leaks, Reader, leaks, refuse_shared
 from invitro.data.facts import CorpusFacts, corpus_facts
 from invitro.errors import InputError, refuse_if_any
 from invitro.labels import LabelSet, LabelSource
-from invitro.labels.source import LABEL_OF, by_text, ratings_of
+from invitro.labels.source import LABEL_OF, SPENT, by_text, ratings_of
 from invitro.raters.precision import label_issues
 from invitro.scales import Scale
 from invitro.tables import numbers
@@ -47,6 +47,7 @@ class Prepared:
         alpha: correction's threshold, the scale's units.
         alpha_quantile: sets the threshold by the share of texts beyond it, instead of `alpha`.
         llm_spread: the LLM's spread indexed as its labels, where the label sets have one.
+        spent: what each text's LLM label cost, in columns `SPENT`, NaN where its label set does not say.
         choice: how application and alpha were chosen, where ``application=auto`` chose them.
         ratings: each LLM's own labels, and `kernel`, how similar texts are: for ``posterior`` and ``auto``.
         unused: the name of LLM labels that stand in the corpus's table and that the application does not need, and
@@ -64,6 +65,7 @@ class Prepared:
     alpha: float
     alpha_quantile: float | None = None
     llm_spread: "pd.Series[float] | None" = None
+    spent: pd.DataFrame | None = None
     choice: Choice | None = None
     ratings: pd.DataFrame | None = None
     kernel: Kernel | None = None
@@ -247,7 +249,8 @@ def prepare(
     def look_up(of: Corpus) -> Found:
         labels, ids = source.find(of.label_corpora, of.table, scale, prompt, folder), of.table["text_id"]
         columns = by_text(labels, ids, with_spread=application.spread_setting is not None)
-        return labels, columns.join(ratings_of(labels, ids, source.name))
+        spent = labels.labels.reindex(index=pd.Index(ids), columns=list(SPENT)).astype("float64")
+        return labels, columns.join([ratings_of(labels, ids, source.name), spent])
 
     sources: list[Found] = []
     if application.needs_llm_labels and (application.compares or application.own_pool):
@@ -281,6 +284,7 @@ def prepare(
         alpha=float(alpha),
         alpha_quantile=alpha_quantile,
         llm_spread=None if by_id is None or not application.spread_setting else by_id["spread"],
+        spent=None if by_id is None else by_id[list(SPENT)],
         unused=unused,
     )
     if by_id is None or application.policy not in ("auto", "posterior"):
@@ -290,7 +294,7 @@ def prepare(
 
 
 Found = tuple[LabelSet, pd.DataFrame]
-"""A label set, and its labels, spreads and each LLM's own ratings in the rows of a corpus, by ``text_id``."""
+"""A label set, and its labels, spreads, costs and each LLM's own ratings in the rows of a corpus, by ``text_id``."""
 
 
 def _by_all_raters(prepared: Prepared, embed: "Embed | None") -> Prepared:

@@ -232,13 +232,13 @@ def llm_use(prepared: Prepared) -> dict[str, int | float | None]:
         that count no tokens or have no price (the store has 0 then); 0 where no LLM was used.
     """
     ids = _used(prepared)
-    if ids.empty:
+    if prepared.spent is None or ids.empty:
         return {"labels": 0, **dict.fromkeys(SPENT, 0)}
-    spent = _spent(ids, prepared)
     used: dict[str, int | float | None] = {"labels": len(ids)}
     for name in SPENT:
-        total = float(spent[name].sum())
-        known = spent[name].notna().all() and total > 0
+        spent = prepared.spent[name].reindex(pd.Index(ids))
+        total = float(spent.sum())
+        known = spent.notna().all() and total > 0
         used[name] = None if not known else total if name == "dollars" else int(total)
     return used
 
@@ -253,21 +253,6 @@ def _used(prepared: Prepared) -> "pd.Series[str]":
         ids.append(trained[trained.isin(prepared.pool["text_id"])])
     wanted = pd.concat(ids, ignore_index=True)
     return wanted if prepared.llm_label is None else wanted[wanted.map(prepared.llm_label).notna()]
-
-
-def _spent(ids: "pd.Series[str]", prepared: Prepared) -> pd.DataFrame:
-    """Return what each text's label cost, NaN where its label set does not say."""
-    costs = pd.DataFrame(index=ids.index, columns=list(SPENT), dtype="float64")
-    own = prepared.application.own_pool
-    for number, one in enumerate(prepared.label_sets):
-        # The last set is that of a pool from elsewhere, whose ids have its name before them.
-        foreign = not own and number == len(prepared.label_sets) - 1
-        of_it = ids[ids.isin(prepared.pool["text_id"]) == foreign] if not own else ids
-        keys = of_it.str.partition(":")[2] if foreign else of_it
-        for name in SPENT:
-            if name in one.labels:
-                costs.loc[of_it.index, name] = keys.map(one.labels[name])
-    return costs
 
 
 def results_table(metrics: Mapping[str, Any]) -> ReportTable:

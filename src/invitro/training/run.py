@@ -33,7 +33,7 @@ from invitro.models.exact import Design, Observed
 from invitro.models.features import Embedded, FeatureCache, FrozenEncoder
 from invitro.models.folder import save_model
 from invitro.models.outputs import Predictions
-from invitro.models.settings import PLM, EmbeddingRidge, PredictedSpread, TfIdfRidge
+from invitro.models.settings import PLM, Baseline, PredictedSpread, TfIdfRidge
 from invitro.stats import Floats
 from invitro.stats.moments import measure
 from invitro.training import record
@@ -101,9 +101,9 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     plm = recipe.plm
     loaded = _load(plm, prepared, recipe.fit) if isinstance(plm, PLM) and not plm.frozen else None
-    with tracked(logger, info) as opened:
+    with tracked(logger, info) as (curves, final):
         if loaded is not None:
-            trained = _fine_tuned(prepared, recipe, place, loaded, opened.logger)
+            trained = _fine_tuned(prepared, recipe, place, loaded, curves)
         else:
             trained = _fitted(prepared, recipe, place)
         seconds = time.perf_counter() - started
@@ -116,7 +116,7 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
         result = result_of(prepared, trained.predicted, run, seconds, cost, **counts, **trained.counts)
         if trained.records:
             record.write_record(prepared, recipe, place, result, trained.save, info.config)
-            opened.summarise(flattened(result.metrics))
+            final.update(flattened(result.metrics))
     return result
 
 
@@ -238,10 +238,8 @@ def _fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
     seen = Observed(table["label"].to_numpy(dtype=np.float64), mean_one(table), table["group_id"].to_numpy())
     if isinstance(plm, PLM):
         made = _frozen(plm, texts, seen, recipe, place)
-    elif isinstance(plm, EmbeddingRidge):
-        made = _embeddings(plm, texts, seen, recipe, place)
     else:
-        made = _tfidf(plm, texts, seen)
+        made = _linear(plm, texts, seen, recipe, place)
     loss = float((np.square(made.predicted[0].score - seen.labels) * seen.weights).mean())
     row = {"epoch": 0, "step": 1, "train_loss": loss}
     if len(val):
@@ -316,23 +314,19 @@ def _frozen(plm: PLM, texts: list[list[str]], seen: Observed, recipe: Recipe, pl
     return ClosedForm(predicted, partial(save_frozen, model=model), cut, device_name(encoder.device), took)
 
 
-def _embeddings(
-    baseline: EmbeddingRidge, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place
-) -> ClosedForm:
-    encoder = _encoder(baseline.encoder, recipe)
-    parts, took = _embedded(encoder, texts, place.cache)
-    features = [Embeddings.of(part) for part in parts]
+def _linear(baseline: Baseline, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place) -> ClosedForm:
+    of_encoder: tuple[Any, ...] = ()
+    if isinstance(baseline, TfIdfRidge):
+        maker = fitted_tfidf(texts[0], baseline)
+        features = [maker.transform(part) if part else np.empty((0, 0)) for part in texts]
+    else:
+        encoder = _encoder(baseline.encoder, recipe)
+        parts, took = _embedded(encoder, texts, place.cache)
+        maker, features = Embeddings(encoder), [Embeddings.of(part) for part in parts]
+        of_encoder = sum(int(part.cut.sum()) for part in parts), device_name(encoder.device), took
     ridge = fitted_ridge(features[0], *seen, baseline)
-    save = partial(save_linear, model=make_pipeline(Embeddings(encoder), ridge))
-    cut = sum(int(part.cut.sum()) for part in parts)
-    return ClosedForm(_scored(ridge, features), save, cut, device_name(encoder.device), took)
-
-
-def _tfidf(baseline: TfIdfRidge, texts: list[list[str]], seen: Observed) -> ClosedForm:
-    counter = fitted_tfidf(texts[0], baseline)
-    features = [counter.transform(part) if part else np.empty((0, 0)) for part in texts]
-    ridge = fitted_ridge(features[0], *seen, baseline)
-    return ClosedForm(_scored(ridge, features), partial(save_linear, model=make_pipeline(counter, ridge)))
+    predicted = [Predictions(ridge.predict(part) if part.shape[0] else np.empty(0)) for part in features]
+    return ClosedForm(predicted, partial(save_linear, model=make_pipeline(maker, ridge)), *of_encoder)
 
 
 def _encoder(plm: PLM, recipe: Recipe) -> FrozenEncoder:
@@ -353,7 +347,3 @@ def _since(started: float, worked: float) -> Mapping[str, float]:
     """Return the seconds since then, of the clock and of all processor cores."""
     took = {"seconds": time.perf_counter() - started, "processor_seconds": processor_seconds() - worked}
     return {name: round(seconds, 3) for name, seconds in took.items()}
-
-
-def _scored(ridge: Any, features: Sequence[Any]) -> list[Predictions[Floats]]:
-    return [Predictions(ridge.predict(part) if part.shape[0] else np.empty(0)) for part in features]
