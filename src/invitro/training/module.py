@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from invitro.errors import InputError
-from invitro.metrics import metrics
+from invitro.metrics import RunningMetrics
 from invitro.models.outputs import Distribution, Gaussian, Outputs, Predictions, Score
 from invitro.scales import Scale
 from invitro.stats import Floats
@@ -179,7 +179,7 @@ class Regressor(L.LightningModule):
         self.model, self.fit, self.make_optimizer = model, fit, optimizer
         self.outputs: Outputs = outputs or Score()
         self.loss = loss_of(fit, self.outputs)
-        self.val_metrics = metrics("val_")
+        self.val_metrics = RunningMetrics()
         self.factor: Tensor | None = None
         self.predicted: list[Predictions] = []
         self._scores: list[Tensor] = []
@@ -221,7 +221,7 @@ class Regressor(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log PCC, CCC and RMSE of the whole validation split."""
-        values = {name: value.float() for name, value in self.val_metrics.compute().items()}
+        values = {f"val_{name}": value.float() for name, value in self.val_metrics.compute().items()}
         self.val_metrics.reset()
         if self.fit.loss == "ccc":
             values["val_loss"] = 1 - values["val_ccc"]
