@@ -50,7 +50,7 @@ class Application:
         augmentation: whether the pool's texts join training with LLM labels.
         pool: where the pool's texts come from: ``set_aside`` (a share of the training texts), ``unlabelled`` (the
             corpus's texts without crowd labels), ``none``, the name of another corpus, or a table file; ``auto`` is
-            what `invitro.application.with_pool` makes of it.
+            what `invitro.application.training_labels.with_pool` makes of it.
         pool_columns: for a table file: its columns, as ``data.columns`` names them.
         pool_share: for ``set_aside``: the share of the training texts, in (0, 1).
         pool_seed: seed of the set-aside share and of `portion`, 0 or more.

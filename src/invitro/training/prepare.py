@@ -24,7 +24,6 @@ from invitro.tables import numbers
 from invitro.writing.words import count
 
 if TYPE_CHECKING:
-    from invitro.models.closed_form import Similarities
     from invitro.models.features import Embedded
 
     Embed = Callable[[Sequence[str]], Embedded]
@@ -96,9 +95,12 @@ class Prepared:
 
     @property
     def applied(self) -> dict[str, Any]:
-        """How LLM labels were used, in plain values for the record: settings, and the numbers they led to."""
-        settings = {"name": self.application.name} | dict(described(self.application, self.alpha))
-        return {key: value for key, value in (settings | dict(self.labels.facts)).items() if value is not None}
+        """How LLM labels were used, in plain values for the record: settings, and the numbers they led to.
+
+        JSON has no infinity: without an alpha nothing is corrected.
+        """
+        settings = {"name": self.application.name, **described(self.application, self.alpha), **self.labels.facts}
+        return {key: value for key, value in settings.items() if value not in (None, np.inf)}
 
     @cached_property
     def crowd_labels(self) -> dict[str, int]:
@@ -305,24 +307,20 @@ def _by_all_raters(prepared: Prepared, embed: "Embed | None") -> Prepared:
     added = prepared.pool if application.augmentation else prepared.pool.iloc[:0]
     student = None
     if embed is not None:
-        similar = _similarities(training, added, embed)
+        from invitro.models.closed_form import similarities
+        from invitro.models.exact import Observed
+
+        rows, labels = pd.concat([training, added]), training["crowd_label"].to_numpy(dtype=np.float64)
+        ids, texts = rows["text_id"].tolist(), rows["text"].tolist()
+        # Layers and noise suit the crowd labels of the training texts.
+        seen = Observed(labels, np.ones(len(labels)), training["group_id"].to_numpy())
+        similar = similarities(ids, texts, embed(texts), seen)
         prepared, student = replace(prepared, kernel=similar.of), similar.student()
     if application.policy == "posterior":
         return prepared
     bounds = (prepared.scale.minimum, prepared.scale.maximum)
     choice = choose(training, added, prepared.labels_by, application, bounds, student)
     return replace(prepared, choice=choice, application=choice.application, alpha=float(choice.alpha))
-
-
-def _similarities(training: pd.DataFrame, pool: pd.DataFrame, embed: "Embed") -> "Similarities":
-    """Return how similar training texts and pool are; layers and noise suit the crowd labels of the training texts."""
-    from invitro.models.closed_form import similarities
-    from invitro.models.exact import Observed
-
-    rows = pd.concat([training, pool], ignore_index=True)
-    labels = training["crowd_label"].to_numpy(dtype=np.float64)
-    seen = Observed(labels, np.ones(len(labels)), training["group_id"].to_numpy())
-    return similarities(rows["text_id"].tolist(), rows["text"].tolist(), embed(rows["text"].tolist()), seen)
 
 
 def _refuse_common_ids(source: LabelSource, corpus: Corpus, other: Corpus) -> None:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +24,6 @@ from invitro.writing.words import count, estimate
 
 if TYPE_CHECKING:
     import torch
-
-MetricValues = Mapping[str, float]
 
 MANY_CHANGED = 0.2
 """The share of changed crowd labels above which a run warns."""
@@ -69,8 +66,7 @@ def result_of(
             **train,
             "seconds": round(seconds, 3),
         },
-        # JSON has no infinity: without an alpha nothing is corrected.
-        "application": {key: value for key, value in prepared.applied.items() if value not in (inf, -inf)},
+        "application": prepared.applied,
         "cost": dict(cost),
         "fingerprint": run,
         "status": "finished",
@@ -113,7 +109,7 @@ def labels_of(prepared: Prepared) -> pd.DataFrame:
 def metrics_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any]:
     """Return PCC, CCC and RMSE by split: against crowd labels and, if it is known, against the truth."""
 
-    def against(column: str, split: str) -> MetricValues | None:
+    def against(column: str, split: str) -> dict[str, float] | None:
         rows = predictions.loc[(predictions["split"] == split) & predictions[column].notna()]
         return measure(rows["prediction"], rows[column]) if len(rows) else None
 
