@@ -272,11 +272,6 @@ def test_policies_that_look_at_texts_embed_them(corpus_csv: Path, tiny_roberta: 
         assert "crowd_reliability" in made.applied
 
 
-def test_the_model_of_raters_needs_an_encoder(corpus_csv: Path) -> None:
-    with pytest.raises(InputError, match="application=posterior needs an encoder's features"):
-        material(corpus_csv, Application("posterior", True, False, policy="posterior"))
-
-
 def test_labels_whose_prompts_showed_evaluation_texts_are_refused(
     corpus_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

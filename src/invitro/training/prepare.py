@@ -237,7 +237,8 @@ def prepare(
         pool_reader: reader of the corpus or table that the pool comes from, if it is not the corpus itself.
         allow_shared_texts: whether a text may be in training or pool and again in validation or test.
         alpha_quantile: instead of `alpha`, the share of texts that lie beyond it.
-        embed: features of texts by the frozen encoder; None if the model has no encoder, and words have to do.
+        embed: features of texts by the frozen encoder, which ``posterior`` needs; None if the model has no encoder, and
+            words have to do.
         validated: whether training needs validation texts; models in closed form do not.
 
     Raises:
@@ -274,22 +275,22 @@ def prepare(
     if not sources and (column := source.own_column(corpus.table, prompt)):
         found_there = numbers(corpus.table[column], corpus.name)
         unused = f"{corpus.name}/{column}", found_there.set_axis(corpus.table["text_id"])
-    by_id = pd.concat([rows for _, rows in sources]) if sources else None
+    by_id = pd.concat([rows for _, rows in sources]) if sources else pd.DataFrame()
     prepared = Prepared(
         corpus=corpus,
         training=training,
         pool=pool,
-        llm_label=None if by_id is None else by_id["llm_label"],
+        llm_label=by_id.get("llm_label"),
         label_sets=tuple(labels for labels, _ in sources),
         scale=scale,
         application=application,
         alpha=float(alpha),
         alpha_quantile=alpha_quantile,
-        llm_spread=None if by_id is None or not application.spread_setting else by_id["spread"],
-        spent=None if by_id is None else by_id[list(SPENT)],
+        llm_spread=by_id.get("spread"),
+        spent=by_id.get(list(SPENT)),
         unused=unused,
     )
-    if by_id is None or application.policy not in ("auto", "posterior"):
+    if application.policy not in ("auto", "posterior"):
         return prepared
     ratings = by_id.filter(regex=f"^{LABEL_OF}").rename(columns=lambda name: name.removeprefix(LABEL_OF))
     return _by_all_raters(replace(prepared, ratings=ratings), embed)
@@ -302,8 +303,6 @@ Found = tuple[LabelSet, pd.DataFrame]
 def _by_all_raters(prepared: Prepared, embed: "Embed | None") -> Prepared:
     """Add what the policies ``posterior`` and ``auto`` need: how similar texts are, and the choice of the latter."""
     application, training = prepared.application, prepared.training
-    if embed is None and application.policy == "posterior":
-        raise InputError("application=posterior needs an encoder's features: choose one, such as plm=minilm")
     added = prepared.pool if application.augmentation else prepared.pool.iloc[:0]
     student = None
     if embed is not None:
