@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -73,7 +73,7 @@ class TrainingLabels:
     fused: int
     dropped: int
     facts: Mapping[str, float]
-    by_group: pd.DataFrame | None = field(default=None, compare=False)
+    by_group: pd.DataFrame | None
 
     @cached_property
     def fingerprint(self) -> str:
