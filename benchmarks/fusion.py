@@ -34,8 +34,8 @@ import yaml
 from machine import described
 from scipy import stats
 
-from invitro.application import Application, training_labels
-from invitro.application.choosing import Ingredients, choose
+from invitro.application import Application, TrainingLabels, training_labels
+from invitro.application.choosing import choose
 from invitro.data import Holdout
 from invitro.data.simulator.corpus import Simulator
 from invitro.data.simulator.rating import FAULTS, CrowdRaters, LLMRater
@@ -212,8 +212,12 @@ def _policies(
         for alpha in alphas:
             yield name, Application(name, True, False, pool="none", **settings), alpha
     if auto:
-        material = Ingredients(training, training.iloc[:0], by_id, None, _bounds())
-        choice = choose(material, Application("auto", True, False, pool="none", policy="auto"))
+        none, how = training.iloc[:0], Application("auto", True, False, pool="none", policy="auto")
+
+        def make(rows: pd.DataFrame, candidate: Application, alpha: float) -> TrainingLabels:
+            return training_labels(rows, none, by_id, candidate, alpha, bounds=_bounds())
+
+        choice = choose(training, none, make, how, _bounds())
         yield "auto", choice.application, choice.alpha
 
 

@@ -53,12 +53,11 @@ def metrics_of_share(rank: int, port: int, pair: np.ndarray, queue: Any) -> None
     import torch
     import torch.distributed as dist
 
-    from invitro.metrics import CCC, PCC, RMSE
+    from invitro.metrics import RunningMetrics
 
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    metrics = [PCC(), CCC(), RMSE()]
+    metrics = RunningMetrics()
     predictions, targets = torch.from_numpy(pair[:, rank::2].copy())
-    for metric in metrics:
-        metric.update(predictions, targets)
-    queue.put([float(metric.compute()) for metric in metrics])
+    metrics.update(predictions, targets)
+    queue.put([float(value) for value in metrics.compute().values()])
     dist.destroy_process_group()

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from speed_parts.material import adamw, forward_flops, peak, plm, prepared
 
 from invitro.models.encoder import Loaded, load_regressor, load_tokenizer, tokenise
-from invitro.training.data import TextsDataModule, TokenInputs
+from invitro.training.data import TextsDataModule
 from invitro.training.module import Regressor
 from invitro.training.recipe import Fit
 from invitro.training.run import quiet
@@ -54,7 +54,7 @@ def ours(steps: int, batching: str = "length", **settings: Any) -> float:
         limit_val_batches=0, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
     )  # fmt: skip
-    trainer.fit(module, TextsDataModule(material, TokenInputs(loaded.tokenizer), fit, 0))
+    trainer.fit(module, TextsDataModule(material, loaded.tokenizer, fit, 0))
     return clock.rate
 
 

@@ -9,14 +9,11 @@ pairwise update of Chan, Golub, LeVeque (1983), "Algorithms for Computing the Sa
 would lose digits, and keeping all predictions would cost memory.
 """
 
-from typing import Any, ClassVar
-
 import torch
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import Metric
 
-from invitro.stats import Floats
-from invitro.stats.moments import METRICS, Moments, ccc, is_constant, of_centred, pcc, rmse
+from invitro.stats.moments import MEASURES, METRICS, is_constant, of_centred
 
 
 def merge(parts: Tensor) -> Tensor:
@@ -34,16 +31,18 @@ def merge(parts: Tensor) -> Tensor:
     return whole
 
 
-class _Moments(Metric):
-    """Keeps the six moments; subclasses say which measure follows from them."""
+class RunningMetrics(Metric):
+    """PCC, CCC and RMSE of all predictions so far, from their six moments.
+
+    CCC is Lin's, whose variances have the divisor n; torchmetrics' own class divides by n - 1.
+    """
 
     is_differentiable = False
     full_state_update = False
     moments: Tensor
-    measure: "ClassVar[staticmethod[[Moments], Floats]]"
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self) -> None:
+        super().__init__()
         self.add_state("moments", torch.zeros(6, dtype=torch.float64), dist_reduce_fx=merge)
 
     def update(self, preds: Tensor, target: Tensor) -> None:
@@ -58,35 +57,12 @@ class _Moments(Metric):
         batch = torch.stack([n, x.mean(), y.mean(), dx @ dx, dy @ dy, dx @ dy])
         self.moments = merge(torch.stack([self.moments, batch]))
 
-    def compute(self) -> Tensor:
-        """Return the measure as a float64 scalar; a correlation with a constant is 0 with a warning."""
+    def compute(self) -> dict[str, Tensor]:
+        """Return ``pcc``, ``ccc`` and ``rmse``, float64 scalars; a correlation with a constant is 0, with a warning."""
+        values: dict[str, Tensor] = {}
         found = of_centred(self.moments.cpu().numpy())
-        undefined = not isinstance(self, RMSE) and is_constant(found, type(self).__name__)
-        value = 0.0 if undefined else float(type(self).measure(found))
-        return torch.tensor(value, dtype=torch.float64, device=self.moments.device)
-
-
-class PCC(_Moments):
-    """Pearson's correlation, in [-1, 1]; 0 with a warning for constant values."""
-
-    higher_is_better = True
-    measure = staticmethod(pcc)
-
-
-class CCC(_Moments):
-    """Lin's concordance, in [-1, 1]; torchmetrics' own class divides by n - 1, Lin by n."""
-
-    higher_is_better = True
-    measure = staticmethod(ccc)
-
-
-class RMSE(_Moments):
-    """Root of the mean squared error, in the scale's units."""
-
-    higher_is_better = False
-    measure = staticmethod(rmse)
-
-
-def metrics(prefix: str = "") -> MetricCollection:
-    """Return PCC, CCC and RMSE as one collection with keys ``pcc``, ``ccc``, ``rmse``; the moments are shared."""
-    return MetricCollection(dict(zip(METRICS, (PCC(), CCC(), RMSE()), strict=True)), prefix=prefix)
+        for name in METRICS:
+            undefined = name != "rmse" and is_constant(found, name.upper())
+            value = 0.0 if undefined else float(MEASURES[name](found))
+            values[name] = torch.tensor(value, dtype=torch.float64, device=self.moments.device)
+        return values

@@ -1,24 +1,39 @@
 """Policy and strength by cross-validation: on training texts alone, deterministic, and the right way on clear cases."""
 
-from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 from support import small_corpus
 
-from invitro.application import Application, training_labels
-from invitro.application.choosing import Choice, Ingredients, _scores, _short_of, candidates, choose
+from invitro.application import Application, TrainingLabels, training_labels
+from invitro.application.choosing import Choice, Student, _scores, _short_of, _sums, candidates, choose
 from invitro.errors import InputError
 from invitro.models.exact import KernelStudent
 from invitro.raters.precision import word_counts
-from invitro.stats.moments import measure
+from invitro.stats.moments import measure, pcc
 
 AUTO = Application("auto", True, False, pool="none", policy="auto")
 BOUNDS = (1.0, 7.0)
 
 
-def material(crowd_sd: float, llm: str, n: int = 200) -> Ingredients:
+class Material(NamedTuple):
+    training: pd.DataFrame
+    pool: pd.DataFrame
+    llm_label: "pd.Series[float]"
+
+
+def chosen(of: Material, how: Application = AUTO, student: Student | None = None, **raters: Any) -> Choice:
+    """Choose among applications of these labels; `raters` are what the model of raters needs."""
+
+    def make(training: pd.DataFrame, candidate: Application, alpha: float) -> TrainingLabels:
+        return training_labels(training, of.pool, of.llm_label, candidate, alpha, bounds=BOUNDS, **raters)
+
+    return choose(of.training, of.pool, make, how, BOUNDS, student)
+
+
+def material(crowd_sd: float, llm: str, n: int = 200) -> Material:
     """Return texts whose crowd labels have noise of `crowd_sd`, rated by an LLM that is good, shifted or useless."""
     corpus = small_corpus(n, authors=n // 4, seed=3)
     rng = np.random.default_rng(5)
@@ -39,13 +54,13 @@ def material(crowd_sd: float, llm: str, n: int = 200) -> Ingredients:
         }
     )
     by_id = pd.Series(scores[llm], index=table["text_id"])
-    return Ingredients(table, table.iloc[:0], by_id, None, BOUNDS)
+    return Material(table, table.iloc[:0], by_id)
 
 
 @pytest.fixture(scope="module")
 def choices() -> dict[str, Choice]:
     cases = {"good": (2.5, "good"), "shifted": (2.5, "shifted"), "useless": (0.3, "useless")}
-    return {name: choose(material(*case), AUTO) for name, case in cases.items()}
+    return {name: chosen(material(*case)) for name, case in cases.items()}
 
 
 @pytest.mark.slow
@@ -91,13 +106,13 @@ def test_the_choice_is_an_ordinary_application(choices: dict[str, Choice]) -> No
 @pytest.mark.slow
 def test_the_same_seed_makes_the_same_choice_whatever_else_is_drawn(choices: dict[str, Choice]) -> None:
     np.random.seed(9)
-    again = choose(material(2.5, "good"), AUTO)
+    again = chosen(material(2.5, "good"))
     pd.testing.assert_frame_equal(again.table, choices["good"].table)
 
 
 @pytest.mark.slow
 def test_a_candidate_that_cannot_be_tried_stands_in_the_table_with_its_reason() -> None:
-    table = choose(material(1.0, "contrary", n=80), AUTO).table
+    table = chosen(material(1.0, "contrary", n=80)).table
     failed = table[table["problem"].notna()]
     assert "precision" in set(failed["policy"])
     assert failed["problem"].str.contains("cannot be estimated").any()
@@ -110,7 +125,7 @@ def test_augmentation_stays_with_every_candidate() -> None:
     of = material(2.5, "good", n=160)
     pool = of.training.iloc[120:].assign(crowd_label=np.nan, split="unlabelled")
     how = Application("auto", True, True, pool="unlabelled", policy="auto", pool_weight=0.5)
-    choice = choose(Ingredients(of.training.iloc[:120], pool, of.llm_label, None, BOUNDS), how)
+    choice = chosen(Material(of.training.iloc[:120], pool, of.llm_label), how)
     assert choice.application.augmentation
     made = training_labels(of.training.iloc[:120], pool, of.llm_label, choice.application, choice.alpha, bounds=BOUNDS)
     assert made.augmented == 40
@@ -130,14 +145,15 @@ def test_scores_are_metrics_and_a_paired_bootstrap() -> None:
     authors = np.repeat(np.arange(100), 4)
     good = crowd + rng.normal(0, 0.5, 400)
     predicted = np.stack([good, good, crowd + rng.normal(0, 1.5, 400), np.full(400, 3.0), np.full(400, np.nan)])
-    found = _scores(predicted, crowd, authors, 0)
+    whole, drawn = _sums(predicted, crowd, authors, 0)
+    found = _scores(whole, drawn)
     for name in ("pcc", "ccc", "rmse"):
         expected = [measure(row, crowd)[name] for row in predicted[:3]]
         np.testing.assert_allclose(found[name][:3], expected, atol=1e-9)
         assert np.isnan(found[name][4])
     assert found["pcc_less"][2] == found["pcc"][0] - found["pcc"][2]
     assert found["rmse_more"][2] == found["rmse"][2] - found["rmse"][0]
-    short, se = _short_of(0, predicted, crowd, authors, 0)
+    short, se = _short_of(0, pcc(whole), pcc(drawn))
     assert short[2] == found["pcc_less"][2]
     assert se[:2].tolist() == found["pcc_se"][:2].tolist() == [0, 0]  # the best, and what always is as good
     assert 0 < se[2] < 0.1
@@ -158,14 +174,14 @@ def test_another_student_and_the_model_of_raters_join_the_choice() -> None:
     x = x - x.mean(axis=0)
     gram = pd.DataFrame(x @ x.T / np.mean((x**2).sum(axis=1)), of.training["text_id"], of.training["text_id"])
     ratings = of.llm_label.to_frame("gpt")
-    whole = replace(of, ratings=ratings, kernel=lambda ids: gram.loc[ids, ids].to_numpy())
-    choice = choose(whole, AUTO, KernelStudent(gram.to_numpy(), 1.0))
+    raters = {"ratings": ratings, "kernel": lambda ids: gram.loc[ids, ids].to_numpy()}
+    choice = chosen(of, student=KernelStudent(gram.to_numpy(), 1.0), **raters)
     tried = choice.table[choice.table["policy"] == "posterior"]
     assert tried["pcc"].item() > choice.table["pcc"].iloc[0] + 0.02
 
 
 def test_one_author_is_refused() -> None:
     of = material(1.0, "good", n=40)
-    one = Ingredients(of.training.assign(group_id="a"), of.pool, of.llm_label, None, BOUNDS)
+    one = of._replace(training=of.training.assign(group_id="a"))
     with pytest.raises(InputError, match="application=auto is fitted out of fold, by authors"):
-        choose(one, AUTO)
+        chosen(one)

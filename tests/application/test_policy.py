@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from invitro.application import Application, alpha_problem, correct, quantile_problem, seeded_share
+from invitro.application import Application, alpha_problem, correct, seeded_share
 from invitro.errors import InputError
 
 scores = st.one_of(st.floats(1, 7, width=32), st.just(float("nan")))
@@ -73,16 +73,6 @@ def test_all_problems_are_reported_together() -> None:
     for expected in ("pool_share", "portion", "pool_labels"):
         assert expected in text
     assert len(refused.value.problems) == 3
-
-
-@pytest.mark.parametrize("share", [None, 0, 0.05, 1])
-def test_quantiles_that_are_shares(share: float | None) -> None:
-    assert quantile_problem(share) is None
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), "some", True])
-def test_quantiles_that_are_not(share: object) -> None:
-    assert "expected a share of the texts from 0 to 1" in str(quantile_problem(share))
 
 
 @pytest.mark.parametrize(

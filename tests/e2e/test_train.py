@@ -191,6 +191,7 @@ REFUSALS = [
     (["trainer=ddp", "trainer.devices=3"], ["fit.batch_size=16 does not divide among trainer.devices=3"]),
     (["trainer.precision=16-mixed"], ["trainer.precision=16-mixed: a fused optimiser", "optimizer.fused=false"]),
     (["resume=nothing.ckpt"], ["resume=nothing.ckpt: no such checkpoint"]),
+    (["application=auto", "alpha_quantile=0.1"], ["application=auto chooses alpha itself; set alpha_quantile=null"]),
     (["scale=gad7"], ["column empathy", "rated rows lie outside 0 to 21 (gad7)", "data row", "scale="]),
     (["data/split=published"], ["data/split=holdout"]),
     (["force=no"], ["force: expected true or false, found 'no'"]),

@@ -14,7 +14,7 @@ from support import small_corpus
 
 from invitro.models import PLM
 from invitro.models.encoder import load_regressor, load_tokenizer
-from invitro.training.data import TextsDataModule, TokenInputs
+from invitro.training.data import TextsDataModule
 from invitro.training.module import Regressor, schedule_of
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Fit
@@ -28,7 +28,7 @@ def plain_losses(prepared: Prepared, plm: PLM, fit: Fit) -> list[float]:
     table = prepared.labels.table
     model, tokenizer = load_regressor(plm, float(table["label"].mean())).train(), load_tokenizer(plm)
     model.set_attn_implementation("eager")
-    data = TextsDataModule(prepared, TokenInputs(tokenizer), fit, 0)
+    data = TextsDataModule(prepared, tokenizer, fit, 0)
     data.setup("fit")
     batches = data.train_dataloader().batch_sampler
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, foreach=False, fused=False)

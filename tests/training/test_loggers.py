@@ -29,8 +29,10 @@ def test_what_fails_at_the_end_of_a_run_is_one_warning(tmp_path: Path, caplog: p
     info = RunInfo(tmp_path, "tfidf none seed=0", {}, None, ())
 
     def gone(*errors: Exception) -> None:
-        with tracked(CSV(), info) as opened:
-            opened.summarise({"test/ccc": 0.5})
+        with tracked(CSV(), info) as (curves, final):
+            assert curves is not None
+            curves.log_metrics({"val_ccc": 0.4})
+            final["test/ccc"] = 0.5
             shutil.rmtree(tmp_path / "logs")
             for error in errors:
                 raise error

@@ -60,6 +60,7 @@ def test_the_settings_at_the_top_are_reported_together() -> None:
         RunOptions(**wrong)
     assert [problem.partition(":")[0] for problem in refused.value.problems] == list(wrong)
     assert "force: expected true or false, found 'no'" in refused.value.problems
+    assert "alpha_quantile: expected null or a share of the texts from 0 to 1" in str(refused.value)
 
 
 def test_a_setting_counts_in_the_fingerprint_where_it_does_something() -> None:

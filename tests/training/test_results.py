@@ -43,7 +43,7 @@ def test_only_what_is_known_is_carried(corpus_csv: Path, missing: str) -> None:
 
 def held_against(prepared: Prepared, scores: Any = None) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the references of predictions, which are the crowd labels plus one point, and the test's rows."""
-    parts = [prepared.evaluation(split)["crowd_label"].to_numpy() + 1 for split in ("val", "test")]
+    parts = [prepared.corpus.of_split(split)["crowd_label"].to_numpy() + 1 for split in ("val", "test")]
     if scores is not None:
         parts[1] = np.broadcast_to(scores, parts[1].shape)
     table = predictions_of(prepared, [Predictions(part) for part in parts])

@@ -3,24 +3,19 @@
 from invitro.application.policy import (
     UNBOUNDED_POLICIES,
     Application,
-    Corrected,
     alpha_problem,
     correct,
-    quantile_problem,
     seeded_share,
 )
-from invitro.application.training_labels import TrainingLabels, divide, training_labels, with_pool
+from invitro.application.training_labels import TrainingLabels, divide, training_labels
 
 __all__ = [
     "UNBOUNDED_POLICIES",
     "Application",
-    "Corrected",
     "TrainingLabels",
     "alpha_problem",
     "correct",
     "divide",
-    "quantile_problem",
     "seeded_share",
     "training_labels",
-    "with_pool",
 ]

@@ -45,13 +45,14 @@ from invitro.stats import Floats, Ints
 from invitro.stats.intervals import LEAST_AUTHORS, Contrast
 
 SHRINKAGE = 20.0
+UNBOUNDED = (-np.inf, np.inf)
 
 
 def fitted_mapping(
     method: str,
     crowd: Floats,
     llm: Floats,
-    bounds: tuple[float, float] = (-np.inf, np.inf),
+    bounds: tuple[float, float] = UNBOUNDED,
     shrinkage: float = SHRINKAGE,
 ) -> Callable[[Floats], Floats]:
     """Fit a mapping from LLM labels to the crowd's scale.
@@ -86,12 +87,10 @@ def fitted_mapping(
     shift, centre, varies = float(crowd.mean() - llm.mean()), float(llm.mean()), float(llm.std()) > 0
     if method == "moment":
         slope = float(crowd.std() / llm.std()) if varies else 1.0
-    elif method == "linear":
+    else:
         share = len(crowd) / (len(crowd) + shrinkage)
         least_squares = float(np.mean((crowd - crowd.mean()) * (llm - centre)) / llm.var()) if varies else 1.0
         shift, slope = share * shift, 1 + share * (least_squares - 1)
-    else:
-        raise ValueError(f"expected moment, linear or isotonic, found {method!r}")
     return lambda labels: np.clip(centre + shift + slope * (labels - centre), *bounds)
 
 
@@ -100,7 +99,7 @@ def calibrated(
     crowd: Floats,
     llm: Floats,
     groups: npt.NDArray[np.str_],
-    bounds: tuple[float, float] = (-np.inf, np.inf),
+    bounds: tuple[float, float] = UNBOUNDED,
     shrinkage: float | None = None,
     people: "pd.Series[str] | None" = None,
 ) -> Floats:

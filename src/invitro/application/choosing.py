@@ -1,15 +1,14 @@
 """``application=auto``: choose policy and strength by cross-validation on the training texts only."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from invitro.application import Application, TrainingLabels, training_labels
-from invitro.application.training_labels import Kernel
+from invitro.application import Application, TrainingLabels
 from invitro.data.splits import FOLDS, author_folds
 from invitro.errors import InputError
 from invitro.raters.precision import fitted, word_counts
@@ -44,37 +43,8 @@ class WordStudent:
         return np.asarray(fitted(self.counts[rows], labels, weights).predict(self.counts[new]))
 
 
-@dataclass(frozen=True)
-class Ingredients:
-    """The material of training labels: arguments of `invitro.application.training_labels`."""
-
-    training: pd.DataFrame
-    pool: pd.DataFrame
-    llm_label: "pd.Series[float]"
-    llm_spread: "pd.Series[float] | None"
-    bounds: tuple[float, float]
-    ratings: pd.DataFrame | None = None
-    kernel: Kernel | None = None
-    people: pd.DataFrame | None = None
-
-    def allow(self, candidate: Application) -> bool:
-        """Whether there is what a candidate needs."""
-        return candidate.policy != "posterior" or (self.ratings is not None and self.kernel is not None)
-
-    def labels(self, candidate: Application, alpha: float, rows: "Ints | slice" = slice(None)) -> TrainingLabels:
-        """Make training labels of some of the training texts, and of the pool."""
-        return training_labels(
-            self.training.iloc[rows],
-            self.pool,
-            self.llm_label if candidate.needs_llm_labels else None,
-            candidate,
-            alpha,
-            llm_spread=self.llm_spread,
-            bounds=self.bounds,
-            ratings=self.ratings,
-            kernel=self.kernel,
-            people=self.people,
-        )
+Maker = Callable[[pd.DataFrame, Application, float], TrainingLabels]
+"""Makes training labels of some of the training texts, and of the pool, by an application and its alpha."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +94,15 @@ def candidates(application: Application, bounds: tuple[float, float]) -> Iterato
             yield replace(application, **settings), sixth * step
 
 
-def choose(ingredients: Ingredients, application: Application, student: Student | None = None, seed: int = 0) -> Choice:
+def choose(
+    training: pd.DataFrame,
+    pool: pd.DataFrame,
+    make: Maker,
+    application: Application,
+    bounds: tuple[float, float],
+    student: Student | None = None,
+    seed: int = 0,
+) -> Choice:
     """Choose the candidate whose labels train a student best, or one that departs less from people and is as good.
 
     For every candidate and fold, training labels are made from the other folds' texts (calibration and the model of
@@ -145,47 +123,49 @@ def choose(ingredients: Ingredients, application: Application, student: Student 
     labels can move predictions further than one that weighs all of them.
 
     Args:
-        ingredients: the material of training labels.
+        training: canonical rows with crowd labels.
+        pool: canonical rows that augmentation may use; empty where it adds nothing.
+        make: makes a candidate's training labels.
         application: with the policy ``auto``.
-        student: on the rows of training texts and pool, in this order; None counts words.
+        bounds: lowest and highest label of the scale.
+        student: on the rows of training texts and pool, in this order; None counts words, and leaves ``posterior`` out,
+            which needs similarities of texts.
         seed: of folds and bootstrap; nothing else in the choice is random.
 
     Raises:
         InputError: the training texts have fewer than two authors, or share no words.
     """
-    training = ingredients.training
-    rows = pd.concat([training, ingredients.pool], ignore_index=True)
+    tried = [one for one in candidates(application, bounds) if student or one[0].policy != "posterior"]
+    rows = pd.concat([training, pool], ignore_index=True)
     student, position = student or WordStudent(rows["text"].tolist()), pd.Series(rows.index, index=rows["text_id"])
     parts = [
         part
         for repeat in range(REPEATS)
         for part in author_folds(training["group_id"], "application=auto", FOLDS, seed + repeat)
     ]
-    tried = [one for one in candidates(application, ingredients.bounds) if ingredients.allow(one[0])]
     predicted = np.full((len(tried), len(training)), np.nan)
     problems: list[str | None] = [None] * len(tried)
     for number, (candidate, alpha) in enumerate(tried):
         try:
             sums = np.zeros(len(training))
             for rest, left_out in parts:
-                made = ingredients.labels(candidate, alpha, rest).table
+                made = make(training.iloc[rest], candidate, alpha).table
                 at = position[made["text_id"]].to_numpy()
-                held_out = position[training["text_id"].iloc[left_out]].to_numpy()
-                sums[left_out] += student.predict(at, made["label"].to_numpy(), made["weight"].to_numpy(), held_out)
+                sums[left_out] += student.predict(at, made["label"].to_numpy(), made["weight"].to_numpy(), left_out)
             predicted[number] = sums / REPEATS
         except InputError as error:  # such as a policy that leaves no text; the table gives the reason
             problems[number] = str(error)
     authors, _ = pd.factorize(training["group_id"])
+    whole, drawn = _sums(predicted, training["crowd_label"].to_numpy(), authors, seed)
+    moved = np.sqrt(np.square(predicted - predicted[0]).mean(axis=1))
     table = pd.DataFrame(
         [described(candidate, alpha) for candidate, alpha in tried],
         columns=["policy", "calibration", "blend_weight", "alpha"],
-    ).assign(**_scores(predicted, training["crowd_label"].to_numpy(), authors, seed))
-    moved = np.sqrt(np.square(predicted - predicted[0]).mean(axis=1))
-    table = table.assign(moved=moved, problem=pd.Series(problems, dtype="str"))
+    ).assign(**_scores(whole, drawn), moved=moved, problem=pd.Series(problems, dtype="str"))
     harmless = (table["rmse_more"] <= table["rmse_se"]) & (table["pcc_less"] <= table["pcc_se"])
     harmless.iloc[0] = True  # crowd labels alone
     best = int(np.nanargmax(table["pcc"].where(harmless)))
-    short, se = _short_of(best, predicted, training["crowd_label"].to_numpy(), authors, seed)
+    short, se = _short_of(best, pcc(whole), pcc(drawn))
     table = table.assign(harmless=harmless, short=short, se=se)
     as_good = np.flatnonzero(harmless & (short <= se))
     chosen = int(as_good[np.argmin(moved[as_good])])
@@ -212,36 +192,35 @@ def described(application: Application, alpha: float) -> Mapping[str, Any]:
     }
 
 
-def _scores(predicted: Floats, crowd: Floats, authors: Ints, seed: int) -> dict[str, Floats]:
-    """Return each candidate's PCC, CCC and RMSE, and what PCC and RMSE lose against the first, with standard errors.
-
-    Args:
-        predicted: shape (candidates, texts); NaN for a candidate that could not be tested; its results are NaN.
-        crowd: shape (texts,).
-        authors: number of each text's author, from 0; an author's texts are drawn together.
-        seed: of the draws.
-    """
-    whole, drawn = _sums(predicted, crowd, authors, seed)
-    less, more = pcc(drawn)[:1] - pcc(drawn), rmse(drawn) - rmse(drawn)[:1]
+def _scores(whole: Moments, drawn: Moments) -> dict[str, Floats]:
+    """Return each candidate's PCC, CCC and RMSE, and what PCC and RMSE lose against the first, with standard errors."""
+    pcc_less, pcc_se = _short_of(0, pcc(whole), pcc(drawn))
+    rmse_more, rmse_se = _short_of(0, -rmse(whole), -rmse(drawn))
     return {
         "pcc": pcc(whole),
         "ccc": ccc(whole),
         "rmse": rmse(whole),
-        "pcc_less": pcc(whole)[0] - pcc(whole),
-        "pcc_se": less.std(axis=1),
-        "rmse_more": rmse(whole) - rmse(whole)[0],
-        "rmse_se": more.std(axis=1),
+        "pcc_less": pcc_less,
+        "pcc_se": pcc_se,
+        "rmse_more": rmse_more,
+        "rmse_se": rmse_se,
     }
 
 
-def _short_of(best: int, predicted: Floats, crowd: Floats, authors: Ints, seed: int) -> tuple[Floats, Floats]:
-    """Return how far each candidate's PCC is below that of the `best`, and the standard error of that difference."""
-    whole, drawn = (pcc(sums) for sums in _sums(predicted, crowd, authors, seed))
+def _short_of(best: int, whole: Floats, drawn: Floats) -> tuple[Floats, Floats]:
+    """Return how far each candidate's metric is below that of the `best`, and the standard error of that difference."""
     return whole[best] - whole, (drawn - drawn[best]).std(axis=1)
 
 
 def _sums(predicted: Floats, crowd: Floats, authors: Ints, seed: int) -> tuple[Moments, Moments]:
-    """Return the moments of each candidate's predictions with the crowd's labels: of all texts, and of each draw."""
+    """Return the moments of each candidate's predictions with the crowd's labels: of all texts, and of each draw.
+
+    Args:
+        predicted: shape (candidates, texts); NaN for a candidate that could not be tested; its moments are NaN.
+        crowd: shape (texts,).
+        authors: number of each text's author, from 0; an author's texts are drawn together.
+        seed: of the draws.
+    """
     p, c = predicted - crowd.mean(), np.broadcast_to(crowd - crowd.mean(), predicted.shape)
     whose = np.eye(int(authors.max()) + 1)[authors]
     by_author = np.einsum("ctm,ta->cam", sums_over(p, c), whose)

@@ -50,7 +50,7 @@ class Application:
         augmentation: whether the pool's texts join training with LLM labels.
         pool: where the pool's texts come from: ``set_aside`` (a share of the training texts), ``unlabelled`` (the
             corpus's texts without crowd labels), ``none``, the name of another corpus, or a table file; ``auto`` is
-            what `invitro.application.with_pool` makes of it.
+            what `invitro.application.training_labels.with_pool` makes of it.
         pool_columns: for a table file: its columns, as ``data.columns`` names them.
         pool_share: for ``set_aside``: the share of the training texts, in (0, 1).
         pool_seed: seed of the set-aside share and of `portion`, 0 or more.
@@ -171,11 +171,6 @@ class Application:
 def alpha_problem(alpha: object) -> str | None:
     """Return what is wrong with a threshold (in the scale's units, 0 to inf), or None."""
     return refusal("alpha", alpha, Alpha)
-
-
-def quantile_problem(alpha_quantile: object) -> str | None:
-    """Return what is wrong with ``alpha_quantile`` (a share from 0 to 1, or None), or None."""
-    return None if alpha_quantile is None else refusal("alpha_quantile", alpha_quantile, Quantile)
 
 
 def seeded_share(n: int, share: float, seed: int) -> Bools:

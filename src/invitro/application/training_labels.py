@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from invitro.application.calibration import by_group_report, calibrated
+from invitro.application.calibration import UNBOUNDED, by_group_report, calibrated
 from invitro.application.policy import (
     AUTO_POOL,
     NO_POOL,
@@ -36,7 +36,6 @@ from invitro.raters.precision import (
 from invitro.stats import Bools, Floats
 
 RECORD = ("text_id", "crowd_label", "llm_label", "label", "origin", "weight")
-UNBOUNDED = (-np.inf, np.inf)
 
 Kernel = Callable[[Sequence[str]], Floats]
 """Similarities of texts, (texts, texts), by their ids: centred, with mean variance 1."""
@@ -47,9 +46,9 @@ class TrainingLabels:
     """The training set.
 
     Args:
-        table: one row per text: ``text_id, text, crowd_label, llm_label, label, origin, weight``; ``origin`` is
-            ``crowd``, ``llm`` or ``fused`` (a mixture), and ``weight`` is the text's in the loss, above 0 and at most
-            1. The pool's crowd labels are NaN unless the upper reference asked for them. Where LLM labels were
+        table: one row per text: ``text_id, text, group_id, crowd_label, llm_label, label, origin, weight``; ``origin``
+            is ``crowd``, ``llm`` or ``fused`` (a mixture), and ``weight`` is the text's in the loss, above 0 and at
+            most 1. The pool's crowd labels are NaN unless the upper reference asked for them. Where LLM labels were
             calibrated, there is a column ``llm_calibrated`` too.
         replaced: number of texts whose label is no longer the crowd's, fused ones included.
         augmented: number of texts that came from the pool.
@@ -67,14 +66,14 @@ class TrainingLabels:
     """
 
     table: pd.DataFrame
-    replaced: int = 0
-    augmented: int = 0
-    without_llm_label: int = 0
-    left_out: int = 0
-    fused: int = 0
-    dropped: int = 0
-    facts: Mapping[str, float] = field(default_factory=dict)
-    by_group: pd.DataFrame | None = field(default=None, compare=False)
+    replaced: int
+    augmented: int
+    without_llm_label: int
+    left_out: int
+    fused: int
+    dropped: int
+    facts: Mapping[str, float]
+    by_group: pd.DataFrame | None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -216,24 +215,25 @@ def training_labels(
     trust = _trust(rows)
     if trust is not None:
         facts["ratings"] = trust.typical
-    # Labels of the model of raters are equally sure already, and an LLM's label has no ratings.
-    weighed = trust is not None and application.policy != "posterior"
-    counted = np.where(share == 1, 1.0, trust.weight) * fused.weight if trust and weighed else fused.weight
-    table = rows[["text_id", "text", "crowd_label"]].assign(
+    weight = np.where(added, application.pool_weight, 1.0) * fused.weight
+    if trust is not None and application.policy != "posterior":  # whose labels are equally sure already
+        weight *= np.where(share == 1, 1.0, trust.weight)  # an LLM's label has no ratings
+    table = rows[["text_id", "text", "group_id", "crowd_label"]].assign(
         llm_label=wanted,
         label=fused.label,
         origin=np.select([share == 0, share == 1], ["crowd", "llm"], "fused"),
-        weight=np.where(added, application.pool_weight * fused.weight, counted),
+        weight=weight,
     )
     if "crowd_n" in rows:
         table["crowd_n"] = rows["crowd_n"].where(rows["crowd_label"].notna(), 0).fillna(0).astype("int64")
     if application.calibration != "none":
         table["llm_calibrated"] = llm
     labelled = table["label"].notna().to_numpy()
-    kept = labelled & fused.kept & (table["weight"] > 0).to_numpy()
+    kept = labelled & fused.kept & (weight > 0)
     _refuse_nothing(labelled, kept, application, alpha)
-    if (weight := table["weight"][kept]).nunique() > 1:
-        facts["effective_size"] = float(weight.sum() ** 2 / (weight**2).sum())
+    counted = table["weight"][kept]
+    if counted.nunique() > 1:
+        facts["effective_size"] = float(counted.sum() ** 2 / (counted**2).sum())
     return TrainingLabels(
         table=table.loc[kept].reset_index(drop=True),
         replaced=int((~added & kept & (share != 0)).sum()),
@@ -274,9 +274,7 @@ def _rows(training: pd.DataFrame, pool: pd.DataFrame, application: Application) 
 
 def _by_id(rows: pd.DataFrame, values: "pd.Series[float] | None") -> Floats:
     """Return values of the rows' texts, NaN where there is none."""
-    if values is None:
-        return np.full(len(rows), np.nan)
-    return np.asarray(rows["text_id"].map(values), dtype=np.float64)
+    return np.asarray(rows["text_id"].map({} if values is None else values), dtype=np.float64)
 
 
 def _corrected(
@@ -366,14 +364,12 @@ def _single_ratings(rows: pd.DataFrame, people: pd.DataFrame | None, llms: Float
     crowd = rows["crowd_label"].to_numpy(dtype=np.float64)[:, None]
     if people is None:
         return crowd
-    single = people.reindex(rows["text_id"]).to_numpy(dtype=np.float64, copy=True)
+    single = people.reindex(rows["text_id"]).astype("float64")
     single[np.isnan(crowd[:, 0])] = np.nan
     for columns in range(single.shape[1], 1, -1):
-        number = (~np.isnan(single[:, columns - 1 :])).sum(axis=1)
-        last = np.divide(np.nansum(single[:, columns - 1 :], axis=1), number, out=np.full(len(rows), np.nan),
-                         where=number > 0)  # fmt: skip
-        found = np.column_stack([single[:, : columns - 1], last])
-        enough = (number > 0).sum() >= LEAST_TEXTS and np.nanstd(last) > 0
+        last = single.iloc[:, columns - 1 :].mean(axis=1)
+        found = np.column_stack([single.iloc[:, : columns - 1], last])
+        enough = last.count() >= LEAST_TEXTS and last.std(ddof=0) > 0
         if enough and np.isnan(np.column_stack([found, llms])).sum() <= MOST_GAPS:
             return found
     return crowd

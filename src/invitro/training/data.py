@@ -1,7 +1,7 @@
-"""The LightningDataModule: applies the application, encodes the texts once, serves batches of similar length."""
+"""The LightningDataModule: tokenises the texts once, serves batches of similar length."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -11,105 +11,47 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
-from invitro.application import TrainingLabels
-from invitro.errors import InputError
-from invitro.models.encoder import length_batches, pad, tokenise
+from invitro.models.encoder import TokenIds, length_batches, pad, tokenise
 from invitro.stats import Floats
 from invitro.training.prepare import Prepared
 from invitro.training.recipe import Fit
 
 
 def mean_one(table: pd.DataFrame) -> Floats:
-    """Return the training texts' weights, divided by their mean over the whole training set; 1 where there are none.
+    """Return the weights of training labels, above 0, divided by their mean over the whole training set.
 
     A batch's loss is then ``mean(w * l)``: an unbiased estimate of ``sum(w * l) / sum(w)`` over the training set, with
     steps as large as without weights. Dividing by each batch's own sum of weights instead would give a batch of light
     texts as much influence as one of heavy texts, and with one text per batch weights would do nothing.
-
-    Args:
-        table: training labels, with or without a column ``weight``.
-
-    Raises:
-        InputError: weights that are negative, not finite, or all 0.
     """
-    if "weight" not in table:
-        return np.ones(len(table))
     weights = table["weight"].to_numpy(dtype=np.float64)
-    wrong = ~np.isfinite(weights) | (weights < 0)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InputError(
-            f"training text {table['text_id'].iloc[row]}: expected a weight of at least 0, found {weights[row]:g} "
-            f"({int(wrong.sum())} such texts)"
-        )
-    if not weights.any():
-        raise InputError(f"all {len(weights)} training texts have the weight 0, so there is nothing to learn from")
     relative = weights / weights.max()  # exactly 1, all of them, where they are equal
     return np.asarray(relative / relative.mean())
-
-
-class Encoded(NamedTuple):
-    """Texts as rows that can be collated, and the length of each row, for grouping into batches."""
-
-    rows: Sequence[Any]
-    lengths: Sequence[int]
-    truncated: int
-
-
-class Inputs(Protocol):
-    """Turns texts into rows, and rows into a batch."""
-
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """Encode texts, in order."""
-
-    def collate(self, rows: Sequence[Any]) -> dict[str, Tensor]:
-        """Stack rows to the tensors that the model's forward pass takes."""
-
-
-class TokenInputs:
-    """Token ids, padded to the longest text of the batch."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
-
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """Tokenise the texts."""
-        tokens = tokenise(self.tokenizer, texts)
-        return Encoded(tokens.ids, [len(ids) for ids in tokens.ids], len(tokens.cut))
-
-    def collate(self, rows: Sequence[Any]) -> dict[str, Tensor]:
-        """Return ``input_ids`` and ``attention_mask``, both (batch, longest)."""
-        return pad(self.tokenizer, rows)
 
 
 PADDING = -1
 """Row number of a text that is in a batch only to give all processes the same number of batches."""
 
-DataItem = tuple[Any, float, int, float]
+DataItem = tuple[TokenIds, float, int, float]
 
 
 class Texts(Dataset[DataItem]):
-    """Encoded texts with labels and weights; an item is ``(row, label, row number, weight)``.
+    """Texts as token ids, with labels and weights; an item is ``(ids, label, row number, weight)``.
 
     A negative index ``~i`` gives text ``i`` with the row number `PADDING`.
     """
 
-    def __init__(
-        self,
-        rows: Sequence[Any],
-        lengths: Sequence[int],
-        labels: "pd.Series[float]",
-        weights: Floats | None = None,
-    ) -> None:
-        self.rows, self.lengths, self.labels = rows, lengths, labels.to_numpy(dtype=np.float32)
-        self.weights = np.ones(len(rows)) if weights is None else weights
+    def __init__(self, ids: Sequence[TokenIds], labels: "pd.Series[float]", weights: Floats | None = None) -> None:
+        self.ids, self.labels = ids, labels.to_numpy(dtype=np.float32)
+        self.lengths = [len(text) for text in ids]
+        self.weights = np.ones(len(ids)) if weights is None else weights
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.ids)
 
     def __getitem__(self, index: int) -> DataItem:
         at = index if index >= 0 else ~index
-        return self.rows[at], float(self.labels[at]), index if index >= 0 else PADDING, float(self.weights[at])
+        return self.ids[at], float(self.labels[at]), index if index >= 0 else PADDING, float(self.weights[at])
 
 
 class TrainingBatches(Sampler[list[int]]):
@@ -131,12 +73,11 @@ class TrainingBatches(Sampler[list[int]]):
         return -(-len(self.data) // self.fit.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        size = self.fit.batch_size
-        by_length = self.fit.batching == "length"
-        batches = (
-            length_batches(self.data.lengths, size, rng) if by_length else random_batches(len(self.data), size, rng)
-        )
+        rng, size = np.random.default_rng([self.seed, self.epoch]), self.fit.batch_size
+        if self.fit.batching == "length":
+            batches = length_batches(self.data.lengths, size, rng)
+        else:
+            batches = random_batches(len(self.data), size, rng)
         for batch in batches:
             # The last batch may not divide evenly among the processes; its first texts are then repeated.
             whole = batch + [batch[i % len(batch)] for i in range(-len(batch) % self.processes)]
@@ -163,44 +104,28 @@ class TextsDataModule(L.LightningDataModule):
 
     Args:
         prepared: the run's texts and labels.
-        inputs: how texts become tensors.
+        tokenizer: the encoder's.
         fit: batch sizes and batching.
         seed: with the epoch, it determines the composition of training batches.
     """
 
-    def __init__(self, prepared: Prepared, inputs: Inputs, fit: Fit, seed: int) -> None:
+    def __init__(self, prepared: Prepared, tokenizer: PreTrainedTokenizerBase, fit: Fit, seed: int) -> None:
         super().__init__()
-        self.prepared, self.inputs, self.fit, self.seed = prepared, inputs, fit, seed
+        self.prepared, self.tokenizer, self.fit, self.seed = prepared, tokenizer, fit, seed
         self.truncated = 0
         self._data: dict[str, Texts] = {}
 
-    @property
-    def labels(self) -> TrainingLabels:
-        """The training labels after the application."""
-        return self.prepared.labels
-
     def setup(self, stage: str | None = None) -> None:
-        """Apply the application to the training labels, and encode what the stage needs; validation and test labels
-        are used as they are in the corpus.
-        """
-        wanted = ["val"] if stage == "validate" else ["val", "test"] if stage == "test" else ["train", "val", "test"]
-        for split in wanted:
-            if split in self._data:
-                continue
-            weights = None
-            if split == "train":
-                table, labels = self.labels.table, self.labels.table["label"]
-                weights = mean_one(table)
-            else:
-                table = self.prepared.evaluation(split)
-                labels = table["crowd_label"]
-            encoded = self.inputs.encode(table["text"].tolist())
-            self.truncated += encoded.truncated
-            self._data[split] = Texts(encoded.rows, encoded.lengths, labels, weights)
-
-    def texts(self, split: str) -> Texts:
-        """Return a split's encoded texts; `setup` comes first."""
-        return self._data[split]
+        """Tokenise the texts of all splits, once."""
+        if self._data:
+            return
+        for split in ("train", "val", "test"):
+            training = split == "train"
+            table = self.prepared.labels.table if training else self.prepared.corpus.of_split(split)
+            tokens = tokenise(self.tokenizer, table["text"].tolist())
+            self.truncated += len(tokens.cut)
+            labels, weights = (table["label"], mean_one(table)) if training else (table["crowd_label"], None)
+            self._data[split] = Texts(tokens.ids, labels, weights)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches; they change with the epoch."""
@@ -229,10 +154,11 @@ class TextsDataModule(L.LightningDataModule):
     def _collate(self, items: list[DataItem]) -> dict[str, Tensor]:
         """Return the model's inputs with ``label`` and ``weight``, (batch,) float32, and ``row``, (batch,) int64.
 
-        Weights have the mean 1 over all training texts; validation and test texts weigh 1.
+        The inputs are ``input_ids`` and ``attention_mask``, both (batch, longest). Weights have the mean 1 over all
+        training texts; validation and test texts weigh 1.
         """
-        rows, labels, numbers, weights = zip(*items, strict=True)
-        return self.inputs.collate(rows) | {
+        ids, labels, numbers, weights = zip(*items, strict=True)
+        return pad(self.tokenizer, ids) | {
             "label": torch.tensor(labels, dtype=torch.float32),
             "weight": torch.tensor(weights, dtype=torch.float32),
             "row": torch.tensor(numbers, dtype=torch.int64),

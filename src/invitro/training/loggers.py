@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from invitro.errors import InputError, command_line, error_text
 from invitro.settings import Positive, checked
@@ -42,71 +43,45 @@ class RunInfo:
     tags: tuple[str, ...]
 
 
-class OpenedLogger(Protocol):
-    """A logger of one run; `summarise` is called once at the end."""
-
-    logger: "Logger | None"
-
-    @property
-    def again(self) -> str:
-        """How to send the run once more."""
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Keep the final numbers."""
-
-
 @dataclass
-class _Plain:
+class OpenedLogger:
+    """A logger of one run; `summarise` is called once at the end.
+
+    Args:
+        logger: Lightning's, which takes the curves.
+        again: how to send the run once more.
+    """
+
     logger: "Logger | None"
     again: str = "train again with force=true"
 
     def summarise(self, values: Mapping[str, Any]) -> None:
+        """Keep the final numbers."""
         if self.logger is not None:
             self.logger.log_metrics({name: value for name, value in values.items() if isinstance(value, float)})
 
 
 @contextmanager
-def tracked(logger: "LoggerChoice", run: RunInfo) -> "Iterator[Tracked]":
+def tracked(logger: "LoggerChoice", run: RunInfo) -> "Iterator[tuple[Logger | None, dict[str, Any]]]":
     """Open a logger for a run whose record is on the disk at the end.
 
-    What the logger raises from then on, in `Tracked.summarise` or when it closes, becomes a warning.
+    Yields Lightning's logger, and a dictionary for the final numbers. What fails when these are sent, or when the
+    logger closes, becomes one warning that says how to send the run once more.
     """
+    final: dict[str, Any] = {}
     with ExitStack() as stack:
-        opened = Tracked(stack.enter_context(logger.open(run)), run)
-        yield opened
-        with opened.warning():
-            stack.close()
-
-
-@dataclass
-class Tracked:
-    """An opened logger that takes no result away."""
-
-    opened: OpenedLogger
-    run: RunInfo
-    warned: bool = False
-
-    @property
-    def logger(self) -> "Logger | None":
-        """Lightning's logger, which takes the curves."""
-        return self.opened.logger
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Keep the final numbers; the record has them already."""
-        with self.warning():
-            self.opened.summarise(values)
-
-    @contextmanager
-    def warning(self) -> Iterator[None]:
-        """Make any exception a warning that says how to send the run once more; one is enough."""
-        try:
-            yield
-        except Exception as error:
-            if not self.warned:
-                why, again = " ".join(error_text(error).split()), self.opened.again
-                log.warning("not sent to the tracker: the end of %s (%s). Its record is whole. To send it: %s",
-                            self.run.name, why, again)  # fmt: skip
-            self.warned = True
+        opened = stack.enter_context(logger.open(run))
+        yield opened.logger, final
+        failures: list[Exception] = []
+        for end in (partial(opened.summarise, final), stack.close):
+            try:
+                end()
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            why = " ".join(error_text(failures[0]).split())
+            log.warning("not sent to the tracker: the end of %s (%s). Its record is whole. To send it: %s",
+                        run.name, why, opened.again)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,7 +91,7 @@ class NoLogger:
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
         """Open nothing."""
-        yield _Plain(None)
+        yield OpenedLogger(None)
 
 
 @dataclass(frozen=True)
@@ -129,7 +104,7 @@ class CSV:
         from lightning.pytorch.loggers import CSVLogger
 
         logger = CSVLogger(run.directory, name="logs", version="")
-        yield _Plain(logger)
+        yield OpenedLogger(logger)
         logger.save()
 
 
@@ -145,7 +120,7 @@ class TensorBoard:
         from lightning.pytorch.loggers import TensorBoardLogger
 
         logger = TensorBoardLogger(run.directory, name="tensorboard", version="")
-        yield _Plain(logger)
+        yield OpenedLogger(logger)
         logger.finalize("success")
 
 
@@ -179,7 +154,7 @@ class Trackio:
         started: Any = Local(url=None, client=None, project=self.project, name=run.name, group=run.group,
                         config={**run.config, "tags": list(run.tags)})  # fmt: skip
         try:
-            yield _Plain(WandbLogger(experiment=started))  # which only asks for wandb's `log`
+            yield OpenedLogger(WandbLogger(experiment=started))  # which only asks for wandb's `log`
         finally:
             with redirect_stdout(io.StringIO()):  # "Uploading logs": to the folder
                 started.finish()
@@ -259,18 +234,14 @@ class WandB:
                 finish_timeout=LONGEST_UPLOAD, finish_timeout_raises=True,
             ),
         )  # fmt: skip
-        return _WandB(WandbLogger(experiment=started), started, offline=mode == "offline")
+        again = command_line(["wandb", "sync", str(Path(started.dir).parent)])
+        return _WandB(WandbLogger(experiment=started), again, run=started, offline=mode == "offline")
 
 
-@dataclass
-class _WandB:
-    logger: "Logger | None"
+@dataclass(kw_only=True)
+class _WandB(OpenedLogger):
     run: Any
     offline: bool
-
-    @property
-    def again(self) -> str:
-        return command_line(["wandb", "sync", str(Path(self.run.dir).parent)])
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         self.run.summary.update(dict(values))

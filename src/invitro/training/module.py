@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from invitro.errors import InputError
-from invitro.metrics import metrics
+from invitro.metrics import RunningMetrics
 from invitro.models.outputs import Distribution, Gaussian, Outputs, Predictions, Score
 from invitro.scales import Scale
 from invitro.stats import Floats
@@ -158,10 +158,9 @@ class Regressor(L.LightningModule):
     """Fine-tunes a Hugging Face regressor, all of it or a part.
 
     Args:
-        model: a sequence classifier with the outputs that the loss needs.
+        model: a sequence classifier with the outputs that the loss needs, and perhaps adapters.
         fit: loss and schedule.
         optimizer: makes the optimiser from the trained parameters, such as a partial `torch.optim.AdamW`.
-        train: ``full``, or ``lora``, whose adapters the model already has.
         outputs: what the model's outputs mean; None is one output, the score.
 
     Attributes:
@@ -174,19 +173,18 @@ class Regressor(L.LightningModule):
         model: PreTrainedModel,
         fit: Fit,
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
-        train: Literal["full", "lora"] = "full",
         outputs: Outputs | None = None,
     ) -> None:
         super().__init__()
         self.model, self.fit, self.make_optimizer = model, fit, optimizer
         self.outputs: Outputs = outputs or Score()
         self.loss = loss_of(fit, self.outputs)
-        self.val_metrics = metrics("val_")
+        self.val_metrics = RunningMetrics()
         self.factor: Tensor | None = None
         self.predicted: list[Predictions] = []
         self._scores: list[Tensor] = []
-        # Frozen weights come from the encoder that the configuration names, so they need not be stored.
-        self.strict_loading = train == "full"
+        # Frozen weights, such as those beside adapters, come from the encoder and need not be stored.
+        self.strict_loading = all(parameter.requires_grad for parameter in model.parameters())
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the model's raw outputs, (batch, outputs), float32."""
@@ -223,7 +221,7 @@ class Regressor(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log PCC, CCC and RMSE of the whole validation split."""
-        values = {name: value.float() for name, value in self.val_metrics.compute().items()}
+        values = {f"val_{name}": value.float() for name, value in self.val_metrics.compute().items()}
         self.val_metrics.reset()
         if self.fit.loss == "ccc":
             values["val_loss"] = 1 - values["val_ccc"]
@@ -238,11 +236,8 @@ class Regressor(L.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Keep the scores of one batch, and their standard deviations if the model predicts them."""
         real = batch["row"] >= 0
-        read, kept, rows = (
-            self.outputs.read(self._exactly(batch)[real]),
-            self._scores[dataloader_idx],
-            batch["row"][real],
-        )
+        read, rows = self.outputs.read(self._exactly(batch)[real]), batch["row"][real]
+        kept = self._scores[dataloader_idx]
         kept[0, rows] = read.score.double()
         if read.sd is not None:
             kept[1, rows] = read.sd.double()
@@ -297,11 +292,9 @@ class Regressor(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen weights out of checkpoints."""
-        if not self.strict_loading:
-            frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
-            checkpoint["state_dict"] = {
-                name: value for name, value in checkpoint["state_dict"].items() if name not in frozen
-            }
+        for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                checkpoint["state_dict"].pop(name, None)
 
 
 def schedule_of(fit: Fit, an_epoch: int) -> Callable[[int], float]:

@@ -87,10 +87,8 @@ def identity(overrides: Iterable[str]) -> Identity:
 def read_job(directory: Path) -> JobOutcome:
     """Return the job whose directory is `directory`."""
     job = json.loads((directory / JOB).read_text("utf-8"))
-    record = Path(os.path.normpath(directory / job["record"]))
-    return JobOutcome(
-        record, job["outcome"], job["overrides"], directory, job["launch"], job.get("error"), job.get("choices") or {}
-    )
+    places = {"record": Path(os.path.normpath(directory / job["record"])), "directory": directory}
+    return JobOutcome(**job | places)
 
 
 def jobs(sweep: Path, launch: str | None = None) -> list[JobOutcome]:
@@ -158,14 +156,12 @@ def alone(runs: Path, fingerprint: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(blocking=False)
+        held = lock.acquire(blocking=False)
     except Timeout:
         log.info("another process is training an identical run; waiting for its record")
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def take_gpu(gpus: Sequence[str]) -> str | None:

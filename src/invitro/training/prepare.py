@@ -3,28 +3,27 @@
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from invitro.application import Application, TrainingLabels, alpha_problem, quantile_problem, training_labels
-from invitro.application.choosing import Choice, Ingredients, choose, described
+from invitro.application import Application, TrainingLabels, training_labels
+from invitro.application.choosing import Choice, choose, described
 from invitro.application.training_labels import Kernel, divide, with_pool
 from invitro.data import Corpus, DataFolder, Leaks, Reader, leaks, refuse_shared_texts
 from invitro.data.facts import CorpusFacts, corpus_facts
 from invitro.errors import InputError, refuse_if_any
 from invitro.labels import LabelSet, LabelSource
-from invitro.labels.source import LABEL_OF, by_text, ratings_of
+from invitro.labels.source import LABEL_OF, SPENT, by_text, ratings_of
 from invitro.raters.precision import label_issues
 from invitro.scales import Scale
 from invitro.tables import numbers
 from invitro.writing.words import count
 
 if TYPE_CHECKING:
-    from invitro.models.closed_form import Similarities
     from invitro.models.features import Embedded
 
     Embed = Callable[[Sequence[str]], Embedded]
@@ -47,9 +46,12 @@ class Prepared:
         alpha: correction's threshold, the scale's units.
         alpha_quantile: sets the threshold by the share of texts beyond it, instead of `alpha`.
         llm_spread: the LLM's spread indexed as its labels, where the label sets have one.
+        spent: what each text's LLM label cost, in columns `SPENT`, NaN where its label set does not say.
         choice: how application and alpha were chosen, where ``application=auto`` chose them.
+        ratings: each LLM's own labels, and `kernel`, how similar texts are: for ``posterior`` and ``auto``.
         unused: the name of LLM labels that stand in the corpus's table and that the application does not need, and
             these labels, indexed by ``text_id``.
+        kept: the training labels that `cleaned` left, and `wrong`, how many it left out.
     """
 
     corpus: Corpus
@@ -62,20 +64,27 @@ class Prepared:
     alpha: float
     alpha_quantile: float | None = None
     llm_spread: "pd.Series[float] | None" = None
+    spent: pd.DataFrame | None = None
     choice: Choice | None = None
     ratings: pd.DataFrame | None = None
     kernel: Kernel | None = None
     unused: "tuple[str, pd.Series[float]] | None" = None
+    kept: TrainingLabels | None = None
+    wrong: int = 0
 
     @cached_property
     def labels(self) -> TrainingLabels:
         """The training labels: the application, applied."""
+        return self.kept or self.labels_by(self.training, self.application, self.alpha)
+
+    def labels_by(self, training: pd.DataFrame, application: Application, alpha: float) -> TrainingLabels:
+        """Return what another application makes of some of the training texts, and of the pool."""
         return training_labels(
-            self.training,
+            training,
             self.pool,
             self.llm_label,
-            self.application,
-            self.alpha,
+            application,
+            alpha,
             alpha_quantile=self.alpha_quantile,
             llm_spread=self.llm_spread,
             bounds=(self.scale.minimum, self.scale.maximum),
@@ -86,9 +95,12 @@ class Prepared:
 
     @property
     def applied(self) -> dict[str, Any]:
-        """How LLM labels were used, in plain values for the record: settings, and the numbers they led to."""
-        settings = {"name": self.application.name} | dict(described(self.application, self.alpha))
-        return {key: value for key, value in (settings | dict(self.labels.facts)).items() if value is not None}
+        """How LLM labels were used, in plain values for the record: settings, and the numbers they led to.
+
+        JSON has no infinity: without an alpha nothing is corrected.
+        """
+        settings = {"name": self.application.name, **described(self.application, self.alpha), **self.labels.facts}
+        return {key: value for key, value in settings.items() if value not in (None, np.inf)}
 
     @cached_property
     def crowd_labels(self) -> dict[str, int]:
@@ -122,9 +134,8 @@ class Prepared:
     @property
     def description(self) -> str:
         """One line on the training labels, for people."""
-        labels, parts = self.labels, []
-        crowd = self.crowd_labels
-        parts.append(f"{count(len(labels.table), 'training text')}: {crowd['kept']} keep their crowd label")
+        labels, crowd = self.labels, self.crowd_labels
+        parts = [f"{count(len(labels.table), 'training text')}: {crowd['kept']} keep their crowd label"]
         if aside := crowd["set_aside"]:
             parts.append(f"{aside} of {crowd['kept'] + crowd['given_up']} crowd labels set aside as the pool")
         if self.choice is not None:
@@ -159,6 +170,8 @@ class Prepared:
         if labels.left_out:
             parts.append(f"{count(labels.left_out, 'text')} without any label left out")
         parts += self._held_back()
+        if self.kept is not None:
+            parts.append(f"{count(self.wrong, 'text')} left out whose labels looked wrong to cleanlab")
         return "; ".join(parts) + "."
 
     def _held_back(self) -> Iterator[str]:
@@ -196,10 +209,6 @@ class Prepared:
         rows = pd.concat([self.training, self.pool])
         return leaks(rows[rows["text_id"].isin(self.labels.table["text_id"])], self.corpus)
 
-    def evaluation(self, split: str) -> pd.DataFrame:
-        """Return the rows of ``val`` or ``test``, exactly as they are in the corpus."""
-        return self.corpus.of_split(split)
-
 
 def prepare(
     reader: Reader,
@@ -228,20 +237,24 @@ def prepare(
         pool_reader: reader of the corpus or table that the pool comes from, if it is not the corpus itself.
         allow_shared_texts: whether a text may be in training or pool and again in validation or test.
         alpha_quantile: instead of `alpha`, the share of texts that lie beyond it.
-        embed: features of texts by the frozen encoder; None if the model has no encoder, and words have to do.
+        embed: features of texts by the frozen encoder, which ``posterior`` needs; None if the model has no encoder, and
+            words have to do.
         validated: whether training needs validation texts; models in closed form do not.
 
     Raises:
-        InputError: alpha, files, ids, labels or splits are wrong.
+        InputError: files, ids, labels or splits are wrong.
     """
-    refuse_if_any(filter(None, [alpha_problem(alpha), quantile_problem(alpha_quantile)]))
-    if alpha_quantile is not None and application.policy == "auto":
-        raise InputError("application=auto chooses alpha itself; set alpha_quantile=null")
     corpus = reader.read(scale)
     application = with_pool(application, corpus.table, corpus.sets_aside)
     corpus.refuse_faults()
     training, pool = divide(corpus.table, application)
-    look_up = partial(_looked_up, source, scale, prompt, folder, application)
+
+    def look_up(of: Corpus) -> Found:
+        labels, ids = source.find(of.label_corpora, of.table, scale, prompt, folder), of.table["text_id"]
+        columns = by_text(labels, ids, with_spread=application.spread_setting is not None)
+        spent = labels.labels.reindex(index=pd.Index(ids), columns=list(SPENT)).astype("float64")
+        return labels, columns.join([ratings_of(labels, ids, source.name), spent])
+
     sources: list[Found] = []
     if application.needs_llm_labels and (application.compares or application.own_pool):
         sources.append(look_up(corpus))
@@ -250,7 +263,7 @@ def prepare(
         pool = other.table.assign(
             text_id=f"{other.name}:" + other.table["text_id"], group_id=f"{other.name}:" + other.table["group_id"]
         )
-        if application.correction or (application.augmentation and application.pool_labels == "llm"):
+        if application.needs_llm_labels:
             _refuse_common_ids(source, corpus, other)
             labels, rows = look_up(other)
             sources.append((labels, rows.rename(index=lambda text_id: f"{other.name}:{text_id}")))
@@ -262,66 +275,51 @@ def prepare(
     if not sources and (column := source.own_column(corpus.table, prompt)):
         found_there = numbers(corpus.table[column], corpus.name)
         unused = f"{corpus.name}/{column}", found_there.set_axis(corpus.table["text_id"])
-    by_id = pd.concat([rows for _, rows in sources]) if sources else None
+    by_id = pd.concat([rows for _, rows in sources]) if sources else pd.DataFrame()
     prepared = Prepared(
         corpus=corpus,
         training=training,
         pool=pool,
-        llm_label=None if by_id is None else by_id["llm_label"],
+        llm_label=by_id.get("llm_label"),
         label_sets=tuple(labels for labels, _ in sources),
         scale=scale,
         application=application,
         alpha=float(alpha),
         alpha_quantile=alpha_quantile,
-        llm_spread=None if by_id is None or not application.spread_setting else by_id["spread"],
+        llm_spread=by_id.get("spread"),
+        spent=by_id.get(list(SPENT)),
         unused=unused,
     )
-    if by_id is None or application.policy not in ("auto", "posterior"):
+    if application.policy not in ("auto", "posterior"):
         return prepared
     ratings = by_id.filter(regex=f"^{LABEL_OF}").rename(columns=lambda name: name.removeprefix(LABEL_OF))
     return _by_all_raters(replace(prepared, ratings=ratings), embed)
 
 
 Found = tuple[LabelSet, pd.DataFrame]
-"""A label set, and its labels, spreads and each LLM's own ratings in the rows of a corpus, by ``text_id``."""
-
-
-def _looked_up(
-    source: LabelSource, scale: Scale, prompt: str, folder: DataFolder, application: Application, of: Corpus
-) -> Found:
-    """Return a corpus's LLM labels."""
-    labels = source.find(of.label_corpora, of.table, scale, prompt, folder)
-    columns = by_text(labels, of.table["text_id"], with_spread=application.spread_setting is not None)
-    return labels, columns.join(ratings_of(labels, of.table["text_id"], source.name))
+"""A label set, and its labels, spreads, costs and each LLM's own ratings in the rows of a corpus, by ``text_id``."""
 
 
 def _by_all_raters(prepared: Prepared, embed: "Embed | None") -> Prepared:
     """Add what the policies ``posterior`` and ``auto`` need: how similar texts are, and the choice of the latter."""
     application, training = prepared.application, prepared.training
-    if embed is None and application.policy == "posterior":
-        raise InputError("application=posterior needs an encoder's features: choose one, such as plm=minilm")
     added = prepared.pool if application.augmentation else prepared.pool.iloc[:0]
-    similar = None if embed is None else _similarities(training, added, embed)
-    kernel = None if similar is None else similar.of
+    student = None
+    if embed is not None:
+        from invitro.models.closed_form import similarities
+        from invitro.models.exact import Observed
+
+        rows, labels = pd.concat([training, added]), training["crowd_label"].to_numpy(dtype=np.float64)
+        ids, texts = rows["text_id"].tolist(), rows["text"].tolist()
+        # Layers and noise suit the crowd labels of the training texts.
+        seen = Observed(labels, np.ones(len(labels)), training["group_id"].to_numpy())
+        similar = similarities(ids, texts, embed(texts), seen)
+        prepared, student = replace(prepared, kernel=similar.of), similar.student()
     if application.policy == "posterior":
-        return replace(prepared, kernel=kernel)
-    assert prepared.llm_label is not None
+        return prepared
     bounds = (prepared.scale.minimum, prepared.scale.maximum)
-    labels = (prepared.llm_label, prepared.llm_spread, bounds, prepared.ratings)
-    student, single = None if similar is None else similar.student(), prepared.corpus.single_ratings
-    choice = choose(Ingredients(training, added, *labels, kernel, single), application, student)
-    return replace(prepared, kernel=kernel, choice=choice, application=choice.application, alpha=float(choice.alpha))
-
-
-def _similarities(training: pd.DataFrame, pool: pd.DataFrame, embed: "Embed") -> "Similarities":
-    """Return how similar training texts and pool are; layers and noise suit the crowd labels of the training texts."""
-    from invitro.models.closed_form import similarities
-    from invitro.models.exact import Observed
-
-    rows = pd.concat([training, pool], ignore_index=True)
-    labels = training["crowd_label"].to_numpy(dtype=np.float64)
-    seen = Observed(labels, np.ones(len(labels)), training["group_id"].to_numpy())
-    return similarities(rows["text_id"].tolist(), rows["text"].tolist(), embed(rows["text"].tolist()), seen)
+    choice = choose(training, added, prepared.labels_by, application, bounds, student)
+    return replace(prepared, choice=choice, application=choice.application, alpha=float(choice.alpha))
 
 
 def _refuse_common_ids(source: LabelSource, corpus: Corpus, other: Corpus) -> None:
@@ -361,34 +359,6 @@ def _refuse_unusable(pool: pd.DataFrame, application: Application, sources: Sequ
     refuse_if_any(problems)
 
 
-@dataclass(frozen=True)
-class Cleaned(Prepared):
-    """Prepared material without some of the training texts.
-
-    Args:
-        kept: the training labels that stay.
-        wrong: how many texts were left out.
-        by: the choice of ``fit.clean`` that found them.
-    """
-
-    kept: TrainingLabels | None = None
-    wrong: int = 0
-    by: str = "none"
-
-    @cached_property
-    def labels(self) -> TrainingLabels:
-        """The training labels that stay."""
-        assert self.kept is not None
-        return self.kept
-
-    @property
-    def description(self) -> str:
-        """One line on the training labels, for people."""
-        return (
-            f"{super().description[:-1]}; {count(self.wrong, 'text')} left out whose labels looked wrong to {self.by}."
-        )
-
-
 def cleaned(prepared: Prepared, how: str, seed: int) -> Prepared:
     """Leave out the training texts whose labels `how`, a choice of ``fit.clean``, finds wrong.
 
@@ -400,9 +370,8 @@ def cleaned(prepared: Prepared, how: str, seed: int) -> Prepared:
     """
     if how == "none":
         return prepared
-    labels = prepared.labels
-    wrong = label_issues(labels.table["text"].tolist(), labels.table["label"].to_numpy(dtype=np.float64), seed)
-    table = labels.table
+    labels, table = prepared.labels, prepared.labels.table
+    wrong = label_issues(table["text"].tolist(), table["label"].to_numpy(dtype=np.float64), seed)
     ours = table["text_id"].isin(prepared.training["text_id"])
     changed = table["crowd_label"].notna() & (table["origin"] != "crowd")
     log.info("fit.clean=%s: %d of %d training texts left out", how, int(wrong.sum()), len(wrong))
@@ -413,5 +382,4 @@ def cleaned(prepared: Prepared, how: str, seed: int) -> Prepared:
         augmented=labels.augmented - int((wrong & ~ours).sum()),
         fused=labels.fused - int((wrong & (table["origin"] == "fused")).sum()),
     )
-    as_it_was = {field.name: getattr(prepared, field.name) for field in fields(prepared)}
-    return Cleaned(**as_it_was, kept=kept, wrong=int(wrong.sum()), by=how)
+    return replace(prepared, kept=kept, wrong=int(wrong.sum()))

@@ -7,7 +7,7 @@ import platform
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,11 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     return metrics
 
 
+def is_finished(directory: Path) -> bool:
+    """Whether the record of a finished run is there."""
+    return (directory / METRICS_FILE).is_file() and read_metrics(directory).get("status") == "finished"
+
+
 def claim(directory: Path, run: str, force: bool, sibling: bool) -> Path:
     """Return the directory for a new record, cleared of the files that an unfinished or failed run left.
 
@@ -89,7 +94,7 @@ def claim(directory: Path, run: str, force: bool, sibling: bool) -> Path:
         sibling: if another run's finished record is there, make a directory beside it instead of refusing.
     """
     settle(directory)
-    finished = (directory / METRICS_FILE).is_file() and read_metrics(directory).get("status") == "finished"
+    finished = is_finished(directory)
     if finished and not force:
         if not sibling:
             raise InputError(
@@ -114,7 +119,7 @@ def settle(directory: Path) -> None:
     old = directory / REPLACED
     if not old.is_dir():
         return
-    if not (directory / METRICS_FILE).is_file() or read_metrics(directory).get("status") != "finished":
+    if not is_finished(directory):
         for name in RECORD_FILES[::-1]:  # metrics.json last
             if (old / name).exists():
                 _remove(directory / name)
@@ -155,15 +160,16 @@ def write_record(
 
     directory, metrics = place.directory, result.metrics
     write_text(directory / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-    for name, table in (("predictions.csv", result.predictions), ("labels.csv", labels_of(prepared))):
-        with whole_or_absent(directory / name) as temporary:
-            table.to_csv(temporary, index=False)
-    if prepared.choice is not None:
-        with whole_or_absent(directory / "choice.csv") as temporary:
-            prepared.choice.table.to_csv(temporary, index=False)
-    if prepared.labels.by_group is not None:
-        with whole_or_absent(directory / "calibration.csv") as temporary:
-            prepared.labels.by_group.to_csv(temporary, index=False)
+    tables = {
+        "predictions.csv": result.predictions,
+        "labels.csv": labels_of(prepared),
+        "choice.csv": None if prepared.choice is None else prepared.choice.table,
+        "calibration.csv": prepared.labels.by_group,
+    }
+    for name, table in tables.items():
+        if table is not None:
+            with whole_or_absent(directory / name) as temporary:
+                table.to_csv(temporary, index=False)
     hashes = {"corpus": prepared.corpus.fingerprint} | {one.name: one.fingerprint for one in prepared.label_sets}
     write_json(directory / "environment.json", environment(recipe.seed, metrics["train"]["seconds"], hashes))
     if place.save_model:
@@ -194,27 +200,25 @@ def write_record(
 def failure_directory(directory: Path) -> Path:
     """Return where a failure is recorded: `directory`, or a new one beside it when a finished record is there."""
     number, place = 0, directory
-    while (place / METRICS_FILE).is_file() and read_metrics(place).get("status") == "finished":
+    while is_finished(place):
         number += 1
         place = directory.with_name(f"{directory.name}-failed{number}")
     return place
 
 
-def write_failure(directory: Path, error: BaseException, run: str | None = None) -> None:
+NO_RESULTS = {"val": None, "test": None, "train": None, "fingerprint": None}
+
+
+def write_failure(directory: Path, error: BaseException) -> None:
     """Write ``error.txt`` with the traceback, and ``metrics.json`` with the status ``failed``."""
     write_text(directory / "error.txt", traceback_text(error))
-    empty = {"val": None, "test": None, "train": None}
-    write_json(
-        directory / METRICS_FILE,
-        empty | {"fingerprint": run, "status": "failed", "error": error_text(error)},
-    )
+    write_json(directory / METRICS_FILE, NO_RESULTS | {"status": "failed", "error": error_text(error)})
 
 
 def write_interrupted(directory: Path, checkpoint: Path | None, command: str) -> None:
     """Write ``metrics.json`` of a run that was stopped: the status, the last checkpoint and how to go on."""
-    empty = {"val": None, "test": None, "train": None, "fingerprint": None, "status": "interrupted"}
     where = None if checkpoint is None else str(checkpoint)
-    write_json(directory / METRICS_FILE, empty | {"checkpoint": where, "resume": command})
+    write_json(directory / METRICS_FILE, NO_RESULTS | {"status": "interrupted", "checkpoint": where, "resume": command})
 
 
 def environment(seed: int, seconds: float, hashes: Mapping[str, str | None]) -> dict[str, Any]:
@@ -224,7 +228,7 @@ def environment(seed: int, seconds: float, hashes: Mapping[str, str | None]) -> 
     return {
         "invitro": __version__,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
+        "packages": {name: version(name) for name in RECORDED_PACKAGES},
         "commit": _commit(),
         "seed": seed,
         "hardware": {
@@ -237,13 +241,6 @@ def environment(seed: int, seconds: float, hashes: Mapping[str, str | None]) -> 
         "seconds": seconds,
         "hashes": dict(hashes),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:

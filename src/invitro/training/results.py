@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +25,6 @@ from invitro.writing.words import count, estimate
 if TYPE_CHECKING:
     import torch
 
-MetricValues = Mapping[str, float]
-
 MANY_CHANGED = 0.2
 """The share of changed crowd labels above which a run warns."""
 
@@ -41,7 +38,7 @@ def result_of(
     predicted: Sequence[Predictions],
     run: str,
     seconds: float,
-    cost: Mapping[str, Any] | None = None,
+    cost: Mapping[str, Any],
     **train: int,
 ) -> Result:
     """Return the result of a run.
@@ -69,9 +66,8 @@ def result_of(
             **train,
             "seconds": round(seconds, 3),
         },
-        # JSON has no infinity: without an alpha nothing is corrected.
-        "application": {key: value for key, value in prepared.applied.items() if value not in (inf, -inf)},
-        "cost": dict(cost or {}),
+        "application": prepared.applied,
+        "cost": dict(cost),
         "fingerprint": run,
         "status": "finished",
     }
@@ -87,7 +83,7 @@ def predictions_of(prepared: Prepared, predicted: Sequence[Predictions]) -> pd.D
     """
     tables = []
     for split, (scores, sd) in zip(("val", "test"), predicted, strict=True):
-        table = prepared.evaluation(split)
+        table = prepared.corpus.of_split(split)
         finite = np.isfinite(scores) & (True if sd is None else np.isfinite(sd))
         if not finite.all():
             raise TrainingError(
@@ -113,7 +109,7 @@ def labels_of(prepared: Prepared) -> pd.DataFrame:
 def metrics_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any]:
     """Return PCC, CCC and RMSE by split: against crowd labels and, if it is known, against the truth."""
 
-    def against(column: str, split: str) -> MetricValues | None:
+    def against(column: str, split: str) -> dict[str, float] | None:
         rows = predictions.loc[(predictions["split"] == split) & predictions[column].notna()]
         return measure(rows["prediction"], rows[column]) if len(rows) else None
 
@@ -232,44 +228,27 @@ def llm_use(prepared: Prepared) -> dict[str, int | float | None]:
         that count no tokens or have no price (the store has 0 then); 0 where no LLM was used.
     """
     ids = _used(prepared)
-    if ids.empty:
+    if prepared.spent is None or ids.empty:
         return {"labels": 0, **dict.fromkeys(SPENT, 0)}
-    spent = _spent(ids, prepared)
     used: dict[str, int | float | None] = {"labels": len(ids)}
     for name in SPENT:
-        total = float(spent[name].sum())
-        known = spent[name].notna().all() and total > 0
+        spent = prepared.spent[name].reindex(pd.Index(ids))
+        total = float(spent.sum())
+        known = spent.notna().all() and total > 0
         used[name] = None if not known else total if name == "dollars" else int(total)
     return used
 
 
 def _used(prepared: Prepared) -> "pd.Series[str]":
     """Return the ids of the texts whose LLM label the application needed and found."""
-    if prepared.llm_label is None:
-        return pd.Series([], dtype="str")
-    application, ids = prepared.application, []
+    application, ids = prepared.application, [pd.Series([], dtype="str")]
     if application.compares:
         ids.append(prepared.training["text_id"])
     if application.augmentation and application.pool_labels == "llm":
         trained = prepared.labels.table["text_id"]
         ids.append(trained[trained.isin(prepared.pool["text_id"])])
-    wanted = pd.concat(ids) if ids else pd.Series([], dtype="str")
-    return wanted[wanted.map(prepared.llm_label).notna()].reset_index(drop=True)
-
-
-def _spent(ids: "pd.Series[str]", prepared: Prepared) -> pd.DataFrame:
-    """Return what each text's label cost, NaN where its label set does not say."""
-    costs = pd.DataFrame(index=ids.index, columns=list(SPENT), dtype="float64")
-    own = prepared.application.own_pool
-    for number, one in enumerate(prepared.label_sets):
-        # The last set is that of a pool from elsewhere, whose ids have its name before them.
-        foreign = not own and number == len(prepared.label_sets) - 1
-        of_it = ids[ids.isin(prepared.pool["text_id"]) == foreign] if not own else ids
-        keys = of_it.str.partition(":")[2] if foreign else of_it
-        for name in SPENT:
-            if name in one.labels:
-                costs.loc[of_it.index, name] = keys.map(one.labels[name])
-    return costs
+    wanted = pd.concat(ids, ignore_index=True)
+    return wanted if prepared.llm_label is None else wanted[wanted.map(prepared.llm_label).notna()]
 
 
 def results_table(metrics: Mapping[str, Any]) -> ReportTable:
@@ -325,15 +304,10 @@ def summary(metrics: Mapping[str, Any]) -> str:
     return "\n".join([*table.terminal(), *table.notes, *(f"WARNING: {doubt}" for doubt in beside.get("doubts", ()))])
 
 
-def flattened(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested metrics as ``test/ccc``: value."""
-    flat: dict[str, Any] = {}
-    for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            flat |= flattened(value, f"{prefix}{name}/")
-        elif value is not None:
-            flat[prefix + name] = value
-    return flat
+    (flat,) = pd.json_normalize(dict(metrics), sep="/").to_dict("records")
+    return {str(name): value for name, value in flat.items() if value is not None}
 
 
 def doubts(prepared: Prepared) -> tuple[str, ...]:

@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
-import pandas as pd
 import torch
 import transformers
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -33,13 +32,13 @@ from invitro.models.exact import Design, Observed
 from invitro.models.features import Embedded, FeatureCache, FrozenEncoder
 from invitro.models.folder import save_model
 from invitro.models.outputs import Predictions
-from invitro.models.settings import PLM, EmbeddingRidge, PredictedSpread, TfIdfRidge
+from invitro.models.settings import PLM, Baseline, PredictedSpread, TfIdfRidge
 from invitro.stats import Floats
 from invitro.stats.moments import measure
 from invitro.training import record
 from invitro.training.callbacks import History, PatientStopping, SmallLossSelection, kept_of, write_history
-from invitro.training.data import TextsDataModule, TokenInputs, mean_one
-from invitro.training.loggers import LoggerChoice, NoLogger, RunInfo, tracked
+from invitro.training.data import TextsDataModule, mean_one
+from invitro.training.loggers import LoggerChoice, RunInfo, tracked
 from invitro.training.module import Regressor, first_bias, outputs_of
 from invitro.training.prepare import Prepared, cleaned
 from invitro.training.recipe import Fit, Place, Recipe, Result, Trained
@@ -73,13 +72,7 @@ def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
     )
 
 
-def train(
-    prepared: Prepared,
-    recipe: Recipe,
-    place: Place,
-    logger: LoggerChoice | None = None,
-    info: RunInfo | None = None,
-) -> Result:
+def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice, info: RunInfo) -> Result:
     """Train and evaluate one model, and leave its record in ``place.directory``.
 
     The record's ``metrics.json`` is written last. An exception leaves no model folder and no ``metrics.json``; the
@@ -89,8 +82,8 @@ def train(
         prepared: texts, training labels and evaluation rows.
         recipe: the model and how it is trained.
         place: where to read and write.
-        logger: where curves go; None logs nothing.
-        info: what the logger and ``config.yaml`` say about the run; None is the directory's name and no configuration.
+        logger: where curves go.
+        info: what the logger and ``config.yaml`` say about the run.
 
     Returns:
         The content of ``metrics.json``, and the predictions.
@@ -101,18 +94,17 @@ def train(
     """
     started, worked = time.perf_counter(), processor_seconds()
     quiet()
-    info = info or RunInfo(place.directory, place.directory.name, {}, None, ())
     run, texts = fingerprint_of(prepared, recipe), len(prepared.labels.table)
     prepared = cleaned(prepared, recipe.fit.clean, recipe.seed)
     counts = {"cleaned": texts - len(prepared.labels.table)} if recipe.fit.clean != "none" else {}
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     plm = recipe.plm
     loaded = _load(plm, prepared, recipe.fit) if isinstance(plm, PLM) and not plm.frozen else None
-    with tracked(logger or NoLogger(), info) as opened:
+    with tracked(logger, info) as (curves, final):
         if loaded is not None:
-            trained = _fine_tuned(prepared, recipe, place, loaded, opened.logger)
+            trained = _fine_tuned(prepared, recipe, place, loaded, curves)
         else:
-            trained = fitted(prepared, recipe, place)
+            trained = _fitted(prepared, recipe, place)
         seconds = time.perf_counter() - started
         cost = {
             "processor_seconds": round(processor_seconds() - worked, 3),
@@ -123,7 +115,7 @@ def train(
         result = result_of(prepared, trained.predicted, run, seconds, cost, **counts, **trained.counts)
         if trained.records:
             record.write_record(prepared, recipe, place, result, trained.save, info.config)
-            opened.summarise(flattened(result.metrics))
+            final.update(flattened(result.metrics))
     return result
 
 
@@ -199,9 +191,8 @@ def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded
         use_distributed_sampler=False,
         **({} if watched else {"enable_progress_bar": False}),
     )
-    data = TextsDataModule(prepared, TokenInputs(tokenizer), fit, recipe.seed)
-    train: Literal["full", "lora"] = "full" if adapters is None else "lora"
-    module = Regressor(model, fit, recipe.optimizer, train, outputs_of(fit, prepared.scale))
+    data = TextsDataModule(prepared, tokenizer, fit, recipe.seed)
+    module = Regressor(model, fit, recipe.optimizer, outputs_of(fit, prepared.scale))
     if place.resume is not None:
         module.refuse_other(_checkpoint_in(place.resume)["state_dict"], f"resume={place.resume}")
     trainer.fit(module, data, ckpt_path=place.resume, weights_only=True)
@@ -234,30 +225,20 @@ class ClosedForm(NamedTuple):
     encoder: Mapping[str, float] = {}
 
 
-def fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
-    """Fit a model in closed form, and write its ``history.csv``.
+def _fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
+    """Fit a model in closed form, and write its ``history.csv``, which has one row.
 
-    It has one row: mean squared errors, and validation metrics if there are such texts. As in every run, nothing is
-    learned from validation texts.
-
-    Args:
-        prepared: the material.
-        recipe: which regression, and the trainer whose device the encoder uses.
-        place: where to write.
-
-    Raises:
-        InputError: the encoder cannot be loaded, or the training texts share no words.
+    These are mean squared errors, and validation metrics if there are such texts. As in every run, nothing is learned
+    from validation texts.
     """
     started, plm = time.perf_counter(), recipe.plm
-    table, val, test = prepared.labels.table, prepared.evaluation("val"), prepared.evaluation("test")
+    table, val, test = prepared.labels.table, prepared.corpus.of_split("val"), prepared.corpus.of_split("test")
     texts = [part["text"].tolist() for part in (table, val, test)]
-    seen = Observed(table["label"].to_numpy(dtype=np.float64), mean_one(table), _authors(prepared))
+    seen = Observed(table["label"].to_numpy(dtype=np.float64), mean_one(table), table["group_id"].to_numpy())
     if isinstance(plm, PLM):
         made = _frozen(plm, texts, seen, recipe, place)
-    elif isinstance(plm, EmbeddingRidge):
-        made = _embeddings(plm, texts, seen, recipe, place)
     else:
-        made = _tfidf(plm, texts, seen)
+        made = _linear(plm, texts, seen, recipe, place)
     loss = float((np.square(made.predicted[0].score - seen.labels) * seen.weights).mean())
     row = {"epoch": 0, "step": 1, "train_loss": loss}
     if len(val):
@@ -280,9 +261,7 @@ class FrozenTexts:
         kept: whether further labels of the same texts follow; similarities to the training texts then stay in memory.
     """
 
-    def __init__(
-        self, encoder: FrozenEncoder, texts: Sequence[Sequence[str]], cache: Path | None, kept: bool = False
-    ) -> None:
+    def __init__(self, encoder: FrozenEncoder, texts: Sequence[Sequence[str]], cache: Path | None, kept: bool) -> None:
         self.encoder, self.texts = encoder, texts
         self.parts, self.took = _embedded(encoder, texts, cache)
         self.counter, words = counted(texts[0])
@@ -334,23 +313,22 @@ def _frozen(plm: PLM, texts: list[list[str]], seen: Observed, recipe: Recipe, pl
     return ClosedForm(predicted, partial(save_frozen, model=model), cut, device_name(encoder.device), took)
 
 
-def _embeddings(
-    baseline: EmbeddingRidge, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place
-) -> ClosedForm:
-    encoder = _encoder(baseline.encoder, recipe)
-    parts, took = _embedded(encoder, texts, place.cache)
-    features = [part.last_layer for part in parts]
+def _linear(baseline: Baseline, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place) -> ClosedForm:
+    cut, device = 0, "cpu"
+    took: Mapping[str, float] = {}
+    features: list[Any]
+    if isinstance(baseline, TfIdfRidge):
+        counter = fitted_tfidf(texts[0], baseline)
+        features = [counter.transform(part) if part else np.empty((0, 0)) for part in texts]
+    else:
+        encoder = _encoder(baseline.encoder, recipe)
+        parts, took = _embedded(encoder, texts, place.cache)
+        features = [part.last_layer for part in parts]
+        cut, device = sum(int(part.cut.sum()) for part in parts), device_name(encoder.device)
     ridge = fitted_ridge(features[0], *seen, baseline)
-    save = partial(save_linear, model=LinearModel(encoder, ridge))
-    cut = sum(int(part.cut.sum()) for part in parts)
-    return ClosedForm(_scored(ridge, features), save, cut, device_name(encoder.device), took)
-
-
-def _tfidf(baseline: TfIdfRidge, texts: list[list[str]], seen: Observed) -> ClosedForm:
-    counter = fitted_tfidf(texts[0], baseline)
-    features = [counter.transform(part) if part else np.empty((0, 0)) for part in texts]
-    ridge = fitted_ridge(features[0], *seen, baseline)
-    return ClosedForm(_scored(ridge, features), partial(save_linear, model=LinearModel(counter, ridge)))
+    model = LinearModel(counter if isinstance(baseline, TfIdfRidge) else encoder, ridge)
+    predicted = [Predictions(ridge.predict(part) if part.shape[0] else np.empty(0)) for part in features]
+    return ClosedForm(predicted, partial(save_linear, model=model), cut, device, took)
 
 
 def _encoder(plm: PLM, recipe: Recipe) -> FrozenEncoder:
@@ -371,14 +349,3 @@ def _since(started: float, worked: float) -> Mapping[str, float]:
     """Return the seconds since then, of the clock and of all processor cores."""
     took = {"seconds": time.perf_counter() - started, "processor_seconds": processor_seconds() - worked}
     return {name: round(seconds, 3) for name, seconds in took.items()}
-
-
-def _scored(ridge: Any, features: Sequence[Any]) -> list[Predictions[Floats]]:
-    return [Predictions(ridge.predict(part) if part.shape[0] else np.empty(0)) for part in features]
-
-
-def _authors(prepared: Prepared) -> Any:
-    """Return the author of each training text."""
-    rows = pd.concat([prepared.training, prepared.pool])
-    by_id = rows.drop_duplicates("text_id").set_index("text_id")["group_id"]
-    return prepared.labels.table["text_id"].map(by_id).to_numpy()
