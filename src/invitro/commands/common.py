@@ -17,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
@@ -44,12 +45,14 @@ class RememberPlace(Callback):
     sweep: Path | None = None
     launch: str | None = None
     workers: bool = False  # whether jobs run in processes of their own
+    made: Sequence[Path] = ()  # folders above a run's that are made for it, the innermost first
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse secrets; only an exit stops Hydra here, for it turns what callbacks raise into warnings."""
         if problems := secrets_in(config):
             print("\n".join(problems), "Nothing was started.", sep="\n", file=sys.stderr)
             sys.exit(REFUSED)
+        RememberPlace.made = [folder for folder in Path(config.hydra.run.dir).parents if not folder.exists()]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse secrets, and SLURM where there is none; note the sweep's directory and the launch."""
@@ -230,11 +233,15 @@ def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def remove_if_fresh(directory: Path, ours: set[str]) -> None:
-    """Remove a run's directory when it holds nothing but what Hydra put there for this run."""
+def remove_if_fresh(directory: Path) -> None:
+    """Remove a run's directory, and those made above it, when it holds only what Hydra put there for this run."""
+    ours = {".hydra", f"{HydraConfig.get().job.name}.log"}
     if directory.is_dir() and {path.name for path in directory.iterdir()} <= ours:
         logging.shutdown()  # the job's log lies in there
         rmtree(directory)
+        with suppress(OSError):  # another run has begun in one of them
+            for folder in RememberPlace.made:
+                folder.rmdir()
 
 
 class Stopped(SystemExit):

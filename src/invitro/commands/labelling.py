@@ -112,7 +112,7 @@ def run_label(cfg: DictConfig) -> None:
             write_text(directory / JOB_ERROR, f"{error_text(error)}\n")
             return
         refused = isinstance(error, InputError)
-        remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
+        remove_if_fresh(directory)
         print(f"{error}\n" + "Nothing was labelled." * (refused and not cfg.report), file=sys.stderr)
         sys.exit(REFUSED if refused else 1)
     except Exception as error:
@@ -203,7 +203,7 @@ def _labelled(cfg: DictConfig, directory: Path) -> list[str]:
         corpus = reader.read(what.scale)
         shown = [line for each in whats.values() if cfg.show for line in rendered_prompts(corpus, each, cfg.show)]
         if shown and not cfg.dry_run:
-            remove_if_fresh(directory, {".hydra", f"{HydraConfig.get().job.name}.log"})
+            remove_if_fresh(directory)
             return shown
         if cfg.dry_run:
             costs = [
@@ -248,7 +248,7 @@ def _backed_up(cfg: DictConfig, directory: Path) -> list[str]:
     with LabelStore(cfg.store, read_only=True) as store:
         store.backup(cfg.backup)
         sets = store.sets()
-    remove_if_fresh(directory, {".hydra", f"{HydraConfig.get().job.name}.log"})
+    remove_if_fresh(directory)
     return [f"Backup: {cfg.backup} ({sum(one.answers for one in sets)} answers of {len(sets)} label sets)"]
 
 

@@ -153,7 +153,7 @@ def run_describe(cfg: DictConfig) -> None:
 
             path = write_description(described, directory)
     except InputError as error:
-        remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
+        remove_if_fresh(directory)
         print(f"{error}\nNothing was described.", file=sys.stderr)
         sys.exit(REFUSED)
     print("\n".join([*described.lines(), *(f"WARNING: {doubt}" for doubt in described.doubts), f"Page: {path}"]))

@@ -72,7 +72,7 @@ def run_train(cfg: DictConfig) -> float | None:
         raise
     except Exception as error:
         if isinstance(error, InputError) and not multirun:
-            remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
+            remove_if_fresh(directory)
             print(f"{error}\nNothing was trained.", file=sys.stderr)
             sys.exit(REFUSED)
         record, outcome, metrics = _failed(directory, error), "failed", None
