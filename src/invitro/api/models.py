@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from invitro.api.values import DescribedTexts, LabelWorth, Model, StudyResult, TrainedRun
-from invitro.errors import InputError, refuse_if_any
+from invitro.errors import refuse_if_any
 from invitro.scales import Scale
 from invitro.settings import Count, refusal
 from invitro.stats.moments import RESAMPLES
@@ -77,8 +77,6 @@ def train(
     """
     from invitro.commands.direct import scale_of, train_frame
 
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
     threshold = "null" if alpha is None else alpha
     settings = [
         f"plm={plm}", f"application={application}", f"alpha={threshold}", f"seed={seed}", "logger=none", *overrides
@@ -135,8 +133,6 @@ def describe(
     """
     from invitro.commands.direct import describe_frame, scale_of
 
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
     return DescribedTexts(*describe_frame(frame, scale_of(scale), columns or {}, [f"plm={plm}", *overrides], directory))
 
 
@@ -207,8 +203,6 @@ def worth(
     from invitro.commands.direct import scale_of, weigh_frame
     from invitro.studies.report.worth import worth_sentence
 
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
     refuse_if_any(filter(None, [refusal("resamples", resamples, Count)]))
     settings = [
         f"plm={plm}", f"worth.draws={draws}", f"worth.folds={folds}", f"worth.seed={seed}", *overrides
@@ -307,8 +301,6 @@ def next_texts(
     """
     from invitro.commands.direct import rank_frame, scale_of
 
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
     refuse_if_any(filter(None, [refusal("count", count, Count)]))
     settings = [f"next={count}", *([] if plm is None else [f"plm={plm}"]), *overrides]
     found = rank_frame(frame, scale_of(scale), columns or {}, settings)

@@ -8,22 +8,26 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from shutil import rmtree, which
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from invitro.errors import InputError, as_called, conf_folder, meant, names_shown
+from invitro.errors import InputError, conf_folder, meant, names_shown
+
+if TYPE_CHECKING:
+    from invitro.data import DataFolder
+    from invitro.models import PLM
+    from invitro.models.features import FeatureCache
 
 # Cached by Hydra with the configuration: all jobs of a multirun see one value, two multiruns never the same.
 OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=True, replace=True)
@@ -37,6 +41,10 @@ NO_SLURM = (
     "hydra/launcher=submitit_slurm: there is no srun on this machine; start this on a SLURM cluster's login node, or "
     "use hydra/launcher=joblib hydra.launcher.n_jobs=2"
 )
+
+
+UNDIVIDED = {"_target_": "invitro.data.Undivided"}
+"""The split of a corpus that is not divided, and may be too small for that."""
 
 
 class RememberPlace(Callback):
@@ -163,6 +171,25 @@ def noting(problems: list[str]) -> Iterator[None]:
         problems += [problem for problem in error.problems if problem not in problems]
 
 
+@contextmanager
+def refusing(unchanged: str) -> Iterator[None]:
+    """End the process with status `REFUSED` if something is refused inside, and say what was not done therefore."""
+    try:
+        yield
+    except InputError as error:
+        print(f"{error}\n{unchanged}", file=sys.stderr)
+        sys.exit(REFUSED)
+
+
+def each_instantiated(cfg: Mapping[Any, Any], names: Iterable[str], problems: list[str]) -> dict[str, Any]:
+    """Instantiate the nodes that `names` name; one that is refused is left out, and noted in `problems`."""
+    made = {}
+    for name in names:
+        with noting(problems):
+            made[name] = instantiated(cfg[name])
+    return made
+
+
 def missing(cfg: DictConfig) -> list[str]:
     """Return a problem for every mandatory value that was not given."""
     return [f"{key}: expected a value, as in {key}=..., found none" for key in sorted(OmegaConf.missing_keys(cfg))]
@@ -197,6 +224,21 @@ def misnamed(cfg: DictConfig, multirun: bool = False) -> Iterator[str]:
     for key, column in named.items():
         found = f"{names_shown(there)}{meant([str(column)], there)}"
         yield f"{path}: expected column {names_shown([column])} ({key}); found {found}"
+
+
+def data_folder(cfg: DictConfig) -> "DataFolder":
+    """Return where data files are."""
+    from invitro.data import DataFolder
+
+    return DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
+
+
+def feature_cache(folder: str | None, plm: "PLM", device: str = "auto") -> "FeatureCache":
+    """Return the features of a frozen encoder: from a folder or computed, on a device as users name it."""
+    from invitro.models.features import FeatureCache, FrozenEncoder
+    from invitro.models.scoring import device_of
+
+    return FeatureCache(Path(folder) if folder else None, FrozenEncoder(plm, device_of(device)))
 
 
 def command_of(entry_point: str) -> tuple[str, ...]:
@@ -253,11 +295,14 @@ CHILDREN_STOP = 4.0
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(told: str | None = None) -> Iterator[None]:
     """Raise `Stopped` on SIGTERM and SIGINT at once; a signal that the process was started to ignore stays ignored.
 
     The jobs of a multirun that run in processes of their own are stopped first. A library's code that is interrupted
     may swallow the exception; it is then raised once more.
+
+    Args:
+        told: what a user who stops the process is told.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -288,6 +333,10 @@ def stoppable() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
+    except Stopped:
+        if told is not None:
+            print(told, file=sys.stderr)
+        raise
     finally:
         left.set()
         for number, handler in before.items():
@@ -342,51 +391,3 @@ def end_with(name: str) -> None:
 def is_first_process() -> bool:
     """Whether this is the process whose output people read, and not another one of a distributed run."""
     return not any(int(os.environ.get(name) or 0) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
-
-
-def show_help(config: str, arguments: Sequence[str]) -> bool:
-    """Print the help of the entry point whose configuration is `config`, if `arguments` ask for it.
-
-    Values are shown as the other arguments set them: ``train.py plm=deberta --help`` shows DeBERTa's.
-
-    Args:
-        config: the name of the main configuration, such as ``train``.
-        arguments: the command line without the script.
-
-    Returns:
-        Whether help was asked for; nothing is left to do then.
-    """
-    if not {"-h", "--help"} & set(arguments):
-        return False
-    try:
-        print(_text(config, [one for one in arguments if not one.startswith("-")], conf_folder()), flush=True)
-    except BrokenPipeError:  # read by `head`, which has seen enough; Python would complain once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except HydraException as error:
-        print(str(error).partition("Config search path:")[0].strip(), file=sys.stderr)
-        sys.exit(REFUSED)
-    return True
-
-
-def _text(config: str, overrides: Sequence[str], conf: Path) -> str:
-    """Fill the template under ``hydra.help``."""
-    with initialize_config_dir(str(conf), version_base="1.3", job_name=config):
-        cfg = compose(config, overrides=list(overrides), return_hydra_config=True)
-        template, groups = str(cfg.hydra.help.template), list(cfg.hydra.runtime.choices)  # a resolver may ask Hydra
-    with_groups = as_called(template.replace("$APP_CONFIG_GROUPS", _groups(groups, conf)))
-    OmegaConf.set_readonly(cfg, False)
-    OmegaConf.set_struct(cfg, False)
-    cfg.pop("hydra")
-    return with_groups.replace("$CONFIG", OmegaConf.to_yaml(cfg))
-
-
-def _groups(names: Sequence[str], conf: Path) -> str:
-    """List the choices of the groups that this entry point has; those in a subfolder by ``folder/name``."""
-    lines = []
-    for name in sorted(name for name in names if (conf / name).is_dir() and not name.startswith("hydra/")):
-        nested = [other for other in names if other.startswith(f"{name}/")]
-        files = [file.relative_to(conf / name).with_suffix("").as_posix() for file in (conf / name).rglob("*.yaml")]
-        inside = [other.removeprefix(f"{name}/") for other in nested]
-        choices = [file for file in files if not any(file.startswith(f"{one}/") for one in inside)]
-        lines.append(f"{name}: {', '.join(sorted(choices))}\n")
-    return "".join(lines)

@@ -14,9 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from invitro.commands.common import instantiated, secrets_in
-from invitro.commands.settings import parsed
-from invitro.commands.typed import configured, explained, readable
+from invitro.commands.common import UNDIVIDED, instantiated, secrets_in
+from invitro.commands.typed import configured, explained, parsed, readable
 from invitro.errors import InputError, conf_folder, quoted, refuse_if_any
 from invitro.scales import Scale
 
@@ -37,19 +36,21 @@ def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
         overrides: such as ``plm=minilm``.
 
     Yields:
-        The configuration, with Hydra's own part under ``hydra``.
+        The configuration, without Hydra's own part, which `HydraConfig` has.
 
     Raises:
         InputError: Hydra refuses an override, or a setting holds a secret.
     """
     hydra, before = HydraConfig.instance(), HydraConfig.instance().cfg
-    with configured(name, conf_folder()):
+    with configured(name):
         try:
             cfg = compose(name, overrides=readable(overrides), return_hydra_config=True)
         except HydraException as error:
             raise explained(error, name, parsed(readable(overrides))) from error
     refuse_if_any(secrets_in(cfg))
     hydra.set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
     try:
         yield cfg
     finally:
@@ -127,21 +128,16 @@ def train_frame(
     """
     from invitro.commands.training import train_configured
 
-    frame, named, source = _described(frame, columns)
-    split = ["data/split=published"] if "split" in named else []
-    with composed("train", ["data=table", "data.path=frame", *split, *source, *overrides]) as cfg:
-        _put_scale(cfg, scale)
-        place = Path(directory or cfg.hydra.run.dir)
-        with open_dict(cfg):
-            del cfg["hydra"]
-            cfg.data.columns = named
+    with _composed_for(frame, "train", scale, columns, overrides) as (cfg, reader):
         uses = cfg.application.correction or cfg.application.augmentation
         if uses and not (cfg.llm.column or cfg.llm.labels or any(word.startswith("llm=") for word in overrides)):
             raise InputError(
                 f"application={cfg.application.name} needs an LLM's labels: expected a column llm_label, found "
-                f"{', '.join(map(str, frame.columns))}; invitro.label makes them, and application='none' needs none"
+                f"{', '.join(map(str, reader.rows.columns))}; invitro.label makes them, and application='none' needs "
+                "none"
             )
-        record, _, metrics = train_configured(cfg, place, reader=_reader_of(frame, cfg))
+        place = Path(directory or HydraConfig.get().run.dir)
+        record, _, metrics = train_configured(cfg, place, reader=reader)
     return record, metrics
 
 
@@ -156,14 +152,8 @@ def describe_frame(
     from invitro.commands.predicting import describe_configured
     from invitro.studies.report.describe import write_description
 
-    frame, named, source = _described(frame, columns)
-    split = ["data/split=published"] if "split" in named else []
-    with composed("describe", ["data=table", "data.path=frame", *split, *source, *overrides]) as cfg:
-        _put_scale(cfg, scale)
-        with open_dict(cfg):
-            del cfg["hydra"]
-            cfg.data.columns = named
-        found = describe_configured(cfg, _reader_of(frame, cfg))
+    with _composed_for(frame, "describe", scale, columns, overrides) as (cfg, reader):
+        found = describe_configured(cfg, reader)
     page = None if directory is None else write_description(found, Path(directory))
     return found.named, tuple(found.doubts), page
 
@@ -178,29 +168,70 @@ def weigh_frame(
     """Weigh the LLM labels of a DataFrame as ``sweep.py study=worth`` weighs those of a corpus."""
     from invitro.commands.studies import checked_worth, weigh
 
-    frame, named, source = _described(frame, columns)
-    if not source and not any(word.startswith(("llm=", "llm.")) for word in overrides):
-        raise InputError(
-            f"worth: expected LLM labels in a column llm_label, found {', '.join(map(str, frame.columns))}; "
-            "invitro.label makes them"
-        )
-    with composed("worth", ["data=table", "data.path=frame", *source, *overrides]) as cfg:
+    with _composed_for(frame, "worth", scale, columns, overrides, divided=False) as (cfg, reader):
+        if not cfg.llm.column and not any(word.startswith(("llm=", "llm.")) for word in overrides):
+            raise InputError(
+                f"worth: expected LLM labels in a column llm_label, found {', '.join(map(str, reader.rows.columns))}; "
+                "invitro.label makes them"
+            )
+        cfg.llm.name = "the LLM" if cfg.llm.column else cfg.llm.name
+        return weigh(cfg, checked_worth(cfg), resamples, reader)
+
+
+def rank_frame(
+    frame: "pd.DataFrame", scale: Scale, columns: Mapping[str, str | Sequence[str]], overrides: Sequence[str]
+) -> "NextTexts":
+    """Rank the unrated texts of a DataFrame as ``label.py next=`` ranks those of a corpus."""
+    from invitro.commands.predicting import rank_texts
+    from invitro.tables import numbers
+
+    with _composed_for(frame, "label", scale, columns, overrides, divided=False) as (cfg, reader):
+        table = reader.read(scale).table
+        llm, column = table.iloc[:, :0], str(columns.get("llm_label", "llm_label"))
+        if column in table:
+            llm = numbers(table[column], "frame").to_frame("the LLM")
+        return rank_texts(cfg, "frame", table, llm)
+
+
+@contextmanager
+def _composed_for(
+    frame: "pd.DataFrame",
+    name: str,
+    scale: Scale,
+    columns: Mapping[str, str | Sequence[str]],
+    overrides: Sequence[str],
+    divided: bool = True,
+) -> "Iterator[tuple[DictConfig, Frame]]":
+    """Compose a main configuration for the texts of a DataFrame, and yield it with their reader.
+
+    The reader's settings are those of a table file. Without `divided`, there is no split.
+    """
+    from invitro.data.table import Frame
+
+    frame, named, given = _described(frame, columns)
+    if divided and "split" in named:
+        given = ["data/split=published", *given]
+    with composed(name, ["data=table", "data.path=frame", *given, *overrides]) as cfg:
         _put_scale(cfg, scale)
         with open_dict(cfg):
-            del cfg["hydra"]
             cfg.data.columns = named
-            cfg.llm.name = "the LLM" if cfg.llm.column else cfg.llm.name
-            cfg.data.split = {"_target_": "invitro.data.Undivided"}
-        return weigh(cfg, checked_worth(cfg), resamples, _reader_of(frame, cfg))
+            if not divided:
+                cfg.data.split = UNDIVIDED
+        table = instantiated(cfg.data)
+        yield cfg, Frame(**{field.name: getattr(table, field.name) for field in fields(table)}, rows=frame)
 
 
 def _described(
     frame: "pd.DataFrame", columns: Mapping[str, str | Sequence[str]]
 ) -> "tuple[pd.DataFrame, dict[str, Any], list[str]]":
     """Return a frame with ids, its names of the canonical columns, and the override that names its LLM labels."""
+    import pandas as pd
+
     from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS
     from invitro.tables import require_columns
 
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
     known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, "raters", "llm_label")
     refuse_if_any(f"columns: expected any of {', '.join(known)}, found {key!r}" for key in columns if key not in known)
     named: dict[str, Any] = {key: columns.get(key, key) for key in known if key in columns or key in frame}
@@ -219,35 +250,6 @@ def _described(
     return frame, named, source
 
 
-def _reader_of(frame: "pd.DataFrame", cfg: DictConfig) -> "Frame":
-    """Return a frame's reader, with the settings of a table file's."""
-    from invitro.data.table import Frame
-
-    table = instantiated(cfg.data)
-    return Frame(**{field.name: getattr(table, field.name) for field in fields(table)}, rows=frame)
-
-
-def rank_frame(
-    frame: "pd.DataFrame", scale: Scale, columns: Mapping[str, str | Sequence[str]], overrides: Sequence[str]
-) -> "NextTexts":
-    """Rank the unrated texts of a DataFrame as ``label.py next=`` ranks those of a corpus."""
-    from invitro.commands.predicting import rank_texts
-    from invitro.tables import numbers
-
-    llm_column = str(columns.get("llm_label", "llm_label"))
-    frame, named, _ = _described(frame, columns)
-    with composed("label", ["data=table", "data.path=frame", *overrides]) as cfg:
-        _put_scale(cfg, scale)
-        with open_dict(cfg):
-            cfg.data.columns = named
-            cfg.data.split = {"_target_": "invitro.data.Undivided"}
-        corpus = _reader_of(frame, cfg).read(scale)
-        llm = corpus.table.iloc[:, :0]
-        if llm_column in corpus.table:
-            llm = numbers(corpus.table[llm_column], "frame").to_frame("the LLM")
-        return rank_texts(cfg, "frame", corpus.table, llm)
-
-
 def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.DataFrame", "pd.DataFrame", int]:
     """Run a study as ``sweep.py`` does.
 
@@ -258,15 +260,13 @@ def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.Data
     import pandas as pd
 
     from invitro.commands.plans import INFERENCE, WORTH, request
-    from invitro.commands.studies import infer_command, launch_jobs, read_jobs, report_jobs, send_report, worth_command
+    from invitro.commands.studies import estimate, launch_jobs, read_jobs, report_jobs, send_report
 
     asked = request([f"study={name}", *overrides])
-    if asked.study.job == INFERENCE:
-        report = infer_command(asked)
-        return asked.root, report, pd.read_csv(report.parent / "estimates.csv"), pd.DataFrame(), 0
-    if asked.study.job == WORTH:
-        report = worth_command(asked)
-        return asked.root, report, pd.read_csv(report.parent / "worth.csv"), pd.DataFrame(), 0
+    tables = {INFERENCE: "estimates.csv", WORTH: "worth.csv"}
+    if asked.study.job in tables:
+        report = estimate(asked)
+        return asked.root, report, pd.read_csv(report.parent / tables[asked.study.job]), pd.DataFrame(), 0
     launch_jobs(asked)
     runs = read_jobs(asked)
     report, summary, drawn = report_jobs(asked, runs)

@@ -24,24 +24,24 @@ from omegaconf import DictConfig, open_dict
 
 from invitro.commands.common import NO_SLURM, command_of, first_lines, instantiated, secrets_in
 from invitro.commands.labelling import Lack, lack_of
-from invitro.commands.settings import (
-    ELSEWHERE,
-    Overrides,
-    completed,
+from invitro.commands.settings import ELSEWHERE, Overrides, completed, decides_labels, run_settings, shown_in_splits
+from invitro.commands.typed import (
+    OWN_FOLDER,
+    configured,
     decided_by_rows,
-    decides_labels,
+    divided,
+    explained,
     expression,
     first_value,
     is_hydra,
     is_sweeper,
     key_of,
     message_of,
-    own_line,
+    own_folders,
     parsed,
-    run_settings,
-    shown_in_splits,
+    readable,
+    refuse_unwritable,
 )
-from invitro.commands.typed import OWN_FOLDER, configured, divided, explained, own_folders, readable, unwritable
 from invitro.errors import InputError, called, command_line, conf_folder, quoted, refuse_if_any
 from invitro.settings import Count, checked
 from invitro.studies import Study
@@ -117,7 +117,6 @@ def request(arguments: Sequence[str]) -> SweepRequest:
         InputError: anything that Hydra, the study or its jobs would refuse.
     """
     _composition.cache_clear()
-    conf = conf_folder()
     flags, words = divided(arguments)
     refuse_if_any(secrets_in(arguments))
     folders = own_folders(flags)
@@ -126,7 +125,7 @@ def request(arguments: Sequence[str]) -> SweepRequest:
         f"{flag}: expected key=value; sweep.py has only the options --help and --config-dir" for flag in others
     )
     try:
-        with configured("sweep", conf, folders):
+        with configured("sweep", folders):
             keys = {"study", *(field.name for field in fields(SweepSettings))}
             lines = parsed(readable(words))
             own = [line for line in lines if re.split(r"[./@]", line.key_or_group)[0] in keys]
@@ -135,13 +134,12 @@ def request(arguments: Sequence[str]) -> SweepRequest:
             default = (
                 [f"study={GRID}"] if "study" not in given and any(key.startswith("study.") for key in given) else []
             )
-            cfg = compose("sweep", overrides=[*default, *map(own_line, own)])
+            cfg = compose("sweep", overrides=[*default, *map(_own_line, own)])
             settings = SweepSettings(**{str(key): value for key, value in cfg.items() if key != "study"})
             if settings.report_only:
                 return _report_only(settings, given, cfg, passed)
             if "study" not in given:
-                own_studies = [name for folder in folders for name in first_lines(folder / "study")]
-                known = [*first_lines(conf / "study"), *own_studies]
+                known = [name for folder in [conf_folder(), *folders] for name in first_lines(folder / "study")]
                 raise InputError(f"study: expected one of {', '.join(known)}; found none")
             asked = f"{called('sweep')} {command_line(arguments, posix=True)}"
             runs = [f"runs={quoted(settings.runs)}"] if "runs" in given else []
@@ -149,10 +147,21 @@ def request(arguments: Sequence[str]) -> SweepRequest:
                 launched = _launching(settings, instantiated(cfg.study), passed, runs, asked, folders)
             except HydraException as error:
                 raise explained(error, "train", [one for one in passed if not is_hydra(one)]) from error
-            refuse_if_any(filter(None, [unwritable(launched.root)]))
-            return replace(launched, folders=tuple(folders))
+            refuse_unwritable(launched.root)
+            return launched
     except HydraException as error:
         raise InputError(message_of(error)) from error
+
+
+def _own_line(one: Override) -> str:
+    """Return an override of ``sweep.yaml`` so that it may also set a field that the study's file leaves out."""
+    group, _, name = one.key_or_group.partition(".")
+    if group != "study" or not name:
+        return str(one.input_line)
+    known = [field.name for field in fields(Study)]
+    if name.partition(".")[0] not in known:
+        raise InputError(f"study.{name}: expected one of {', '.join(known)} after the point")
+    return f"++study.{name}={expression(one)}"
 
 
 def _report_only(settings: SweepSettings, given: Set[str], cfg: DictConfig, passed: Sequence[Override]) -> SweepRequest:
@@ -197,7 +206,7 @@ def _launching(
         added += [f"launch={stamp}", f"group={quoted(directory.name)}"]
         added += ["fail_fast=true"] if settings.fail_fast else []
     merged |= {key_of(line): line for line in parsed(added)}
-    refuse_if_any(decided_by_rows(merged, passed, conf_folder()))
+    refuse_if_any(decided_by_rows(merged, passed))
     study, merged, notes = _with_folds_and_seeds(study, merged) if ours and not study.sweeper else (study, merged, [])
     sweeper, trials, seed = _sweeper(study, hydra, directory)
     launcher = [str(one.input_line) for one in hydra if not is_sweeper(one)]
@@ -234,7 +243,7 @@ def _launching(
         fail_fast=settings.fail_fast,
         repeat=ours or study.job.endswith(".py"),
     )
-    return SweepRequest(study, directory, directory / "report", plan, settings, tuple(notes))
+    return SweepRequest(study, directory, directory / "report", plan, settings, tuple(notes), tuple(folders))
 
 
 def _job_command(job: str) -> tuple[str, ...]:
@@ -378,9 +387,7 @@ def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) ->
 
 def _lacks(job: Overrides) -> Lack | None:
     """Return what is wrong with a job's texts and labels, or None."""
-    cfg = _composed(job, ())
-    choices = {str(group): str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}
-    return lack_of(cfg, choices, job)
+    return lack_of(_composed(job, ()), job)
 
 
 def _material(job: Overrides) -> Overrides:

@@ -332,7 +332,7 @@ def _take_gpu() -> None:
     """
     from invitro.training.multirun import take_gpu, visible_gpus
 
-    if HydraConfig.get().runtime.choices["hydra/launcher"] in ("joblib", "submitit_local"):
+    if HydraConfig.get().runtime.choices["hydra/launcher"] in LOCAL_WORKERS:
         gpu = take_gpu(visible_gpus())
         if gpu is not None:
             log.info("this job's GPU: %s", gpu)

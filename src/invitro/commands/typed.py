@@ -1,8 +1,11 @@
-"""A command line as people type it: made readable for Hydra, with mistakes named before anything starts."""
+"""A command line as people type it: made readable for Hydra, with mistakes named before anything starts; and the parts
+of an override.
+"""
 
+import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import SequenceMatcher
 from io import TextIOWrapper
@@ -16,13 +19,13 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from invitro.commands.common import REFUSED, leaves, noting, plain, secrets_in, show_help
-from invitro.commands.settings import first_value, is_hydra, message_of, parsed
-from invitro.errors import InputError, command_line, conf_folder, quoted, refuse_if_any
+from invitro.commands.common import REFUSED, leaves, noting, plain, refusing, secrets_in
+from invitro.errors import InputError, as_called, command_line, conf_folder, quoted, refuse_if_any
 
 LOOKING = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help", "--version")
 """Options that only show something."""
@@ -43,11 +46,8 @@ def begins(config: str, argv: list[str]) -> bool:
     speak_unicode()
     if show_help(config, argv[1:]):
         return False
-    try:
+    with refusing("Nothing was started."):
         argv[1:] = understood(config, argv[1:])
-    except InputError as error:
-        print(f"{error}\nNothing was started.", file=sys.stderr)
-        sys.exit(REFUSED)
     return True
 
 
@@ -56,6 +56,53 @@ def speak_unicode() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
             stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def show_help(config: str, arguments: Sequence[str]) -> bool:
+    """Print the help of the entry point whose configuration is `config`, if `arguments` ask for it.
+
+    Values are shown as the other arguments set them: ``train.py plm=deberta --help`` shows DeBERTa's.
+
+    Args:
+        config: the name of the main configuration, such as ``train``.
+        arguments: the command line without the script.
+
+    Returns:
+        Whether help was asked for; nothing is left to do then.
+    """
+    if not {"-h", "--help"} & set(arguments):
+        return False
+    try:
+        print(_text(config, [one for one in arguments if not one.startswith("-")]), flush=True)
+    except BrokenPipeError:  # read by `head`, which has seen enough; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except HydraException as error:
+        print(message_of(error), file=sys.stderr)
+        sys.exit(REFUSED)
+    return True
+
+
+def _text(config: str, overrides: list[str]) -> str:
+    """Fill the template under ``hydra.help``."""
+    with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=config):
+        cfg = compose(config, overrides=overrides, return_hydra_config=True)
+        template, groups = str(cfg.hydra.help.template), list(cfg.hydra.runtime.choices)  # a resolver may ask Hydra
+    with_groups = as_called(template.replace("$APP_CONFIG_GROUPS", _groups(groups)))
+    OmegaConf.set_readonly(cfg, False)
+    OmegaConf.set_struct(cfg, False)
+    cfg.pop("hydra")
+    return with_groups.replace("$CONFIG", OmegaConf.to_yaml(cfg))
+
+
+def _groups(names: Sequence[str]) -> str:
+    """List the choices of the groups that this entry point has; those in a subfolder by ``folder/name``."""
+    conf, lines = conf_folder(), []
+    for name in sorted(name for name in names if (conf / name).is_dir() and not name.startswith("hydra/")):
+        nested = tuple(f"{other.removeprefix(f'{name}/')}/" for other in names if other.startswith(f"{name}/"))
+        files = [file.relative_to(conf / name).with_suffix("").as_posix() for file in (conf / name).rglob("*.yaml")]
+        choices = sorted(file for file in files if not file.startswith(nested))
+        lines.append(f"{name}: {', '.join(choices)}\n")
+    return "".join(lines)
 
 
 def understood(config: str, arguments: Sequence[str]) -> list[str]:
@@ -67,7 +114,7 @@ def understood(config: str, arguments: Sequence[str]) -> list[str]:
     if {word.partition("=")[0] for word in arguments} & set(LOOKING):
         return list(arguments)
     options, words = divided(arguments)
-    with configured(config, conf_folder(), own_folders(options)):
+    with configured(config, own_folders(options)):
         lines = readable(words, config)
         given = parsed(lines)
         refuse_if_any(_mistakes(given, several=bool({"-m", "--multirun"} & set(options))))
@@ -80,8 +127,85 @@ def understood(config: str, arguments: Sequence[str]) -> list[str]:
             known = compose(config, overrides=[first_value(one) for one in settings if _is_group(one)])
             refuse_if_any(_unknown(key, known) for key in cfg if key not in known)
     if (runs := cfg.get("runs")) is not None:
-        refuse_if_any(filter(None, [unwritable(Path(str(runs)))]))
+        refuse_unwritable(Path(str(runs)))
     return [*options, *lines]
+
+
+def parsed(lines: Sequence[str]) -> list[Override]:
+    """Parse overrides; Hydra has to be initialised."""
+    return list(OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(lines)))
+
+
+def key_of(one: Override) -> str:
+    """Return what an override sets, with or without ``+``."""
+    return f"{one.key_or_group}@{one.package}" if one.package else one.key_or_group
+
+
+def is_hydra(one: Override) -> bool:
+    """Return whether an override decides how jobs are run and is not a setting of theirs."""
+    return one.key_or_group.startswith(("hydra.", "hydra/"))
+
+
+def is_sweeper(one: Override) -> bool:
+    """Return whether an override affects how the jobs are generated."""
+    return one.key_or_group.startswith(("hydra.sweeper.", "hydra/sweeper"))
+
+
+def expression(one: Override) -> str:
+    """Return an override's value as written."""
+    return str(one.input_line).partition("=")[2]
+
+
+def first_value(one: Override) -> str:
+    """Return an override with the first of its swept values."""
+    if not one.is_sweep_override():
+        return str(one.input_line)
+    if one.is_discrete_sweep():
+        return f"{one.get_key_element()}={next(iter(one.sweep_string_iterator()))}"
+    interval = one.value()
+    assert isinstance(interval, IntervalSweep)
+    return f"{one.get_key_element()}={interval.start}"
+
+
+def decided_by_rows(swept: Mapping[str, Override], passed: Sequence[Override]) -> Iterator[str]:
+    """Yield overrides that would give all rows of the group ``row`` one value of a key in which rows differ."""
+    if "row" not in swept:
+        return
+    deciders: dict[str, str] = {}
+    chosen = swept["row"]
+    for row in chosen.sweep_string_iterator() if chosen.is_sweep_override() else [str(chosen.value())]:
+        file = conf_folder() / "row" / f"{row}.yaml"
+        config = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else {}
+        groups = [one for one in config.pop("defaults", []) if isinstance(one, dict)]
+        names = [name.removeprefix("override /") for one in groups for name in one]
+        deciders |= dict.fromkeys([*names, *_dotted(config)], row)
+    for one in passed:
+        key = one.key_or_group
+        if key in deciders:
+            yield (
+                f"{one.input_line}: the rows of this study differ in {key}, which {deciders[key]} sets; leave it out, "
+                "or choose rows by row=..."
+            )
+
+
+def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def message_of(error: HydraException) -> str:
+    """Return Hydra's message, and say what to install where a plugin is missing."""
+    text = str(error).partition("Config search path:")[0].strip()
+    for kind, remedy in {
+        "hydra/launcher": 'pip install "invitro[joblib]", [slurm] or [ray]',
+        "hydra/sweeper": 'pip install "invitro[optuna]" and pip install --no-deps hydra-optuna-sweeper==1.3.0',
+    }.items():
+        if f"Could not find '{kind}" in text:
+            return f"{text}\nTo install more: {remedy}"
+    return text
 
 
 def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -107,9 +231,9 @@ def own_folders(options: Sequence[str]) -> list[Path]:
 
 
 @contextmanager
-def configured(config: str, conf: Path, more: Sequence[Path] = ()) -> Iterator[None]:
-    """Initialise Hydra with a folder of configuration, and further ones of the user's."""
-    with initialize_config_dir(str(conf), version_base="1.3", job_name=config):
+def configured(config: str, more: Sequence[Path] = ()) -> Iterator[None]:
+    """Initialise Hydra with our configuration, and further folders of the user's."""
+    with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=config):
         loader = GlobalHydra.instance().config_loader()
         for folder in more:
             path = loader.get_search_path()
@@ -261,12 +385,12 @@ def nearest(key: str, names: Iterable[str], most: int = 3) -> list[str]:
     return [name for name, value in alike.items() if value >= best - AS_GOOD][:most]
 
 
-def unwritable(folder: Path) -> str | None:
-    """Return why nothing can be written into a folder that may not exist yet, or None; it is left as it was."""
+def refuse_unwritable(folder: Path) -> None:
+    """Raise an `InputError` if nothing can be written into a folder that may not exist yet; it is left as it was."""
     there = next(one for one in [folder, *folder.absolute().parents] if one.exists())
     try:
         with TemporaryDirectory(dir=there):
             pass
     except OSError as error:
-        return f"runs={folder}: nothing can be written there ({error.strerror}: {there}); name another folder"
-    return None
+        problem = f"nothing can be written there ({error.strerror}: {there}); name another folder"
+        raise InputError(f"runs={folder}: {problem}") from None
