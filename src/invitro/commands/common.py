@@ -22,7 +22,7 @@ from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from invitro.errors import InputError, conf_folder, meant, names_shown
+from invitro.errors import InputError, conf_folder, meant, names_shown, refuse_if_any
 
 if TYPE_CHECKING:
     from invitro.data import DataFolder
@@ -35,12 +35,6 @@ OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=Tru
 
 REFUSED = 2
 """Exit status for input that cannot be used; 1 is for later failures."""
-
-
-NO_SLURM = (
-    "hydra/launcher=submitit_slurm: there is no srun on this machine; start this on a SLURM cluster's login node, or "
-    "use hydra/launcher=joblib hydra.launcher.n_jobs=2"
-)
 
 
 UNDIVIDED = {"_target_": "invitro.data.Undivided"}
@@ -57,20 +51,28 @@ class RememberPlace(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse secrets; only an exit stops Hydra here, for it turns what callbacks raise into warnings."""
-        if problems := secrets_in(config):
-            print("\n".join(problems), "Nothing was started.", sep="\n", file=sys.stderr)
-            sys.exit(REFUSED)
+        with refusing("Nothing was started."):
+            refuse_if_any(secrets_in(config))
         RememberPlace.made = [folder for folder in Path(config.hydra.run.dir).parents if not folder.exists()]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse secrets, and SLURM where there is none; note the sweep's directory and the launch."""
         self.on_run_start(config)
-        if "SlurmLauncher" in str(config.hydra.launcher.get("_target_")) and which("srun") is None:
-            print(f"{NO_SLURM}\nNothing was started.", file=sys.stderr)
-            sys.exit(REFUSED)
+        if "SlurmLauncher" in str(config.hydra.launcher.get("_target_")):
+            with refusing("Nothing was started."):
+                refuse_slurm_if_absent()
         RememberPlace.sweep = Path(config.hydra.sweep.dir)
         RememberPlace.launch = config.get("launch")
         RememberPlace.workers = config.hydra.runtime.choices.get("hydra/launcher") != "basic"
+
+
+def refuse_slurm_if_absent() -> None:
+    """Raise an `InputError` where SLURM cannot launch jobs."""
+    if which("srun") is None:
+        raise InputError(
+            "hydra/launcher=submitit_slurm: there is no srun on this machine; start this on a SLURM cluster's login "
+            "node, or use hydra/launcher=joblib hydra.launcher.n_jobs=2"
+        )
 
 
 SECRET_NAME = re.compile(r"(^|_)(api_?key|(access|auth|api|hf)_?token|token|password|passwd|secret|authorization)$")
@@ -93,8 +95,7 @@ def secrets_in(config: DictConfig | Sequence[str]) -> list[str]:
     """
     values: dict[str, Any] = {}
     if isinstance(config, DictConfig):
-        whole = OmegaConf.to_container(config, resolve=False)
-        assert isinstance(whole, dict)
+        whole = plain(config, resolve=False)
         words = whole.pop("hydra")["overrides"]["task"]
         values = dict(leaves(whole, ""))
     else:

@@ -8,7 +8,6 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from shutil import which
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -22,7 +21,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
-from invitro.commands.common import NO_SLURM, command_of, first_lines, instantiated, secrets_in
+from invitro.commands.common import command_of, first_lines, instantiated, refuse_slurm_if_absent, secrets_in
 from invitro.commands.labelling import Lack, lack_of
 from invitro.commands.settings import ELSEWHERE, Overrides, completed, decides_labels, run_settings, shown_in_splits
 from invitro.commands.typed import (
@@ -210,8 +209,8 @@ def _launching(
     study, merged, notes = _with_folds_and_seeds(study, merged) if ours and not study.sweeper else (study, merged, [])
     sweeper, trials, seed = _sweeper(study, hydra, directory)
     launcher = [str(one.input_line) for one in hydra if not is_sweeper(one)]
-    if "hydra/launcher=submitit_slurm" in launcher and which("srun") is None:
-        raise InputError(NO_SLURM)
+    if "hydra/launcher=submitit_slurm" in launcher:
+        refuse_slurm_if_absent()
     jobs = None
     if not study.sweeper:
         jobs = tuple(map(tuple, BasicSweeper.split_arguments(list(merged.values()), None)[0]))
@@ -265,7 +264,7 @@ def _with_folds_and_seeds(study: Study, merged: dict[str, Override]) -> tuple[St
     """
     notes = []
     every = [tuple(job) for job in BasicSweeper.split_arguments(list(merged.values()), None)[0]]
-    first = _composed(every[0], ())
+    first = _composed(every[0])
     split: dict[str, Any] = dict(first.data.get("split") or {})
     if str(split.get("_target_")).rpartition(".")[2] == "KFold":
         if FOLD not in merged:
@@ -283,7 +282,7 @@ def _with_folds_and_seeds(study: Study, merged: dict[str, Override]) -> tuple[St
     if seeds is not None and seeds.is_discrete_sweep() and "seed" in study.replicates:
         named = list(seeds.sweep_string_iterator())
         models = {tuple(one for one in job if one.startswith(OF_THE_MODEL)): job for job in every}
-        if len(named) > 1 and all(_in_closed_form(_composed(job, ())) for job in models.values()):
+        if len(named) > 1 and all(_in_closed_form(_composed(job)) for job in models.values()):
             merged = merged | {"seed": parsed([f"seed={named[0]}"])[0]}
             study = replace(study, params={key: value for key, value in study.params.items() if key != "seed"})
             notes.append(f"seed={named[0]} stands for all {len(named)} seeds: these models are fitted in closed form")
@@ -370,7 +369,7 @@ def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) ->
         except InputError as error:
             problems |= dict.fromkeys(error.problems)
     refuse_if_any(problems)
-    refuse_if_any(shown_in_splits(jobs, lambda job: _composed(job, ())))
+    refuse_if_any(shown_in_splits(jobs, _composed))
     if not study.partial:
         alike = {tuple(filter(decides_labels, job)): job for job in reversed(jobs)}
         lacks = {job: _lacks(job) for job in reversed(alike.values())}
@@ -387,7 +386,7 @@ def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) ->
 
 def _lacks(job: Overrides) -> Lack | None:
     """Return what is wrong with a job's texts and labels, or None."""
-    return lack_of(_composed(job, ()), job)
+    return lack_of(_composed(job), job)
 
 
 def _material(job: Overrides) -> Overrides:
@@ -405,7 +404,7 @@ def _one_of_each(jobs: Sequence[Overrides]) -> Iterator[Overrides]:
             yield job
 
 
-def _composed(job: Overrides, hydra: Sequence[str]) -> DictConfig:
+def _composed(job: Overrides, hydra: Sequence[str] = ()) -> DictConfig:
     """Compose a job's configuration as its process will; several checks read the same one, which none changes."""
     whole, cfg = _composition(job, tuple(hydra))
     HydraConfig.instance().set_config(whole)

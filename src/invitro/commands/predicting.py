@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from invitro.labelling.texts import NextTexts
     from invitro.studies.report.describe import Description
 
-SUBMITTED = ("submission", "data", "distress_model", "missing")
-"""Settings for submissions only."""
+SUBMITTED = {"submission": None, "data": None, "distress_model": None, "missing": "refuse"}
+"""Settings for submissions only, and their defaults."""
 
 
 def run_predict(cfg: DictConfig) -> None:
@@ -42,11 +42,9 @@ def run_predict(cfg: DictConfig) -> None:
 
 
 def _score(cfg: DictConfig) -> None:
-    """Score a file."""
-    defaults = {"data": None, "distress_model": None, "missing": "refuse"}
     problems = [
         f"{name}: is for submissions only; name the file to write by submission=predictions.zip"
-        for name, value in defaults.items()
+        for name, value in SUBMITTED.items()
         if cfg.get(name) != value
     ]
     if not OmegaConf.is_missing(cfg, "model") and cfg.model is None:

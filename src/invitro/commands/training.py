@@ -3,11 +3,12 @@
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -150,32 +151,18 @@ def _show_jobs(sweep: Path, launch: str | None) -> bool:
         split = judged_on(ended)
         title = "Test split" if split == "test" else "Validation split (no job has a test with crowd labels)"
         print(f"\n{title}:\n{comparison(ended, split).to_string(index=False, na_rep='')}\n")
-    count = {outcome: sum(job.outcome == outcome for job in ended) for outcome in OUTCOMES}
+    count = Counter(job.outcome for job in ended)
     for job in ended:
         if job.outcome == "failed":
             print(f"failed: {job.record / 'error.txt'}", file=sys.stderr)
-    print(", ".join(f"{number} {outcome}" for outcome, number in count.items() if number or outcome in OUTCOMES[:3]))
+    print(", ".join(f"{count[outcome]} {outcome}" for outcome in OUTCOMES if count[outcome] or outcome in OUTCOMES[:3]))
     print(f"Records: {sweep}")
     return count["failed"] > 0
 
 
-class Finished(NamedTuple):
-    """A training that finished, now or earlier.
-
-    Args:
-        directory: the record's; of an earlier run where an equal one had finished.
-        outcome: ``finished`` or ``finished before``.
-        metrics: the content of ``metrics.json``.
-    """
-
-    directory: Path
-    outcome: str
-    metrics: Mapping[str, Any]
-
-
 def train_configured(
     cfg: DictConfig, directory: Path, sweep: Path | None = None, reader: "Reader | None" = None
-) -> Finished:
+) -> tuple[Path, str, Mapping[str, Any]]:
     """Check the settings, prepare the data, and train, or find the record of an equal run.
 
     In a multirun, what has finished already is not trained again, and what another process is training is waited for.
@@ -185,6 +172,10 @@ def train_configured(
         directory: the run's.
         sweep: the multirun's directory; None for a single run.
         reader: of the corpus, instead of the one that the configuration names.
+
+    Returns:
+        The record's directory, that of an earlier run where an equal one had finished; ``finished`` or
+        ``finished before``; and the content of ``metrics.json``.
     """
     cfg = completed(cfg)
     settings = run_settings(cfg, sweep is not None)
@@ -205,13 +196,13 @@ def train_configured(
 
     run = fingerprint_of(prepared, recipe)
     if sweep is None:
-        return _train(settings, prepared, recipe, run, info, sibling=False)
+        return _train(settings, prepared, recipe, run, info)
     with alone(Path(options.runs), run):
         roots = (Path(options.runs), kin(sweep))
         earlier = None if options.force else record.finished_run(roots, run, with_model=options.save_model)
         if earlier is not None:
             log.info("finished already, not trained again (force=true would): %s", earlier)
-            return Finished(earlier, "finished before", record.read_metrics(earlier))
+            return earlier, "finished before", record.read_metrics(earlier)
         return _train(settings, prepared, recipe, run, info, sibling=True)
 
 
@@ -255,8 +246,8 @@ def _first_line(cfg: DictConfig, settings: RunSettings) -> str:
 
 
 def _train(
-    settings: RunSettings, prepared: "Prepared", recipe: "Recipe", run: str, info: "RunInfo", sibling: bool
-) -> Finished:
+    settings: RunSettings, prepared: "Prepared", recipe: "Recipe", run: str, info: "RunInfo", sibling: bool = False
+) -> tuple[Path, str, Mapping[str, Any]]:
     """Train the run with the fingerprint `run`.
 
     The record is in the run's directory, or beside it where `sibling` and another run's record is there.
@@ -292,7 +283,7 @@ def _train(
         record.settle(directory)
     if first:
         log.info("results\n%s", summary(result.metrics))
-    return Finished(directory, "finished", result.metrics)
+    return directory, "finished", result.metrics
 
 
 def _left(directory: Path, run: str, recipe: "Recipe") -> Path | None:

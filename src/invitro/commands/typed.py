@@ -5,7 +5,7 @@ of an override.
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import SequenceMatcher
 from io import TextIOWrapper
@@ -84,14 +84,12 @@ def show_help(config: str, arguments: Sequence[str]) -> bool:
 
 def _text(config: str, overrides: list[str]) -> str:
     """Fill the template under ``hydra.help``."""
-    with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=config):
+    with configured(config):
         cfg = compose(config, overrides=overrides, return_hydra_config=True)
         template, groups = str(cfg.hydra.help.template), list(cfg.hydra.runtime.choices)  # a resolver may ask Hydra
     with_groups = as_called(template.replace("$APP_CONFIG_GROUPS", _groups(groups)))
-    OmegaConf.set_readonly(cfg, False)
-    OmegaConf.set_struct(cfg, False)
-    cfg.pop("hydra")
-    return with_groups.replace("$CONFIG", OmegaConf.to_yaml(cfg))
+    ours = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    return with_groups.replace("$CONFIG", OmegaConf.to_yaml(ours))
 
 
 def _groups(names: Sequence[str]) -> str:
@@ -288,7 +286,7 @@ def _mistakes(given: Sequence[Override], several: bool) -> Iterator[str]:
         if one.type == OverrideType.DEL and "." not in key and not one.package:
             yield f"~{key}: settings cannot be taken away; to switch one off, set it to null, or to none"
         elif one.is_sweep_override() and not several:
-            written = str(one.input_line).partition("=")[2]
+            written = expression(one)
             one_value = f'"{key}={quoted(written)}"'
             yield f"{key}={written}: several values need -m, and one value with commas quotes: {one_value}"
         elif isinstance(value, list) and _is_group(one):
@@ -330,18 +328,19 @@ def _unknown(key: object, known: DictConfig) -> str:
     groups = GlobalHydra.instance().config_loader().list_groups("")
     if key in groups:
         return f"{key}: this command or study has no such choice; --help lists all settings"
-    near, choice = nearest(str(key), [*_names(plain(known, resolve=False)), *groups]), ""
+    names = dict.fromkeys([*_names(plain(known, resolve=False)), *groups], "")
     group = next((group for group in groups if group == re.split(r"[./]", str(key))[0]), "data")
-    files = sorted((conf_folder() / group).glob("*.yaml"))
-    others = {file.stem: nearest(str(key), _names({group: yaml.safe_load(file.read_text("utf-8"))})) for file in files}
-    fit = {name: likeness(str(key), found[0]) for name, found in others.items() if found}
-    if fit and max(fit.values()) > max([likeness(str(key), name) for name in near], default=0.0):
-        choice = max(fit, key=lambda name: fit[name])
-        near, choice = others[choice], f" ({group}={choice} has it)"
+    for file in sorted((conf_folder() / group).glob("*.yaml")):
+        for name in _names({group: yaml.safe_load(file.read_text("utf-8"))}):
+            names.setdefault(name, f" ({group}={file.stem} has it)")
+    alike = {name: likeness(str(key), name) for name in names}
+    best = max(alike, key=lambda name: alike[name])
+    if alike[best] < LEAST_ALIKE:
+        return f"{key}: there is no such setting; --help lists all settings"
+    near = [name for name in names if alike[name] >= alike[best] - AS_GOOD and names[name] == names[best]][:MOST_NAMED]
     if "/" in str(key):
         near = [name.replace(".", "/") for name in near]
-    meant = f"did you mean {' or '.join(near)}{choice}?" if near else "--help lists all settings"
-    return f"{key}: there is no such setting; {meant}"
+    return f"{key}: there is no such setting; did you mean {' or '.join(near)}{names[best]}?"
 
 
 def _names(settings: dict[str, Any]) -> list[str]:
@@ -351,9 +350,9 @@ def _names(settings: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(parts))
 
 
-LEAST_ALIKE, AS_GOOD, LEFT_OUT = 0.65, 0.05, 0.1
-"""Below this two names are not alike; so much less is as good as the best; what a part costs that was not typed (one
-that was typed in vain costs twice as much).
+LEAST_ALIKE, AS_GOOD, MOST_NAMED, LEFT_OUT = 0.65, 0.05, 3, 0.1
+"""Below this two names are not alike; so much less is as good as the best; how many names are said to be; what a part
+costs that was not typed (one that was typed in vain costs twice as much).
 """
 
 
@@ -374,15 +373,6 @@ def likeness(key: str, name: str) -> float:
 
 def _ratio(one: str, other: str) -> float:
     return SequenceMatcher(None, min(one, other), max(one, other)).ratio()
-
-
-def nearest(key: str, names: Iterable[str], most: int = 3) -> list[str]:
-    """Return the names that are most like a mistyped one; none where none is like it."""
-    alike = {name: likeness(key, name) for name in names}
-    best = max(alike.values(), default=0.0)
-    if best < LEAST_ALIKE:
-        return []
-    return [name for name, value in alike.items() if value >= best - AS_GOOD][:most]
 
 
 def refuse_unwritable(folder: Path) -> None:
