@@ -66,7 +66,6 @@ class Mode:
 
 
 def _choices(*groups: str) -> str:
-    """Return the choices of config groups, one line per group, for the help."""
     loader = GlobalHydra.instance().config_loader()
     return "\n".join(f"{group}: {', '.join(loader.get_group_options(group))}" for group in groups)
 
@@ -156,7 +155,6 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
 
 
 def _refuse_contradictions(cfg: DictConfig) -> None:
-    """Refuse settings that contradict each other."""
     mode = Mode(cfg.dry_run, cfg.report, cfg.show, cfg.backup, cfg.next)
     given = [word for word in HydraConfig.get().overrides.task if word.startswith("prompt=")]
     problems = []

@@ -21,8 +21,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
-from invitro.commands.common import command_of, first_lines, instantiated, refuse_slurm_if_absent, secrets_in
-from invitro.commands.labelling import Lack, lack_of
+from invitro.commands.common import command_of, first_lines, instantiated, noting, refuse_slurm_if_absent, secrets_in
+from invitro.commands.labelling import lack_of
 from invitro.commands.settings import ELSEWHERE, Overrides, completed, decides_labels, run_settings, shown_in_splits
 from invitro.commands.typed import (
     OWN_FOLDER,
@@ -211,14 +211,12 @@ def _launching(
     launcher = [str(one.input_line) for one in hydra if not is_sweeper(one)]
     if "hydra/launcher=submitit_slurm" in launcher:
         refuse_slurm_if_absent()
-    jobs = None
-    if not study.sweeper:
-        jobs = tuple(map(tuple, BasicSweeper.split_arguments(list(merged.values()), None)[0]))
+    jobs = None if study.sweeper else _grid(merged)
     not_run: Mapping[int, str] = {}
     if ours:
         not_run = not_to_run(jobs or (tuple(map(first_value, merged.values())),), [*launcher, *sweeper], study)
     swept = [key for key, one in merged.items() if key in study.params or one.is_sweep_override()]
-    factors = (*(study.factors or ()), *(key for key in swept if key not in (*study.factors, *study.replicates)))
+    factors = (*study.factors, *(key for key in swept if key not in (*study.factors, *study.replicates)))
     study = replace(
         study,
         factors=factors,
@@ -263,9 +261,8 @@ def _with_folds_and_seeds(study: Study, merged: dict[str, Override]) -> tuple[St
     models are fitted in closed form, the first seed stands for all.
     """
     notes = []
-    every = [tuple(job) for job in BasicSweeper.split_arguments(list(merged.values()), None)[0]]
-    first = _composed(every[0])
-    split: dict[str, Any] = dict(first.data.get("split") or {})
+    every = _grid(merged)
+    split: dict[str, Any] = dict(_composed(every[0]).data.get("split") or {})
     if str(split.get("_target_")).rpartition(".")[2] == "KFold":
         if FOLD not in merged:
             merged = merged | {key_of(one): one for one in parsed([f"{FOLD}=range(0,{split['folds']})"])}
@@ -304,6 +301,11 @@ def _merged(study: Study, passed: Sequence[Override]) -> dict[str, Override]:
     """Return the jobs' overrides by key: the study's, overridden by those of the command line."""
     own = parsed([*study.overrides, *(f"{key}={value}" for key, value in study.params.items())])
     return {key_of(one): one for one in [*own, *passed] if not is_hydra(one)}
+
+
+def _grid(merged: Mapping[str, Override]) -> tuple[Overrides, ...]:
+    """Return every job of overrides of which some are swept."""
+    return tuple(map(tuple, BasicSweeper.split_arguments(list(merged.values()), None)[0]))
 
 
 def _directory(settings: SweepSettings, study: Study, merged: Mapping[str, Override]) -> Path:
@@ -362,31 +364,24 @@ def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) ->
         InputError: settings that a job would refuse; a line for each missing label set, with its price and command;
             labels by prompts that showed what a split evaluates on; or texts that no job has.
     """
-    problems: dict[str, None] = {}
+    problems: list[str] = []
     for job in _one_of_each(jobs):
-        try:
+        with noting(problems):
             run_settings(_composed(job, hydra), multirun=True)
-        except InputError as error:
-            problems |= dict.fromkeys(error.problems)
     refuse_if_any(problems)
     refuse_if_any(shown_in_splits(jobs, _composed))
     if not study.partial:
         alike = {tuple(filter(decides_labels, job)): job for job in reversed(jobs)}
-        lacks = {job: _lacks(job) for job in reversed(alike.values())}
+        lacks = {job: lack_of(_composed(job), job) for job in reversed(alike.values())}
         refuse_if_any(dict.fromkeys(line for one in lacks.values() if one and one.labels for line in one.lines))
         others = {_material(job): job for job in reversed(jobs)}.values()
-        if all(lacks.values()) and all(lacks.get(job) or _lacks(job) for job in others):
+        if all(lacks.values()) and all(lacks.get(job) or lack_of(_composed(job), job) for job in others):
             refuse_if_any(next(one.lines for one in lacks.values() if one))
         return {}
     alike = {_material(job): job for job in reversed(jobs)}  # the first of those with the same texts and labels
-    lacking = {material: _lacks(job) for material, job in alike.items()}
+    lacking = {material: lack_of(_composed(job), job) for material, job in alike.items()}
     found = {number: lacking[_material(job)] for number, job in enumerate(jobs)}
     return {number: "\n".join(one.lines) for number, one in found.items() if one is not None}
-
-
-def _lacks(job: Overrides) -> Lack | None:
-    """Return what is wrong with a job's texts and labels, or None."""
-    return lack_of(_composed(job), job)
 
 
 def _material(job: Overrides) -> Overrides:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from invitro.commands.common import (
@@ -179,7 +178,6 @@ def completed(cfg: DictConfig) -> DictConfig:
 
 
 def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
-    """Yield every pair of settings that contradict each other."""
     from invitro.models.settings import in_closed_form
 
     if "check" in cfg:
@@ -191,9 +189,7 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
     for key in sorted(managed.keys() & cfg.trainer.keys()):
         yield f"trainer.{key} is decided by {managed[key]}; set that instead"
     devices, strategy = cfg.trainer.devices, str(cfg.trainer.strategy)
-    several = (
-        devices > 1 if isinstance(devices, int) else len(devices) > 1 if isinstance(devices, ListConfig) else False
-    )
+    several = devices > 1 if isinstance(devices, int) else isinstance(devices, ListConfig) and len(devices) > 1
     distributed = several or strategy not in ("auto", "single_device")
     if multirun and distributed:
         yield (
@@ -319,5 +315,5 @@ def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None"
     corpus.split = UNDIVIDED
     if cfg.data.get("folder") and "folder" in corpus:
         corpus.folder = cfg.data.folder
-    reader: Reader = instantiate(corpus, _convert_="all")
+    reader: Reader = instantiated(corpus)
     return reader

@@ -235,7 +235,6 @@ def _named(values: Mapping[str, str]) -> str:
 
 
 def _show(asked: "SweepRequest") -> None:
-    """Print the plan."""
     if asked.plan is None:
         print(f"Nothing would be started; the report of {asked.root} would be made in {asked.report}")
         return

@@ -113,7 +113,6 @@ def _is_left_out(cfg: DictConfig, directory: Path) -> bool:
 
 
 def _write_job(cfg: DictConfig, directory: Path, record: Path, outcome: str, error: str | None = None) -> None:
-    """Write the outcome of this job of a multirun."""
     from invitro.training.multirun import write_job
 
     hydra = HydraConfig.get()
@@ -334,7 +333,7 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
     import torch
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from invitro.models import PLM, EmbeddingRidge
+    from invitro.models import PLM
     from invitro.models.encoder import check_available
     from invitro.training.recipe import Recipe
     from invitro.training.run import quiet
@@ -344,10 +343,9 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
     trainer = instantiate(cfg.trainer, _convert_="all")
     if cfg.trainer.accelerator == "auto" and not torch.cuda.is_available():
         trainer = partial(trainer, accelerator="cpu")  # Lightning would choose Apple's GPU
-    plm = settings.plm
+    plm, encoder = settings.plm, settings.encoder
+    commit = None if encoder is None else getattr(check_available(encoder), "_commit_hash", None)
     if not isinstance(plm, PLM):  # a baseline, which has no optimiser
-        encoder = check_available(plm.encoder) if isinstance(plm, EmbeddingRidge) else None
-        commit = getattr(encoder, "_commit_hash", None)
         return Recipe(plm, settings.fit, optimizer, trainer, {"commit": commit}, settings.options.seed)
     trials: dict[str, Callable[[], Any]] = {
         "optimizer": lambda: optimizer([torch.nn.Parameter(torch.zeros(1))]),
@@ -360,7 +358,6 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
             raise InputError(f"{name}: these settings do not work here: {str(error).strip()}") from error
     if tried.strategy.root_device.type == "mps":  # the trainer, which is tried last
         raise InputError("trainer: Apple's GPUs do not compute in float64, as metrics do; choose trainer=cpu")
-    commit = getattr(check_available(plm), "_commit_hash", None)
     display = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps")
     decisive = {key: value for key, value in plain(cfg.trainer).items() if key not in display}
     return Recipe(
