@@ -1,4 +1,4 @@
-"""The commands without a command line: what `import invitro` calls, on the configuration of the entry points.
+"""Configurations without a command line: how `import invitro` comes to those of the entry points.
 
 Overrides are those of the command line, such as ``fit.epochs=2``; if two set the same key, the later one counts.
 """
@@ -23,17 +23,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from invitro.data.table import Frame
-    from invitro.labelling.texts import NextTexts
-    from invitro.studies.report.worth import Weighed
 
 
 @contextmanager
-def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
+def composed(name: str, overrides: Sequence[str], scale: Scale | None = None) -> Iterator[DictConfig]:
     """Compose a main configuration as its entry point would; within the context Hydra knows it, as in a job.
 
     Args:
         name: of the main configuration, such as ``train``.
         overrides: such as ``plm=minilm``.
+        scale: takes the place of the configuration's.
 
     Yields:
         The configuration, without Hydra's own part, which `HydraConfig` has.
@@ -51,10 +50,18 @@ def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
     hydra.set_config(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
+        if scale is not None:
+            items = [{"_target_": "invitro.scales.Item"} | asdict(item) for item in scale.items]
+            cfg.scale = {"_target_": "invitro.scales.Scale", "_convert_": "all"} | asdict(scale) | {"items": items}
     try:
         yield cfg
     finally:
         hydra.cfg = before
+
+
+def run_folder() -> Path:
+    """Return where the entry point of the composed configuration would record a run."""
+    return Path(HydraConfig.get().run.dir)
 
 
 def scale_of(name: str | Path | Scale) -> Scale:
@@ -80,139 +87,34 @@ def scale_of(name: str | Path | Scale) -> Scale:
     return scale
 
 
-def label_texts(texts: "pd.Series[str]", scale: Scale, overrides: Sequence[str]) -> "pd.DataFrame":
-    """Label texts as ``label.py`` labels a corpus.
-
-    Returns:
-        On the index of `texts`: ``score``, one column per item, and ``status``; see
-        `invitro.labelling.labeller.scored`.
-    """
-    import pandas as pd
-
-    from invitro.commands.labelling import labellings
-    from invitro.labelling.labeller import label, scored
-    from invitro.labelling.texts import corpus_of
-    from invitro.labels.answers import text_hash
-
-    # Texts are identified by their content: the same text is asked about once, however often it occurs.
-    ids = texts.map(text_hash)
-    corpus = corpus_of(pd.DataFrame({"text_id": ids, "text": texts}).drop_duplicates("text_id"), scale)
-    with composed("label", ["data=table", "data.path=texts", *overrides]) as cfg:
-        _put_scale(cfg, scale)
-        what = labellings(cfg, {"items": cfg.prompt}, dry_run=False)["items"]
-    try:
-        (done,) = label(corpus, what)
-    finally:
-        what.engine.close()
-    return scored(what, done).reindex(ids).set_axis(texts.index)
-
-
-def train_frame(
-    frame: "pd.DataFrame",
-    scale: Scale,
-    columns: Mapping[str, str | Sequence[str]],
-    overrides: Sequence[str],
-    directory: str | Path | None,
-) -> tuple[Path, Mapping[str, Any]]:
-    """Train on a DataFrame as ``train.py`` trains on a table file.
-
-    Args:
-        frame: one row per text.
-        scale: of its labels.
-        columns: its names of ``llm_label`` and of the columns of `invitro.data.TableFile`, where they differ.
-        overrides: of ``train.py``.
-        directory: the run's; None makes one as ``train.py`` does.
-
-    Returns:
-        The record's directory, and the content of ``metrics.json``.
-    """
-    from invitro.commands.training import train_configured
-
-    with _composed_for(frame, "train", scale, columns, overrides) as (cfg, reader):
-        uses = cfg.application.correction or cfg.application.augmentation
-        if uses and not (cfg.llm.column or cfg.llm.labels or any(word.startswith("llm=") for word in overrides)):
-            raise InputError(
-                f"application={cfg.application.name} needs an LLM's labels: expected a column llm_label, found "
-                f"{', '.join(map(str, reader.rows.columns))}; invitro.label makes them, and application='none' needs "
-                "none"
-            )
-        place = Path(directory or HydraConfig.get().run.dir)
-        record, _, metrics = train_configured(cfg, place, reader=reader)
-    return record, metrics
-
-
-def describe_frame(
-    frame: "pd.DataFrame",
-    scale: Scale,
-    columns: Mapping[str, str | Sequence[str]],
-    overrides: Sequence[str],
-    directory: str | Path | None,
-) -> tuple[dict[str, str], tuple[str, ...], Path | None]:
-    """Describe a DataFrame as ``describe.py`` describes a table file; return facts, doubts and the page's path."""
-    from invitro.commands.predicting import describe_configured
-    from invitro.studies.report.describe import write_description
-
-    with _composed_for(frame, "describe", scale, columns, overrides) as (cfg, reader):
-        found = describe_configured(cfg, reader)
-    page = None if directory is None else write_description(found, Path(directory))
-    return found.named, tuple(found.doubts), page
-
-
-def weigh_frame(
-    frame: "pd.DataFrame",
-    scale: Scale,
-    columns: Mapping[str, str | Sequence[str]],
-    overrides: Sequence[str],
-    resamples: int,
-) -> "Weighed":
-    """Weigh the LLM labels of a DataFrame as ``sweep.py study=worth`` weighs those of a corpus."""
-    from invitro.commands.studies import checked_worth, weigh
-
-    with _composed_for(frame, "worth", scale, columns, overrides, divided=False) as (cfg, reader):
-        if not cfg.llm.column and not any(word.startswith(("llm=", "llm.")) for word in overrides):
-            raise InputError(
-                f"worth: expected LLM labels in a column llm_label, found {', '.join(map(str, reader.rows.columns))}; "
-                "invitro.label makes them"
-            )
-        cfg.llm.name = "the LLM" if cfg.llm.column else cfg.llm.name
-        return weigh(cfg, checked_worth(cfg), resamples, reader)
-
-
-def rank_frame(
-    frame: "pd.DataFrame", scale: Scale, columns: Mapping[str, str | Sequence[str]], overrides: Sequence[str]
-) -> "NextTexts":
-    """Rank the unrated texts of a DataFrame as ``label.py next=`` ranks those of a corpus."""
-    from invitro.commands.predicting import rank_texts
-    from invitro.tables import numbers
-
-    with _composed_for(frame, "label", scale, columns, overrides, divided=False) as (cfg, reader):
-        table = reader.read(scale).table
-        llm, column = table.iloc[:, :0], str(columns.get("llm_label", "llm_label"))
-        if column in table:
-            llm = numbers(table[column], "frame").to_frame("the LLM")
-        return rank_texts(cfg, "frame", table, llm)
-
-
 @contextmanager
-def _composed_for(
+def composed_for(
     frame: "pd.DataFrame",
     name: str,
-    scale: Scale,
-    columns: Mapping[str, str | Sequence[str]],
+    scale: str | Path | Scale,
+    columns: Mapping[str, str | Sequence[str]] | None,
     overrides: Sequence[str],
     divided: bool = True,
 ) -> "Iterator[tuple[DictConfig, Frame]]":
     """Compose a main configuration for the texts of a DataFrame, and yield it with their reader.
 
-    The reader's settings are those of a table file. Without `divided`, there is no split.
+    Args:
+        frame: one row per text.
+        name: of the main configuration, such as ``train``.
+        scale: of its labels, as `scale_of` takes it.
+        columns: its names of ``llm_label`` and of the columns of `invitro.data.TableFile`, where they differ.
+        overrides: of the entry point.
+        divided: whether there is a split.
+
+    Raises:
+        InputError: a column is missing, Hydra refuses an override, or a setting holds a secret.
     """
     from invitro.data.table import Frame
 
-    frame, named, given = _described(frame, columns)
+    frame, named, given = _described(frame, columns or {})
     if divided and "split" in named:
         given = ["data/split=published", *given]
-    with composed(name, ["data=table", "data.path=frame", *given, *overrides]) as cfg:
-        _put_scale(cfg, scale)
+    with composed(name, ["data=table", "data.path=frame", *given, *overrides], scale_of(scale)) as cfg:
         with open_dict(cfg):
             cfg.data.columns = named
             if not divided:
@@ -248,35 +150,3 @@ def _described(
     llm_label = named.pop("llm_label", None)
     source = [] if llm_label is None else [f"llm.column={quoted(llm_label)}"]
     return frame, named, source
-
-
-def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.DataFrame", "pd.DataFrame", int]:
-    """Run a study as ``sweep.py`` does.
-
-    Returns:
-        Its folder, its report, `Summary.groups`, `Summary.differences`, and how many jobs failed. Estimates of
-        ``study=inference``, and curves of ``study=worth``, take the place of groups, and have no differences.
-    """
-    import pandas as pd
-
-    from invitro.commands.plans import INFERENCE, WORTH, request
-    from invitro.commands.studies import estimate, launch_jobs, read_jobs, report_jobs, send_report
-
-    asked = request([f"study={name}", *overrides])
-    tables = {INFERENCE: "estimates.csv", WORTH: "worth.csv"}
-    if asked.study.job in tables:
-        report = estimate(asked)
-        return asked.root, report, pd.read_csv(report.parent / tables[asked.study.job]), pd.DataFrame(), 0
-    launch_jobs(asked)
-    runs = read_jobs(asked)
-    report, summary, drawn = report_jobs(asked, runs)
-    send_report(asked, runs, summary, drawn, report)
-    failed = int((runs.table["outcome"] == "failed").sum())
-    return asked.root, report, summary.groups, summary.differences, failed
-
-
-def _put_scale(cfg: DictConfig, scale: Scale) -> None:
-    """Put a scale into a configuration, as its file would define it."""
-    items = [{"_target_": "invitro.scales.Item"} | asdict(item) for item in scale.items]
-    with open_dict(cfg):
-        cfg.scale = {"_target_": "invitro.scales.Scale", "_convert_": "all"} | asdict(scale) | {"items": items}
