@@ -251,13 +251,10 @@ def command_of(entry_point: str) -> tuple[str, ...]:
     script = conf_folder().parent / f"{entry_point}.py"
     if script.is_file():
         return sys.executable, str(script)
-    try:
-        installed = files("invitro") or []
-    except PackageNotFoundError:
-        installed = []
-    for file in installed:
-        if file.stem == f"invitro-{entry_point}":
-            return (str(Path(str(file.locate())).resolve()),)
+    with suppress(PackageNotFoundError):
+        for file in files("invitro") or []:
+            if file.stem == f"invitro-{entry_point}":
+                return (str(Path(str(file.locate())).resolve()),)
     raise InputError(
         f"{entry_point}: expected an entry point or a script; there is no {script}, "
         f"and no command invitro-{entry_point}"
@@ -348,8 +345,11 @@ def stop_children() -> None:
     """Ask the processes that this one started to stop, and kill what is left of them and of theirs."""
     import psutil
 
-    this = psutil.Process()
-    every = [one for one in this.children(recursive=True) if not _tracks_resources(one)]
+    this, every = psutil.Process(), []
+    for one in this.children(recursive=True):
+        with suppress(psutil.Error):  # Python's own trackers of resources clean up when their parent has ended
+            if not any("resource_tracker" in word for word in one.cmdline()):
+                every.append(one)
     for one in every:
         with suppress(psutil.NoSuchProcess):
             if one.ppid() == this.pid:
@@ -357,16 +357,6 @@ def stop_children() -> None:
     for one in psutil.wait_procs(every, CHILDREN_STOP)[1]:
         with suppress(psutil.NoSuchProcess):
             one.kill()
-
-
-def _tracks_resources(process: Any) -> bool:
-    """Whether a process of Python's own cleans up when its parent has ended, as it does by itself."""
-    import psutil
-
-    try:
-        return any("resource_tracker" in word for word in process.cmdline())
-    except psutil.Error:
-        return False
 
 
 def end_with(name: str) -> None:

@@ -68,12 +68,7 @@ def _submit(cfg: DictConfig) -> None:
         corpus=data.get("name"),
         folder=data.get("folder") or os.environ.get("INVITRO_DATA_DIR"),
         model=None if OmegaConf.is_missing(cfg, "model") else cfg.model,
-        distress_model=cfg.distress_model,
-        missing=cfg.missing,
-        clip=cfg.clip,
-        batch_size=cfg.batch_size,
-        device=cfg.device,
-        force=cfg.force,
+        **{name: cfg[name] for name in ("distress_model", "missing", "clip", "batch_size", "device", "force")},
     )
     done = submit(job)
     print(done)

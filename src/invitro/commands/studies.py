@@ -61,17 +61,13 @@ Its own settings, besides study.*; for all others see train.py --help:
 {settings}"""
 
 
+@stoppable("Stopped. To go on: the same command again")
 def sweep_command(arguments: Sequence[str]) -> None:
     """Run ``sweep.py`` with these `arguments`.
 
     The last line printed is the report's path. The process ends with status 0; 1 when a job failed or has no outcome;
     `REFUSED` when nothing was started; 128 and the signal's number when it was stopped.
     """
-    with stoppable("Stopped. To go on: the same command again"):
-        _sweep(arguments)
-
-
-def _sweep(arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(as_called(_help()))
         return
@@ -88,14 +84,13 @@ def _sweep(arguments: Sequence[str]) -> None:
         with refusing("Nothing was estimated."):
             print(estimate(asked), flush=True)
         return
-    status, problem = launch_jobs(asked)
+    problem = launch_jobs(asked)
     try:
         runs = read_jobs(asked)
     except InputError as error:
         print(problem or error, "There is nothing to report.", sep="\n", file=sys.stderr)
-        sys.exit(status or 1)
-    if asked.plan is not None and _report_failures(runs):
-        status = status or 1
+        sys.exit(1)
+    failed = asked.plan is not None and _report_failures(runs)
     if problem:
         print(problem, file=sys.stderr)
     report, summary, drawn = report_jobs(asked, runs)
@@ -103,14 +98,14 @@ def _sweep(arguments: Sequence[str]) -> None:
         print(f"To train and save the configuration with the best CCC on validation:\n  {line}")
     print(report, flush=True)
     send_report(asked, runs, summary, drawn, report)
-    if status:
-        sys.exit(status)
+    if failed or problem:
+        sys.exit(1)
 
 
-def launch_jobs(asked: "SweepRequest") -> tuple[int, str | None]:
-    """Launch the plan's jobs; return an exit status and what went wrong apart from jobs that failed."""
+def launch_jobs(asked: "SweepRequest") -> str | None:
+    """Launch the plan's jobs; return what went wrong apart from jobs that failed."""
     if asked.plan is None:
-        return 0, None
+        return None
     from invitro.files import write_json
     from invitro.studies.launch import LostError, launch
     from invitro.training.multirun import STUDY
@@ -119,8 +114,8 @@ def launch_jobs(asked: "SweepRequest") -> tuple[int, str | None]:
     try:
         launch(asked.plan)
     except LostError as error:
-        return 1, str(error)
-    return 0, None
+        return str(error)
+    return None
 
 
 def read_jobs(asked: "SweepRequest") -> "Runs":

@@ -358,6 +358,8 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
             raise InputError(f"{name}: these settings do not work here: {str(error).strip()}") from error
     if tried.strategy.root_device.type == "mps":  # the trainer, which is tried last
         raise InputError("trainer: Apple's GPUs do not compute in float64, as metrics do; choose trainer=cpu")
+    there, wanted = torch.cuda.device_count(), cfg.trainer.devices
+    gpus = min(there, wanted) if isinstance(wanted, int) and wanted > 0 else there
     display = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps")
     decisive = {key: value for key, value in plain(cfg.trainer).items() if key not in display}
     return Recipe(
@@ -365,18 +367,10 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
         fit=settings.fit,
         optimizer=optimizer,
         trainer=trainer,
-        settings=plain(cfg.optimizer) | decisive | {"resume": cfg.resume, "commit": commit, "gpus": _gpus(cfg)},
+        settings=plain(cfg.optimizer) | decisive | {"resume": cfg.resume, "commit": commit, "gpus": gpus},
         seed=settings.options.seed,
         spread=settings.options.spread,
     )
-
-
-def _gpus(cfg: DictConfig) -> int:
-    """Return how many GPUs a run can use: of this machine's, as many as it asks for."""
-    import torch
-
-    there, wanted = torch.cuda.device_count(), cfg.trainer.devices
-    return min(there, wanted) if isinstance(wanted, int) and wanted > 0 else there
 
 
 def _failed(directory: Path, error: Exception) -> Path:

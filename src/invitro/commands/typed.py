@@ -44,7 +44,8 @@ def begins(config: str, argv: list[str]) -> bool:
         argv: the command line with the script, changed in place.
     """
     speak_unicode()
-    if show_help(config, argv[1:]):
+    if {"-h", "--help"} & set(argv[1:]):
+        _show_help(config, argv[1:])
         return False
     with refusing("Nothing was started."):
         argv[1:] = understood(config, argv[1:])
@@ -58,20 +59,8 @@ def speak_unicode() -> None:
             stream.reconfigure(encoding="utf-8", errors="replace")
 
 
-def show_help(config: str, arguments: Sequence[str]) -> bool:
-    """Print the help of the entry point whose configuration is `config`, if `arguments` ask for it.
-
-    Values are shown as the other arguments set them: ``train.py plm=deberta --help`` shows DeBERTa's.
-
-    Args:
-        config: the name of the main configuration, such as ``train``.
-        arguments: the command line without the script.
-
-    Returns:
-        Whether help was asked for; nothing is left to do then.
-    """
-    if not {"-h", "--help"} & set(arguments):
-        return False
+def _show_help(config: str, arguments: Sequence[str]) -> None:
+    """Print an entry point's help, with values as its other arguments set them: ``plm=deberta`` shows DeBERTa's."""
     try:
         print(_text(config, [one for one in arguments if not one.startswith("-")]), flush=True)
     except BrokenPipeError:  # read by `head`, which has seen enough; Python would complain once more at its end
@@ -79,7 +68,6 @@ def show_help(config: str, arguments: Sequence[str]) -> bool:
     except HydraException as error:
         print(message_of(error), file=sys.stderr)
         sys.exit(REFUSED)
-    return True
 
 
 def _text(config: str, overrides: list[str]) -> str:
