@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from omegaconf import open_dict
 from studies.records import Arm, Texts, write_records
 from support import ROOT, small_corpus
 
@@ -187,8 +186,6 @@ def test_a_run_on_a_frame_is_the_run_of_train_py_on_its_file(corpus_csv: Path) -
     columns = ",".join(f"{key}: {name}" for key, name in COLUMNS.items() if key != "llm_label")
     overrides = ["data=table", f"data.path={corpus_csv}", f"data.columns={{{columns}}}", "llm.column=gpt", "plm=tfidf"]
     with composed("train", [*overrides, "application=both", "alpha=1.0", "logger=none"]) as cfg:
-        with open_dict(cfg):
-            del cfg["hydra"]
         record, _, metrics = train_configured(cfg, Path("from-the-file"))
     assert run.metrics["train"]["replaced"] > 0
     assert run.metrics["fingerprint"] == metrics["fingerprint"]

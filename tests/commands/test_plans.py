@@ -14,7 +14,7 @@ from invitro.commands.common import first_lines
 from invitro.commands.plans import SweepRequest, request
 from invitro.commands.studies import checked_worth, weigh
 from invitro.commands.typed import configured
-from invitro.errors import InputError, conf_folder
+from invitro.errors import InputError
 from invitro.files import write_json
 from invitro.studies import Study
 
@@ -199,7 +199,7 @@ def test_examples_of_prompts_that_a_split_evaluates_on_are_told_before_any_job(g
             asked(*ours, *split.split())
         assert len(caught.value.problems) == 1
     assert len(jobs(asked(*ours, "data/split=holdout"))) == 4
-    with configured("worth", conf_folder(), ()):
+    with configured("worth"):
         cfg = compose("worth", overrides=data)
     with pytest.raises(InputError, match=r"\d texts that one of the folds of a learning curve evaluates on"):
         weigh(cfg, checked_worth(cfg), 10)
@@ -251,7 +251,7 @@ def test_a_study_s_own_hydra_settings_are_the_launcher_s(
     given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    monkeypatch.setattr("invitro.commands.plans.conf_folder", lambda: tmp_path / "conf")
+    monkeypatch.setattr("invitro.commands.typed.conf_folder", lambda: tmp_path / "conf")
     file = tmp_path / "conf" / "study" / "demo.yaml"
     file.write_text(file.read_text().replace("overrides:", "overrides:\n  - +hydra.job.env_set.OMP_NUM_THREADS=1"))
     one = request(["study=demo", "seed=0", "alpha=4.0", "hydra/launcher=joblib", "dry_run=true"])

@@ -12,7 +12,7 @@ from support import ROOT, small_corpus, table_overrides
 
 from invitro.commands.common import misnamed, with_own_labels_named
 from invitro.commands.typed import _unknown, configured, speak_unicode, understood
-from invitro.errors import InputError, conf_folder
+from invitro.errors import InputError
 
 
 def test_paths_and_names_need_no_quotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_what_was_probably_meant_is_compared_part_by_part(tmp_path: Path, monkey
         "application.alpha": "alpha",
         "plmm": "plm",
     }
-    with configured("train", conf_folder()):
+    with configured("train"):
         known = {words: compose("train", overrides=list(words)) for words in ((), ("data=table",))}
         for slip, meant in slips.items():
             *words, key = slip.split()

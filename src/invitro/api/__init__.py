@@ -133,11 +133,26 @@ def label(
     >>> labels["status"].tolist()
     ['ok', 'ok']
     """
-    from invitro.commands.direct import label_texts, scale_of
+    from invitro.commands.direct import composed, scale_of
+    from invitro.commands.labelling import labellings
+    from invitro.labelling.labeller import label as asked
+    from invitro.labelling.labeller import scored
+    from invitro.labelling.texts import corpus_of
+    from invitro.labels.answers import text_hash
 
+    given, of = texts_in(texts), scale_of(scale)
+    # Texts are identified by their content: the same text is asked about once, however often it occurs.
+    ids = given.map(text_hash)
+    corpus = corpus_of(pd.DataFrame({"text_id": ids, "text": given}).drop_duplicates("text_id"), of)
     kept = [] if store is None else [f"store={quoted(store)}"]
     settings = [f"llm={llm}", f"prompt={prompt}", f"readout={readout}", *kept, *overrides]
-    return label_texts(texts_in(texts), scale_of(scale), settings)
+    with composed("label", ["data=table", "data.path=texts", *settings], of) as cfg:
+        what = labellings(cfg, {"items": cfg.prompt}, dry_run=False)["items"]
+    try:
+        (done,) = asked(corpus, what)
+    finally:
+        what.engine.close()
+    return scored(what, done).reindex(ids).set_axis(given.index)
 
 
 def correct(crowd: npt.ArrayLike, llm: npt.ArrayLike, alpha: float) -> Corrected:

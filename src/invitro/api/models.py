@@ -75,15 +75,21 @@ def train(
     >>> run.predictions["split"].value_counts().to_dict()
     {'test': 12, 'val': 6}
     """
-    from invitro.commands.direct import scale_of, train_frame
+    from invitro.commands.direct import composed_for, run_folder
+    from invitro.commands.training import train_configured
 
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
     threshold = "null" if alpha is None else alpha
     settings = [
         f"plm={plm}", f"application={application}", f"alpha={threshold}", f"seed={seed}", "logger=none", *overrides
     ]  # fmt: skip
-    record, metrics = train_frame(frame, scale_of(scale), columns or {}, settings, directory)
+    with composed_for(frame, "train", scale, columns, settings) as (cfg, reader):
+        uses = cfg.application.correction or cfg.application.augmentation
+        if uses and not (cfg.llm.column or cfg.llm.labels or any(word.startswith("llm=") for word in overrides)):
+            raise InputError(
+                f"application={cfg.application.name} needs an LLM's labels: expected a column llm_label, found "
+                f"{', '.join(map(str, reader.rows))}; invitro.label makes them, and application='none' needs none"
+            )
+        record, _, metrics = train_configured(cfg, Path(directory or run_folder()), reader=reader)
     predictions = pd.read_csv(record / "predictions.csv", dtype={"text_id": "str", "group_id": "str"})
     model = record / "model"
     return TrainedRun(metrics, predictions, record, model if model.is_dir() else None)
@@ -133,11 +139,14 @@ def describe(
     >>> found.facts["r of LLM and crowd"], found.facts["repeated texts"]
     ('-1.00', '0')
     """
-    from invitro.commands.direct import describe_frame, scale_of
+    from invitro.commands.direct import composed_for
+    from invitro.commands.predicting import describe_configured
+    from invitro.studies.report.describe import write_description
 
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
-    return DescribedTexts(*describe_frame(frame, scale_of(scale), columns or {}, [f"plm={plm}", *overrides], directory))
+    with composed_for(frame, "describe", scale, columns, [f"plm={plm}", *overrides]) as (cfg, reader):
+        found = describe_configured(cfg, reader)
+    page = None if directory is None else write_description(found, Path(directory))
+    return DescribedTexts(found.named, tuple(found.doubts), page)
 
 
 def worth(
@@ -204,16 +213,22 @@ def worth(
     >>> found.sentence.split(" are ")[0], found.curve["ratings"].tolist()
     ('The labels of the LLM', [50, 80, 0, 50, 80])
     """
-    from invitro.commands.direct import scale_of, weigh_frame
+    from invitro.commands.direct import composed_for
+    from invitro.commands.studies import checked_worth, weigh
     from invitro.studies.report.worth import worth_sentence
 
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
     refuse_if_any(filter(None, [refusal("resamples", resamples, Count)]))
     settings = [
         f"plm={plm}", f"worth.draws={draws}", f"worth.folds={folds}", f"worth.seed={seed}", *overrides
     ]  # fmt: skip
-    found = weigh_frame(frame, scale_of(scale), columns or {}, settings, resamples)
+    with composed_for(frame, "worth", scale, columns, settings, divided=False) as (cfg, reader):
+        if not cfg.llm.column and not any(word.startswith(("llm=", "llm.")) for word in overrides):
+            raise InputError(
+                f"worth: expected LLM labels in a column llm_label, found {', '.join(map(str, reader.rows))}; "
+                "invitro.label makes them"
+            )
+        cfg.llm.name = "the LLM" if cfg.llm.column else cfg.llm.name
+        found = weigh(cfg, checked_worth(cfg), resamples, reader)
     rate = found.exchange
     return LabelWorth(worth_sentence(found.data.llm, rate), rate.worth, rate.added, rate.curve)
 
@@ -305,13 +320,19 @@ def next_texts(
     >>> next_texts(essays, "batson_empathy", count=1)["text"].tolist()
     ['sunny day']
     """
-    from invitro.commands.direct import rank_frame, scale_of
+    from invitro.commands.direct import composed_for, scale_of
+    from invitro.commands.predicting import rank_texts
+    from invitro.tables import numbers
 
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
     refuse_if_any(filter(None, [refusal("count", count, Count)]))
     settings = [f"next={count}", *([] if plm is None else [f"plm={plm}"]), *overrides]
-    found = rank_frame(frame, scale_of(scale), columns or {}, settings)
+    of, llm_label = scale_of(scale), str((columns or {}).get("llm_label", "llm_label"))
+    with composed_for(frame, "label", of, columns, settings, divided=False) as (cfg, reader):
+        table = reader.read(of).table
+        llm = table.iloc[:, :0]
+        if llm_label in table:
+            llm = numbers(table[llm_label], "frame").to_frame("the LLM")
+        found = rank_texts(cfg, "frame", table, llm)
     return found.table.drop(columns=["split", "crowd_label"])
 
 
@@ -338,6 +359,18 @@ def study(name: str, *, overrides: Sequence[str] = ()) -> StudyResult:
     InputError
         A setting is wrong, or no job produced a result.
     """
-    from invitro.commands.direct import run_study
+    from invitro.commands.plans import INFERENCE, WORTH, request
+    from invitro.commands.studies import estimate, launch_jobs, read_jobs, report_jobs, send_report
 
-    return StudyResult(*run_study(name, overrides))
+    asked = request([f"study={name}", *overrides])
+    tables = {INFERENCE: "estimates.csv", WORTH: "worth.csv"}
+    if asked.study.job in tables:  # estimates, or curves, of which there are no differences
+        report = estimate(asked)
+        found = pd.read_csv(report.parent / tables[asked.study.job])
+        return StudyResult(asked.root, report, found, pd.DataFrame(), failed=0)
+    launch_jobs(asked)
+    runs = read_jobs(asked)
+    report, summary, drawn = report_jobs(asked, runs)
+    send_report(asked, runs, summary, drawn, report)
+    failed = int((runs.table["outcome"] == "failed").sum())
+    return StudyResult(asked.root, report, summary.groups, summary.differences, failed)

@@ -50,6 +50,5 @@ def predict() -> None:
 
 
 def _main(config: str, job: Callable[[DictConfig], Any]) -> Callable[[], None]:
-    """Return Hydra's main function for a main configuration."""
     main: Callable[[], None] = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config)(job)
     return main

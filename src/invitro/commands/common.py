@@ -8,21 +8,26 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from shutil import rmtree, which
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException, InstantiationException
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from invitro.errors import InputError, as_called, conf_folder, meant, names_shown
+from invitro.errors import InputError, conf_folder, meant, names_shown, refuse_if_any
+
+if TYPE_CHECKING:
+    from invitro.data import DataFolder
+    from invitro.models import PLM
+    from invitro.models.features import FeatureCache
 
 # Cached by Hydra with the configuration: all jobs of a multirun see one value, two multiruns never the same.
 OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], use_cache=True, replace=True)
@@ -32,10 +37,8 @@ REFUSED = 2
 """Exit status for input that cannot be used; 1 is for later failures."""
 
 
-NO_SLURM = (
-    "hydra/launcher=submitit_slurm: there is no srun on this machine; start this on a SLURM cluster's login node, or "
-    "use hydra/launcher=joblib hydra.launcher.n_jobs=2"
-)
+UNDIVIDED = {"_target_": "invitro.data.Undivided"}
+"""The split of a corpus that is not divided, and may be too small for that."""
 
 
 class RememberPlace(Callback):
@@ -44,22 +47,32 @@ class RememberPlace(Callback):
     sweep: Path | None = None
     launch: str | None = None
     workers: bool = False  # whether jobs run in processes of their own
+    made: Sequence[Path] = ()  # folders above a run's that are made for it, the innermost first
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse secrets; only an exit stops Hydra here, for it turns what callbacks raise into warnings."""
-        if problems := secrets_in(config):
-            print("\n".join(problems), "Nothing was started.", sep="\n", file=sys.stderr)
-            sys.exit(REFUSED)
+        with refusing("Nothing was started."):
+            refuse_if_any(secrets_in(config))
+        RememberPlace.made = [folder for folder in Path(config.hydra.run.dir).parents if not folder.exists()]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse secrets, and SLURM where there is none; note the sweep's directory and the launch."""
         self.on_run_start(config)
-        if "SlurmLauncher" in str(config.hydra.launcher.get("_target_")) and which("srun") is None:
-            print(f"{NO_SLURM}\nNothing was started.", file=sys.stderr)
-            sys.exit(REFUSED)
+        if "SlurmLauncher" in str(config.hydra.launcher.get("_target_")):
+            with refusing("Nothing was started."):
+                refuse_slurm_if_absent()
         RememberPlace.sweep = Path(config.hydra.sweep.dir)
         RememberPlace.launch = config.get("launch")
         RememberPlace.workers = config.hydra.runtime.choices.get("hydra/launcher") != "basic"
+
+
+def refuse_slurm_if_absent() -> None:
+    """Raise an `InputError` where SLURM cannot launch jobs."""
+    if which("srun") is None:
+        raise InputError(
+            "hydra/launcher=submitit_slurm: there is no srun on this machine; start this on a SLURM cluster's login "
+            "node, or use hydra/launcher=joblib hydra.launcher.n_jobs=2"
+        )
 
 
 SECRET_NAME = re.compile(r"(^|_)(api_?key|(access|auth|api|hf)_?token|token|password|passwd|secret|authorization)$")
@@ -82,8 +95,7 @@ def secrets_in(config: DictConfig | Sequence[str]) -> list[str]:
     """
     values: dict[str, Any] = {}
     if isinstance(config, DictConfig):
-        whole = OmegaConf.to_container(config, resolve=False)
-        assert isinstance(whole, dict)
+        whole = plain(config, resolve=False)
         words = whole.pop("hydra")["overrides"]["task"]
         values = dict(leaves(whole, ""))
     else:
@@ -160,6 +172,25 @@ def noting(problems: list[str]) -> Iterator[None]:
         problems += [problem for problem in error.problems if problem not in problems]
 
 
+@contextmanager
+def refusing(unchanged: str) -> Iterator[None]:
+    """End the process with status `REFUSED` if something is refused inside, and say what was not done therefore."""
+    try:
+        yield
+    except InputError as error:
+        print(f"{error}\n{unchanged}", file=sys.stderr)
+        sys.exit(REFUSED)
+
+
+def each_instantiated(cfg: Mapping[Any, Any], names: Iterable[str], problems: list[str]) -> dict[str, Any]:
+    """Instantiate the nodes that `names` name; one that is refused is left out, and noted in `problems`."""
+    made = {}
+    for name in names:
+        with noting(problems):
+            made[name] = instantiated(cfg[name])
+    return made
+
+
 def missing(cfg: DictConfig) -> list[str]:
     """Return a problem for every mandatory value that was not given."""
     return [f"{key}: expected a value, as in {key}=..., found none" for key in sorted(OmegaConf.missing_keys(cfg))]
@@ -196,6 +227,21 @@ def misnamed(cfg: DictConfig, multirun: bool = False) -> Iterator[str]:
         yield f"{path}: expected column {names_shown([column])} ({key}); found {found}"
 
 
+def data_folder(cfg: DictConfig) -> "DataFolder":
+    """Return where data files are."""
+    from invitro.data import DataFolder
+
+    return DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
+
+
+def feature_cache(folder: str | None, plm: "PLM", device: str = "auto") -> "FeatureCache":
+    """Return the features of a frozen encoder: from a folder or computed, on a device as users name it."""
+    from invitro.models.features import FeatureCache, FrozenEncoder
+    from invitro.models.scoring import device_of
+
+    return FeatureCache(Path(folder) if folder else None, FrozenEncoder(plm, device_of(device)))
+
+
 def command_of(entry_point: str) -> tuple[str, ...]:
     """Return the command line that starts an entry point in a process of its own, up to its arguments.
 
@@ -205,13 +251,10 @@ def command_of(entry_point: str) -> tuple[str, ...]:
     script = conf_folder().parent / f"{entry_point}.py"
     if script.is_file():
         return sys.executable, str(script)
-    try:
-        installed = files("invitro") or []
-    except PackageNotFoundError:
-        installed = []
-    for file in installed:
-        if file.stem == f"invitro-{entry_point}":
-            return (str(Path(str(file.locate())).resolve()),)
+    with suppress(PackageNotFoundError):
+        for file in files("invitro") or []:
+            if file.stem == f"invitro-{entry_point}":
+                return (str(Path(str(file.locate())).resolve()),)
     raise InputError(
         f"{entry_point}: expected an entry point or a script; there is no {script}, "
         f"and no command invitro-{entry_point}"
@@ -230,11 +273,15 @@ def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def remove_if_fresh(directory: Path, ours: set[str]) -> None:
-    """Remove a run's directory when it holds nothing but what Hydra put there for this run."""
+def remove_if_fresh(directory: Path) -> None:
+    """Remove a run's directory, and those made above it, when it holds only what Hydra put there for this run."""
+    ours = {".hydra", f"{HydraConfig.get().job.name}.log"}
     if directory.is_dir() and {path.name for path in directory.iterdir()} <= ours:
         logging.shutdown()  # the job's log lies in there
         rmtree(directory)
+        with suppress(OSError):  # another run has begun in one of them
+            for folder in RememberPlace.made:
+                folder.rmdir()
 
 
 class Stopped(SystemExit):
@@ -246,11 +293,14 @@ CHILDREN_STOP = 4.0
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(told: str | None = None) -> Iterator[None]:
     """Raise `Stopped` on SIGTERM and SIGINT at once; a signal that the process was started to ignore stays ignored.
 
     The jobs of a multirun that run in processes of their own are stopped first. A library's code that is interrupted
     may swallow the exception; it is then raised once more.
+
+    Args:
+        told: what a user who stops the process is told.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -281,6 +331,10 @@ def stoppable() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
+    except Stopped:
+        if told is not None:
+            print(told, file=sys.stderr)
+        raise
     finally:
         left.set()
         for number, handler in before.items():
@@ -291,8 +345,11 @@ def stop_children() -> None:
     """Ask the processes that this one started to stop, and kill what is left of them and of theirs."""
     import psutil
 
-    this = psutil.Process()
-    every = [one for one in this.children(recursive=True) if not _tracks_resources(one)]
+    this, every = psutil.Process(), []
+    for one in this.children(recursive=True):
+        with suppress(psutil.Error):  # Python's own trackers of resources clean up when their parent has ended
+            if not any("resource_tracker" in word for word in one.cmdline()):
+                every.append(one)
     for one in every:
         with suppress(psutil.NoSuchProcess):
             if one.ppid() == this.pid:
@@ -300,16 +357,6 @@ def stop_children() -> None:
     for one in psutil.wait_procs(every, CHILDREN_STOP)[1]:
         with suppress(psutil.NoSuchProcess):
             one.kill()
-
-
-def _tracks_resources(process: Any) -> bool:
-    """Whether a process of Python's own cleans up when its parent has ended, as it does by itself."""
-    import psutil
-
-    try:
-        return any("resource_tracker" in word for word in process.cmdline())
-    except psutil.Error:
-        return False
 
 
 def end_with(name: str) -> None:
@@ -335,51 +382,3 @@ def end_with(name: str) -> None:
 def is_first_process() -> bool:
     """Whether this is the process whose output people read, and not another one of a distributed run."""
     return not any(int(os.environ.get(name) or 0) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
-
-
-def show_help(config: str, arguments: Sequence[str]) -> bool:
-    """Print the help of the entry point whose configuration is `config`, if `arguments` ask for it.
-
-    Values are shown as the other arguments set them: ``train.py plm=deberta --help`` shows DeBERTa's.
-
-    Args:
-        config: the name of the main configuration, such as ``train``.
-        arguments: the command line without the script.
-
-    Returns:
-        Whether help was asked for; nothing is left to do then.
-    """
-    if not {"-h", "--help"} & set(arguments):
-        return False
-    try:
-        print(_text(config, [one for one in arguments if not one.startswith("-")], conf_folder()), flush=True)
-    except BrokenPipeError:  # read by `head`, which has seen enough; Python would complain once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except HydraException as error:
-        print(str(error).partition("Config search path:")[0].strip(), file=sys.stderr)
-        sys.exit(REFUSED)
-    return True
-
-
-def _text(config: str, overrides: Sequence[str], conf: Path) -> str:
-    """Fill the template under ``hydra.help``."""
-    with initialize_config_dir(str(conf), version_base="1.3", job_name=config):
-        cfg = compose(config, overrides=list(overrides), return_hydra_config=True)
-        template, groups = str(cfg.hydra.help.template), list(cfg.hydra.runtime.choices)  # a resolver may ask Hydra
-    with_groups = as_called(template.replace("$APP_CONFIG_GROUPS", _groups(groups, conf)))
-    OmegaConf.set_readonly(cfg, False)
-    OmegaConf.set_struct(cfg, False)
-    cfg.pop("hydra")
-    return with_groups.replace("$CONFIG", OmegaConf.to_yaml(cfg))
-
-
-def _groups(names: Sequence[str], conf: Path) -> str:
-    """List the choices of the groups that this entry point has; those in a subfolder by ``folder/name``."""
-    lines = []
-    for name in sorted(name for name in names if (conf / name).is_dir() and not name.startswith("hydra/")):
-        nested = [other for other in names if other.startswith(f"{name}/")]
-        files = [file.relative_to(conf / name).with_suffix("").as_posix() for file in (conf / name).rglob("*.yaml")]
-        inside = [other.removeprefix(f"{name}/") for other in nested]
-        choices = [file for file in files if not any(file.startswith(f"{one}/") for one in inside)]
-        lines.append(f"{name}: {', '.join(sorted(choices))}\n")
-    return "".join(lines)

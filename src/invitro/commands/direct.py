@@ -1,4 +1,4 @@
-"""The commands without a command line: what `import invitro` calls, on the configuration of the entry points.
+"""Configurations without a command line: how `import invitro` comes to those of the entry points.
 
 Overrides are those of the command line, such as ``fit.epochs=2``; if two set the same key, the later one counts.
 """
@@ -14,9 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from invitro.commands.common import instantiated, secrets_in
-from invitro.commands.settings import parsed
-from invitro.commands.typed import configured, explained, readable
+from invitro.commands.common import UNDIVIDED, instantiated, secrets_in
+from invitro.commands.typed import configured, explained, parsed, readable
 from invitro.errors import InputError, conf_folder, quoted, refuse_if_any
 from invitro.scales import Scale
 
@@ -24,36 +23,45 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from invitro.data.table import Frame
-    from invitro.labelling.texts import NextTexts
-    from invitro.studies.report.worth import Weighed
 
 
 @contextmanager
-def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
+def composed(name: str, overrides: Sequence[str], scale: Scale | None = None) -> Iterator[DictConfig]:
     """Compose a main configuration as its entry point would; within the context Hydra knows it, as in a job.
 
     Args:
         name: of the main configuration, such as ``train``.
         overrides: such as ``plm=minilm``.
+        scale: takes the place of the configuration's.
 
     Yields:
-        The configuration, with Hydra's own part under ``hydra``.
+        The configuration, without Hydra's own part, which `HydraConfig` has.
 
     Raises:
         InputError: Hydra refuses an override, or a setting holds a secret.
     """
     hydra, before = HydraConfig.instance(), HydraConfig.instance().cfg
-    with configured(name, conf_folder()):
+    with configured(name):
         try:
             cfg = compose(name, overrides=readable(overrides), return_hydra_config=True)
         except HydraException as error:
             raise explained(error, name, parsed(readable(overrides))) from error
     refuse_if_any(secrets_in(cfg))
     hydra.set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+        if scale is not None:
+            items = [{"_target_": "invitro.scales.Item"} | asdict(item) for item in scale.items]
+            cfg.scale = {"_target_": "invitro.scales.Scale", "_convert_": "all"} | asdict(scale) | {"items": items}
     try:
         yield cfg
     finally:
         hydra.cfg = before
+
+
+def run_folder() -> Path:
+    """Return where the entry point of the composed configuration would record a run."""
+    return Path(HydraConfig.get().run.dir)
 
 
 def scale_of(name: str | Path | Scale) -> Scale:
@@ -79,128 +87,53 @@ def scale_of(name: str | Path | Scale) -> Scale:
     return scale
 
 
-def label_texts(texts: "pd.Series[str]", scale: Scale, overrides: Sequence[str]) -> "pd.DataFrame":
-    """Label texts as ``label.py`` labels a corpus.
-
-    Returns:
-        On the index of `texts`: ``score``, one column per item, and ``status``; see
-        `invitro.labelling.labeller.scored`.
-    """
-    import pandas as pd
-
-    from invitro.commands.labelling import labellings
-    from invitro.labelling.labeller import label, scored
-    from invitro.labelling.texts import corpus_of
-    from invitro.labels.answers import text_hash
-
-    # Texts are identified by their content: the same text is asked about once, however often it occurs.
-    ids = texts.map(text_hash)
-    corpus = corpus_of(pd.DataFrame({"text_id": ids, "text": texts}).drop_duplicates("text_id"), scale)
-    with composed("label", ["data=table", "data.path=texts", *overrides]) as cfg:
-        _put_scale(cfg, scale)
-        what = labellings(cfg, {"items": cfg.prompt}, dry_run=False)["items"]
-    try:
-        (done,) = label(corpus, what)
-    finally:
-        what.engine.close()
-    return scored(what, done).reindex(ids).set_axis(texts.index)
-
-
-def train_frame(
+@contextmanager
+def composed_for(
     frame: "pd.DataFrame",
-    scale: Scale,
-    columns: Mapping[str, str | Sequence[str]],
+    name: str,
+    scale: str | Path | Scale,
+    columns: Mapping[str, str | Sequence[str]] | None,
     overrides: Sequence[str],
-    directory: str | Path | None,
-) -> tuple[Path, Mapping[str, Any]]:
-    """Train on a DataFrame as ``train.py`` trains on a table file.
+    divided: bool = True,
+) -> "Iterator[tuple[DictConfig, Frame]]":
+    """Compose a main configuration for the texts of a DataFrame, and yield it with their reader.
 
     Args:
         frame: one row per text.
-        scale: of its labels.
+        name: of the main configuration, such as ``train``.
+        scale: of its labels, as `scale_of` takes it.
         columns: its names of ``llm_label`` and of the columns of `invitro.data.TableFile`, where they differ.
-        overrides: of ``train.py``.
-        directory: the run's; None makes one as ``train.py`` does.
+        overrides: of the entry point.
+        divided: whether there is a split.
 
-    Returns:
-        The record's directory, and the content of ``metrics.json``.
+    Raises:
+        InputError: a column is missing, Hydra refuses an override, or a setting holds a secret.
     """
-    from invitro.commands.training import train_configured
+    from invitro.data.table import Frame
 
-    frame, named, source = _described(frame, columns)
-    split = ["data/split=published"] if "split" in named else []
-    with composed("train", ["data=table", "data.path=frame", *split, *source, *overrides]) as cfg:
-        _put_scale(cfg, scale)
-        place = Path(directory or cfg.hydra.run.dir)
+    frame, named, given = _described(frame, columns or {})
+    if divided and "split" in named:
+        given = ["data/split=published", *given]
+    with composed(name, ["data=table", "data.path=frame", *given, *overrides], scale_of(scale)) as cfg:
         with open_dict(cfg):
-            del cfg["hydra"]
             cfg.data.columns = named
-        uses = cfg.application.correction or cfg.application.augmentation
-        if uses and not (cfg.llm.column or cfg.llm.labels or any(word.startswith("llm=") for word in overrides)):
-            raise InputError(
-                f"application={cfg.application.name} needs an LLM's labels: expected a column llm_label, found "
-                f"{', '.join(map(str, frame.columns))}; invitro.label makes them, and application='none' needs none"
-            )
-        record, _, metrics = train_configured(cfg, place, reader=_reader_of(frame, cfg))
-    return record, metrics
-
-
-def describe_frame(
-    frame: "pd.DataFrame",
-    scale: Scale,
-    columns: Mapping[str, str | Sequence[str]],
-    overrides: Sequence[str],
-    directory: str | Path | None,
-) -> tuple[dict[str, str], tuple[str, ...], Path | None]:
-    """Describe a DataFrame as ``describe.py`` describes a table file; return facts, doubts and the page's path."""
-    from invitro.commands.predicting import describe_configured
-    from invitro.studies.report.describe import write_description
-
-    frame, named, source = _described(frame, columns)
-    split = ["data/split=published"] if "split" in named else []
-    with composed("describe", ["data=table", "data.path=frame", *split, *source, *overrides]) as cfg:
-        _put_scale(cfg, scale)
-        with open_dict(cfg):
-            del cfg["hydra"]
-            cfg.data.columns = named
-        found = describe_configured(cfg, _reader_of(frame, cfg))
-    page = None if directory is None else write_description(found, Path(directory))
-    return found.named, tuple(found.doubts), page
-
-
-def weigh_frame(
-    frame: "pd.DataFrame",
-    scale: Scale,
-    columns: Mapping[str, str | Sequence[str]],
-    overrides: Sequence[str],
-    resamples: int,
-) -> "Weighed":
-    """Weigh the LLM labels of a DataFrame as ``sweep.py study=worth`` weighs those of a corpus."""
-    from invitro.commands.studies import checked_worth, weigh
-
-    frame, named, source = _described(frame, columns)
-    if not source and not any(word.startswith(("llm=", "llm.")) for word in overrides):
-        raise InputError(
-            f"worth: expected LLM labels in a column llm_label, found {', '.join(map(str, frame.columns))}; "
-            "invitro.label makes them"
-        )
-    with composed("worth", ["data=table", "data.path=frame", *source, *overrides]) as cfg:
-        _put_scale(cfg, scale)
-        with open_dict(cfg):
-            del cfg["hydra"]
-            cfg.data.columns = named
-            cfg.llm.name = "the LLM" if cfg.llm.column else cfg.llm.name
-            cfg.data.split = {"_target_": "invitro.data.Undivided"}
-        return weigh(cfg, checked_worth(cfg), resamples, _reader_of(frame, cfg))
+            if not divided:
+                cfg.data.split = UNDIVIDED
+        table = instantiated(cfg.data)
+        yield cfg, Frame(**{field.name: getattr(table, field.name) for field in fields(table)}, rows=frame)
 
 
 def _described(
     frame: "pd.DataFrame", columns: Mapping[str, str | Sequence[str]]
 ) -> "tuple[pd.DataFrame, dict[str, Any], list[str]]":
     """Return a frame with ids, its names of the canonical columns, and the override that names its LLM labels."""
+    import pandas as pd
+
     from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS
     from invitro.tables import require_columns
 
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
     known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, "raters", "llm_label")
     refuse_if_any(f"columns: expected any of {', '.join(known)}, found {key!r}" for key in columns if key not in known)
     named: dict[str, Any] = {key: columns.get(key, key) for key in known if key in columns or key in frame}
@@ -217,66 +150,3 @@ def _described(
     llm_label = named.pop("llm_label", None)
     source = [] if llm_label is None else [f"llm.column={quoted(llm_label)}"]
     return frame, named, source
-
-
-def _reader_of(frame: "pd.DataFrame", cfg: DictConfig) -> "Frame":
-    """Return a frame's reader, with the settings of a table file's."""
-    from invitro.data.table import Frame
-
-    table = instantiated(cfg.data)
-    return Frame(**{field.name: getattr(table, field.name) for field in fields(table)}, rows=frame)
-
-
-def rank_frame(
-    frame: "pd.DataFrame", scale: Scale, columns: Mapping[str, str | Sequence[str]], overrides: Sequence[str]
-) -> "NextTexts":
-    """Rank the unrated texts of a DataFrame as ``label.py next=`` ranks those of a corpus."""
-    from invitro.commands.predicting import rank_texts
-    from invitro.tables import numbers
-
-    llm_column = str(columns.get("llm_label", "llm_label"))
-    frame, named, _ = _described(frame, columns)
-    with composed("label", ["data=table", "data.path=frame", *overrides]) as cfg:
-        _put_scale(cfg, scale)
-        with open_dict(cfg):
-            cfg.data.columns = named
-            cfg.data.split = {"_target_": "invitro.data.Undivided"}
-        corpus = _reader_of(frame, cfg).read(scale)
-        llm = corpus.table.iloc[:, :0]
-        if llm_column in corpus.table:
-            llm = numbers(corpus.table[llm_column], "frame").to_frame("the LLM")
-        return rank_texts(cfg, "frame", corpus.table, llm)
-
-
-def run_study(name: str, overrides: Sequence[str]) -> tuple[Path, Path, "pd.DataFrame", "pd.DataFrame", int]:
-    """Run a study as ``sweep.py`` does.
-
-    Returns:
-        Its folder, its report, `Summary.groups`, `Summary.differences`, and how many jobs failed. Estimates of
-        ``study=inference``, and curves of ``study=worth``, take the place of groups, and have no differences.
-    """
-    import pandas as pd
-
-    from invitro.commands.plans import INFERENCE, WORTH, request
-    from invitro.commands.studies import infer_command, launch_jobs, read_jobs, report_jobs, send_report, worth_command
-
-    asked = request([f"study={name}", *overrides])
-    if asked.study.job == INFERENCE:
-        report = infer_command(asked)
-        return asked.root, report, pd.read_csv(report.parent / "estimates.csv"), pd.DataFrame(), 0
-    if asked.study.job == WORTH:
-        report = worth_command(asked)
-        return asked.root, report, pd.read_csv(report.parent / "worth.csv"), pd.DataFrame(), 0
-    launch_jobs(asked)
-    runs = read_jobs(asked)
-    report, summary, drawn = report_jobs(asked, runs)
-    send_report(asked, runs, summary, drawn, report)
-    failed = int((runs.table["outcome"] == "failed").sum())
-    return asked.root, report, summary.groups, summary.differences, failed
-
-
-def _put_scale(cfg: DictConfig, scale: Scale) -> None:
-    """Put a scale into a configuration, as its file would define it."""
-    items = [{"_target_": "invitro.scales.Item"} | asdict(item) for item in scale.items]
-    with open_dict(cfg):
-        cfg.scale = {"_target_": "invitro.scales.Scale", "_convert_": "all"} | asdict(scale) | {"items": items}

@@ -1,7 +1,6 @@
 """``label.py``: one labelling job, the prompt check, the reliability report, or the jobs of a multirun."""
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,8 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from invitro.commands.common import (
     REFUSED,
+    UNDIVIDED,
     RememberPlace,
-    Stopped,
+    data_folder,
+    each_instantiated,
     instantiated,
     missing,
     noting,
@@ -65,7 +66,6 @@ class Mode:
 
 
 def _choices(*groups: str) -> str:
-    """Return the choices of config groups, one line per group, for the help."""
     loader = GlobalHydra.instance().config_loader()
     return "\n".join(f"{group}: {', '.join(loader.get_group_options(group))}" for group in groups)
 
@@ -75,12 +75,8 @@ OmegaConf.register_new_resolver("choices", _choices, replace=True)
 
 def label_command(main: Callable[[], None]) -> None:
     """Run ``label.py``; after a multirun, show its label sets side by side and exit with 1 if a job failed."""
-    try:
-        with stoppable():
-            main()
-    except Stopped:
-        print("\nStopped. Every answer so far is stored; run the same command to continue from here", file=sys.stderr)
-        raise
+    with stoppable("\nStopped. Every answer so far is stored; run the same command to continue from here"):
+        main()
     if RememberPlace.sweep is not None:
         from invitro.labelling.reports import multirun_lines
 
@@ -112,7 +108,7 @@ def run_label(cfg: DictConfig) -> None:
             write_text(directory / JOB_ERROR, f"{error_text(error)}\n")
             return
         refused = isinstance(error, InputError)
-        remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
+        remove_if_fresh(directory)
         print(f"{error}\n" + "Nothing was labelled." * (refused and not cfg.report), file=sys.stderr)
         sys.exit(REFUSED if refused else 1)
     except Exception as error:
@@ -141,10 +137,7 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
         problems.append("engine=batch asks no cluster; choose cluster= or engine=")
     engine = llm.engine and (cfg.get("engine") or cfg.get("cluster") or llm.engine)  # the first two hold the LLM's
     nodes = {"scale": cfg.scale, "engine": engine, "sampling": cfg.sampling, **prompts}
-    made: dict[str, Any] = {}
-    for name, node in nodes.items():
-        with noting(problems):
-            made[name] = instantiated(node) if node else None
+    made = each_instantiated(nodes, nodes, problems)
     key = getattr(getattr(made.get("engine"), "engine", made.get("engine")), "key_env", None)
     if key and not dry_run and not cfg.get("engine") and not cfg.get("import"):
         with noting(problems):
@@ -162,7 +155,6 @@ def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool
 
 
 def _refuse_contradictions(cfg: DictConfig) -> None:
-    """Refuse settings that contradict each other."""
     mode = Mode(cfg.dry_run, cfg.report, cfg.show, cfg.backup, cfg.next)
     given = [word for word in HydraConfig.get().overrides.task if word.startswith("prompt=")]
     problems = []
@@ -203,7 +195,7 @@ def _labelled(cfg: DictConfig, directory: Path) -> list[str]:
         corpus = reader.read(what.scale)
         shown = [line for each in whats.values() if cfg.show for line in rendered_prompts(corpus, each, cfg.show)]
         if shown and not cfg.dry_run:
-            remove_if_fresh(directory, {".hydra", f"{HydraConfig.get().job.name}.log"})
+            remove_if_fresh(directory)
             return shown
         if cfg.dry_run:
             costs = [
@@ -248,7 +240,7 @@ def _backed_up(cfg: DictConfig, directory: Path) -> list[str]:
     with LabelStore(cfg.store, read_only=True) as store:
         store.backup(cfg.backup)
         sets = store.sets()
-    remove_if_fresh(directory, {".hydra", f"{HydraConfig.get().job.name}.log"})
+    remove_if_fresh(directory)
     return [f"Backup: {cfg.backup} ({sum(one.answers for one in sets)} answers of {len(sets)} label sets)"]
 
 
@@ -301,12 +293,10 @@ def _to_gather(cfg: DictConfig) -> "tuple[Corpus, Scale, pd.DataFrame, Any]":
 
 def _gathered(cfg: DictConfig, corpus: "Corpus", scale: "Scale", texts: "pd.DataFrame", own: Any) -> "Gathered":
     """Return everybody's scores; raise `NoLabelsError` if there is no label set."""
-    from invitro.data import DataFolder
     from invitro.reliability.gathering import gather
 
-    folder = DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
     raters = [cfg.raters] if isinstance(cfg.raters, str) else cfg.raters and list(map(str, cfg.raters))
-    return gather(corpus, texts, scale, Path(cfg.store), folder, own, raters)
+    return gather(corpus, texts, scale, Path(cfg.store), data_folder(cfg), own, raters)
 
 
 def _ranked(cfg: DictConfig, directory: Path) -> list[str]:
@@ -333,7 +323,7 @@ def _data(cfg: DictConfig, whole: bool) -> DictConfig:
     """Return the reader's configuration; with `whole`, a corpus too small to be divided can be read too."""
     data: DictConfig = cfg.data.copy()
     if whole and "split" in data:
-        data.split = {"_target_": "invitro.data.Undivided"}
+        data.split = UNDIVIDED
     return data
 
 
@@ -351,12 +341,11 @@ class Lack(NamedTuple):
     labels: bool = False
 
 
-def lack_of(cfg: DictConfig, choices: Mapping[str, str], job: Sequence[str]) -> Lack | None:
+def lack_of(cfg: DictConfig, job: Sequence[str]) -> Lack | None:
     """Read the texts and labels of a run, and return what is missing or wrong, or None.
 
     Args:
-        cfg: as composed from ``train.yaml``.
-        choices: of its groups.
+        cfg: as composed from ``train.yaml``; Hydra knows it.
         job: its overrides.
     """
     from invitro.labels.labelset import ShownExamplesError
@@ -367,24 +356,15 @@ def lack_of(cfg: DictConfig, choices: Mapping[str, str], job: Sequence[str]) -> 
     except MissingLabelsError as error:
         if not cfg.llm.get("engine") and not cfg.llm.get("members"):
             return Lack(error.problems)
-        return Lack(tuple(line_for_labels(llm, choices, job, str(cfg.store)) for llm in error.llms), labels=True)
+        return Lack(tuple(_line_for_labels(llm, job, str(cfg.store)) for llm in error.llms), labels=True)
     except InputError as error:
         return Lack(error.problems, labels=isinstance(error, ShownExamplesError))
     return None
 
 
-def line_for_labels(llm: str, choices: Mapping[str, str], job: Sequence[str], store: str) -> str:
-    """Return one line on labels that are missing: whose, what they would cost, and the command that makes them.
-
-    Hydra has to be initialised.
-
-    Args:
-        llm: who gives them, a choice of the group ``llm``.
-        choices: by group, of the run that needs them.
-        job: the run's overrides.
-        store: where labels are kept.
-    """
-    groups = ("prompt", "scale", "data")
+def _line_for_labels(llm: str, job: Sequence[str], store: str) -> str:
+    """Return one line on labels that are missing: whose, what they would cost, and the command that makes them."""
+    choices, groups = HydraConfig.get().runtime.choices, ("prompt", "scale", "data")
     kept = [*groups, *(["llm"] if choices["llm"] == llm else [])]
     own = [word for word in job if word.lstrip("+").partition(".")[0] in kept and "." in word.partition("=")[0]]
     words = [f"llm={llm}", *(f"{group}={choices[group]}" for group in groups), *own, f"store={store}"]

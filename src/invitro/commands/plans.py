@@ -8,7 +8,6 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from shutil import which
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -22,26 +21,26 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
-from invitro.commands.common import NO_SLURM, command_of, first_lines, instantiated, secrets_in
-from invitro.commands.labelling import Lack, lack_of
-from invitro.commands.settings import (
-    ELSEWHERE,
-    Overrides,
-    completed,
+from invitro.commands.common import command_of, first_lines, instantiated, noting, refuse_slurm_if_absent, secrets_in
+from invitro.commands.labelling import lack_of
+from invitro.commands.settings import ELSEWHERE, Overrides, completed, decides_labels, run_settings, shown_in_splits
+from invitro.commands.typed import (
+    OWN_FOLDER,
+    configured,
     decided_by_rows,
-    decides_labels,
+    divided,
+    explained,
     expression,
     first_value,
     is_hydra,
     is_sweeper,
     key_of,
     message_of,
-    own_line,
+    own_folders,
     parsed,
-    run_settings,
-    shown_in_splits,
+    readable,
+    refuse_unwritable,
 )
-from invitro.commands.typed import OWN_FOLDER, configured, divided, explained, own_folders, readable, unwritable
 from invitro.errors import InputError, called, command_line, conf_folder, quoted, refuse_if_any
 from invitro.settings import Count, checked
 from invitro.studies import Study
@@ -117,7 +116,6 @@ def request(arguments: Sequence[str]) -> SweepRequest:
         InputError: anything that Hydra, the study or its jobs would refuse.
     """
     _composition.cache_clear()
-    conf = conf_folder()
     flags, words = divided(arguments)
     refuse_if_any(secrets_in(arguments))
     folders = own_folders(flags)
@@ -126,7 +124,7 @@ def request(arguments: Sequence[str]) -> SweepRequest:
         f"{flag}: expected key=value; sweep.py has only the options --help and --config-dir" for flag in others
     )
     try:
-        with configured("sweep", conf, folders):
+        with configured("sweep", folders):
             keys = {"study", *(field.name for field in fields(SweepSettings))}
             lines = parsed(readable(words))
             own = [line for line in lines if re.split(r"[./@]", line.key_or_group)[0] in keys]
@@ -135,13 +133,12 @@ def request(arguments: Sequence[str]) -> SweepRequest:
             default = (
                 [f"study={GRID}"] if "study" not in given and any(key.startswith("study.") for key in given) else []
             )
-            cfg = compose("sweep", overrides=[*default, *map(own_line, own)])
+            cfg = compose("sweep", overrides=[*default, *map(_own_line, own)])
             settings = SweepSettings(**{str(key): value for key, value in cfg.items() if key != "study"})
             if settings.report_only:
                 return _report_only(settings, given, cfg, passed)
             if "study" not in given:
-                own_studies = [name for folder in folders for name in first_lines(folder / "study")]
-                known = [*first_lines(conf / "study"), *own_studies]
+                known = [name for folder in [conf_folder(), *folders] for name in first_lines(folder / "study")]
                 raise InputError(f"study: expected one of {', '.join(known)}; found none")
             asked = f"{called('sweep')} {command_line(arguments, posix=True)}"
             runs = [f"runs={quoted(settings.runs)}"] if "runs" in given else []
@@ -149,10 +146,21 @@ def request(arguments: Sequence[str]) -> SweepRequest:
                 launched = _launching(settings, instantiated(cfg.study), passed, runs, asked, folders)
             except HydraException as error:
                 raise explained(error, "train", [one for one in passed if not is_hydra(one)]) from error
-            refuse_if_any(filter(None, [unwritable(launched.root)]))
-            return replace(launched, folders=tuple(folders))
+            refuse_unwritable(launched.root)
+            return launched
     except HydraException as error:
         raise InputError(message_of(error)) from error
+
+
+def _own_line(one: Override) -> str:
+    """Return an override of ``sweep.yaml`` so that it may also set a field that the study's file leaves out."""
+    group, _, name = one.key_or_group.partition(".")
+    if group != "study" or not name:
+        return str(one.input_line)
+    known = [field.name for field in fields(Study)]
+    if name.partition(".")[0] not in known:
+        raise InputError(f"study.{name}: expected one of {', '.join(known)} after the point")
+    return f"++study.{name}={expression(one)}"
 
 
 def _report_only(settings: SweepSettings, given: Set[str], cfg: DictConfig, passed: Sequence[Override]) -> SweepRequest:
@@ -197,20 +205,18 @@ def _launching(
         added += [f"launch={stamp}", f"group={quoted(directory.name)}"]
         added += ["fail_fast=true"] if settings.fail_fast else []
     merged |= {key_of(line): line for line in parsed(added)}
-    refuse_if_any(decided_by_rows(merged, passed, conf_folder()))
+    refuse_if_any(decided_by_rows(merged, passed))
     study, merged, notes = _with_folds_and_seeds(study, merged) if ours and not study.sweeper else (study, merged, [])
     sweeper, trials, seed = _sweeper(study, hydra, directory)
     launcher = [str(one.input_line) for one in hydra if not is_sweeper(one)]
-    if "hydra/launcher=submitit_slurm" in launcher and which("srun") is None:
-        raise InputError(NO_SLURM)
-    jobs = None
-    if not study.sweeper:
-        jobs = tuple(map(tuple, BasicSweeper.split_arguments(list(merged.values()), None)[0]))
+    if "hydra/launcher=submitit_slurm" in launcher:
+        refuse_slurm_if_absent()
+    jobs = None if study.sweeper else _grid(merged)
     not_run: Mapping[int, str] = {}
     if ours:
         not_run = not_to_run(jobs or (tuple(map(first_value, merged.values())),), [*launcher, *sweeper], study)
     swept = [key for key, one in merged.items() if key in study.params or one.is_sweep_override()]
-    factors = (*(study.factors or ()), *(key for key in swept if key not in (*study.factors, *study.replicates)))
+    factors = (*study.factors, *(key for key in swept if key not in (*study.factors, *study.replicates)))
     study = replace(
         study,
         factors=factors,
@@ -234,7 +240,7 @@ def _launching(
         fail_fast=settings.fail_fast,
         repeat=ours or study.job.endswith(".py"),
     )
-    return SweepRequest(study, directory, directory / "report", plan, settings, tuple(notes))
+    return SweepRequest(study, directory, directory / "report", plan, settings, tuple(notes), tuple(folders))
 
 
 def _job_command(job: str) -> tuple[str, ...]:
@@ -255,9 +261,8 @@ def _with_folds_and_seeds(study: Study, merged: dict[str, Override]) -> tuple[St
     models are fitted in closed form, the first seed stands for all.
     """
     notes = []
-    every = [tuple(job) for job in BasicSweeper.split_arguments(list(merged.values()), None)[0]]
-    first = _composed(every[0], ())
-    split: dict[str, Any] = dict(first.data.get("split") or {})
+    every = _grid(merged)
+    split: dict[str, Any] = dict(_composed(every[0]).data.get("split") or {})
     if str(split.get("_target_")).rpartition(".")[2] == "KFold":
         if FOLD not in merged:
             merged = merged | {key_of(one): one for one in parsed([f"{FOLD}=range(0,{split['folds']})"])}
@@ -274,7 +279,7 @@ def _with_folds_and_seeds(study: Study, merged: dict[str, Override]) -> tuple[St
     if seeds is not None and seeds.is_discrete_sweep() and "seed" in study.replicates:
         named = list(seeds.sweep_string_iterator())
         models = {tuple(one for one in job if one.startswith(OF_THE_MODEL)): job for job in every}
-        if len(named) > 1 and all(_in_closed_form(_composed(job, ())) for job in models.values()):
+        if len(named) > 1 and all(_in_closed_form(_composed(job)) for job in models.values()):
             merged = merged | {"seed": parsed([f"seed={named[0]}"])[0]}
             study = replace(study, params={key: value for key, value in study.params.items() if key != "seed"})
             notes.append(f"seed={named[0]} stands for all {len(named)} seeds: these models are fitted in closed form")
@@ -296,6 +301,11 @@ def _merged(study: Study, passed: Sequence[Override]) -> dict[str, Override]:
     """Return the jobs' overrides by key: the study's, overridden by those of the command line."""
     own = parsed([*study.overrides, *(f"{key}={value}" for key, value in study.params.items())])
     return {key_of(one): one for one in [*own, *passed] if not is_hydra(one)}
+
+
+def _grid(merged: Mapping[str, Override]) -> tuple[Overrides, ...]:
+    """Return every job of overrides of which some are swept."""
+    return tuple(map(tuple, BasicSweeper.split_arguments(list(merged.values()), None)[0]))
 
 
 def _directory(settings: SweepSettings, study: Study, merged: Mapping[str, Override]) -> Path:
@@ -354,33 +364,24 @@ def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) ->
         InputError: settings that a job would refuse; a line for each missing label set, with its price and command;
             labels by prompts that showed what a split evaluates on; or texts that no job has.
     """
-    problems: dict[str, None] = {}
+    problems: list[str] = []
     for job in _one_of_each(jobs):
-        try:
+        with noting(problems):
             run_settings(_composed(job, hydra), multirun=True)
-        except InputError as error:
-            problems |= dict.fromkeys(error.problems)
     refuse_if_any(problems)
-    refuse_if_any(shown_in_splits(jobs, lambda job: _composed(job, ())))
+    refuse_if_any(shown_in_splits(jobs, _composed))
     if not study.partial:
         alike = {tuple(filter(decides_labels, job)): job for job in reversed(jobs)}
-        lacks = {job: _lacks(job) for job in reversed(alike.values())}
+        lacks = {job: lack_of(_composed(job), job) for job in reversed(alike.values())}
         refuse_if_any(dict.fromkeys(line for one in lacks.values() if one and one.labels for line in one.lines))
         others = {_material(job): job for job in reversed(jobs)}.values()
-        if all(lacks.values()) and all(lacks.get(job) or _lacks(job) for job in others):
+        if all(lacks.values()) and all(lacks.get(job) or lack_of(_composed(job), job) for job in others):
             refuse_if_any(next(one.lines for one in lacks.values() if one))
         return {}
     alike = {_material(job): job for job in reversed(jobs)}  # the first of those with the same texts and labels
-    lacking = {material: _lacks(job) for material, job in alike.items()}
+    lacking = {material: lack_of(_composed(job), job) for material, job in alike.items()}
     found = {number: lacking[_material(job)] for number, job in enumerate(jobs)}
     return {number: "\n".join(one.lines) for number, one in found.items() if one is not None}
-
-
-def _lacks(job: Overrides) -> Lack | None:
-    """Return what is wrong with a job's texts and labels, or None."""
-    cfg = _composed(job, ())
-    choices = {str(group): str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}
-    return lack_of(cfg, choices, job)
 
 
 def _material(job: Overrides) -> Overrides:
@@ -398,7 +399,7 @@ def _one_of_each(jobs: Sequence[Overrides]) -> Iterator[Overrides]:
             yield job
 
 
-def _composed(job: Overrides, hydra: Sequence[str]) -> DictConfig:
+def _composed(job: Overrides, hydra: Sequence[str] = ()) -> DictConfig:
     """Compose a job's configuration as its process will; several checks read the same one, which none changes."""
     whole, cfg = _composition(job, tuple(hydra))
     HydraConfig.instance().set_config(whole)

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from invitro.commands.common import REFUSED, Stopped, instantiated, missing, remove_if_fresh, stoppable
+from invitro.commands.common import feature_cache, instantiated, missing, plain, refusing, remove_if_fresh, stoppable
 from invitro.commands.settings import RunSettings, completed, run_settings
 from invitro.errors import InputError, refuse_if_any
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from invitro.labelling.texts import NextTexts
     from invitro.studies.report.describe import Description
 
-SUBMITTED = ("submission", "data", "distress_model", "missing")
-"""Settings for submissions only."""
+SUBMITTED = {"submission": None, "data": None, "distress_model": None, "missing": "refuse"}
+"""Settings for submissions only, and their defaults."""
 
 
 def run_predict(cfg: DictConfig) -> None:
@@ -32,29 +32,19 @@ def run_predict(cfg: DictConfig) -> None:
 
     Input that cannot be used ends the process with status `REFUSED`; a disk that cannot be written, with status 1.
     """
+    does = _score if cfg.submission is None else _submit
     try:
-        with stoppable():
-            if cfg.submission is None:
-                _score(cfg)
-            else:
-                _submit(cfg)
-    except Stopped:
-        print("Stopped. Nothing was written; run the same command again", file=sys.stderr)
-        raise
-    except InputError as error:
-        print(f"{error}\nNothing was scored.", file=sys.stderr)
-        sys.exit(REFUSED)
+        with refusing("Nothing was scored."), stoppable("Stopped. Nothing was written; run the same command again"):
+            does(cfg)
     except OSError as error:  # a full or protected disk
         print(f"Nothing was scored: {error.strerror}: {error.filename!r}", file=sys.stderr)
         sys.exit(1)
 
 
 def _score(cfg: DictConfig) -> None:
-    """Score a file."""
-    defaults = {"data": None, "distress_model": None, "missing": "refuse"}
     problems = [
         f"{name}: is for submissions only; name the file to write by submission=predictions.zip"
-        for name, value in defaults.items()
+        for name, value in SUBMITTED.items()
         if cfg.get(name) != value
     ]
     if not OmegaConf.is_missing(cfg, "model") and cfg.model is None:
@@ -78,12 +68,7 @@ def _submit(cfg: DictConfig) -> None:
         corpus=data.get("name"),
         folder=data.get("folder") or os.environ.get("INVITRO_DATA_DIR"),
         model=None if OmegaConf.is_missing(cfg, "model") else cfg.model,
-        distress_model=cfg.distress_model,
-        missing=cfg.missing,
-        clip=cfg.clip,
-        batch_size=cfg.batch_size,
-        device=cfg.device,
-        force=cfg.force,
+        **{name: cfg[name] for name in ("distress_model", "missing", "clip", "batch_size", "device", "force")},
     )
     done = submit(job)
     print(done)
@@ -121,15 +106,13 @@ def _by_features(cfg: DictConfig, plm: Any, table: "pd.DataFrame") -> Any:
     from invitro.models import PLM
     from invitro.models.closed_form import counted, similarities
     from invitro.models.exact import Observed
-    from invitro.models.features import FeatureCache, FrozenEncoder, LayerKernel, first_layers
-    from invitro.models.scoring import device_of
+    from invitro.models.features import LayerKernel, first_layers
     from invitro.raters.precision import LEAST_TEXTS
 
     if not isinstance(plm, PLM):
         raise InputError(f"plm={cfg.plm.name}: expected an encoder, such as plm=minilm, or null for words")
     ids, texts = table["text_id"].tolist(), table["text"].tolist()
-    cache = FeatureCache(None if cfg.cache is None else Path(cfg.cache), FrozenEncoder(plm, device_of("auto")))
-    embedded, rated = cache.features(texts), table.loc[table["crowd_label"].notna()]
+    embedded, rated = feature_cache(cfg.cache, plm).features(texts), table.loc[table["crowd_label"].notna()]
     if len(rated) >= LEAST_TEXTS:
         labels = rated["crowd_label"].to_numpy(dtype=np.float64)
         seen = Observed(labels, np.ones(len(labels)), rated["group_id"].to_numpy())
@@ -144,18 +127,17 @@ def run_describe(cfg: DictConfig) -> None:
     """Describe one corpus: facts and what to look at on the terminal, and a page in the run's directory."""
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
-    try:
-        with stoppable():
+    with refusing("Nothing was described."), stoppable():
+        try:
             if hydra.mode == RunMode.MULTIRUN:
                 raise InputError("-m: one corpus is described at a time; leave -m out")
             described = describe_configured(cfg)
             from invitro.studies.report.describe import write_description
 
             path = write_description(described, directory)
-    except InputError as error:
-        remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
-        print(f"{error}\nNothing was described.", file=sys.stderr)
-        sys.exit(REFUSED)
+        except InputError:
+            remove_if_fresh(directory)
+            raise
     print("\n".join([*described.lines(), *(f"WARNING: {doubt}" for doubt in described.doubts), f"Page: {path}"]))
 
 
@@ -176,7 +158,7 @@ def describe_configured(cfg: DictConfig, reader: "Reader | None" = None) -> "Des
     table, people = corpus.table, corpus.people
     facts = replace(
         corpus_facts(corpus, settings.scale),
-        name=corpus_name(OmegaConf.to_container(cfg.data)),  # type: ignore[arg-type]
+        name=corpus_name(plain(cfg.data)),
         languages=languages_of(table["text"].tolist()),
     )
     labels = _labels(settings, corpus)

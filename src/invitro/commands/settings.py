@@ -1,25 +1,25 @@
-"""A training's settings: checked, and as the instances that the configuration names; and the parts of Hydra's
-overrides.
-"""
+"""A training's settings: checked, and as the instances that the configuration names."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from invitro.commands.common import instantiated, misnamed, missing, with_own_labels_named
+from invitro.commands.common import (
+    UNDIVIDED,
+    data_folder,
+    each_instantiated,
+    feature_cache,
+    instantiated,
+    misnamed,
+    missing,
+    noting,
+    with_own_labels_named,
+)
 from invitro.errors import InputError, called, conf_folder, refuse_if_any
 
 if TYPE_CHECKING:
@@ -32,96 +32,6 @@ if TYPE_CHECKING:
     from invitro.training.loggers import LoggerChoice
     from invitro.training.prepare import Prepared
     from invitro.training.recipe import Fit, RunOptions
-
-
-def parsed(lines: Sequence[str]) -> list[Override]:
-    """Parse overrides; Hydra has to be initialised."""
-    return list(OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(lines)))
-
-
-def key_of(one: Override) -> str:
-    """Return what an override sets, with or without ``+``."""
-    return f"{one.key_or_group}@{one.package}" if one.package else one.key_or_group
-
-
-def own_line(one: Override) -> str:
-    """Return an override of ``sweep.yaml`` so that it may also set a field that the study's file leaves out."""
-    group, _, name = one.key_or_group.partition(".")
-    if group != "study" or not name:
-        return str(one.input_line)
-    from invitro.studies import Study
-
-    known = [field.name for field in fields(Study)]
-    if name.partition(".")[0] not in known:
-        raise InputError(f"study.{name}: expected one of {', '.join(known)} after the point")
-    return f"++study.{name}={expression(one)}"
-
-
-def is_hydra(one: Override) -> bool:
-    """Return whether an override decides how jobs are run and is not a setting of theirs."""
-    return one.key_or_group.startswith(("hydra.", "hydra/"))
-
-
-def is_sweeper(one: Override) -> bool:
-    """Return whether an override affects how the jobs are generated."""
-    return one.key_or_group.startswith(("hydra.sweeper.", "hydra/sweeper"))
-
-
-def expression(one: Override) -> str:
-    """Return an override's value as written."""
-    return str(one.input_line).partition("=")[2]
-
-
-def first_value(one: Override) -> str:
-    """Return an override with the first of its swept values."""
-    if not one.is_sweep_override():
-        return str(one.input_line)
-    if one.is_discrete_sweep():
-        return f"{one.get_key_element()}={next(iter(one.sweep_string_iterator()))}"
-    interval = one.value()
-    assert isinstance(interval, IntervalSweep)
-    return f"{one.get_key_element()}={interval.start}"
-
-
-def decided_by_rows(swept: Mapping[str, Override], passed: Sequence[Override], conf: Path) -> Iterator[str]:
-    """Yield overrides that would give all rows of the group ``row`` one value of a key in which rows differ."""
-    if "row" not in swept:
-        return
-    deciders: dict[str, str] = {}
-    chosen = swept["row"]
-    for row in chosen.sweep_string_iterator() if chosen.is_sweep_override() else [str(chosen.value())]:
-        file = conf / "row" / f"{row}.yaml"
-        config = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else {}
-        groups = [one for one in config.pop("defaults", []) if isinstance(one, dict)]
-        names = [name.removeprefix("override /") for one in groups for name in one]
-        deciders |= dict.fromkeys([*names, *_dotted(config)], row)
-    for one in passed:
-        key = one.key_or_group
-        if key in deciders:
-            yield (
-                f"{one.input_line}: the rows of this study differ in {key}, which {deciders[key]} sets; leave it out, "
-                "or choose rows by row=..."
-            )
-
-
-def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def message_of(error: HydraException) -> str:
-    """Return Hydra's message, and say what to install where a plugin is missing."""
-    text = str(error).partition("Config search path:")[0].strip()
-    for kind, remedy in {
-        "hydra/launcher": 'pip install "invitro[joblib]", [slurm] or [ray]',
-        "hydra/sweeper": 'pip install "invitro[optuna]" and pip install --no-deps hydra-optuna-sweeper==1.3.0',
-    }.items():
-        if f"Could not find '{kind}" in text:
-            return f"{text}\nTo install more: {remedy}"
-    return text
 
 
 @dataclass(frozen=True)
@@ -201,12 +111,8 @@ class RunSettings:
 
     def embed(self, texts: Sequence[str]) -> "Embedded":
         """Return texts' features in the frozen encoder, from the cache or computed."""
-        from invitro.models.features import FeatureCache, FrozenEncoder
-        from invitro.models.scoring import device_of
-
         assert self.encoder is not None
-        cache = Path(self.options.cache) if self.options.cache else None
-        return FeatureCache(cache, FrozenEncoder(self.encoder, device_of(self.device))).features(texts)
+        return feature_cache(self.options.cache, self.encoder, self.device).features(texts)
 
 
 def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:
@@ -216,29 +122,30 @@ def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:
         InputError: everything that is wrong with them, together.
     """
     refuse_if_any([*missing(cfg), *misnamed(cfg, multirun)])  # before PyTorch is imported
-    from invitro.data import DataFolder
     from invitro.models import TfIdfRidge
     from invitro.training.recipe import RunOptions
 
     problems: list[str] = []
-
-    def tried(make: Callable[[], Any]) -> Any:
-        try:
-            return make()
-        except InputError as error:
-            problems.extend(error.problems)
-
-    options = tried(lambda: RunOptions(**{field.name: cfg[field.name] for field in fields(RunOptions)}))
     names = ("data", "scale", "application", "llm", "plm", "fit", "logger")
-    reader, scale, application, source, plm, fit, logger = [tried(partial(instantiated, cfg[name])) for name in names]
-    pool_reader = tried(lambda: _pool_reader(cfg, application)) if application is not None else None
-    if application is not None and application.policy == "posterior" and isinstance(plm, TfIdfRidge):
-        problems.append(f"application=posterior needs an encoder's features; plm={plm.name} has none, plm=minilm has")
+    made: dict[str, Any] = {"options": None, "pool_reader": None}
+    with noting(problems):
+        made["options"] = RunOptions(**{field.name: cfg[field.name] for field in fields(RunOptions)})
+    made |= each_instantiated(cfg, names, problems)
+    if application := made.get("application"):
+        with noting(problems):
+            made["pool_reader"] = _pool_reader(cfg, application)
+        if application.policy == "posterior" and isinstance(made.get("plm"), TfIdfRidge):
+            problems.append(
+                f"application=posterior needs an encoder's features; plm={cfg.plm.name} has none, plm=minilm has"
+            )
     refuse_if_any([*problems, *_contradictions(cfg, multirun)])
-    folder = DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
-    prompt, device = cfg.prompt.name, "cpu" if cfg.trainer.accelerator == "cpu" else "auto"
     return RunSettings(
-        options, reader, scale, application, pool_reader, source, prompt, folder, plm, fit, logger, device
+        reader=made.pop("data"),
+        source=made.pop("llm"),
+        prompt=cfg.prompt.name,
+        folder=data_folder(cfg),
+        device="cpu" if cfg.trainer.accelerator == "cpu" else "auto",
+        **made,
     )
 
 
@@ -271,7 +178,6 @@ def completed(cfg: DictConfig) -> DictConfig:
 
 
 def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
-    """Yield every pair of settings that contradict each other."""
     from invitro.models.settings import in_closed_form
 
     if "check" in cfg:
@@ -283,9 +189,7 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
     for key in sorted(managed.keys() & cfg.trainer.keys()):
         yield f"trainer.{key} is decided by {managed[key]}; set that instead"
     devices, strategy = cfg.trainer.devices, str(cfg.trainer.strategy)
-    several = (
-        devices > 1 if isinstance(devices, int) else len(devices) > 1 if isinstance(devices, ListConfig) else False
-    )
+    several = devices > 1 if isinstance(devices, int) else isinstance(devices, ListConfig) and len(devices) > 1
     distributed = several or strategy not in ("auto", "single_device")
     if multirun and distributed:
         yield (
@@ -408,8 +312,8 @@ def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None"
     corpus = OmegaConf.load(conf_folder() / "data" / f"{pool}.yaml")
     assert isinstance(corpus, DictConfig)
     corpus.pop("defaults")
-    corpus.split = {"_target_": "invitro.data.Undivided"}
+    corpus.split = UNDIVIDED
     if cfg.data.get("folder") and "folder" in corpus:
         corpus.folder = cfg.data.folder
-    reader: Reader = instantiate(corpus, _convert_="all")
+    reader: Reader = instantiated(corpus)
     return reader

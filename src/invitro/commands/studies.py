@@ -1,25 +1,25 @@
 """``sweep.py``: a study from its launch to its report; ``study=inference`` and ``study=worth`` need no launch."""
 
-import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from invitro.commands.common import (
-    REFUSED,
-    Stopped,
+    data_folder,
+    each_instantiated,
+    feature_cache,
     first_lines,
-    instantiated,
     missing,
     noting,
+    refusing,
     stoppable,
     with_own_labels_named,
 )
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from invitro.commands.plans import SweepRequest
     from invitro.data import Reader
     from invitro.studies import Runs
-    from invitro.studies.inference import Inference
     from invitro.studies.report.worth import Weighed
     from invitro.studies.summary import Summary
     from invitro.writing.charts import Figure
@@ -62,48 +61,36 @@ Its own settings, besides study.*; for all others see train.py --help:
 {settings}"""
 
 
+@stoppable("Stopped. To go on: the same command again")
 def sweep_command(arguments: Sequence[str]) -> None:
-    """Run ``sweep.py``, as `_sweep`; stopped, it says how to go on, and ends with 128 and the signal's number."""
-    try:
-        with stoppable():
-            _sweep(arguments)
-    except Stopped:
-        print("Stopped. To go on: the same command again", file=sys.stderr)
-        raise
-
-
-def _sweep(arguments: Sequence[str]) -> None:
     """Run ``sweep.py`` with these `arguments`.
 
     The last line printed is the report's path. The process ends with status 0; 1 when a job failed or has no outcome;
-    `REFUSED` when nothing was started.
+    `REFUSED` when nothing was started; 128 and the signal's number when it was stopped.
     """
     if {"-h", "--help"} & set(arguments):
-        print(as_called(_help(conf_folder())))
+        print(as_called(_help()))
         return
     from invitro.commands.plans import INFERENCE, WORTH, request
 
-    try:
+    with refusing("Nothing was started."):
         asked = request(arguments)
-    except InputError as error:
-        print(f"{error}\nNothing was started.", file=sys.stderr)
-        sys.exit(REFUSED)
     for note in asked.notes:
         print(note, file=sys.stderr)
     if asked.settings.dry_run:
         _show(asked)
         return
     if asked.study.job in (INFERENCE, WORTH):
-        _estimate(asked)
+        with refusing("Nothing was estimated."):
+            print(estimate(asked), flush=True)
         return
-    status, problem = launch_jobs(asked)
+    problem = launch_jobs(asked)
     try:
         runs = read_jobs(asked)
     except InputError as error:
         print(problem or error, "There is nothing to report.", sep="\n", file=sys.stderr)
-        sys.exit(status or 1)
-    if asked.plan is not None and _report_failures(runs):
-        status = status or 1
+        sys.exit(1)
+    failed = asked.plan is not None and _report_failures(runs)
     if problem:
         print(problem, file=sys.stderr)
     report, summary, drawn = report_jobs(asked, runs)
@@ -111,26 +98,14 @@ def _sweep(arguments: Sequence[str]) -> None:
         print(f"To train and save the configuration with the best CCC on validation:\n  {line}")
     print(report, flush=True)
     send_report(asked, runs, summary, drawn, report)
-    if status:
-        sys.exit(status)
+    if failed or problem:
+        sys.exit(1)
 
 
-def _estimate(asked: "SweepRequest") -> None:
-    """Make what ``study=inference`` or ``study=worth`` asks for, and print the report's path."""
-    from invitro.commands.plans import WORTH
-
-    command = worth_command if asked.study.job == WORTH else infer_command
-    try:
-        print(command(asked), flush=True)
-    except InputError as error:
-        print(f"{error}\nNothing was estimated.", file=sys.stderr)
-        sys.exit(REFUSED)
-
-
-def launch_jobs(asked: "SweepRequest") -> tuple[int, str | None]:
-    """Launch the plan's jobs; return an exit status and what went wrong apart from jobs that failed."""
+def launch_jobs(asked: "SweepRequest") -> str | None:
+    """Launch the plan's jobs; return what went wrong apart from jobs that failed."""
     if asked.plan is None:
-        return 0, None
+        return None
     from invitro.files import write_json
     from invitro.studies.launch import LostError, launch
     from invitro.training.multirun import STUDY
@@ -139,8 +114,8 @@ def launch_jobs(asked: "SweepRequest") -> tuple[int, str | None]:
     try:
         launch(asked.plan)
     except LostError as error:
-        return 1, str(error)
-    return 0, None
+        return str(error)
+    return None
 
 
 def read_jobs(asked: "SweepRequest") -> "Runs":
@@ -191,8 +166,8 @@ def send_report(
         print(f"WARNING: not uploaded to W&B: {what} ({why}). To try again: {again}", file=sys.stderr)
 
 
-def _value(path: Path) -> str:
-    return str(path) if PLAIN_VALUE.fullmatch(str(path)) else quoted(path)
+def _value(value: object) -> str:
+    return str(value) if PLAIN_VALUE.fullmatch(str(value)) else quoted(value)
 
 
 PLACES = ("store", "logger", "runs", "cache", "data.folder")
@@ -219,8 +194,7 @@ def training_line(asked: "SweepRequest", summary: "Summary") -> str | None:
         if FOLD in asked.study.replicates and key.startswith(("data/split", "data.split")):
             continue  # the model to keep is not that of one fold
         if key in asked.study.factors and key in best:
-            chosen = str(best[key])
-            words.append(f"{key}={chosen if PLAIN_VALUE.fullmatch(chosen) else quoted(chosen)}")
+            words.append(f"{key}={_value(best[key])}")
         elif key in ("seed", *asked.study.replicates):
             words.append(f"{key}={re.split('[,)]', value.removeprefix('range('))[0].strip()}")
         elif not is_incidental(key) or key.startswith(PLACES):
@@ -256,7 +230,6 @@ def _named(values: Mapping[str, str]) -> str:
 
 
 def _show(asked: "SweepRequest") -> None:
-    """Print the plan."""
     if asked.plan is None:
         print(f"Nothing would be started; the report of {asked.root} would be made in {asked.report}")
         return
@@ -266,8 +239,8 @@ def _show(asked: "SweepRequest") -> None:
     print(f"{count(len(asked.plan.jobs or ()) or asked.plan.trials, 'job')}, in {asked.root}")
 
 
-def _help(conf: Path) -> str:
-    """Return the help text."""
+def _help() -> str:
+    conf = conf_folder()
     studies = first_lines(conf / "study")
     width = max(map(len, studies))
     lines = (conf / "sweep.yaml").read_text("utf-8").splitlines()
@@ -278,104 +251,95 @@ def _help(conf: Path) -> str:
     )
 
 
-def infer_command(asked: "SweepRequest") -> Path:
-    """Make the estimates of every job of a study, and return the path of the report.
+def estimate(asked: "SweepRequest") -> Path:
+    """Do what ``study=inference`` or ``study=worth`` asks for in this process, and return the path of the report.
 
     The settings of all jobs are checked before the first corpus is read.
 
     Raises:
         InputError: settings, data or labels that cannot be used; launchers, which have nothing to launch.
     """
+    from invitro.commands.plans import WORTH
+
+    name = asked.study.job
+    what, report = ("learning curves", "its report") if name == WORTH else ("estimates", "its report in seconds")
     if asked.plan is None or asked.plan.jobs is None:
-        raise InputError("report_only=true: estimates leave no runs; the study's command makes its report in seconds")
-    refuse_if_any(f"{one}: estimates are made in this process; leave it out" for one in asked.plan.hydra)
+        raise InputError(f"report_only=true: {what} leave no runs; the study's command makes {report}")
+    refuse_if_any(f"{one}: {what} are made in this process; leave it out" for one in asked.plan.hydra)
+    with configured(name, asked.folders):
+        try:
+            cfgs = [with_own_labels_named(compose(name, overrides=list(job))) for job in asked.plan.jobs]
+        except HydraException as error:
+            raise explained(error, name) from error
+    make = _weighed if name == WORTH else _inferred
+    return make(asked, asked.plan.asked, list(zip(asked.plan.jobs, cfgs, strict=True)))
+
+
+Jobs: TypeAlias = Sequence[tuple[Sequence[str], DictConfig]]
+"""The overrides and the configuration of each."""
+
+
+def _inferred(asked: "SweepRequest", command: str, jobs: Jobs) -> Path:
+    """Make estimates of one corpus after the other."""
     import pandas as pd
 
-    from invitro.data import DataFolder
     from invitro.files import write_json
     from invitro.studies.inference import Estimated, infer, inference_data, write_inference
     from invitro.training.multirun import STUDY, as_mapping
 
-    jobs = asked.plan.jobs
-    configurations = composed_jobs("inference", jobs, asked.folders)
-    settings = [_checked(cfg) for cfg in configurations]
-    overrides = [as_mapping(job) for job in jobs]
+    checked = [_checked_inference(cfg) for _, cfg in jobs]
+    overrides = [as_mapping(job) for job, _ in jobs]
     factors = tuple(key for key in overrides[0] if len({one.get(key) for one in overrides}) > 1)
     tables, inputs = [], []
-    for values, cfg, one in zip(overrides, configurations, settings, strict=True):
+    for values, (_, cfg), made in zip(overrides, jobs, checked, strict=True):
         data = inference_data(
-            reader=instantiated(cfg.data),
-            scale=instantiated(cfg.scale),
-            source=instantiated(cfg.llm),
+            reader=made["data"],
+            scale=made["scale"],
+            source=made["llm"],
             prompt=cfg.prompt.name,
-            folder=DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR")),
-            covariate=one.covariate,
+            folder=data_folder(cfg),
+            covariate=made["inference"].covariate,
         )
-        rows = infer(data, one, cfg.seed).assign(**{name: values.get(name) for name in factors})
+        rows = infer(data, made["inference"], cfg.seed).assign(**{name: values.get(name) for name in factors})
         tables.append(rows[[*factors, *rows.columns.difference(list(factors), sort=False)]])
         inputs.append(data)
     write_json(asked.root / STUDY, asdict(asked.study))
-    estimated = Estimated(pd.concat(tables, ignore_index=True), factors, inputs, asked.plan.asked)
+    estimated = Estimated(pd.concat(tables, ignore_index=True), factors, inputs, command)
     return write_inference(asked.study, estimated, asked.report)
 
 
-def composed_jobs(name: str, jobs: Sequence[Sequence[str]], folders: Sequence[Path]) -> list[DictConfig]:
-    """Compose the main configuration `name` for every job of a study; `folders` are the user's own configuration."""
-    with configured(name, conf_folder(), folders):
-        try:
-            return [with_own_labels_named(compose(name, overrides=list(job))) for job in jobs]
-        except HydraException as error:
-            raise explained(error, name) from error
-
-
-def _checked(cfg: DictConfig) -> "Inference":
-    """Return what is to be estimated, or report everything that is wrong with the settings in one error."""
+def _checked_inference(cfg: DictConfig) -> dict[str, Any]:
+    """Return the instantiated settings by name, or report everything that is wrong with them in one error."""
     from invitro.training.recipe import Seeded
 
     refuse_if_any(missing(cfg))
     problems: list[str] = []
-    settings = {}
-    makers: dict[str, Callable[[], Any]] = {"seed": partial(Seeded, cfg.seed)}
-    makers |= {name: partial(instantiated, cfg[name]) for name in ("data", "scale", "llm", "inference")}
-    for name, make in makers.items():
-        try:
-            settings[name] = make()
-        except InputError as error:
-            problems += error.problems
+    with noting(problems):
+        Seeded(cfg.seed)
+    made = each_instantiated(cfg, ("data", "scale", "llm", "inference"), problems)
     refuse_if_any(problems)
-    inference: Inference = settings["inference"]
-    return inference
+    return made
 
 
-def worth_command(asked: "SweepRequest") -> Path:
-    """Weigh the labels of every job of a study, print a sentence for each, and return the path of the report.
-
-    The settings of all jobs are checked before the first corpus is read.
-
-    Raises:
-        InputError: settings, data or labels that cannot be used; launchers, which have nothing to launch.
-    """
-    if asked.plan is None or asked.plan.jobs is None:
-        raise InputError("report_only=true: learning curves leave no runs; the study's command makes its report")
-    refuse_if_any(f"{one}: learning curves are made in this process; leave it out" for one in asked.plan.hydra)
+def _weighed(asked: "SweepRequest", command: str, jobs: Jobs) -> Path:
+    """Make learning curves, and print a sentence for each job as soon as there is one."""
     from invitro.files import write_json
     from invitro.studies.report.worth import worth_sentence, write_worth
     from invitro.training.multirun import STUDY
 
-    configurations = composed_jobs("worth", asked.plan.jobs, asked.folders)
-    checked = [checked_worth(cfg) for cfg in configurations]
-    twice = [name for name in {cfg.llm.name for cfg in configurations} if len(configurations) > 1]
+    checked = [checked_worth(cfg) for _, cfg in jobs]
+    names = Counter(cfg.llm.name for _, cfg in jobs)
     refuse_if_any(
         f"llm={name}: expected one job for each LLM; give studies of other settings their own command"
-        for name in sorted(twice)
-        if sum(cfg.llm.name == name for cfg in configurations) > 1
+        for name in sorted(names)
+        if names[name] > 1
     )
     weighed = []
-    for cfg, settings, job in zip(configurations, checked, asked.plan.jobs, strict=True):
+    for (job, cfg), settings in zip(jobs, checked, strict=True):
         weighed.append(replace(weigh(cfg, settings, asked.settings.resamples), settings=_for_training(job)))
         print(worth_sentence(weighed[-1].data.llm, weighed[-1].exchange), flush=True)
     write_json(asked.root / STUDY, asdict(asked.study))
-    return write_worth(asked.study, weighed, asked.plan.asked, asked.report)
+    return write_worth(asked.study, weighed, command, asked.report)
 
 
 def _for_training(job: Sequence[str]) -> tuple[str, ...]:
@@ -396,9 +360,6 @@ def weigh(cfg: DictConfig, settings: dict[str, Any], resamples: int, reader: "Re
     Raises:
         InputError: files, ids or labels cannot be used, or there are too few.
     """
-    from invitro.data import DataFolder
-    from invitro.models.features import FeatureCache, FrozenEncoder
-    from invitro.models.scoring import device_of
     from invitro.studies.report.worth import Weighed
     from invitro.studies.wording import corpus_name, llm_name
     from invitro.studies.worth import WorthData, curves, exchange
@@ -406,8 +367,7 @@ def weigh(cfg: DictConfig, settings: dict[str, Any], resamples: int, reader: "Re
     scale, plm = settings["scale"], settings["plm"]
     corpus = (reader or settings["data"]).read(scale)
     corpus.refuse_faults()
-    folder = DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
-    labels = settings["llm"].find(corpus.label_corpora, corpus.table, scale, cfg.prompt.name, folder)
+    labels = settings["llm"].find(corpus.label_corpora, corpus.table, scale, cfg.prompt.name, data_folder(cfg))
     labels.refuse_evaluated(
         corpus.whole_ids(corpus.table.loc[corpus.table["crowd_label"].notna()]),
         "one of the folds of a learning curve",
@@ -415,10 +375,10 @@ def weigh(cfg: DictConfig, settings: dict[str, Any], resamples: int, reader: "Re
     )
     table = corpus.table.assign(llm_label=labels.of(corpus.table["text_id"]).to_numpy())
     table = table.loc[table[["crowd_label", "llm_label"]].notna().any(axis=1)].reset_index(drop=True)
-    cache = FeatureCache(None if cfg.cache is None else Path(cfg.cache), FrozenEncoder(plm, device_of("auto")))
     named = replace(corpus, name=corpus_name(cfg.data))
     data = WorthData(named, labels, scale, table, llm_name(cfg.llm), plm.name)
-    return Weighed(data, exchange(curves(table, cache, settings["worth"]), settings["worth"], resamples))
+    found = curves(table, feature_cache(cfg.cache, plm), settings["worth"])
+    return Weighed(data, exchange(found, settings["worth"], resamples))
 
 
 def checked_worth(cfg: DictConfig) -> dict[str, Any]:
@@ -427,10 +387,7 @@ def checked_worth(cfg: DictConfig) -> dict[str, Any]:
 
     refuse_if_any(missing(cfg))
     problems: list[str] = []
-    settings: dict[str, Any] = {}
-    for name in ("data", "scale", "llm", "plm", "worth"):
-        with noting(problems):
-            settings[name] = instantiated(cfg[name])
+    settings = each_instantiated(cfg, ("data", "scale", "llm", "plm", "worth"), problems)
     refuse_if_any(problems)
     if not isinstance(settings["plm"], PLM):
         raise InputError(f"plm={cfg.plm.name}: expected an encoder, such as plm=minilm or plm=mpnet, not a baseline")

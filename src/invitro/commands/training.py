@@ -3,11 +3,12 @@
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -72,7 +73,7 @@ def run_train(cfg: DictConfig) -> float | None:
         raise
     except Exception as error:
         if isinstance(error, InputError) and not multirun:
-            remove_if_fresh(directory, {".hydra", f"{hydra.job.name}.log"})
+            remove_if_fresh(directory)
             print(f"{error}\nNothing was trained.", file=sys.stderr)
             sys.exit(REFUSED)
         record, outcome, metrics = _failed(directory, error), "failed", None
@@ -112,7 +113,6 @@ def _is_left_out(cfg: DictConfig, directory: Path) -> bool:
 
 
 def _write_job(cfg: DictConfig, directory: Path, record: Path, outcome: str, error: str | None = None) -> None:
-    """Write the outcome of this job of a multirun."""
     from invitro.training.multirun import write_job
 
     hydra = HydraConfig.get()
@@ -150,32 +150,18 @@ def _show_jobs(sweep: Path, launch: str | None) -> bool:
         split = judged_on(ended)
         title = "Test split" if split == "test" else "Validation split (no job has a test with crowd labels)"
         print(f"\n{title}:\n{comparison(ended, split).to_string(index=False, na_rep='')}\n")
-    count = {outcome: sum(job.outcome == outcome for job in ended) for outcome in OUTCOMES}
+    count = Counter(job.outcome for job in ended)
     for job in ended:
         if job.outcome == "failed":
             print(f"failed: {job.record / 'error.txt'}", file=sys.stderr)
-    print(", ".join(f"{number} {outcome}" for outcome, number in count.items() if number or outcome in OUTCOMES[:3]))
+    print(", ".join(f"{count[outcome]} {outcome}" for outcome in OUTCOMES if count[outcome] or outcome in OUTCOMES[:3]))
     print(f"Records: {sweep}")
     return count["failed"] > 0
 
 
-class Finished(NamedTuple):
-    """A training that finished, now or earlier.
-
-    Args:
-        directory: the record's; of an earlier run where an equal one had finished.
-        outcome: ``finished`` or ``finished before``.
-        metrics: the content of ``metrics.json``.
-    """
-
-    directory: Path
-    outcome: str
-    metrics: Mapping[str, Any]
-
-
 def train_configured(
     cfg: DictConfig, directory: Path, sweep: Path | None = None, reader: "Reader | None" = None
-) -> Finished:
+) -> tuple[Path, str, Mapping[str, Any]]:
     """Check the settings, prepare the data, and train, or find the record of an equal run.
 
     In a multirun, what has finished already is not trained again, and what another process is training is waited for.
@@ -185,6 +171,10 @@ def train_configured(
         directory: the run's.
         sweep: the multirun's directory; None for a single run.
         reader: of the corpus, instead of the one that the configuration names.
+
+    Returns:
+        The record's directory, that of an earlier run where an equal one had finished; ``finished`` or
+        ``finished before``; and the content of ``metrics.json``.
     """
     cfg = completed(cfg)
     settings = run_settings(cfg, sweep is not None)
@@ -205,13 +195,13 @@ def train_configured(
 
     run = fingerprint_of(prepared, recipe)
     if sweep is None:
-        return _train(settings, prepared, recipe, run, info, sibling=False)
+        return _train(settings, prepared, recipe, run, info)
     with alone(Path(options.runs), run):
         roots = (Path(options.runs), kin(sweep))
         earlier = None if options.force else record.finished_run(roots, run, with_model=options.save_model)
         if earlier is not None:
             log.info("finished already, not trained again (force=true would): %s", earlier)
-            return Finished(earlier, "finished before", record.read_metrics(earlier))
+            return earlier, "finished before", record.read_metrics(earlier)
         return _train(settings, prepared, recipe, run, info, sibling=True)
 
 
@@ -255,8 +245,8 @@ def _first_line(cfg: DictConfig, settings: RunSettings) -> str:
 
 
 def _train(
-    settings: RunSettings, prepared: "Prepared", recipe: "Recipe", run: str, info: "RunInfo", sibling: bool
-) -> Finished:
+    settings: RunSettings, prepared: "Prepared", recipe: "Recipe", run: str, info: "RunInfo", sibling: bool = False
+) -> tuple[Path, str, Mapping[str, Any]]:
     """Train the run with the fingerprint `run`.
 
     The record is in the run's directory, or beside it where `sibling` and another run's record is there.
@@ -292,7 +282,7 @@ def _train(
         record.settle(directory)
     if first:
         log.info("results\n%s", summary(result.metrics))
-    return Finished(directory, "finished", result.metrics)
+    return directory, "finished", result.metrics
 
 
 def _left(directory: Path, run: str, recipe: "Recipe") -> Path | None:
@@ -332,7 +322,7 @@ def _take_gpu() -> None:
     """
     from invitro.training.multirun import take_gpu, visible_gpus
 
-    if HydraConfig.get().runtime.choices["hydra/launcher"] in ("joblib", "submitit_local"):
+    if HydraConfig.get().runtime.choices["hydra/launcher"] in LOCAL_WORKERS:
         gpu = take_gpu(visible_gpus())
         if gpu is not None:
             log.info("this job's GPU: %s", gpu)
@@ -343,7 +333,7 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
     import torch
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from invitro.models import PLM, EmbeddingRidge
+    from invitro.models import PLM
     from invitro.models.encoder import check_available
     from invitro.training.recipe import Recipe
     from invitro.training.run import quiet
@@ -353,10 +343,9 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
     trainer = instantiate(cfg.trainer, _convert_="all")
     if cfg.trainer.accelerator == "auto" and not torch.cuda.is_available():
         trainer = partial(trainer, accelerator="cpu")  # Lightning would choose Apple's GPU
-    plm = settings.plm
+    plm, encoder = settings.plm, settings.encoder
+    commit = None if encoder is None else getattr(check_available(encoder), "_commit_hash", None)
     if not isinstance(plm, PLM):  # a baseline, which has no optimiser
-        encoder = check_available(plm.encoder) if isinstance(plm, EmbeddingRidge) else None
-        commit = getattr(encoder, "_commit_hash", None)
         return Recipe(plm, settings.fit, optimizer, trainer, {"commit": commit}, settings.options.seed)
     trials: dict[str, Callable[[], Any]] = {
         "optimizer": lambda: optimizer([torch.nn.Parameter(torch.zeros(1))]),
@@ -369,7 +358,8 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
             raise InputError(f"{name}: these settings do not work here: {str(error).strip()}") from error
     if tried.strategy.root_device.type == "mps":  # the trainer, which is tried last
         raise InputError("trainer: Apple's GPUs do not compute in float64, as metrics do; choose trainer=cpu")
-    commit = getattr(check_available(plm), "_commit_hash", None)
+    there, wanted = torch.cuda.device_count(), cfg.trainer.devices
+    gpus = min(there, wanted) if isinstance(wanted, int) and wanted > 0 else there
     display = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps")
     decisive = {key: value for key, value in plain(cfg.trainer).items() if key not in display}
     return Recipe(
@@ -377,18 +367,10 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
         fit=settings.fit,
         optimizer=optimizer,
         trainer=trainer,
-        settings=plain(cfg.optimizer) | decisive | {"resume": cfg.resume, "commit": commit, "gpus": _gpus(cfg)},
+        settings=plain(cfg.optimizer) | decisive | {"resume": cfg.resume, "commit": commit, "gpus": gpus},
         seed=settings.options.seed,
         spread=settings.options.spread,
     )
-
-
-def _gpus(cfg: DictConfig) -> int:
-    """Return how many GPUs a run can use: of this machine's, as many as it asks for."""
-    import torch
-
-    there, wanted = torch.cuda.device_count(), cfg.trainer.devices
-    return min(there, wanted) if isinstance(wanted, int) and wanted > 0 else there
 
 
 def _failed(directory: Path, error: Exception) -> Path:

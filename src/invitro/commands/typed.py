@@ -1,8 +1,11 @@
-"""A command line as people type it: made readable for Hydra, with mistakes named before anything starts."""
+"""A command line as people type it: made readable for Hydra, with mistakes named before anything starts; and the parts
+of an override.
+"""
 
+import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import SequenceMatcher
 from io import TextIOWrapper
@@ -16,13 +19,13 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from invitro.commands.common import REFUSED, leaves, noting, plain, secrets_in, show_help
-from invitro.commands.settings import first_value, is_hydra, message_of, parsed
-from invitro.errors import InputError, command_line, conf_folder, quoted, refuse_if_any
+from invitro.commands.common import REFUSED, leaves, noting, plain, refusing, secrets_in
+from invitro.errors import InputError, as_called, command_line, conf_folder, quoted, refuse_if_any
 
 LOOKING = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help", "--version")
 """Options that only show something."""
@@ -41,13 +44,11 @@ def begins(config: str, argv: list[str]) -> bool:
         argv: the command line with the script, changed in place.
     """
     speak_unicode()
-    if show_help(config, argv[1:]):
+    if {"-h", "--help"} & set(argv[1:]):
+        _show_help(config, argv[1:])
         return False
-    try:
+    with refusing("Nothing was started."):
         argv[1:] = understood(config, argv[1:])
-    except InputError as error:
-        print(f"{error}\nNothing was started.", file=sys.stderr)
-        sys.exit(REFUSED)
     return True
 
 
@@ -56,6 +57,38 @@ def speak_unicode() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
             stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def _show_help(config: str, arguments: Sequence[str]) -> None:
+    """Print an entry point's help, with values as its other arguments set them: ``plm=deberta`` shows DeBERTa's."""
+    try:
+        print(_text(config, [one for one in arguments if not one.startswith("-")]), flush=True)
+    except BrokenPipeError:  # read by `head`, which has seen enough; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except HydraException as error:
+        print(message_of(error), file=sys.stderr)
+        sys.exit(REFUSED)
+
+
+def _text(config: str, overrides: list[str]) -> str:
+    """Fill the template under ``hydra.help``."""
+    with configured(config):
+        cfg = compose(config, overrides=overrides, return_hydra_config=True)
+        template, groups = str(cfg.hydra.help.template), list(cfg.hydra.runtime.choices)  # a resolver may ask Hydra
+    with_groups = as_called(template.replace("$APP_CONFIG_GROUPS", _groups(groups)))
+    ours = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    return with_groups.replace("$CONFIG", OmegaConf.to_yaml(ours))
+
+
+def _groups(names: Sequence[str]) -> str:
+    """List the choices of the groups that this entry point has; those in a subfolder by ``folder/name``."""
+    conf, lines = conf_folder(), []
+    for name in sorted(name for name in names if (conf / name).is_dir() and not name.startswith("hydra/")):
+        nested = tuple(f"{other.removeprefix(f'{name}/')}/" for other in names if other.startswith(f"{name}/"))
+        files = [file.relative_to(conf / name).with_suffix("").as_posix() for file in (conf / name).rglob("*.yaml")]
+        choices = sorted(file for file in files if not file.startswith(nested))
+        lines.append(f"{name}: {', '.join(choices)}\n")
+    return "".join(lines)
 
 
 def understood(config: str, arguments: Sequence[str]) -> list[str]:
@@ -67,7 +100,7 @@ def understood(config: str, arguments: Sequence[str]) -> list[str]:
     if {word.partition("=")[0] for word in arguments} & set(LOOKING):
         return list(arguments)
     options, words = divided(arguments)
-    with configured(config, conf_folder(), own_folders(options)):
+    with configured(config, own_folders(options)):
         lines = readable(words, config)
         given = parsed(lines)
         refuse_if_any(_mistakes(given, several=bool({"-m", "--multirun"} & set(options))))
@@ -80,8 +113,85 @@ def understood(config: str, arguments: Sequence[str]) -> list[str]:
             known = compose(config, overrides=[first_value(one) for one in settings if _is_group(one)])
             refuse_if_any(_unknown(key, known) for key in cfg if key not in known)
     if (runs := cfg.get("runs")) is not None:
-        refuse_if_any(filter(None, [unwritable(Path(str(runs)))]))
+        refuse_unwritable(Path(str(runs)))
     return [*options, *lines]
+
+
+def parsed(lines: Sequence[str]) -> list[Override]:
+    """Parse overrides; Hydra has to be initialised."""
+    return list(OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(lines)))
+
+
+def key_of(one: Override) -> str:
+    """Return what an override sets, with or without ``+``."""
+    return f"{one.key_or_group}@{one.package}" if one.package else one.key_or_group
+
+
+def is_hydra(one: Override) -> bool:
+    """Return whether an override decides how jobs are run and is not a setting of theirs."""
+    return one.key_or_group.startswith(("hydra.", "hydra/"))
+
+
+def is_sweeper(one: Override) -> bool:
+    """Return whether an override affects how the jobs are generated."""
+    return one.key_or_group.startswith(("hydra.sweeper.", "hydra/sweeper"))
+
+
+def expression(one: Override) -> str:
+    """Return an override's value as written."""
+    return str(one.input_line).partition("=")[2]
+
+
+def first_value(one: Override) -> str:
+    """Return an override with the first of its swept values."""
+    if not one.is_sweep_override():
+        return str(one.input_line)
+    if one.is_discrete_sweep():
+        return f"{one.get_key_element()}={next(iter(one.sweep_string_iterator()))}"
+    interval = one.value()
+    assert isinstance(interval, IntervalSweep)
+    return f"{one.get_key_element()}={interval.start}"
+
+
+def decided_by_rows(swept: Mapping[str, Override], passed: Sequence[Override]) -> Iterator[str]:
+    """Yield overrides that would give all rows of the group ``row`` one value of a key in which rows differ."""
+    if "row" not in swept:
+        return
+    deciders: dict[str, str] = {}
+    chosen = swept["row"]
+    for row in chosen.sweep_string_iterator() if chosen.is_sweep_override() else [str(chosen.value())]:
+        file = conf_folder() / "row" / f"{row}.yaml"
+        config = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else {}
+        groups = [one for one in config.pop("defaults", []) if isinstance(one, dict)]
+        names = [name.removeprefix("override /") for one in groups for name in one]
+        deciders |= dict.fromkeys([*names, *_dotted(config)], row)
+    for one in passed:
+        key = one.key_or_group
+        if key in deciders:
+            yield (
+                f"{one.input_line}: the rows of this study differ in {key}, which {deciders[key]} sets; leave it out, "
+                "or choose rows by row=..."
+            )
+
+
+def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def message_of(error: HydraException) -> str:
+    """Return Hydra's message, and say what to install where a plugin is missing."""
+    text = str(error).partition("Config search path:")[0].strip()
+    for kind, remedy in {
+        "hydra/launcher": 'pip install "invitro[joblib]", [slurm] or [ray]',
+        "hydra/sweeper": 'pip install "invitro[optuna]" and pip install --no-deps hydra-optuna-sweeper==1.3.0',
+    }.items():
+        if f"Could not find '{kind}" in text:
+            return f"{text}\nTo install more: {remedy}"
+    return text
 
 
 def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -107,9 +217,9 @@ def own_folders(options: Sequence[str]) -> list[Path]:
 
 
 @contextmanager
-def configured(config: str, conf: Path, more: Sequence[Path] = ()) -> Iterator[None]:
-    """Initialise Hydra with a folder of configuration, and further ones of the user's."""
-    with initialize_config_dir(str(conf), version_base="1.3", job_name=config):
+def configured(config: str, more: Sequence[Path] = ()) -> Iterator[None]:
+    """Initialise Hydra with our configuration, and further folders of the user's."""
+    with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=config):
         loader = GlobalHydra.instance().config_loader()
         for folder in more:
             path = loader.get_search_path()
@@ -164,7 +274,7 @@ def _mistakes(given: Sequence[Override], several: bool) -> Iterator[str]:
         if one.type == OverrideType.DEL and "." not in key and not one.package:
             yield f"~{key}: settings cannot be taken away; to switch one off, set it to null, or to none"
         elif one.is_sweep_override() and not several:
-            written = str(one.input_line).partition("=")[2]
+            written = expression(one)
             one_value = f'"{key}={quoted(written)}"'
             yield f"{key}={written}: several values need -m, and one value with commas quotes: {one_value}"
         elif isinstance(value, list) and _is_group(one):
@@ -206,18 +316,19 @@ def _unknown(key: object, known: DictConfig) -> str:
     groups = GlobalHydra.instance().config_loader().list_groups("")
     if key in groups:
         return f"{key}: this command or study has no such choice; --help lists all settings"
-    near, choice = nearest(str(key), [*_names(plain(known, resolve=False)), *groups]), ""
+    names = dict.fromkeys([*_names(plain(known, resolve=False)), *groups], "")
     group = next((group for group in groups if group == re.split(r"[./]", str(key))[0]), "data")
-    files = sorted((conf_folder() / group).glob("*.yaml"))
-    others = {file.stem: nearest(str(key), _names({group: yaml.safe_load(file.read_text("utf-8"))})) for file in files}
-    fit = {name: likeness(str(key), found[0]) for name, found in others.items() if found}
-    if fit and max(fit.values()) > max([likeness(str(key), name) for name in near], default=0.0):
-        choice = max(fit, key=lambda name: fit[name])
-        near, choice = others[choice], f" ({group}={choice} has it)"
+    for file in sorted((conf_folder() / group).glob("*.yaml")):
+        for name in _names({group: yaml.safe_load(file.read_text("utf-8"))}):
+            names.setdefault(name, f" ({group}={file.stem} has it)")
+    alike = {name: likeness(str(key), name) for name in names}
+    best = max(alike, key=lambda name: alike[name])
+    if alike[best] < LEAST_ALIKE:
+        return f"{key}: there is no such setting; --help lists all settings"
+    near = [name for name in names if alike[name] >= alike[best] - AS_GOOD and names[name] == names[best]][:MOST_NAMED]
     if "/" in str(key):
         near = [name.replace(".", "/") for name in near]
-    meant = f"did you mean {' or '.join(near)}{choice}?" if near else "--help lists all settings"
-    return f"{key}: there is no such setting; {meant}"
+    return f"{key}: there is no such setting; did you mean {' or '.join(near)}{names[best]}?"
 
 
 def _names(settings: dict[str, Any]) -> list[str]:
@@ -227,9 +338,9 @@ def _names(settings: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(parts))
 
 
-LEAST_ALIKE, AS_GOOD, LEFT_OUT = 0.65, 0.05, 0.1
-"""Below this two names are not alike; so much less is as good as the best; what a part costs that was not typed (one
-that was typed in vain costs twice as much).
+LEAST_ALIKE, AS_GOOD, MOST_NAMED, LEFT_OUT = 0.65, 0.05, 3, 0.1
+"""Below this two names are not alike; so much less is as good as the best; how many names are said to be; what a part
+costs that was not typed (one that was typed in vain costs twice as much).
 """
 
 
@@ -252,21 +363,12 @@ def _ratio(one: str, other: str) -> float:
     return SequenceMatcher(None, min(one, other), max(one, other)).ratio()
 
 
-def nearest(key: str, names: Iterable[str], most: int = 3) -> list[str]:
-    """Return the names that are most like a mistyped one; none where none is like it."""
-    alike = {name: likeness(key, name) for name in names}
-    best = max(alike.values(), default=0.0)
-    if best < LEAST_ALIKE:
-        return []
-    return [name for name, value in alike.items() if value >= best - AS_GOOD][:most]
-
-
-def unwritable(folder: Path) -> str | None:
-    """Return why nothing can be written into a folder that may not exist yet, or None; it is left as it was."""
+def refuse_unwritable(folder: Path) -> None:
+    """Raise an `InputError` if nothing can be written into a folder that may not exist yet; it is left as it was."""
     there = next(one for one in [folder, *folder.absolute().parents] if one.exists())
     try:
         with TemporaryDirectory(dir=there):
             pass
     except OSError as error:
-        return f"runs={folder}: nothing can be written there ({error.strerror}: {there}); name another folder"
-    return None
+        problem = f"nothing can be written there ({error.strerror}: {there}); name another folder"
+        raise InputError(f"runs={folder}: {problem}") from None
