@@ -346,10 +346,12 @@ def stop_children() -> None:
     import psutil
 
     this, every = psutil.Process(), []
-    for one in this.children(recursive=True):
-        with suppress(psutil.Error):  # Python's own trackers of resources clean up when their parent has ended
-            if not any("resource_tracker" in word for word in one.cmdline()):
-                every.append(one)
+    for child in this.children(recursive=True):
+        words: list[str] = []
+        with suppress(psutil.Error):  # a command line that cannot be read is not a tracker's
+            words = child.cmdline()
+        if not any("resource_tracker" in word for word in words):  # Python's own, which end with their parent
+            every.append(child)
     for one in every:
         with suppress(psutil.NoSuchProcess):
             if one.ppid() == this.pid:

@@ -144,9 +144,18 @@ def run_settings(cfg: DictConfig, multirun: bool) -> RunSettings:
         source=made.pop("llm"),
         prompt=cfg.prompt.name,
         folder=data_folder(cfg),
-        device="cpu" if cfg.trainer.accelerator == "cpu" else "auto",
+        device=_device(cfg),
         **made,
     )
+
+
+def _device(cfg: DictConfig) -> str:
+    """Return where texts are embedded for the application: on the trainer's one GPU, if it names one."""
+    accelerator, devices = cfg.trainer.accelerator, cfg.trainer.devices
+    if accelerator == "cpu":
+        return "cpu"
+    one_named = isinstance(devices, ListConfig) and len(devices) == 1
+    return f"cuda:{devices[0]}" if accelerator in ("gpu", "cuda") and one_named else "auto"
 
 
 def completed(cfg: DictConfig) -> DictConfig:
