@@ -79,7 +79,10 @@ def specification(chart: alt.TopLevelMixin, hidden: str | None = None) -> dict[s
         hidden: a field that neither its data nor what it shows shall have.
     """
     spec: dict[str, Any] = chart.to_dict()
-    spec["config"] = _merged(STYLE, spec.get("config", {}), without=("view",))
+    own = {name: value for name, value in spec.get("config", {}).items() if name != "view"}  # Altair's, not the chart's
+    spec["config"] = STYLE | {
+        name: STYLE.get(name, {}) | value if isinstance(value, dict) else value for name, value in own.items()
+    }
     return spec if hidden is None else without_field(spec, hidden)
 
 
@@ -146,16 +149,6 @@ def _in_points(svg: str) -> bytes:
 def _version() -> str:
     """Return the Vega-Lite version that the specifications are written for, such as ``6.4``."""
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-
-
-def _merged(style: Mapping[str, Any], own: Mapping[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return `style` overlaid by `own`, one level deep; entries `without` are Altair's defaults and do not count."""
-    merged = dict(style)
-    for name, value in own.items():
-        if name not in without:
-            known = merged.get(name)
-            merged[name] = known | value if isinstance(known, dict) and isinstance(value, dict) else value
-    return merged
 
 
 LEFT, RIGHT = 34, 6

@@ -4,33 +4,24 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import altair as alt
 import numpy as np
 
 from invitro import __version__
 from invitro.data.facts import SURE, CorpusFacts, LlmFacts
-from invitro.errors import refuse_if_any
 from invitro.files import write_text
 from invitro.stats import Floats
 from invitro.studies.report.page import FIGURES, PAGE, page
 from invitro.studies.report.sentences import Fact
 from invitro.studies.report.verdict import Judgement
+from invitro.studies.study import Study
 from invitro.writing import charts
 from invitro.writing.charts import WIDTH, Figure, chart, layered, left_axis, tooltip
 from invitro.writing.tables import ReportTable, text_table
 from invitro.writing.words import count
 
 BARS, MOST_DOTS = 24, 1000
-
-
-class Titled(NamedTuple):
-    """What a page is about: its key, heading and question."""
-
-    name: str
-    title: str
-    question: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,6 @@ def write_description(described: Description, directory: Path) -> Path:
     Raises:
         InputError: the chart libraries are missing.
     """
-    refuse_if_any(filter(None, [charts.problem()]))
     figures = list(_figures(described))
     for one in figures:
         charts.save(one.chart, directory / FIGURES / one.name)
@@ -85,7 +75,7 @@ def write_description(described: Description, directory: Path) -> Path:
     written = page(
         kind="Corpus",
         latex=False,
-        study=Titled(facts.name, f"The corpus {facts.name}", "What is there, before anything is trained?"),
+        study=Study(facts.name, f"The corpus {facts.name}", "What is there, before anything is trained?"),
         judgement=Judgement("none", headline, described.doubts),
         tables=tables,
         figures=figures,
