@@ -339,12 +339,12 @@ def _drawn(names: Sequence[str], cells: Cells) -> alt.TopLevelMixin:
             gradientLength={"expr": "height"}, titleAlign="center", titleAnchor="middle",
         ),
     )  # fmt: skip
-    data = alt.Chart({"values": rows})
+    data = charts.chart(rows)
     square: Any = {"stroke": "white", "strokeWidth": 1.5}
     layers = [
         data.transform_filter("datum.measurable").mark_rect(**square).encode(x, y, x2, y2, colour),
         data.transform_filter("!datum.measurable").mark_rect(fill=NEUTRAL, **square).encode(x, y, x2, y2),
-        alt.Chart({"values": list(_hatching(rows))}).mark_rule(color=HATCH, strokeWidth=0.4).encode(x, y, x2, y2),
+        charts.chart([*_hatching(rows)]).mark_rule(color=HATCH, strokeWidth=0.4).encode(x, y, x2, y2),
         data.mark_text(fontSize=points, lineHeight=1.2 * points, baseline="middle", lineBreak="\n").encode(
             alt.X("middle:Q"),
             alt.Y("centre:Q"),
@@ -369,7 +369,7 @@ def _cell(column: int, row: int, cell: Estimate, size: int) -> dict[str, Any]:
     middle = row + 0.5 - 0.075 * (len(lines) - 1)  # with several lines, the position is that of the first
     return {
         "column": column, "right": column + 1, "middle": column + 0.5, "row": row, "below": row + 1, "centre": middle,
-        "value": None if np.isnan(cell.value) else cell.value, "measurable": cell.measurable, "text": text,
+        "value": cell.value, "measurable": cell.measurable, "text": text,
     }  # fmt: skip
 
 

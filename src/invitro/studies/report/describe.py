@@ -1,7 +1,7 @@
 """The page that describes a corpus before anything is trained on it."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,24 +91,20 @@ def write_description(described: Description, directory: Path) -> Path:
     return directory / PAGE
 
 
-def _figures(described: Description) -> "Sequence[Figure]":
+def _figures(described: Description) -> Iterator[Figure]:
     facts, llm = described.corpus, described.llm
-    low, high = facts.scale.minimum, facts.scale.maximum
-    drawn = []
     if len(facts.crowd):
+        low, high = facts.scale.minimum, facts.scale.maximum
         bars = _bars(facts.crowd, low, high, "crowd label (points)", "Histogram of the crowd labels")
-        drawn.append(
-            Figure("crowd_labels", "Crowd labels", f"Crowd labels of {count(len(facts.crowd), 'text')}.", bars)
-        )
+        yield Figure("crowd_labels", "Crowd labels", f"Crowd labels of {count(len(facts.crowd), 'text')}.", bars)
     most = float(facts.words.max()) + 1
     bars = _bars(facts.words, 0, most, "words in a text", "Histogram of the number of words in a text")
-    drawn.append(Figure("lengths", "Lengths", f"Words in each of {facts.texts} texts.", bars))
+    yield Figure("lengths", "Lengths", f"Words in each of {facts.texts} texts.", bars)
     if llm is not None and len(llm.crowd):
         places = np.unique(np.linspace(0, len(llm.crowd) - 1, MOST_DOTS).round().astype(int))
         thinned = "" if len(places) == len(llm.crowd) else f"; {len(places)} of them are drawn"
         caption = f"LLM and crowd labels of {count(len(llm.crowd), 'text')}{thinned}. On the line both are equal."
-        drawn.append(Figure("llm_and_crowd", "LLM and crowd", caption, _dots(llm, places)))
-    return drawn
+        yield Figure("llm_and_crowd", "LLM and crowd", caption, _dots(llm, places))
 
 
 def _bars(values: Floats, low: float, high: float, title: str, description: str) -> alt.Chart:

@@ -73,7 +73,6 @@ class Judged(NamedTuple):
         name: for people.
         values: its factors.
         by_llm: whether its runs used LLM labels.
-        kind: ``same`` where its runs are the baseline's own; otherwise as for `Judgement`.
         lead: the comparison that decides.
         others: those by the study's other metrics.
     """
@@ -81,7 +80,6 @@ class Judged(NamedTuple):
     name: str
     values: Mapping[str, Any]
     by_llm: bool
-    kind: str
     lead: Decided
     others: Sequence[Decided]
 
@@ -94,6 +92,16 @@ class Judged(NamedTuple):
     def most(self) -> float:
         """The largest gain that the interval does not exclude; NaN without one."""
         return float(-self.lead["low"] if self.lead["metric"] == "RMSE" else self.lead["high"])
+
+    @property
+    def kind(self) -> str:
+        """As for `Judgement`, but ``same`` where its runs are the baseline's; a gain too small to matter is none."""
+        verdicts = [one["verdict"] for one in (self.lead, *self.others)]
+        if set(verdicts) == {"same"}:
+            return "same"
+        if verdicts[0] in ("better", "worse"):
+            return "use" if verdicts[0] == "better" else "not"
+        return "not" if self.most < MARGIN or "worse" in verdicts else "unclear"
 
 
 def judgement(study: "Study", runs: "Runs", summary: "Summary") -> Judgement:
@@ -150,23 +158,12 @@ def _judged(study: "Study", runs: "Runs", summary: "Summary") -> Iterator[Judged
             first, rest = by[lead], [one for name, one in by.items() if name != lead]
             values = {name: group[name] for name in runs.factors}
             name = name_as_tested(summary, group, runs.factors, full=len(runs.factors) > 1 or bool(summary.chosen))
-            yield Judged(name, values, _used_llm(runs, values), _verdict(first, rest), first, rest)
+            yield Judged(name, values, _used_llm(runs, values), first, rest)
 
 
 def leading_metric(study: "Study") -> str:
     """Return the metric that decides: PCC where it is measured."""
     return "pcc" if "pcc" in study.metrics else study.metrics[0]
-
-
-def _verdict(lead: Decided, others: Sequence[Decided]) -> str:
-    """Judge one configuration by the metric that decides; a gain that is too small to matter is none."""
-    if all(one["verdict"] == "same" for one in (lead, *others)):
-        return "same"
-    if lead["verdict"] in ("better", "worse"):
-        return "use" if lead["verdict"] == "better" else "not"
-    most = -lead["low"] if lead["metric"] == "RMSE" else lead["high"]
-    small = not missing(most) and most < MARGIN
-    return "not" if small or any(one["verdict"] == "worse" for one in others) else "unclear"
 
 
 def _kind(asked: Sequence[Judged]) -> tuple[VerdictKind, Judged | None]:
