@@ -59,20 +59,20 @@ def of_paper(figures: Sequence[Mapping[str, Any]], a: Rater, b: Rater) -> dict[s
 def pairs_table(
     name: str,
     title: str,
-    pairs: Sequence[tuple[str, Agreement]],
-    paper: Sequence[Mapping[str, float]],
     where: Column,
+    pairs: Sequence[tuple[str, Agreement]],
     *notes: str,
+    paper: Sequence[Mapping[str, float]] = (),
 ) -> ReportTable:
     """Return one row per pair of raters.
 
     Args:
         name: the table's key.
         title: its heading.
-        pairs: each with its part of the texts, or another word for the column `where`.
-        paper: the paper's figures for each of them.
         where: the first column.
+        pairs: each with its part of the texts, or another word for the column `where`.
         notes: the notes below the table.
+        paper: the paper's figures for each pair, where there are any.
     """
     in_parts = where.key == "part"  # the other rater is always the crowd
     columns = [
@@ -86,7 +86,7 @@ def pairs_table(
         *([Column("paper", "paper", hidden=("file",))] if any(paper) else []),
     ]
     rows = []
-    for (word, pair), figures in zip(pairs, paper, strict=True):
+    for (word, pair), figures in zip(pairs, paper or [{}] * len(pairs), strict=True):
         cells = {
             "a": cell_of(pair.a),
             "b": cell_of(pair.b),
@@ -275,7 +275,7 @@ def reliability_report(
         where = Column("model", "model")
         title = "Agreement with the crowd by prompt, on the texts that a model scored with all its prompts"
         if prompted:
-            tables["prompted"] = pairs_table("prompted", title, prompted, [{}] * len(prompted), where)
+            tables["prompted"] = pairs_table("prompted", title, where, prompted)
     if drifting := list(drifts(ratings, raters, by, groups)):
         tables["drift"] = drift_table(drifting, raters)
     parted = disagreements(ratings).head(MOST_DISAGREEMENTS)
@@ -328,33 +328,28 @@ def _tables(
 
     def notes(of: Sequence[Agreement], **more: Any) -> list[str]:
         values = [getattr(pair, measure) for pair in of for measure in CORRELATIONS]
-        given = {"guessing": (), "paper": False, "short": ()} | more
-        return paragraphs(REPORT_TEMPLATE, "pairs", unmeasurable=not all(one.measurable for one in values), **given)
+        return paragraphs(REPORT_TEMPLATE, "pairs", not all(one.measurable for one in values), **more)
 
     published = [of_paper(figures, raters[pair.a], raters[pair.b]) for pair in pairs]
-    guessing = [(a, b) for a, b in ((one.a, one.b) for one in pairs if not one.pcc.measurable)
-                if a in crowd and b not in crowd]  # fmt: skip
+    guessing = [(pair.a, pair.b) for pair in pairs if pair.a in crowd and not pair.pcc.measurable]
     where = Column("texts", "texts", hidden=("paper", "page"))
     tables = {
         "agreement": pairs_table(
-            "agreement", "Agreement on the texts that both raters scored", [("pair", one) for one in pairs], published,
-            where, *notes(pairs, guessing=guessing, paper=any(published)),
+            "agreement", "Agreement on the texts that both raters scored", where, [("pair", one) for one in pairs],
+            *notes(pairs, guessing=guessing, paper=any(published)), paper=published,
         )
     }  # fmt: skip
     if common:
-        tables["common"] = pairs_table(
-            "common", f"On the {complete} texts that all scored", [("common", one) for one in common],
-            [{}] * len(common), where, *notes(common, short=short),
-        )  # fmt: skip
+        title, rows = f"On the {complete} texts that all scored", [("common", one) for one in common]
+        tables["common"] = pairs_table("common", title, where, rows, *notes(common, short=short))
     if parts:
         here = [
             of_paper([figure for figure in figures if f"{figure['corpus']} {figure['split']}" == part], raters[pair.a],
                      raters[pair.b])
             for part, pair in parts
         ]  # fmt: skip
-        tables["parts"] = pairs_table(
-            "parts", "Agreement with the crowd, part by part", parts, here, Column("part", "part")
-        )
+        title = "Agreement with the crowd, part by part"
+        tables["parts"] = pairs_table("parts", title, Column("part", "part"), parts, paper=here)
     return tables
 
 

@@ -401,7 +401,7 @@ def _table(made: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
 
 def _cells(row: GroupRow) -> dict[str, Cell]:
     # A group's code is a name and not a number.
-    cells = {name: Cell(text, text) for name in ("series", "attribute", "group") for text in (getattr(row, name),)}
+    cells = {name: Cell(getattr(row, name), getattr(row, name)) for name in ("series", "attribute", "group")}
     cells |= {"texts": number_cell(row.texts, 0), "authors": number_cell(row.authors, 0)}
     for name, one in row.measures.items():
         cells[name] = estimate_cell(one.value, one.low, one.high, sign=name == "bias")
