@@ -48,8 +48,9 @@ def test_what_is_not_defined_says_why_and_is_never_nan(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text_id": ["a", "b", "c"], "rater_id": ["x", "y", "y"], "score": ["4", "5", "5"]})
     layout = Layout("text_id", "rater_id", "score")
     people, others = (long_form(rows, layout, BATSON, "file") for rows in (frame, frame[:2]))
-    assert list(crowd_tables(others, None, {}, resamples=20)) == ["crowd"]  # nothing can be said of these raters
-    lines = crowd_report(people, None, tmp_path)
+    authors = pd.Series(["a", "b", "c"], index=["a", "b", "c"])
+    assert list(crowd_tables(others, authors, {}, resamples=20)) == ["crowd"]  # nothing can be said of these raters
+    lines = crowd_report(people, authors, tmp_path)
     assert sum("every text has one rating; agreement needs two" in line for line in lines) == 4
     for file in ("crowd.csv", "raters.csv", "crowd.md"):
         assert "nan" not in (tmp_path / file).read_text("utf-8").lower()
@@ -59,6 +60,7 @@ def test_what_is_not_defined_says_why_and_is_never_nan(tmp_path: Path) -> None:
 @given(st.integers(0, 1000))
 def test_the_order_of_answers_changes_no_table(corpus, seed: int) -> None:
     again = type(corpus.people)(corpus.people.long.sample(frac=1, random_state=seed), BATSON, "simulated")
-    for name, table in crowd_tables(again, None, {}, resamples=20).items():
-        first = crowd_tables(corpus.people, None, {}, resamples=20)[name]
+    groups = corpus.table.set_index("text_id")["group_id"]
+    for name, table in crowd_tables(again, groups, {}, resamples=20).items():
+        first = crowd_tables(corpus.people, groups, {}, resamples=20)[name]
         pd.testing.assert_frame_equal(table.frame(), first.frame(), rtol=1e-6)

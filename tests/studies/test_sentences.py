@@ -77,11 +77,13 @@ def test_what_falls_from_the_plateau_on_is_said_to_get_worse() -> None:
     three = (
         found("pcc", -0.02, 0.01, "plateau"), found("ccc", 0.01, 0.05, "gain"), found("rmse", -0.06, -0.02, "plateau"),
     )  # fmt: skip
-    (text,) = plateau_sentences(study, summary([], [], plateau=three), better=True)
+    found_three = summary(GROUPS, [], plateau=three)
+    (text,) = plateau_sentences(study, found_three, better=True)
     assert text == (
         "From 30 % to 100 %, along a fitted line (above 0 is better): PCC improves no further (−0.005 [−0.020, "
         "+0.010]), CCC still improves (+0.030 [+0.010, +0.050]) and RMSE gets worse (−0.040 [−0.060, −0.020])."
     )
+    assert conclusion(STUDY, runs(["finished"]), found_three).startswith("1 of 1 job finished")
 
 
 def test_worse_is_called_worse_and_a_lower_error_better() -> None:

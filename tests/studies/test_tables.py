@@ -109,11 +109,11 @@ def test_published_numbers_stand_in_their_own_column() -> None:
     assert bold(table, "ccc_paper") == []
     assert "rmse_paper" not in [column.key for column in table.columns]
     assert "ccc_paper" not in [column.key for column in metrics_table(STUDY, RUNS, known, "val").columns]
-    everything = published_table(known, STUDY)
+    everything = published_table(known, STUDY, RUNS)
     assert everything is not None
     assert texts(everything, "label") == ["corrected", "another encoder"]
     assert texts(everything, "ccc") == ["0.435 (0.455)", "0.900"]
-    assert published_table(SUMMARY, STUDY) is None
+    assert published_table(SUMMARY, STUDY, RUNS) is None
 
 
 def test_differences_say_p_before_and_after_correction() -> None:

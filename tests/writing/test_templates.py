@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from jinja2 import UndefinedError
+from jinja2 import UndefinedError, nodes
 from support import ROOT
 
 from invitro.writing.words import _environment, _folded, paragraphs, rendered, said
@@ -37,5 +37,10 @@ def test_a_macro_says_a_paragraph_or_several(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.j2")), ids=lambda path: path.name)
-def test_every_template_can_be_read(path: Path) -> None:
-    _environment(path.parent).get_template(path.name)
+def test_every_template_can_be_read_and_has_what_it_calls(path: Path) -> None:
+    environment = _environment(path.parent)
+    tree = environment.parse(path.read_text("utf-8"))
+    called = {call.node.name for call in tree.find_all(nodes.Call) if isinstance(call.node, nodes.Name)}
+    imported = {name for found in tree.find_all(nodes.FromImport) for name in found.names}
+    known = {macro.name for macro in tree.find_all(nodes.Macro)} | imported | set(environment.globals)
+    assert called <= known

@@ -259,19 +259,7 @@ def _compared(cfg: DictConfig, directory: Path) -> list[str]:
             lines = crowd_report(corpus.people, texts.set_index("text_id")["group_id"], directory)
             return [*lines, *error.problems, f"Report: {directory / 'crowd.md'}"]
         raise InputError(*error.problems, f"To make some: {_command(cfg)}") from error
-    report = reliability_report(
-        gathered.ratings,
-        gathered.groups,
-        directory,
-        scale,
-        gathered.raters,
-        corpus.name,
-        parts=gathered.parts,
-        remarks=gathered.remarks,
-        origins=gathered.origins,
-        people=corpus.people,
-        items=gathered.items,
-    )
+    report = reliability_report(gathered, directory, scale, corpus.name, corpus.people)
     return [str(report), "", f"Report: {report.files[-1]}"]
 
 

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import pandas as pd
 from invitro.labels.drift import DriftPart, drift, origins_of
 from invitro.stats.agreement import Agreement, Groups, pairwise
 from invitro.stats.intervals import Estimate
-from invitro.stats.moments import RESAMPLES
 from invitro.writing import charts
 
 STEP = 1.0
@@ -93,6 +92,11 @@ class PromptShift:
     measurable: bool | None
 
 
+def crowd_of(raters: Mapping[str, Rater]) -> list[str]:
+    """Return the names of the raters that are people."""
+    return [name for name, rater in raters.items() if rater.llm is None]
+
+
 def facets(raters: Mapping[str, Rater]) -> list[Facet]:
     """Return the sets of raters to compare: all, those that differ in one attribute only, and all LLM labellings.
 
@@ -154,9 +158,8 @@ def prompt_shifts(
     ratings: pd.DataFrame,
     raters: Mapping[str, Rater],
     pairs: Sequence[Agreement],
-    groups: Groups = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    groups: Groups,
+    resamples: int,
 ) -> Iterator[PromptShift]:
     """Compare every two prompts of each model and variant, and all of them if there are more than two.
 
@@ -168,7 +171,6 @@ def prompt_shifts(
         pairs: agreement of the columns, which shows whether a model's labels say anything about the crowd's.
         groups: see `pairwise`.
         resamples: see `pairwise`.
-        seed: see `pairwise`.
     """
     for model, by_prompt in on_same_texts(ratings, raters):
         own = set(_prompted_by(model, raters))
@@ -179,7 +181,7 @@ def prompt_shifts(
         for prompts in sets:
             scores = by_prompt[list(prompts)]
             spread = scores.max(axis=1) - scores.min(axis=1)
-            two = pairwise(scores, groups, resamples, seed)[0] if len(prompts) == 2 else None
+            two = pairwise(scores, groups, resamples)[0] if len(prompts) == 2 else None
             yield PromptShift(
                 model=model,
                 prompts=prompts,
@@ -197,9 +199,8 @@ def agreement_in_parts(
     raters: Mapping[str, Rater],
     parts: "pd.Series[str]",
     by: Mapping[str, pd.DataFrame],
-    groups: Groups = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    groups: Groups,
+    resamples: int,
 ) -> Iterator[tuple[str, Agreement]]:
     """Yield every LLM's agreement with the crowd in each part of the texts, such as each corpus of a combination.
 
@@ -212,34 +213,32 @@ def agreement_in_parts(
         by: what else divides each rater's labels, such as batch and day; see `divided`.
         groups: see `pairwise`, as the rest.
         resamples: see `pairwise`.
-        seed: see `pairwise`.
     """
-    of_texts = parts.reindex(ratings.index)
-    names = list(dict.fromkeys(of_texts.dropna()))
-    for part in names if len(names) > 1 else []:
-        rows = ratings[(of_texts == part).to_numpy()]
-        for crowd in (name for name, rater in raters.items() if rater.llm is None):
-            for name, rater in raters.items():
-                if rater.llm is not None and rows[[crowd, name]].notna().all(axis=1).sum() > 1:
-                    yield part, pairwise(rows[[crowd, name]], groups, resamples, seed)[0]
-    for name, origins in by.items():
-        for origin in origins.columns.drop("split", errors="ignore"):
-            for part in origins[origin].dropna().unique():
-                rows = ratings[(origins[origin] == part).to_numpy()]
-                for crowd in (other for other, rater in raters.items() if rater.llm is None):
-                    if rows[[crowd, name]].notna().all(axis=1).sum() > 1:
-                        yield f"{origin} {part}", pairwise(rows[[crowd, name]], groups, resamples, seed)[0]
+    crowd, of_texts = crowd_of(raters), parts.reindex(ratings.index)
+    llms, names = [name for name in raters if name not in crowd], of_texts.dropna().unique()
+    divisions = [(part, of_texts == part, llms) for part in names if len(names) > 1]
+    divisions += [
+        (f"{origin} {part}", origins[origin] == part, [name])
+        for name, origins in by.items()
+        for origin in origins.columns.drop("split", errors="ignore")
+        for part in origins[origin].dropna().unique()
+    ]
+    for part, inside, some in divisions:
+        for pair in product(crowd, some):
+            rows = ratings.loc[inside.to_numpy(), list(pair)]
+            if rows.notna().all(axis=1).sum() > 1:
+                yield part, pairwise(rows, groups, resamples)[0]
 
 
 def divided(
     ratings: pd.DataFrame,
     raters: Mapping[str, Rater],
-    parts: "pd.Series[str] | None",
+    parts: "pd.Series[str]",
     origins: Mapping[str, pd.DataFrame],
 ) -> dict[str, pd.DataFrame]:
     """Return what divides each LLM's labels: the split (or whether texts are rated), and what `origins` say."""
-    crowd = [name for name, rater in raters.items() if rater.llm is None]
-    if (parts is None or parts.nunique() < 2) and crowd:
+    crowd = crowd_of(raters)
+    if parts.nunique() < 2 and crowd:
         parts = ratings[crowd].notna().any(axis=1).map({True: "rated", False: "unrated"})
     nothing = pd.DataFrame(index=ratings.index)
     return {
@@ -250,7 +249,7 @@ def divided(
 
 
 def drifts(
-    ratings: pd.DataFrame, raters: Mapping[str, Rater], by: Mapping[str, pd.DataFrame], groups: Groups = None
+    ratings: pd.DataFrame, raters: Mapping[str, Rater], by: Mapping[str, pd.DataFrame], groups: "pd.Series[str]"
 ) -> Iterator[tuple[str, DriftPart]]:
     """Yield means and spreads of every LLM's labels by part, and of the difference between every two LLMs by split.
 
@@ -260,16 +259,15 @@ def drifts(
         ratings: one row a text, one column a rater.
         raters: what is known of each column.
         by: what divides each rater's labels, see `divided`.
-        groups: see `pairwise`.
+        groups: the author of each text.
     """
-    authors = pd.Series(ratings.index, index=ratings.index) if groups is None else groups
-    crowd = next((ratings[name] for name, rater in raters.items() if rater.llm is None), None)
+    crowd = next((ratings[name] for name in crowd_of(raters)), None)
     for name, origins in by.items():
-        for one in drift(ratings[name], origins, authors, crowd):
+        for one in drift(ratings[name], origins, groups, crowd):
             yield name, one
     for first, second in combinations(by, 2):
         both = [by[name][["split"]] for name in (first, second) if "split" in by[name]]
-        for one in drift(ratings[second] - ratings[first], both[0], authors) if len(both) == 2 else ():
+        for one in drift(ratings[second] - ratings[first], both[0], groups) if len(both) == 2 else ():
             yield f"{second} minus {first}", one
 
 
@@ -341,12 +339,12 @@ def _drawn(names: Sequence[str], cells: Cells) -> alt.TopLevelMixin:
             gradientLength={"expr": "height"}, titleAlign="center", titleAnchor="middle",
         ),
     )  # fmt: skip
-    data = alt.Chart({"values": rows})
+    data = charts.chart(rows)
     square: Any = {"stroke": "white", "strokeWidth": 1.5}
     layers = [
         data.transform_filter("datum.measurable").mark_rect(**square).encode(x, y, x2, y2, colour),
         data.transform_filter("!datum.measurable").mark_rect(fill=NEUTRAL, **square).encode(x, y, x2, y2),
-        alt.Chart({"values": list(_hatching(rows))}).mark_rule(color=HATCH, strokeWidth=0.4).encode(x, y, x2, y2),
+        charts.chart([*_hatching(rows)]).mark_rule(color=HATCH, strokeWidth=0.4).encode(x, y, x2, y2),
         data.mark_text(fontSize=points, lineHeight=1.2 * points, baseline="middle", lineBreak="\n").encode(
             alt.X("middle:Q"),
             alt.Y("centre:Q"),
@@ -371,7 +369,7 @@ def _cell(column: int, row: int, cell: Estimate, size: int) -> dict[str, Any]:
     middle = row + 0.5 - 0.075 * (len(lines) - 1)  # with several lines, the position is that of the first
     return {
         "column": column, "right": column + 1, "middle": column + 0.5, "row": row, "below": row + 1, "centre": middle,
-        "value": None if np.isnan(cell.value) else cell.value, "measurable": cell.measurable, "text": text,
+        "value": cell.value, "measurable": cell.measurable, "text": text,
     }  # fmt: skip
 
 

@@ -85,7 +85,13 @@ def stored_scores(
             scores, items = table["llm_label"].mask(changed), _items(table, scale)
             items = None if items is None else items.loc[~changed]
             samples = _samples(store, stored, then.index, changed) if stored.samples > 1 else ()
-            yield replace(_source(stored, scores, samples), origins=origins_of(table), items=items)
+            info = stored.info
+            temperature = json.loads(info.sampling).get("temperature", 0.0)
+            variant = info.readout + (f", temperature {temperature:g}" if temperature else "")
+            yield ScoreSource(
+                info.llm, info.prompt, variant, scores, info.model, info.revision, info.template, info.sampling,
+                stored.id, samples, origins_of(table), items,
+            )  # fmt: skip
 
 
 def _items(table: pd.DataFrame, scale: Scale) -> pd.DataFrame | None:
@@ -117,17 +123,6 @@ def _samples(store: LabelStore, stored: StoredSet, ids: "pd.Index[Any]", changed
     return tuple(table[number].astype("float64").mask(changed) for number in sorted(table.columns))
 
 
-def _source(stored: StoredSet, scores: ScoreColumn, samples: tuple[ScoreColumn, ...]) -> ScoreSource:
-    """Return a stored set with what distinguishes it from others."""
-    info = stored.info
-    temperature = json.loads(info.sampling).get("temperature", 0.0)
-    variant = info.readout + (f", temperature {temperature:g}" if temperature else "")
-    return ScoreSource(
-        info.llm, info.prompt, variant, scores, info.model, info.revision, info.template, info.sampling, stored.id,
-        samples,
-    )  # fmt: skip
-
-
 def own_scores(
     corpus: Corpus, table: pd.DataFrame, scale: Scale, own: LabelSource | None, folder: Folder
 ) -> Iterator[ScoreSource]:
@@ -153,7 +148,7 @@ class NoLabelsError(InputError):
 
 @dataclass(frozen=True)
 class Gathered:
-    """ScoreColumn side by side.
+    """Everybody's scores, side by side.
 
     Args:
         ratings: one row a text, indexed by ``text_id``, one column a rater: the crowd first, where there is one.
@@ -169,9 +164,9 @@ class Gathered:
     raters: dict[str, Rater]
     groups: "pd.Series[str]"
     parts: "pd.Series[str]"
-    remarks: tuple[str, ...] = field(default=())
-    origins: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    items: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    remarks: tuple[str, ...]
+    origins: Mapping[str, pd.DataFrame]
+    items: Mapping[str, pd.DataFrame]
 
 
 def gather(

@@ -1,18 +1,16 @@
 """The crowd in the reliability report: how far people agree, who is careless, and each item beside the LLMs'."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from invitro.data.ratings import People
 from invitro.files import whole_or_absent, write_text
-from invitro.stats.agreement import Groups, pairwise
+from invitro.stats.agreement import pairwise
 from invitro.stats.crowd import Statistic
-from invitro.stats.intervals import Estimate
 from invitro.stats.moments import RESAMPLES
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, estimate_cell, number_cell, table_of
 from invitro.writing.words import paragraphs, rendered, said
@@ -24,10 +22,9 @@ MOST_RATERS = 30
 
 def crowd_tables(
     people: People,
-    groups: Groups,
+    groups: "pd.Series[str]",
     llm_items: Mapping[str, pd.DataFrame],
     resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> dict[str, ReportTable]:
     """Return the tables about people, by name: ``crowd``, ``raters``, and with item answers ``items``, ``llm_items``.
 
@@ -35,18 +32,17 @@ def crowd_tables(
 
     Args:
         people: what they answered.
-        groups: the author of each text by text id; None if every text has its own.
+        groups: the author of each text by text id.
         llm_items: by LLM, its item scores by text id, one column per item; for ``llm_items``.
         resamples: draws of the bootstrap.
-        seed: of the draws.
     """
-    tables = {"crowd": _crowd(people, groups, resamples, seed)}
+    tables = {"crowd": _crowd(people, groups, resamples)}
     if people.table["ratings"].max() > 1 or people.ratings.number.max(initial=0) > 1:
         tables["raters"] = _raters(people)
     if people.items is not None:
         tables["items"] = _items(people)
-        if rows := list(_beside(people, groups, llm_items, resamples, seed)):
-            tables["llm_items"] = _llm_items(rows)
+        if (beside := _llm_items(people, groups, llm_items, resamples)).rows:
+            tables["llm_items"] = beside
     return tables
 
 
@@ -55,12 +51,12 @@ def shortened_table(table: ReportTable) -> ReportTable:
     return replace(table, rows=table.rows[:MOST_RATERS])
 
 
-def crowd_report(people: People, groups: Groups, folder: Path, resamples: int = RESAMPLES, seed: int = 0) -> list[str]:
+def crowd_report(people: People, groups: "pd.Series[str]", folder: Path) -> list[str]:
     """Write what people's answers alone say into `folder`; return it as lines for a terminal.
 
     Files: a CSV for each of `crowd_tables`, and last ``crowd.md``. There are no LLM labels to compare.
     """
-    tables = crowd_tables(people, groups, {}, resamples, seed)
+    tables = crowd_tables(people, groups, {})
     for name, table in tables.items():
         with whole_or_absent(folder / f"{name}.csv") as temporary:
             table.frame().to_csv(temporary, index=False)
@@ -71,9 +67,9 @@ def crowd_report(people: People, groups: Groups, folder: Path, resamples: int = 
     return [line for one in shown for line in (one.title, *one.terminal(), *one.notes, "")]
 
 
-def _crowd(people: People, groups: Groups, resamples: int, seed: int) -> ReportTable:
+def _crowd(people: People, groups: "pd.Series[str]", resamples: int) -> ReportTable:
     """Return one row per figure of the crowd's reliability; what is not defined says why."""
-    found = people.reliability(groups, resamples=resamples, seed=seed)
+    found = people.reliability(groups, resamples=resamples)
     k = "" if found.typical is None else f"{found.typical:.1f}"
     figures: list[tuple[str, str, Statistic]] = [
         ("krippendorff", "Krippendorff's alpha", found.krippendorff),
@@ -137,31 +133,22 @@ def _items(people: People) -> ReportTable:
     return table_of("items", "Items: correlation with the other items", columns, rows, note)
 
 
-def _beside(
-    people: People, groups: Groups, llm_items: Mapping[str, pd.DataFrame], resamples: int, seed: int
-) -> Iterator[dict[str, Any]]:
-    """Yield each LLM's scores of each item beside people's mean answers, both as answered."""
+def _llm_items(
+    people: People, groups: "pd.Series[str]", llm_items: Mapping[str, pd.DataFrame], resamples: int
+) -> ReportTable:
+    """Return one row per LLM and item: its scores beside people's mean answers, both as answered."""
     means = people.item_means()
     assert means is not None
-    if groups is not None:
-        means = means.loc[means.index.isin(groups.index)]
-    for llm, scores in llm_items.items():
-        for item in (one.name for one in people.scale.items):
-            if item not in scores:
-                continue
-            both = pd.DataFrame({"crowd": means[item], llm: scores[item].reindex(means.index)})
-            pair = pairwise(both, groups, resamples, seed)[0]
-            yield {"llm": llm, "item": item} | {name: getattr(pair, name) for name in ("n", "pcc", "ccc", "bias")}
-
-
-def _llm_items(found: list[dict[str, Any]]) -> ReportTable:
+    means = means.loc[means.index.isin(groups.index)]
     columns = [Column("llm", "LLM"), Column("item", "item"), Column("n", "n"), Column("pcc", "PCC")]
     columns += [Column("ccc", "CCC"), Column("bias", "bias")]
-
-    def cell(value: Any, signed: bool) -> Cell:
-        if isinstance(value, Estimate):
-            return estimate_cell(value.value, value.low, value.high, sign=signed)
-        return cell_of(value)
-
-    rows = [{name: cell(value, name == "bias") for name, value in row.items()} for row in found]
+    rows = []
+    for llm, scores in llm_items.items():
+        for item in (one.name for one in people.scale.items if one.name in scores):
+            both = pd.DataFrame({"crowd": means[item], llm: scores[item].reindex(means.index)})
+            pair = pairwise(both, groups, resamples)[0]
+            cells = {"llm": cell_of(llm), "item": cell_of(item), "n": cell_of(pair.n)}
+            for name, one in (("pcc", pair.pcc), ("ccc", pair.ccc), ("bias", pair.bias)):
+                cells[name] = estimate_cell(one.value, one.low, one.high, sign=name == "bias")
+            rows.append(cells)
     return table_of("llm_items", "Item by item: people and LLMs", columns, rows, said(TEMPLATE, "beside"))

@@ -20,6 +20,7 @@ from invitro.reliability.facets import (
     PromptShift,
     Rater,
     agreement_in_parts,
+    crowd_of,
     disagreements,
     divided,
     drifts,
@@ -28,6 +29,7 @@ from invitro.reliability.facets import (
     on_same_texts,
     prompt_shifts,
 )
+from invitro.reliability.gathering import Gathered
 from invitro.reliability.people import crowd_tables, shortened_table
 from invitro.scales import Scale
 from invitro.stats.agreement import Agreement, Groups, alpha_estimate, pairwise
@@ -37,7 +39,7 @@ from invitro.writing import charts
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, number_cell, table_of, text_table
 from invitro.writing.words import MINUS, number, paragraphs, rendered, said
 
-REPORT_TEMPLATE = Path(__file__).with_name("report.j2")
+REPORT_TEMPLATE, REPORT_PAGE = (Path(__file__).with_name(name) for name in ("report.j2", "report.md.j2"))
 RATED = {"pcc": "PCC", "ccc": "CCC", "krippendorff": "Krippendorff's alpha", "rmse": "RMSE", "bias": "bias"}
 """The measures of agreement of two raters, with their headings; correlations come first."""
 CORRELATIONS = ("pcc", "ccc", "krippendorff")
@@ -57,20 +59,20 @@ def of_paper(figures: Sequence[Mapping[str, Any]], a: Rater, b: Rater) -> dict[s
 def pairs_table(
     name: str,
     title: str,
-    pairs: Sequence[tuple[str, Agreement]],
-    paper: Sequence[Mapping[str, float]],
     where: Column,
+    pairs: Sequence[tuple[str, Agreement]],
     *notes: str,
+    paper: Sequence[Mapping[str, float]] = (),
 ) -> ReportTable:
     """Return one row per pair of raters.
 
     Args:
         name: the table's key.
         title: its heading.
-        pairs: each with its part of the texts, or another word for the column `where`.
-        paper: the paper's figures for each of them.
         where: the first column.
+        pairs: each with its part of the texts, or another word for the column `where`.
         notes: the notes below the table.
+        paper: the paper's figures for each pair, where there are any.
     """
     in_parts = where.key == "part"  # the other rater is always the crowd
     columns = [
@@ -84,7 +86,7 @@ def pairs_table(
         *([Column("paper", "paper", hidden=("file",))] if any(paper) else []),
     ]
     rows = []
-    for (word, pair), figures in zip(pairs, paper, strict=True):
+    for (word, pair), figures in zip(pairs, paper or [{}] * len(pairs), strict=True):
         cells = {
             "a": cell_of(pair.a),
             "b": cell_of(pair.b),
@@ -146,12 +148,12 @@ SHIFTS = ("difference", "sd", "moved")
 GUESSED = f"{NOT_MEASURABLE} with this model"
 
 
-def disagreements_table(table: pd.DataFrame, most: int = 10) -> ReportTable:
-    """Return the largest disagreements by id."""
+def disagreements_table(table: pd.DataFrame) -> ReportTable:
+    """Return the ten largest disagreements by id."""
     names = ("text_id", "lowest", "highest")
     rows = [
         {str(name): str(value) if name in names else number(value, 2) for name, value in row.items()}
-        for row in table.head(most).to_dict("records")
+        for row in table.head(10).to_dict("records")
     ]
     return text_table("disagreements", "Largest disagreements", rows, said(REPORT_TEMPLATE, "disagreements"))
 
@@ -189,6 +191,8 @@ def _short(path: Path) -> Path:
 
 AMPLE = 0.5
 """Share of the texts that a rater must have scored to take part in the comparison on common texts."""
+MOST_DISAGREEMENTS = 50
+"""Rows of ``disagreements.csv``."""
 
 
 @dataclass(frozen=True)
@@ -202,9 +206,7 @@ class Report:
         common: the same on the texts that all raters scored; raters that scored fewer than half of the texts are left
             out, so that one short labelling does not remove the others' texts.
         parts: agreement with the crowd in each part of the texts.
-        alphas: sets of raters with their Krippendorff's alpha on the texts that two or more of them scored.
         prompts: comparisons of one model's prompts.
-        disagreements: the table of ``disagreements.csv``.
         text: the tables.
     """
 
@@ -213,9 +215,7 @@ class Report:
     pairs: tuple[Agreement, ...]
     common: tuple[Agreement, ...]
     parts: tuple[tuple[str, Agreement], ...]
-    alphas: tuple[tuple[Facet, Estimate], ...]
     prompts: tuple[PromptShift, ...]
-    disagreements: pd.DataFrame
     text: str
 
     def __str__(self) -> str:
@@ -223,20 +223,12 @@ class Report:
 
 
 def reliability_report(
-    ratings: pd.DataFrame,
-    groups: Groups,
-    folder: str | Path,
+    gathered: Gathered,
+    folder: Path,
     scale: Scale,
-    raters: Mapping[str, Rater] | None = None,
     corpus: str = "",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    most: int = 50,
-    parts: "pd.Series[str] | None" = None,
-    remarks: Sequence[str] = (),
-    origins: Mapping[str, pd.DataFrame] | None = None,
     people: People | None = None,
-    items: Mapping[str, pd.DataFrame] | None = None,
+    resamples: int = RESAMPLES,
 ) -> Report:
     """Compare raters and write the comparison into `folder`.
 
@@ -246,104 +238,84 @@ def reliability_report(
     ``reliability.md``, the tables for people. Each is written whole or not at all.
 
     Args:
-        ratings: scores in the units of `scale`, NaN if missing; one row per text, indexed by its id, and one
-            column per rater, named as in the tables and the figure.
-        groups: the author of each text by text id, for the intervals; None if every text has its own.
+        gathered: everybody's scores.
         folder: created if there is none.
         scale: what the scores measure.
-        raters: what is known of each column; a column not listed is the crowd if named ``crowd``, otherwise an LLM.
         corpus: the corpus of these texts, for the heading.
-        resamples: draws of the bootstrap.
-        seed: of the draws.
-        most: the most rows of ``disagreements.csv``.
-        parts: the part of each text by text id, such as ``newsemp24 test``, to report agreement part by part too.
-        remarks: what readers should know about the ratings, such as labels that were left out.
-        origins: where each of a rater's labels comes from, by rater: batch, day and so on, by text id.
         people: what single people answered, for ``crowd.csv`` (how reliable the crowd is), ``raters.csv`` (each of
             them) and, with answers to items, ``items.csv`` and ``llm_items.csv``.
-        items: by LLM, its item scores by text id, one column per item.
+        resamples: draws of the bootstrap.
 
     Raises:
-        InputError: there are fewer than two raters, an id or rater occurs twice, a rater scored nothing or outside the
-            scale, a text has no group, or the chart libraries are missing.
+        InputError: there are fewer than two raters, or the chart libraries are missing.
     """
-    folder = Path(folder)
-    refuse_if_any(_problems(ratings, raters or {}, scale))
-    known = {str(name): (raters or {}).get(name, Rater(None if name == "crowd" else name)) for name in ratings.columns}
-    known = dict(sorted(known.items(), key=lambda item: item[1].llm is not None))  # people first, otherwise as given
-    ratings = ratings[list(known)].astype("float64")
-    short = [name for name in known if ratings[name].notna().sum() < AMPLE * len(ratings)]
+    ratings, raters, groups = gathered.ratings, gathered.raters, gathered.groups
+    refuse_if_any(_problems(list(raters)))
+    short = [name for name in raters if ratings[name].notna().sum() < AMPLE * len(ratings)]
     complete = ratings.drop(columns=short).dropna()
-    pairs = tuple(_compared(ratings, known, groups, resamples, seed))
-    common = tuple(_compared(complete, known, groups, resamples, seed)) if len(complete) > 1 else ()
-    by = divided(ratings, known, parts, origins or {})
-    of_texts = pd.Series(index=ratings.index, dtype="str") if parts is None else parts
-    in_parts = tuple(agreement_in_parts(ratings, known, of_texts, by, groups, resamples, seed))
-    drifting = tuple(drifts(ratings, known, by, groups))
-    alphas = tuple(
-        (facet, alpha_estimate(ratings[list(facet.raters)], groups, resamples, seed)) for facet in facets(known)
-    )
-    prompts = tuple(prompt_shifts(ratings, known, pairs, groups, resamples, seed))
-    parted = disagreements(ratings).head(most)
-    tables = _tables(pairs, common, in_parts, known, short, len(complete))
-    about_people = crowd_tables(people, groups, items or {}, resamples, seed) if people is not None else {}
-    crowd = crowd_of(known)
+    pairs = tuple(_compared(ratings, raters, groups, resamples))
+    common = tuple(_compared(complete, raters, groups, resamples)) if len(complete) > 1 else ()
+    by = divided(ratings, raters, gathered.parts, gathered.origins)
+    in_parts = tuple(agreement_in_parts(ratings, raters, gathered.parts, by, groups, resamples))
+    prompts = tuple(prompt_shifts(ratings, raters, pairs, groups, resamples))
+    paper = paper_figures()
+    tables = _tables(paper["figures"], pairs, common, in_parts, raters, short, len(complete))
+    crowd = crowd_of(raters)
     guessing = [pair.b for pair in pairs if pair.a in crowd and not pair.pcc.measurable]
-    tables |= {"krippendorff": alpha_table(alphas, guessing)}
+    alphas = [(facet, alpha_estimate(ratings[list(facet.raters)], groups, resamples)) for facet in facets(raters)]
+    tables["krippendorff"] = alpha_table(alphas, guessing)
     if prompts:
-        tables |= {"prompts": prompts_table(prompts)}
+        tables["prompts"] = prompts_table(prompts)
         prompted = [
-            (f"{model}", pair)
-            for model, same in on_same_texts(ratings, known)
-            for pair in pairwise(pd.concat([ratings.loc[same.index, crowd], same], axis=1), groups, resamples, seed)
+            (model, pair)
+            for model, same in on_same_texts(ratings, raters)
+            for pair in pairwise(pd.concat([ratings.loc[same.index, crowd], same], axis=1), groups, resamples)
             if pair.a in crowd and pair.b not in crowd
         ]
         where = Column("model", "model")
         title = "Agreement with the crowd by prompt, on the texts that a model scored with all its prompts"
         if prompted:
-            tables["prompted"] = pairs_table("prompted", title, prompted, [{}] * len(prompted), where)
-    tables |= {"drift": drift_table(drifting, known)} if drifting else {}
-    same = not common or all(pair.n == len(complete) for pair in pairs)
+            tables["prompted"] = pairs_table("prompted", title, where, prompted)
+    if drifting := list(drifts(ratings, raters, by, groups)):
+        tables["drift"] = drift_table(drifting, raters)
+    parted = disagreements(ratings).head(MOST_DISAGREEMENTS)
+    about_people = crowd_tables(people, groups, gathered.items, resamples) if people is not None else {}
+    same = all(pair.n == len(complete) for pair in pairs)
     shown = [table for name, table in tables.items() if not (same and name == "common")]
     shown += [shortened_table(table) for table in about_people.values()]
-    shown += [disagreements_table(parted), paper_table(paper_figures())]
+    shown += [disagreements_table(parted), paper_table(paper)]
     files = {name: table.frame() for name, table in (tables | about_people).items()}
     files["agreement"] = pd.concat([files["agreement"], *([files.pop("common")] if common else [])])
     files["disagreements"] = parted
-    authors = None if groups is None else int(groups.reindex(ratings.index).nunique())
-    heading = said(REPORT_TEMPLATE, "heading", corpus, scale, len(ratings), len(known), authors, resamples, seed)
-    head = [heading, *remarks]
+    authors = groups.reindex(ratings.index).nunique()
+    head = [said(REPORT_TEMPLATE, "heading", corpus, scale, len(ratings), len(raters), authors, resamples)]
+    head += gathered.remarks
     written = []
     for name, frame in files.items():
         written.append(folder / f"{name}.csv")
         with whole_or_absent(written[-1]) as temporary:
             frame.to_csv(temporary, index=False)
-    written += heat_map(list(known), pairs, folder / "reliability")
+    written += heat_map(list(raters), pairs, folder / "reliability")
     written.append(folder / "reliability.md")
-    page = Path(__file__).with_name("report.md.j2")
-    write_text(written[-1], rendered(page, head=head, tables=shown, figure="reliability.png"))
-    parts_of_text = ["\n".join(head), *("\n".join([one.title, *one.terminal(), *one.notes]) for one in shown)]
-    parts_of_text.append("\n".join(["Written:", *(f"  {_short(path)}" for path in written)]))
-    text = "\n\n".join(parts_of_text)
-    return Report(folder, tuple(written), pairs, common, in_parts, alphas, prompts, parted, text)
+    write_text(written[-1], rendered(REPORT_PAGE, head=head, tables=shown, figure="reliability.png"))
+    blocks = [head, *([one.title, *one.terminal(), *one.notes] for one in shown)]
+    blocks.append(["Written:", *(f"  {_short(path)}" for path in written)])
+    text = "\n\n".join("\n".join(lines) for lines in blocks)
+    return Report(folder, tuple(written), pairs, common, in_parts, prompts, text)
 
 
 def _compared(
-    ratings: pd.DataFrame, raters: Mapping[str, Rater], groups: Groups, resamples: int, seed: int
+    ratings: pd.DataFrame, raters: Mapping[str, Rater], groups: Groups, resamples: int
 ) -> Iterator[Agreement]:
     """Yield every pair of raters, save a sample and the mean that it is part of, which must agree."""
-    for pair in pairwise(ratings, groups, resamples, seed):
+    for pair in pairwise(ratings, groups, resamples):
         sides = [(raters[pair.a], raters[pair.b]), (raters[pair.b], raters[pair.a])]
         if not any(one.sample is not None and other == replace(one, sample=None) for one, other in sides):
             yield pair
 
 
-def crowd_of(raters: Mapping[str, Rater]) -> list[str]:
-    """Return the names of the raters that are people."""
-    return [name for name, rater in raters.items() if rater.llm is None]
-
-
 def _tables(
+    figures: Sequence[Mapping[str, Any]],
     pairs: Sequence[Agreement],
     common: Sequence[Agreement],
     parts: Sequence[tuple[str, Agreement]],
@@ -352,37 +324,32 @@ def _tables(
     complete: int,
 ) -> dict[str, ReportTable]:
     """Return the tables of pairs: on the texts that both scored, on those that all scored, and in each part."""
-    figures, crowd = paper_figures()["figures"], crowd_of(raters)
+    crowd = crowd_of(raters)
 
     def notes(of: Sequence[Agreement], **more: Any) -> list[str]:
         values = [getattr(pair, measure) for pair in of for measure in CORRELATIONS]
-        given = {"guessing": (), "paper": False, "short": ()} | more
-        return paragraphs(REPORT_TEMPLATE, "pairs", unmeasurable=not all(one.measurable for one in values), **given)
+        return paragraphs(REPORT_TEMPLATE, "pairs", not all(one.measurable for one in values), **more)
 
     published = [of_paper(figures, raters[pair.a], raters[pair.b]) for pair in pairs]
-    guessing = [(a, b) for a, b in ((one.a, one.b) for one in pairs if not one.pcc.measurable)
-                if a in crowd and b not in crowd]  # fmt: skip
+    guessing = [(pair.a, pair.b) for pair in pairs if pair.a in crowd and not pair.pcc.measurable]
     where = Column("texts", "texts", hidden=("paper", "page"))
     tables = {
         "agreement": pairs_table(
-            "agreement", "Agreement on the texts that both raters scored", [("pair", one) for one in pairs], published,
-            where, *notes(pairs, guessing=guessing, paper=any(published)),
+            "agreement", "Agreement on the texts that both raters scored", where, [("pair", one) for one in pairs],
+            *notes(pairs, guessing=guessing, paper=any(published)), paper=published,
         )
     }  # fmt: skip
     if common:
-        tables["common"] = pairs_table(
-            "common", f"On the {complete} texts that all scored", [("common", one) for one in common],
-            [{}] * len(common), where, *notes(common, short=short),
-        )  # fmt: skip
+        title, rows = f"On the {complete} texts that all scored", [("common", one) for one in common]
+        tables["common"] = pairs_table("common", title, where, rows, *notes(common, short=short))
     if parts:
         here = [
             of_paper([figure for figure in figures if f"{figure['corpus']} {figure['split']}" == part], raters[pair.a],
                      raters[pair.b])
             for part, pair in parts
         ]  # fmt: skip
-        tables["parts"] = pairs_table(
-            "parts", "Agreement with the crowd, part by part", parts, here, Column("part", "part")
-        )
+        title = "Agreement with the crowd, part by part"
+        tables["parts"] = pairs_table("parts", title, Column("part", "part"), parts, paper=here)
     return tables
 
 
@@ -392,29 +359,9 @@ def paper_figures() -> dict[str, Any]:
     return found
 
 
-def _problems(ratings: pd.DataFrame, raters: Mapping[str, Rater], scale: Scale) -> list[str]:
-    """Return what is wrong with the ratings."""
-    columns, index, problems = ratings.columns, ratings.index, []
-    undrawn = charts.problem()
-    if undrawn:
-        problems.append(undrawn)
-    if len(columns) < 2:
-        found = ", ".join(map(str, columns)) or "none"
-        problems.append(f"ratings: expected two raters or more, found {found}; name another label set")
-    if index.has_duplicates:
-        problems.append(f"ratings: expected one row per text, found text {index[index.duplicated()][0]!r} twice")
-    problems += [f"raters: expected a column of the ratings, found {name!r}" for name in raters if name not in columns]
-    if columns.has_duplicates:
-        return [*problems, f"ratings: expected one column per rater, found {columns[columns.duplicated()][0]!r} twice"]
-    for name in columns:
-        scores = ratings[name].to_numpy(dtype="float64")
-        wrong = scale.outside(scores)
-        if pd.isna(scores).all():
-            problems.append(f"ratings: expected scores by {name}, found none on these texts; leave this rater out")
-        if wrong.any():
-            row = int(wrong.argmax())
-            problems.append(
-                f"ratings: expected scores by {name} from {scale.minimum:g} to {scale.maximum:g} ({scale.name}), "
-                f"found {scores[row]:g} for text {index[row]!r}"
-            )
-    return problems
+def _problems(raters: Sequence[str]) -> Iterator[str]:
+    """Yield why there can be no report."""
+    if undrawn := charts.problem():
+        yield undrawn
+    if len(raters) < 2:
+        yield f"ratings: expected two raters or more, found {', '.join(raters) or 'none'}; name another label set"

@@ -79,7 +79,10 @@ def specification(chart: alt.TopLevelMixin, hidden: str | None = None) -> dict[s
         hidden: a field that neither its data nor what it shows shall have.
     """
     spec: dict[str, Any] = chart.to_dict()
-    spec["config"] = _merged(STYLE, spec.get("config", {}), without=("view",))
+    own = {name: value for name, value in spec.get("config", {}).items() if name != "view"}  # Altair's, not the chart's
+    spec["config"] = STYLE | {
+        name: STYLE.get(name, {}) | value if isinstance(value, dict) else value for name, value in own.items()
+    }
     return spec if hidden is None else without_field(spec, hidden)
 
 
@@ -148,16 +151,6 @@ def _version() -> str:
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
-def _merged(style: Mapping[str, Any], own: Mapping[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return `style` overlaid by `own`, one level deep; entries `without` are Altair's defaults and do not count."""
-    merged = dict(style)
-    for name, value in own.items():
-        if name not in without:
-            known = merged.get(name)
-            merged[name] = known | value if isinstance(known, dict) and isinstance(value, dict) else value
-    return merged
-
-
 LEFT, RIGHT = 34, 6
 """Room for the labels and title of a y axis, and at the right edge, in points."""
 WIDTH = COLUMN - LEFT - RIGHT - 10
@@ -181,32 +174,32 @@ def _json(value: Any) -> Any:
     return None if value is pd.NA or value is None else value
 
 
-def colour(series: Sequence[str], title: str | None = None, room: float = 0) -> alt.Color:
+def colour(series: Sequence[str], room: float = 0) -> alt.Color:
     """Return the colours of series; their legend stands above when there are several, `room` points from the left."""
-    return alt.Color("series:N", scale=_scale(series, COLOURS), sort=list(series), legend=_legend(series, title, room))
+    return alt.Color("series:N", scale=_scale(series, COLOURS), sort=list(series), legend=_legend(series, room))
 
 
-def shape(series: Sequence[str], title: str | None = None, room: float = 0) -> alt.Shape:
+def shape(series: Sequence[str], room: float = 0) -> alt.Shape:
     """Return the shapes of series' points; the legend is that of `colour`."""
-    return alt.Shape("series:N", scale=_scale(series, SHAPES), sort=list(series), legend=_legend(series, title, room))
+    return alt.Shape("series:N", scale=_scale(series, SHAPES), sort=list(series), legend=_legend(series, room))
 
 
-def dash(series: Sequence[str], title: str | None = None) -> alt.StrokeDash:
+def dash(series: Sequence[str]) -> alt.StrokeDash:
     """Return the dashes of series' lines; the legend is that of `colour`."""
-    return alt.StrokeDash("series:N", scale=_scale(series, DASHES), sort=list(series), legend=_legend(series, title))
+    return alt.StrokeDash("series:N", scale=_scale(series, DASHES), sort=list(series), legend=_legend(series))
 
 
 def _scale(series: Sequence[str], values: Sequence[Any]) -> alt.Scale:
     return alt.Scale(domain=list(series), range=[values[number % len(values)] for number in range(len(series))])
 
 
-def _legend(series: Sequence[str], title: str | None, room: float = 0) -> alt.Legend | None:
+def _legend(series: Sequence[str], room: float = 0) -> alt.Legend | None:
     if len(series) < 2:
         return None
     longest = max(len(name) for name in series)
     columns = max(1, min(len(series), int(COLUMN - room) // (22 + 4 * longest)))
     return alt.Legend(
-        title=title, orient="top", columns=columns, direction="horizontal", symbolOpacity=1, symbolStrokeWidth=0
+        title=None, orient="top", columns=columns, direction="horizontal", symbolOpacity=1, symbolStrokeWidth=0
     )
 
 

@@ -6,6 +6,7 @@ A page (HTML) is written by the macro in ``tables.html.j2``.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -103,11 +104,7 @@ class ReportTable:
     @property
     def groups(self) -> list[tuple[str, int]]:
         """The headings above columns, with the number of columns that each spans."""
-        spans: list[tuple[str, int]] = []
-        for column in self.columns:
-            same = bool(spans) and spans[-1][0] == column.group
-            spans[-1:] = [(column.group, spans[-1][1] + 1)] if same else [*spans[-1:], (column.group, 1)]
-        return spans
+        return [(group, len([*columns])) for group, columns in groupby(self.columns, lambda one: one.group)]
 
     def is_numeric(self, place: int) -> bool:
         """Whether a column holds numbers, which are aligned at the right."""
@@ -210,9 +207,9 @@ def number_cell(value: Any, digits: int = 3, sign: bool = False) -> Cell:
     return cell_of(value, number(value, digits, sign))
 
 
-def interval_cell(low: Any, high: Any, digits: int = 3, sign: bool = False) -> Cell:
+def interval_cell(low: Any, high: Any, sign: bool = False) -> Cell:
     """Return a cell with an interval alone, which sorts by its lower end."""
-    return cell_of(low, interval(low, high, digits, sign))
+    return cell_of(low, interval(low, high, sign=sign))
 
 
 def estimate_cell(value: Any, low: Any, high: Any, digits: int = 3, sign: bool = False) -> Cell:

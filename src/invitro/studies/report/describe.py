@@ -1,36 +1,27 @@
 """The page that describes a corpus before anything is trained on it."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import altair as alt
 import numpy as np
 
 from invitro import __version__
 from invitro.data.facts import SURE, CorpusFacts, LlmFacts
-from invitro.errors import refuse_if_any
 from invitro.files import write_text
 from invitro.stats import Floats
 from invitro.studies.report.page import FIGURES, PAGE, page
 from invitro.studies.report.sentences import Fact
 from invitro.studies.report.verdict import Judgement
+from invitro.studies.study import Study
 from invitro.writing import charts
 from invitro.writing.charts import WIDTH, Figure, chart, layered, left_axis, tooltip
 from invitro.writing.tables import ReportTable, text_table
 from invitro.writing.words import count
 
 BARS, MOST_DOTS = 24, 1000
-
-
-class Titled(NamedTuple):
-    """What a page is about: its key, heading and question."""
-
-    name: str
-    title: str
-    question: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,6 @@ def write_description(described: Description, directory: Path) -> Path:
     Raises:
         InputError: the chart libraries are missing.
     """
-    refuse_if_any(filter(None, [charts.problem()]))
     figures = list(_figures(described))
     for one in figures:
         charts.save(one.chart, directory / FIGURES / one.name)
@@ -85,7 +75,7 @@ def write_description(described: Description, directory: Path) -> Path:
     written = page(
         kind="Corpus",
         latex=False,
-        study=Titled(facts.name, f"The corpus {facts.name}", "What is there, before anything is trained?"),
+        study=Study(facts.name, f"The corpus {facts.name}", "What is there, before anything is trained?"),
         judgement=Judgement("none", headline, described.doubts),
         tables=tables,
         figures=figures,
@@ -101,24 +91,20 @@ def write_description(described: Description, directory: Path) -> Path:
     return directory / PAGE
 
 
-def _figures(described: Description) -> "Sequence[Figure]":
+def _figures(described: Description) -> Iterator[Figure]:
     facts, llm = described.corpus, described.llm
-    low, high = facts.scale.minimum, facts.scale.maximum
-    drawn = []
     if len(facts.crowd):
+        low, high = facts.scale.minimum, facts.scale.maximum
         bars = _bars(facts.crowd, low, high, "crowd label (points)", "Histogram of the crowd labels")
-        drawn.append(
-            Figure("crowd_labels", "Crowd labels", f"Crowd labels of {count(len(facts.crowd), 'text')}.", bars)
-        )
+        yield Figure("crowd_labels", "Crowd labels", f"Crowd labels of {count(len(facts.crowd), 'text')}.", bars)
     most = float(facts.words.max()) + 1
     bars = _bars(facts.words, 0, most, "words in a text", "Histogram of the number of words in a text")
-    drawn.append(Figure("lengths", "Lengths", f"Words in each of {facts.texts} texts.", bars))
+    yield Figure("lengths", "Lengths", f"Words in each of {facts.texts} texts.", bars)
     if llm is not None and len(llm.crowd):
         places = np.unique(np.linspace(0, len(llm.crowd) - 1, MOST_DOTS).round().astype(int))
         thinned = "" if len(places) == len(llm.crowd) else f"; {len(places)} of them are drawn"
         caption = f"LLM and crowd labels of {count(len(llm.crowd), 'text')}{thinned}. On the line both are equal."
-        drawn.append(Figure("llm_and_crowd", "LLM and crowd", caption, _dots(llm, places)))
-    return drawn
+        yield Figure("llm_and_crowd", "LLM and crowd", caption, _dots(llm, places))
 
 
 def _bars(values: Floats, low: float, high: float, title: str, description: str) -> alt.Chart:

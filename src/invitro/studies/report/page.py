@@ -161,16 +161,15 @@ def page(figures: "Sequence[Figure]", **parts: Any) -> str:
     if parts.get("overview"):
         judged = parts["judgement"]
         parts["judgement"] = judged._replace(reasons=[*judged.reasons, *_llm_itself(parts["overview"])])
-    style = _part("report.css")
+    style, script = ((HERE / name).read_text("utf-8") for name in ("report.css", "report.js"))
     folded = bool(parts.get("overview") and parts.get("runs"))
-    drawn = [(figure, Markup(_json(figure)), charts.FORMATS) for figure in figures]
-    scripts = [charts.script(), _part("report.js")] if figures else [_part("report.js")]
-    scripts = [script.replace("</script", "<\\/script") for script in scripts]
+    drawn = [(one, Markup(_in_script(charts.specification(one.chart))), charts.FORMATS) for one in figures]
+    scripts = [one.replace("</script", "<\\/script") for one in ([charts.script()] if figures else []) + [script]]
     return rendered(
         HERE / "report.html.j2",
-        policy=_policy([style], scripts),
+        policy=_policy(style, scripts),
         style=Markup(style),
-        scripts=[Markup(script) for script in scripts],
+        scripts=list(map(Markup, scripts)),
         first=[one for one in drawn if one[0].name == FOREST or not folded],
         figures=[one for one in drawn if one[0].name != FOREST and folded],
         sets_shown=SETS,
@@ -178,17 +177,8 @@ def page(figures: "Sequence[Figure]", **parts: Any) -> str:
     )
 
 
-def _part(name: str) -> str:
-    """Return a file of this package as text."""
-    return (HERE / name).read_text("utf-8")
-
-
-def _json(figure: "Figure") -> str:
-    """Return a figure's specification so that it can stand between script tags."""
-    return _in_script(charts.specification(figure.chart))
-
-
 def _in_script(specification: Any) -> str:
+    """Return a chart's specification so that it can stand between script tags."""
     return json.dumps(specification, allow_nan=False).replace("<", "\\u003c")
 
 
@@ -197,7 +187,7 @@ def without_ids(html: str) -> str:
     return SPECIFIED.sub(lambda found: found[1] + _in_script(charts.without_field(json.loads(found[2]), ID)), html)
 
 
-def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
+def _policy(style: str, scripts: Sequence[str]) -> str:
     """Return a content security policy: nothing is fetched, and only the page's own code runs, known by its hash."""
 
     def hashes(parts: Sequence[str]) -> str:
@@ -205,7 +195,7 @@ def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
         return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
     return (
-        f"default-src 'none'; script-src {hashes(scripts)}; style-src {hashes(styles)}; "
+        f"default-src 'none'; script-src {hashes(scripts)}; style-src {hashes([style])}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
 

@@ -155,7 +155,6 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
         choice=_choice(runs, summary, study.metrics),
         comparisons=[one for split in splits if (one := _compared(study, runs, summary, split))],
         best=_best(study, runs, summary) if not summary.baseline and not summary.chosen else None,
-        plateaus=_plateaus(study, summary, _leading_metric(study)),
         one_run=any(row["runs"] == 1 and not row.get("exact") for row in records(summary.groups)),
         untested=bool(finished) and summary.split != "test",
     )
@@ -274,26 +273,21 @@ def plateau_sentences(study: "Study", summary: "Summary", better: bool) -> list[
         summary: the numbers.
         better: whether any single configuration is shown to be better than the baseline.
     """
-    found = [one for metric in study.metrics for one in _plateaus(study, summary, metric)]
-    return [said(SENTENCES, "plateaus", found, better)] if found else []
-
-
-def _plateaus(study: "Study", summary: "Summary", metric: str) -> list[Decided]:
-    """Return whether a metric still improves from the study's plateau on, by the other factors."""
     percent = str(study.axis).endswith("portion")
 
     def at(value: float) -> str:
         return f"{number(100 * value, 0)} %" if percent else plain(value)
 
-    return [
+    found = [
         {
-            "verdict": one.verdict, "metric": METRIC_NAMES[one.metric], "gain": one.after, "margin": one.margin,
-            "where": configuration(one.where, one.where, full=True) if one.where else "",
-            "start": at(one.start), "end": at(one.end), "most": one.most,
+            "verdict": one.verdict, "metric": METRIC_NAMES[metric], "gain": one.after, "start": at(one.start),
+            "end": at(one.end), "where": configuration(one.where, one.where, full=True) if one.where else "",
         }
+        for metric in study.metrics
         for one in summary.plateau or ()
         if one.metric == metric
     ]  # fmt: skip
+    return [said(SENTENCES, "plateaus", found, better)] if found else []
 
 
 def _leading_metric(study: "Study") -> str:

@@ -55,20 +55,18 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
     published = [name for name in study.metrics if any(published_for(summary, row, name) for row in groups)]
     beside = published if split == "test" else []
     some = {name: any(row.get(name, 0) for row in groups) for name in ("failed", "replaced", "augmented", "given_up")}
+    some["kept"] = some["given_up"]
     columns = [
         *(Column(name, factor(name)) for name in runs.factors),
         Column("seeds", "runs"),
-        *([Column("failed", "failed", hidden=("paper",))] if some["failed"] else []),
+        Column("failed", "failed", hidden=("paper",)),
         Column("size", "texts", "training", hidden=("paper",)),
-        *([Column("kept", "kept", "crowd labels", hidden=("paper",))] if some["given_up"] else []),
-        *([Column("given_up", "given up", "crowd labels")] if some["given_up"] else []),
-        *(
-            [Column("replaced", "changed", "crowd labels" if some["given_up"] else "training")]
-            if some["replaced"]
-            else []
-        ),
-        *([Column("augmented", "added", "training")] if some["augmented"] else []),
+        Column("kept", "kept", "crowd labels", hidden=("paper",)),
+        Column("given_up", "given up", "crowd labels"),
+        Column("replaced", "changed", "crowd labels" if some["given_up"] else "training"),
+        Column("augmented", "added", "training"),
     ]
+    columns = [one for one in columns if some.get(one.key, True)]
     single = all(row.get("seeds", 0) < 2 for row in groups)
     for metric in study.metrics:
         columns += [
@@ -232,14 +230,14 @@ def plateau_table(summary: "Summary", study: "Study") -> ReportTable | None:
     return table_of("plateau", "Is there a plateau?", columns, rows, caption)
 
 
-def published_table(summary: "Summary", study: "Study", runs: "Runs | None" = None) -> ReportTable | None:
+def published_table(summary: "Summary", study: "Study", runs: "Runs") -> ReportTable | None:
     """Return all numbers of the paper's table, whether they have a counterpart here or not; None without any.
 
     Where `runs` are of experiments, each row says what became of its own, and which command runs it.
     """
     if summary.published is None or summary.published.empty:
         return None
-    by_experiment = runs is not None and "experiment" in runs.factors
+    by_experiment = "experiment" in runs.factors
     columns = [
         Column("label", "row of the paper"),
         *(Column(metric, METRIC_NAMES[metric]) for metric in study.metrics),
@@ -249,7 +247,7 @@ def published_table(summary: "Summary", study: "Study", runs: "Runs | None" = No
     for row in records(summary.published):
         cells = rows.setdefault(str(row["label"]), {"label": cell_of(row["label"])})
         cells[str(row["metric"])] = _with_peak(row["median"], row["peak"])
-        if by_experiment and runs is not None and not missing(row.get("experiment")):
+        if by_experiment and not missing(row.get("experiment")):
             cells["here"] = cell_of(_outcome(runs, row["experiment"]))
             cells["command"] = cell_of(f"{called('train')} experiment={row['experiment']}")
     caption = said(CAPTIONS, "published", summary.published.attrs)
@@ -311,8 +309,7 @@ def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportT
     groups: list[Any] = records(summary.groups)
     if study.axis is None or not any((row.get("replaced") or 0) + (row.get("augmented") or 0) > 0 for row in groups):
         return None
-    splits = [split for split in ("val", *summary.judged) if measured(summary, study, split)]
-    splits = list(dict.fromkeys(splits))
+    splits = [split for split in dict.fromkeys(("val", *summary.judged)) if measured(summary, study, split)]
     distances: dict[str, list[Any]] = {split: records(alignment(runs, summary, split)) for split in splits}
     last = splits[-1]
     columns = [
@@ -404,7 +401,7 @@ def _table(made: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
 
 def _cells(row: GroupRow) -> dict[str, Cell]:
     # A group's code is a name and not a number.
-    cells = {name: Cell(text, text) for name in ("series", "attribute", "group") for text in (getattr(row, name),)}
+    cells = {name: Cell(getattr(row, name), getattr(row, name)) for name in ("series", "attribute", "group")}
     cells |= {"texts": number_cell(row.texts, 0), "authors": number_cell(row.authors, 0)}
     for name, one in row.measures.items():
         cells[name] = estimate_cell(one.value, one.low, one.high, sign=name == "bias")

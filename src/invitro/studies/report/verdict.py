@@ -73,7 +73,6 @@ class Judged(NamedTuple):
         name: for people.
         values: its factors.
         by_llm: whether its runs used LLM labels.
-        kind: ``same`` where its runs are the baseline's own; otherwise as for `Judgement`.
         lead: the comparison that decides.
         others: those by the study's other metrics.
     """
@@ -81,7 +80,6 @@ class Judged(NamedTuple):
     name: str
     values: Mapping[str, Any]
     by_llm: bool
-    kind: str
     lead: Decided
     others: Sequence[Decided]
 
@@ -95,29 +93,40 @@ class Judged(NamedTuple):
         """The largest gain that the interval does not exclude; NaN without one."""
         return float(-self.lead["low"] if self.lead["metric"] == "RMSE" else self.lead["high"])
 
+    @property
+    def kind(self) -> str:
+        """As for `Judgement`, but ``same`` where its runs are the baseline's; a gain too small to matter is none."""
+        verdicts = [one["verdict"] for one in (self.lead, *self.others)]
+        if set(verdicts) == {"same"}:
+            return "same"
+        if verdicts[0] in ("better", "worse"):
+            return "use" if verdicts[0] == "better" else "not"
+        return "not" if self.most < MARGIN or "worse" in verdicts else "unclear"
+
 
 def judgement(study: "Study", runs: "Runs", summary: "Summary") -> Judgement:
     """Judge a study."""
     finished = runs.finished()
     if finished.empty:
-        return Judgement(
-            "none", said(VERDICT, "nothing", len(runs.table)), _reasons_not_run(runs), steps=_put_right(runs)
-        )
+        errors = runs.table["error"].dropna().value_counts(sort=False)
+        why = [said(VERDICT, "not_run", str(error), int(jobs)) for error, jobs in errors.items()]
+        return Judgement("none", said(VERDICT, "nothing", len(runs.table)), why, steps=_put_right(runs))
     judged = [*_judged(study, runs, summary)]
     by_crowd = summary.baseline is not None and not changed_by_llm(runs, summary, summary.baseline)
     asked = [one for one in judged if one.by_llm] if by_crowd else []
     beside = [one for one in judged if one not in asked] if asked else []
     asked = asked or judged
     kind, best = _kind(asked)
+    llm, baseline = by_crowd and bool(asked) and asked[0].by_llm, summary.baseline
     facts = {
         "kind": kind,
         "best": best,
         "asked": asked,
-        "llm": by_crowd and bool(asked) and asked[0].by_llm,
+        "llm": llm,
         "chosen": bool(summary.chosen),
         "split": SPLIT_NAMES[summary.split],
         "margin": MARGIN,
-        "baseline": "crowd labels alone" if by_crowd and asked and asked[0].by_llm else _baseline_name(summary),
+        "baseline": "crowd labels alone" if llm else configuration(baseline, baseline, full=True) if baseline else "",
     }
     reasons = paragraphs(VERDICT, "reasons", beside=beside, truth=_truth(study, runs, summary, best), **facts)
     if not asked:
@@ -132,7 +141,7 @@ def judgement(study: "Study", runs: "Runs", summary: "Summary") -> Judgement:
         [capital(one) for one in reasons],
         capital(said(VERDICT, "rests", _rests(runs, summary))),
         " ".join(map(capital, paragraphs(VERDICT, "held_back", **_held_back(study, runs, summary)))),
-        [*(_put_right(runs) if open_ else ()), *_steps(study, runs, summary, kind, best, bool(facts["llm"]))],
+        [*(_put_right(runs) if open_ else ()), *_steps(study, runs, summary, kind, best, llm)],
     )
 
 
@@ -149,23 +158,12 @@ def _judged(study: "Study", runs: "Runs", summary: "Summary") -> Iterator[Judged
             first, rest = by[lead], [one for name, one in by.items() if name != lead]
             values = {name: group[name] for name in runs.factors}
             name = name_as_tested(summary, group, runs.factors, full=len(runs.factors) > 1 or bool(summary.chosen))
-            yield Judged(name, values, _used_llm(runs, values), _verdict(first, rest), first, rest)
+            yield Judged(name, values, _used_llm(runs, values), first, rest)
 
 
 def leading_metric(study: "Study") -> str:
     """Return the metric that decides: PCC where it is measured."""
     return "pcc" if "pcc" in study.metrics else study.metrics[0]
-
-
-def _verdict(lead: Decided, others: Sequence[Decided]) -> str:
-    """Judge one configuration by the metric that decides; a gain that is too small to matter is none."""
-    if all(one["verdict"] == "same" for one in (lead, *others)):
-        return "same"
-    if lead["verdict"] in ("better", "worse"):
-        return "use" if lead["verdict"] == "better" else "not"
-    most = -lead["low"] if lead["metric"] == "RMSE" else lead["high"]
-    small = not missing(most) and most < MARGIN
-    return "not" if small or any(one["verdict"] == "worse" for one in others) else "unclear"
 
 
 def _kind(asked: Sequence[Judged]) -> tuple[VerdictKind, Judged | None]:
@@ -197,10 +195,6 @@ def _weighted(runs: "Runs", row: Mapping[str, Any]) -> bool:
     """Whether crowd labels count less where the LLM disagrees, which changes none of them."""
     jobs = rows_of(runs, row)[:1]
     return any((runs.config(job).get("application") or {}).get("policy") == "weight" for job in jobs)
-
-
-def _baseline_name(summary: "Summary") -> str:
-    return configuration(summary.baseline, summary.baseline, full=True) if summary.baseline else ""
 
 
 def _truth(study: "Study", runs: "Runs", summary: "Summary", best: Judged | None) -> Decided | None:
@@ -275,12 +269,6 @@ def _held_back(study: "Study", runs: "Runs", summary: "Summary") -> dict[str, An
 
 MADE_BY = re.compile(r"(?:python label\.py|invitro-label) [^\n]*")
 """The command in a message about missing labels."""
-
-
-def _reasons_not_run(runs: "Runs") -> list[str]:
-    """Return why jobs have no result, each reason once."""
-    errors = runs.table["error"].dropna().value_counts(sort=False)
-    return [said(VERDICT, "not_run", str(error), int(jobs)) for error, jobs in errors.items()]
 
 
 def _put_right(runs: "Runs") -> list[Step]:

@@ -12,12 +12,12 @@ import altair as alt
 import pandas as pd
 
 from invitro import __version__
-from invitro.errors import called, command_line, refuse_if_any
+from invitro.errors import called, command_line
 from invitro.files import whole_or_absent, write_text
 from invitro.stats.intervals import MARGIN
 from invitro.studies.report.page import FIGURES, GUESSING, LLM_ITSELF, PAGE, UNMEASURED, is_off, page, scored_row
 from invitro.studies.report.sentences import Fact, terms
-from invitro.studies.report.verdict import VERDICT, Judgement, Step
+from invitro.studies.report.verdict import VERDICT, Judgement, Step, VerdictKind
 from invitro.studies.wording import METRIC_NAMES, records
 from invitro.studies.worth import ALONE, HELPED, Exchange, WorthData
 from invitro.writing import charts
@@ -62,7 +62,6 @@ def write_worth(study: "Study", weighed: Sequence[Weighed], command: str, direct
     Raises:
         InputError: the chart libraries are missing.
     """
-    refuse_if_any(filter(None, [charts.problem()]))
     figures = [worth_figure(one) for one in weighed]
     for drawn in figures:
         charts.save(drawn.chart, directory / FIGURES / drawn.name)
@@ -96,22 +95,23 @@ def worth_judgement(weighed: Sequence[Weighed]) -> Judgement:
     They help beside people's ratings where the interval of what they add to all of these is above 0, and where nobody
     rated if they are worth as many ratings as the smallest number that was tried.
     """
-    kinds = [_worth_kind(one.exchange) for one in weighed]
-    best = min(range(len(weighed)), key=lambda place: WORTH_KINDS.index(kinds[place]))
-    first = weighed[best]
+    order = list(WORTH_KINDS)
+    first = min(weighed, key=lambda one: order.index(_worth_kind(one.exchange)))
+    kind = _worth_kind(first.exchange)
     facts = (first.data.llm, first.exchange, first.data)
     answers = [worth_sentence(one.data.llm, one.exchange) for one in weighed]
     return Judgement(
-        kind={"everywhere": "use", "unrated": "use", "unclear": "unclear", "not": "not"}[kinds[best]],  # type: ignore[arg-type]
-        headline=capital(said(WORTH_TEMPLATE, "headline", kinds[best], *facts[:2], MARGIN)),
+        kind=WORTH_KINDS[kind],
+        headline=capital(said(WORTH_TEMPLATE, "headline", kind, *facts[:2], MARGIN)),
         reasons=[*answers[:-1], f"{answers[-1]} {said(WORTH_TEMPLATE, 'brackets')}"],
         rests=capital(said(WORTH_TEMPLATE, "rests", *facts)),
         held_back=said(WORTH_TEMPLATE, "held_back", *facts),
-        steps=[*_worth_steps(first, kinds[best])],
+        steps=[*_worth_steps(first, kind)],
     )
 
 
-WORTH_KINDS = ("everywhere", "unrated", "unclear", "not")
+WORTH_KINDS: dict[str, VerdictKind] = {"everywhere": "use", "unrated": "use", "unclear": "unclear", "not": "not"}
+"""For which texts an LLM's labels help, the most useful first, and what that means for the verdict."""
 
 
 def _worth_kind(one: Exchange) -> str:
