@@ -1,4 +1,4 @@
-"""Every shipped configuration composes and instantiates, and says in its first line what it is."""
+"""Every shipped configuration composes and instantiates, and its first line says what it is."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_the_first_lines_say_what_it_is(path: Path) -> None:
 
 
 def beside_each_other(choices: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
-    """Return settings in which every choice of every key is there, and that are no more than the longest list."""
+    """Return as many settings as the longest list has choices; together they contain every choice of every key."""
     longest = max(map(len, choices.values()), default=1)
     return [{key: values[number % len(values)] for key, values in choices.items()} for number in range(longest)]
 
@@ -81,7 +81,7 @@ def test_every_row_composes_whatever_encoder_the_command_line_names(row: Path) -
     assert cfg.application.pool == "auto"  # all rows of a study see the same crowd labels
     assert cfg.llm.name == ("ensemble" if row.stem == "ensemble" else "simulated")
     rows = composed(f"study={row.parent.name}", name="sweep").study.params.row.split(",")
-    assert name.as_posix() in [one.strip() for one in rows]
+    assert name.as_posix() in [row_name.strip() for row_name in rows]
 
 
 STUDIES = [file.stem for file in sorted((CONF / "study").glob("*.yaml"))]
@@ -100,11 +100,9 @@ def test_every_study_s_jobs_compose_and_instantiate(name: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         swept = {key: parser.parse_override(f"{key}={value}") for key, value in study.params.items()}
-    values = {key: list(one.sweep_iterator()) for key, one in swept.items() if one.is_discrete_sweep()}
-    for ours in beside_each_other(
-        {key: [str(one) for one in alternatives[:4]] for key, alternatives in values.items()}
-    ):
-        job = composed(*study.overrides, *(f"{key}={value}" for key, value in ours.items()), name=study.job)
+    values = {key: list(sweep.sweep_iterator()) for key, sweep in swept.items() if sweep.is_discrete_sweep()}
+    for params in beside_each_other({key: [str(value) for value in choices[:4]] for key, choices in values.items()}):
+        job = composed(*study.overrides, *(f"{key}={value}" for key, value in params.items()), name=study.job)
         nodes = ("data", "scale", "llm") + (("application", "plm", "fit") if study.job == "train" else ())
         for node in nodes:
             assert instantiated(job[node]) is not None
@@ -115,14 +113,14 @@ def test_table_v_s_rows_are_pairs_with_the_paper_s_recipe() -> None:
     rows = [file.stem for file in (CONF / "experiment" / "table_v").glob("*.yaml")]
     study = composed("study=table_v", name="sweep").study
     assert set(str(study.params["experiment"]).split(",")) == {f"table_v/{row}" for row in rows}
-    found = set()
+    composed_rows = set()
     for row in rows:
         cfg = composed(f"experiment=table_v/{row}")
         assert cfg.fit.checkpoint == "last"
         assert cfg.application.pool == "none"
-        found.add((cfg.data.name, cfg.plm.name, cfg.application.name, cfg.llm.name, cfg.alpha))
+        composed_rows.add((cfg.data.name, cfg.plm.name, cfg.application.name, cfg.llm.name, cfg.alpha))
     roberta, deberta, inf = "FacebookAI/roberta-base", "microsoft/deberta-v3-base", float("inf")
-    assert found == {
+    assert composed_rows == {
         ("newsemp24", roberta, "none", "llama", inf),
         ("newsemp24", roberta, "correction", "llama", 3.5),
         ("newsemp24", roberta, "correction", "gpt", 3.5),
@@ -136,7 +134,7 @@ def test_table_v_s_rows_are_pairs_with_the_paper_s_recipe() -> None:
     }
 
 
-def test_alpha_is_a_number_of_its_own() -> None:
+def test_alpha_is_a_number_and_not_a_group() -> None:
     assert composed("alpha=4.0").alpha == 4.0
     assert composed("alpha=4").alpha == 4
     assert composed("alpha=inf").alpha == float("inf")
@@ -162,6 +160,6 @@ def test_application_defaults_are_the_class_s() -> None:
 
     cfg = OmegaConf.to_container(composed("application=both").application)
     assert isinstance(cfg, dict)
-    given = Application(**{key: value for key, value in cfg.items() if not key.startswith("_")})
+    shipped = Application(**{key: value for key, value in cfg.items() if not key.startswith("_")})
     columns = {"text_id": "text_id", "text": "text"}
-    assert given == Application("both", True, True, pool="auto", pool_columns=columns)
+    assert shipped == Application("both", True, True, pool="auto", pool_columns=columns)

@@ -1,4 +1,4 @@
-"""The site's promises that need no site: pages that are listed, messages that exist, and keys that are explained."""
+"""What can be checked without building the site: pages are listed, messages exist, and keys are explained."""
 
 import re
 import shlex
@@ -66,7 +66,7 @@ def test_lines_without_make_are_those_of_make() -> None:
 
 
 def commands() -> list[str]:
-    """Return every command of invitro on the site, those of `exec` blocks too, which also run when it is built."""
+    """Return every command of invitro on the site, also those in `exec` blocks, which run when the site is built."""
     blocks = [block for path in sorted(DOCS.glob("*.md"))
               for block in re.findall(r"^```bash[^\n]*\n(.*?)^```", path.read_text("utf-8"), re.M | re.S)]  # fmt: skip
     lines = (line for block in blocks for line in block.replace("\\\n", " ").splitlines())
@@ -81,16 +81,16 @@ def test_commands_compose(command: str) -> None:
     script, *words = shlex.split(command)
     name = script.removeprefix("invitro-")
     words = [re.sub(r"=(?:range\()?([\w.]+),[^\[{]*$", r"=\1", word) for word in words if not word.startswith("-")]
-    words = [word for word in words if word not in ("scale=concern",)]  # a tutorial's own, which runs
+    words = [word for word in words if word not in ("scale=concern",)]  # defined in a tutorial, which is run
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         if name == "sweep":
-            own = {"study", *compose("sweep")}
-            compose("sweep", overrides=[word for word in words if word.partition("=")[0] in own])
-            name, words = "train", [word for word in words if word.partition("=")[0] not in own]
+            keys = {"study", *compose("sweep")}
+            compose("sweep", overrides=[word for word in words if word.partition("=")[0] in keys])
+            name, words = "train", [word for word in words if word.partition("=")[0] not in keys]
         assert compose(name, overrides=words)
 
 
 def test_there_are_commands_of_each_entry_point() -> None:
     assert {command.split()[0] for command in commands()} == {
-        f"invitro-{one}" for one in ("train", "label", "sweep", "predict")
+        f"invitro-{name}" for name in ("train", "label", "sweep", "predict")
     }

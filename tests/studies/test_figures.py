@@ -1,4 +1,4 @@
-"""Figures: those whose data exist, with the data that the tables have, no wider than a column, the same every time."""
+"""Figures: those whose data exist, with the same data as the tables, no wider than a column, the same every time."""
 
 import importlib.util
 import json
@@ -22,32 +22,36 @@ from invitro.studies.figures.runs import LEAST_IN_GROUP, MOST_TEXTS, mean_predic
 from invitro.studies.report.page import write_report
 from invitro.studies.runs import Runs, read_runs
 from invitro.writing import charts
-from invitro.writing.charts import thinned, wrapped
+from invitro.writing.charts import Figure, thinned, wrapped
 
 METRICS = ("pcc", "ccc", "rmse")
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reported]:
-    """Return a function that gives a study by name, made once."""
+def study_named(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reported]:
+    """Return a function that returns a study by name; each is made only once."""
     return cache(lambda name: reported(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture
-def alpha(known: Callable[[str], Reported]) -> Reported:
-    return known("alpha")
+def alpha(study_named: Callable[[str], Reported]) -> Reported:
+    return study_named("alpha")
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("portion", "table_v")]
 
 
 @pytest.fixture(params=["alpha", "applications", *SLOW])
-def study(request: pytest.FixtureRequest, known: Callable[[str], Reported]) -> Reported:
-    return known(request.param)
+def study(request: pytest.FixtureRequest, study_named: Callable[[str], Reported]) -> Reported:
+    return study_named(request.param)
 
 
-def specification(found: Reported, name: str) -> dict[str, Any]:
-    return charts.specification(next(one for one in found.figures if one.name == name).chart)
+def figure_of(result: Reported, name: str) -> Figure:
+    return next(figure for figure in result.figures if figure.name == name)
+
+
+def specification(result: Reported, name: str) -> dict[str, Any]:
+    return charts.specification(figure_of(result, name).chart)
 
 
 def rows(specification: dict[str, Any], *having: str) -> list[dict[str, Any]]:
@@ -65,19 +69,19 @@ def test_only_figures_whose_data_exist(study: Reported) -> None:
     expected += ["label_distributions", *(["alignment_over_alpha"] if study.study.name == "alpha" else [])]
     expected += ["predicted_against_labelled", "residuals_by_group", "learning_curves"]
     expected = ["differences", *expected] if study.study.baseline else expected
-    assert [one.name for one in study.figures] == expected
+    assert [figure.name for figure in study.figures] == expected
 
 
 @pytest.mark.slow
 def test_without_a_labelled_test_validation_takes_its_place(tmp_path: Path) -> None:
-    found = reported("applications", tmp_path / "runs", texts=Texts(val=240, test=0))
-    assert found.summary.split == "val"
-    assert set(found.summary.differences["split"]) == {"val", "truth_val"}
-    assert (found.summary.differences["p"] < 0.05).any()
+    result = reported("applications", tmp_path / "runs", texts=Texts(val=240, test=0))
+    assert result.summary.split == "val"
+    assert set(result.summary.differences["split"]) == {"val", "truth_val"}
+    assert (result.summary.differences["p"] < 0.05).any()
     names = ["differences", "metrics_val", "metrics_truth_val", "label_distributions", "predicted_against_labelled"]
-    assert [one.name for one in found.figures] == [*names, "residuals_by_group", "learning_curves"]
-    assert "on the validation texts" in found.figures[4].caption
-    write_report(found.study, found.runs, found.summary, [], found.figures[:1], tmp_path)
+    assert [figure.name for figure in result.figures] == [*names, "residuals_by_group", "learning_curves"]
+    assert "on the validation texts" in result.figures[4].caption
+    write_report(result.study, result.runs, result.summary, [], result.figures[:1], tmp_path)
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "No run has a test with crowd labels" in page
     assert "table-metrics_val" in page
@@ -88,31 +92,31 @@ def test_without_a_labelled_test_validation_takes_its_place(tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["alpha", "table_v"])
 def test_files_fit_a_column_and_are_the_same_every_time(
-    known: Callable[[str], Reported], name: str, tmp_path: Path
+    study_named: Callable[[str], Reported], name: str, tmp_path: Path
 ) -> None:
     starts = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
-    for one in known(name).figures:
-        paths = charts.save(one.chart, tmp_path / one.name)
+    for figure in study_named(name).figures:
+        paths = charts.save(figure.chart, tmp_path / figure.name)
         content = {path.suffix: path.read_bytes() for path in paths}
         assert {suffix: data[: len(starts[suffix])] for suffix, data in content.items()} == starts
         width = float(re.search(rb'<svg[^>]* width="([\d.]+)pt"', content[".svg"])[1])  # type: ignore[index]
-        assert 150 < width <= charts.COLUMN, one.name
+        assert 150 < width <= charts.COLUMN, figure.name
         box = re.search(rb"/MediaBox \[0 0 ([\d.]+) ", content[".pdf"])
         assert box is not None
         assert float(box[1]) == pytest.approx(width, abs=1)
         pixels = int.from_bytes(content[".png"][16:20], "big")
         assert pixels == pytest.approx(width / 72 * 300, abs=2)
         assert b"aria-roledescription" in content[".svg"]
-        again = charts.save(one.chart, tmp_path / "again")
+        again = charts.save(figure.chart, tmp_path / "again")
         assert again[0].read_bytes() == content[".png"]
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
 def test_every_figure_says_what_it_is(study: Reported) -> None:
-    for one in study.figures:
-        assert one.title
-        assert one.caption.endswith(".")
-        drawn = charts.specification(one.chart)
+    for figure in study.figures:
+        assert figure.title
+        assert figure.caption.endswith(".")
+        drawn = charts.specification(figure.chart)
         assert drawn["description"]
         assert "essay" not in json.dumps(drawn)  # ids, never texts
 
@@ -126,8 +130,8 @@ def test_points_over_alpha_are_those_of_the_table(alpha: Reported) -> None:
         for metric in METRICS:
             columns = [f"{split}_{metric}_{part}" for part in ("mean", "low", "high")]
             expected = {tuple(row) for row in finite[["alpha", *columns, "seeds"]].itertuples(index=False)}
-            found = {(row["x"], row["value"], row["low"], row["high"], row["seeds"]) for row in drawn}
-            assert expected <= found, (split, metric)
+            points = {(row["x"], row["value"], row["low"], row["high"], row["seeds"]) for row in drawn}
+            assert expected <= points, (split, metric)
         baseline = groups.loc[np.isinf(groups["alpha"]), f"{split}_ccc_mean"].item()
         assert baseline in [row["at"] for row in rows(spec, "at")]  # a line: infinity has no place on the axis
         assert alpha.summary.chosen == {"alpha": 4.0}
@@ -137,7 +141,7 @@ def test_points_over_alpha_are_those_of_the_table(alpha: Reported) -> None:
 
 
 def test_the_choice_is_drawn_on_validation_first(alpha: Reported) -> None:
-    captions = {one.name: one.caption for one in alpha.figures}
+    captions = {figure.name: figure.caption for figure in alpha.figures}
     assert "alpha = 4 was chosen by mean validation CCC." in captions["metrics_over_alpha_val"]
     assert "before these numbers were seen" in captions["metrics_over_alpha_test"]
     assert "Dashed: the baseline (alpha ∞)." in captions["metrics_over_alpha_val"]
@@ -148,8 +152,8 @@ def test_several_series_differ_in_colour_shape_and_dash(tmp_path: Path) -> None:
     arms = [
         Arm({"application": name, "alpha": alpha}) for name in ("correction", "both") for alpha in ("2.0", "4.0", "6.0")
     ]
-    found = reported("alpha", tmp_path, arms)
-    spec = json.dumps(specification(found, "metrics_over_alpha_test"))
+    result = reported("alpha", tmp_path, arms)
+    spec = json.dumps(specification(result, "metrics_over_alpha_test"))
     for channel, values in (("color", charts.COLOURS), ("shape", charts.SHAPES), ("strokeDash", charts.DASHES)):
         scale = json.dumps({"domain": ["both", "correction"], "range": [*values[:2]]})
         assert f'"{channel}": ' in spec
@@ -157,9 +161,9 @@ def test_several_series_differ_in_colour_shape_and_dash(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_papers_numbers_are_diamonds(known: Callable[[str], Reported]) -> None:
-    found = known("table_v")
-    spec = specification(found, "metrics_test")
+def test_the_papers_numbers_are_diamonds(study_named: Callable[[str], Reported]) -> None:
+    result = study_named("table_v")
+    spec = specification(result, "metrics_test")
     paper = [row for row in rows(spec, "name", "value") if set(row) == {"name", "metric", "value"}]
     assert {(row["name"], row["value"]) for row in paper if row["metric"] == "ccc"} == {
         ("24_roberta_crowd", 0.307),
@@ -169,8 +173,8 @@ def test_the_papers_numbers_are_diamonds(known: Callable[[str], Reported]) -> No
     means = {row["name"] for row in rows(spec, "name", "mean")}
     assert means == {"24_roberta_crowd", "24_roberta_llama"}
     assert "diamond" in json.dumps(spec)
-    assert "Open diamonds" in next(one.caption for one in found.figures if one.name == "metrics_test")
-    assert [row for row in rows(specification(found, "metrics_truth_test"), "name", "value") if len(row) == 3] == []
+    assert "Open diamonds" in figure_of(result, "metrics_test").caption
+    assert [row for row in rows(specification(result, "metrics_truth_test"), "name", "value") if len(row) == 3] == []
 
 
 def test_scatter_has_the_mean_over_runs_of_every_text(alpha: Reported) -> None:
@@ -178,21 +182,21 @@ def test_scatter_has_the_mean_over_runs_of_every_text(alpha: Reported) -> None:
     chosen = alpha.runs.table.query("alpha == 4").index
     tables = [alpha.runs.predictions(row).query("split == 'test'").set_index("text_id") for row in chosen]
     mean = sum(table["prediction"] for table in tables) / len(tables)
-    found = {row["text_id"]: row for row in drawn if row["prediction"] == pytest.approx(mean[row["text_id"]])}
-    assert set(found) == set(mean.index)
-    assert all(text_id.startswith("0") and len(text_id) == 4 for text_id in found)
+    means = {row["text_id"]: row for row in drawn if row["prediction"] == pytest.approx(mean[row["text_id"]])}
+    assert set(means) == set(mean.index)
+    assert all(text_id.startswith("0") and len(text_id) == 4 for text_id in means)
     first = tables[0].index[0]
-    assert found[first]["crowd_label"] == tables[0].loc[first, "crowd_label"]
-    assert found[first]["truth"] == tables[0].loc[first, "truth"]
-    assert "drawn, evenly" not in next(one.caption for one in alpha.figures if one.name == "predicted_against_labelled")
+    assert means[first]["crowd_label"] == tables[0].loc[first, "crowd_label"]
+    assert means[first]["truth"] == tables[0].loc[first, "truth"]
+    assert "drawn, spread evenly" not in figure_of(alpha, "predicted_against_labelled").caption
 
 
 def test_many_texts_are_thinned_and_the_caption_says_so(tmp_path: Path) -> None:
-    found = reported("applications", tmp_path, [Arm({"application": "none"})], Texts(test=MOST_TEXTS + 100, each=1))
-    one = next(one for one in found.figures if one.name == "predicted_against_labelled")
-    assert f"{MOST_TEXTS} of {MOST_TEXTS + 100:,} texts are drawn" in one.caption
-    assert len(rows(charts.specification(one.chart), "text_id")) == MOST_TEXTS
-    assert len(mean_predictions(found.runs, [0, 1, 2], "test")) == MOST_TEXTS + 100
+    result = reported("applications", tmp_path, [Arm({"application": "none"})], Texts(test=MOST_TEXTS + 100, each=1))
+    figure = figure_of(result, "predicted_against_labelled")
+    assert f"{MOST_TEXTS} of {MOST_TEXTS + 100:,} texts are drawn" in figure.caption
+    assert len(rows(charts.specification(figure.chart), "text_id")) == MOST_TEXTS
+    assert len(mean_predictions(result.runs, [0, 1, 2], "test")) == MOST_TEXTS + 100
 
 
 def test_thinning_keeps_the_ends_and_the_shape() -> None:
@@ -233,37 +237,36 @@ def test_small_groups_are_not_drawn(alpha: Reported) -> None:
     assert {row["group"] for row in drawn if row["attribute"] == "race"} == {
         f"race {code} ({count})" for code, count in counts.items() if count >= LEAST_IN_GROUP
     }
-    caption = next(one.caption for one in alpha.figures if one.name == "residuals_by_group")
+    caption = figure_of(alpha, "residuals_by_group").caption
     assert "are left out (" in caption
 
 
-def test_learning_curves_are_means_of_the_runs_that_went_on(alpha: Reported) -> None:
+def test_learning_curves_are_means_of_the_runs_that_continued(alpha: Reported) -> None:
     drawn = rows(specification(alpha, "learning_curves"), "epoch")
     chosen = alpha.runs.table.query("alpha == 4").index
     histories = [alpha.runs.history(row) for row in chosen]
     for epoch in (0, 9):
-        there = [table.loc[table["epoch"] == epoch, "val_ccc"].item() for table in histories if epoch < len(table)]
-        row = next(
-            one
-            for one in drawn
-            if one["epoch"] == epoch + 1 and one["curve"] == "validation CCC" and one["series"] == "alpha 4"
-        )
-        assert (row["value"], row["runs"]) == (pytest.approx(np.mean(there)), len(there))
-        assert (row["low"], row["high"]) == (min(there), max(there))
+        values = [table.loc[table["epoch"] == epoch, "val_ccc"].item() for table in histories if epoch < len(table)]
+        at_epoch = [row for row in drawn if row["epoch"] == epoch + 1 and row["curve"] == "validation CCC"]
+        (row,) = [row for row in at_epoch if row["series"] == "alpha 4"]
+        assert (row["value"], row["runs"]) == (pytest.approx(np.mean(values)), len(values))
+        assert (row["low"], row["high"]) == (min(values), max(values))
     others = alpha.summary.groups.query("alpha not in [4, inf]")
     best = others.loc[others["val_ccc_mean"].idxmax(), "alpha"]
     assert {row["series"] for row in drawn} == {"alpha ∞", "alpha 4", f"alpha {best:g}"}
 
 
 @pytest.mark.slow
-def test_losses_of_different_kinds_have_panels_of_their_own(alpha: Reported, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_kind_of_loss_has_its_own_panel(alpha: Reported, monkeypatch: pytest.MonkeyPatch) -> None:
     config = Runs.config
 
     def by_alpha(runs: Runs, row: int) -> dict[str, Any]:
         return config(runs, row) | {"fit": {"loss": "ccc" if runs.table.loc[row, "alpha"] == 4 else "mse"}}
 
     monkeypatch.setattr(Runs, "config", by_alpha)
-    drawn = next(one for one in figures(alpha.study, alpha.runs, alpha.summary) if one.name == "learning_curves")
+    drawn = next(
+        figure for figure in figures(alpha.study, alpha.runs, alpha.summary) if figure.name == "learning_curves"
+    )
     written = drawn.chart.to_dict()
     panels = []
     for panel in written["vconcat"]:
@@ -300,12 +303,12 @@ def test_without_results_there_is_no_figure(tmp_path: Path) -> None:
 
 
 def test_without_demographics_or_truth_the_rest_is_drawn(tmp_path: Path) -> None:
-    found = reported("applications", tmp_path, [Arm({"application": "none"})], Texts(truth=False))
+    result = reported("applications", tmp_path, [Arm({"application": "none"})], Texts(truth=False))
     for path in tmp_path.glob("*/predictions.csv"):
         table = pd.read_csv(path, dtype=str)
         table.drop(columns=["gender", "education", "race", "age", "income"]).to_csv(path, index=False)
-    again = Reported(found.study, read_runs(tmp_path, ("application",)))
-    assert [one.name for one in figures(again.study, again.runs, again.summary)] == [
+    again = Reported(result.study, read_runs(tmp_path, ("application",)))
+    assert [figure.name for figure in figures(again.study, again.runs, again.summary)] == [
         "metrics_test",
         "predicted_against_labelled",
         "learning_curves",
@@ -313,8 +316,8 @@ def test_without_demographics_or_truth_the_rest_is_drawn(tmp_path: Path) -> None
 
 
 def test_missing_libraries_are_named(alpha: Reported, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "vl_convert" else known(name, *a))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "vl_convert" else find(name, *a))
     with pytest.raises(InputError, match=r"Charts need vl_convert.*invitro\[report\]"):
         figures(alpha.study, alpha.runs, alpha.summary)
 

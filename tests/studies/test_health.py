@@ -1,4 +1,4 @@
-"""Health checks: each is found in records that have the fault, with numbers and a mend, and none in a clean study."""
+"""Health checks: each finds its fault in records that have it, with numbers and advice, and none in a clean study."""
 
 import json
 from collections.abc import Sequence
@@ -37,14 +37,14 @@ CLEAN = {
 def checked(
     folder: Path, arms: Sequence[Arm] | None = None, baseline: dict[str, str] | None = None, **records: Any
 ) -> dict[str, Finding]:
-    """Write records and return the findings on them by check."""
+    """Write records and return the findings on them, by check."""
     arms = application_arms() if arms is None else arms
     write_records(folder, arms, **records)
     factors = tuple(arms[0].overrides)
     wanted = {"application": "none"} if baseline is None else baseline
     study = Study("study", "A study", "What?", factors=factors, baseline=wanted)
     runs = read_runs(folder, factors)
-    return {one.check: one for one in findings(study, runs, summarise(study, runs, 300))}
+    return {finding.check: finding for finding in findings(study, runs, summarise(study, runs, 300))}
 
 
 def plain(text: str) -> str:
@@ -65,20 +65,22 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finding]:
 def test_a_clean_study_has_no_warning_and_says_what_was_looked_at(clean: dict[str, Finding]) -> None:
     # augmentation gains nothing here, and seeds alone make a larger difference; 30 % of the labels are the pool's
     noted = {"spread over seeds": "note", "crowd labels given up": "note"}
-    assert {name: one.level for name, one in clean.items() if one.level != "good"} == noted
+    assert {name: finding.level for name, finding in clean.items() if finding.level != "good"} == noted
     assert clean["crowd labels given up"].what.startswith(
         "90 of 300 crowd labels (30.0\N{NO-BREAK SPACE}%) are given up"
     )
-    assert "in every configuration, the baseline included" in clean["crowd labels given up"].what
+    assert "in every configuration, including the baseline" in clean["crowd labels given up"].what
     assert set(clean) == CLEAN
-    assert all(one.what.endswith(".") and (one.level == "good") == (not one.do) for one in clean.values())
+    assert all(
+        finding.what.endswith(".") and (finding.level == "good") == (not finding.do) for finding in clean.values()
+    )
 
 
 @pytest.mark.parametrize(
     ("arms", "check", "told", "mend"),
     [
         (two(failed=(42, 7)), "runs", ["1 of 10 jobs failed", "both", "TrainingError", "4 to 5"], "error.txt"),
-        (two(seeds=(0, 42, 100)), "runs", ["3 to 5", "the fewest both"], "Run those that are missing"),
+        (two(seeds=(0, 42, 100)), "runs", ["3 to 5", "both has the fewest"], "make the missing runs"),
         (two(bias=1.5), "CCC and PCC", ["CCC is 0.", "(both, on test)", "predictions have mean 5."], "too high by 1."),
         (two(bias=-1.5), "CCC and PCC", ["predictions have mean 2."], "too low by 1."),
         (two(gain=0.2), "CCC and PCC", ["1 configuration"], "fit.loss=ccc"),
@@ -95,22 +97,22 @@ def test_a_clean_study_has_no_warning_and_says_what_was_looked_at(clean: dict[st
     ],
 )  # fmt: skip
 def test_a_fault_is_found(tmp_path: Path, arms: list[Arm], check: str, told: list[str], mend: str) -> None:
-    found = checked(tmp_path / "runs", arms, texts=Texts(test=400))
-    assert found[check].level == "warning", found[check]
+    results = checked(tmp_path / "runs", arms, texts=Texts(test=400))
+    assert results[check].level == "warning", results[check]
     for part in told:
-        assert part in found[check].what
-    assert mend in found[check].do
-    others = {name for name, one in found.items() if one.level == "warning"} - {check}
+        assert part in results[check].what
+    assert mend in results[check].do
+    others = {name for name, finding in results.items() if finding.level == "warning"} - {check}
     allowed = {"CCC and PCC", "groups", "spread over seeds"}  # constant or shifted models show in these as well
     assert others <= (allowed if check in ("constant predictions", "groups", "label distributions") else set())
 
 
 def test_a_study_without_factors_is_looked_at_too(tmp_path: Path) -> None:
     arms = [Arm({}, reversed_group=("gender", "2"))]
-    found = checked(tmp_path / "runs", arms, baseline={}, texts=Texts(test=400))
-    assert found["groups"].level == "warning"
-    assert "gender female" in found["groups"].what
-    assert "narrowest predictions have 0." in found["constant predictions"].what
+    results = checked(tmp_path / "runs", arms, baseline={}, texts=Texts(test=400))
+    assert results["groups"].level == "warning"
+    assert "gender female" in results["groups"].what
+    assert "narrowest predictions have 0." in results["constant predictions"].what
 
 
 def test_nothing_is_good_that_was_not_looked_at() -> None:
@@ -127,10 +129,10 @@ def test_nothing_is_good_that_was_not_looked_at() -> None:
     assert close is not None
     assert group is not None
     assert flat is not None
-    assert close.what.endswith("Looked at: 1 of 3 configurations, those with PCC above 0.1.")
+    assert close.what.endswith("Checked: 1 of 3 configurations, those with PCC above 0.1.")
     assert "CCC on validation is positive in every group" in group.what
-    assert group.what.endswith("Only 1 of 3 configurations could be looked at.")
-    assert flat.what.endswith("Only 1 of 3 configurations could be looked at.")
+    assert group.what.endswith("Only 1 of 3 configurations could be checked.")
+    assert flat.what.endswith("Only 1 of 3 configurations could be checked.")
 
 
 def test_folds_are_looked_at_together(tmp_path: Path) -> None:
@@ -142,25 +144,25 @@ def test_folds_are_looked_at_together(tmp_path: Path) -> None:
         table[mine].to_csv(directory / "predictions.csv", index=False)
     runs = read_runs(tmp_path / "runs", ())
     study = Study("study", "A study", "What?")
-    found = {one.check: one for one in findings(study, runs, summarise(study, runs, 300))}
-    assert found["groups"].level == "warning"
-    assert "gender female −0." in found["groups"].what
+    results = {finding.check: finding for finding in findings(study, runs, summarise(study, runs, 300))}
+    assert results["groups"].level == "warning"
+    assert "gender female −0." in results["groups"].what
 
 
 @pytest.mark.parametrize(
-    ("one", "advice"),
+    ("magnitudes", "advice"),
     [
         (Magnitudes("m", 0.5, 0.3, 4, 0.4, 4, 1, exact=False), "fit.loss=ccc, or more epochs"),
         (Magnitudes("m", 0.5, 0.3, 4, 0.4, 4, 1, exact=True), "stretch predictions to the labels' SD (spread=matched"),
         (Magnitudes("m", 0.5, 0.3, 6, 1, 4, 1, by_llm=True), "a biased LLM"),
-        (Magnitudes("m", 0.5, 0.3, 6, 1, 4, 1, by_llm=False), "which are all the crowd's"),
+        (Magnitudes("m", 0.5, 0.3, 6, 1, 4, 1, by_llm=False), "all of which are the crowd's"),
     ],
 )
-def test_advice_fits_the_model_and_its_labels(one: Magnitudes, advice: str) -> None:
-    found = ccc_below_pcc([one], "test", 1)
-    assert found is not None
-    assert advice in found.do
-    assert ("epochs" in found.do) == (advice.startswith("fit.loss"))
+def test_advice_fits_the_model_and_its_labels(magnitudes: Magnitudes, advice: str) -> None:
+    finding = ccc_below_pcc([magnitudes], "test", 1)
+    assert finding is not None
+    assert advice in finding.do
+    assert ("epochs" in finding.do) == (advice.startswith("fit.loss"))
 
 
 @pytest.mark.parametrize(
@@ -169,24 +171,24 @@ def test_advice_fits_the_model_and_its_labels(one: Magnitudes, advice: str) -> N
         ((0,), "warning", "One run only"),
         ((0, 1), "warning", "2 seeds per configuration"),
         ((0, 1, 2, 3), "note", "4 seeds per configuration"),
-        ((0, 1, 2, 3, 4), "good", "5 seeds per configuration or more"),
+        ((0, 1, 2, 3, 4), "good", "At least 5 seeds per configuration"),
     ],
 )
 def test_few_seeds(tmp_path: Path, seeds: tuple[int, ...], level: str, told: str) -> None:
-    found = checked(tmp_path / "runs", two(), seeds=seeds)["number of seeds"]
-    assert found.level == level
-    assert told in found.what
+    finding = checked(tmp_path / "runs", two(), seeds=seeds)["number of seeds"]
+    assert finding.level == level
+    assert told in finding.what
 
 
 @pytest.mark.slow
 def test_results_that_fall_below_alpha_3(tmp_path: Path) -> None:
     low = Arm({"application": "correction", "alpha": "0.0"}, skill=0.2)
     arms = [low, *alpha_arms((3.0, 4.0, 4.5, 6.0))]
-    found = checked(tmp_path / "runs", arms, baseline={"alpha": "6.0"})["labels changed"]
-    assert found.level == "warning"
-    assert "clearly lower at alpha 0 (0." in found.what
-    assert "99.5 % of the crowd labels" in plain(found.what)
-    assert found.do.startswith("Keep alpha at 3 or above")
+    finding = checked(tmp_path / "runs", arms, baseline={"alpha": "6.0"})["labels changed"]
+    assert finding.level == "warning"
+    assert "clearly lower at alpha 0 (0." in finding.what
+    assert "99.5 % of the crowd labels" in plain(finding.what)
+    assert finding.do.startswith("Keep alpha at 3 or above")
 
 
 @pytest.mark.parametrize(
@@ -194,24 +196,29 @@ def test_results_that_fall_below_alpha_3(tmp_path: Path) -> None:
     [
         ([0.2, 0.5, 0.5, 0.4], "warning", "clearly lower at alpha 1 (0.200).", "Keep alpha at 3 or above"),
         ([0.49, 0.5, 0.5, 0.4], "good", "At no alpha", ""),
-        ([0.6, 0.5, 0.5, 0.4], "warning", "clearly lower at alpha 3 (0.500) and alpha 4 (0.500).", "among 1."),
+        (
+            [0.6, 0.5, 0.5, 0.4],
+            "warning",
+            "clearly lower at alpha 3 (0.500) and alpha 4 (0.500).",
+            "these values of alpha: 1.",
+        ),
         ([-0.7, -0.6, 0.1, 0.4], "warning", "alpha 1 (−0.700), alpha 3 (−0.600) and alpha 4 (0.100)", "Do not correct"),
     ],
 )
 def test_every_alpha_stands_for_itself(ccc: list[float], level: str, told: str, do: str) -> None:
     groups = pd.DataFrame({"alpha": [1.0, 3.0, 4.0, 6.0], "replaced_share": [0.7, 0.2, 0.1, 0.0], "val_ccc_mean": ccc})
-    found = labels_changed(groups, ["alpha"])
-    assert found is not None
-    assert (found.level, told in found.what, do in found.do) == (level, True, True)
-    assert "10.0 % to 70.0 % of the crowd labels" in plain(found.what)
+    finding = labels_changed(groups, ["alpha"])
+    assert finding is not None
+    assert (finding.level, told in finding.what, do in finding.do) == (level, True, True)
+    assert "10.0 % to 70.0 % of the crowd labels" in plain(finding.what)
 
 
 def test_one_alpha_that_replaces_most_labels_is_noted() -> None:
     groups = pd.DataFrame({"application": ["both"], "replaced_share": [0.8], "val_ccc_mean": [0.5]})
-    found = labels_changed(groups)
-    assert found is not None
-    assert found.level == "note"
-    assert "80.0 %" in plain(found.what)
+    finding = labels_changed(groups)
+    assert finding is not None
+    assert finding.level == "note"
+    assert "80.0 %" in plain(finding.what)
 
 
 CHOOSING = Study("s", "S", "?", factors=("alpha",), baseline={"alpha": "inf"}, choose="alpha", axis="alpha")
@@ -229,24 +236,24 @@ def chosen_study(folder: Path, shift: float = 0.0, **arm: Any) -> dict[str, Find
     runs = read_runs(folder, ("alpha",))
     summary = summarise(CHOOSING, runs, 300)
     assert summary.chosen == {"alpha": 0.5}
-    return {one.check: one for one in findings(CHOOSING, runs, summary)}
+    return {finding.check: finding for finding in findings(CHOOSING, runs, summary)}
 
 
 def test_what_a_choice_costs_is_said(tmp_path: Path) -> None:
     """CCC gains by a wider spread of predictions, RMSE loses: not good, whatever CCC says."""
-    found = chosen_study(tmp_path / "runs", skill=0.55, gain=1.5)["choice"]
-    assert found.level == "warning"
-    assert found.what.startswith("Alpha 0.5 was chosen by CCC alone; it changes ")
-    assert "RMSE" in found.what.split("worse than the baseline in ")[1]
-    assert "mostly learns what the LLM thinks" in found.do
-    assert "costs RMSE" in found.do
+    finding = chosen_study(tmp_path / "runs", skill=0.55, gain=1.5)["choice"]
+    assert finding.level == "warning"
+    assert finding.what.startswith("Alpha 0.5 was chosen by CCC alone; it changes ")
+    assert "RMSE" in finding.what.split("worse than the baseline in ")[1]
+    assert "mostly learns the LLM's scores" in finding.do
+    assert "at the cost of RMSE" in finding.do
 
 
 @pytest.mark.parametrize(("shift", "level"), [(0.0, "good"), (0.45, "warning")])
 def test_labels_that_correction_moved_away_are_not_alike(tmp_path: Path, shift: float, level: str) -> None:
-    found = chosen_study(tmp_path / "runs", shift)["label distributions"]
-    assert found.level == level
-    assert ("The crowd's labels alone lie 0." in found.what) == (level == "warning")
+    finding = chosen_study(tmp_path / "runs", shift)["label distributions"]
+    assert finding.level == level
+    assert ("The crowd's labels alone are 0." in finding.what) == (level == "warning")
 
 
 @pytest.mark.parametrize(
@@ -260,9 +267,9 @@ def test_labels_that_correction_moved_away_are_not_alike(tmp_path: Path, shift: 
     ],
 )
 def test_a_spread_is_judged_by_the_difference_that_it_blurs(spread: Spread, level: str, told: str) -> None:
-    found = spread_over_runs([spread], "seeds", "test")
-    assert found is not None
-    assert (found.level, told in found.what) == (level, True)
+    finding = spread_over_runs([spread], "seeds", "test")
+    assert finding is not None
+    assert (finding.level, told in finding.what) == (level, True)
 
 
 def test_a_model_in_closed_form_has_no_seeds_and_no_epochs(tmp_path: Path) -> None:
@@ -276,10 +283,10 @@ def test_a_model_in_closed_form_has_no_seeds_and_no_epochs(tmp_path: Path) -> No
     runs = read_runs(tmp_path / "runs", ("plm",))
     study = Study("study", "A study", "What?", factors=("plm",))
     summary = summarise(study, runs, 300)
-    found = {one.check: one for one in findings(study, runs, summary)}
-    assert {"number of seeds", "spread over seeds", "early stopping"}.isdisjoint(found)
-    assert found["equal runs"].what.startswith("2 runs with different seeds gave one result: tfidf.")
-    assert not any(word in one.do for one in found.values() for word in ("epochs", "plm.lr", "seed=0"))
+    results = {finding.check: finding for finding in findings(study, runs, summary)}
+    assert {"number of seeds", "spread over seeds", "early stopping"}.isdisjoint(results)
+    assert results["equal runs"].what.startswith("2 runs with different seeds gave the same result: tfidf.")
+    assert not any(word in finding.do for finding in results.values() for word in ("epochs", "plm.lr", "seed=0"))
     alone = conclusion(study, runs, replace(summary, groups=summary.groups.assign(seeds=1)))
     assert "single run" not in alone
 
@@ -291,16 +298,16 @@ def test_folds_are_not_called_seeds(tmp_path: Path) -> None:
         (directory / "job.json").write_text(json.dumps(job), "utf-8")
     runs = read_runs(tmp_path / "runs", ("application",), ("data.split.fold", "seed"))
     study = Study("study", "A study", "What?", factors=("application",), replicates=("data.split.fold", "seed"))
-    found = {one.check: one for one in findings(study, runs, summarise(study, runs, 300))}
-    assert found["number of folds"].what.startswith("3 folds per configuration: both.")
-    assert not any(name.startswith("spread") for name in found)  # folds differ in their texts, which are paired
-    assert not any("seed" in one.what + one.do for one in found.values())
+    results = {finding.check: finding for finding in findings(study, runs, summarise(study, runs, 300))}
+    assert results["number of folds"].what.startswith("3 folds per configuration: both.")
+    assert not any(name.startswith("spread") for name in results)  # folds differ in their texts, which are paired
+    assert not any("seed" in finding.what + finding.do for finding in results.values())
 
 
 @pytest.mark.parametrize(
     ("courses", "level", "told"),
     [
-        ([Course(20, 5, 2, 9, 7), Course(20, 5, 2, 14, 12)], "good", "Early stopping ended 2 of 2"),
+        ([Course(20, 5, 2, 9, 7), Course(20, 5, 2, 14, 12)], "good", "Early stopping ended 2 of 2 runs"),
         ([Course(20, 5, 2, 20, 15), Course(20, 5, 2, 20, 12)], "warning", "never ended a run"),
         ([Course(3, 0, 2, 3, 3), Course(3, 0, 2, 3, 3)], "warning", "best in the very last epoch"),
         ([Course(20, 5, 2, 8, 6), Course(20, 5, 2, 8, 3)], "note", "stopped as early as possible"),
@@ -309,11 +316,11 @@ def test_folds_are_not_called_seeds(tmp_path: Path) -> None:
     ],
 )
 def test_when_runs_stopped(courses: list[Course], level: str, told: str) -> None:
-    found = early_stopping(courses)
-    assert found is not None
-    assert found.level == level
-    assert told in found.what
-    assert bool(found.do) == (level != "good")
+    finding = early_stopping(courses)
+    assert finding is not None
+    assert finding.level == level
+    assert told in finding.what
+    assert bool(finding.do) == (level != "good")
 
 
 def test_shared_results_are_named(tmp_path: Path) -> None:
@@ -321,34 +328,34 @@ def test_shared_results_are_named(tmp_path: Path) -> None:
         Arm({"application": "correction", "alpha": "inf"}, skill=0.6),
         Arm({"application": "correction", "alpha": "6.0"}, shared_with=0),
     ]
-    found = checked(tmp_path / "runs", arms, baseline={"alpha": "inf"})["shared results"]
-    assert found.level == "note"
-    assert "10 jobs share 5 results" in found.what
-    assert "alpha 6" in found.what
-    assert "not tested" in found.do
+    finding = checked(tmp_path / "runs", arms, baseline={"alpha": "inf"})["shared results"]
+    assert finding.level == "note"
+    assert "10 jobs share 5 results" in finding.what
+    assert "alpha 6" in finding.what
+    assert "not tested" in finding.do
 
 
 @pytest.mark.slow
 def test_a_baseline_that_is_missing_or_cannot_be_compared(tmp_path: Path) -> None:
     arms = [Arm({"application": "both"}), Arm({"application": "correction"})]
-    found = checked(tmp_path / "none", arms)["comparison"]
-    assert (found.level, "application=none" in found.what) == ("warning", True)
+    finding = checked(tmp_path / "none", arms)["comparison"]
+    assert (finding.level, "application=none" in finding.what) == ("warning", True)
     arms = [Arm({"application": "none"}, seeds=(0, 1, 2)), Arm({"application": "both"}, seeds=(3, 4, 5))]
-    found = checked(tmp_path / "apart", arms)["comparison"]
-    assert (found.level, "no seed in common" in found.what) == ("warning", True)
+    finding = checked(tmp_path / "apart", arms)["comparison"]
+    assert (finding.level, "no seed in common" in finding.what) == ("warning", True)
 
 
 def test_without_any_result_only_jobs_are_looked_at(tmp_path: Path) -> None:
     arms = [Arm({"application": name}, failed=(0, 1)) for name in ("none", "both")]
-    found = checked(tmp_path / "runs", arms, seeds=(0, 1))
-    assert found["runs"].level == "warning"
-    assert "4 of 4 jobs failed" in found["runs"].what
-    assert "CCC and PCC" not in found
+    results = checked(tmp_path / "runs", arms, seeds=(0, 1))
+    assert results["runs"].level == "warning"
+    assert "4 of 4 jobs failed" in results["runs"].what
+    assert "CCC and PCC" not in results
 
 
 def test_negative_by_chance_is_a_note(tmp_path: Path) -> None:
     # Eleven texts a race or so in a corpus of 60: some CCC of models that are nearly blind is below 0.
     arms = [Arm({"application": "none"}, skill=0.02), Arm({"application": "both"}, skill=0.02)]
-    found = checked(tmp_path / "runs", arms, texts=Texts(test=120))["groups"]
-    assert found.level == "note"
-    assert "may be chance" in found.what
+    finding = checked(tmp_path / "runs", arms, texts=Texts(test=120))["groups"]
+    assert finding.level == "note"
+    assert "may be chance" in finding.what

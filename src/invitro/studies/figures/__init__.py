@@ -1,4 +1,4 @@
-"""A study's figures: those whose data exist, each one specification for the page and for the paper."""
+"""A study's figures: all whose data exist, each with one specification for both the page and the paper."""
 
 from invitro.errors import InputError
 from invitro.studies.figures.axis import alignment_over_axis, metrics_over_axis
@@ -17,7 +17,7 @@ from invitro.writing.charts import Figure
 
 
 def figures(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
-    """Return the figures of a study in the order of the report; of a study without results, none.
+    """Return the figures of a study in the order of the report; none if the study has no results.
 
     Raises:
         InputError: the chart libraries are missing.

@@ -1,4 +1,4 @@
-"""Figures over a study's axis: metrics with intervals and the share replaced, and the distances between labels."""
+"""Figures over a study's axis: metrics with intervals, the share of changed labels, and distances between labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,12 +50,12 @@ class Panel:
     """One of several stacked charts.
 
     Args:
-        title: of the y axis, with its unit.
+        title: the y axis's title, with the unit.
         rows: ``x``, ``series``, ``value``, ``low``, ``high`` (NaN without an interval) and ``seeds``.
-        reference: where the baseline's line lies; None draws none.
+        reference: the y value of the baseline's line; None draws no line.
         height: in points.
-        form: how numbers are written, in the notation of d3-format.
-        ticks: about how many the y axis has.
+        form: the number format, in the notation of d3-format.
+        ticks: about how many ticks the y axis has.
         zero: whether the y axis starts at 0.
     """
 
@@ -71,15 +71,15 @@ class Panel:
 def stacked(
     study: Study, summary: Summary, panels: Sequence[Panel], description: str, reference: str
 ) -> alt.VConcatChart:
-    """Draw panels above each other, with one x axis below the last."""
+    """Stack panels vertically, with one x axis below the last."""
     series = list(dict.fromkeys(row["series"] for panel in panels for row in panel.rows))
     values = sorted({row["x"] for panel in panels for row in panel.rows})
-    drawn = []
+    charts = []
     for number, panel in enumerate(panels):
         lines, names = _references(study, summary, panel, values, reference, first=number == 0)
         layers = [*lines, *_layers(study, panel, series, values, last=number == len(panels) - 1), *names]
-        drawn.append(layered(*layers, width=WIDTH, height=panel.height))
-    return alt.vconcat(*drawn, spacing=7).properties(description=description)
+        charts.append(layered(*layers, width=WIDTH, height=panel.height))
+    return alt.vconcat(*charts, spacing=7).properties(description=description)
 
 
 def _layers(study: Study, panel: Panel, series: Sequence[str], values: Sequence[float], last: bool) -> list[alt.Chart]:
@@ -119,7 +119,7 @@ def _layers(study: Study, panel: Panel, series: Sequence[str], values: Sequence[
 def _references(
     study: Study, summary: Summary, panel: Panel, values: Sequence[float], name: str, first: bool
 ) -> tuple[list[alt.Chart], list[alt.Chart]]:
-    """Return the lines of the baseline and of the chosen value, and their names in the first panel."""
+    """Return the lines of the baseline, the chosen value and the plateau, and, in the first panel, their names."""
     layers: list[alt.Chart] = []
     names: list[alt.Chart] = []
     if panel.reference is not None:
@@ -134,11 +134,11 @@ def _references(
 
 
 LOOKS: tuple[dict[str, Any], ...] = ({"stroke": "white", "strokeWidth": 3, "strokeJoin": "round"}, {})
-"""Of a name in a panel: first its halo, so that no curve strikes it through."""
+"""How a name in a panel is drawn: first its halo, so that curves do not strike it through."""
 
 
 def _at_top(at: float, text: str, values: Sequence[float]) -> list[alt.Chart]:
-    """Return the name of a vertical line, on the side where there is room."""
+    """Return the name of a vertical line, on the side with room for it."""
     left = at <= (values[0] + 3 * values[-1]) / 4
     return [
         chart([{"at": at, "text": text}])
@@ -149,7 +149,7 @@ def _at_top(at: float, text: str, values: Sequence[float]) -> list[alt.Chart]:
 
 
 def _named(panel: Panel, reference: float, name: str) -> list[alt.Chart]:
-    """Return the name of a panel's reference line, at the end further from the data, on the side away from them."""
+    """Return the name of a panel's reference line, at the end and on the side that are further from the data."""
     by_x: dict[float, float] = {}
     for row in panel.rows:
         gap = row["value"] - reference
@@ -169,14 +169,14 @@ def _named(panel: Panel, reference: float, name: str) -> list[alt.Chart]:
 
 
 def unit(study: Study) -> int:
-    """Return what the axis's values are multiplied by: portions are drawn in per cent."""
+    """Return the factor that the axis's values are multiplied by: portions are drawn in per cent."""
     return 100 if str(study.axis).endswith("portion") else 1
 
 
 def metrics_over_axis(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
-    """Draw metrics over the axis: on validation where something is chosen there, then on test, then for the truth.
+    """Draw metrics over the axis: on validation if the study chooses there, then on test, then against the truth.
 
-    Without a labelled test, validation takes its place.
+    Without a labelled test set, validation takes its place.
     """
     points = _points(study, runs, summary)
     if points is None:
@@ -201,27 +201,27 @@ def metrics_over_axis(study: Study, runs: Runs, summary: Summary) -> list[Figure
         if not figures and any(row["value"] for row in replaced):
             panels.append(Panel("Changed (%)", replaced, None, 30, ".1f", 3, zero=True))
         name, changed = factor(str(study.axis)), len(panels) > len(study.metrics)
-        called = ", ".join(f"{factor(key)} {plain(value)}" for key, value in (summary.baseline or {}).items())
+        baseline_name = ", ".join(f"{factor(key)} {plain(value)}" for key, value in (summary.baseline or {}).items())
         chosen = (summary.chosen or {}).get(str(study.axis))
         drawn = stacked(study, summary, panels, f"Metrics over {name} on {SPLIT_NAMES[split]}", "baseline")
-        facts = (name, SPLIT_NAMES[split], called, chosen, split == "val", study.plateau is not None, changed)
+        facts = (name, SPLIT_NAMES[split], baseline_name, chosen, split == "val", study.plateau is not None, changed)
         title = f"Metrics over {name}: {SPLIT_NAMES[split]}"
         figures.append(_captioned(f"metrics_over_{name}_{split}", title, "over_axis", drawn, *facts))
     return figures
 
 
 def alignment_over_axis(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
-    """Draw how far training labels lie from validation's over the axis, where correction changed any."""
+    """Draw the distance of training labels from validation's over the axis, if any label was changed."""
     points = _points(study, runs, summary)
     if points is None or not any(point["replaced_share"] for point in points):
         return []
     table = alignment(runs, summary)
     rows: list[Any] = records(table)
-    found = {point["key"]: row for point in points for row in rows if matches(row, point["factors"])}
+    distances = {point["key"]: row for point in points for row in rows if matches(row, point["factors"])}
     panels = [
         Panel(
             title,
-            [_row(point, found[point["key"]][f"after_{measure}"]) for point in points if point["key"] in found],
+            [_row(point, distances[point["key"]][f"after_{measure}"]) for point in points if point["key"] in distances],
             float(table[f"before_{measure}"].mean()),
             zero=True,
         )
@@ -234,26 +234,26 @@ def alignment_over_axis(study: Study, runs: Runs, summary: Summary) -> list[Figu
 
 
 def _points(study: Study, runs: Runs, summary: Summary) -> list[Row] | None:
-    """Return configurations with a number on the axis, ordered; None unless there are two such numbers or more.
+    """Return configurations with a number on the axis, in order; None if there are fewer than two different numbers.
 
     A baseline that names no value of the axis, or an infinite one, is drawn as a line and not as a point.
     """
     if study.axis is None or study.axis not in summary.groups:
         return None
     others = [name for name in runs.factors if name != study.axis]
-    beside = bool(summary.baseline) and study.axis not in (summary.baseline or {})
+    off_axis = bool(summary.baseline) and study.axis not in (summary.baseline or {})
     points: list[Row] = []
     for number, row in enumerate(records(summary.groups)):
         at = position(row[study.axis])
-        if at is not None and not (beside and matches(row, summary.baseline)):
+        if at is not None and not (off_axis and matches(row, summary.baseline)):
             series = configuration(row, others) if others else "all"
-            own = {"x": unit(study) * at, "series": series, "key": number}
-            points.append(row | own | {"factors": {name: row[name] for name in runs.factors}})
+            place = {"x": unit(study) * at, "series": series, "key": number}
+            points.append(row | place | {"factors": {name: row[name] for name in runs.factors}})
     points.sort(key=lambda row: (row["series"], row["x"]))
     return points if len({point["x"] for point in points}) > 1 else None
 
 
 def _row(point: Mapping[str, Any], value: Any, low: Any = None, high: Any = None) -> Row:
-    """Return what a panel draws of one configuration."""
+    """Return one configuration's row of a panel."""
     seeds = point.get("seeds")
     return {"x": point["x"], "series": point["series"], "value": value, "low": low, "high": high, "seeds": seeds}

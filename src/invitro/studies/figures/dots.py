@@ -1,4 +1,4 @@
-"""Figures with a row for each configuration: its difference from the baseline, and its metrics, with intervals."""
+"""Figures with one row per configuration: its difference from the baseline, and its metrics, with intervals."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -45,13 +45,13 @@ from invitro.writing.charts import (
 _captioned = partial(figure, Path(__file__).with_name("captions.j2"))
 
 LONGEST = 18
-"""Letters of a configuration's name on one line."""
+"""The most letters of a configuration's name on one line."""
 ROW_STEP = 15
 """Height of a row, in points."""
 
 
 def metrics_by_configuration(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
-    """Draw metrics by configuration on `Summary.split`, and against the truth; with an axis nothing is drawn."""
+    """Draw metrics by configuration on `Summary.split`, and against the truth; nothing for a study with an axis."""
     if study.axis is not None and study.axis in summary.groups and summary.groups[study.axis].nunique() > 1:
         return []
     figures = []
@@ -59,9 +59,9 @@ def metrics_by_configuration(study: Study, runs: Runs, summary: Summary) -> list
         if not measured(summary, study, split):
             continue
         means, seeds, paper = _points(study, runs, summary, split)
-        there = {row["name"] for row in (*means, *paper)}
-        every = (configuration(group, runs.factors) for group in records(summary.groups))
-        names = [name for name in every if name in there]
+        drawn_names = {row["name"] for row in (*means, *paper)}
+        all_names = (configuration(group, runs.factors) for group in records(summary.groups))
+        names = [name for name in all_names if name in drawn_names]
         layers = [_layers(means, seeds, paper, names, metric, metric == study.metrics[0]) for metric in study.metrics]
         drawn = _beside(layers, names, 12, f"Metrics by configuration on {SPLIT_NAMES[split]}")
         facts = SPLIT_NAMES[split], bool(summary.baseline), bool(paper)
@@ -75,20 +75,20 @@ VERDICTS = ("better", "worse", "not shown to differ")
 
 
 def differences_by_configuration(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
-    """Draw the differences from the baseline on `Summary.split`, a panel for each metric; better is at the right."""
-    found: list[Row] = []
-    for row in records(summary.differences):
-        if row["split"] == summary.split and not pd.isna(row["p"]):
-            better = (row["difference"] > 0) != (row["metric"] in LOWER_IS_BETTER)
-            verdict = VERDICTS[2] if row["p_holm"] >= SIGNIFICANT else VERDICTS[0 if better else 1]
-            kept = {name: row[name] for name in ("metric", "difference", "low", "high", "p_holm", "texts")}
-            name = name_as_tested(summary, row, runs.factors)
-            found.append(kept | {"name": name, "series": verdict, "chosen": mark(summary, row) == "chosen"})
-    if not found:
+    """Draw the differences from the baseline on `Summary.split`, one panel per metric; better is to the right."""
+    rows: list[Row] = []
+    for test in records(summary.differences):
+        if test["split"] == summary.split and not pd.isna(test["p"]):
+            better = (test["difference"] > 0) != (test["metric"] in LOWER_IS_BETTER)
+            verdict = VERDICTS[2] if test["p_holm"] >= SIGNIFICANT else VERDICTS[0 if better else 1]
+            kept = {column: test[column] for column in ("metric", "difference", "low", "high", "p_holm", "texts")}
+            name = name_as_tested(summary, test, runs.factors)
+            rows.append(kept | {"name": name, "series": verdict, "chosen": mark(summary, test) == "chosen"})
+    if not rows:
         return []
-    names = list(dict.fromkeys(row["name"] for row in sorted(found, key=lambda row: not row["chosen"])))
-    metrics = [metric for metric in study.metrics if any(row["metric"] == metric for row in found)]
-    layers = [_forest(found, names, metric, metric == metrics[0]) for metric in metrics]
+    names = list(dict.fromkeys(row["name"] for row in sorted(rows, key=lambda row: not row["chosen"])))
+    metrics = [metric for metric in study.metrics if any(row["metric"] == metric for row in rows)]
+    layers = [_forest(rows, names, metric, metric == metrics[0]) for metric in metrics]
     description = f"Differences from the baseline on {SPLIT_NAMES[summary.split]}, with 95 % intervals"
     drawn = _beside(layers, names, 20, description)
     facts = SPLIT_NAMES[summary.split], "rmse" in metrics, bool(summary.chosen)
@@ -96,7 +96,7 @@ def differences_by_configuration(study: Study, runs: Runs, summary: Summary) -> 
 
 
 def _forest(rows: Sequence[Row], names: list[str], metric: str, first: bool) -> list[alt.Chart]:
-    """Return a metric's line at 0, intervals and differences; RMSE's axis is reversed, so that better is right."""
+    """Return a metric's line at 0, intervals and differences; RMSE's axis is reversed: better is to the right."""
     rows = [row for row in rows if row["metric"] == metric]
     y = alt.Y("name:N", scale=alt.Scale(domain=names), axis=named_axis(names, LONGEST, shown=first))
     domain = padded([0.0, *(row[key] for row in rows for key in ("difference", "low", "high"))])
@@ -124,32 +124,32 @@ def _forest(rows: Sequence[Row], names: list[str], metric: str, first: bool) -> 
 
 
 def _beside(panels: Sequence[list[alt.Chart]], names: list[str], margin: int, description: str) -> alt.HConcatChart:
-    """Draw panels, given by their layers, beside each other, with the rows' names beside the first."""
+    """Draw panels, given by their layers, side by side, with the rows' names next to the first."""
     lines = [line for name in names for line in wrapped(name, LONGEST)]
     room, step = 6 + 3.5 * max(map(len, lines)), ROW_STEP + 4 * (len(lines) > len(names))
     width = (COLUMN - margin - room - 9 * (len(panels) - 1)) / len(panels)
-    drawn = [layered(*layers, width=width, height=step * len(names)) for layers in panels]
-    return alt.hconcat(*drawn, spacing=9).properties(description=description)
+    charts = [layered(*layers, width=width, height=step * len(names)) for layers in panels]
+    return alt.hconcat(*charts, spacing=9).properties(description=description)
 
 
 def _points(study: Study, runs: Runs, summary: Summary, split: str) -> tuple[list[Row], list[Row], list[Row]]:
-    """Return the means of configurations by metric, the runs, and on test the paper's medians."""
+    """Return the means of each configuration and metric, the single runs, and, on test, the paper's medians."""
     means, seeds, paper = [], [], []
     for group in records(summary.groups):
         jobs = [runs.table.loc[job] for job in rows_of(runs, group)]
         for metric in study.metrics:
-            own = {"name": configuration(group, runs.factors), "metric": metric}
+            key = {"name": configuration(group, runs.factors), "metric": metric}
             parts = {part: group.get(f"{split}_{metric}_{part}") for part in ("mean", "low", "high")}
             if not pd.isna(parts["mean"]):
-                means.append(own | parts | {"seeds": group["seeds"], "mark": mark(summary, group)})
+                means.append(key | parts | {"seeds": group["seeds"], "mark": mark(summary, group)})
             for job in jobs:
                 value = job.get(f"{split}_{metric}")
                 if not pd.isna(value):
                     run = ", ".join(f"{name} {job[name]}" for name in runs.replicates)
-                    seeds.append(own | {"value": value, "run": run})
+                    seeds.append(key | {"value": value, "run": run})
             published = published_for(summary, group, metric) if split == "test" else None
             if published is not None:
-                paper.append(own | {"value": published["median"]})
+                paper.append(key | {"value": published["median"]})
     return means, seeds, paper
 
 
@@ -159,8 +159,8 @@ def _layers(
     """Return a metric's reference line, runs, intervals, means and the paper's numbers."""
     rows, seeds, paper = ([row for row in part if row["metric"] == metric] for part in (rows, seeds, paper))
     y = alt.Y("name:N", scale=alt.Scale(domain=names), axis=named_axis(names, LONGEST, shown=first))
-    every = [row[key] for row in rows for key in ("mean", "low", "high")] + [row["value"] for row in (*seeds, *paper)]
-    scale = alt.Scale(domain=padded(every), nice=False, zero=False)
+    values = [row[key] for row in rows for key in ("mean", "low", "high")] + [row["value"] for row in (*seeds, *paper)]
+    scale = alt.Scale(domain=padded(values), nice=False, zero=False)
     x_axis = alt.Axis(
         title=METRIC_AXES[metric],
         tickCount=3,

@@ -1,5 +1,5 @@
-"""What is drawn of runs: learning curves, with the range between runs; residuals by group of people, which show whom a
-model scores too high or too low; and training labels before and after correction, beside validation's.
+"""Figures of runs: learning curves with the range over runs; predictions against labels; residuals by group of people,
+which show whom a model scores too high or too low; and training labels before and after correction.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,11 +49,11 @@ _captioned = partial(figure, Path(__file__).with_name("captions.j2"))
 
 
 MOST_CURVES = 3
-"""Configurations that are drawn: their bands would cover each other."""
+"""The most configurations that are drawn: the bands of more would cover each other."""
 CURVES = {"val_ccc": "validation CCC", "train_loss": "training loss"}
-"""Columns of ``history.csv``; losses of different kinds have panels of their own."""
+"""Columns of ``history.csv``; each kind of loss has its own panel."""
 MOST_PANELS = 4
-"""Configurations that are drawn; more would be too small to read."""
+"""The most configurations that are drawn; the panels of more would be too small to read."""
 BINS = 12
 SERIES = ("before correction", "after correction")
 
@@ -78,7 +78,7 @@ def learning_curves(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
 
 
 def _curves(history: pd.DataFrame, name: str, loss: str) -> list[Row]:
-    """Return mean, lowest and highest of each curve by epoch, counted from 1."""
+    """Return each curve's mean, minimum and maximum by epoch, counted from 1."""
     rows = []
     for curve, title in CURVES.items():
         kind = f" ({loss})" if loss and curve == "train_loss" else ""
@@ -92,7 +92,7 @@ def _curves(history: pd.DataFrame, name: str, loss: str) -> list[Row]:
 
 
 def _curve(rows: list[Row], curve: str, series: list[str], last: bool) -> alt.LayerChart:
-    """Draw one curve of every configuration."""
+    """Draw one curve for every configuration."""
     x_axis = alt.Axis(title="epoch" if last else None, labels=last, ticks=last, tickMinStep=1, format="d")
     x = alt.X("epoch:Q", scale=alt.Scale(nice=False, zero=False, padding=7), axis=x_axis)
     y = alt.Y("value:Q", scale=alt.Scale(zero=False), axis=left_axis(curve))
@@ -111,11 +111,11 @@ def _curve(rows: list[Row], curve: str, series: list[str], last: bool) -> alt.La
 
 
 MOST_TEXTS = 500
-"""Texts that are drawn in a panel."""
+"""The most texts that are drawn in a panel."""
 
 
 def leading_predictions(study: Study, runs: Runs, summary: Summary) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Yield the two leading configurations with their mean predictions on `Summary.split`, as far as they have any."""
+    """Yield the two leading configurations with their mean predictions on `Summary.split`, if they have any."""
     for group in leading(study, summary):
         table = mean_predictions(runs, rows_of(runs, group), summary.split)
         if len(table):
@@ -123,11 +123,11 @@ def leading_predictions(study: Study, runs: Runs, summary: Summary) -> Iterator[
 
 
 def mean_predictions(runs: Runs, rows: list[int], split: str) -> pd.DataFrame:
-    """Return one row per text with a crowd label: the columns of ``predictions.csv``, predictions are means over runs.
+    """Return one row per text with a crowd label: the columns of ``predictions.csv``, with mean predictions over runs.
 
     Args:
-        runs: of the study.
-        rows: the runs of one configuration; of folds, each predicts its own texts.
+        runs: the study's runs.
+        rows: the runs of one configuration; if they are folds, each predicts its own texts.
         split: ``val`` or ``test``.
     """
     table = pd.concat([labelled(runs.predictions(row), split) for row in rows], ignore_index=True)
@@ -143,7 +143,7 @@ def predicted_against_labelled(study: Study, runs: Runs, summary: Summary) -> li
         return []
     values = pd.concat([table[name] for _, table in drawn for name in ("crowd_label", "prediction")])
     low, high = padded([float(values.min()), float(values.max())], 0.03, 0.1)
-    panels = [_panel(runs, summary, group, table, (low, high), place) for place, (group, table) in enumerate(drawn)]
+    panels = [_panel(runs, summary, group, table, (low, high), index) for index, (group, table) in enumerate(drawn)]
     chart_ = alt.hconcat(*panels, spacing=10).properties(
         description=f"Scatter plots of predicted scores against crowd labels on {split}, with the line of identity"
     )
@@ -153,7 +153,7 @@ def predicted_against_labelled(study: Study, runs: Runs, summary: Summary) -> li
 
 
 def _panel(
-    runs: Runs, summary: Summary, group: dict[str, Any], table: pd.DataFrame, ends: tuple[float, float], place: int
+    runs: Runs, summary: Summary, group: dict[str, Any], table: pd.DataFrame, ends: tuple[float, float], index: int
 ) -> alt.LayerChart:
     """Draw one configuration's texts."""
     scores = measured(table["prediction"], table["crowd_label"])
@@ -169,13 +169,13 @@ def _panel(
         *truth, ("runs:Q", "runs", "d"),
     )  # fmt: skip
     x = alt.X("crowd_label:Q", scale=scale, axis=alt.Axis(title="crowd label (points)", tickCount=6))
-    title = "predicted (points)" if place == 0 else None
+    title = "predicted (points)" if index == 0 else None
     y = alt.Y(
         "prediction:Q", scale=scale,
         axis=alt.Axis(title=title, tickCount=6, minExtent=LEFT - 20, maxExtent=LEFT - 20),
     )  # fmt: skip
     line = chart([{"at": ends[0]}, {"at": ends[1]}]).mark_line(color=SOFT, strokeDash=[3, 2], strokeWidth=0.8)
-    look: Any = {"size": 9, "strokeWidth": 0.6, "opacity": 1, "color": COLOURS[1 if place else 0]}
+    look: Any = {"size": 9, "strokeWidth": 0.6, "opacity": 1, "color": COLOURS[1 if index else 0]}
     dots = chart(records(rows[kept])).mark_point(filled=False, **look)
     name = wrapped(configuration(group, runs.factors), 28)
     return layered(
@@ -188,7 +188,7 @@ def _panel(
 
 
 LONGEST_GROUP, GROUP_STEP = 25, 13
-"""Letters of a group's name on one line, and the height of a row, in points."""
+"""The most letters of a group's name on one line, and the height of a row, in points."""
 
 
 def residuals_by_group(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
@@ -199,14 +199,14 @@ def residuals_by_group(study: Study, runs: Runs, summary: Summary) -> list[Figur
     for group, table in leading_predictions(study, runs, summary):
         series.append(configuration(group, runs.factors))
         for attribute, groups in people_groups(table):
-            for name, places in groups.items():
-                part = table.iloc[places]
+            for name, positions in groups.items():
+                part = table.iloc[positions]
                 if len(part) < LEAST_IN_GROUP:
                     small.add(f"{attribute} {name}")
                     continue
                 mean, low, high = mean_with_interval(part["prediction"] - part["crowd_label"], part.get("group_id"))
-                own = {"attribute": attribute, "group": f"{attribute} {name} ({len(part)})", "n": len(part)}
-                rows.append(own | {"series": series[-1], "value": mean, "low": low, "high": high})
+                key = {"attribute": attribute, "group": f"{attribute} {name} ({len(part)})", "n": len(part)}
+                rows.append(key | {"series": series[-1], "value": mean, "low": low, "high": high})
     if not rows:
         return []
     facts = SPLIT_NAMES[summary.split], LEAST_IN_GROUP, len(small)
@@ -214,10 +214,10 @@ def residuals_by_group(study: Study, runs: Runs, summary: Summary) -> list[Figur
 
 
 def mean_with_interval(values: "pd.Series[float]", groups: "pd.Series[Any] | None") -> tuple[float, float, float]:
-    """Return a mean and its 95 % interval, texts of one author counted whole; NaN bounds for fewer than two authors.
+    """Return a mean and its 95 % interval, clustered by author; the bounds are NaN for fewer than two authors.
 
-    The standard error is robust to clusters: ``sqrt(G / (G - 1) * sum_g (sum_{i in g} (x_i - mean))^2) / n``, and the
-    interval is Student's with G - 1 degrees of freedom, for G authors.
+    The standard error is cluster-robust, ``sqrt(G / (G - 1) * sum_g (sum_{i in g} (x_i - mean))^2) / n``, and the
+    interval uses Student's t with G - 1 degrees of freedom, for G authors.
     """
     from scipy import stats
 
@@ -233,7 +233,7 @@ def mean_with_interval(values: "pd.Series[float]", groups: "pd.Series[Any] | Non
 
 
 def _drawn(rows: list[Row], series: list[str]) -> alt.VConcatChart:
-    """Draw one panel per attribute, all on one scale of residuals."""
+    """Draw one panel per attribute, all with the same scale of residuals."""
     domain = padded([0.0, *(row[key] for row in rows for key in ("value", "low", "high"))])
     attributes = list(dict.fromkeys(row["attribute"] for row in rows))
     written = [wrapped(row["group"], LONGEST_GROUP) for row in rows]
@@ -267,7 +267,7 @@ def _drawn(rows: list[Row], series: list[str]) -> alt.VConcatChart:
 
 
 def label_distributions(study: Study, runs: Runs, summary: Summary) -> list[Figure]:
-    """Draw the distributions for up to four configurations whose labels differ from the crowd's."""
+    """Draw label distributions for up to four configurations whose training labels differ from the crowd's."""
     changed = _changed(runs, summary)
     groups = _selected(study, runs, summary, changed)
     if not groups:
@@ -275,60 +275,60 @@ def label_distributions(study: Study, runs: Runs, summary: Summary) -> list[Figu
     low, high = _bounds(runs, rows_of(runs, groups[0])[0])
     room = COLUMN - 10 - LEFT if len(groups) == 1 else (COLUMN - 10 - 2 * (LEFT - 4) - 12 - 8) / 2
     panels = [
-        _distribution(runs, group, low, high, number).properties(width=room, height=62)
-        for number, group in enumerate(groups)
+        _distribution(runs, group, low, high, index).properties(width=room, height=62)
+        for index, group in enumerate(groups)
     ]
-    below = [alt.hconcat(*panels[at : at + 2], spacing=12) for at in range(0, len(panels), 2)]
-    drawn = alt.vconcat(*below, spacing=8).resolve_scale(color="shared", strokeDash="shared")
+    pairs = [alt.hconcat(*panels[start : start + 2], spacing=12) for start in range(0, len(panels), 2)]
+    drawn = alt.vconcat(*pairs, spacing=8).resolve_scale(color="shared", strokeDash="shared")
     description = "Histograms of training labels before and after correction, and of validation labels"
     facts = BINS, (high - low) / BINS, len(changed) - len(groups)
-    made = drawn.properties(description=description)
-    return [_captioned("label_distributions", "Label distributions", "label_distributions", made, *facts)]
+    drawn = drawn.properties(description=description)
+    return [_captioned("label_distributions", "Label distributions", "label_distributions", drawn, *facts)]
 
 
 def _changed(runs: Runs, summary: Summary) -> list[dict[str, Any]]:
-    """Return the configurations whose labels are not the crowd's alone, the first of those with equal labels.
+    """Return the configurations whose labels are not the crowd's alone; of several with equal labels, the first.
 
-    Configurations that differ in the encoder train on the same labels.
+    Configurations that differ only in the encoder train on the same labels. A chosen configuration replaces the first.
     """
-    found: dict[bytes, dict[str, Any]] = {}
+    by_labels: dict[bytes, dict[str, Any]] = {}
     for row in records(summary.groups):
         rows = rows_of(runs, row) if (row.get("replaced") or 0) + (row.get("augmented") or 0) > 0 else []
         if rows:
             key = np.sort(after(runs.labels(rows[0]))).tobytes()
-            if key not in found or mark(summary, row) == "chosen":
-                found[key] = dict(row)
-    return list(found.values())
+            if key not in by_labels or mark(summary, row) == "chosen":
+                by_labels[key] = dict(row)
+    return list(by_labels.values())
 
 
 def _selected(study: Study, runs: Runs, summary: Summary, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the configurations to draw: what was chosen and others, evenly along an axis or else the leading ones."""
+    """Return the configurations to draw: the chosen one and others evenly along the axis, or else the leading ones."""
     if len(groups) <= MOST_PANELS:
         return groups
     if study.axis is not None and all(position(row.get(study.axis)) is not None for row in groups):
         groups.sort(key=lambda row: float(row[str(study.axis)]))
-        chosen = [place for place, row in enumerate(groups) if mark(summary, row) == "chosen"][:1]
-        places = {0, len(groups) - 1, *chosen}
-        for place in np.linspace(0, len(groups) - 1, MOST_PANELS).round().astype(int):
-            if len(places) < MOST_PANELS:
-                places.add(int(place))
-        return [groups[place] for place in sorted(places)]
+        chosen = [index for index, row in enumerate(groups) if mark(summary, row) == "chosen"][:1]
+        indices = {0, len(groups) - 1, *chosen}
+        for index in np.linspace(0, len(groups) - 1, MOST_PANELS).round().astype(int):
+            if len(indices) < MOST_PANELS:
+                indices.add(int(index))
+        return [groups[index] for index in sorted(indices)]
     names = {configuration(row, runs.factors) for row in groups}
     first = leading(study, summary, len(summary.groups))
     return [row for row in first if configuration(row, runs.factors) in names][:MOST_PANELS]
 
 
 def _bounds(runs: Runs, row: int) -> tuple[float, float]:
-    """Return the scale's bounds, or those of the labels where the configuration names no scale."""
-    found = bounds(runs.config(row))
-    if found is not None:
-        return found
-    every = np.concatenate([after(runs.labels(row)), labels_of(runs.predictions(row), "val")])
-    return float(np.floor(every.min())), float(np.ceil(every.max()))
+    """Return the scale's bounds, or those of the labels if the configuration does not name a scale."""
+    of_scale = bounds(runs.config(row))
+    if of_scale is not None:
+        return of_scale
+    labels = np.concatenate([after(runs.labels(row)), labels_of(runs.predictions(row), "val")])
+    return float(np.floor(labels.min())), float(np.ceil(labels.max()))
 
 
-def _distribution(runs: Runs, group: dict[str, Any], low: float, high: float, place: int) -> alt.LayerChart:
-    """Draw one configuration: validation as bars, the others as steps."""
+def _distribution(runs: Runs, group: dict[str, Any], low: float, high: float, index: int) -> alt.LayerChart:
+    """Draw one configuration: validation labels as bars, training labels as steps."""
     row = rows_of(runs, group)[0]
     labels, reference = runs.labels(row), labels_of(runs.predictions(row), "val")
     samples = {"validation": reference, SERIES[0]: before(labels), SERIES[1]: after(labels)}
@@ -336,26 +336,26 @@ def _distribution(runs: Runs, group: dict[str, Any], low: float, high: float, pl
     edges = np.linspace(low, high, BINS + 1)
     bars = records(pd.DataFrame({"from": edges[:-1], "to": edges[1:], **shares}))
     steps: list[Row] = [
-        {"from": edges[at], "share": shares[name][min(at, BINS - 1)], "series": name}
+        {"from": edge, "share": shares[name][min(bin_, BINS - 1)], "series": name}
         for name in SERIES
-        for at in range(BINS + 1)
+        for bin_, edge in enumerate(edges)
     ]
-    return _histograms(bars, steps, samples, configuration(group, runs.factors), place)
+    return _histograms(bars, steps, samples, configuration(group, runs.factors), index)
 
 
 def _histograms(
-    bars: Sequence[Row], steps: Sequence[Row], samples: dict[str, Any], name: str, place: int
+    bars: Sequence[Row], steps: Sequence[Row], samples: dict[str, Any], name: str, index: int
 ) -> alt.LayerChart:
-    """Lay the steps over the bars, and over both what reacts to the mouse: a whole bin, even where its bar is low."""
+    """Draw steps over bars, and on top a transparent layer, so that the whole height of a bin shows its tooltip."""
     old, new = (distance(samples[series], samples["validation"]) for series in SERIES)
-    moved = ((old.wasserstein, new.wasserstein, "W"), (old.ks, new.ks, "D"))
-    subtitle = ", ".join(f"{sign} {number(one, 2)} → {number(other, 2)}" for one, other, sign in moved)
+    wasserstein, ks = (number(old.wasserstein, 2), number(new.wasserstein, 2)), (number(old.ks, 2), number(new.ks, 2))
+    subtitle = f"W {' → '.join(wasserstein)}, D {' → '.join(ks)}"
     x = alt.X(
         "from:Q",
         scale=alt.Scale(domain=[bars[0]["from"], bars[-1]["to"]], nice=False, zero=False),
         axis=alt.Axis(title="label (points)", tickCount=6),
     )
-    title = "share (%)" if place % 2 == 0 else None
+    title = "share (%)" if index % 2 == 0 else None
     y_axis = alt.Axis(title=title, tickCount=3, minExtent=LEFT - 14, maxExtent=LEFT - 14)
     legend = alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=120)
     colours = alt.Scale(domain=list(SERIES), range=[COLOURS[1], COLOURS[0]])

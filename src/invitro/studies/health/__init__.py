@@ -24,25 +24,24 @@ from invitro.studies.wording import repeated
 
 
 def findings(study: Study, runs: Runs, summary: Summary) -> list[Finding]:
-    """Make all checks that apply to the study; with a single alpha, for example, alphas are not compared.
+    """Run all checks that apply to the study; with a single alpha, for example, alphas are not compared.
 
     Args:
-        study: what is asked.
-        runs: the records.
-        summary: of the same runs.
+        study: the study's question and design.
+        runs: the study's records.
+        summary: a summary of the same runs.
     """
-    kind, there = repeated(runs), configured(runs, summary)
-    found = [missing_runs(runs, summary.groups)]
-    checks = [comparison(study, summary, kind, runs.folds), shared_results(runs)]
-    if there:
+    kind, configurations = repeated(runs), configured(runs, summary)
+    checks = [missing_runs(runs, summary.groups), comparison(study, summary, kind, runs.folds), shared_results(runs)]
+    if configurations:
         checks += [
-            few_runs(there, kind),
+            few_runs(configurations, kind),
             choice(runs, summary),
-            set_aside(there),
+            set_aside(configurations),
             labels_changed(summary.groups, runs.factors),
-            None if runs.folds else spread_over_runs([*spreads(runs, summary, there)], kind, summary.split),
-            equal_runs(there, runs, summary.split),
+            None if runs.folds else spread_over_runs([*spreads(runs, summary, configurations)], kind, summary.split),
+            equal_runs(configurations, runs, summary.split),
             early_stopping([*courses(runs)]),
-            *prediction_checks(runs, summary, there),
+            *prediction_checks(runs, summary, configurations),
         ]
-    return found + [finding for finding in checks if finding is not None]
+    return [finding for finding in checks if finding is not None]

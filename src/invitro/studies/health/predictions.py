@@ -18,35 +18,39 @@ from invitro.studies.summary import Summary
 from invitro.studies.wording import SPLIT_NAMES, records
 
 ACCURACY = 0.8
-"""CCC / PCC, Lin's bias correction factor, below which magnitudes are off."""
+"""Magnitudes are off if CCC / PCC, Lin's bias correction factor, is below this."""
 LEAST_PCC = 0.1
-"""With a smaller PCC there is nothing that CCC could be close to."""
+"""CCC is not compared with a PCC below this: both are close to 0."""
 ALMOST_CONSTANT = 0.05
 """Predictions whose SD is below this share of the labels' SD are nearly constant."""
-MOVED = 0.15
-"""By this much further, in the same SDs, labels may lie after correction before it is reported."""
 APART = 0.3
-"""From this Wasserstein distance on, in SDs of the labels to be predicted, two sets of labels count as far apart."""
+"""Two sets of labels are far apart from this Wasserstein distance, in SDs of the labels to be predicted."""
+MOVED = 0.15
+"""They are also far apart if correction increased the distance by this much, in the same unit."""
 
 
 def prediction_checks(runs: Runs, summary: Summary, configurations: Sequence[Configured]) -> Iterator[Finding | None]:
-    """Yield the findings on predictions and labels: on test, or on validation where no test has labels."""
-    split = summary.split
-    of = len(configurations)
-    tables = {
-        one.name: [table.loc[table["crowd_label"].notna()] for table in map(runs.predictions, one.jobs)]
-        for one in configurations
-    }
-    on_split = [(one, [table.loc[table["split"] == split] for table in tables[one.name]]) for one in configurations]
-    yield ccc_below_pcc([_magnitudes(one, parts) for one, parts in on_split if all(map(len, parts))], split, of)
-    yield constant_predictions([flat for one in configurations for flat in _flatness(one, tables[one.name])], of)
-    yield negative_in_groups([score for one in configurations for score in _by_group(runs, one, split)], split, of)
+    """Yield the findings on predictions and labels: on test, or on validation if no test set has labels."""
+    split, of = summary.split, len(configurations)
+    magnitudes: list[Magnitudes] = []
+    ratios: list[Flatness] = []
+    scores: list[GroupScore] = []
+    for config in configurations:
+        tables = [table.loc[table["crowd_label"].notna()] for table in map(runs.predictions, config.jobs)]
+        on_split = [table.loc[table["split"] == split] for table in tables]
+        if all(map(len, on_split)):
+            magnitudes.append(_magnitudes(config, on_split))
+        ratios += _flatness(config, tables)
+        scores += _by_group(runs, config, split)
+    yield ccc_below_pcc(magnitudes, split, of)
+    yield constant_predictions(ratios, of)
+    yield negative_in_groups(scores, split, of)
     yield labels_apart([*_label_distances(runs, summary, configurations)], split, of)
 
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """Predictions and crowd labels of a configuration: means over its runs, in scale points."""
+    """A configuration's metrics, and mean and SD of predictions and labels in scale points; all are means over runs."""
 
     name: str
     pcc: float
@@ -64,21 +68,23 @@ class Magnitudes:
         return self.ccc / self.pcc
 
 
-def ccc_below_pcc(found: Sequence[Magnitudes], split: str, of: int) -> Finding | None:
-    """Report where CCC is far below PCC: predictions follow the labels, but are biased or keep to the middle.
+def ccc_below_pcc(magnitudes: Sequence[Magnitudes], split: str, of: int) -> Finding | None:
+    """Report configurations whose CCC is far below PCC: predictions follow the labels, but are biased or too narrow.
 
-    Lin's CCC is PCC times ``C = 2 / (v + 1 / v + u^2)`` with v the ratio of both SDs and u the difference of the means
-    over the root of their product. Least squares alone makes v about equal to PCC: it regresses to the mean.
+    Lin's CCC is PCC times ``C = 2 / (v + 1 / v + u^2)``, where v is the ratio of the SDs, and u the difference of the
+    means divided by the square root of the SDs' product. Least squares alone makes v about equal to PCC: it regresses
+    to the mean.
 
     Args:
-        found: the configurations with predictions on `split`.
+        magnitudes: of the configurations with predictions on `split`.
         split: ``test`` or ``val``.
-        of: how many configurations there are.
+        of: the number of all configurations.
     """
-    usable = [one for one in found if one.pcc > LEAST_PCC and one.sd > 0 and one.label_sd > 0]
+    usable = [model for model in magnitudes if model.pcc > LEAST_PCC and model.sd > 0 and model.label_sd > 0]
     if not usable:
         return None
-    worst, off = min(usable, key=lambda one: one.accuracy), [one for one in usable if one.accuracy < ACCURACY]
+    worst = min(usable, key=lambda model: model.accuracy)
+    off = [model for model in usable if model.accuracy < ACCURACY]
     return told(
         "CCC and PCC", "warning" if off else "good", "magnitudes", worst=worst, off=len(off), looked=len(usable),
         of=of, split=SPLIT_NAMES[split], least=LEAST_PCC, ratio=worst.sd / worst.label_sd,
@@ -87,22 +93,22 @@ def ccc_below_pcc(found: Sequence[Magnitudes], split: str, of: int) -> Finding |
 
 
 class Flatness(NamedTuple):
-    """A configuration, and the ratio of one of its runs' SD of predictions to that of labels, on one split."""
+    """The SD of one run's predictions divided by the SD of the labels, on one split, with the configuration's name."""
 
     name: str
     ratio: float
     exact: bool = False
 
 
-def constant_predictions(found: Sequence[Flatness], of: int) -> Finding | None:
-    """Report runs that predict one number for every text; `of` is how many configurations there are."""
-    if not found:
+def constant_predictions(ratios: Sequence[Flatness], of: int) -> Finding | None:
+    """Report runs that predict nearly the same number for every text; `of` is the number of all configurations."""
+    if not ratios:
         return None
-    narrowest = min(found, key=lambda one: one.ratio)
-    flat = list(dict.fromkeys(one.name for one in found if one.ratio < ALMOST_CONSTANT))
+    narrowest = min(ratios, key=lambda run: run.ratio)
+    flat = list(dict.fromkeys(run.name for run in ratios if run.ratio < ALMOST_CONSTANT))
     return told(
         "constant predictions", "warning" if flat else "good", "constant", flat=flat, ratio=narrowest.ratio,
-        looked=len({one.name for one in found}), of=of, exact=all(one.exact for one in found if one.name in flat),
+        looked=len({run.name for run in ratios}), of=of, exact=all(run.exact for run in ratios if run.name in flat),
     )  # fmt: skip
 
 
@@ -116,30 +122,30 @@ class GroupScore(NamedTuple):
     high: float
 
 
-def negative_in_groups(found: Sequence[GroupScore], split: str, of: int) -> Finding | None:
-    """Report groups in which predictions run against the labels of `split`; see `ccc_below_pcc`."""
-    if not found:
+def negative_in_groups(scores: Sequence[GroupScore], split: str, of: int) -> Finding | None:
+    """Report groups in which CCC with the labels of `split` is negative; `of` is the number of all configurations."""
+    if not scores:
         return None
-    negative = sorted((one for one in found if one.ccc < 0), key=lambda one: one.ccc)
-    sure = [one for one in negative if one.high < 0]
+    negative = sorted((score for score in scores if score.ccc < 0), key=lambda score: score.ccc)
+    sure = [score for score in negative if score.high < 0]
     return told(
         "groups", "warning" if sure else "note" if negative else "good", "groups", negative=negative, sure=bool(sure),
-        lowest=min(found, key=lambda one: one.ccc), least=LEAST_IN_GROUP, looked=len({one.name for one in found}),
-        of=of, split=SPLIT_NAMES[split],
+        lowest=min(scores, key=lambda score: score.ccc), least=LEAST_IN_GROUP,
+        looked=len({score.name for score in scores}), of=of, split=SPLIT_NAMES[split],
     )  # fmt: skip
 
 
 class LabelDistance(NamedTuple):
-    """How far a configuration's training labels lie from the crowd labels to be predicted, in scale points.
+    """The distance between a configuration's training labels and the crowd labels to be predicted, in scale points.
 
     Args:
-        name: the configuration's.
-        wasserstein: Wasserstein-1.
-        ks: Kolmogorov and Smirnov's D.
-        before: Wasserstein-1 of its crowd labels, before correction.
-        mean: of its training labels.
-        label_mean: of the labels to be predicted.
-        label_sd: of these.
+        name: the configuration's name.
+        wasserstein: the Wasserstein-1 distance.
+        ks: the Kolmogorov-Smirnov distance D, without a unit.
+        before: the Wasserstein-1 distance of its crowd labels, before correction.
+        mean: mean of its training labels.
+        label_mean: mean of the labels to be predicted.
+        label_sd: SD of the labels to be predicted.
         by_llm: whether any training label is an LLM's.
     """
 
@@ -154,70 +160,70 @@ class LabelDistance(NamedTuple):
 
     @property
     def relative(self) -> float:
-        """The distance in SDs of the labels to be predicted."""
+        """The Wasserstein-1 distance in SDs of the labels to be predicted."""
         return self.wasserstein / self.label_sd
 
     @property
     def far(self) -> bool:
-        """Whether it is far, or correction has made it much farther than it was."""
+        """Whether the distance is large, or correction has made it much larger."""
         return self.relative >= APART or (self.wasserstein - self.before) / self.label_sd >= MOVED
 
 
-def labels_apart(found: Sequence[LabelDistance], split: str, of: int) -> Finding | None:
-    """Report models whose training labels are distributed unlike those of `split`; see `ccc_below_pcc`."""
-    usable = [one for one in found if one.label_sd > 0]
+def labels_apart(distances: Sequence[LabelDistance], split: str, of: int) -> Finding | None:
+    """Report training labels that are distributed unlike those of `split`; `of` is the number of all configurations."""
+    usable = [distance for distance in distances if distance.label_sd > 0]
     if not usable:
         return None
-    far = [one for one in usable if one.far]
-    worst = max(far or usable, key=lambda one: one.relative)
+    far = [distance for distance in usable if distance.far]
+    worst = max(far or usable, key=lambda distance: distance.relative)
     return told(
         "label distributions", "warning" if far else "good", "distributions", worst=worst, far=len(far),
         looked=len(usable), of=of, split=SPLIT_NAMES[split],
     )  # fmt: skip
 
 
-def _magnitudes(one: Configured, parts: Sequence[pd.DataFrame]) -> Magnitudes:
-    def over_runs(column: str, what: str) -> float:
-        return float(np.mean([getattr(part[column], what)() for part in parts]))
+def _magnitudes(config: Configured, tables: Sequence[pd.DataFrame]) -> Magnitudes:
+    def over_runs(column: str, statistic: str) -> float:
+        return float(np.mean([getattr(table[column], statistic)() for table in tables]))
 
-    scores = [measured(part["prediction"], part["crowd_label"]) for part in parts]
+    scores = [measured(table["prediction"], table["crowd_label"]) for table in tables]
     pcc, ccc = (float(np.mean([score[name] for score in scores])) for name in ("pcc", "ccc"))
     return Magnitudes(
-        one.name, pcc, ccc, over_runs("prediction", "mean"), over_runs("prediction", "std"),
-        over_runs("crowd_label", "mean"), over_runs("crowd_label", "std"), one.exact, one.by_llm,
+        config.name, pcc, ccc, over_runs("prediction", "mean"), over_runs("prediction", "std"),
+        over_runs("crowd_label", "mean"), over_runs("crowd_label", "std"), config.exact, config.by_llm,
     )  # fmt: skip
 
 
-def _flatness(one: Configured, parts: Sequence[pd.DataFrame]) -> Iterator[Flatness]:
-    for part in parts:
-        for _, rows in part.groupby("split"):
+def _flatness(config: Configured, tables: Sequence[pd.DataFrame]) -> Iterator[Flatness]:
+    for table in tables:
+        for _, rows in table.groupby("split"):
             if len(rows) > 1 and rows["crowd_label"].std() > 0:
-                yield Flatness(one.name, float(rows["prediction"].std() / rows["crowd_label"].std()), one.exact)
+                yield Flatness(config.name, float(rows["prediction"].std() / rows["crowd_label"].std()), config.exact)
 
 
-def _by_group(runs: Runs, one: Configured, split: str) -> Iterator[GroupScore]:
-    """Yield CCC by demographic group; where runs predicted different texts, as folds do, of their mean predictions."""
-    scored = prediction_pairs(runs, one.jobs, one.name, split)
+def _by_group(runs: Runs, config: Configured, split: str) -> Iterator[GroupScore]:
+    """Yield CCC by demographic group; if runs predicted different texts, as folds do, CCC of the mean predictions."""
+    scored = prediction_pairs(runs, config.jobs, config.name, split)
     if scored is None:
         return
     for attribute, groups in people_groups(scored.people):
         for name, rows in groups.items():
             if len(rows) < LEAST_IN_GROUP:
                 continue
-            labels, here = scored.reference[rows], scored.scores[:, rows]
-            ccc, high = float(np.mean([measured(run, labels)["ccc"] for run in here])), np.nan
+            labels, predictions = scored.reference[rows], scored.scores[:, rows]
+            ccc, high = float(np.mean([measured(run, labels)["ccc"] for run in predictions])), np.nan
             if ccc < 0:  # only then is the interval needed
-                high = interval_of(resampled(labels, here, scored.authors[rows])["ccc"], "ccc").high
-            yield GroupScore(one.name, f"{attribute} {name}", len(rows), ccc, high)
+                high = interval_of(resampled(labels, predictions, scored.authors[rows])["ccc"], "ccc").high
+            yield GroupScore(config.name, f"{attribute} {name}", len(rows), ccc, high)
 
 
 def _label_distances(runs: Runs, summary: Summary, configurations: Sequence[Configured]) -> Iterator[LabelDistance]:
-    """Yield each configuration's distance, a mean over its runs: folds have labels of their own."""
-    apart = records(alignment(runs, summary, summary.split))
-    for one, distances in zip(configurations, apart, strict=True):
-        means = [after(runs.labels(job)).mean() for job in one.jobs]
-        labels = np.concatenate([labels_of(runs.predictions(job), summary.split) for job in one.jobs])
+    """Yield each configuration's distance, a mean over its runs, since each fold has its own labels."""
+    rows = records(alignment(runs, summary, summary.split))
+    for config, row in zip(configurations, rows, strict=True):
+        means = [after(runs.labels(job)).mean() for job in config.jobs]
+        labels = np.concatenate([labels_of(runs.predictions(job), summary.split) for job in config.jobs])
         if len(labels):
-            spread = float(labels.mean()), float(labels.std())
-            far = distances["after_wasserstein"], distances["after_ks"], distances["before_wasserstein"]
-            yield LabelDistance(one.name, *far, float(np.mean(means)), *spread, one.by_llm)
+            distances = row["after_wasserstein"], row["after_ks"], row["before_wasserstein"]
+            moments = float(labels.mean()), float(labels.std())
+            yield LabelDistance(config.name, *distances, float(np.mean(means)), *moments, config.by_llm)

@@ -1,4 +1,4 @@
-"""Findings of health checks, and the checks on training: the choice, changed labels, spread, early stopping."""
+"""Findings of health checks, and the checks on runs and training: missing runs, spread, early stopping and others."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ class Finding:
 
     Args:
         check: its name.
-        level: ``warning`` where a result may mislead, ``note`` for what readers should know, ``good`` otherwise.
+        level: ``warning`` if a result may mislead, ``note`` for what readers should know, ``good`` otherwise.
         what: the finding, with numbers.
-        do: what to do about it; empty where there is nothing to do.
+        do: what to do about it; empty if nothing needs to be done.
     """
 
     check: str
@@ -48,7 +48,7 @@ class Finding:
 
 
 def told(check: str, level: Level, macro: str, **facts: Any) -> Finding:
-    """Return the finding that a macro of ``findings.j2`` words from `facts`."""
+    """Return a finding, worded by a macro of ``findings.j2`` from `facts`."""
     what, *do = paragraphs(FINDINGS, macro, **facts)
     return Finding(check, level, what, " ".join(do))
 
@@ -58,10 +58,10 @@ class Configured:
     """A configuration with a result.
 
     Args:
-        name: for people.
+        name: for readers.
         row: its row of ``summary.groups``.
         jobs: its jobs that have a result.
-        exact: whether its model is fitted in closed form, so that there are no epochs and no learning rate.
+        exact: whether its model is fitted in closed form, without epochs and without a learning rate.
         by_llm: whether any training label is an LLM's, or fused with it.
     """
 
@@ -74,21 +74,21 @@ class Configured:
 
 def configured(runs: Runs, summary: Summary) -> list[Configured]:
     """Return the configurations with a result, in the order of ``summary.groups``."""
-    found = []
+    configurations = []
     for row in records(summary.groups):
         jobs = rows_of(runs, row)
         if jobs:
             by_llm = row["replaced"] + row["augmented"] > 0
-            found.append(Configured(configuration(row, runs.factors), row, jobs, row["exact"], by_llm))
-    return found
+            configurations.append(Configured(configuration(row, runs.factors), row, jobs, row["exact"], by_llm))
+    return configurations
 
 
 FEW, ENOUGH = 3, 5
-"""Runs of a configuration."""
+"""Runs per configuration: fewer than `FEW` are a warning, fewer than `ENOUGH` a note."""
 
 
 def missing_runs(runs: Runs, groups: pd.DataFrame) -> Finding:
-    """Report jobs that failed or did not run, and configurations that lack runs which others have."""
+    """Report jobs that failed or did not run, and configurations with fewer runs than others."""
     table = runs.table
     failed = [row for row in records(table) if row["outcome"] == "failed"]
     idle = int((~table["outcome"].isin([*FINISHED, "failed"])).sum())
@@ -102,24 +102,24 @@ def missing_runs(runs: Runs, groups: pd.DataFrame) -> Finding:
     )  # fmt: skip
 
 
-def few_runs(found: Sequence[Configured], repeated: str) -> Finding | None:
-    """Report configurations with so few runs that their intervals are wide, or hold for one model only.
+def few_runs(configurations: Sequence[Configured], repeated: str) -> Finding | None:
+    """Report configurations with so few runs that their intervals are wide, or apply to a single model only.
 
-    A model in closed form has no seeds to run: its runs count where they are folds. `repeated` is what runs of a
-    configuration differ in: ``seeds``, ``folds`` or ``runs``.
+    A model fitted in closed form does not depend on a seed, so its runs count only if they are folds. `repeated` names
+    what the runs of a configuration differ in: ``seeds``, ``folds`` or ``runs``.
     """
-    several = [one for one in found if repeated != "seeds" or not one.exact]
-    if not several:
+    counted = [config for config in configurations if repeated != "seeds" or not config.exact]
+    if not counted:
         return None
-    least = min(len(one.jobs) for one in several)
-    names = [one.name for one in several if len(one.jobs) == least]
+    least = min(len(config.jobs) for config in counted)
+    names = [config.name for config in counted if len(config.jobs) == least]
     level: Level = "warning" if least < FEW else "note" if least < ENOUGH else "good"
     return told(f"number of {repeated}", level, "few", least=least, names=names, repeated=repeated, few=FEW,
                 enough=ENOUGH)  # fmt: skip
 
 
 def comparison(study: Study, summary: Summary, repeated: str, folds: int) -> Finding | None:
-    """Report where differences could not be computed although the study names a baseline."""
+    """Report whether differences from the study's baseline could be computed; without a baseline, return None."""
     if not study.baseline:
         return None
     wanted = ", ".join(f"{name}={value}" for name, value in study.baseline.items())
@@ -139,32 +139,33 @@ def shared_results(runs: Runs) -> Finding | None:
     shared = runs.table.loc[runs.table["shared"]]
     if shared.empty:
         return None
-    together = {
+    sharing = {
         tuple(dict.fromkeys(configuration(row, runs.factors) for row in records(rows)))
         for _, rows in shared.groupby("record", sort=False)
     }
-    groups = [f"({'; '.join(names)})" for names in sorted(together)]
+    groups = [f"({'; '.join(names)})" for names in sorted(sharing)]
     return told("shared results", "note", "shared", jobs=len(shared), results=shared["record"].nunique(), groups=groups)
 
 
 MOSTLY = 0.5
-"""From this share of changed crowd labels on, a model mostly learns what the LLM thinks."""
+"""If more than this share of the crowd labels is changed, a model mostly learns the LLM's judgement."""
 
 
 def choice(runs: Runs, summary: Summary) -> Finding | None:
-    """Report what the chosen configuration costs: labels given up, and metrics that are worse than the baseline's."""
+    """Report what the chosen configuration costs: crowd labels changed, and metrics worse than the baseline's."""
     row = next((row for row in records(summary.groups) if mark(summary, row) == "chosen" and row["seeds"]), None)
     if row is None:
         return None
-    here = summary.differences.loc[summary.differences["split"] == summary.split].dropna(subset=["p"])
-    tested = [one for one in records(here) if mark(summary, one) == "chosen"]
+    on_split = summary.differences.loc[summary.differences["split"] == summary.split].dropna(subset=["p"])
+    tested = [difference for difference in records(on_split) if mark(summary, difference) == "chosen"]
     worse = [
-        one | {"metric": METRIC_NAMES[str(one["metric"])]}
-        for one in tested
-        if one["p_holm"] < SIGNIFICANT and (one["difference"] > 0) == (one["metric"] in LOWER_IS_BETTER)
+        difference | {"metric": METRIC_NAMES[str(difference["metric"])]}
+        for difference in tested
+        if difference["p_holm"] < SIGNIFICANT
+        and (difference["difference"] > 0) == (difference["metric"] in LOWER_IS_BETTER)
     ]
     base = reference(summary, row) or {}
-    beside = [
+    on_validation = [
         (METRIC_NAMES[metric], row[f"val_{metric}_mean"], base[f"val_{metric}_mean"])
         for metric in METRICS
         if base.get(f"val_{metric}_mean") is not None
@@ -173,31 +174,31 @@ def choice(runs: Runs, summary: Summary) -> Finding | None:
     return told(
         "choice", "warning" if worse or mostly else "good" if tested else "note", "choice",
         name=configuration(row, runs.factors, full=True), share=row["replaced_share"], mostly=mostly, worse=worse,
-        beside=beside, tested=len(tested), split=SPLIT_NAMES[summary.split],
+        on_validation=on_validation, tested=len(tested), split=SPLIT_NAMES[summary.split],
     )  # fmt: skip
 
 
-def set_aside(found: Sequence[Configured]) -> Finding | None:
-    """Report crowd labels that no configuration trains on, since their texts were set aside as the pool."""
-    counts = [(one.row["set_aside"], one.row["kept"] + one.row["given_up"], one) for one in found]
-    most, rated, one = max(counts, key=lambda count: count[0] if count[0] == count[0] else -1)
+def set_aside(configurations: Sequence[Configured]) -> Finding | None:
+    """Report crowd labels that are not trained on because their texts were set aside as the pool."""
+    counts = [
+        (config.row["set_aside"], config.row["kept"] + config.row["given_up"], config.name) for config in configurations
+    ]
+    most, rated, name = max(counts, key=lambda count: count[0] if count[0] == count[0] else -1)
     if not most > 0:
         return None
     everywhere = all(count == most for count, _, _ in counts)
-    return told(
-        "crowd labels given up", "note", "set_aside", count=most, of=rated, everywhere=everywhere, name=one.name
-    )
+    return told("crowd labels given up", "note", "set_aside", count=most, of=rated, everywhere=everywhere, name=name)
 
 
 FALL = 0.02
-"""Validation CCC may be this much lower than the best before it is reported."""
+"""Only a validation CCC that is lower than the best by more than this is reported."""
 
 
 def labels_changed(groups: pd.DataFrame, factors: Sequence[str] = ()) -> Finding | None:
     """Report thresholds at which validation CCC is lower than the best by more than half its interval.
 
-    Each alpha stands for itself: where all of them are far below the baseline, none is recommended. Without several
-    alphas, report configurations that change most labels.
+    Each alpha is judged separately: if all of them are far below the baseline, none is recommended. Without several
+    alphas, report the configuration that changes the most labels.
     """
     changing = groups.loc[(groups["replaced_share"] > 0) & groups["val_ccc_mean"].notna()]
     if changing.empty:  # nothing was corrected
@@ -215,20 +216,20 @@ def labels_changed(groups: pd.DataFrame, factors: Sequence[str] = ()) -> Finding
     margin = ((high - low) / 2).fillna(0.0).clip(lower=FALL)
     means = changing.assign(margin=margin).groupby("alpha")[["val_ccc_mean", "margin"]].mean()
     fallen = means["val_ccc_mean"] < best["val_ccc_mean"] - means["margin"]
-    after = means.index[fallen]
+    lower = means.index[fallen]
     facts |= {
-        "fallen": [(alpha, means.loc[alpha, "val_ccc_mean"]) for alpha in after],
+        "fallen": [(alpha, means.loc[alpha, "val_ccc_mean"]) for alpha in lower],
         "fine": list(means.index[~fallen]),
         "best": (best["alpha"], best["val_ccc_mean"]),
-        "start": min((alpha for alpha in means.index if alpha > after.max()), default=None) if len(after) else None,
+        "start": min((alpha for alpha in means.index if alpha > lower.max()), default=None) if len(lower) else None,
     }
-    return told("labels changed", "warning" if len(after) else "good", "changed", **facts)
+    return told("labels changed", "warning" if len(lower) else "good", "changed", **facts)
 
 
 SPREAD = 0.05
-"""With an SD of CCC over seeds above this, single runs say little: several of the paper's gains are that large."""
+"""If the SD of CCC over runs is above this, single runs say little: several of the paper's gains are of that size."""
 RELATIVE = 0.1
-"""Without a difference to compare it with, the SD of CCC is compared with this share of its mean."""
+"""Share of the mean CCC that its SD is compared with if there is no difference from a baseline."""
 
 
 @dataclass(frozen=True)
@@ -236,13 +237,13 @@ class Spread:
     """How far the runs of a configuration vary in CCC.
 
     Args:
-        name: the configuration's.
-        runs: how many.
-        sd: over runs.
-        low: the lowest run's.
-        high: the highest run's.
-        difference: from the baseline; NaN where there is none.
-        epochs: after which its runs ended.
+        name: the configuration's name.
+        runs: their number.
+        sd: standard deviation over runs.
+        low: the lowest run's CCC.
+        high: the highest run's CCC.
+        difference: from the baseline's mean CCC; NaN without a baseline.
+        epochs: the numbers of epochs after which its runs ended, each once.
     """
 
     name: str
@@ -255,63 +256,60 @@ class Spread:
 
     @property
     def blur(self) -> float:
-        """How large a difference chance among the runs alone makes: two standard errors of a difference of means."""
+        """How large a difference chance alone can make: two standard errors of a difference of means."""
         return 2 * self.sd * float(np.sqrt(2 / self.runs))
 
     @property
     def ratio(self) -> float:
-        """What runs blur, relative to the difference; without one, their SD relative to `RELATIVE` of the mean."""
+        """`blur` relative to the difference; without a difference, the SD relative to `RELATIVE` times the mean."""
         if self.difference == self.difference:
             return self.blur / max(abs(self.difference), 1e-12)
         return self.sd / max(RELATIVE * abs((self.low + self.high) / 2), 1e-12)
 
 
-def spread_over_runs(found: Sequence[Spread], repeated: str, split: str) -> Finding | None:
-    """Report how far CCC varies over runs, judged against the difference that this blurs.
+def spread_over_runs(all_spreads: Sequence[Spread], repeated: str, split: str) -> Finding | None:
+    """Report how much CCC varies over runs, judged against the difference that this variation blurs.
 
-    Runs of a model in closed form that are all equal are no evidence of a small spread.
+    Identical runs of a model fitted in closed form are not evidence of a small spread.
     """
-    varied = [one for one in found if one.sd > 0]
+    varied = [spread for spread in all_spreads if spread.sd > 0]
     if not varied:
         return None
-    worst = max(varied, key=lambda one: (one.sd > SPREAD, one.ratio))
+    worst = max(varied, key=lambda spread: (spread.sd > SPREAD, spread.ratio))
     level: Level = "warning" if worst.sd > SPREAD else "note" if worst.ratio > 1 else "good"
-    median = float(np.median([one.sd for one in varied]))
+    median = float(np.median([spread.sd for spread in varied]))
     return told(f"spread over {repeated}", level, "spread", worst=worst, median=median, repeated=repeated,
                 split=SPLIT_NAMES[split], wide=worst.sd > SPREAD, several=len(varied) > 1)  # fmt: skip
 
 
-def spreads(runs: Runs, summary: Summary, found: Sequence[Configured]) -> Iterator[Spread]:
+def spreads(runs: Runs, summary: Summary, configurations: Sequence[Configured]) -> Iterator[Spread]:
     """Yield the spread of every configuration with two runs or more on `Summary.split`."""
     differences = summary.differences
-    here = records(differences.loc[(differences["split"] == summary.split) & (differences["metric"] == "ccc")])
-    for one in found:
-        ccc = runs.table.loc[one.jobs, f"{summary.split}_ccc"].dropna()
+    of_ccc = records(differences.loc[(differences["split"] == summary.split) & (differences["metric"] == "ccc")])
+    for config in configurations:
+        rows = runs.table.loc[config.jobs]
+        ccc = rows[f"{summary.split}_ccc"].dropna()
         if len(ccc) > 1:
-            wanted = {name: one.row[name] for name in runs.factors}
-            difference = next((row["difference"] for row in here if matches(row, wanted)), np.nan)
-            epochs = [] if one.exact else sorted({int(value) for value in runs.table.loc[one.jobs, "epochs"].dropna()})
-            yield Spread(
-                one.name, len(ccc), round(float(ccc.std()), 12), ccc.min(), ccc.max(), difference, epochs
-            )  # fmt: skip
+            factors = {name: config.row[name] for name in runs.factors}
+            difference = next((row["difference"] for row in of_ccc if matches(row, factors)), np.nan)
+            epochs = [] if config.exact else sorted({int(number) for number in rows["epochs"].dropna()})
+            sd = round(float(ccc.std()), 12)
+            yield Spread(config.name, len(ccc), sd, ccc.min(), ccc.max(), difference, epochs)
 
 
-def equal_runs(found: Sequence[Configured], runs: Runs, split: str) -> Finding | None:
-    """Report models in closed form whose seeds all gave the same result, so that they count as one run."""
-    same = [
-        one for one in found
-        if one.exact and len(one.jobs) > 1 and runs.table.loc[one.jobs, f"{split}_ccc"].round(12).nunique() == 1
-    ]  # fmt: skip
+def equal_runs(configurations: Sequence[Configured], runs: Runs, split: str) -> Finding | None:
+    """Report models fitted in closed form whose seeds all gave the same result, so that they count as one run."""
+    repeated = [config for config in configurations if config.exact and len(config.jobs) > 1]
+    same = [config for config in repeated if runs.table.loc[config.jobs, f"{split}_ccc"].round(12).nunique() == 1]
     if not same:
         return None
-    return told(
-        "equal runs", "note", "equal", names=[one.name for one in same], runs=max(len(one.jobs) for one in same)
-    )
+    names, most = [config.name for config in same], max(len(config.jobs) for config in same)
+    return told("equal runs", "note", "equal", names=names, runs=most)
 
 
 @dataclass(frozen=True)
 class Course:
-    """How a run trained: ``fit.epochs``, ``start_epoch``, ``patience``, epochs made, the best epoch (from 1)."""
+    """How a run trained: ``fit.epochs``, ``start_epoch``, ``patience``, epochs completed, the best epoch (from 1)."""
 
     limit: int
     start: int
@@ -321,7 +319,7 @@ class Course:
 
 
 def courses(runs: Runs) -> Iterator[Course]:
-    """Yield the course of every finished run that had epochs; shared runs count once."""
+    """Yield the course of every finished run that had epochs; a shared run is counted once."""
     for job in runs.finished().drop_duplicates("record").index:
         history, fit = runs.history(job), runs.config(job).get("fit") or {}
         ccc = history["val_ccc"].to_numpy(dtype="float64")
@@ -330,23 +328,27 @@ def courses(runs: Runs) -> Iterator[Course]:
             yield Course(int(fit["epochs"]), start, fit.get("patience"), len(ccc), best)
 
 
-def early_stopping(every: Sequence[Course]) -> Finding | None:
+def early_stopping(all_courses: Sequence[Course]) -> Finding | None:
     """Report when runs stopped: never early, as early as possible, or in between."""
-    if not every:
+    if not all_courses:
         return None
-    stopping = [one for one in every if one.patience is not None]
-    never = sum(one.epochs >= one.limit for one in stopping)
-    first = sum(one.epochs < one.limit and one.epochs <= one.start + (one.patience or 0) + 1 for one in stopping)
-    rising = sum(one.best == one.epochs == one.limit for one in every)
+    stopping = [course for course in all_courses if course.patience is not None]
+    never = sum(course.epochs >= course.limit for course in stopping)
+    first = sum(
+        course.epochs < course.limit and course.epochs <= course.start + (course.patience or 0) + 1
+        for course in stopping
+    )
+    rising = sum(course.best == course.epochs == course.limit for course in all_courses)
     kind, level = ("off" if not stopping else "stopped"), "good"
-    if rising > len(every) / 2:
+    if rising > len(all_courses) / 2:
         kind, level = "rising", "warning"
     elif stopping and never == len(stopping):
         kind, level = "never", "warning"
     elif len(stopping) > 1 and first == len(stopping):
         kind, level = "first", "note"
-    epochs = [one.epochs for one in every]
+    epochs = [course.epochs for course in all_courses]
     return told(
-        "early stopping", level, "stopping", kind=kind, runs=len(every), rising=rising,  # type: ignore[arg-type]
-        ended=len(stopping) - never, fewest=min(epochs), most=max(epochs), limits=sorted({one.limit for one in every}),
+        "early stopping", level, "stopping", kind=kind, runs=len(all_courses), rising=rising,  # type: ignore[arg-type]
+        ended=len(stopping) - never, fewest=min(epochs), most=max(epochs),
+        limits=sorted({course.limit for course in all_courses}),
     )  # fmt: skip
