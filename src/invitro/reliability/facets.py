@@ -104,21 +104,23 @@ def facets(raters: Mapping[str, Rater]) -> list[Facet]:
     other.
     """
     whole = {name: rater for name, rater in raters.items() if not _is_part(rater, raters)}
-    found = [Facet("all raters", tuple(whole))]
+    sets = [Facet("all raters", tuple(whole))]
     llms = {name: rater for name, rater in whole.items() if rater.llm is not None}
     for attribute, same in ALIKE.items():
         groups: dict[tuple[object, ...], list[str]] = {}
         samples = {name: rater for name, rater in raters.items() if rater.sample is not None}
         for name, rater in (samples if attribute == "sample" else llms).items():
-            groups.setdefault(tuple(getattr(rater, one) for one in same), []).append(name)
+            groups.setdefault(tuple(getattr(rater, trait) for trait in same), []).append(name)
         for key, names in groups.items():
             if len({getattr(raters[name], attribute) for name in names}) > 1:
-                fixed = ", ".join(f"{one} {value}" for one, value in zip(same, key, strict=True) if value is not None)
+                fixed = ", ".join(
+                    f"{trait} {value}" for trait, value in zip(same, key, strict=True) if value is not None
+                )
                 what = f"between {'LLMs' if attribute == 'llm' else attribute + 's'}{f' ({fixed})' if fixed else ''}"
-                found.append(Facet(what, tuple(names)))
-    if len(llms) > 1 and tuple(llms) not in [facet.raters for facet in found]:
-        found.append(Facet("all LLM labels", tuple(llms)))
-    return found
+                sets.append(Facet(what, tuple(names)))
+    if len(llms) > 1 and tuple(llms) not in [facet.raters for facet in sets]:
+        sets.append(Facet("all LLM labels", tuple(llms)))
+    return sets
 
 
 def _is_part(rater: Rater, raters: Mapping[str, Rater]) -> bool:
@@ -137,7 +139,7 @@ def on_same_texts(ratings: pd.DataFrame, raters: Mapping[str, Rater]) -> Iterato
         prompts = dict.fromkeys(str(raters[name].prompt) for name in names)
         by_prompt = {prompt: [name for name in names if raters[name].prompt == prompt] for prompt in prompts}
         if len(by_prompt) > 1:
-            scores = {prompt: ratings[own].mean(axis=1) for prompt, own in by_prompt.items()}
+            scores = {prompt: ratings[labellings].mean(axis=1) for prompt, labellings in by_prompt.items()}
             yield model, pd.DataFrame(scores).dropna()
 
 
@@ -173,8 +175,8 @@ def prompt_shifts(
         resamples: see `pairwise`.
     """
     for model, by_prompt in on_same_texts(ratings, raters):
-        own = set(_prompted_by(model, raters))
-        with_crowd = [pair.pcc.measurable for pair in pairs if raters[pair.a].llm is None and pair.b in own]
+        labellings = set(_prompted_by(model, raters))
+        with_crowd = [pair.pcc.measurable for pair in pairs if raters[pair.a].llm is None and pair.b in labellings]
         measurable = any(with_crowd) if with_crowd else None
         columns = list(map(str, by_prompt))
         sets = list(combinations(columns, 2)) + ([tuple(columns)] if len(columns) > 2 else [])
@@ -223,8 +225,8 @@ def agreement_in_parts(
         for origin in origins.columns.drop("split", errors="ignore")
         for part in origins[origin].dropna().unique()
     ]
-    for part, inside, some in divisions:
-        for pair in product(crowd, some):
+    for part, inside, labellings in divisions:
+        for pair in product(crowd, labellings):
             rows = ratings.loc[inside.to_numpy(), list(pair)]
             if rows.notna().all(axis=1).sum() > 1:
                 yield part, pairwise(rows, groups, resamples)[0]
@@ -263,12 +265,12 @@ def drifts(
     """
     crowd = next((ratings[name] for name in crowd_of(raters)), None)
     for name, origins in by.items():
-        for one in drift(ratings[name], origins, groups, crowd):
-            yield name, one
+        for part in drift(ratings[name], origins, groups, crowd):
+            yield name, part
     for first, second in combinations(by, 2):
         both = [by[name][["split"]] for name in (first, second) if "split" in by[name]]
-        for one in drift(ratings[second] - ratings[first], both[0], groups) if len(both) == 2 else ():
-            yield f"{second} minus {first}", one
+        for part in drift(ratings[second] - ratings[first], both[0], groups) if len(both) == 2 else ():
+            yield f"{second} minus {first}", part
 
 
 def disagreements(ratings: pd.DataFrame) -> pd.DataFrame:

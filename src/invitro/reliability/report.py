@@ -298,7 +298,7 @@ def reliability_report(
     written += heat_map(list(raters), pairs, folder / "reliability")
     written.append(folder / "reliability.md")
     write_text(written[-1], rendered(REPORT_PAGE, head=head, tables=shown, figure="reliability.png"))
-    blocks = [head, *([one.title, *one.terminal(), *one.notes] for one in shown)]
+    blocks = [head, *([table.title, *table.terminal(), *table.notes] for table in shown)]
     blocks.append(["Written:", *(f"  {_short(path)}" for path in written)])
     text = "\n\n".join("\n".join(lines) for lines in blocks)
     return Report(folder, tuple(written), pairs, common, in_parts, prompts, text)
@@ -310,7 +310,7 @@ def _compared(
     """Yield every pair of raters, save a sample and the mean that it is part of, which must agree."""
     for pair in pairwise(ratings, groups, resamples):
         sides = [(raters[pair.a], raters[pair.b]), (raters[pair.b], raters[pair.a])]
-        if not any(one.sample is not None and other == replace(one, sample=None) for one, other in sides):
+        if not any(rater.sample is not None and other == replace(rater, sample=None) for rater, other in sides):
             yield pair
 
 
@@ -328,19 +328,19 @@ def _tables(
 
     def notes(of: Sequence[Agreement], **more: Any) -> list[str]:
         values = [getattr(pair, measure) for pair in of for measure in CORRELATIONS]
-        return paragraphs(REPORT_TEMPLATE, "pairs", not all(one.measurable for one in values), **more)
+        return paragraphs(REPORT_TEMPLATE, "pairs", not all(estimate.measurable for estimate in values), **more)
 
     published = [of_paper(figures, raters[pair.a], raters[pair.b]) for pair in pairs]
     guessing = [(pair.a, pair.b) for pair in pairs if pair.a in crowd and not pair.pcc.measurable]
     where = Column("texts", "texts", hidden=("paper", "page"))
     tables = {
         "agreement": pairs_table(
-            "agreement", "Agreement on the texts that both raters scored", where, [("pair", one) for one in pairs],
+            "agreement", "Agreement on the texts that both raters scored", where, [("pair", pair) for pair in pairs],
             *notes(pairs, guessing=guessing, paper=any(published)), paper=published,
         )
     }  # fmt: skip
     if common:
-        title, rows = f"On the {complete} texts that all scored", [("common", one) for one in common]
+        title, rows = f"On the {complete} texts that all scored", [("common", pair) for pair in common]
         tables["common"] = pairs_table("common", title, where, rows, *notes(common, short=short))
     if parts:
         here = [
@@ -355,8 +355,8 @@ def _tables(
 
 def paper_figures() -> dict[str, Any]:
     """Return `paper.yaml`: ``source``, and ``figures`` with measure, raters, prompt, value, corpus and split."""
-    found: dict[str, Any] = yaml.safe_load(files("invitro.labels").joinpath("paper.yaml").read_text("utf-8"))
-    return found
+    paper: dict[str, Any] = yaml.safe_load(files("invitro.labels").joinpath("paper.yaml").read_text("utf-8"))
+    return paper
 
 
 def _problems(raters: Sequence[str]) -> Iterator[str]:

@@ -79,9 +79,11 @@ def specification(chart: alt.TopLevelMixin, hidden: str | None = None) -> dict[s
         hidden: a field that neither its data nor what it shows shall have.
     """
     spec: dict[str, Any] = chart.to_dict()
-    own = {name: value for name, value in spec.get("config", {}).items() if name != "view"}  # Altair's, not the chart's
+    configured = {
+        name: value for name, value in spec.get("config", {}).items() if name != "view"
+    }  # Altair's, not the chart's
     spec["config"] = STYLE | {
-        name: STYLE.get(name, {}) | value if isinstance(value, dict) else value for name, value in own.items()
+        name: STYLE.get(name, {}) | value if isinstance(value, dict) else value for name, value in configured.items()
     }
     return spec if hidden is None else without_field(spec, hidden)
 
@@ -89,8 +91,10 @@ def specification(chart: alt.TopLevelMixin, hidden: str | None = None) -> dict[s
 def without_field(spec: Any, field: str) -> Any:
     """Return a Vega-Lite specification without a field: neither in its data nor in what it shows."""
     if isinstance(spec, dict):
-        return {name: without_field(one, field) for name, one in spec.items() if name != field and not _is(one, field)}
-    return [without_field(one, field) for one in spec if not _is(one, field)] if isinstance(spec, list) else spec
+        return {
+            name: without_field(part, field) for name, part in spec.items() if name != field and not _is(part, field)
+        }
+    return [without_field(part, field) for part in spec if not _is(part, field)] if isinstance(spec, list) else spec
 
 
 def _is(channel: Any, field: str) -> bool:
@@ -220,8 +224,8 @@ def tooltip(*fields: tuple[str, str, str]) -> list[alt.Tooltip]:
 def wrapped(name: str, longest: int) -> list[str]:
     """Return a name in one line, or a long one in two: cut at a comma, another sign or a space, near the middle."""
     signs = (r", ", r"[_/-]", r" ")
-    found = ([match.end() for match in re.finditer(sign, name)] for sign in signs)
-    places: list[int] = next(filter(None, found), [])
+    ends = ([match.end() for match in re.finditer(sign, name)] for sign in signs)
+    places: list[int] = next(filter(None, ends), [])
     if len(name) <= longest or not places:
         return [name]
     cuts = [[name[:at].strip(), name[at:].strip()] for at in places]

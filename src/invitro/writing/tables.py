@@ -104,7 +104,7 @@ class ReportTable:
     @property
     def groups(self) -> list[tuple[str, int]]:
         """The headings above columns, with the number of columns that each spans."""
-        return [(group, len([*columns])) for group, columns in groupby(self.columns, lambda one: one.group)]
+        return [(group, len([*columns])) for group, columns in groupby(self.columns, lambda column: column.group)]
 
     def is_numeric(self, place: int) -> bool:
         """Whether a column holds numbers, which are aligned at the right."""
@@ -183,7 +183,7 @@ def table_of(
 ) -> ReportTable:
     """Lay out rows of cells by column key; a missing cell is written as a dash."""
     columns = tuple(columns)
-    cells = tuple(tuple(row.get(one.key, Cell(DASH)) for one in columns) for row in rows)
+    cells = tuple(tuple(row.get(column.key, Cell(DASH)) for column in columns) for row in rows)
     return ReportTable(name, title, columns, cells, notes)
 
 

@@ -77,9 +77,9 @@ def share(value: Any) -> str:
     return DASH if missing(value) else f"{100 * float(value):.1f}{SPACE}%"
 
 
-def count(number_of: int, one: str, many: str = "") -> str:
+def count(number_of: int, singular: str, plural: str = "") -> str:
     """Write ``1 run`` or ``5 runs``."""
-    return f"{number_of:,} {one if number_of == 1 else many or one + 's'}"
+    return f"{number_of:,} {singular if number_of == 1 else plural or singular + 's'}"
 
 
 def listed(parts: Iterable[str]) -> str:

@@ -66,10 +66,13 @@ def write_description(described: Description, directory: Path) -> Path:
         InputError: the chart libraries are missing.
     """
     figures = list(_figures(described))
-    for one in figures:
-        charts.save(one.chart, directory / FIGURES / one.name)
+    for figure in figures:
+        charts.save(figure.chart, directory / FIGURES / figure.name)
     facts, tables = described.corpus, [described.table, *described.people]
-    text = [f"# {facts.name}", *(part for one in tables for part in (f"## {one.title}", one.markdown(), one.caption))]
+    text = [
+        f"# {facts.name}",
+        *(part for table in tables for part in (f"## {table.title}", table.markdown(), table.caption)),
+    ]
     write_text(directory / "table.md", "\n\n".join(filter(None, text)) + "\n")
     headline = f"{count(len(described.doubts), 'fact')} to look at" if described.doubts else "Nothing stands out"
     written = page(

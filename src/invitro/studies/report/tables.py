@@ -54,8 +54,10 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
         groups.sort(key=lambda row: ("chosen", "baseline", "").index(mark(summary, row)))
     published = [name for name in study.metrics if any(published_for(summary, row, name) for row in groups)]
     beside = published if split == "test" else []
-    some = {name: any(row.get(name, 0) for row in groups) for name in ("failed", "replaced", "augmented", "given_up")}
-    some["kept"] = some["given_up"]
+    present = {
+        name: any(row.get(name, 0) for row in groups) for name in ("failed", "replaced", "augmented", "given_up")
+    }
+    present["kept"] = present["given_up"]
     columns = [
         *(Column(name, factor(name)) for name in runs.factors),
         Column("seeds", "runs"),
@@ -63,10 +65,10 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
         Column("size", "texts", "training", hidden=("paper",)),
         Column("kept", "kept", "crowd labels", hidden=("paper",)),
         Column("given_up", "given up", "crowd labels"),
-        Column("replaced", "changed", "crowd labels" if some["given_up"] else "training"),
+        Column("replaced", "changed", "crowd labels" if present["given_up"] else "training"),
         Column("augmented", "added", "training"),
     ]
-    columns = [one for one in columns if some.get(one.key, True)]
+    columns = [column for column in columns if present.get(column.key, True)]
     single = all(row.get("seeds", 0) < 2 for row in groups)
     for metric in study.metrics:
         columns += [
@@ -86,9 +88,9 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
         "metrics",
         SPLIT_NAMES[split],
         "rmse" in study.metrics,
-        some["replaced"],
+        present["replaced"],
         paper,
-        some["given_up"],
+        present["given_up"],
         bool(set(UNLIKE) & set(runs.factors)),
         single,
     )
@@ -205,7 +207,10 @@ def plateau_table(summary: "Summary", study: "Study") -> ReportTable | None:
     if not summary.plateau:
         return None
     columns = [
-        *(Column(name, factor(name)) for name in dict.fromkeys(name for one in summary.plateau for name in one.where)),
+        *(
+            Column(name, factor(name))
+            for name in dict.fromkeys(name for test in summary.plateau for name in test.where)
+        ),
         Column("metric", "metric"),
         Column("before", "gain before"),
         Column("after", "gain from there on"),
@@ -214,16 +219,16 @@ def plateau_table(summary: "Summary", study: "Study") -> ReportTable | None:
         Column("verdict", "verdict"),
     ]
     rows = [
-        {name: cell_of(value) for name, value in one.where.items()}
+        {name: cell_of(value) for name, value in test.where.items()}
         | {
-            "metric": cell_of(METRIC_NAMES[one.metric]),
-            "before": estimate_cell(one.before.value, one.before.low, one.before.high, sign=True),
-            "after": estimate_cell(one.after.value, one.after.low, one.after.high, sign=True),
-            "p": cell_of(one.p, p_value(one.p)),
-            "most": number_cell(one.most),
-            "verdict": cell_of(one.verdict),
+            "metric": cell_of(METRIC_NAMES[test.metric]),
+            "before": estimate_cell(test.before.value, test.before.low, test.before.high, sign=True),
+            "after": estimate_cell(test.after.value, test.after.low, test.after.high, sign=True),
+            "p": cell_of(test.p, p_value(test.p)),
+            "most": number_cell(test.most),
+            "verdict": cell_of(test.verdict),
         }
-        for one in summary.plateau
+        for test in summary.plateau
     ]
     first = summary.plateau[0]
     caption = said(CAPTIONS, "plateau", factor(str(study.axis)), first.start, first.end, first.margin)
@@ -327,18 +332,18 @@ def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportT
         cells = factor_cells(runs, row)
         cells["replaced"] = cell_of(row.get("replaced_share"), share(row.get("replaced_share")))
         wanted = {name: row[name] for name in runs.factors}
-        for split, found in distances.items():
-            own: Values = next((one for one in found if matches(one, wanted)), {})
-            cells |= {f"{split}_{measure}": number_cell(own.get(f"after_{measure}")) for measure in DISTANCES}
+        for split, aligned in distances.items():
+            distance: Values = next((entry for entry in aligned if matches(entry, wanted)), {})
+            cells |= {f"{split}_{measure}": number_cell(distance.get(f"after_{measure}")) for measure in DISTANCES}
         rows.append(cells | {metric: number_cell(row.get(f"{last}_{metric}_mean")) for metric in study.metrics})
     before = [
         " and ".join(
-            f"{sign} {number(sum(row[f'before_{measure}'] for row in found) / len(found))}"
+            f"{sign} {number(sum(row[f'before_{measure}'] for row in aligned) / len(aligned))}"
             for measure, sign in DISTANCES.items()
         )
         + f" from {SPLIT_NAMES[split]}"
-        for split, found in distances.items()
-        if found
+        for split, aligned in distances.items()
+        if aligned
     ]
     return table_of("distances", "Distances between labels", columns, rows, said(CAPTIONS, "distances", before))
 
@@ -355,12 +360,12 @@ class GroupSection(NamedTuple):
     left_out: str
 
 
-def group_section(made: GroupTable) -> GroupSection:
+def group_section(comparison: GroupTable) -> GroupSection:
     """Return a comparison as it is shown."""
-    rows = made.found.rows
+    rows = comparison.found.rows
     tests = [(row, name) for row in rows for name in row.apart if not row.mirrored]
     different = [(row, name) for row, name in tests if row.apart[name].p_holm < SIGNIFICANT]
-    different.sort(key=lambda one: one[0].apart[one[1]].p_holm)
+    different.sort(key=lambda pair: pair[0].apart[pair[1]].p_holm)
     several = len({row.series for row in rows}) > 1
     named = [
         said(GROUPS_TEMPLATE, "different", NAMES[name], f"{row.attribute} {row.group}", row.series if several else "",
@@ -368,16 +373,16 @@ def group_section(made: GroupTable) -> GroupSection:
         for row, name in different
     ]  # fmt: skip
     reasons: dict[str, dict[str, None]] = {}
-    for one in made.found.suppressed:
-        reasons.setdefault(one.why, {})[f"{one.attribute} {one.group}"] = None
+    for suppressed in comparison.found.suppressed:
+        reasons.setdefault(suppressed.why, {})[f"{suppressed.attribute} {suppressed.group}"] = None
     verdict = said(GROUPS_TEMPLATE, "verdict", len(tests), named, f"{SIGNIFICANT:g}")
-    return GroupSection(_table(made, rows), verdict, said(GROUPS_TEMPLATE, "left_out", reasons))
+    return GroupSection(_table(comparison, rows), verdict, said(GROUPS_TEMPLATE, "left_out", reasons))
 
 
-def _table(made: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
+def _table(comparison: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
     """Return one row per series and group."""
     columns = [
-        Column("series", "LLM labels" if made.kind == "labels" else "configuration"),
+        Column("series", "LLM labels" if comparison.kind == "labels" else "configuration"),
         Column("attribute", "by"),
         *(Column(name, name) for name in ("group", "texts", "authors")),
         *(Column(name, f"{NAMES[name]} [95 %]") for name in MEASURES),
@@ -388,11 +393,17 @@ def _table(made: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
         ),
     ]
     caption = said(
-        GROUPS_TEMPLATE, "caption", made.kind, SPLIT_NAMES.get(made.split, ""), made.series, made.of, made.pooled
+        GROUPS_TEMPLATE,
+        "caption",
+        comparison.kind,
+        SPLIT_NAMES.get(comparison.split, ""),
+        comparison.series,
+        comparison.of,
+        comparison.pooled,
     )
     return table_of(
-        f"groups_{made.kind}",
-        said(GROUPS_TEMPLATE, "heading", made.kind, SPLIT_NAMES.get(made.split, "")),
+        f"groups_{comparison.kind}",
+        said(GROUPS_TEMPLATE, "heading", comparison.kind, SPLIT_NAMES.get(comparison.split, "")),
         columns,
         [_cells(row) for row in rows],
         caption,
@@ -403,8 +414,8 @@ def _cells(row: GroupRow) -> dict[str, Cell]:
     # A group's code is a name and not a number.
     cells = {name: Cell(getattr(row, name), getattr(row, name)) for name in ("series", "attribute", "group")}
     cells |= {"texts": number_cell(row.texts, 0), "authors": number_cell(row.authors, 0)}
-    for name, one in row.measures.items():
-        cells[name] = estimate_cell(one.value, one.low, one.high, sign=name == "bias")
+    for name, estimate in row.measures.items():
+        cells[name] = estimate_cell(estimate.value, estimate.low, estimate.high, sign=name == "bias")
     for name, apart in row.apart.items():
         cells |= {
             f"{name}_apart": number_cell(apart.difference, sign=True),

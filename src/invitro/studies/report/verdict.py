@@ -96,7 +96,7 @@ class Judged(NamedTuple):
     @property
     def kind(self) -> str:
         """As for `Judgement`, but ``same`` where its runs are the baseline's; a gain too small to matter is none."""
-        verdicts = [one["verdict"] for one in (self.lead, *self.others)]
+        verdicts = [comparison["verdict"] for comparison in (self.lead, *self.others)]
         if set(verdicts) == {"same"}:
             return "same"
         if verdicts[0] in ("better", "worse"):
@@ -113,8 +113,8 @@ def judgement(study: "Study", runs: "Runs", summary: "Summary") -> Judgement:
         return Judgement("none", said(VERDICT, "nothing", len(runs.table)), why, steps=_put_right(runs))
     judged = [*_judged(study, runs, summary)]
     by_crowd = summary.baseline is not None and not changed_by_llm(runs, summary, summary.baseline)
-    asked = [one for one in judged if one.by_llm] if by_crowd else []
-    beside = [one for one in judged if one not in asked] if asked else []
+    asked = [candidate for candidate in judged if candidate.by_llm] if by_crowd else []
+    beside = [candidate for candidate in judged if candidate not in asked] if asked else []
     asked = asked or judged
     kind, best = _kind(asked)
     llm, baseline = by_crowd and bool(asked) and asked[0].by_llm, summary.baseline
@@ -131,14 +131,14 @@ def judgement(study: "Study", runs: "Runs", summary: "Summary") -> Judgement:
     reasons = paragraphs(VERDICT, "reasons", beside=beside, truth=_truth(study, runs, summary, best), **facts)
     if not asked:
         reasons = paragraphs(VERDICT, "alone", _alone(study, runs, summary), SPLIT_NAMES[summary.split], study.baseline)
-    reasons += plateau_sentences(study, summary, any(one.lead["verdict"] == "better" for one in judged))
+    reasons += plateau_sentences(study, summary, any(candidate.lead["verdict"] == "better" for candidate in judged))
     open_ = len(runs.table) - len(finished)
     if open_:
         reasons.append(said(VERDICT, "open", open_, len(runs.table)))
     return Judgement(
         kind,
         capital(said(VERDICT, "headline", alone=len(summary.groups) == 1, **facts)),
-        [capital(one) for one in reasons],
+        [capital(reason) for reason in reasons],
         capital(said(VERDICT, "rests", _rests(runs, summary))),
         " ".join(map(capital, paragraphs(VERDICT, "held_back", **_held_back(study, runs, summary)))),
         [*(_put_right(runs) if open_ else ()), *_steps(study, runs, summary, kind, best, llm)],
@@ -152,13 +152,13 @@ def _judged(study: "Study", runs: "Runs", summary: "Summary") -> Iterator[Judged
     for group in records(summary.groups):
         if summary.chosen and mark(summary, group) != "chosen":
             continue
-        own = [row for row in rows if all(row[name] == group[name] for name in runs.factors)]
-        by = {str(row["metric"]): compared_row(row, runs, summary) for row in own}
+        matching = [row for row in rows if all(row[name] == group[name] for name in runs.factors)]
+        by = {str(row["metric"]): compared_row(row, runs, summary) for row in matching}
         if lead in by and mark(summary, group) != "baseline":
-            first, rest = by[lead], [one for name, one in by.items() if name != lead]
+            first, others = by[lead], [comparison for name, comparison in by.items() if name != lead]
             values = {name: group[name] for name in runs.factors}
             name = name_as_tested(summary, group, runs.factors, full=len(runs.factors) > 1 or bool(summary.chosen))
-            yield Judged(name, values, _used_llm(runs, values), first, rest)
+            yield Judged(name, values, _used_llm(runs, values), first, others)
 
 
 def leading_metric(study: "Study") -> str:
@@ -171,11 +171,11 @@ def _kind(asked: Sequence[Judged]) -> tuple[VerdictKind, Judged | None]:
     if not asked:
         return "none", None
     for kind in ("use", "unclear"):
-        some = [one for one in asked if one.kind == kind]
-        if some:
-            return kind, max(some, key=lambda one: one.gain)
-    changed = [one for one in asked if one.kind != "same"] or asked
-    return "not", max(changed, key=lambda one: one.gain)
+        candidates = [candidate for candidate in asked if candidate.kind == kind]
+        if candidates:
+            return kind, max(candidates, key=lambda candidate: candidate.gain)
+    changed = [candidate for candidate in asked if candidate.kind != "same"] or asked
+    return "not", max(changed, key=lambda candidate: candidate.gain)
 
 
 def _used_llm(runs: "Runs", values: Mapping[str, Any] | None) -> bool:
@@ -185,7 +185,7 @@ def _used_llm(runs: "Runs", values: Mapping[str, Any] | None) -> bool:
 
 def changed_by_llm(runs: "Runs", summary: "Summary", values: Mapping[str, Any]) -> bool:
     """Whether LLM labels took part in training; an infinite alpha, or none of the pool, leaves crowd labels alone."""
-    row: Mapping[str, Any] = next((one for one in records(summary.groups) if matches(one, values)), {})
+    row: Mapping[str, Any] = next((group for group in records(summary.groups) if matches(group, values)), {})
     gone = row.get("given_up", 0) - row.get("set_aside", 0)
     changed = row.get("replaced", 0) + row.get("augmented", 0) > 0 or gone > 0
     return bool(_used_llm(runs, row) and (changed or _weighted(runs, row)))
@@ -211,12 +211,12 @@ def _alone(study: "Study", runs: "Runs", summary: "Summary") -> list[Decided]:
     if len(summary.groups) != 1:
         return []
     row: dict[str, Any] = records(summary.groups)[0]
-    found = []
+    metrics = []
     for metric in study.metrics:
         value, low, high = (row.get(f"{summary.split}_{metric}_{part}") for part in ("mean", "low", "high"))
         if not missing(value):
-            found.append({"metric": METRIC_NAMES[metric], "value": value, "low": low, "high": high})
-    return found
+            metrics.append({"metric": METRIC_NAMES[metric], "value": value, "low": low, "high": high})
+    return metrics
 
 
 def _rests(runs: "Runs", summary: "Summary") -> dict[str, Any]:
@@ -231,15 +231,15 @@ def _rests(runs: "Runs", summary: "Summary") -> dict[str, Any]:
     by_llm = [config for config, job in zip(configs, jobs, strict=True) if runs.label_sets(job)]
     return {
         "split": SPLIT_NAMES[summary.split], "texts": texts["text_id"].nunique(), "authors": authors.nunique(),
-        "corpora": [*dict.fromkeys(corpus_name(one.get("data") or {}) for one in configs)],
+        "corpora": [*dict.fromkeys(corpus_name(config.get("data") or {}) for config in configs)],
         "scales": [*dict.fromkeys(map(_scale, configs))],
         "least": min(trained), "most": max(trained),
-        "plms": [*dict.fromkeys(str(one["plm"]["name"]).rsplit("/", 1)[-1] for one in configs if one.get("plm"))],
-        "llms": [*dict.fromkeys(llm_name(one["llm"]) for one in by_llm if one.get("llm"))],
-        "frozen": all((one.get("plm") or {}).get("train") == "frozen" for one in configs), "folds": runs.folds,
+        "plms": [*dict.fromkeys(str(plm["name"]).rpartition("/")[2] for config in configs if (plm := config.get("plm")))],
+        "llms": [*dict.fromkeys(llm_name(config["llm"]) for config in by_llm if config.get("llm"))],
+        "frozen": all((config.get("plm") or {}).get("train") == "frozen" for config in configs), "folds": runs.folds,
         "seeds": len({runs.repetition(int(str(job))) for job in runs.finished().index}) if runs.replicates else 1,
         "exact": all(map(runs.is_exact, jobs)),
-        "simulated": any("imulator" in str((one.get("data") or {}).get("_target_")) for one in configs),
+        "simulated": any("imulator" in str((config.get("data") or {}).get("_target_")) for config in configs),
     }  # fmt: skip
 
 
@@ -260,7 +260,7 @@ def _held_back(study: "Study", runs: "Runs", summary: "Summary") -> dict[str, An
         "grouped": bool(split.get("grouped")),
         "tests": int(counts.get("test", 0)),
         "val": int(counts.get("val", 0)),
-        "stopping": not all(runs.is_exact(int(str(one))) for one in runs.finished().index),
+        "stopping": not all(runs.is_exact(int(str(job))) for job in runs.finished().index),
         "choose": [factor(name) for name in summary.chosen or ()],
         "aside": 0 if missing(aside) else int(aside),
         "untested": summary.split != "test",
@@ -273,16 +273,16 @@ MADE_BY = re.compile(r"(?:python label\.py|invitro-label) [^\n]*")
 
 def _put_right(runs: "Runs") -> list[Step]:
     """Return how jobs without a result get one."""
-    errors = [str(one) for one in runs.table["error"].dropna().unique()]
-    labels = dict.fromkeys(found[0].rstrip(". ") for one in errors if (found := MADE_BY.search(one)))
-    steps = [Step("Make the labels that are missing:", one) for one in labels]
-    again = [one for one in runs.commands if "sweep" in one.partition("study=")[0]][:1]
+    errors = [str(error) for error in runs.table["error"].dropna().unique()]
+    labels = dict.fromkeys(match[0].rstrip(". ") for error in errors if (match := MADE_BY.search(error)))
+    steps = [Step("Make the labels that are missing:", command) for command in labels]
+    again = [command for command in runs.commands if "sweep" in command.partition("study=")[0]][:1]
     when = "Then start" if steps else "When what is missing is there, start"
-    return steps + [Step(f"{when} the study again; only what has no result is run:", one) for one in again]
+    return steps + [Step(f"{when} the study again; only what has no result is run:", command) for command in again]
 
 
-OWN = ("study", "directory", "report_only", "fail_fast", "dry_run", "dashboard", "resamples", "show_ids", "launch",
-       "group", "save_model", "hydra", "seed", "resume", "force")  # fmt: skip
+STUDY_KEYS = ("study", "directory", "report_only", "fail_fast", "dry_run", "dashboard", "resamples", "show_ids",
+              "launch", "group", "save_model", "hydra", "seed", "resume", "force")  # fmt: skip
 """Keys of a study's command that another command does not take over."""
 
 
@@ -293,7 +293,7 @@ def _settings(study: "Study", runs: "Runs") -> list[str]:
     for word in (*study.overrides, *words):
         key, equals, _ = word.lstrip("+~").partition("=")
         first = re.split(r"[./@]", key)[0]
-        if equals and first not in OWN and key not in (*runs.factors, *runs.replicates, *study.params, FOLD):
+        if equals and first not in STUDY_KEYS and key not in (*runs.factors, *runs.replicates, *study.params, FOLD):
             by_key[key] = word
     return [*by_key.values()]
 
@@ -309,9 +309,9 @@ def _steps(
         return f"{called(script)} {command_line(words)}"
 
     if kind == "use" and best:
-        own = [f"{name}={value}" for name, value in best.values.items()]
+        factors = [f"{name}={value}" for name, value in best.values.items()]
         kept = [word for word in common if not word.startswith(("data/split", "data.split"))]
-        yield Step("Train the model to keep, and score new texts with it:", command("train", *kept, *own))
+        yield Step("Train the model to keep, and score new texts with it:", command("train", *kept, *factors))
         yield Step("", command("predict", "model=RUN_DIR/model", "input=texts.csv", "output=scores.csv"))
     elif kind == "unclear" and not runs.folds:
         more = ["data/split=kfold", "data.split.grouped=true"]
