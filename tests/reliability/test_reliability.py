@@ -328,7 +328,7 @@ def test_one_short_labelling_does_not_take_the_common_texts_away(tmp_path: Path)
     found = report(table, tmp_path)
     assert {pair.n for pair in found.common} == {116}
     assert not any("tiny/plain" in (pair.a, pair.b) for pair in found.common)
-    assert "Left out, having scored fewer than half of the texts: tiny/plain." in str(found)
+    assert "Left out because they scored fewer than half of the texts: tiny/plain." in str(found)
     assert any(pair.b == "tiny/plain" and pair.n == 10 for pair in found.pairs)
 
 

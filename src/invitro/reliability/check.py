@@ -25,19 +25,19 @@ NEAR = 1 / 12
 
 @dataclass(frozen=True)
 class Prompted:
-    """The results of one prompt on the texts of the check; answers stored earlier count like new ones.
+    """One prompt's results on the texts of the check; answers stored earlier count like new ones.
 
     Args:
         name: the prompt.
         sets: ids of its label sets, one per corpus.
         texts: how many texts were asked about.
-        questions: how many of them and their samples were answered at all.
+        questions: how many of them, counting samples, got any answer.
         first: share of these that were usable on the first try.
         after: share that were usable after the retry.
         faults: unusable first tries, by reason.
-        prompt_tokens: of all attempts, as the next two.
-        completion_tokens: likewise.
-        cost: US dollars.
+        prompt_tokens: over all attempts.
+        completion_tokens: over all attempts.
+        cost: of all attempts, in US dollars.
         seconds: wall time of this run's requests.
         asked: how many requests this run made.
         crowd: agreement with the crowd, if there is one.
@@ -81,7 +81,7 @@ class Check:
         whole: how many texts the whole corpus has.
         prompts: by role: ``overall``, ``items`` and, if it was asked, ``both``.
         between: agreement of the overall score (a) with the items' (b), from two replies.
-        averaging: how near these two are.
+        averaging: how close these two are.
         within_reply: the same within the replies of ``both``.
         gained: by how much the items' PCC with the crowd exceeds the overall score's.
     """
@@ -97,7 +97,7 @@ class Check:
     gained: Estimate | None
 
     def of_whole(self, amount: float, texts: int) -> float:
-        """Return what the whole corpus needs, if `texts` needed `amount`."""
+        """Return the amount for the whole corpus, if `texts` needed `amount`."""
         return amount * self.whole / texts if texts else 0.0
 
 
@@ -108,7 +108,7 @@ def check(corpus: Corpus, what: Mapping[str, Labelling], done: Mapping[str, Sequ
         corpus: the corpus of the texts.
         what: by role: ``overall`` with a prompt that asks for one score, ``items`` with one that asks for each item,
             and optionally ``both``.
-        done: what `label` returned for each.
+        done: the results of `label`, by role.
     """
     labelling = what["items"]
     scores = {role: _scores(labelled) for role, labelled in done.items()}
@@ -172,7 +172,7 @@ def _scores(done: Sequence[Labelled]) -> pd.DataFrame:
 
 
 def _prompted(store: LabelStore, name: str, done: Sequence[Labelled], crowd: Agreement | None) -> Prompted:
-    """Count what the store has about these texts."""
+    """Count the store's answers about these texts."""
     attempts = pd.DataFrame(list(_attempts(store, done)), columns=ATTEMPT_COLUMNS)
     answered = attempts[attempts["status"] != Status.ERROR]
     first = answered[answered["attempt"] == 0]
@@ -208,7 +208,7 @@ def _attempts(store: LabelStore, done: Sequence[Labelled]) -> Iterator[tuple[Any
 USABLE = 0.95
 """Share of usable replies that a prompt needs before it is worth a large bill."""
 NEAR_ENOUGH = 0.8
-"""Share of replies whose items must come near their overall score for both to count as the same measure."""
+"""Share of replies whose items must be close to their overall score for both to count as the same measure."""
 
 
 def lines(result: Check) -> list[str]:
@@ -234,7 +234,7 @@ def lines(result: Check) -> list[str]:
 
 
 def advice(result: Check) -> list[str]:
-    """Return what follows from the figures, and nothing more.
+    """Return what follows from the figures, and no more.
 
     A prompt is recommended if the difference of the two correlations is measurable, or if only its PCC is above 0. If
     neither separates the prompts, the cheaper one is named.

@@ -100,8 +100,7 @@ def crowd_of(raters: Mapping[str, Rater]) -> list[str]:
 def facets(raters: Mapping[str, Rater]) -> list[Facet]:
     """Return the sets of raters to compare: all, those that differ in one attribute only, and all LLM labellings.
 
-    A mean necessarily agrees with the samples it is made of: if both are raters, samples are compared only with each
-    other.
+    A mean necessarily agrees with its own samples: if both are raters, samples are compared only with each other.
     """
     whole = {name: rater for name, rater in raters.items() if not _is_part(rater, raters)}
     sets = [Facet("all raters", tuple(whole))]
@@ -168,9 +167,9 @@ def prompt_shifts(
     All of a model's prompts are compared on the same texts: those that it scored with each of them.
 
     Args:
-        ratings: one row a text, one column a rater.
-        raters: what is known of each column.
-        pairs: agreement of the columns, which shows whether a model's labels say anything about the crowd's.
+        ratings: one row per text, one column per rater.
+        raters: who gave each column.
+        pairs: agreement of the columns, which shows whether a model's labels relate to the crowd's.
         groups: see `pairwise`.
         resamples: see `pairwise`.
     """
@@ -206,14 +205,14 @@ def agreement_in_parts(
 ) -> Iterator[tuple[str, Agreement]]:
     """Yield every LLM's agreement with the crowd in each part of the texts, such as each corpus of a combination.
 
-    Corpora differ in their mean scores. That alone produces a correlation over several corpora that holds in none.
+    Corpora differ in their mean scores, which alone produces a correlation across corpora that exists within none.
 
     Args:
-        ratings: one row a text, one column a rater.
-        raters: what is known of each column.
+        ratings: one row per text, one column per rater.
+        raters: who gave each column.
         parts: the part of each text by text id; with only one part, nothing is yielded.
         by: what else divides each rater's labels, such as batch and day; see `divided`.
-        groups: see `pairwise`, as the rest.
+        groups: see `pairwise`.
         resamples: see `pairwise`.
     """
     crowd, of_texts = crowd_of(raters), parts.reindex(ratings.index)
@@ -238,7 +237,7 @@ def divided(
     parts: "pd.Series[str]",
     origins: Mapping[str, pd.DataFrame],
 ) -> dict[str, pd.DataFrame]:
-    """Return what divides each LLM's labels: the split (or whether texts are rated), and what `origins` say."""
+    """Return the divisions of each LLM's labels: the split (or whether texts are rated), and those in `origins`."""
     crowd = crowd_of(raters)
     if parts.nunique() < 2 and crowd:
         parts = ratings[crowd].notna().any(axis=1).map({True: "rated", False: "unrated"})
@@ -258,8 +257,8 @@ def drifts(
     A difference between two LLMs that score the same texts depends less on how these differ from part to part.
 
     Args:
-        ratings: one row a text, one column a rater.
-        raters: what is known of each column.
+        ratings: one row per text, one column per rater.
+        raters: who gave each column.
         by: what divides each rater's labels, see `divided`.
         groups: the author of each text.
     """

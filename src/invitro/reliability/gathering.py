@@ -27,7 +27,7 @@ ScoreColumn: TypeAlias = "pd.Series[float]"
 
 @dataclass(frozen=True)
 class ScoreSource:
-    """One label set of one corpus; fields that a column, a label file or a published set does not give are empty."""
+    """One label set of one corpus; fields that a column, a label file or a published set lacks are empty."""
 
     llm: str
     prompt: str
@@ -44,7 +44,7 @@ class ScoreSource:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What it has in common with another member's set by the same rater."""
+        """What it shares with another member's set by the same rater."""
         return (self.llm, self.prompt, self.variant, self.model, self.revision, self.template, self.sampling)
 
 
@@ -64,7 +64,7 @@ def published_scores(corpus: str, scale: Scale, folder: Folder, remarks: list[st
 def stored_scores(
     corpus: str, rows: pd.DataFrame, scale: Scale, path: Path | None, remarks: list[str]
 ) -> Iterator[ScoreSource]:
-    """Yield the stored sets that have labels, without those of texts that have changed since."""
+    """Yield the stored sets that have labels, without labels of texts that have changed since."""
     if path is None or not path.is_file():
         return
     hashes = rows.set_index("text_id")["text"].map(text_hash)
@@ -101,7 +101,7 @@ def _items(table: pd.DataFrame, scale: Scale) -> pd.DataFrame | None:
 
 
 def _same_scale(stored: StoredSet, scale: Scale) -> bool:
-    """Whether a set's scores mean what scores on `scale` mean now."""
+    """Whether a set's scores mean the same as scores on `scale` do now."""
     then = json.loads(stored.info.items)
     items, names = [item.name for item in scale.items], then["names"]
     overall = len(names) == 1 and names != items
@@ -151,13 +151,13 @@ class Gathered:
     """Everybody's scores, side by side.
 
     Args:
-        ratings: one row a text, indexed by ``text_id``, one column a rater: the crowd first, where there is one.
-        raters: what is known of each column.
+        ratings: one row per text, indexed by ``text_id``, one column per rater: the crowd first, if there is one.
+        raters: who gave each column.
         groups: the author of each text.
         parts: each text's corpus and official split, such as ``newsemp24 test``.
         remarks: which labels could not be used, and why.
         origins: where each of a rater's labels comes from, by the rater's name; see `invitro.labels.drift.origins_of`.
-        items: by LLM, its scores of single items, one row a text, where it has such.
+        items: by LLM, its scores of single items, if any, one row per text.
     """
 
     ratings: pd.DataFrame
@@ -184,14 +184,14 @@ def gather(
         corpus: the corpus of `table`.
         table: its table or some of its rows.
         scale: the scale of all scores.
-        store: the label store; None, or a file that does not exist, has no sets.
+        store: the label store; None, or a missing file, has no sets.
         folder: where the published files are.
         own: labels in the user's own file or column, if one is named.
         wanted: only raters whose name is one of these or begins with one, such as ``llama`` or ``gpt/plain``; the crowd
             is always kept.
 
     Raises:
-        NoLabelsError: there is no label set at all.
+        NoLabelsError: there is no label set.
         InputError: no label set matches `wanted`.
     """
     sources: list[ScoreSource] = []
@@ -255,7 +255,7 @@ def _prefixed(source: ScoreSource, prefix: str) -> ScoreSource:
 
 
 def _named(sources: Sequence[ScoreSource]) -> Iterator[Named]:
-    """Yield name, rater, scores and their origins; a rater's sets of a combination's members are one rater's scores."""
+    """Yield name, rater, scores and their origins; a rater's sets for the members of a combination are merged."""
     joined: dict[tuple[str, ...], list[ScoreSource]] = {}
     for source in sources:
         joined.setdefault(source.key, []).append(source)
@@ -289,7 +289,7 @@ def _rater(source: ScoreSource, among: Sequence[ScoreSource]) -> Rater:
 
 
 def told_apart(traits: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return, for each of several things, as many of its first traits as it takes to tell all of them apart."""
+    """Return, for each of several things, as many of its first traits as it takes to distinguish them all."""
     words: list[list[str]] = [[] for _ in traits]
     for here in zip(*traits, strict=True):
         if len({tuple(said) for said in words}) < len(words) and len(set(here)) > 1:
@@ -299,7 +299,7 @@ def told_apart(traits: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _nothing(corpus: Corpus, scale: Scale, store: Path | None) -> Iterator[str]:
-    """Say that there are no labels, and on which scales there are some."""
+    """Say that there are no labels on this scale, and which other scales have some."""
     names = ", ".join(corpus.label_corpora)
     looked = f"none are in {store}" if store is not None and store.is_file() else f"there is no label store {store}"
     yield f"{names}: there are no LLM labels on scale={scale.name} to compare: none are published, and {looked}"

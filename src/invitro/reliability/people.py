@@ -1,4 +1,4 @@
-"""The crowd in the reliability report: how far people agree, who is careless, and each item beside the LLMs'."""
+"""The crowd in the reliability report: how far people agree, who is careless, and each item compared with the LLMs'."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,10 +28,10 @@ def crowd_tables(
 ) -> dict[str, ReportTable]:
     """Return the tables about people, by name: ``crowd``, ``raters``, and with item answers ``items``, ``llm_items``.
 
-    Of raters who gave one rating each, of different texts, nothing can be said, and there is no table of them.
+    If each rater gave one rating, of different texts, nothing can be said about raters, and there is no table of them.
 
     Args:
-        people: what they answered.
+        people: their answers.
         groups: the author of each text by text id.
         llm_items: by LLM, its item scores by text id, one column per item; for ``llm_items``.
         resamples: draws of the bootstrap.
@@ -52,7 +52,7 @@ def shortened_table(table: ReportTable) -> ReportTable:
 
 
 def crowd_report(people: People, groups: "pd.Series[str]", folder: Path) -> list[str]:
-    """Write what people's answers alone say into `folder`; return it as lines for a terminal.
+    """Write the tables about people's answers alone into `folder`; return them as lines for a terminal.
 
     Files: a CSV for each of `crowd_tables`, and last ``crowd.md``. There are no LLM labels to compare.
     """
@@ -68,7 +68,7 @@ def crowd_report(people: People, groups: "pd.Series[str]", folder: Path) -> list
 
 
 def _crowd(people: People, groups: "pd.Series[str]", resamples: int) -> ReportTable:
-    """Return one row per figure of the crowd's reliability; what is not defined says why."""
+    """Return one row per figure of the crowd's reliability, with the reason if it is undefined."""
     reliability = people.reliability(groups, resamples=resamples)
     k = "" if reliability.typical is None else f"{reliability.typical:.1f}"
     figures: list[tuple[str, str, Statistic]] = [
@@ -137,7 +137,7 @@ def _items(people: People) -> ReportTable:
 def _llm_items(
     people: People, groups: "pd.Series[str]", llm_items: Mapping[str, pd.DataFrame], resamples: int
 ) -> ReportTable:
-    """Return one row per LLM and item: its scores beside people's mean answers, both as answered."""
+    """Return one row per LLM and item: its scores and people's mean answers, both as answered."""
     means = people.item_means()
     assert means is not None
     means = means.loc[means.index.isin(groups.index)]

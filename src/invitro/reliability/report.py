@@ -70,9 +70,9 @@ def pairs_table(
         name: the table's key.
         title: its heading.
         where: the first column.
-        pairs: each with its part of the texts, or another word for the column `where`.
+        pairs: each with its part of the texts, or another value of the column `where`.
         notes: the notes below the table.
-        paper: the paper's figures for each pair, where there are any.
+        paper: the paper's figures for each pair, if there are any.
     """
     in_parts = where.key == "part"  # the other rater is always the crowd
     columns = [
@@ -103,7 +103,7 @@ def pairs_table(
 
 
 def alpha_table(alphas: Sequence[tuple[Facet, Estimate]], guessing: Sequence[str]) -> ReportTable:
-    """Return one row per set of raters; where all are `guessing`, nothing is concluded from Krippendorff's alpha."""
+    """Return one row per set of raters; if all are `guessing`, Krippendorff's alpha is not shown."""
     columns = [Column("what", "compared"), Column("raters", "raters"), Column("n", "n")]
     columns.append(Column("krippendorff", RATED["krippendorff"]))
     rows = [
@@ -159,7 +159,7 @@ def disagreements_table(table: pd.DataFrame) -> ReportTable:
 
 
 def paper_table(paper: Mapping[str, Any]) -> ReportTable:
-    """Return the paper's figures and where they hold."""
+    """Return the paper's figures and the texts that they are for."""
     rows = [
         {
             "raters": " / ".join(figure["raters"]),
@@ -232,17 +232,17 @@ def reliability_report(
 ) -> Report:
     """Compare raters and write the comparison into `folder`.
 
-    Files: ``agreement.csv`` (pairs), ``parts.csv`` (pairs with the crowd in each part, where there are several parts),
+    Files: ``agreement.csv`` (pairs), ``parts.csv`` (pairs with the crowd in each part, if there are several),
     ``krippendorff.csv`` (several raters), ``prompts.csv`` (if a model has two prompts), ``drift.csv`` (means and
     spreads by part), ``disagreements.csv`` (ids, no texts), ``reliability.png``, ``.svg``, ``.pdf`` (a map), and last
     ``reliability.md``, the tables for people. Each is written whole or not at all.
 
     Args:
         gathered: everybody's scores.
-        folder: created if there is none.
+        folder: created if it is missing.
         scale: what the scores measure.
         corpus: the corpus of these texts, for the heading.
-        people: what single people answered, for ``crowd.csv`` (how reliable the crowd is), ``raters.csv`` (each of
+        people: the answers of single people, for ``crowd.csv`` (how reliable the crowd is), ``raters.csv`` (each of
             them) and, with answers to items, ``items.csv`` and ``llm_items.csv``.
         resamples: draws of the bootstrap.
 
@@ -307,7 +307,7 @@ def reliability_report(
 def _compared(
     ratings: pd.DataFrame, raters: Mapping[str, Rater], groups: Groups, resamples: int
 ) -> Iterator[Agreement]:
-    """Yield every pair of raters, save a sample and the mean that it is part of, which must agree."""
+    """Yield every pair of raters, except a sample and the mean that contains it, which must agree."""
     for pair in pairwise(ratings, groups, resamples):
         sides = [(raters[pair.a], raters[pair.b]), (raters[pair.b], raters[pair.a])]
         if not any(rater.sample is not None and other == replace(rater, sample=None) for rater, other in sides):
@@ -360,7 +360,7 @@ def paper_figures() -> dict[str, Any]:
 
 
 def _problems(raters: Sequence[str]) -> Iterator[str]:
-    """Yield why there can be no report."""
+    """Yield the reasons why a report cannot be made."""
     if undrawn := charts.problem():
         yield undrawn
     if len(raters) < 2:

@@ -26,7 +26,7 @@ from invitro.writing.words import (
 )
 
 Medium = Literal["paper", "page", "file"]
-"""Where columns differ: LaTeX for a paper; pages, Markdown and terminals; CSV files, which hold bare numbers."""
+"""Media whose columns differ: LaTeX for a paper; pages, Markdown and terminals; CSV files, which have plain numbers."""
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -57,9 +57,9 @@ class Cell:
     """A cell.
 
     Args:
-        text: what is read.
-        value: what it is sorted by, and what is written to a file; None comes last.
-        low: the lower end of the value's 95 % interval, where it has one.
+        text: for readers.
+        value: for sorting and for files; None comes last.
+        low: the lower end of the value's 95 % interval, if it has one.
         high: the upper end.
         best: whether it is the best of its column.
         tag: a remark, such as ``baseline``.
@@ -83,11 +83,11 @@ class ReportTable:
     """A table.
 
     Args:
-        name: its key on a page, and its file's name.
+        name: its key on a page, and the name of its file.
         title: its heading.
         columns: in order.
         rows: cells in the order of the columns.
-        notes: what it shows and how to read it, a sentence or more each.
+        notes: what it shows and how to read it, one or more sentences each.
     """
 
     name: str
@@ -107,7 +107,7 @@ class ReportTable:
         return [(group, len([*columns])) for group, columns in groupby(self.columns, lambda column: column.group)]
 
     def is_numeric(self, place: int) -> bool:
-        """Whether a column holds numbers, which are aligned at the right."""
+        """Whether a column has numbers, which are right-aligned."""
         values = [row[place].value for row in self.rows if row[place].value is not None]
         return bool(values) and all(is_number(value) for value in values)
 
@@ -188,14 +188,14 @@ def table_of(
 
 
 def text_table(name: str, title: str, rows: Sequence[Mapping[str, str]], *notes: str) -> ReportTable:
-    """Return a table of texts whose keys are the headings; a missing text is empty."""
+    """Return a table of strings whose keys are the headings; a missing one is empty."""
     heads = dict.fromkeys(head for row in rows for head in row)
     cells = tuple(tuple(Cell(row.get(head, ""), row.get(head)) for head in heads) for row in rows)
     return ReportTable(name, title, tuple(Column(head, head) for head in heads), cells, notes)
 
 
 def cell_of(value: Any, text: str | None = None, tag: str = "") -> Cell:
-    """Return a cell that sorts as a number where its value is one; a missing value is written as a dash."""
+    """Return a cell that sorts as a number if its value is one; a missing value is written as a dash."""
     if missing(value):
         return Cell(DASH, tag=tag)
     sorted_by = (value if isinstance(value, int) else float(value)) if is_number(value) else str(value)
@@ -208,15 +208,15 @@ def number_cell(value: Any, digits: int = 3, sign: bool = False) -> Cell:
 
 
 def interval_cell(low: Any, high: Any, sign: bool = False) -> Cell:
-    """Return a cell with an interval alone, which sorts by its lower end."""
+    """Return a cell with only an interval, which sorts by its lower end."""
     return cell_of(low, interval(low, high, sign=sign))
 
 
 def estimate_cell(value: Any, low: Any, high: Any, digits: int = 3, sign: bool = False) -> Cell:
-    """Return a cell with an estimate and its interval, in a file as well as to be read."""
+    """Return a cell with an estimate and its interval, for readers and files."""
     return replace(cell_of(value, estimate(value, low, high, digits, sign)), low=low, high=high)
 
 
 def escaped(text: str) -> str:
-    """Return text as LaTeX prints it."""
+    """Escape text for LaTeX."""
     return re.sub("|".join(map(re.escape, LATEX)), lambda match: LATEX[match[0]], text)

@@ -59,10 +59,10 @@ SPECIFIED = re.compile(r'(<script type="application/json"[^>]*>)([^<]*)')
 HERE = Path(__file__).parent
 LEVELS = ("warning", "note", "good")
 FOREST = "differences"
-"""The figure that stands below the verdict."""
+"""The figure below the verdict."""
 VALIDATION = ("metrics_val", "metrics_truth_val")
 SETS = 12
-"""Sets of jobs with a common result that are listed; the others are counted."""
+"""How many sets of jobs with a shared result are listed; the others are counted."""
 
 
 def write_report(
@@ -180,12 +180,12 @@ def page(figures: "Sequence[Figure]", **parts: Any) -> str:
 
 
 def _in_script(specification: Any) -> str:
-    """Return a chart's specification so that it can stand between script tags."""
+    """Return a chart's specification in a form that is safe between script tags."""
     return json.dumps(specification, allow_nan=False).replace("<", "\\u003c")
 
 
 def without_ids(html: str) -> str:
-    """Return a report's page without the texts' ids in its charts, as it may leave the machine."""
+    """Return a report's page without the texts' ids in its charts, so that it may leave the machine."""
     return SPECIFIED.sub(lambda match: match[1] + _in_script(charts.without_field(json.loads(match[2]), ID)), html)
 
 
@@ -206,13 +206,13 @@ MOST_ROWS = 6
 """Configurations in the short table; of more, the leading ones."""
 LLM_ITSELF, GUESSING, CEILING = "the LLM itself", "guessing the mean", "a perfect model"
 LEAST_COVERED = 0.5
-"""Share of the scored texts that need an LLM label for the LLM itself to have a row."""
+"""Share of the scored texts that must have an LLM label for the LLM itself to have a row."""
 
 
 def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable | None:
     """Return one estimate per metric: of the baseline and the others, of the LLM itself, and of guessing the mean.
 
-    None where nothing was measured. The LLM's labels, and the mean of the training labels, are scored on the texts that
+    None if nothing was measured. The LLM's labels, and the mean of the training labels, are scored on the texts that
     the models scored.
     """
     if not measured(summary, study, summary.split):
@@ -257,7 +257,7 @@ def _overview_row(study: "Study", runs: "Runs", summary: "Summary", row: Mapping
 def _without_training(
     study: "Study", runs: "Runs", jobs: Sequence[int], split: str, where: str
 ) -> Iterator[dict[str, Cell]]:
-    """Yield a row for each LLM's own labels, the mean of the training labels, and what their reliability lets reach."""
+    """Yield a row for each LLM's own labels, the mean of the training labels, and the ceiling set by reliability."""
     tables, llm = [], dict[str, pd.Series]()
     for job in jobs:
         table, labels, config = runs.predictions(job), runs.labels(job), runs.config(job)
@@ -266,7 +266,9 @@ def _without_training(
         if runs.label_sets(job):
             asked = config.get("llm") or {}
             name, column = llm_name(asked), asked.get("column")
-            if (config.get("prompt") or {}).get("name") and name != column:  # who labelled a column was asked elsewhere
+            if (config.get("prompt") or {}).get(
+                "name"
+            ) and name != column:  # a column was labelled elsewhere, with another prompt
                 name = f"{name}, prompt {config['prompt']['name']}"
             labelled = pd.concat([part for part in (labels, table) if "llm_label" in part])
             labelled = labelled.dropna(subset=["llm_label"]).drop_duplicates("text_id")
@@ -303,7 +305,7 @@ def is_off(shown: Sequence[Mapping[str, Cell]]) -> bool:
 
 
 def _llm_itself(overview: ReportTable) -> Iterator[str]:
-    """Say how well the best LLM's own labels rank the texts, beside the best model; nothing where either is missing."""
+    """Compare how well the best LLM's own labels and the best model rank the texts; nothing if either is missing."""
     keys = [column.key for column in overview.columns]
     pccs: dict[bool, list[float]] = {True: [], False: []}
     for row in overview.rows if "pcc" in keys else ():
@@ -319,7 +321,7 @@ UNMEASURED = {"pcc": Cell("undefined"), "ccc": number_cell(0.0)}
 
 
 def scored_row(name: str, texts: pd.DataFrame, scores: "pd.Series[float]", metrics: Sequence[str]) -> dict[str, Cell]:
-    """Return a row of the short table: how well `scores`, where there are some, agree with the texts' crowd labels."""
+    """Return a row of the short table: how well `scores`, ignoring missing ones, agree with the texts' crowd labels."""
     scored = scores.notna().to_numpy()
     authors = (texts["group_id"] if "group_id" in texts else texts["text_id"]).to_numpy()
     draws = resampled(texts["crowd_label"].to_numpy()[scored], scores.to_numpy()[None, scored], authors[scored])

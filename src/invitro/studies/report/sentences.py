@@ -1,4 +1,4 @@
-"""What a study found, in plain words: this module decides what may be said, ``sentences.j2`` has the words."""
+"""The findings of a study, in plain words: this module decides what to say, ``sentences.j2`` has the words."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 
 class Fact(NamedTuple):
-    """A name and what is known of it."""
+    """A named fact."""
 
     name: str
     value: str
 
 
 class FailedJobs(NamedTuple):
-    """Jobs without a result for one reason: which, their outcome, the error's first line, a traceback's place."""
+    """Jobs without a result for one reason: their names and outcome, the error's first line, the traceback's path."""
 
     jobs: list[str]
     outcome: str
@@ -53,7 +53,7 @@ class FailedJobs(NamedTuple):
 
 
 def environment_facts(runs: "Runs") -> list[Fact]:
-    """Return versions, commit, hardware and wall time; where runs differ, every value with the number of its runs."""
+    """Return versions, commit, hardware and wall time; if runs differ, every value with the number of its runs."""
     environments = [runs.environment(int(str(row))) for row in runs.finished().drop_duplicates("record").index]
     if not environments:
         return []
@@ -84,7 +84,7 @@ def _of_environment(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 
 
 def data_facts(runs: "Runs") -> list[Fact]:
-    """Return corpora and label sets with their hashes, their terms and the citation they ask for."""
+    """Return corpora and label sets with their hashes, their terms and the citation they request."""
     hashes: dict[str, dict[str, None]] = {}
     sources: dict[str, str] = {}
     for row in map(int, map(str, runs.finished().drop_duplicates("record").index)):
@@ -99,7 +99,7 @@ def data_facts(runs: "Runs") -> list[Fact]:
 
 
 def _terms(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield every corpus of a configuration with its terms, members of a combination each for itself."""
+    """Yield every corpus of a configuration with its terms, each member of a combination separately."""
     for member in config.get("members") or []:
         yield from _terms(member)
     reader = getattr(data, str(config.get("_target_", "")).rpartition(".")[2], None)
@@ -163,7 +163,7 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
 
 
 def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
-    """Return how the numbers were computed, a paragraph each."""
+    """Return how the numbers were computed, as paragraphs."""
     return paragraphs(
         SENTENCES,
         "method",
@@ -178,7 +178,7 @@ def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
 
 
 def _choice(runs: "Runs", summary: "Summary", metrics: Sequence[str]) -> Decided | None:
-    """Return what was chosen on validation, and the next best; None where nothing was chosen."""
+    """Return what was chosen on validation, and the next best; None if nothing was chosen."""
     rows: list[Any] = [row for row in records(summary.groups) if mark(summary, row) != "baseline"]
     rows = [row for row in rows if summary.chosen and not missing(row["val_ccc_mean"])]
     rows.sort(key=lambda row: -row["val_ccc_mean"])
@@ -230,7 +230,7 @@ def _compared(study: "Study", runs: "Runs", summary: "Summary", split: str) -> D
 
 
 def compared_row(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> Decided:
-    """Return one comparison with its verdict: a difference that may be chance is not reported as one."""
+    """Return one comparison with its verdict: a difference that may be due to chance is not reported as one."""
     metric, p = str(row["metric"]), row["p_holm"]
     wanted = {name: row[name] for name in runs.factors if name in row}
     column = f"{row['split']}_{metric}_mean"
@@ -255,7 +255,7 @@ def compared_row(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> De
 
 
 def _best(study: "Study", runs: "Runs", summary: "Summary") -> Decided | None:
-    """Return, where there is no baseline, the best configuration on validation, and its result on `Summary.split`."""
+    """Return the best configuration on validation, if there is no baseline, and its result on `Summary.split`."""
     metric = _leading_metric(study)
     row = next(iter(leading(study, summary, 1)), {})
     value, low, high = (row.get(f"{summary.split}_{metric}_{part}") for part in ("mean", "low", "high"))
@@ -270,11 +270,11 @@ def _best(study: "Study", runs: "Runs", summary: "Summary") -> Decided | None:
 
 
 def plateau_sentences(study: "Study", summary: "Summary", better: bool) -> list[str]:
-    """Say by each metric whether it still improves from the study's plateau on.
+    """Say for each metric whether it still improves beyond the start of the study's plateau.
 
     Args:
-        study: what is asked.
-        summary: the numbers.
+        study: the study.
+        summary: its numbers.
         better: whether any single configuration is shown to be better than the baseline.
     """
     percent = str(study.axis).endswith("portion")

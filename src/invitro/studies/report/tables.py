@@ -46,8 +46,8 @@ Values = Mapping[str, Any]
 def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) -> ReportTable:
     """Return one row per configuration with its metrics on `split`, a key of `wording.SPLIT_NAMES`.
 
-    Where the study chooses a value, the chosen configuration comes first and the baseline second. The paper's numbers,
-    medians and peaks on its own test sets, are shown beside those on test.
+    If the study chooses a value, the chosen configuration comes first and the baseline second. The paper's numbers,
+    medians and peaks on its own test sets, are shown next to those on test.
     """
     groups: list[Any] = records(summary.groups)
     if summary.chosen:
@@ -146,7 +146,7 @@ def _alike(rows: list[dict[str, Cell]], factors: Sequence[str]) -> list[list[dic
 
 
 def _mark_best(rows: list[dict[str, Cell]], key: str, metric: str) -> None:
-    """Mark the best cells of a column; values that are written alike are equally good. One row has no best."""
+    """Mark the best cells of a column; equal rounded values are equally good. A single row has no best."""
     values = {place: row[key].value for place, row in enumerate(rows)}
     written = {place: round(value, 3) for place, value in values.items() if isinstance(value, float)}
     if len(written) < 2:
@@ -158,7 +158,7 @@ def _mark_best(rows: list[dict[str, Cell]], key: str, metric: str) -> None:
 
 
 def differences_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable | None:
-    """Return every comparison with the baseline; None where there is none."""
+    """Return every comparison with the baseline; None if there is none."""
     if summary.differences.empty:
         return None
     columns = [
@@ -203,7 +203,7 @@ def differences_table(study: "Study", runs: "Runs", summary: "Summary") -> Repor
 
 
 def plateau_table(summary: "Summary", study: "Study") -> ReportTable | None:
-    """Return the tests of no further gain; None where none was asked for."""
+    """Return the tests of no further gain; None if the study asks for none."""
     if not summary.plateau:
         return None
     columns = [
@@ -238,7 +238,7 @@ def plateau_table(summary: "Summary", study: "Study") -> ReportTable | None:
 def published_table(summary: "Summary", study: "Study", runs: "Runs") -> ReportTable | None:
     """Return all numbers of the paper's table, whether they have a counterpart here or not; None without any.
 
-    Where `runs` are of experiments, each row says what became of its own, and which command runs it.
+    If `runs` are experiments, each row gives the outcome of its experiment and the command that runs it.
     """
     if summary.published is None or summary.published.empty:
         return None
@@ -260,7 +260,7 @@ def published_table(summary: "Summary", study: "Study", runs: "Runs") -> ReportT
 
 
 def _outcome(runs: "Runs", experiment: str) -> str:
-    """Return what became of an experiment's jobs, such as ``5 finished`` or ``not run: newsemp24``, and why."""
+    """Return the outcome of an experiment's jobs, such as ``5 finished`` or ``not run: newsemp24``, and why."""
     of = runs.table.loc[runs.table["experiment"] == experiment]
     finished = int(of["outcome"].isin(("finished", "finished before")).sum())
     open_ = of.loc[~of["outcome"].isin(("finished", "finished before"))]
@@ -298,7 +298,7 @@ def runs_table(study: "Study", runs: "Runs") -> ReportTable:
 
 
 def _below(path: str, root: Path) -> str:
-    """Return a path as seen from `root`, where it lies below."""
+    """Return a path relative to `root` if it is below it."""
     return str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
 
 
@@ -308,7 +308,7 @@ DISTANCES = {"wasserstein": "W", "ks": "D"}
 def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable | None:
     """Return one row per configuration: distances of its training labels from those of validation and of test.
 
-    Where the truth is known, distances from that of test, and metrics against it. None without an axis, or where no
+    If the truth is known, distances from the true test scores, and metrics against them. None without an axis, or if no
     label was replaced or added.
     """
     groups: list[Any] = records(summary.groups)
@@ -353,7 +353,7 @@ NAMES = METRIC_NAMES | {"bias": "bias"}
 
 
 class GroupSection(NamedTuple):
-    """What the page and ``table.md`` show of one comparison: the table, what differs, what is left out."""
+    """One comparison as the page and ``table.md`` show it: the table, the groups that differ, those left out."""
 
     table: ReportTable
     verdict: str
@@ -411,7 +411,7 @@ def _table(comparison: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
 
 
 def _cells(row: GroupRow) -> dict[str, Cell]:
-    # A group's code is a name and not a number.
+    # A group's code is a name, not a number.
     cells = {name: Cell(getattr(row, name), getattr(row, name)) for name in ("series", "attribute", "group")}
     cells |= {"texts": number_cell(row.texts, 0), "authors": number_cell(row.authors, 0)}
     for name, estimate in row.measures.items():

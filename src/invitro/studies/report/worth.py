@@ -1,4 +1,4 @@
-"""The report of what an LLM's labels are worth: a self-contained page, the figure, the numbers, and the sentence."""
+"""The report on what an LLM's labels are worth: a self-contained page, the figure, the numbers, and the sentence."""
 
 import platform
 import re
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 WORTH_TEMPLATE = Path(__file__).with_name("worth.j2")
 WORTH_PACKAGES = ("scikit-learn", "scipy", "numpy", "torch", "transformers")
 WORTH_WIDTH, WORTH_HEIGHT = 300, 150
-"""Of the figure's panel, in points: wider than a column, because it also opens the README."""
+"""Size of the figure's panel, in points: wider than a column, because it is also the first figure of the README."""
 
 
 @dataclass(frozen=True)
 class Weighed:
-    """One set of LLM labels, and what it is worth.
+    """One set of LLM labels, and its worth.
 
     Args:
         data: the labels and their texts.
-        exchange: what they are worth.
-        settings: the overrides of this job, which ``train.py`` understands too.
+        exchange: their worth.
+        settings: the overrides of this job, which ``train.py`` accepts too.
     """
 
     data: WorthData
@@ -49,7 +49,7 @@ class Weighed:
 
 
 def worth_sentence(llm: str, exchange: Exchange) -> str:
-    """Say what an LLM's labels are worth, censored cases in words."""
+    """Say what an LLM's labels are worth, with censored cases in words."""
     return capital(said(WORTH_TEMPLATE, "answer", exchange, llm))
 
 
@@ -92,8 +92,8 @@ def write_worth(study: "Study", weighed: Sequence[Weighed], command: str, direct
 def worth_judgement(weighed: Sequence[Weighed]) -> Judgement:
     """Judge whether an LLM's labels should be used, and for which texts.
 
-    They help beside people's ratings where the interval of what they add to all of these is above 0, and where nobody
-    rated if they are worth as many ratings as the smallest number that was tried.
+    They help on rated texts if the interval of their gain over all ratings is above 0, and on unrated texts if they are
+    worth at least the smallest number of ratings tried.
     """
     order = list(WORTH_KINDS)
     first = min(weighed, key=lambda label_set: order.index(_worth_kind(label_set.exchange)))
@@ -111,7 +111,7 @@ def worth_judgement(weighed: Sequence[Weighed]) -> Judgement:
 
 
 WORTH_KINDS: dict[str, VerdictKind] = {"everywhere": "use", "unrated": "use", "unclear": "unclear", "not": "not"}
-"""For which texts an LLM's labels help, the most useful first, and what that means for the verdict."""
+"""The texts for which an LLM's labels help, the most useful first, and the resulting verdict."""
 
 
 def _worth_kind(exchange: Exchange) -> str:
@@ -123,7 +123,7 @@ def _worth_kind(exchange: Exchange) -> str:
 
 
 def _worth_steps(label_set: Weighed, kind: str) -> Iterator[Step]:
-    """Yield the training that follows, and the study that compares uses of the labels for rated texts."""
+    """Yield the training to run next, and the study that compares uses of the labels for rated texts."""
     words = [*label_set.settings, "plm.train=frozen"]
     unrated = int(label_set.data.table["crowd_label"].isna().sum())
     policy = "application=none" if kind == "not" else "application=posterior"
@@ -134,7 +134,7 @@ def _worth_steps(label_set: Weighed, kind: str) -> Iterator[Step]:
 
 
 def _rows(label_set: Weighed) -> pd.DataFrame:
-    """Return a curve's rows with the exchange rate beside them."""
+    """Return a curve's rows with the exchange rate in further columns."""
     rate, added = label_set.exchange.worth, label_set.exchange.added
     facts = {"worth": rate.value, "worth_low": rate.low, "worth_high": rate.high}
     facts |= {"added": added.value, "added_low": added.low, "added_high": added.high}
@@ -168,7 +168,7 @@ PEOPLE = "model trained on all human ratings"
 
 
 def worth_overview(weighed: Sequence[Weighed]) -> ReportTable:
-    """Return the ends of the curves in short, beside the LLM's own labels and the mean for every text."""
+    """Return the ends of the curves in short, with the LLM's own labels and the mean for every text."""
     shown = []
     for label_set in weighed:
         curve = label_set.exchange.curve
@@ -216,7 +216,7 @@ def worth_figure(label_set: Weighed) -> Figure:
 
 
 def _zero(exchange: Exchange) -> float:
-    """Return where 0 stands on the logarithmic axis."""
+    """Return the position of 0 on the logarithmic axis."""
     return exchange.first / 2
 
 
@@ -263,7 +263,7 @@ def _curves(exchange: Exchange) -> list[alt.Chart]:
 
 
 def _mark(exchange: Exchange) -> list[alt.Chart]:
-    """Return the level of the labels alone, where the other curve reaches it, and the interval of that number."""
+    """Return the level of the labels alone, the point at which the other curve reaches it, and its interval."""
     x_scale, _, (bottom, top) = _domains(exchange)
     level = float(exchange.curve.loc[exchange.curve["ratings"] == 0, "pcc"].iloc[0])
     least, most = _zero(exchange), float(exchange.everything)
