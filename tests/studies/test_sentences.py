@@ -49,7 +49,7 @@ def test_what_was_chosen_and_how_sure_the_difference_is() -> None:
     text = conclusion(STUDY, runs(["finished"] * 8 + ["failed"]), summary(GROUPS, rows))
     assert text == (
         "8 of 9 jobs finished (1 failed): 3 configurations, 3 runs each. By mean validation CCC, alpha = 4 was chosen "
-        "(0.512; next best: alpha 3, 0.480; its PCC: 0.512, baseline 0.400); test results played no "
+        "(0.512; next best: alpha 3, 0.480; validation PCC 0.512, baseline 0.400); test results played no "
         "part in the choice. On the test texts, CCC is "
         "better than the baseline's: 0.450 against 0.300 (+0.150, 95 % interval [+0.100, +0.200], Holm-corrected "
         "p = 0.004, 3 runs each, 240 texts by 120 authors). For PCC there is no evidence of a difference "
@@ -126,7 +126,7 @@ def test_without_a_test_validation_is_named_first() -> None:
         "1 of 1 job"
     )
     assert (
-        "was chosen (0.512; its PCC: 0.512, baseline 0.400). On the "
+        "was chosen (0.512; validation PCC 0.512, baseline 0.400). On the "
         "validation texts, CCC is better than the baseline's: 0.512 against 0.4" in text
     )
     assert "test results" not in text

@@ -288,9 +288,9 @@ def _table(result: Check) -> ReportTable:
         "RMSE": lambda prompt: str(prompt.crowd.rmse) if prompt.crowd else "",
         "mean bias": lambda prompt: str(prompt.crowd.bias) if prompt.crowd else "",
         "texts with a crowd label": lambda prompt: str(prompt.crowd.n) if prompt.crowd else "0",
-        "usable at the first try": lambda prompt: share(prompt.first),
+        "usable on the first try": lambda prompt: share(prompt.first),
         "usable after the retry": lambda prompt: share(prompt.after),
-        "faults at the first try": lambda prompt: (
+        "faults on the first try": lambda prompt: (
             ", ".join(f"{n} {what}" for what, n in prompt.faults.items()) or "none"
         ),
         "tokens per text": lambda prompt: (

@@ -315,10 +315,10 @@ def heat_map(names: Sequence[str], pairs: Sequence[Agreement], path: Path) -> li
 
 def _cells(names: Sequence[str], pairs: Sequence[Agreement]) -> Cells:
     """Lay the pairs out as a square."""
-    place = {name: number for number, name in enumerate(names)}
+    position = {name: number for number, name in enumerate(names)}
     cells: Cells = [[None] * len(names) for _ in names]
     for pair in pairs:
-        a, b = place[pair.a], place[pair.b]
+        a, b = position[pair.a], position[pair.b]
         cells[a][b], cells[b][a] = pair.pcc, pair.krippendorff
     return cells
 
@@ -407,5 +407,5 @@ def _wrapped(name: str, width: int = 12) -> str:
         return name
     breaks = [match.end() for match in re.finditer(r"/(?=.)", name)]
     breaks = breaks or [match.end() for match in re.finditer(r"[_\- ](?=.)", name)]
-    middle = min(breaks, key=lambda place: abs(place - len(name) / 2), default=len(name))
+    middle = min(breaks, key=lambda position: abs(position - len(name) / 2), default=len(name))
     return f"{name[:middle]}\n{name[middle:]}".strip()

@@ -73,7 +73,7 @@ def stored_scores(
             if not stored.labelled:
                 continue
             if not _same_scale(stored, scale):
-                remarks.append(f"Left out: {stored}: the scale had other items or bounds then")
+                remarks.append(f"Left out: {stored}: the scale had different items or bounds then")
                 continue
             table = stored_labels(store, stored, scale).labels
             then = table["text_hash"]

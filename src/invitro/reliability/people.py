@@ -41,8 +41,8 @@ def crowd_tables(
         tables["raters"] = _raters(people)
     if people.items is not None:
         tables["items"] = _items(people)
-        if (beside := _llm_items(people, groups, llm_items, resamples)).rows:
-            tables["llm_items"] = beside
+        if (compared := _llm_items(people, groups, llm_items, resamples)).rows:
+            tables["llm_items"] = compared
     return tables
 
 
@@ -62,7 +62,7 @@ def crowd_report(people: People, groups: "pd.Series[str]", folder: Path) -> list
             table.frame().to_csv(temporary, index=False)
     shown = [shortened_table(table) for table in tables.values()]
     page = Path(__file__).with_name("report.md.j2")
-    head = [f"{people.scale.name}: what people's answers say"]
+    head = [f"{people.scale.name}: people's answers"]
     write_text(folder / "crowd.md", rendered(page, head=head, tables=shown, figure=None))
     return [line for table in shown for line in (table.title, *table.terminal(), *table.notes, "")]
 
@@ -152,4 +152,4 @@ def _llm_items(
             for name, estimate in (("pcc", pair.pcc), ("ccc", pair.ccc), ("bias", pair.bias)):
                 cells[name] = estimate_cell(estimate.value, estimate.low, estimate.high, sign=name == "bias")
             rows.append(cells)
-    return table_of("llm_items", "Item by item: people and LLMs", columns, rows, said(TEMPLATE, "beside"))
+    return table_of("llm_items", "Item by item: people and LLMs", columns, rows, said(TEMPLATE, "llm_items"))

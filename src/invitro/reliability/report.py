@@ -340,7 +340,7 @@ def _tables(
         )
     }  # fmt: skip
     if common:
-        title, rows = f"On the {complete} texts that all scored", [("common", pair) for pair in common]
+        title, rows = f"On the {complete} texts that all raters scored", [("common", pair) for pair in common]
         tables["common"] = pairs_table("common", title, where, rows, *notes(common, short=short))
     if parts:
         here = [
@@ -364,4 +364,4 @@ def _problems(raters: Sequence[str]) -> Iterator[str]:
     if undrawn := charts.problem():
         yield undrawn
     if len(raters) < 2:
-        yield f"ratings: expected two raters or more, found {', '.join(raters) or 'none'}; name another label set"
+        yield f"ratings: expected two or more raters, found {', '.join(raters) or 'none'}; name another label set"

@@ -106,22 +106,22 @@ class ReportTable:
         """The headings above columns, with the number of columns that each spans."""
         return [(group, len([*columns])) for group, columns in groupby(self.columns, lambda column: column.group)]
 
-    def is_numeric(self, place: int) -> bool:
+    def is_numeric(self, index: int) -> bool:
         """Whether a column has numbers, which are right-aligned."""
-        values = [row[place].value for row in self.rows if row[place].value is not None]
+        values = [row[index].value for row in self.rows if row[index].value is not None]
         return bool(values) and all(is_number(value) for value in values)
 
     def on(self, medium: Medium) -> "ReportTable":
         """Return the table without the columns that a medium leaves out."""
-        kept = [place for place, column in enumerate(self.columns) if medium not in column.hidden]
-        rows = tuple(tuple(row[place] for place in kept) for row in self.rows)
-        return replace(self, columns=tuple(self.columns[place] for place in kept), rows=rows)
+        kept = [index for index, column in enumerate(self.columns) if medium not in column.hidden]
+        rows = tuple(tuple(row[index] for index in kept) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[index] for index in kept), rows=rows)
 
     def markdown(self) -> str:
         """Return the table as GitHub's Markdown; headings of groups join those of their columns."""
         shown = self.on("page")
         heads = [markdown_text(f"{column.group} {column.head}".strip()) for column in shown.columns]
-        sides = ["--:" if shown.is_numeric(place) else ":--" for place in range(len(shown.columns))]
+        sides = ["--:" if shown.is_numeric(index) else ":--" for index in range(len(shown.columns))]
         rows = [
             [f"**{markdown_text(cell.tagged)}**" if cell.best else markdown_text(cell.tagged) for cell in row]
             for row in shown.rows
@@ -139,7 +139,7 @@ class ReportTable:
     def latex(self, label: str) -> str:
         """Return a floating table across two columns, with booktabs' rules; the best of a column is bold."""
         shown = self.on("paper")
-        sides = "".join("r" if shown.is_numeric(place) else "l" for place in range(len(shown.columns)))
+        sides = "".join("r" if shown.is_numeric(index) else "l" for index in range(len(shown.columns)))
         top, rules, at = [], [], 1
         for group, width in shown.groups:
             top.append(rf"\multicolumn{{{width}}}{{c}}{{{escaped(group)}}}" if group else " & " * (width - 1))
@@ -169,8 +169,8 @@ class ReportTable:
     def frame(self) -> pd.DataFrame:
         """Return the values as a table for files; an estimate's interval follows it as ``KEY_low`` and ``KEY_high``."""
         shown, columns = self.on("file"), {}
-        for place, column in enumerate(shown.columns):
-            cells = [row[place] for row in shown.rows]
+        for index, column in enumerate(shown.columns):
+            cells = [row[index] for row in shown.rows]
             columns[column.key] = [cell.value for cell in cells]
             if any(cell.low is not None for cell in cells):
                 columns[f"{column.key}_low"] = [np.nan if cell.low is None else cell.low for cell in cells]

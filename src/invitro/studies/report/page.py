@@ -238,7 +238,7 @@ def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTa
     llm, perfect = (any(row["scores"].text.startswith(name) for row in shown) for name in (LLM_ITSELF, CEILING))
     facts = SPLIT_NAMES[summary.split], "rmse" in study.metrics, llm, is_off(shown), perfect
     caption = said(VERDICT, "overview", *facts)
-    return table_of("overview", "In one table", columns, shown, caption)
+    return table_of("overview", "At a glance", columns, shown, caption)
 
 
 def _overview_row(study: "Study", runs: "Runs", summary: "Summary", row: Mapping[str, Any]) -> dict[str, Cell]:

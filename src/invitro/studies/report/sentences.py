@@ -187,11 +187,9 @@ def _choice(runs: "Runs", summary: "Summary", metrics: Sequence[str]) -> Decided
         return None
     other = next((row for row in rows if not matches(row, summary.chosen)), None)
     base = reference(summary, chosen) or {}
-    beside = [
-        (METRIC_NAMES[metric], chosen[f"val_{metric}_mean"], base.get(f"val_{metric}_mean")) for metric in metrics
-    ]
+    means = [(METRIC_NAMES[metric], chosen[f"val_{metric}_mean"], base.get(f"val_{metric}_mean")) for metric in metrics]
     return {
-        "beside": [entry for entry in beside if entry[0] != "CCC" and not missing(entry[2])],
+        "metrics": [entry for entry in means if entry[0] != "CCC" and not missing(entry[2])],
         "best": rows[0] is chosen,
         "value": " and ".join(f"{factor(key)} = {plain(value)}" for key, value in (summary.chosen or {}).items()),
         "ccc": chosen["val_ccc_mean"],

@@ -53,7 +53,7 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
     if summary.chosen:
         groups.sort(key=lambda row: ("chosen", "baseline", "").index(mark(summary, row)))
     published = [name for name in study.metrics if any(published_for(summary, row, name) for row in groups)]
-    beside = published if split == "test" else []
+    with_paper = published if split == "test" else []
     present = {
         name: any(row.get(name, 0) for row in groups) for name in ("failed", "replaced", "augmented", "given_up")
     }
@@ -75,14 +75,16 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
             *([] if single else [Column(f"{metric}_median", "median (peak)", METRIC_NAMES[metric])]),
             Column(f"{metric}_mean", "value" if single else "mean ± sd", METRIC_NAMES[metric]),
             Column(f"{metric}_interval", "95 % interval", METRIC_NAMES[metric], hidden=("paper",)),
-            *([Column(f"{metric}_paper", "paper", METRIC_NAMES[metric])] if metric in beside else []),
+            *([Column(f"{metric}_paper", "paper", METRIC_NAMES[metric])] if metric in with_paper else []),
         ]
-    rows = [_configuration(study, runs, summary, row, split, beside) for row in groups]
+    rows = [_configuration(study, runs, summary, row, split, with_paper) for row in groups]
     for metric in study.metrics:
         for part in ("median", "mean"):
             for alike in _alike(rows, runs.factors):
                 _mark_best(alike, f"{metric}_{part}", metric)
-    paper = summary.published.attrs.get("test_set", "its own data") if beside and summary.published is not None else ""
+    paper = (
+        summary.published.attrs.get("test_set", "its own data") if with_paper and summary.published is not None else ""
+    )
     caption = said(
         CAPTIONS,
         "metrics",
@@ -98,7 +100,7 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
 
 
 def _configuration(
-    study: "Study", runs: "Runs", summary: "Summary", row: Values, split: str, beside: Collection[str]
+    study: "Study", runs: "Runs", summary: "Summary", row: Values, split: str, with_paper: Collection[str]
 ) -> dict[str, Cell]:
     """Return the cells of one configuration."""
     seeds, replaced = row.get("seeds", 0), row.get("replaced")
@@ -118,14 +120,14 @@ def _configuration(
         cells[f"{metric}_median"] = _with_peak(median, None if seeds == 1 else peak)
         cells[f"{metric}_mean"] = cell_of(mean, number(mean) + ("" if missing(sd) else f" ± {number(sd)}"))
         cells[f"{metric}_interval"] = interval_cell(low, high)
-        if metric in beside and (paper := published_for(summary, row, metric)):
+        if metric in with_paper and (paper := published_for(summary, row, metric)):
             cells[f"{metric}_paper"] = _with_peak(paper["median"], paper["peak"])
     return cells
 
 
 def factor_cells(runs: "Runs", row: Values, tag: str = "") -> dict[str, Cell]:
     """Return the cells that name a configuration, the first with its remark."""
-    return {name: cell_of(row[name], tag="" if place else tag) for place, name in enumerate(runs.factors)}
+    return {name: cell_of(row[name], tag="" if index else tag) for index, name in enumerate(runs.factors)}
 
 
 def _with_peak(median: Any, peak: Any) -> Cell:
@@ -147,14 +149,14 @@ def _alike(rows: list[dict[str, Cell]], factors: Sequence[str]) -> list[list[dic
 
 def _mark_best(rows: list[dict[str, Cell]], key: str, metric: str) -> None:
     """Mark the best cells of a column; equal rounded values are equally good. A single row has no best."""
-    values = {place: row[key].value for place, row in enumerate(rows)}
-    written = {place: round(value, 3) for place, value in values.items() if isinstance(value, float)}
+    values = {index: row[key].value for index, row in enumerate(rows)}
+    written = {index: round(value, 3) for index, value in values.items() if isinstance(value, float)}
     if len(written) < 2:
         return
     best = min(written.values()) if metric in LOWER_IS_BETTER else max(written.values())
-    for place, value in written.items():
+    for index, value in written.items():
         if value == best:
-            rows[place][key] = replace(rows[place][key], best=True)
+            rows[index][key] = replace(rows[index][key], best=True)
 
 
 def differences_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable | None:

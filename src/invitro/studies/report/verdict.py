@@ -114,7 +114,7 @@ def judgement(study: "Study", runs: "Runs", summary: "Summary") -> Judgement:
     judged = [*_judged(study, runs, summary)]
     by_crowd = summary.baseline is not None and not changed_by_llm(runs, summary, summary.baseline)
     asked = [candidate for candidate in judged if candidate.by_llm] if by_crowd else []
-    beside = [candidate for candidate in judged if candidate not in asked] if asked else []
+    without_llm = [candidate for candidate in judged if candidate not in asked] if asked else []
     asked = asked or judged
     kind, best = _kind(asked)
     llm, baseline = by_crowd and bool(asked) and asked[0].by_llm, summary.baseline
@@ -128,7 +128,7 @@ def judgement(study: "Study", runs: "Runs", summary: "Summary") -> Judgement:
         "margin": MARGIN,
         "baseline": "crowd labels alone" if llm else configuration(baseline, baseline, full=True) if baseline else "",
     }
-    reasons = paragraphs(VERDICT, "reasons", beside=beside, truth=_truth(study, runs, summary, best), **facts)
+    reasons = paragraphs(VERDICT, "reasons", without_llm=without_llm, truth=_truth(study, runs, summary, best), **facts)
     if not asked:
         reasons = paragraphs(VERDICT, "alone", _alone(study, runs, summary), SPLIT_NAMES[summary.split], study.baseline)
     reasons += plateau_sentences(study, summary, any(candidate.lead["verdict"] == "better" for candidate in judged))

@@ -188,7 +188,7 @@ def worth_overview(weighed: Sequence[Weighed]) -> ReportTable:
     shown.append(scored_row(GUESSING, table, mean, ["rmse"]) | UNMEASURED)
     columns = [Column("scores", "scores from"), *(Column(metric, name) for metric, name in METRIC_NAMES.items())]
     caption = said(VERDICT, "overview", "held-out texts", True, True, is_off(shown), mean="all ratings")
-    return table_of("overview", "In one table", columns, shown, caption)
+    return table_of("overview", "At a glance", columns, shown, caption)
 
 
 def _data(weighed: Sequence[Weighed]) -> list[Fact]:
