@@ -115,7 +115,7 @@ def test_without_a_crowd_nothing_is_said_about_measuring(tmp_path: Path) -> None
     assert found.gained is None
     assert advice(found) == [
         "There are too few crowd labels on these texts to compare how well the prompts measure; the check shows only "
-        "what the replies are like and what they cost."
+        "the quality and the cost of the replies."
     ]
     assert any("plain and scale_aware agree with each other" in line for line in lines(found))
 
