@@ -294,7 +294,7 @@ def disagreements(ratings: pd.DataFrame) -> pd.DataFrame:
 NARROW, ROOMY = 4, 8
 """How many raters fit in one column, and on a page, with intervals in the cells."""
 NEUTRAL, HATCH, LINES = "#f2f2f2", "#c4c4c4", 5
-"""Colours of the ground and hatching of a cell that is not measurable, and its lines on each side of the diagonal."""
+"""Colours of the background and hatching of an unmeasurable cell, and its lines on each side of the diagonal."""
 
 Cells = list[list[Estimate | None]]
 

@@ -240,7 +240,7 @@ def reliability_report(
     Args:
         gathered: everybody's scores.
         folder: created if it is missing.
-        scale: what the scores measure.
+        scale: the scale of the scores.
         corpus: the corpus of these texts, for the heading.
         people: the answers of single people, for ``crowd.csv`` (how reliable the crowd is), ``raters.csv`` (each of
             them) and, with answers to items, ``items.csv`` and ``llm_items.csv``.

@@ -79,7 +79,7 @@ def write_report(
     Files: ``figures/NAME.svg``, ``.pdf`` and ``.png``; ``table.tex``, ``table.md``, ``runs.csv``; and last
     ``report.html``: text, tables, charts and the code that draws them in one file, which fetches nothing. Each is
     written whole or not at all. An earlier report's figures that are no longer drawn are removed. Unless `show_ids`,
-    neither figures nor page hold a text's id.
+    neither figures nor page contain a text's id.
 
     Raises:
         InputError: the chart libraries are missing.
@@ -203,7 +203,7 @@ def _policy(style: str, scripts: Sequence[str]) -> str:
 
 
 MOST_ROWS = 6
-"""Configurations in the short table; of more, the leading ones."""
+"""Configurations in the short table; if there are more, only the leading ones."""
 LLM_ITSELF, GUESSING, CEILING = "the LLM itself", "guessing the mean", "a perfect model"
 LEAST_COVERED = 0.5
 """Share of the scored texts that must have an LLM label for the LLM itself to have a row."""

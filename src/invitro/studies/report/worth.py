@@ -204,7 +204,7 @@ def _data(weighed: Sequence[Weighed]) -> list[Fact]:
 
 
 def worth_figure(label_set: Weighed) -> Figure:
-    """Draw both curves over the number of human ratings, 0 apart from the logarithmic axis, with the worth marked."""
+    """Draw both curves over the number of human ratings (log scale, 0 shown apart), with the worth marked."""
     exchange, llm = label_set.exchange, label_set.data.llm
     drawn = layered(
         *_curves(exchange), *_mark(exchange), width=WORTH_WIDTH, height=WORTH_HEIGHT,
