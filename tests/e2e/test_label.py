@@ -271,9 +271,9 @@ def test_the_prompt_check_and_what_the_whole_job_takes_from_it(run, tmp_path: Pa
     done = run(*base, "experiment=prompt_check", "llm.engine.faults.unparseable=0.1", priced)
     assert done.returncode == 0, done.stderr
     for part in (
-        "Prompt check: scripted on 100 of the 150 texts of simulated", "usable at the first try",
+        "Prompt check: scripted on 100 of the 150 texts of simulated", "usable on the first try",
         "usable after the retry", "plain and scale_aware agree with each other", "cost of 150 texts",
-        "Within one reply that gives both", "Not measurable with this model", "Nothing is concluded about prompts",
+        "Within one reply that gives both", "Not measurable with this model", "This says nothing about the prompts",
     ):  # fmt: skip
         assert part in done.stdout
     report = Path(done.stdout.rpartition("Report: ")[2].strip())

@@ -33,7 +33,9 @@ def path(study: Reported) -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if not CHROMIUM.is_file():
-        pytest.fail(f"{CHROMIUM} is missing, in which reports are opened; install it by: apt-get install chromium")
+        pytest.fail(
+            f"{CHROMIUM} is missing, and these tests open reports in it; install it with: apt-get install chromium"
+        )
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -35,7 +35,7 @@ def test_worth_from_one_command_to_its_report_and_the_training_that_it_names(run
     assert rows["pcc"].between(-1, 1).all()
     page = (folder / "report.html").read_text("utf-8")
     assert "study=worth data=simulated" in page
-    short = page[page.index("In one table") : page.index("What to do next")]
+    short = page[page.index("At a glance") : page.index("What to do next")]
     rows_of_it = (
         "trained on all human ratings|trained on the LLM's labels|trained on both|the LLM itself|guessing the mean"
     )

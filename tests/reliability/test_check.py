@@ -115,7 +115,7 @@ def test_without_a_crowd_nothing_is_said_about_measuring(tmp_path: Path) -> None
     assert found.gained is None
     assert advice(found) == [
         "There are too few crowd labels on these texts to compare how well the prompts measure; the check shows only "
-        "what the replies are like and what they cost."
+        "the quality and the cost of the replies."
     ]
     assert any("plain and scale_aware agree with each other" in line for line in lines(found))
 
@@ -127,7 +127,7 @@ def test_a_model_that_guesses_is_told_of_first_and_nothing_is_concluded(tmp_path
     assert told[3].count("not measurable") == 3
     (recommended,) = told[told.index("Recommendation") + 1 :]
     assert recommended.startswith("  Not measurable with this model")
-    assert "Nothing is concluded about prompts" in recommended
+    assert "This says nothing about the prompts" in recommended
 
 
 def estimate(low: float, high: float) -> Estimate:
@@ -157,11 +157,12 @@ def a_check(overall: tuple[float, float], items: tuple[float, float], gained: tu
             "No difference between the prompts is shown", "includes 0. prompt=plain is cheaper (about $20.00 "
             "against about $30.00 for the corpus); prompt=scale_aware also gives a score per item."]),
         (a_check((-0.1, 0.3), (0.1, 0.5), (-0.1, 0.3)), [
-            "Only the PCC of scale_aware is certainly above 0, but no difference", "Use prompt=scale_aware ("]),
-        (a_check((-0.1, 0.3), (-0.2, 0.1), (-0.3, -0.1)), ["Not measurable with this model", "Nothing is concluded"]),
-        (a_check((-0.5, -0.1), (-0.2, 0.1), (0.1, 0.3)), ["With plain the scores run against the crowd's"]),
+            "Only the PCC of scale_aware is measurably above 0, but no difference", "Use prompt=scale_aware ("]),
+        (a_check((-0.1, 0.3), (-0.2, 0.1), (-0.3, -0.1)), [
+            "Not measurable with this model", "This says nothing about the prompts"]),
+        (a_check((-0.5, -0.1), (-0.2, 0.1), (0.1, 0.3)), ["With plain, the scores run against the crowd's"]),
         (a_check((0.1, 0.4), (-0.4, -0.1), (-0.7, -0.2)), [
-            "With scale_aware the scores run against", "Use another model"]),
+            "With scale_aware, the scores run against", "Use another model"]),
         (a_check((0.1, 0.4), (0.3, 0.6), (0.05, 0.3), near=0.4), [
             "Use prompt=scale_aware", "within 0.5 of the overall score in only 40.0 % of the texts"]),
         (a_check((0.1, 0.4), (0.3, 0.6), (0.05, 0.3), plain=0.6), [

@@ -136,7 +136,7 @@ def test_a_set_on_other_items_or_bounds_is_left_out(tmp_path: Path) -> None:
     found = gathered(a_corpus(), path, tmp_path)
     assert list(found.raters) == ["crowd", "qwen/plain", "qwen/both"]
     assert len(found.remarks) == 2
-    assert all("other items or bounds" in remark for remark in found.remarks)
+    assert all("different items or bounds" in remark for remark in found.remarks)
 
 
 def combined() -> Corpus:

@@ -91,7 +91,7 @@ def test_tables_hold_the_figures_of_the_report(found: Report) -> None:
     for text in (str(found), (found.folder / "reliability.md").read_text("utf-8")):
         assert f"{first['pcc']:.4f} [{first['pcc_low']:.3f}, {first['pcc_high']:.3f}]" in text
         assert "Krippendorff's alpha 0.27, PCC 0.441" in text
-        assert "On the 116 texts that all scored" in text
+        assert "On the 116 texts that all raters scored" in text
         assert "arXiv 2501.00691" in text
 
 
@@ -252,7 +252,7 @@ def test_other_prompts_and_models_have_no_figure_of_the_paper(tmp_path: Path) ->
 
 def test_one_rater_alone_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     crowd = ratings()[["crowd"]]
-    with pytest.raises(InputError, match="expected two raters or more, found crowd; name another label set"):
+    with pytest.raises(InputError, match="expected two or more raters, found crowd; name another label set"):
         reliability_report(side_by_side(crowd), tmp_path / "new", SCALE)
     assert not (tmp_path / "new").exists()
 
@@ -328,7 +328,7 @@ def test_one_short_labelling_does_not_take_the_common_texts_away(tmp_path: Path)
     found = report(table, tmp_path)
     assert {pair.n for pair in found.common} == {116}
     assert not any("tiny/plain" in (pair.a, pair.b) for pair in found.common)
-    assert "Left out, having scored fewer than half of the texts: tiny/plain." in str(found)
+    assert "Left out because they scored fewer than half of the texts: tiny/plain." in str(found)
     assert any(pair.b == "tiny/plain" and pair.n == 10 for pair in found.pairs)
 
 

@@ -83,7 +83,7 @@ def test_without_a_labelled_test_validation_takes_its_place(tmp_path: Path) -> N
     assert "on the validation texts" in result.figures[4].caption
     write_report(result.study, result.runs, result.summary, [], result.figures[:1], tmp_path)
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert "No run has a test with crowd labels" in page
+    assert "No run has a test set with crowd labels" in page
     assert "table-metrics_val" in page
     assert "table-groups_crowd" in page
     assert "table-metrics_test" not in page

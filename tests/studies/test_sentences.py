@@ -49,7 +49,7 @@ def test_what_was_chosen_and_how_sure_the_difference_is() -> None:
     text = conclusion(STUDY, runs(["finished"] * 8 + ["failed"]), summary(GROUPS, rows))
     assert text == (
         "8 of 9 jobs finished (1 failed): 3 configurations, 3 runs each. By mean validation CCC, alpha = 4 was chosen "
-        "(0.512; next best: alpha 3, 0.480; PCC there: 0.512, baseline 0.400); test results played no "
+        "(0.512; next best: alpha 3, 0.480; validation PCC 0.512, baseline 0.400); test results played no "
         "part in the choice. On the test texts, CCC is "
         "better than the baseline's: 0.450 against 0.300 (+0.150, 95 % interval [+0.100, +0.200], Holm-corrected "
         "p = 0.004, 3 runs each, 240 texts by 120 authors). For PCC there is no evidence of a difference "
@@ -109,7 +109,7 @@ def test_many_configurations_in_one_sentence() -> None:
 def test_without_a_baseline_nothing_is_tested() -> None:
     text = conclusion(STUDY, runs(["finished"]), summary(GROUPS, [], chosen=None, baseline=None))
     assert "The best mean CCC on validation is that of alpha 4, with 0.450 [0.350, 0.550] on test." in text
-    assert "nothing is tested" in text
+    assert "nothing was tested" in text
     alone = conclusion(STUDY, runs(["finished"]), summary([group(4.0, 0.5, 0.4, 1)], [], chosen=None, baseline=None))
     assert alone.startswith("1 of 1 job finished: 1 configuration, 1 run each. CCC on test is 0.400 [0.300, 0.500].")
     assert "A configuration with a single run does not show the spread between runs" in alone
@@ -121,16 +121,17 @@ def test_without_a_test_validation_is_named_first() -> None:
     rows = [difference(4.0, "ccc", 0.112, 0.004) | {"split": "val"}]
     text = conclusion(STUDY, runs(["finished"]), summary(groups, rows))
     assert text.startswith(
-        "No run has a test with crowd labels, so everything here is measured on validation, on which training may also "
-        "have decided when to stop and the choice was made: numbers are optimistic, and p values too small. 1 of 1 job"
+        "No run has a test set with crowd labels, so everything here is measured on validation, which may also have "
+        "been used for early stopping and was used for the choice: numbers are optimistic, and p values too small. "
+        "1 of 1 job"
     )
     assert (
-        "was chosen (0.512; PCC there: 0.512, baseline 0.400). On the "
+        "was chosen (0.512; validation PCC 0.512, baseline 0.400). On the "
         "validation texts, CCC is better than the baseline's: 0.512 against 0.4" in text
     )
     assert "test results" not in text
     alone = conclusion(STUDY, runs(["finished"]), summary(groups[:1], [], chosen=None, baseline=None))
-    assert "stop: numbers are optimistic. " in alone
+    assert "stopping: numbers are optimistic. " in alone
     assert "CCC on validation is 0.512 [0.412, 0.612]." in alone
 
 
@@ -164,7 +165,7 @@ def test_the_leading_configurations() -> None:
 def test_over_folds_the_choice_of_each_fold_is_what_was_tested() -> None:
     by_fold = {0: 4.0, 1: 3.0, 2: 4.0}
     text = conclusion(STUDY, runs(["finished"]), summary(GROUPS, [difference(4.0, "ccc", 0.1, 0.004)], by_fold=by_fold))
-    assert "What was tested is the choice of each fold, by its own validation texts alone: 4 in 2 and 3 in 1." in text
+    assert "tested with its own choice, made on its own validation texts alone: 4 in 2 and 3 in 1." in text
     assert "played no part" not in text
     assert "0.400 against 0.300 (+0.100" in text  # of these choices, where alpha 4 alone has 0.450
     made = summary(GROUPS, [], by_fold=by_fold)

@@ -131,14 +131,13 @@ def test_the_sentence(worth: tuple[float, ...], prices: dict[str, float], says: 
 @pytest.mark.parametrize(
     ("kind", "most", "says"),
     [
-        ("everywhere", 0.09, "Use the labels of gpt, also for texts that people rated: they help even when added to "
-         "all 1,670 human ratings."),
-        ("unrated", 0.014, "For texts that people rated, the labels of gpt add next to nothing; for texts that nobody "
-         "rated, use them."),
-        ("unrated", 0.08, "For texts that people rated, 1,860 texts are too few to tell whether the labels of gpt "
-         "help; for texts that nobody rated, use them."),
-        ("unrated", -0.002, "For texts that people rated, leave the labels of gpt out: added to all human ratings, "
-         "they make the model worse; for texts that nobody rated, use them."),
+        ("everywhere", 0.09, "Use the labels of gpt, even for rated texts: they help even when added to all 1,670 "
+         "human ratings."),
+        ("unrated", 0.014, "For rated texts, the labels of gpt add next to nothing; for unrated texts, use them."),
+        ("unrated", 0.08, "For rated texts, 1,860 texts are too few to tell whether the labels of gpt help; for "
+         "unrated texts, use them."),
+        ("unrated", -0.002, "For rated texts, leave the labels of gpt out: added to all human ratings, they make "
+         "the model worse; for unrated texts, use them."),
         ("not", 0.014, "Do not use the labels of gpt: 50 human ratings are worth more."),
     ],
 )  # fmt: skip
@@ -152,8 +151,8 @@ def test_the_headline(kind: str, most: float, says: str) -> None:
 
 def test_the_next_step_knows_whether_some_texts_are_unrated() -> None:
     steps = {rated: said(WORTH_TEMPLATE, "step", "unrated", 400 - rated) for rated in (400, 399)}
-    assert steps[400].startswith("All texts are rated here. Add rows with an empty rating")
-    assert "those of the 1 text that nobody rated among them" in steps[399]
+    assert steps[400].startswith("All texts here are rated. Add rows with an empty rating")
+    assert "including those of the 1 unrated text:" in steps[399]
 
 
 def test_too_few_labels_are_refused() -> None:

@@ -25,19 +25,19 @@ NEAR = 1 / 12
 
 @dataclass(frozen=True)
 class Prompted:
-    """The results of one prompt on the texts of the check; answers stored earlier count like new ones.
+    """One prompt's results on the texts of the check; answers stored earlier count like new ones.
 
     Args:
         name: the prompt.
         sets: ids of its label sets, one per corpus.
         texts: how many texts were asked about.
-        questions: how many of them and their samples were answered at all.
+        questions: how many of them, counting samples, got any answer.
         first: share of these that were usable on the first try.
         after: share that were usable after the retry.
         faults: unusable first tries, by reason.
-        prompt_tokens: of all attempts, as the next two.
-        completion_tokens: likewise.
-        cost: US dollars.
+        prompt_tokens: over all attempts.
+        completion_tokens: over all attempts.
+        cost: of all attempts, in US dollars.
         seconds: wall time of this run's requests.
         asked: how many requests this run made.
         crowd: agreement with the crowd, if there is one.
@@ -81,7 +81,7 @@ class Check:
         whole: how many texts the whole corpus has.
         prompts: by role: ``overall``, ``items`` and, if it was asked, ``both``.
         between: agreement of the overall score (a) with the items' (b), from two replies.
-        averaging: how near these two are.
+        averaging: how close these two are.
         within_reply: the same within the replies of ``both``.
         gained: by how much the items' PCC with the crowd exceeds the overall score's.
     """
@@ -97,7 +97,7 @@ class Check:
     gained: Estimate | None
 
     def of_whole(self, amount: float, texts: int) -> float:
-        """Return what the whole corpus needs, if `texts` needed `amount`."""
+        """Return the amount for the whole corpus, if `texts` needed `amount`."""
         return amount * self.whole / texts if texts else 0.0
 
 
@@ -108,21 +108,21 @@ def check(corpus: Corpus, what: Mapping[str, Labelling], done: Mapping[str, Sequ
         corpus: the corpus of the texts.
         what: by role: ``overall`` with a prompt that asks for one score, ``items`` with one that asks for each item,
             and optionally ``both``.
-        done: what `label` returned for each.
+        done: the results of `label`, by role.
     """
-    one = what["items"]
+    labelling = what["items"]
     scores = {role: _scores(labelled) for role, labelled in done.items()}
     texts = pd.concat([part.texts.assign(text_id=part.prefix + part.texts["text_id"]) for part in done["items"]])
     texts = texts.set_index("text_id")
     table = pd.DataFrame(
-        {"crowd": texts["crowd_label"]} | {role: found["llm_label"] for role, found in scores.items()},
+        {"crowd": texts["crowd_label"]} | {role: labels["llm_label"] for role, labels in scores.items()},
         index=texts.index,
     )
     groups = texts["group_id"]
     answered = [role for role in scores if table[role].notna().any()]
     same = table[table[answered].notna().all(axis=1)]  # prompts are compared on the same texts
     rated = same["crowd"].notna().sum() > 1
-    with LabelStore(one.store, read_only=True) as store:
+    with LabelStore(labelling.store, read_only=True) as store:
         prompts = {
             role: _prompted(
                 store, what[role].prompt.name, labelled, _pair(same[["crowd", role]], groups) if rated else None
@@ -132,15 +132,15 @@ def check(corpus: Corpus, what: Mapping[str, Labelling], done: Mapping[str, Sequ
     both = scores.get("both")
     return Check(
         corpus=corpus.name,
-        llm=one.llm,
+        llm=labelling.llm,
         texts=len(texts),
         whole=len(corpus.table),
         prompts=prompts,
         between=_pair(table[["overall", "items"]], groups),
-        averaging=averaging(table["overall"], table["items"], one.scale, groups),
+        averaging=averaging(table["overall"], table["items"], labelling.scale, groups),
         within_reply=None
         if both is None
-        else averaging(both[f"llm_{OVERALL}"].reindex(texts.index), table["both"], one.scale, groups),
+        else averaging(both[f"llm_{OVERALL}"].reindex(texts.index), table["both"], labelling.scale, groups),
         gained=gain(same[["crowd", "overall", "items"]], groups) if rated else None,
     )
 
@@ -168,11 +168,11 @@ def _pair(table: pd.DataFrame, groups: "pd.Series[str]") -> Agreement | None:
 
 def _scores(done: Sequence[Labelled]) -> pd.DataFrame:
     """Return the labels of all parts, by the corpus's own ids."""
-    return pd.concat([one.labels.labels.set_axis(one.prefix + one.labels.labels.index) for one in done])
+    return pd.concat([part.labels.labels.set_axis(part.prefix + part.labels.labels.index) for part in done])
 
 
 def _prompted(store: LabelStore, name: str, done: Sequence[Labelled], crowd: Agreement | None) -> Prompted:
-    """Count what the store has about these texts."""
+    """Count the store's answers about these texts."""
     attempts = pd.DataFrame(list(_attempts(store, done)), columns=ATTEMPT_COLUMNS)
     answered = attempts[attempts["status"] != Status.ERROR]
     first = answered[answered["attempt"] == 0]
@@ -180,8 +180,8 @@ def _prompted(store: LabelStore, name: str, done: Sequence[Labelled], crowd: Agr
     faults = first.loc[first["status"] != Status.OK, "status"].value_counts()
     return Prompted(
         name=name,
-        sets=tuple(one.report.stored.id for one in done),
-        texts=sum(len(one.texts) for one in done),
+        sets=tuple(part.report.stored.id for part in done),
+        texts=sum(len(part.texts) for part in done),
         questions=len(first),
         first=float((first["status"] == Status.OK).mean()) if len(first) else 0.0,
         after=len(usable) / len(first) if len(first) else 0.0,
@@ -189,8 +189,8 @@ def _prompted(store: LabelStore, name: str, done: Sequence[Labelled], crowd: Agr
         prompt_tokens=int(attempts["prompt_tokens"].sum()),
         completion_tokens=int(attempts["completion_tokens"].sum()),
         cost=float(attempts["cost"].sum()),
-        seconds=sum(one.report.seconds for one in done),
-        asked=sum(one.report.usage.requests for one in done),
+        seconds=sum(part.report.seconds for part in done),
+        asked=sum(part.report.usage.requests for part in done),
         crowd=crowd,
     )
 
@@ -200,57 +200,59 @@ ATTEMPT_COLUMNS = ["text_id", "sample", "attempt", "status", "prompt_tokens", "c
 
 def _attempts(store: LabelStore, done: Sequence[Labelled]) -> Iterator[tuple[Any, ...]]:
     """Yield the attempts at these texts, by the corpus's own ids."""
-    for one in done:
-        for row in store.attempts(one.report.stored.id, one.texts["text_id"].tolist()):
-            yield (one.prefix + row["text_id"], *tuple(row)[1:])
+    for part in done:
+        for row in store.attempts(part.report.stored.id, part.texts["text_id"].tolist()):
+            yield (part.prefix + row["text_id"], *tuple(row)[1:])
 
 
 USABLE = 0.95
 """Share of usable replies that a prompt needs before it is worth a large bill."""
 NEAR_ENOUGH = 0.8
-"""Share of replies whose items must come near their overall score for both to count as the same measure."""
+"""Share of replies whose items must be close to their overall score for both to count as the same measure."""
 
 
-def lines(found: Check) -> list[str]:
+def lines(result: Check) -> list[str]:
     """Return the whole check as text: agreement first, then replies and bill, then the recommendation."""
-    first, second = found.prompts["overall"].name, found.prompts["items"].name
-    between, pairs = found.between, (found.averaging, found.within_reply)
+    first, second = result.prompts["overall"].name, result.prompts["items"].name
+    between, pairs = result.between, (result.averaging, result.within_reply)
     agreed = (
         {name: told(getattr(between, name)) for name in ("pcc", "ccc", "krippendorff")} | {"n": between.n}
         if between
         else {}
     )
-    averaged = [one and vars(one) | {"pcc": told(one.pcc)} for one in pairs]
+    averaged = [pair and vars(pair) | {"pcc": told(pair.pcc)} for pair in pairs]
     return [
-        f"Prompt check: {found.llm} on {found.texts} of the {found.whole} texts of {found.corpus}",
+        f"Prompt check: {result.llm} on {result.texts} of the {result.whole} texts of {result.corpus}",
         "",
-        *(f"  {line}" for line in _table(found).terminal()),
+        *(f"  {line}" for line in _table(result).terminal()),
         "",
         *paragraphs(CHECK_TEMPLATE, "averagings", agreed, first, second, *averaged),
         "",
         "Recommendation",
-        *(f"  {one}" for one in advice(found)),
+        *(f"  {line}" for line in advice(result)),
     ]
 
 
-def advice(found: Check) -> list[str]:
-    """Return what follows from the figures, and nothing more.
+def advice(result: Check) -> list[str]:
+    """Return what follows from the figures, and no more.
 
     A prompt is recommended if the difference of the two correlations is measurable, or if only its PCC is above 0. If
     neither separates the prompts, the cheaper one is named.
     """
-    overall, items, gained = found.prompts["overall"], found.prompts["items"], found.gained
+    overall, items, gained = result.prompts["overall"], result.prompts["items"], result.gained
     replies = [
-        {"name": one.name, "none": not one.questions, "after": one.after,
-         "worst": max(one.faults, key=lambda status: one.faults[status], default="unknown")}
-        for one in found.prompts.values()
-        if not one.questions or one.after < USABLE
+        {"name": prompt.name, "none": not prompt.questions, "after": prompt.after,
+         "worst": max(prompt.faults, key=lambda status: prompt.faults[status], default="unknown")}
+        for prompt in result.prompts.values()
+        if not prompt.questions or prompt.after < USABLE
     ]  # fmt: skip
-    pccs = [(one, one.crowd.pcc) for one in (overall, items) if one.crowd is not None]
-    sure = [one for one, pcc in pccs if pcc.low > 0]
-    against = [one.name for one, pcc in pccs if pcc.high < 0]
+    pccs = [(prompt, prompt.crowd.pcc) for prompt in (overall, items) if prompt.crowd is not None]
+    sure = [prompt for prompt, pcc in pccs if pcc.low > 0]
+    against = [prompt.name for prompt, pcc in pccs if pcc.high < 0]
     better = items if gained is not None and gained.value > 0 else overall
-    take, other = sorted((overall, items), key=lambda one: (one.cost, one.prompt_tokens + one.completion_tokens))
+    take, other = sorted(
+        (overall, items), key=lambda prompt: (prompt.cost, prompt.prompt_tokens + prompt.completion_tokens)
+    )
     if len(pccs) < 2 or gained is None:
         verdict = "unrated"
     elif not any(pcc.measurable for _, pcc in pccs):
@@ -264,48 +266,57 @@ def advice(found: Check) -> list[str]:
     else:
         verdict = "cheaper"
     concluded = verdict in ("better", "one", "cheaper")
-    inside = found.within_reply if concluded and found.within_reply and found.within_reply.near < NEAR_ENOUGH else None
-    named = [{"name": one.name, "usable": one.after >= USABLE, "bill": _bill(found, one)} for one in (take, other)]
+    inside = (
+        result.within_reply if concluded and result.within_reply and result.within_reply.near < NEAR_ENOUGH else None
+    )
+    named = [
+        {"name": prompt.name, "usable": prompt.after >= USABLE, "bill": _bill(result, prompt)}
+        for prompt in (take, other)
+    ]
     return paragraphs(
-        CHECK_TEMPLATE, "advice", replies, USABLE, verdict, found.llm, overall.name, items.name, str(gained), *named,
+        CHECK_TEMPLATE, "advice", replies, USABLE, verdict, result.llm, overall.name, items.name, str(gained), *named,
         against, inside,
     )  # fmt: skip
 
 
-def _table(found: Check) -> ReportTable:
+def _table(result: Check) -> ReportTable:
     """Return the figures, one row each, one column per prompt."""
     figures: dict[str, Callable[[Prompted], str]] = {
-        "PCC with the crowd": lambda one: told(one.crowd.pcc) if one.crowd else "",
-        "CCC": lambda one: told(one.crowd.ccc) if one.crowd else "",
-        "Krippendorff's alpha": lambda one: told(one.crowd.krippendorff) if one.crowd else "",
-        "RMSE": lambda one: str(one.crowd.rmse) if one.crowd else "",
-        "mean bias": lambda one: str(one.crowd.bias) if one.crowd else "",
-        "texts with a crowd label": lambda one: str(one.crowd.n) if one.crowd else "0",
-        "usable at the first try": lambda one: share(one.first),
-        "usable after the retry": lambda one: share(one.after),
-        "faults at the first try": lambda one: ", ".join(f"{n} {what}" for what, n in one.faults.items()) or "none",
-        "tokens per text": lambda one: f"{one.prompt_tokens / one.texts:.1f} + {one.completion_tokens / one.texts:.1f}",
-        "cost of these texts": lambda one: f"${one.cost:.4f}",
-        f"tokens of {found.whole} texts": lambda one: " + ".join(
-            f"{found.of_whole(count, one.texts):.0f}" for count in (one.prompt_tokens, one.completion_tokens)
+        "PCC with the crowd": lambda prompt: told(prompt.crowd.pcc) if prompt.crowd else "",
+        "CCC": lambda prompt: told(prompt.crowd.ccc) if prompt.crowd else "",
+        "Krippendorff's alpha": lambda prompt: told(prompt.crowd.krippendorff) if prompt.crowd else "",
+        "RMSE": lambda prompt: str(prompt.crowd.rmse) if prompt.crowd else "",
+        "mean bias": lambda prompt: str(prompt.crowd.bias) if prompt.crowd else "",
+        "texts with a crowd label": lambda prompt: str(prompt.crowd.n) if prompt.crowd else "0",
+        "usable on the first try": lambda prompt: share(prompt.first),
+        "usable after the retry": lambda prompt: share(prompt.after),
+        "faults on the first try": lambda prompt: (
+            ", ".join(f"{n} {what}" for what, n in prompt.faults.items()) or "none"
         ),
-        f"cost of {found.whole} texts": lambda one: _bill(found, one),
-        f"time for {found.whole} texts": lambda one: _time(found, one),
-        "label set": lambda one: ", ".join(one.sets),
+        "tokens per text": lambda prompt: (
+            f"{prompt.prompt_tokens / prompt.texts:.1f} + {prompt.completion_tokens / prompt.texts:.1f}"
+        ),
+        "cost of these texts": lambda prompt: f"${prompt.cost:.4f}",
+        f"tokens of {result.whole} texts": lambda prompt: " + ".join(
+            f"{result.of_whole(count, prompt.texts):.0f}" for count in (prompt.prompt_tokens, prompt.completion_tokens)
+        ),
+        f"cost of {result.whole} texts": lambda prompt: _bill(result, prompt),
+        f"time for {result.whole} texts": lambda prompt: _time(result, prompt),
+        "label set": lambda prompt: ", ".join(prompt.sets),
     }
-    prompts = found.prompts.values()
-    rows = [{"": name} | {one.name: figure(one) for one in prompts} for name, figure in figures.items()]
+    prompts = result.prompts.values()
+    rows = [{"": name} | {prompt.name: figure(prompt) for prompt in prompts} for name, figure in figures.items()]
     return text_table("check", "Prompt check", rows)
 
 
-def _bill(found: Check, one: Prompted) -> str:
+def _bill(result: Check, prompt: Prompted) -> str:
     """Return the cost of the whole corpus, extrapolated from these texts, retries included."""
-    return f"about ${found.of_whole(one.cost, one.texts):.2f}" if one.cost else "$0 at the engine's price"
+    return f"about ${result.of_whole(prompt.cost, prompt.texts):.2f}" if prompt.cost else "$0 at the engine's price"
 
 
-def _time(found: Check, one: Prompted) -> str:
+def _time(result: Check, prompt: Prompted) -> str:
     """Return the wall time for the whole corpus, extrapolated from this run's requests."""
-    if not one.asked:
+    if not prompt.asked:
         return "unknown: all answers were stored already"
-    requests = found.of_whole(one.questions, one.texts)
-    return f"about {requests * one.seconds / one.asked / 60:.1f} min"
+    requests = result.of_whole(prompt.questions, prompt.texts)
+    return f"about {requests * prompt.seconds / prompt.asked / 60:.1f} min"

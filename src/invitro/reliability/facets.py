@@ -100,25 +100,26 @@ def crowd_of(raters: Mapping[str, Rater]) -> list[str]:
 def facets(raters: Mapping[str, Rater]) -> list[Facet]:
     """Return the sets of raters to compare: all, those that differ in one attribute only, and all LLM labellings.
 
-    A mean necessarily agrees with the samples it is made of: if both are raters, samples are compared only with each
-    other.
+    A mean necessarily agrees with its own samples: if both are raters, samples are compared only with each other.
     """
     whole = {name: rater for name, rater in raters.items() if not _is_part(rater, raters)}
-    found = [Facet("all raters", tuple(whole))]
+    sets = [Facet("all raters", tuple(whole))]
     llms = {name: rater for name, rater in whole.items() if rater.llm is not None}
     for attribute, same in ALIKE.items():
         groups: dict[tuple[object, ...], list[str]] = {}
         samples = {name: rater for name, rater in raters.items() if rater.sample is not None}
         for name, rater in (samples if attribute == "sample" else llms).items():
-            groups.setdefault(tuple(getattr(rater, one) for one in same), []).append(name)
+            groups.setdefault(tuple(getattr(rater, trait) for trait in same), []).append(name)
         for key, names in groups.items():
             if len({getattr(raters[name], attribute) for name in names}) > 1:
-                fixed = ", ".join(f"{one} {value}" for one, value in zip(same, key, strict=True) if value is not None)
+                fixed = ", ".join(
+                    f"{trait} {value}" for trait, value in zip(same, key, strict=True) if value is not None
+                )
                 what = f"between {'LLMs' if attribute == 'llm' else attribute + 's'}{f' ({fixed})' if fixed else ''}"
-                found.append(Facet(what, tuple(names)))
-    if len(llms) > 1 and tuple(llms) not in [facet.raters for facet in found]:
-        found.append(Facet("all LLM labels", tuple(llms)))
-    return found
+                sets.append(Facet(what, tuple(names)))
+    if len(llms) > 1 and tuple(llms) not in [facet.raters for facet in sets]:
+        sets.append(Facet("all LLM labels", tuple(llms)))
+    return sets
 
 
 def _is_part(rater: Rater, raters: Mapping[str, Rater]) -> bool:
@@ -137,7 +138,7 @@ def on_same_texts(ratings: pd.DataFrame, raters: Mapping[str, Rater]) -> Iterato
         prompts = dict.fromkeys(str(raters[name].prompt) for name in names)
         by_prompt = {prompt: [name for name in names if raters[name].prompt == prompt] for prompt in prompts}
         if len(by_prompt) > 1:
-            scores = {prompt: ratings[own].mean(axis=1) for prompt, own in by_prompt.items()}
+            scores = {prompt: ratings[labellings].mean(axis=1) for prompt, labellings in by_prompt.items()}
             yield model, pd.DataFrame(scores).dropna()
 
 
@@ -166,15 +167,15 @@ def prompt_shifts(
     All of a model's prompts are compared on the same texts: those that it scored with each of them.
 
     Args:
-        ratings: one row a text, one column a rater.
-        raters: what is known of each column.
-        pairs: agreement of the columns, which shows whether a model's labels say anything about the crowd's.
+        ratings: one row per text, one column per rater.
+        raters: who gave each column.
+        pairs: agreement of the columns, which shows whether a model's labels relate to the crowd's.
         groups: see `pairwise`.
         resamples: see `pairwise`.
     """
     for model, by_prompt in on_same_texts(ratings, raters):
-        own = set(_prompted_by(model, raters))
-        with_crowd = [pair.pcc.measurable for pair in pairs if raters[pair.a].llm is None and pair.b in own]
+        labellings = set(_prompted_by(model, raters))
+        with_crowd = [pair.pcc.measurable for pair in pairs if raters[pair.a].llm is None and pair.b in labellings]
         measurable = any(with_crowd) if with_crowd else None
         columns = list(map(str, by_prompt))
         sets = list(combinations(columns, 2)) + ([tuple(columns)] if len(columns) > 2 else [])
@@ -204,14 +205,14 @@ def agreement_in_parts(
 ) -> Iterator[tuple[str, Agreement]]:
     """Yield every LLM's agreement with the crowd in each part of the texts, such as each corpus of a combination.
 
-    Corpora differ in their mean scores. That alone produces a correlation over several corpora that holds in none.
+    Corpora differ in their mean scores, which alone produces a correlation across corpora that exists within none.
 
     Args:
-        ratings: one row a text, one column a rater.
-        raters: what is known of each column.
+        ratings: one row per text, one column per rater.
+        raters: who gave each column.
         parts: the part of each text by text id; with only one part, nothing is yielded.
         by: what else divides each rater's labels, such as batch and day; see `divided`.
-        groups: see `pairwise`, as the rest.
+        groups: see `pairwise`.
         resamples: see `pairwise`.
     """
     crowd, of_texts = crowd_of(raters), parts.reindex(ratings.index)
@@ -223,8 +224,8 @@ def agreement_in_parts(
         for origin in origins.columns.drop("split", errors="ignore")
         for part in origins[origin].dropna().unique()
     ]
-    for part, inside, some in divisions:
-        for pair in product(crowd, some):
+    for part, inside, labellings in divisions:
+        for pair in product(crowd, labellings):
             rows = ratings.loc[inside.to_numpy(), list(pair)]
             if rows.notna().all(axis=1).sum() > 1:
                 yield part, pairwise(rows, groups, resamples)[0]
@@ -236,7 +237,7 @@ def divided(
     parts: "pd.Series[str]",
     origins: Mapping[str, pd.DataFrame],
 ) -> dict[str, pd.DataFrame]:
-    """Return what divides each LLM's labels: the split (or whether texts are rated), and what `origins` say."""
+    """Return the divisions of each LLM's labels: the split (or whether texts are rated), and those in `origins`."""
     crowd = crowd_of(raters)
     if parts.nunique() < 2 and crowd:
         parts = ratings[crowd].notna().any(axis=1).map({True: "rated", False: "unrated"})
@@ -256,19 +257,19 @@ def drifts(
     A difference between two LLMs that score the same texts depends less on how these differ from part to part.
 
     Args:
-        ratings: one row a text, one column a rater.
-        raters: what is known of each column.
+        ratings: one row per text, one column per rater.
+        raters: who gave each column.
         by: what divides each rater's labels, see `divided`.
         groups: the author of each text.
     """
     crowd = next((ratings[name] for name in crowd_of(raters)), None)
     for name, origins in by.items():
-        for one in drift(ratings[name], origins, groups, crowd):
-            yield name, one
+        for part in drift(ratings[name], origins, groups, crowd):
+            yield name, part
     for first, second in combinations(by, 2):
         both = [by[name][["split"]] for name in (first, second) if "split" in by[name]]
-        for one in drift(ratings[second] - ratings[first], both[0], groups) if len(both) == 2 else ():
-            yield f"{second} minus {first}", one
+        for part in drift(ratings[second] - ratings[first], both[0], groups) if len(both) == 2 else ():
+            yield f"{second} minus {first}", part
 
 
 def disagreements(ratings: pd.DataFrame) -> pd.DataFrame:
@@ -293,7 +294,7 @@ def disagreements(ratings: pd.DataFrame) -> pd.DataFrame:
 NARROW, ROOMY = 4, 8
 """How many raters fit in one column, and on a page, with intervals in the cells."""
 NEUTRAL, HATCH, LINES = "#f2f2f2", "#c4c4c4", 5
-"""Colours of the ground and hatching of a cell that is not measurable, and its lines on each side of the diagonal."""
+"""Colours of the background and hatching of an unmeasurable cell, and its lines on each side of the diagonal."""
 
 Cells = list[list[Estimate | None]]
 
@@ -314,10 +315,10 @@ def heat_map(names: Sequence[str], pairs: Sequence[Agreement], path: Path) -> li
 
 def _cells(names: Sequence[str], pairs: Sequence[Agreement]) -> Cells:
     """Lay the pairs out as a square."""
-    place = {name: number for number, name in enumerate(names)}
+    position = {name: number for number, name in enumerate(names)}
     cells: Cells = [[None] * len(names) for _ in names]
     for pair in pairs:
-        a, b = place[pair.a], place[pair.b]
+        a, b = position[pair.a], position[pair.b]
         cells[a][b], cells[b][a] = pair.pcc, pair.krippendorff
     return cells
 
@@ -406,5 +407,5 @@ def _wrapped(name: str, width: int = 12) -> str:
         return name
     breaks = [match.end() for match in re.finditer(r"/(?=.)", name)]
     breaks = breaks or [match.end() for match in re.finditer(r"[_\- ](?=.)", name)]
-    middle = min(breaks, key=lambda place: abs(place - len(name) / 2), default=len(name))
+    middle = min(breaks, key=lambda position: abs(position - len(name) / 2), default=len(name))
     return f"{name[:middle]}\n{name[middle:]}".strip()

@@ -27,7 +27,7 @@ ScoreColumn: TypeAlias = "pd.Series[float]"
 
 @dataclass(frozen=True)
 class ScoreSource:
-    """One label set of one corpus; fields that a column, a label file or a published set does not give are empty."""
+    """One label set of one corpus; fields that a column, a label file or a published set lacks are empty."""
 
     llm: str
     prompt: str
@@ -44,27 +44,27 @@ class ScoreSource:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What it has in common with another member's set by the same rater."""
+        """What it shares with another member's set by the same rater."""
         return (self.llm, self.prompt, self.variant, self.model, self.revision, self.template, self.sampling)
 
 
 def published_scores(corpus: str, scale: Scale, folder: Folder, remarks: list[str]) -> Iterator[ScoreSource]:
     """Yield the published sets; sets whose files are not available are left out with a remark."""
-    for one in published_sets():
-        if (one.corpus, one.scale) == (corpus, scale.name):
+    for published in published_sets():
+        if (published.corpus, published.scale) == (corpus, scale.name):
             try:
-                labels = one.read(scale, folder).labels
+                labels = published.read(scale, folder).labels
             except InputError as error:
-                remarks.append(f"Left out: published labels {one.name}: {error.problems[0]}")
+                remarks.append(f"Left out: published labels {published.name}: {error.problems[0]}")
                 continue
             scores = labels["llm_label"]
-            yield ScoreSource(one.llm, one.prompt, PUBLISHED_SET, scores, origins=origins_of(labels))
+            yield ScoreSource(published.llm, published.prompt, PUBLISHED_SET, scores, origins=origins_of(labels))
 
 
 def stored_scores(
     corpus: str, rows: pd.DataFrame, scale: Scale, path: Path | None, remarks: list[str]
 ) -> Iterator[ScoreSource]:
-    """Yield the stored sets that have labels, without those of texts that have changed since."""
+    """Yield the stored sets that have labels, without labels of texts that have changed since."""
     if path is None or not path.is_file():
         return
     hashes = rows.set_index("text_id")["text"].map(text_hash)
@@ -73,7 +73,7 @@ def stored_scores(
             if not stored.labelled:
                 continue
             if not _same_scale(stored, scale):
-                remarks.append(f"Left out: {stored}: the scale had other items or bounds then")
+                remarks.append(f"Left out: {stored}: the scale had different items or bounds then")
                 continue
             table = stored_labels(store, stored, scale).labels
             then = table["text_hash"]
@@ -101,7 +101,7 @@ def _items(table: pd.DataFrame, scale: Scale) -> pd.DataFrame | None:
 
 
 def _same_scale(stored: StoredSet, scale: Scale) -> bool:
-    """Whether a set's scores mean what scores on `scale` mean now."""
+    """Whether a set's scores mean the same as scores on `scale` do now."""
     then = json.loads(stored.info.items)
     items, names = [item.name for item in scale.items], then["names"]
     overall = len(names) == 1 and names != items
@@ -131,10 +131,10 @@ def own_scores(
         carried = LabelSource("simulated", column=OWN_COLUMN)
         yield from own_scores(corpus, table, scale, carried, folder)
     if own is not None:
-        found = own.find(corpus.label_corpora, table, scale, "", folder)
+        label_set = own.find(corpus.label_corpora, table, scale, "", folder)
         where = own.labels or f"column {own.column}"
-        scores = found.of(table["text_id"]).set_axis(table["text_id"])
-        rows = table.set_index("text_id") if own.column == OWN_COLUMN else found.labels
+        scores = label_set.of(table["text_id"]).set_axis(table["text_id"])
+        rows = table.set_index("text_id") if own.column == OWN_COLUMN else label_set.labels
         yield ScoreSource(own.name, "", where, scores, items=_items(rows, scale))
 
 
@@ -151,13 +151,13 @@ class Gathered:
     """Everybody's scores, side by side.
 
     Args:
-        ratings: one row a text, indexed by ``text_id``, one column a rater: the crowd first, where there is one.
-        raters: what is known of each column.
+        ratings: one row per text, indexed by ``text_id``, one column per rater: the crowd first, if there is one.
+        raters: who gave each column.
         groups: the author of each text.
         parts: each text's corpus and official split, such as ``newsemp24 test``.
         remarks: which labels could not be used, and why.
         origins: where each of a rater's labels comes from, by the rater's name; see `invitro.labels.drift.origins_of`.
-        items: by LLM, its scores of single items, one row a text, where it has such.
+        items: by LLM, its scores of single items, if any, one row per text.
     """
 
     ratings: pd.DataFrame
@@ -184,21 +184,21 @@ def gather(
         corpus: the corpus of `table`.
         table: its table or some of its rows.
         scale: the scale of all scores.
-        store: the label store; None, or a file that does not exist, has no sets.
+        store: the label store; None, or a missing file, has no sets.
         folder: where the published files are.
         own: labels in the user's own file or column, if one is named.
         wanted: only raters whose name is one of these or begins with one, such as ``llama`` or ``gpt/plain``; the crowd
             is always kept.
 
     Raises:
-        NoLabelsError: there is no label set at all.
+        NoLabelsError: there is no label set.
         InputError: no label set matches `wanted`.
     """
     sources: list[ScoreSource] = []
     remarks: list[str] = []
     for name, rows, prefix in parts(corpus, table):
         read = [*published_scores(name, scale, folder, remarks), *stored_scores(name, rows, scale, store, remarks)]
-        sources += [_prefixed(one, prefix) for one in read]
+        sources += [_prefixed(source, prefix) for source in read]
     sources += own_scores(corpus, table, scale, own, folder)
     named = list(_named(sources))
     if not named:
@@ -236,25 +236,29 @@ def _parts_of(corpus: Corpus, table: pd.DataFrame) -> "pd.Series[str]":
 def _wanted(named: Sequence[Named], wanted: Sequence[str]) -> Iterator[Named]:
     """Yield the sets whose name begins with one of `wanted`."""
     names = [name for name, *_ in named]
-    unknown = [one for one in wanted if one != CROWD and not any(name.startswith(one) for name in names)]
+    unknown = [
+        beginning
+        for beginning in wanted
+        if beginning != CROWD and not any(name.startswith(beginning) for name in names)
+    ]
     if unknown:
         raise InputError(f"raters: expected names or beginnings of {', '.join(names)}; found {', '.join(unknown)}")
-    yield from (one for one in named if any(one[0].startswith(beginning) for beginning in wanted))
+    yield from (labelling for labelling in named if any(labelling[0].startswith(beginning) for beginning in wanted))
 
 
-def _prefixed(one: ScoreSource, prefix: str) -> ScoreSource:
+def _prefixed(source: ScoreSource, prefix: str) -> ScoreSource:
     """Return a source with the combination's ids."""
-    scores, *samples = (series.set_axis(prefix + series.index) for series in (one.scores, *one.samples))
-    items = None if one.items is None else one.items.set_axis(prefix + one.items.index)
-    origins = one.origins.set_axis(prefix + one.origins.index)
-    return replace(one, scores=scores, samples=tuple(samples), items=items, origins=origins)
+    scores, *samples = (series.set_axis(prefix + series.index) for series in (source.scores, *source.samples))
+    items = None if source.items is None else source.items.set_axis(prefix + source.items.index)
+    origins = source.origins.set_axis(prefix + source.origins.index)
+    return replace(source, scores=scores, samples=tuple(samples), items=items, origins=origins)
 
 
 def _named(sources: Sequence[ScoreSource]) -> Iterator[Named]:
-    """Yield name, rater, scores and their origins; a rater's sets of a combination's members are one rater's scores."""
+    """Yield name, rater, scores and their origins; a rater's sets for the members of a combination are merged."""
     joined: dict[tuple[str, ...], list[ScoreSource]] = {}
-    for one in sources:
-        joined.setdefault(one.key, []).append(one)
+    for source in sources:
+        joined.setdefault(source.key, []).append(source)
     raters = {key: _rater(sets[0], sources) for key, sets in joined.items()}
     alike: dict[str, list[tuple[str, ...]]] = {}
     for key, rater in raters.items():
@@ -263,26 +267,29 @@ def _named(sources: Sequence[ScoreSource]) -> Iterator[Named]:
         traits = [(str(raters[key].variant), raters[key].revision or "", joined[key][0].id[:6]) for key in keys]
         for key, words in zip(keys, told_apart(traits), strict=True):
             name, sets = f"{base} ({words})" if words else base, joined[key]
-            items = [one.items for one in sets if one.items is not None]
-            scores, origins = pd.concat([one.scores for one in sets]), pd.concat([one.origins for one in sets])
+            items = [source.items for source in sets if source.items is not None]
+            scores = pd.concat([source.scores for source in sets])
+            origins = pd.concat([source.origins for source in sets])
             yield name, raters[key], scores, origins, pd.concat(items) if items else None
-            for number in range(max(len(one.samples) for one in sets)):
-                some = [one.samples[number] for one in sets if number < len(one.samples)]
+            for number in range(max(len(source.samples) for source in sets)):
+                sample = [source.samples[number] for source in sets if number < len(source.samples)]
                 rater = replace(raters[key], sample=number + 1)
-                yield f"{name} #{number + 1}", rater, pd.concat(some), pd.DataFrame(), None
+                yield f"{name} #{number + 1}", rater, pd.concat(sample), pd.DataFrame(), None
 
 
-def _rater(one: ScoreSource, among: Sequence[ScoreSource]) -> Rater:
+def _rater(source: ScoreSource, among: Sequence[ScoreSource]) -> Rater:
     """Return who gave these scores; models of one name count as revisions, templates of one name as prompts."""
-    models = {other.model for other in among if other.llm == one.llm and other.model}
-    templates = {other.template for other in among if (other.llm, other.prompt) == (one.llm, one.prompt)} - {""}
-    revision = "@".join(word for word in (one.model, one.revision) if word) if len(models) > 1 else one.revision
-    prompt = f"{one.prompt}~{one.template[:6]}" if len(templates) > 1 and one.template else one.prompt
-    return Rater(one.llm, prompt or None, revision or None, variant=one.variant)
+    models = {other.model for other in among if other.llm == source.llm and other.model}
+    templates = {other.template for other in among if (other.llm, other.prompt) == (source.llm, source.prompt)} - {""}
+    revision = (
+        "@".join(word for word in (source.model, source.revision) if word) if len(models) > 1 else source.revision
+    )
+    prompt = f"{source.prompt}~{source.template[:6]}" if len(templates) > 1 and source.template else source.prompt
+    return Rater(source.llm, prompt or None, revision or None, variant=source.variant)
 
 
 def told_apart(traits: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return, for each of several things, as many of its first traits as it takes to tell all of them apart."""
+    """Return, for each of several things, as many of its first traits as it takes to distinguish them all."""
     words: list[list[str]] = [[] for _ in traits]
     for here in zip(*traits, strict=True):
         if len({tuple(said) for said in words}) < len(words) and len(set(here)) > 1:
@@ -292,18 +299,23 @@ def told_apart(traits: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _nothing(corpus: Corpus, scale: Scale, store: Path | None) -> Iterator[str]:
-    """Say that there are no labels, and on which scales there are some."""
+    """Say that there are no labels on this scale, and which other scales have some."""
     names = ", ".join(corpus.label_corpora)
     looked = f"none are in {store}" if store is not None and store.is_file() else f"there is no label store {store}"
     yield f"{names}: there are no LLM labels on scale={scale.name} to compare: none are published, and {looked}"
     others = [
-        (one.scale, f"{one.llm}/{one.prompt} (published)")
-        for one in published_sets()
-        if one.corpus in corpus.label_corpora
+        (published.scale, f"{published.llm}/{published.prompt} (published)")
+        for published in published_sets()
+        if published.corpus in corpus.label_corpora
     ]
     if store is not None and store.is_file():
         with LabelStore(store, read_only=True) as opened:
-            stored = [one for name in corpus.label_corpora for one in opened.sets(corpus=name) if one.labelled]
-        others += [(one.info.scale, f"{one.info.llm}/{one.info.prompt}") for one in stored]
+            stored = [
+                stored_set
+                for name in corpus.label_corpora
+                for stored_set in opened.sets(corpus=name)
+                if stored_set.labelled
+            ]
+        others += [(stored_set.info.scale, f"{stored_set.info.llm}/{stored_set.info.prompt}") for stored_set in stored]
     for other in dict.fromkeys(name for name, _ in others if name != scale.name):
         yield f"There are labels on scale={other}: {', '.join(dict.fromkeys(who for on, who in others if on == other))}"

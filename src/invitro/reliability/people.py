@@ -1,4 +1,4 @@
-"""The crowd in the reliability report: how far people agree, who is careless, and each item beside the LLMs'."""
+"""The crowd in the reliability report: how far people agree, who is careless, and each item compared with the LLMs'."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,10 +28,10 @@ def crowd_tables(
 ) -> dict[str, ReportTable]:
     """Return the tables about people, by name: ``crowd``, ``raters``, and with item answers ``items``, ``llm_items``.
 
-    Of raters who gave one rating each, of different texts, nothing can be said, and there is no table of them.
+    If each rater gave one rating, of different texts, nothing can be said about raters, and there is no table of them.
 
     Args:
-        people: what they answered.
+        people: their answers.
         groups: the author of each text by text id.
         llm_items: by LLM, its item scores by text id, one column per item; for ``llm_items``.
         resamples: draws of the bootstrap.
@@ -41,8 +41,8 @@ def crowd_tables(
         tables["raters"] = _raters(people)
     if people.items is not None:
         tables["items"] = _items(people)
-        if (beside := _llm_items(people, groups, llm_items, resamples)).rows:
-            tables["llm_items"] = beside
+        if (compared := _llm_items(people, groups, llm_items, resamples)).rows:
+            tables["llm_items"] = compared
     return tables
 
 
@@ -52,7 +52,7 @@ def shortened_table(table: ReportTable) -> ReportTable:
 
 
 def crowd_report(people: People, groups: "pd.Series[str]", folder: Path) -> list[str]:
-    """Write what people's answers alone say into `folder`; return it as lines for a terminal.
+    """Write the tables about people's answers alone into `folder`; return them as lines for a terminal.
 
     Files: a CSV for each of `crowd_tables`, and last ``crowd.md``. There are no LLM labels to compare.
     """
@@ -62,20 +62,20 @@ def crowd_report(people: People, groups: "pd.Series[str]", folder: Path) -> list
             table.frame().to_csv(temporary, index=False)
     shown = [shortened_table(table) for table in tables.values()]
     page = Path(__file__).with_name("report.md.j2")
-    head = [f"{people.scale.name}: what people's answers say"]
+    head = [f"{people.scale.name}: people's answers"]
     write_text(folder / "crowd.md", rendered(page, head=head, tables=shown, figure=None))
-    return [line for one in shown for line in (one.title, *one.terminal(), *one.notes, "")]
+    return [line for table in shown for line in (table.title, *table.terminal(), *table.notes, "")]
 
 
 def _crowd(people: People, groups: "pd.Series[str]", resamples: int) -> ReportTable:
-    """Return one row per figure of the crowd's reliability; what is not defined says why."""
-    found = people.reliability(groups, resamples=resamples)
-    k = "" if found.typical is None else f"{found.typical:.1f}"
+    """Return one row per figure of the crowd's reliability, with the reason if it is undefined."""
+    reliability = people.reliability(groups, resamples=resamples)
+    k = "" if reliability.typical is None else f"{reliability.typical:.1f}"
     figures: list[tuple[str, str, Statistic]] = [
-        ("krippendorff", "Krippendorff's alpha", found.krippendorff),
-        ("icc1", "ICC(1): one rating", found.icc1),
-        ("icck", f"ICC(k): the mean of {k or 'several'} ratings", found.icck),
-        ("bias_sd", "SD of the raters' biases", found.bias),
+        ("krippendorff", "Krippendorff's alpha", reliability.krippendorff),
+        ("icc1", "ICC(1): one rating", reliability.icc1),
+        ("icck", f"ICC(k): the mean of {k or 'several'} ratings", reliability.icck),
+        ("bias_sd", "SD of the raters' biases", reliability.bias),
     ]
     if people.items is not None:
         figures += [
@@ -85,26 +85,27 @@ def _crowd(people: People, groups: "pd.Series[str]", resamples: int) -> ReportTa
     columns = [Column("figure", "figure"), Column("name", "name", hidden=("paper", "page")), Column("value", "value")]
     columns += [Column("n", "n"), Column("reason", "not defined because")]
     rows = [
-        {"figure": Cell(words, words), "name": cell_of(name), "value": _statistic(one), "reason": cell_of(one.reason)}
-        | {"n": cell_of("" if one.estimate is None else one.estimate.n)}
-        for name, words, one in figures
+        {"figure": Cell(words, words), "name": cell_of(name), "value": _statistic(statistic)}
+        | {"reason": cell_of(statistic.reason)}
+        | {"n": cell_of("" if statistic.estimate is None else statistic.estimate.n)}
+        for name, words, statistic in figures
     ]
     notes = paragraphs(TEMPLATE, "crowd", list(people.lines()), list(people.careless), len(people.raters))
     return table_of("crowd", "The crowd", columns, rows, *notes)
 
 
-def _statistic(one: Statistic) -> Cell:
-    if one.estimate is None:
+def _statistic(statistic: Statistic) -> Cell:
+    if statistic.estimate is None:
         return Cell("")
-    return estimate_cell(one.estimate.value, one.estimate.low, one.estimate.high)
+    return estimate_cell(statistic.estimate.value, statistic.estimate.low, statistic.estimate.high)
 
 
 def _raters(people: People) -> ReportTable:
     """Return one row per rater, the careless first, then those who differ most from the others."""
-    found = people.table
+    raters = people.table
     order = np.lexsort((
-        -found["bias"].map(lambda one: abs(one or 0.0)).to_numpy(dtype=np.float64),
-        found["careless"].eq("").to_numpy(dtype=np.bool_),
+        -raters["bias"].map(lambda bias: abs(bias or 0.0)).to_numpy(dtype=np.float64),
+        raters["careless"].eq("").to_numpy(dtype=np.bool_),
     ))  # fmt: skip
     columns = [Column("rater", "rater"), Column("ratings", "ratings"), Column("mean", "mean"), Column("bias", "bias")]
     columns += [Column("noise", "noise"), Column("with_rest", "r with the rest")]
@@ -114,7 +115,7 @@ def _raters(people: People) -> ReportTable:
     rows = [
         {column.key: number_cell(row[column.key], 2, sign=column.key == "bias") if column.key in numbers
          else cell_of(row[column.key]) for column in columns}
-        for row in found.iloc[order].reset_index().to_dict("records")
+        for row in raters.iloc[order].reset_index().to_dict("records")
     ]  # fmt: skip
     return table_of("raters", "Raters", columns, rows, said(TEMPLATE, "raters", people.has_items))
 
@@ -125,9 +126,9 @@ def _items(people: People) -> ReportTable:
     columns = [Column("item", "item"), Column("before", "as answered"), Column("after", "after reversal")]
     columns += [Column("runs", "runs against the scale"), Column("reason", "not defined because")]
     rows = [
-        {"item": cell_of(one.name), "before": _statistic(one.before), "after": _statistic(one.after)}
-        | {"runs": cell_of(one.runs), "reason": cell_of(one.after.reason or one.before.reason)}
-        for one in people.items.items
+        {"item": cell_of(item.name), "before": _statistic(item.before), "after": _statistic(item.after)}
+        | {"runs": cell_of(item.runs), "reason": cell_of(item.after.reason or item.before.reason)}
+        for item in people.items.items
     ]
     note = said(TEMPLATE, "items", people.items.sheets)
     return table_of("items", "Items: correlation with the other items", columns, rows, note)
@@ -136,7 +137,7 @@ def _items(people: People) -> ReportTable:
 def _llm_items(
     people: People, groups: "pd.Series[str]", llm_items: Mapping[str, pd.DataFrame], resamples: int
 ) -> ReportTable:
-    """Return one row per LLM and item: its scores beside people's mean answers, both as answered."""
+    """Return one row per LLM and item: its scores and people's mean answers, both as answered."""
     means = people.item_means()
     assert means is not None
     means = means.loc[means.index.isin(groups.index)]
@@ -144,11 +145,11 @@ def _llm_items(
     columns += [Column("ccc", "CCC"), Column("bias", "bias")]
     rows = []
     for llm, scores in llm_items.items():
-        for item in (one.name for one in people.scale.items if one.name in scores):
+        for item in (item.name for item in people.scale.items if item.name in scores):
             both = pd.DataFrame({"crowd": means[item], llm: scores[item].reindex(means.index)})
             pair = pairwise(both, groups, resamples)[0]
             cells = {"llm": cell_of(llm), "item": cell_of(item), "n": cell_of(pair.n)}
-            for name, one in (("pcc", pair.pcc), ("ccc", pair.ccc), ("bias", pair.bias)):
-                cells[name] = estimate_cell(one.value, one.low, one.high, sign=name == "bias")
+            for name, estimate in (("pcc", pair.pcc), ("ccc", pair.ccc), ("bias", pair.bias)):
+                cells[name] = estimate_cell(estimate.value, estimate.low, estimate.high, sign=name == "bias")
             rows.append(cells)
-    return table_of("llm_items", "Item by item: people and LLMs", columns, rows, said(TEMPLATE, "beside"))
+    return table_of("llm_items", "Item by item: people and LLMs", columns, rows, said(TEMPLATE, "llm_items"))

@@ -70,9 +70,9 @@ def pairs_table(
         name: the table's key.
         title: its heading.
         where: the first column.
-        pairs: each with its part of the texts, or another word for the column `where`.
+        pairs: each with its part of the texts, or another value of the column `where`.
         notes: the notes below the table.
-        paper: the paper's figures for each pair, where there are any.
+        paper: the paper's figures for each pair, if there are any.
     """
     in_parts = where.key == "part"  # the other rater is always the crowd
     columns = [
@@ -103,7 +103,7 @@ def pairs_table(
 
 
 def alpha_table(alphas: Sequence[tuple[Facet, Estimate]], guessing: Sequence[str]) -> ReportTable:
-    """Return one row per set of raters; where all are `guessing`, nothing is concluded from Krippendorff's alpha."""
+    """Return one row per set of raters; if all are `guessing`, Krippendorff's alpha is not shown."""
     columns = [Column("what", "compared"), Column("raters", "raters"), Column("n", "n")]
     columns.append(Column("krippendorff", RATED["krippendorff"]))
     rows = [
@@ -159,7 +159,7 @@ def disagreements_table(table: pd.DataFrame) -> ReportTable:
 
 
 def paper_table(paper: Mapping[str, Any]) -> ReportTable:
-    """Return the paper's figures and where they hold."""
+    """Return the paper's figures and the texts that they are for."""
     rows = [
         {
             "raters": " / ".join(figure["raters"]),
@@ -232,17 +232,17 @@ def reliability_report(
 ) -> Report:
     """Compare raters and write the comparison into `folder`.
 
-    Files: ``agreement.csv`` (pairs), ``parts.csv`` (pairs with the crowd in each part, where there are several parts),
+    Files: ``agreement.csv`` (pairs), ``parts.csv`` (pairs with the crowd in each part, if there are several),
     ``krippendorff.csv`` (several raters), ``prompts.csv`` (if a model has two prompts), ``drift.csv`` (means and
     spreads by part), ``disagreements.csv`` (ids, no texts), ``reliability.png``, ``.svg``, ``.pdf`` (a map), and last
     ``reliability.md``, the tables for people. Each is written whole or not at all.
 
     Args:
         gathered: everybody's scores.
-        folder: created if there is none.
-        scale: what the scores measure.
+        folder: created if it is missing.
+        scale: the scale of the scores.
         corpus: the corpus of these texts, for the heading.
-        people: what single people answered, for ``crowd.csv`` (how reliable the crowd is), ``raters.csv`` (each of
+        people: the answers of single people, for ``crowd.csv`` (how reliable the crowd is), ``raters.csv`` (each of
             them) and, with answers to items, ``items.csv`` and ``llm_items.csv``.
         resamples: draws of the bootstrap.
 
@@ -298,7 +298,7 @@ def reliability_report(
     written += heat_map(list(raters), pairs, folder / "reliability")
     written.append(folder / "reliability.md")
     write_text(written[-1], rendered(REPORT_PAGE, head=head, tables=shown, figure="reliability.png"))
-    blocks = [head, *([one.title, *one.terminal(), *one.notes] for one in shown)]
+    blocks = [head, *([table.title, *table.terminal(), *table.notes] for table in shown)]
     blocks.append(["Written:", *(f"  {_short(path)}" for path in written)])
     text = "\n\n".join("\n".join(lines) for lines in blocks)
     return Report(folder, tuple(written), pairs, common, in_parts, prompts, text)
@@ -307,10 +307,10 @@ def reliability_report(
 def _compared(
     ratings: pd.DataFrame, raters: Mapping[str, Rater], groups: Groups, resamples: int
 ) -> Iterator[Agreement]:
-    """Yield every pair of raters, save a sample and the mean that it is part of, which must agree."""
+    """Yield every pair of raters, except a sample and the mean that contains it, which must agree."""
     for pair in pairwise(ratings, groups, resamples):
         sides = [(raters[pair.a], raters[pair.b]), (raters[pair.b], raters[pair.a])]
-        if not any(one.sample is not None and other == replace(one, sample=None) for one, other in sides):
+        if not any(rater.sample is not None and other == replace(rater, sample=None) for rater, other in sides):
             yield pair
 
 
@@ -328,19 +328,19 @@ def _tables(
 
     def notes(of: Sequence[Agreement], **more: Any) -> list[str]:
         values = [getattr(pair, measure) for pair in of for measure in CORRELATIONS]
-        return paragraphs(REPORT_TEMPLATE, "pairs", not all(one.measurable for one in values), **more)
+        return paragraphs(REPORT_TEMPLATE, "pairs", not all(estimate.measurable for estimate in values), **more)
 
     published = [of_paper(figures, raters[pair.a], raters[pair.b]) for pair in pairs]
     guessing = [(pair.a, pair.b) for pair in pairs if pair.a in crowd and not pair.pcc.measurable]
     where = Column("texts", "texts", hidden=("paper", "page"))
     tables = {
         "agreement": pairs_table(
-            "agreement", "Agreement on the texts that both raters scored", where, [("pair", one) for one in pairs],
+            "agreement", "Agreement on the texts that both raters scored", where, [("pair", pair) for pair in pairs],
             *notes(pairs, guessing=guessing, paper=any(published)), paper=published,
         )
     }  # fmt: skip
     if common:
-        title, rows = f"On the {complete} texts that all scored", [("common", one) for one in common]
+        title, rows = f"On the {complete} texts that all raters scored", [("common", pair) for pair in common]
         tables["common"] = pairs_table("common", title, where, rows, *notes(common, short=short))
     if parts:
         here = [
@@ -355,13 +355,13 @@ def _tables(
 
 def paper_figures() -> dict[str, Any]:
     """Return `paper.yaml`: ``source``, and ``figures`` with measure, raters, prompt, value, corpus and split."""
-    found: dict[str, Any] = yaml.safe_load(files("invitro.labels").joinpath("paper.yaml").read_text("utf-8"))
-    return found
+    paper: dict[str, Any] = yaml.safe_load(files("invitro.labels").joinpath("paper.yaml").read_text("utf-8"))
+    return paper
 
 
 def _problems(raters: Sequence[str]) -> Iterator[str]:
-    """Yield why there can be no report."""
+    """Yield the reasons why a report cannot be made."""
     if undrawn := charts.problem():
         yield undrawn
     if len(raters) < 2:
-        yield f"ratings: expected two raters or more, found {', '.join(raters) or 'none'}; name another label set"
+        yield f"ratings: expected two or more raters, found {', '.join(raters) or 'none'}; name another label set"

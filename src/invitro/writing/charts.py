@@ -1,8 +1,8 @@
-"""Charts: one look for all of them, what they are made of, and their files.
+"""Charts: their common style, their parts, and their files.
 
 One specification (Vega-Lite) serves both page and paper.
 
-Sizes are in points, 72 an inch: a PDF has exactly these sizes, and a page scales the whole drawing.
+Sizes are in points, 72 per inch: a PDF has exactly these sizes, and a page scales the whole drawing.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ from invitro.writing.words import said
 COLUMN, PAGE = 245, 516
 """Widths of one column and of a page of two, in points (3.4 and 7.16 inches)."""
 FONT = "Arial, Liberation Sans, Helvetica, sans-serif"
-"""Their letters are equally wide, so text takes the same space in each of them."""
+"""These fonts have equal letter widths, so text takes the same space in each."""
 INK, SOFT, FAINT = "#222222", "#666666", "#dcdcdc"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, distinct for any colour vision; shapes and dashes distinguish the same series in grey."""
@@ -64,11 +64,11 @@ STYLE: dict[str, Any] = {
 
 
 def problem() -> str | None:
-    """Return why charts cannot be drawn here, and how to fix it; None where they can."""
+    """Return why charts cannot be drawn here, and how to fix it; None if they can."""
     missing = [name for name in ("altair", "vl_convert") if importlib.util.find_spec(name) is None]
     if not missing:
         return None
-    return f'Charts need {" and ".join(missing)}; install what is missing by: pip install "invitro[report]"'
+    return f'Charts need {" and ".join(missing)}; run: pip install "invitro[report]"'
 
 
 def specification(chart: alt.TopLevelMixin, hidden: str | None = None) -> dict[str, Any]:
@@ -76,21 +76,25 @@ def specification(chart: alt.TopLevelMixin, hidden: str | None = None) -> dict[s
 
     Args:
         chart: any chart.
-        hidden: a field that neither its data nor what it shows shall have.
+        hidden: a field to leave out of its data and of everything shown.
     """
     spec: dict[str, Any] = chart.to_dict()
-    own = {name: value for name, value in spec.get("config", {}).items() if name != "view"}  # Altair's, not the chart's
+    configured = {
+        name: value for name, value in spec.get("config", {}).items() if name != "view"
+    }  # Altair's, not the chart's
     spec["config"] = STYLE | {
-        name: STYLE.get(name, {}) | value if isinstance(value, dict) else value for name, value in own.items()
+        name: STYLE.get(name, {}) | value if isinstance(value, dict) else value for name, value in configured.items()
     }
     return spec if hidden is None else without_field(spec, hidden)
 
 
 def without_field(spec: Any, field: str) -> Any:
-    """Return a Vega-Lite specification without a field: neither in its data nor in what it shows."""
+    """Return a Vega-Lite specification without a field, in its data and in everything shown."""
     if isinstance(spec, dict):
-        return {name: without_field(one, field) for name, one in spec.items() if name != field and not _is(one, field)}
-    return [without_field(one, field) for one in spec if not _is(one, field)] if isinstance(spec, list) else spec
+        return {
+            name: without_field(part, field) for name, part in spec.items() if name != field and not _is(part, field)
+        }
+    return [without_field(part, field) for part in spec if not _is(part, field)] if isinstance(spec, list) else spec
 
 
 def _is(channel: Any, field: str) -> bool:
@@ -101,7 +105,7 @@ def script() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script (0.9 MB) that fetches nothing."""
     import vl_convert
 
-    bundle: Any = vl_convert.javascript_bundle  # its first argument, of no use here, has a default
+    bundle: Any = vl_convert.javascript_bundle  # its first argument is optional and not needed here
     return str(bundle(vl_version=_version()))
 
 
@@ -109,11 +113,11 @@ def save(chart: alt.TopLevelMixin, path: Path, hidden: str | None = None) -> lis
     """Write ``path.png`` (300 dpi), ``path.svg`` and ``path.pdf``, each whole or not at all; return their paths.
 
     The same chart gives the same specification and the same PNG. SVG and PDF look the same but need not be equal byte
-    for byte: Vega numbers clips from drawing to drawing, and the order of a PDF's resources is left to chance. No
-    network is used.
+    for byte: Vega numbers clips from drawing to drawing, and the order of a PDF's resources is arbitrary. No network is
+    used.
 
     Args:
-        chart: without data from elsewhere.
+        chart: with all its data inside.
         path: without a suffix.
         hidden: as for `specification`.
 
@@ -175,7 +179,7 @@ def _json(value: Any) -> Any:
 
 
 def colour(series: Sequence[str], room: float = 0) -> alt.Color:
-    """Return the colours of series; their legend stands above when there are several, `room` points from the left."""
+    """Return the colours of series; their legend is above if there are several, `room` points from the left."""
     return alt.Color("series:N", scale=_scale(series, COLOURS), sort=list(series), legend=_legend(series, room))
 
 
@@ -210,7 +214,7 @@ def left_axis(title: str, form: str = "", ticks: int = 4) -> alt.Axis:
 
 
 def tooltip(*fields: tuple[str, str, str]) -> list[alt.Tooltip]:
-    """Return tooltip lines from (field with type, title, number format); an empty format leaves the value alone."""
+    """Return tooltip lines from (field with type, title, number format); an empty format formats nothing."""
     return [
         alt.Tooltip(field, title=title, format=form) if form else alt.Tooltip(field, title=title)
         for field, title, form in fields
@@ -220,8 +224,8 @@ def tooltip(*fields: tuple[str, str, str]) -> list[alt.Tooltip]:
 def wrapped(name: str, longest: int) -> list[str]:
     """Return a name in one line, or a long one in two: cut at a comma, another sign or a space, near the middle."""
     signs = (r", ", r"[_/-]", r" ")
-    found = ([match.end() for match in re.finditer(sign, name)] for sign in signs)
-    places: list[int] = next(filter(None, found), [])
+    ends = ([match.end() for match in re.finditer(sign, name)] for sign in signs)
+    places: list[int] = next(filter(None, ends), [])
     if len(name) <= longest or not places:
         return [name]
     cuts = [[name[:at].strip(), name[at:].strip()] for at in places]
@@ -238,7 +242,7 @@ def named_axis(names: Sequence[str], longest: int, shown: bool = True, **options
 
 
 def padded(values: Sequence[float], share: float = 0.06, least: float = 0.02) -> list[float]:
-    """Return a domain that holds all finite values with some margin."""
+    """Return a domain that contains all finite values with some margin."""
     finite = [value for value in values if value is not None and np.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     air = max((high - low) * share, least)
@@ -256,7 +260,7 @@ def rule(value: float, axis: str, **style: Any) -> alt.Chart:
 def layered(*layers: alt.Chart, **properties: Any) -> alt.LayerChart:
     """Return charts on top of each other, the last in front, with their size and title."""
     drawn = alt.layer(*layers).properties(**properties)
-    assert isinstance(drawn, alt.LayerChart)  # a facet only where a layer is one
+    assert isinstance(drawn, alt.LayerChart)  # a facet only if a layer is a facet
     return drawn
 
 
@@ -276,7 +280,7 @@ class Figure:
     Args:
         name: of its files, without a suffix.
         title: above it on the page.
-        caption: what is drawn, from which data, and what was left out; a paper can use it as it is.
+        caption: what is drawn, from which data, and anything left out; a paper can use it unchanged.
         chart: its specification; ``description`` says what is drawn, for readers who cannot see it.
     """
 
@@ -287,5 +291,5 @@ class Figure:
 
 
 def figure(template: Path, name: str, title: str, macro: str, chart: alt.TopLevelMixin, *facts: Any) -> Figure:
-    """Return a figure whose caption a macro of `template` words from `facts`."""
+    """Return a figure whose caption a macro of `template` makes from `facts`."""
     return Figure(name, title, said(template, macro, *facts), chart)

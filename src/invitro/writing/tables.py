@@ -26,7 +26,7 @@ from invitro.writing.words import (
 )
 
 Medium = Literal["paper", "page", "file"]
-"""Where columns differ: LaTeX for a paper; pages, Markdown and terminals; CSV files, which hold bare numbers."""
+"""Media whose columns differ: LaTeX for a paper; pages, Markdown and terminals; CSV files, which have plain numbers."""
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -57,9 +57,9 @@ class Cell:
     """A cell.
 
     Args:
-        text: what is read.
-        value: what it is sorted by, and what is written to a file; None comes last.
-        low: the lower end of the value's 95 % interval, where it has one.
+        text: for readers.
+        value: for sorting and for files; None comes last.
+        low: the lower end of the value's 95 % interval, if it has one.
         high: the upper end.
         best: whether it is the best of its column.
         tag: a remark, such as ``baseline``.
@@ -83,11 +83,11 @@ class ReportTable:
     """A table.
 
     Args:
-        name: its key on a page, and its file's name.
+        name: its key on a page, and the name of its file.
         title: its heading.
         columns: in order.
         rows: cells in the order of the columns.
-        notes: what it shows and how to read it, a sentence or more each.
+        notes: what it shows and how to read it, one or more sentences each.
     """
 
     name: str
@@ -104,24 +104,24 @@ class ReportTable:
     @property
     def groups(self) -> list[tuple[str, int]]:
         """The headings above columns, with the number of columns that each spans."""
-        return [(group, len([*columns])) for group, columns in groupby(self.columns, lambda one: one.group)]
+        return [(group, len([*columns])) for group, columns in groupby(self.columns, lambda column: column.group)]
 
-    def is_numeric(self, place: int) -> bool:
-        """Whether a column holds numbers, which are aligned at the right."""
-        values = [row[place].value for row in self.rows if row[place].value is not None]
+    def is_numeric(self, index: int) -> bool:
+        """Whether a column has numbers, which are right-aligned."""
+        values = [row[index].value for row in self.rows if row[index].value is not None]
         return bool(values) and all(is_number(value) for value in values)
 
     def on(self, medium: Medium) -> "ReportTable":
         """Return the table without the columns that a medium leaves out."""
-        kept = [place for place, column in enumerate(self.columns) if medium not in column.hidden]
-        rows = tuple(tuple(row[place] for place in kept) for row in self.rows)
-        return replace(self, columns=tuple(self.columns[place] for place in kept), rows=rows)
+        kept = [index for index, column in enumerate(self.columns) if medium not in column.hidden]
+        rows = tuple(tuple(row[index] for index in kept) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[index] for index in kept), rows=rows)
 
     def markdown(self) -> str:
         """Return the table as GitHub's Markdown; headings of groups join those of their columns."""
         shown = self.on("page")
         heads = [markdown_text(f"{column.group} {column.head}".strip()) for column in shown.columns]
-        sides = ["--:" if shown.is_numeric(place) else ":--" for place in range(len(shown.columns))]
+        sides = ["--:" if shown.is_numeric(index) else ":--" for index in range(len(shown.columns))]
         rows = [
             [f"**{markdown_text(cell.tagged)}**" if cell.best else markdown_text(cell.tagged) for cell in row]
             for row in shown.rows
@@ -139,7 +139,7 @@ class ReportTable:
     def latex(self, label: str) -> str:
         """Return a floating table across two columns, with booktabs' rules; the best of a column is bold."""
         shown = self.on("paper")
-        sides = "".join("r" if shown.is_numeric(place) else "l" for place in range(len(shown.columns)))
+        sides = "".join("r" if shown.is_numeric(index) else "l" for index in range(len(shown.columns)))
         top, rules, at = [], [], 1
         for group, width in shown.groups:
             top.append(rf"\multicolumn{{{width}}}{{c}}{{{escaped(group)}}}" if group else " & " * (width - 1))
@@ -169,8 +169,8 @@ class ReportTable:
     def frame(self) -> pd.DataFrame:
         """Return the values as a table for files; an estimate's interval follows it as ``KEY_low`` and ``KEY_high``."""
         shown, columns = self.on("file"), {}
-        for place, column in enumerate(shown.columns):
-            cells = [row[place] for row in shown.rows]
+        for index, column in enumerate(shown.columns):
+            cells = [row[index] for row in shown.rows]
             columns[column.key] = [cell.value for cell in cells]
             if any(cell.low is not None for cell in cells):
                 columns[f"{column.key}_low"] = [np.nan if cell.low is None else cell.low for cell in cells]
@@ -183,19 +183,19 @@ def table_of(
 ) -> ReportTable:
     """Lay out rows of cells by column key; a missing cell is written as a dash."""
     columns = tuple(columns)
-    cells = tuple(tuple(row.get(one.key, Cell(DASH)) for one in columns) for row in rows)
+    cells = tuple(tuple(row.get(column.key, Cell(DASH)) for column in columns) for row in rows)
     return ReportTable(name, title, columns, cells, notes)
 
 
 def text_table(name: str, title: str, rows: Sequence[Mapping[str, str]], *notes: str) -> ReportTable:
-    """Return a table of texts whose keys are the headings; a missing text is empty."""
+    """Return a table of strings whose keys are the headings; a missing one is empty."""
     heads = dict.fromkeys(head for row in rows for head in row)
     cells = tuple(tuple(Cell(row.get(head, ""), row.get(head)) for head in heads) for row in rows)
     return ReportTable(name, title, tuple(Column(head, head) for head in heads), cells, notes)
 
 
 def cell_of(value: Any, text: str | None = None, tag: str = "") -> Cell:
-    """Return a cell that sorts as a number where its value is one; a missing value is written as a dash."""
+    """Return a cell that sorts as a number if its value is one; a missing value is written as a dash."""
     if missing(value):
         return Cell(DASH, tag=tag)
     sorted_by = (value if isinstance(value, int) else float(value)) if is_number(value) else str(value)
@@ -208,15 +208,15 @@ def number_cell(value: Any, digits: int = 3, sign: bool = False) -> Cell:
 
 
 def interval_cell(low: Any, high: Any, sign: bool = False) -> Cell:
-    """Return a cell with an interval alone, which sorts by its lower end."""
+    """Return a cell with only an interval, which sorts by its lower end."""
     return cell_of(low, interval(low, high, sign=sign))
 
 
 def estimate_cell(value: Any, low: Any, high: Any, digits: int = 3, sign: bool = False) -> Cell:
-    """Return a cell with an estimate and its interval, in a file as well as to be read."""
+    """Return a cell with an estimate and its interval, for readers and files."""
     return replace(cell_of(value, estimate(value, low, high, digits, sign)), low=low, high=high)
 
 
 def escaped(text: str) -> str:
-    """Return text as LaTeX prints it."""
+    """Escape text for LaTeX."""
     return re.sub("|".join(map(re.escape, LATEX)), lambda match: LATEX[match[0]], text)

@@ -1,7 +1,7 @@
-"""How numbers, lists and sentences are written: one way for every table, page and terminal; and how far work has come.
+"""How numbers, lists and sentences are written: the same for every table, page and terminal; and progress.
 
-Sentences are Jinja templates, which are stored beside the module that fills them in. Python decides what to say and
-with which numbers; the template has the words. The functions of this module are filters and functions of every
+Sentences are Jinja templates, stored next to the module that fills them in. Python decides what to say and with which
+numbers; the template has the words. The functions of this module are filters and functions of every
 template.
 """
 
@@ -23,7 +23,7 @@ MINUS, DASH, SPACE = "\N{MINUS SIGN}", "–", "\N{NO-BREAK SPACE}"
 
 def missing(value: Any) -> bool:
     """Whether a value is None or NaN."""
-    import pandas as pd  # late, since commands that print --help come through here
+    import pandas as pd  # late, to keep --help fast
 
     return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
 
@@ -63,12 +63,12 @@ def p_value(value: Any, equals: bool = False) -> str:
 
 
 def interval(low: Any, high: Any, digits: int = 3, sign: bool = False) -> str:
-    """Write an interval as ``[0.401, 0.512]``; nothing where there is none."""
+    """Write an interval as ``[0.401, 0.512]``; a missing one as an empty string."""
     return "" if missing(low) or missing(high) else f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
 
 
 def estimate(value: Any, low: Any, high: Any, digits: int = 3, sign: bool = False) -> str:
-    """Write an estimate with its interval, where it has one: ``0.450 [0.401, 0.512]``."""
+    """Write an estimate with its interval, if it has one: ``0.450 [0.401, 0.512]``."""
     return f"{number(value, digits, sign)} {interval(low, high, digits, sign)}".rstrip()
 
 
@@ -77,9 +77,9 @@ def share(value: Any) -> str:
     return DASH if missing(value) else f"{100 * float(value):.1f}{SPACE}%"
 
 
-def count(number_of: int, one: str, many: str = "") -> str:
+def count(number_of: int, singular: str, plural: str = "") -> str:
     """Write ``1 run`` or ``5 runs``."""
-    return f"{number_of:,} {one if number_of == 1 else many or one + 's'}"
+    return f"{number_of:,} {singular if number_of == 1 else plural or singular + 's'}"
 
 
 def listed(parts: Iterable[str]) -> str:
@@ -89,7 +89,7 @@ def listed(parts: Iterable[str]) -> str:
 
 
 def shortened(parts: Iterable[str], most: int) -> list[str]:
-    """Return the first `most` parts and, where there are further ones, how many: ``3 more``."""
+    """Return the first `most` parts and, if there are others, how many: ``3 more``."""
     parts = list(parts)
     return parts if len(parts) <= most else [*parts[:most], f"{len(parts) - most} more"]
 
@@ -105,7 +105,7 @@ def duration(seconds: float) -> str:
 
 
 def capital(text: str) -> str:
-    """Capitalise the first letter and leave the others as they are."""
+    """Capitalise the first letter and leave the others unchanged."""
     return text[:1].upper() + text[1:]
 
 
@@ -116,7 +116,7 @@ def unbroken(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Return text as Markdown prints it, also in a table; an underscore inside a word needs no escape."""
+    """Escape text for Markdown, also in a table; an underscore inside a word needs no escape."""
     return re.sub(
         r"[\\|*`<>]|\](?=[(\[:])|(?<!\w)_|_(?!\w)", lambda match: f"\\{match[0]}", re.sub(r"[\r\n]+", " ", text)
     )
@@ -129,9 +129,9 @@ FUNCTIONS = (
 
 
 def rendered(template: Path, **values: Any) -> str:
-    """Fill in a template; a name that it uses without a given value is an error.
+    """Fill in a template; a variable without a value is an error.
 
-    A block's line leaves no empty line behind, and the text ends with one newline. If the name ends in
+    Lines with only a block are removed, and the text ends with one newline. If the name ends in
     ``.html.j2``, values are escaped.
 
     Args:
@@ -143,7 +143,7 @@ def rendered(template: Path, **values: Any) -> str:
 
 
 def said(template: Path, macro: str, *values: Any, **named: Any) -> str:
-    """Return what one macro of a template says, as one paragraph: its line breaks become spaces.
+    """Return the text of one macro of a template as one paragraph: its line breaks become spaces.
 
     Args:
         template: the file.
@@ -166,7 +166,7 @@ def _of_macro(template: Path, macro: str, values: Any, named: Any) -> str:
 
 
 def _folded(text: str) -> str:
-    """Join lines and drop the spaces that the template's layout left; no-break spaces stay."""
+    """Join lines and drop the spaces left by the template's layout; no-break spaces stay."""
     text = re.sub(r"[ \n]+", " ", text).strip()
     return re.sub(r" ([.,;:)]+)(?=[ ]|$)", r"\1", re.sub(r"\( ", "(", text))
 
@@ -194,7 +194,7 @@ MINUTE = 60.0
 
 
 def on_terminal(stream: TextIO) -> bool:
-    """Whether a person watches what is written to `stream`; what SLURM, nohup and CI start writes to files."""
+    """Whether `stream` is a terminal that a person watches; under SLURM, nohup and CI it is a file."""
     try:
         return stream.isatty()
     except ValueError:  # it is closed
@@ -202,7 +202,7 @@ def on_terminal(stream: TextIO) -> bool:
 
 
 def time_left(seconds: float, done: int, left: int) -> str:
-    """Say how long the rest will take if it is as fast as what was done in `seconds`.
+    """Say how long the rest will take at the speed of the work done in `seconds`.
 
     Example:
         >>> time_left(60, 20, 50), time_left(60, 0, 50)
@@ -214,22 +214,21 @@ def time_left(seconds: float, done: int, left: int) -> str:
 
 
 class Progress:
-    """Counts what is done; a context manager.
+    """Counts completed work; a context manager.
 
-    What was done earlier is counted from the start but not in this run's speed: the time left is estimated only from
-    what is done now.
+    Work done earlier is counted, but not in this run's speed: the time left is estimated only from work done now.
 
     Args:
-        total: how much there is to do, if known.
-        unit: of what, such as ``label``.
-        shown: whether there is a bar; None shows it on a terminal, and elsewhere one line per minute.
+        total: how many units there are, if known.
+        unit: what is counted, such as ``label``.
+        shown: whether there is a bar; None shows it on a terminal, and elsewhere prints one line per minute.
     """
 
     def __init__(self, total: int | None, unit: str, shown: bool | None = None) -> None:
         size = {}
         try:
             columns, rows = os.get_terminal_size(sys.stderr.fileno())
-            # A terminal that does not report its size would be taken to have no room.
+            # tqdm would give a terminal of unknown size no room.
             size = {} if columns and rows else {"ncols": 80, "nrows": 24}
         except (OSError, ValueError):
             pass  # no terminal
@@ -254,20 +253,20 @@ class Progress:
         return time.monotonic() - self._started
 
     def known(self, count: int) -> None:
-        """Count what was done earlier, or elsewhere."""
+        """Count work done earlier or elsewhere."""
         self._done += count
         if count and not self._bar.disable:
-            # All three, so that they do not count as this run's work, in its mean or its recent speed.
+            # All three, so that it counts neither in the mean nor in the recent speed.
             self._bar.initial += count
             self._bar.n += count
             self._bar.last_print_n += count
 
     def reached(self, count: int) -> None:
-        """Count up to this number, with what others did meanwhile."""
+        """Count up to this number, including work done by others."""
         self.known(max(count - self._done, 0))
 
     def add(self, count: int, note: str = "") -> None:
-        """Count what is done now; `note` is shown beside it."""
+        """Count work done now; `note` is shown next to it."""
         self._done, self._now = self._done + count, self._now + count
         if not self._bar.disable:
             self._bar.set_postfix_str(note, refresh=False)

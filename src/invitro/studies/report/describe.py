@@ -30,10 +30,10 @@ class Description:
 
     Args:
         corpus: its facts.
-        llm: an LLM's labels beside the crowd's; None where there are none.
-        cut: how many texts the encoder does not read to their end, and where it stops, in words.
-        people: the tables on raters and items, where several people rated a text.
-        doubts: what should be looked at, a line each.
+        llm: an LLM's labels and the crowd's; None if there are none.
+        cut: how many texts the encoder truncates, and where, in words.
+        people: the tables on raters and items, if several people rated a text.
+        doubts: facts to look at, one line each.
     """
 
     corpus: CorpusFacts
@@ -66,24 +66,27 @@ def write_description(described: Description, directory: Path) -> Path:
         InputError: the chart libraries are missing.
     """
     figures = list(_figures(described))
-    for one in figures:
-        charts.save(one.chart, directory / FIGURES / one.name)
+    for figure in figures:
+        charts.save(figure.chart, directory / FIGURES / figure.name)
     facts, tables = described.corpus, [described.table, *described.people]
-    text = [f"# {facts.name}", *(part for one in tables for part in (f"## {one.title}", one.markdown(), one.caption))]
+    text = [
+        f"# {facts.name}",
+        *(part for table in tables for part in (f"## {table.title}", table.markdown(), table.caption)),
+    ]
     write_text(directory / "table.md", "\n\n".join(filter(None, text)) + "\n")
     headline = f"{count(len(described.doubts), 'fact')} to look at" if described.doubts else "Nothing stands out"
     written = page(
         kind="Corpus",
         latex=False,
-        study=Study(facts.name, f"The corpus {facts.name}", "What is there, before anything is trained?"),
+        study=Study(facts.name, f"The corpus {facts.name}", "What is in it, before anything is trained?"),
         judgement=Judgement("none", headline, described.doubts),
         tables=tables,
         figures=figures,
         environment=[Fact("invitro", __version__), Fact("python", platform.python_version())],
         method=[
-            "Repeated texts are equal but for case, blanks and punctuation, as in the refusal of shared texts.",
-            "A text's script is that of most of its letters, by their Unicode names; its language is told by "
-            f"py3langid, where this is at least {100 * SURE:g} % sure.",
+            "Repeated texts are equal except for case, whitespace and punctuation, as in the check for shared texts.",
+            "A text's script is that of most of its letters, by their Unicode names; its language is that "
+            f"identified by py3langid, if this is at least {100 * SURE:g} % sure.",
             "r is Pearson's correlation, and bias the mean of LLM minus crowd, on all texts that have both labels.",
         ],
     )
@@ -128,7 +131,7 @@ def _bars(values: Floats, low: float, high: float, title: str, description: str)
 
 
 def _dots(llm: LlmFacts, places: "np.typing.NDArray[np.int_]") -> alt.LayerChart:
-    """Draw the LLM's labels over the crowd's, and the line on which both are equal."""
+    """Draw the LLM's labels against the crowd's, and the line on which both are equal."""
     both = np.concatenate([llm.crowd, llm.llm, [llm.scale.minimum, llm.scale.maximum]])
     low, high = float(both.min()), float(both.max())
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)

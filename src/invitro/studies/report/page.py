@@ -59,10 +59,10 @@ SPECIFIED = re.compile(r'(<script type="application/json"[^>]*>)([^<]*)')
 HERE = Path(__file__).parent
 LEVELS = ("warning", "note", "good")
 FOREST = "differences"
-"""The figure that stands below the verdict."""
+"""The figure below the verdict."""
 VALIDATION = ("metrics_val", "metrics_truth_val")
 SETS = 12
-"""Sets of jobs with a common result that are listed; the others are counted."""
+"""How many sets of jobs with a shared result are listed; the others are counted."""
 
 
 def write_report(
@@ -79,7 +79,7 @@ def write_report(
     Files: ``figures/NAME.svg``, ``.pdf`` and ``.png``; ``table.tex``, ``table.md``, ``runs.csv``; and last
     ``report.html``: text, tables, charts and the code that draws them in one file, which fetches nothing. Each is
     written whole or not at all. An earlier report's figures that are no longer drawn are removed. Unless `show_ids`,
-    neither figures nor page hold a text's id.
+    neither figures nor page contain a text's id.
 
     Raises:
         InputError: the chart libraries are missing.
@@ -89,7 +89,7 @@ def write_report(
     written = [
         path for figure in figures for path in charts.save(figure.chart, folder / figure.name, None if show_ids else ID)
     ]
-    groups = [group_section(one) for one in group_tables(study, runs, summary)]
+    groups = [group_section(comparison) for comparison in group_tables(study, runs, summary)]
     tables = study_tables(study, runs, summary)
     write_tables(study, runs, tables, groups, directory)
     aside = VALIDATION if summary.split == "test" else ()
@@ -100,7 +100,7 @@ def write_report(
         overview=overview_table(study, runs, summary),
         conclusion=conclusion(study, runs, summary),
         figures=figures,
-        findings=sorted(findings, key=lambda one: LEVELS.index(one.level)),
+        findings=sorted(findings, key=lambda finding: LEVELS.index(finding.level)),
         tables=[table for table in tables if table.name not in aside],
         validation=[table for table in tables if table.name in aside],
         unpaired=summary.unpaired,
@@ -123,8 +123,10 @@ def write_report(
 
 def study_tables(study: "Study", runs: "Runs", summary: "Summary") -> list[ReportTable]:
     """Return the tables of a study's results, in the order of the page: test first, validation last."""
-    there = [split for split in dict.fromkeys((*summary.judged, "val", "truth_val")) if measured(summary, study, split)]
-    metrics = {split: metrics_table(study, runs, summary, split) for split in there}
+    splits = [
+        split for split in dict.fromkeys((*summary.judged, "val", "truth_val")) if measured(summary, study, split)
+    ]
+    metrics = {split: metrics_table(study, runs, summary, split) for split in splits}
     further = [
         differences_table(study, runs, summary),
         distances_table(study, runs, summary),
@@ -163,28 +165,28 @@ def page(figures: "Sequence[Figure]", **parts: Any) -> str:
         parts["judgement"] = judged._replace(reasons=[*judged.reasons, *_llm_itself(parts["overview"])])
     style, script = ((HERE / name).read_text("utf-8") for name in ("report.css", "report.js"))
     folded = bool(parts.get("overview") and parts.get("runs"))
-    drawn = [(one, Markup(_in_script(charts.specification(one.chart))), charts.FORMATS) for one in figures]
-    scripts = [one.replace("</script", "<\\/script") for one in ([charts.script()] if figures else []) + [script]]
+    drawn = [(figure, Markup(_in_script(charts.specification(figure.chart))), charts.FORMATS) for figure in figures]
+    scripts = [code.replace("</script", "<\\/script") for code in ([charts.script()] if figures else []) + [script]]
     return rendered(
         HERE / "report.html.j2",
         policy=_policy(style, scripts),
         style=Markup(style),
         scripts=list(map(Markup, scripts)),
-        first=[one for one in drawn if one[0].name == FOREST or not folded],
-        figures=[one for one in drawn if one[0].name != FOREST and folded],
+        first=[drawing for drawing in drawn if drawing[0].name == FOREST or not folded],
+        figures=[drawing for drawing in drawn if drawing[0].name != FOREST and folded],
         sets_shown=SETS,
         **parts,
     )
 
 
 def _in_script(specification: Any) -> str:
-    """Return a chart's specification so that it can stand between script tags."""
+    """Return a chart's specification in a form that is safe between script tags."""
     return json.dumps(specification, allow_nan=False).replace("<", "\\u003c")
 
 
 def without_ids(html: str) -> str:
-    """Return a report's page without the texts' ids in its charts, as it may leave the machine."""
-    return SPECIFIED.sub(lambda found: found[1] + _in_script(charts.without_field(json.loads(found[2]), ID)), html)
+    """Return a report's page without the texts' ids in its charts, so that it may leave the machine."""
+    return SPECIFIED.sub(lambda match: match[1] + _in_script(charts.without_field(json.loads(match[2]), ID)), html)
 
 
 def _policy(style: str, scripts: Sequence[str]) -> str:
@@ -201,16 +203,16 @@ def _policy(style: str, scripts: Sequence[str]) -> str:
 
 
 MOST_ROWS = 6
-"""Configurations in the short table; of more, the leading ones."""
+"""Configurations in the short table; if there are more, only the leading ones."""
 LLM_ITSELF, GUESSING, CEILING = "the LLM itself", "guessing the mean", "a perfect model"
 LEAST_COVERED = 0.5
-"""Share of the scored texts that need an LLM label for the LLM itself to have a row."""
+"""Share of the scored texts that must have an LLM label for the LLM itself to have a row."""
 
 
 def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable | None:
     """Return one estimate per metric: of the baseline and the others, of the LLM itself, and of guessing the mean.
 
-    None where nothing was measured. The LLM's labels, and the mean of the training labels, are scored on the texts that
+    None if nothing was measured. The LLM's labels, and the mean of the training labels, are scored on the texts that
     the models scored.
     """
     if not measured(summary, study, summary.split):
@@ -218,7 +220,7 @@ def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTa
     rows = [row for row in records(summary.groups) if row["seeds"]]
     if summary.chosen or len(rows) > MOST_ROWS:
         rows = leading(study, summary, 2 if summary.chosen else MOST_ROWS)
-    rows = [next((one for one in summary.nested if matches(one, {name: row[name] for name in runs.factors})), row)
+    rows = [next((other for other in summary.nested if matches(other, {name: row[name] for name in runs.factors})), row)
             for row in rows]  # fmt: skip
     rows.sort(key=lambda row: ("baseline", "chosen", "").index(mark(summary, row)))
     shown = [_overview_row(study, runs, summary, row) for row in rows]
@@ -236,15 +238,15 @@ def overview_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTa
     llm, perfect = (any(row["scores"].text.startswith(name) for row in shown) for name in (LLM_ITSELF, CEILING))
     facts = SPLIT_NAMES[summary.split], "rmse" in study.metrics, llm, is_off(shown), perfect
     caption = said(VERDICT, "overview", *facts)
-    return table_of("overview", "In one table", columns, shown, caption)
+    return table_of("overview", "At a glance", columns, shown, caption)
 
 
 def _overview_row(study: "Study", runs: "Runs", summary: "Summary", row: Mapping[str, Any]) -> dict[str, Cell]:
     tag, name = mark(summary, row), name_as_tested(summary, row, runs.factors)
     values = {factor: row[factor] for factor in runs.factors}
     if not changed_by_llm(runs, summary, values) and (tag == "baseline" or not runs.factors):
-        rest = configuration(row, [one for one in runs.factors if one != "application"])
-        name = "crowd labels alone" if rest == "all runs" else f"crowd labels alone: {rest}"
+        setting = configuration(row, [factor for factor in runs.factors if factor != "application"])
+        name = "crowd labels alone" if setting == "all runs" else f"crowd labels alone: {setting}"
     cells = {"scores": cell_of(name, tag=tag)}
     for metric in study.metrics:
         value, low, high = (row.get(f"{summary.split}_{metric}_{part}") for part in ("mean", "low", "high"))
@@ -255,7 +257,7 @@ def _overview_row(study: "Study", runs: "Runs", summary: "Summary", row: Mapping
 def _without_training(
     study: "Study", runs: "Runs", jobs: Sequence[int], split: str, where: str
 ) -> Iterator[dict[str, Cell]]:
-    """Yield a row for each LLM's own labels, the mean of the training labels, and what their reliability lets reach."""
+    """Yield a row for each LLM's own labels, the mean of the training labels, and the ceiling set by reliability."""
     tables, llm = [], dict[str, pd.Series]()
     for job in jobs:
         table, labels, config = runs.predictions(job), runs.labels(job), runs.config(job)
@@ -264,25 +266,29 @@ def _without_training(
         if runs.label_sets(job):
             asked = config.get("llm") or {}
             name, column = llm_name(asked), asked.get("column")
-            if (config.get("prompt") or {}).get("name") and name != column:  # who labelled a column was asked elsewhere
+            if (config.get("prompt") or {}).get(
+                "name"
+            ) and name != column:  # a column was labelled elsewhere, with another prompt
                 name = f"{name}, prompt {config['prompt']['name']}"
-            known = pd.concat([part for part in (labels, table) if "llm_label" in part])
-            known = known.dropna(subset=["llm_label"]).drop_duplicates("text_id")
-            found = pd.Series(known["llm_label"].to_numpy(dtype="float64"), pd.Index(known["text_id"]))
-            llm[name] = found.combine_first(llm[name]) if name in llm else found
+            labelled = pd.concat([part for part in (labels, table) if "llm_label" in part])
+            labelled = labelled.dropna(subset=["llm_label"]).drop_duplicates("text_id")
+            llm_labels = pd.Series(labelled["llm_label"].to_numpy(dtype="float64"), pd.Index(labelled["text_id"]))
+            llm[name] = llm_labels.combine_first(llm[name]) if name in llm else llm_labels
     texts = pd.concat(tables).drop_duplicates("text_id")
-    for name, of_text in llm.items():
-        scores = texts["text_id"].map(of_text)
+    for name, llm_labels in llm.items():
+        scores = texts["text_id"].map(llm_labels)
         if scores.notna().mean() >= LEAST_COVERED:
             covered = "" if scores.notna().all() else f", {scores.notna().sum()} of {len(scores)} texts"
             yield scored_row(f"{LLM_ITSELF}: {name}{covered}{where}", texts, scores, study.metrics)
-    error = [one for one in study.metrics if one == "rmse"]
+    error = [metric for metric in study.metrics if metric == "rmse"]
     unmeasured = {metric: cell for metric, cell in UNMEASURED.items() if metric in study.metrics}
     yield scored_row(f"{GUESSING}{where}", texts, texts["mean"], error) | unmeasured
     ceilings = [((runs.metrics(job).get("references") or {}).get("ceiling") or {}) for job in jobs]
-    if split == "test" and all("reliability" in one for one in ceilings):
+    if split == "test" and all("reliability" in ceiling for ceiling in ceilings):
         shown = {
-            metric: estimate_cell(*np.mean([np.array(one[metric], dtype="float64") for one in ceilings], axis=0))
+            metric: estimate_cell(
+                *np.mean([np.array(ceiling[metric], dtype="float64") for ceiling in ceilings], axis=0)
+            )
             for metric in ("reliability", *study.metrics)
         }
         name = f"{CEILING} (labels' reliability {number(shown['reliability'].value, 2)}){where}"
@@ -299,15 +305,15 @@ def is_off(shown: Sequence[Mapping[str, Cell]]) -> bool:
 
 
 def _llm_itself(overview: ReportTable) -> Iterator[str]:
-    """Say how well the best LLM's own labels rank the texts, beside the best model; nothing where either is missing."""
+    """Compare how well the best LLM's own labels and the best model rank the texts; nothing if either is missing."""
     keys = [column.key for column in overview.columns]
-    found: dict[bool, list[float]] = {True: [], False: []}
+    pccs: dict[bool, list[float]] = {True: [], False: []}
     for row in overview.rows if "pcc" in keys else ():
         name, value = row[0].text, row[keys.index("pcc")].value
         if isinstance(value, float) and not name.startswith((GUESSING, CEILING)):
-            found[name.startswith(LLM_ITSELF)].append(value)
-    if all(found.values()):
-        yield said(VERDICT, "itself", max(found[True]), max(found[False]))
+            pccs[name.startswith(LLM_ITSELF)].append(value)
+    if all(pccs.values()):
+        yield said(VERDICT, "itself", max(pccs[True]), max(pccs[False]))
 
 
 UNMEASURED = {"pcc": Cell("undefined"), "ccc": number_cell(0.0)}
@@ -315,11 +321,11 @@ UNMEASURED = {"pcc": Cell("undefined"), "ccc": number_cell(0.0)}
 
 
 def scored_row(name: str, texts: pd.DataFrame, scores: "pd.Series[float]", metrics: Sequence[str]) -> dict[str, Cell]:
-    """Return a row of the short table: how well `scores`, where there are some, agree with the texts' crowd labels."""
-    there = scores.notna().to_numpy()
+    """Return a row of the short table: how well `scores`, ignoring missing ones, agree with the texts' crowd labels."""
+    scored = scores.notna().to_numpy()
     authors = (texts["group_id"] if "group_id" in texts else texts["text_id"]).to_numpy()
-    found = resampled(texts["crowd_label"].to_numpy()[there], scores.to_numpy()[None, there], authors[there])
-    cells = {metric: interval_of(found[metric], metric) for metric in metrics}
+    draws = resampled(texts["crowd_label"].to_numpy()[scored], scores.to_numpy()[None, scored], authors[scored])
+    cells = {metric: interval_of(draws[metric], metric) for metric in metrics}
     return {"scores": cell_of(name)} | {
-        metric: estimate_cell(one.value, one.low, one.high) for metric, one in cells.items()
+        metric: estimate_cell(estimate.value, estimate.low, estimate.high) for metric, estimate in cells.items()
     }

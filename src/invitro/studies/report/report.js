@@ -1,5 +1,5 @@
 "use strict";
-// Tables sort by a column's values: numbers as numbers, text by the reader's alphabet, what is missing always last.
+// Tables sort by a column's values: numbers as numbers, text in the reader's locale, missing values always last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
@@ -21,7 +21,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-// A table that is wider than its place becomes a list of its rows; printed, all parts are open and tables are tables.
+// A table wider than its container becomes a list of its rows; in print, all parts are open and tables stay tables.
 const boxes = [...document.querySelectorAll(".scroll")];
 for (const box of boxes) {
   const [groups, heads] = box.querySelectorAll("tr.groups").length ? box.querySelectorAll("thead tr") : [null, box.querySelector("thead tr")];

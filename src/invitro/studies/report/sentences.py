@@ -1,4 +1,4 @@
-"""What a study found, in plain words: this module decides what may be said, ``sentences.j2`` has the words."""
+"""The findings of a study, in plain words: this module decides what to say, ``sentences.j2`` has the words."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 
 class Fact(NamedTuple):
-    """A name and what is known of it."""
+    """A named fact."""
 
     name: str
     value: str
 
 
 class FailedJobs(NamedTuple):
-    """Jobs without a result for one reason: which, their outcome, the error's first line, a traceback's place."""
+    """Jobs without a result for one reason: their names and outcome, the error's first line, the traceback's path."""
 
     jobs: list[str]
     outcome: str
@@ -53,7 +53,7 @@ class FailedJobs(NamedTuple):
 
 
 def environment_facts(runs: "Runs") -> list[Fact]:
-    """Return versions, commit, hardware and wall time; where runs differ, every value with the number of its runs."""
+    """Return versions, commit, hardware and wall time; if runs differ, every value with the number of its runs."""
     environments = [runs.environment(int(str(row))) for row in runs.finished().drop_duplicates("record").index]
     if not environments:
         return []
@@ -84,7 +84,7 @@ def _of_environment(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 
 
 def data_facts(runs: "Runs") -> list[Fact]:
-    """Return corpora and label sets with their hashes, their terms and the citation they ask for."""
+    """Return corpora and label sets with their hashes, their terms and the citation they request."""
     hashes: dict[str, dict[str, None]] = {}
     sources: dict[str, str] = {}
     for row in map(int, map(str, runs.finished().drop_duplicates("record").index)):
@@ -93,22 +93,22 @@ def data_facts(runs: "Runs") -> list[Fact]:
         for name, value in (runs.environment(row).get("hashes") or {}).items():
             labelled = f"corpus {corpus.get('name', 'corpus')}" if name == "corpus" else f"LLM labels {name}"
             hashes.setdefault(labelled, {})[str(value)] = None
-    licences = {f"LLM labels {one.name}": f"{one.licence}; " for one in published_sets()}
+    licences = {f"LLM labels {published.name}": f"{published.licence}; " for published in published_sets()}
     facts = [Fact(f"terms of {name}", terms) for name, terms in sources.items() if terms]
-    return facts + [Fact(name, f"{licences.get(name, '')}hash {'; '.join(known)}") for name, known in hashes.items()]
+    return facts + [Fact(name, f"{licences.get(name, '')}hash {'; '.join(values)}") for name, values in hashes.items()]
 
 
 def _terms(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield every corpus of a configuration with its terms, members of a combination each for itself."""
+    """Yield every corpus of a configuration with its terms, each member of a combination separately."""
     for member in config.get("members") or []:
         yield from _terms(member)
     reader = getattr(data, str(config.get("_target_", "")).rpartition(".")[2], None)
     if reader is None or config.get("members"):
         return
-    known, name = (
+    source, name = (
         (YEARS[config["year"]], f"newsemp{config['year']}") if reader is data.NewsEmp else (reader, reader.__name__)
     )
-    licence, citation = (config.get(part) or getattr(known, part, "") for part in ("licence", "citation"))
+    licence, citation = (config.get(part) or getattr(source, part, "") for part in ("licence", "citation"))
     yield str(config.get("name") or name), terms(str(licence), str(citation))
 
 
@@ -119,7 +119,7 @@ def terms(licence: str, citation: str) -> str:
 
 def failed_jobs(runs: "Runs", directory: Path) -> list[FailedJobs]:
     """Return the jobs without a result by reason, each with a traceback's path as seen from `directory`."""
-    found: dict[tuple[str, str], FailedJobs] = {}
+    by_reason: dict[tuple[str, str], FailedJobs] = {}
     for job, row in runs.table.iterrows():
         if row["outcome"] in ("finished", "finished before"):
             continue
@@ -130,8 +130,10 @@ def failed_jobs(runs: "Runs", directory: Path) -> list[FailedJobs]:
         path = Path(str(row["record"])) / "error.txt"
         shown, link = (str(path), quote(relative(path, directory))) if path.is_file() else ("", "")
         name = f"job {job}, {', '.join(parts)}"
-        found.setdefault((row["outcome"], error), FailedJobs([], row["outcome"], error, shown, link)).jobs.append(name)
-    return [*found.values()]
+        by_reason.setdefault((row["outcome"], error), FailedJobs([], row["outcome"], error, shown, link)).jobs.append(
+            name
+        )
+    return [*by_reason.values()]
 
 
 SENTENCES = Path(__file__).with_name("sentences.j2")
@@ -153,7 +155,7 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
         "conclusion",
         jobs,
         choice=_choice(runs, summary, study.metrics),
-        comparisons=[one for split in splits if (one := _compared(study, runs, summary, split))],
+        comparisons=[comparison for split in splits if (comparison := _compared(study, runs, summary, split))],
         best=_best(study, runs, summary) if not summary.baseline and not summary.chosen else None,
         one_run=any(row["runs"] == 1 and not row.get("exact") for row in records(summary.groups)),
         untested=bool(finished) and summary.split != "test",
@@ -161,7 +163,7 @@ def conclusion(study: "Study", runs: "Runs", summary: "Summary") -> str:
 
 
 def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
-    """Return how the numbers were computed, a paragraph each."""
+    """Return how the numbers were computed, as paragraphs."""
     return paragraphs(
         SENTENCES,
         "method",
@@ -176,7 +178,7 @@ def method(study: "Study", runs: "Runs", summary: "Summary") -> list[str]:
 
 
 def _choice(runs: "Runs", summary: "Summary", metrics: Sequence[str]) -> Decided | None:
-    """Return what was chosen on validation, and the next best; None where nothing was chosen."""
+    """Return what was chosen on validation, and the next best; None if nothing was chosen."""
     rows: list[Any] = [row for row in records(summary.groups) if mark(summary, row) != "baseline"]
     rows = [row for row in rows if summary.chosen and not missing(row["val_ccc_mean"])]
     rows.sort(key=lambda row: -row["val_ccc_mean"])
@@ -185,9 +187,9 @@ def _choice(runs: "Runs", summary: "Summary", metrics: Sequence[str]) -> Decided
         return None
     other = next((row for row in rows if not matches(row, summary.chosen)), None)
     base = reference(summary, chosen) or {}
-    beside = [(METRIC_NAMES[one], chosen[f"val_{one}_mean"], base.get(f"val_{one}_mean")) for one in metrics]
+    means = [(METRIC_NAMES[metric], chosen[f"val_{metric}_mean"], base.get(f"val_{metric}_mean")) for metric in metrics]
     return {
-        "beside": [one for one in beside if one[0] != "CCC" and not missing(one[2])],
+        "metrics": [entry for entry in means if entry[0] != "CCC" and not missing(entry[2])],
         "best": rows[0] is chosen,
         "value": " and ".join(f"{factor(key)} = {plain(value)}" for key, value in (summary.chosen or {}).items()),
         "ccc": chosen["val_ccc_mean"],
@@ -203,7 +205,7 @@ def _compared(study: "Study", runs: "Runs", summary: "Summary", split: str) -> D
     truth, metric = split != summary.split, _leading_metric(study)
     chosen = [compared_row(row, runs, summary) for row in rows if mark(summary, row) == "chosen"]
     if chosen:
-        chosen.sort(key=lambda one: one["metric"] != METRIC_NAMES[metric])
+        chosen.sort(key=lambda row: row["metric"] != METRIC_NAMES[metric])
         return {
             "truth": truth,
             "split": summary.split,
@@ -215,18 +217,18 @@ def _compared(study: "Study", runs: "Runs", summary: "Summary", split: str) -> D
     ]
     if not tested:
         return None
-    by_size = sorted(tested, key=lambda one: -abs(one["difference"]))
+    by_size = sorted(tested, key=lambda row: -abs(row["difference"]))
     return {
         "truth": truth, "split": summary.split, "first": None, "metric": METRIC_NAMES[metric], "tested": len(tested),
-        "better": [one for one in by_size if one["verdict"] == "better"],
-        "left": [one for one in by_size if one["verdict"] in ("better", "worse") and one["left"] is not None],
-        "worse": [one for one in by_size if one["verdict"] == "worse"],
-        "closest": min(tested, key=lambda one: one["p_holm"]),
+        "better": [row for row in by_size if row["verdict"] == "better"],
+        "left": [row for row in by_size if row["verdict"] in ("better", "worse") and row["left"] is not None],
+        "worse": [row for row in by_size if row["verdict"] == "worse"],
+        "closest": min(tested, key=lambda row: row["p_holm"]),
     }  # fmt: skip
 
 
 def compared_row(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> Decided:
-    """Return one comparison with its verdict: a difference that may be chance is not reported as one."""
+    """Return one comparison with its verdict: a difference that may be due to chance is not reported as one."""
     metric, p = str(row["metric"]), row["p_holm"]
     wanted = {name: row[name] for name in runs.factors if name in row}
     column = f"{row['split']}_{metric}_mean"
@@ -251,7 +253,7 @@ def compared_row(row: Mapping[str, Any], runs: "Runs", summary: "Summary") -> De
 
 
 def _best(study: "Study", runs: "Runs", summary: "Summary") -> Decided | None:
-    """Return, where there is no baseline, the best configuration on validation, and its result on `Summary.split`."""
+    """Return the best configuration on validation, if there is no baseline, and its result on `Summary.split`."""
     metric = _leading_metric(study)
     row = next(iter(leading(study, summary, 1)), {})
     value, low, high = (row.get(f"{summary.split}_{metric}_{part}") for part in ("mean", "low", "high"))
@@ -266,11 +268,11 @@ def _best(study: "Study", runs: "Runs", summary: "Summary") -> Decided | None:
 
 
 def plateau_sentences(study: "Study", summary: "Summary", better: bool) -> list[str]:
-    """Say by each metric whether it still improves from the study's plateau on.
+    """Say for each metric whether it still improves beyond the start of the study's plateau.
 
     Args:
-        study: what is asked.
-        summary: the numbers.
+        study: the study.
+        summary: its numbers.
         better: whether any single configuration is shown to be better than the baseline.
     """
     percent = str(study.axis).endswith("portion")
@@ -278,16 +280,16 @@ def plateau_sentences(study: "Study", summary: "Summary", better: bool) -> list[
     def at(value: float) -> str:
         return f"{number(100 * value, 0)} %" if percent else plain(value)
 
-    found = [
+    plateaus = [
         {
-            "verdict": one.verdict, "metric": METRIC_NAMES[metric], "gain": one.after, "start": at(one.start),
-            "end": at(one.end), "where": configuration(one.where, one.where, full=True) if one.where else "",
+            "verdict": test.verdict, "metric": METRIC_NAMES[metric], "gain": test.after, "start": at(test.start),
+            "end": at(test.end), "where": configuration(test.where, test.where, full=True) if test.where else "",
         }
         for metric in study.metrics
-        for one in summary.plateau or ()
-        if one.metric == metric
+        for test in summary.plateau or ()
+        if test.metric == metric
     ]  # fmt: skip
-    return [said(SENTENCES, "plateaus", found, better)] if found else []
+    return [said(SENTENCES, "plateaus", plateaus, better)] if plateaus else []
 
 
 def _leading_metric(study: "Study") -> str:

@@ -46,16 +46,18 @@ Values = Mapping[str, Any]
 def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) -> ReportTable:
     """Return one row per configuration with its metrics on `split`, a key of `wording.SPLIT_NAMES`.
 
-    Where the study chooses a value, the chosen configuration comes first and the baseline second. The paper's numbers,
-    medians and peaks on its own test sets, are shown beside those on test.
+    If the study chooses a value, the chosen configuration comes first and the baseline second. The paper's numbers,
+    medians and peaks on its own test sets, are shown next to those on test.
     """
     groups: list[Any] = records(summary.groups)
     if summary.chosen:
         groups.sort(key=lambda row: ("chosen", "baseline", "").index(mark(summary, row)))
     published = [name for name in study.metrics if any(published_for(summary, row, name) for row in groups)]
-    beside = published if split == "test" else []
-    some = {name: any(row.get(name, 0) for row in groups) for name in ("failed", "replaced", "augmented", "given_up")}
-    some["kept"] = some["given_up"]
+    with_paper = published if split == "test" else []
+    present = {
+        name: any(row.get(name, 0) for row in groups) for name in ("failed", "replaced", "augmented", "given_up")
+    }
+    present["kept"] = present["given_up"]
     columns = [
         *(Column(name, factor(name)) for name in runs.factors),
         Column("seeds", "runs"),
@@ -63,32 +65,34 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
         Column("size", "texts", "training", hidden=("paper",)),
         Column("kept", "kept", "crowd labels", hidden=("paper",)),
         Column("given_up", "given up", "crowd labels"),
-        Column("replaced", "changed", "crowd labels" if some["given_up"] else "training"),
+        Column("replaced", "changed", "crowd labels" if present["given_up"] else "training"),
         Column("augmented", "added", "training"),
     ]
-    columns = [one for one in columns if some.get(one.key, True)]
+    columns = [column for column in columns if present.get(column.key, True)]
     single = all(row.get("seeds", 0) < 2 for row in groups)
     for metric in study.metrics:
         columns += [
             *([] if single else [Column(f"{metric}_median", "median (peak)", METRIC_NAMES[metric])]),
             Column(f"{metric}_mean", "value" if single else "mean ± sd", METRIC_NAMES[metric]),
             Column(f"{metric}_interval", "95 % interval", METRIC_NAMES[metric], hidden=("paper",)),
-            *([Column(f"{metric}_paper", "paper", METRIC_NAMES[metric])] if metric in beside else []),
+            *([Column(f"{metric}_paper", "paper", METRIC_NAMES[metric])] if metric in with_paper else []),
         ]
-    rows = [_configuration(study, runs, summary, row, split, beside) for row in groups]
+    rows = [_configuration(study, runs, summary, row, split, with_paper) for row in groups]
     for metric in study.metrics:
         for part in ("median", "mean"):
             for alike in _alike(rows, runs.factors):
                 _mark_best(alike, f"{metric}_{part}", metric)
-    paper = summary.published.attrs.get("test_set", "its own data") if beside and summary.published is not None else ""
+    paper = (
+        summary.published.attrs.get("test_set", "its own data") if with_paper and summary.published is not None else ""
+    )
     caption = said(
         CAPTIONS,
         "metrics",
         SPLIT_NAMES[split],
         "rmse" in study.metrics,
-        some["replaced"],
+        present["replaced"],
         paper,
-        some["given_up"],
+        present["given_up"],
         bool(set(UNLIKE) & set(runs.factors)),
         single,
     )
@@ -96,7 +100,7 @@ def metrics_table(study: "Study", runs: "Runs", summary: "Summary", split: str) 
 
 
 def _configuration(
-    study: "Study", runs: "Runs", summary: "Summary", row: Values, split: str, beside: Collection[str]
+    study: "Study", runs: "Runs", summary: "Summary", row: Values, split: str, with_paper: Collection[str]
 ) -> dict[str, Cell]:
     """Return the cells of one configuration."""
     seeds, replaced = row.get("seeds", 0), row.get("replaced")
@@ -116,14 +120,14 @@ def _configuration(
         cells[f"{metric}_median"] = _with_peak(median, None if seeds == 1 else peak)
         cells[f"{metric}_mean"] = cell_of(mean, number(mean) + ("" if missing(sd) else f" ± {number(sd)}"))
         cells[f"{metric}_interval"] = interval_cell(low, high)
-        if metric in beside and (paper := published_for(summary, row, metric)):
+        if metric in with_paper and (paper := published_for(summary, row, metric)):
             cells[f"{metric}_paper"] = _with_peak(paper["median"], paper["peak"])
     return cells
 
 
 def factor_cells(runs: "Runs", row: Values, tag: str = "") -> dict[str, Cell]:
     """Return the cells that name a configuration, the first with its remark."""
-    return {name: cell_of(row[name], tag="" if place else tag) for place, name in enumerate(runs.factors)}
+    return {name: cell_of(row[name], tag="" if index else tag) for index, name in enumerate(runs.factors)}
 
 
 def _with_peak(median: Any, peak: Any) -> Cell:
@@ -144,19 +148,19 @@ def _alike(rows: list[dict[str, Cell]], factors: Sequence[str]) -> list[list[dic
 
 
 def _mark_best(rows: list[dict[str, Cell]], key: str, metric: str) -> None:
-    """Mark the best cells of a column; values that are written alike are equally good. One row has no best."""
-    values = {place: row[key].value for place, row in enumerate(rows)}
-    written = {place: round(value, 3) for place, value in values.items() if isinstance(value, float)}
+    """Mark the best cells of a column; equal rounded values are equally good. A single row has no best."""
+    values = {index: row[key].value for index, row in enumerate(rows)}
+    written = {index: round(value, 3) for index, value in values.items() if isinstance(value, float)}
     if len(written) < 2:
         return
     best = min(written.values()) if metric in LOWER_IS_BETTER else max(written.values())
-    for place, value in written.items():
+    for index, value in written.items():
         if value == best:
-            rows[place][key] = replace(rows[place][key], best=True)
+            rows[index][key] = replace(rows[index][key], best=True)
 
 
 def differences_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable | None:
-    """Return every comparison with the baseline; None where there is none."""
+    """Return every comparison with the baseline; None if there is none."""
     if summary.differences.empty:
         return None
     columns = [
@@ -201,11 +205,14 @@ def differences_table(study: "Study", runs: "Runs", summary: "Summary") -> Repor
 
 
 def plateau_table(summary: "Summary", study: "Study") -> ReportTable | None:
-    """Return the tests of no further gain; None where none was asked for."""
+    """Return the tests of no further gain; None if the study asks for none."""
     if not summary.plateau:
         return None
     columns = [
-        *(Column(name, factor(name)) for name in dict.fromkeys(name for one in summary.plateau for name in one.where)),
+        *(
+            Column(name, factor(name))
+            for name in dict.fromkeys(name for test in summary.plateau for name in test.where)
+        ),
         Column("metric", "metric"),
         Column("before", "gain before"),
         Column("after", "gain from there on"),
@@ -214,16 +221,16 @@ def plateau_table(summary: "Summary", study: "Study") -> ReportTable | None:
         Column("verdict", "verdict"),
     ]
     rows = [
-        {name: cell_of(value) for name, value in one.where.items()}
+        {name: cell_of(value) for name, value in test.where.items()}
         | {
-            "metric": cell_of(METRIC_NAMES[one.metric]),
-            "before": estimate_cell(one.before.value, one.before.low, one.before.high, sign=True),
-            "after": estimate_cell(one.after.value, one.after.low, one.after.high, sign=True),
-            "p": cell_of(one.p, p_value(one.p)),
-            "most": number_cell(one.most),
-            "verdict": cell_of(one.verdict),
+            "metric": cell_of(METRIC_NAMES[test.metric]),
+            "before": estimate_cell(test.before.value, test.before.low, test.before.high, sign=True),
+            "after": estimate_cell(test.after.value, test.after.low, test.after.high, sign=True),
+            "p": cell_of(test.p, p_value(test.p)),
+            "most": number_cell(test.most),
+            "verdict": cell_of(test.verdict),
         }
-        for one in summary.plateau
+        for test in summary.plateau
     ]
     first = summary.plateau[0]
     caption = said(CAPTIONS, "plateau", factor(str(study.axis)), first.start, first.end, first.margin)
@@ -233,7 +240,7 @@ def plateau_table(summary: "Summary", study: "Study") -> ReportTable | None:
 def published_table(summary: "Summary", study: "Study", runs: "Runs") -> ReportTable | None:
     """Return all numbers of the paper's table, whether they have a counterpart here or not; None without any.
 
-    Where `runs` are of experiments, each row says what became of its own, and which command runs it.
+    If `runs` are experiments, each row gives the outcome of its experiment and the command that runs it.
     """
     if summary.published is None or summary.published.empty:
         return None
@@ -255,7 +262,7 @@ def published_table(summary: "Summary", study: "Study", runs: "Runs") -> ReportT
 
 
 def _outcome(runs: "Runs", experiment: str) -> str:
-    """Return what became of an experiment's jobs, such as ``5 finished`` or ``not run: newsemp24``, and why."""
+    """Return the outcome of an experiment's jobs, such as ``5 finished`` or ``not run: newsemp24``, and why."""
     of = runs.table.loc[runs.table["experiment"] == experiment]
     finished = int(of["outcome"].isin(("finished", "finished before")).sum())
     open_ = of.loc[~of["outcome"].isin(("finished", "finished before"))]
@@ -293,7 +300,7 @@ def runs_table(study: "Study", runs: "Runs") -> ReportTable:
 
 
 def _below(path: str, root: Path) -> str:
-    """Return a path as seen from `root`, where it lies below."""
+    """Return a path relative to `root` if it is below it."""
     return str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
 
 
@@ -303,7 +310,7 @@ DISTANCES = {"wasserstein": "W", "ks": "D"}
 def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportTable | None:
     """Return one row per configuration: distances of its training labels from those of validation and of test.
 
-    Where the truth is known, distances from that of test, and metrics against it. None without an axis, or where no
+    If the truth is known, distances from the true test scores, and metrics against them. None without an axis, or if no
     label was replaced or added.
     """
     groups: list[Any] = records(summary.groups)
@@ -327,18 +334,18 @@ def distances_table(study: "Study", runs: "Runs", summary: "Summary") -> ReportT
         cells = factor_cells(runs, row)
         cells["replaced"] = cell_of(row.get("replaced_share"), share(row.get("replaced_share")))
         wanted = {name: row[name] for name in runs.factors}
-        for split, found in distances.items():
-            own: Values = next((one for one in found if matches(one, wanted)), {})
-            cells |= {f"{split}_{measure}": number_cell(own.get(f"after_{measure}")) for measure in DISTANCES}
+        for split, aligned in distances.items():
+            distance: Values = next((entry for entry in aligned if matches(entry, wanted)), {})
+            cells |= {f"{split}_{measure}": number_cell(distance.get(f"after_{measure}")) for measure in DISTANCES}
         rows.append(cells | {metric: number_cell(row.get(f"{last}_{metric}_mean")) for metric in study.metrics})
     before = [
         " and ".join(
-            f"{sign} {number(sum(row[f'before_{measure}'] for row in found) / len(found))}"
+            f"{sign} {number(sum(row[f'before_{measure}'] for row in aligned) / len(aligned))}"
             for measure, sign in DISTANCES.items()
         )
         + f" from {SPLIT_NAMES[split]}"
-        for split, found in distances.items()
-        if found
+        for split, aligned in distances.items()
+        if aligned
     ]
     return table_of("distances", "Distances between labels", columns, rows, said(CAPTIONS, "distances", before))
 
@@ -348,19 +355,19 @@ NAMES = METRIC_NAMES | {"bias": "bias"}
 
 
 class GroupSection(NamedTuple):
-    """What the page and ``table.md`` show of one comparison: the table, what differs, what is left out."""
+    """One comparison as the page and ``table.md`` show it: the table, the groups that differ, those left out."""
 
     table: ReportTable
     verdict: str
     left_out: str
 
 
-def group_section(made: GroupTable) -> GroupSection:
+def group_section(comparison: GroupTable) -> GroupSection:
     """Return a comparison as it is shown."""
-    rows = made.found.rows
+    rows = comparison.found.rows
     tests = [(row, name) for row in rows for name in row.apart if not row.mirrored]
     different = [(row, name) for row, name in tests if row.apart[name].p_holm < SIGNIFICANT]
-    different.sort(key=lambda one: one[0].apart[one[1]].p_holm)
+    different.sort(key=lambda pair: pair[0].apart[pair[1]].p_holm)
     several = len({row.series for row in rows}) > 1
     named = [
         said(GROUPS_TEMPLATE, "different", NAMES[name], f"{row.attribute} {row.group}", row.series if several else "",
@@ -368,16 +375,16 @@ def group_section(made: GroupTable) -> GroupSection:
         for row, name in different
     ]  # fmt: skip
     reasons: dict[str, dict[str, None]] = {}
-    for one in made.found.suppressed:
-        reasons.setdefault(one.why, {})[f"{one.attribute} {one.group}"] = None
+    for suppressed in comparison.found.suppressed:
+        reasons.setdefault(suppressed.why, {})[f"{suppressed.attribute} {suppressed.group}"] = None
     verdict = said(GROUPS_TEMPLATE, "verdict", len(tests), named, f"{SIGNIFICANT:g}")
-    return GroupSection(_table(made, rows), verdict, said(GROUPS_TEMPLATE, "left_out", reasons))
+    return GroupSection(_table(comparison, rows), verdict, said(GROUPS_TEMPLATE, "left_out", reasons))
 
 
-def _table(made: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
+def _table(comparison: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
     """Return one row per series and group."""
     columns = [
-        Column("series", "LLM labels" if made.kind == "labels" else "configuration"),
+        Column("series", "LLM labels" if comparison.kind == "labels" else "configuration"),
         Column("attribute", "by"),
         *(Column(name, name) for name in ("group", "texts", "authors")),
         *(Column(name, f"{NAMES[name]} [95 %]") for name in MEASURES),
@@ -388,11 +395,17 @@ def _table(made: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
         ),
     ]
     caption = said(
-        GROUPS_TEMPLATE, "caption", made.kind, SPLIT_NAMES.get(made.split, ""), made.series, made.of, made.pooled
+        GROUPS_TEMPLATE,
+        "caption",
+        comparison.kind,
+        SPLIT_NAMES.get(comparison.split, ""),
+        comparison.series,
+        comparison.of,
+        comparison.pooled,
     )
     return table_of(
-        f"groups_{made.kind}",
-        said(GROUPS_TEMPLATE, "heading", made.kind, SPLIT_NAMES.get(made.split, "")),
+        f"groups_{comparison.kind}",
+        said(GROUPS_TEMPLATE, "heading", comparison.kind, SPLIT_NAMES.get(comparison.split, "")),
         columns,
         [_cells(row) for row in rows],
         caption,
@@ -400,11 +413,11 @@ def _table(made: GroupTable, rows: Sequence[GroupRow]) -> ReportTable:
 
 
 def _cells(row: GroupRow) -> dict[str, Cell]:
-    # A group's code is a name and not a number.
+    # A group's code is a name, not a number.
     cells = {name: Cell(getattr(row, name), getattr(row, name)) for name in ("series", "attribute", "group")}
     cells |= {"texts": number_cell(row.texts, 0), "authors": number_cell(row.authors, 0)}
-    for name, one in row.measures.items():
-        cells[name] = estimate_cell(one.value, one.low, one.high, sign=name == "bias")
+    for name, estimate in row.measures.items():
+        cells[name] = estimate_cell(estimate.value, estimate.low, estimate.high, sign=name == "bias")
     for name, apart in row.apart.items():
         cells |= {
             f"{name}_apart": number_cell(apart.difference, sign=True),
