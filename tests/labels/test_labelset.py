@@ -53,7 +53,7 @@ def test_labels_on_another_scale_are_told_in_one_line() -> None:
         a_set({f"t{number}": 10.0 * number for number in range(11)})
     (problem,) = refused.value.problems
     assert "11 of 11 LLM labels lie outside 1 to 7 (empathy7): they range from 0 to 100, such as 0 in " in problem
-    assert problem.endswith("Have the LLM answer on this scale, or bring its labels to it: 1 + 0.06 * (label - 0)")
+    assert problem.endswith("Have the LLM answer on this scale, or convert its labels: 1 + 0.06 * (label - 0)")
 
 
 @pytest.mark.parametrize(

@@ -120,13 +120,13 @@ def test_whatever_type_a_value_comes_in_its_row_is_sound(tmp_path: Path) -> None
         ]
 
 
-def test_what_can_be_read_of_a_damaged_store_is_taken_over(tmp_path: Path, caplog) -> None:
+def test_what_can_be_read_of_a_damaged_store_is_recovered(tmp_path: Path, caplog) -> None:
     path = filled(tmp_path / "labels.sqlite")
     with sqlite3.connect(path) as db:
         db.execute("UPDATE answers SET score = 6.5 WHERE id = 3")
     with LabelStore(tmp_path / "row.sqlite") as store:
         assert store.merge(path) == 59
-        assert "damaged one (a row of answers is not what was written); what can be read is taken" in caplog.text
+        assert "damaged one (a row of answers is not what was written); what can be read is recovered" in caplog.text
         assert store.sets()[0].labelled == 59
     with sqlite3.connect(path) as db:
         leaf = db.execute("SELECT pageno FROM dbstat WHERE name = 'answers' AND pagetype = 'leaf'").fetchall()[1][0]
@@ -405,7 +405,7 @@ def test_where_the_system_gives_no_locks_reading_works_and_writing_says_so(
         [sys.executable, "-c", OPENING, str(path)], env=env, capture_output=True, text=True, timeout=60, check=True
     ).stdout.splitlines()
     assert told[0] == "60 labels"
-    assert told[2].lower().startswith(f"{path}: the file system of {disk} has no locks that work ({reason})")
+    assert told[2].lower().startswith(f"{path}: the file system of {disk} has no working locks ({reason})")
     assert "by store=" in told[2]
     assert float(told[1]) < 2
     assert float(told[3]) < 2
@@ -417,7 +417,7 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch, numbe
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "lockf", none)
-    with pytest.raises(StoreError, match=rf"the file system of {tmp_path} has no locks that work.*by store="):
+    with pytest.raises(StoreError, match=rf"the file system of {tmp_path} has no working locks.*by store="):
         LabelStore(tmp_path / "labels.sqlite")
 
 
