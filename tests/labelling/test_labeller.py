@@ -265,10 +265,11 @@ def test_sampling_of_the_wrong_kind_is_named(settings: dict, said: str) -> None:
 @pytest.mark.parametrize(("of", "told"), [("batson_empathy", 0), ("gad7", 1), ("phq9", 1)])
 def test_a_scale_without_translations_is_told_of_before_it_is_asked(tmp_path: Path, of: str, told: int, caplog) -> None:
     dry_run(a_corpus(), labelling(tmp_path, scale=scale(of), prompt=prompt("multilingual")))
-    assert caplog.text.count(f"scale={of} has no words in de, es, bn: prompt=multilingual gives its task") == told
+    warning = f"scale={of} has no translation into de, es, bn: prompt=multilingual states its task"
+    assert caplog.text.count(warning) == told
     caplog.clear()
     dry_run(a_corpus(), labelling(tmp_path, scale=scale(of), prompt=prompt("scale_aware")))
-    assert "has no words in" not in caplog.text
+    assert "has no translation" not in caplog.text
 
 
 def test_few_shot_prompts_hold_training_texts_and_datasheets_do_not(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_examples_come_from_training_and_are_never_the_text_s_own() -> None:
         assert all(one.text.text_id != text.text_id and one.text.group_id != text.group_id for one in shown)
     assert shots.of(usual[0].text)[1:] == usual[1:]
     assert Shots(corpus, 4, seed=1).of(Text("e", "s")) == usual
-    with pytest.raises(InputError, match="shows 400 examples out of the training split, found 26"):
+    with pytest.raises(InputError, match="shows 400 examples from the training split, found 26"):
         Shots(corpus, 400)
 
 
