@@ -89,7 +89,7 @@ LONGEST_BACKOFF = 60.0
 LONGEST_WAIT = 86_400.0
 """The longest wait in seconds that a server can ask for; it is not asked again if it wants more."""
 SAID = 60.0
-"""A longer wait is announced, in seconds."""
+"""Seconds above which a wait is announced."""
 LOOKED_FOR = 4
 """Tries after which a server that never answered stops the job, and after which a question's failures are announced."""
 LIKELY_SECRET = 16

@@ -32,13 +32,7 @@ RETRY_SEED = 1_000_003
 """Added to the seed of a retry: at an unchanged temperature the same seed would give the same reply again."""
 CHUNK = 32  # texts looked up in the store and claimed at a time
 IN_A_ROW = 25  # replies without a label that point to the engine or the settings, not to single texts
-KEPT = (
-    "finish",
-    "prompt_tokens",
-    "completion_tokens",
-    "revision",
-    "batch",
-)  # a reply's fields that are stored unchanged
+KEPT = ("finish", "prompt_tokens", "completion_tokens", "revision", "batch")  # of a reply, stored unchanged
 PAUSE = 2.0  # seconds between two checks of what other processes are asking
 
 

@@ -365,10 +365,8 @@ def _export(done: list[Labelled], published_ids: Mapping[str, Mapping[str, str]]
         labels = part.labels.labels.reindex(part.texts["text_id"])
         ids = published_ids.get(part.report.stored.info.corpus, {})
         id_columns = {name: part.texts[column].str.removeprefix(part.prefix).to_numpy() for name, column in ids.items()}
-        columns = id_columns | {
-            "text_id": part.prefix + labels.index,
-            f"llm_{construct}": labels["llm_label"].to_numpy(),
-        }
+        columns = id_columns | {"text_id": part.prefix + labels.index}
+        columns[f"llm_{construct}"] = labels["llm_label"].to_numpy()
         if labels["spread"].notna().any():
             columns["spread"] = labels["spread"].to_numpy()
         items = [name for name in map(str, labels) if name.startswith("llm_") and name != "llm_label"]

@@ -122,7 +122,7 @@ def alike_warning(name: str, scores: Sequence[float], times: int, replies: int) 
     may still say which texts differ.
 
     Args:
-        name: the label set's.
+        name: the label set's name.
         scores: of the items, in the commonest reply.
         times: how many replies give these scores.
         replies: how many there are.
