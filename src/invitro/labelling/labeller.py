@@ -161,7 +161,7 @@ class Labelled:
         ]
 
     def record(self) -> dict[str, Any]:
-        """Return the report as JSON values; what is undefined is null."""
+        """Return the report as JSON values; undefined ones are null."""
         stored, used, crowd = self.report.stored, self.report.usage, self.agreement
         names = ("pcc", "ccc", "krippendorff", "rmse", "bias")
         figures = {name: getattr(crowd, name).value for name in names} if crowd else {}

@@ -256,7 +256,7 @@ def _from_json(text: str, form: ReplyForm, cut: bool) -> list[float]:
 
     Args:
         text: the answer.
-        form: what was asked for.
+        form: the form that was asked for.
         cut: whether the reply ended at the token limit; then an unfinished object may be the answer.
     """
     objects, unfinished = _objects(text)

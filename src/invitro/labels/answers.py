@@ -111,7 +111,7 @@ class StoredSet:
     created: str
 
     def __str__(self) -> str:
-        """One line for people, the id first."""
+        """Return one readable line that begins with the id."""
         info = self.info
         model = info.model + (f"@{info.revision}" if info.revision else "")
         sampled = f", {self.samples} samples" if self.samples > 1 else ""

@@ -68,7 +68,7 @@ def fault(path: Path, error: sqlite3.Error | OSError) -> StoreError:
 
 
 def damaged(path: Path, what: str) -> StoreError:
-    """Return the error about a file whose content is not what was written."""
+    """Return the error about a file that is damaged or not a label store."""
     return StoreError(
         path,
         f"not a label store, or a damaged one ({what}). Restore its backup (label.py backup=FILE makes one), or "
