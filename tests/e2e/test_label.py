@@ -200,7 +200,7 @@ def test_batch_files_at_half_the_price(run, tmp_path: Path) -> None:
     written = run(*base)
     assert written.returncode == 1
     told = re.search(
-        r"3 questions are written to (\S+\.jsonl)\. .* run the same line with import=RESULTS", written.stderr
+        r"3 questions are written to (\S+\.jsonl)\. .* run the same command with import=RESULTS", written.stderr
     )
     assert told is not None, written.stderr
     with BatchServer() as server:

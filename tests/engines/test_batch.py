@@ -57,7 +57,7 @@ def test_questions_are_answered_at_half_the_price(store: LabelStore, tmp_path: P
     with BatchServer(schedule=SCHEDULE, fails=2) as server:
         report = run_job(a_job(store, server.url, tmp_path), texts(10))
         assert server.keys == {f"Bearer {KEY}"}
-        assert [len(server.files[one["input_file_id"]].splitlines()) for one in server.batches.values()] == [10, 1]
+        assert [len(server.files[batch["input_file_id"]].splitlines()) for batch in server.batches.values()] == [10, 1]
         again = server.asked[-1]["body"]  # what was unusable, once more
         assert (again["temperature"], again["seed"]) == (0.7, 1_000_003)
         # The error and the absent answer cost nothing, and the next job asks again.
@@ -67,9 +67,10 @@ def test_questions_are_answered_at_half_the_price(store: LabelStore, tmp_path: P
         server.schedule = {}
         second = run_job(a_job(store, server.url, tmp_path), texts(10))
         assert (second.usage.requests, second.stored.labelled) == (2, 8)
-    errors = sorted(str(one.error) for one in store.answers() if one.status == "refused")
+    errors = sorted(str(answer.error) for answer in store.answers() if answer.status == "refused")
     assert errors == ["HTTP 400 content_filter: no"]
-    assert {one.batch for one in store.answers()} == {file.name for file in (tmp_path / "batches").glob("*.jsonl")}
+    files = {file.name for file in (tmp_path / "batches").glob("*.jsonl")}
+    assert {answer.batch for answer in store.answers()} == files
     assert stored_labels(store, second.stored, scale()).labels["llm_label"].dropna().eq(4.5).all()
     assert not list((tmp_path / "batches").glob("*.batch.json"))
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
@@ -78,7 +79,8 @@ def test_questions_are_answered_at_half_the_price(store: LabelStore, tmp_path: P
 def test_files_have_a_largest_number_of_questions(store: LabelStore, tmp_path: Path) -> None:
     with BatchServer() as server:
         assert run_job(a_job(store, server.url, tmp_path, most=4), texts(10)).stored.labelled == 10
-        assert [len(server.files[one["input_file_id"]].splitlines()) for one in server.batches.values()] == [4, 4, 2]
+        files = [server.files[batch["input_file_id"]] for batch in server.batches.values()]
+        assert [len(file.splitlines()) for file in files] == [4, 4, 2]
 
 
 def test_a_stopped_job_finds_its_batch_again(store: LabelStore, tmp_path: Path, monkeypatch) -> None:
@@ -95,8 +97,8 @@ def test_a_stopped_job_finds_its_batch_again(store: LabelStore, tmp_path: Path, 
         next((tmp_path / "batches").glob("*.batch.json")).unlink()
         report = run_job(a_job(store, server.url, tmp_path), texts(7))
         assert report.stored.labelled == 7
-        asked = [json.loads(line)["custom_id"] for one in server.batches.values()
-                 for line in server.files[one["input_file_id"]].splitlines()]  # fmt: skip
+        asked = [json.loads(line)["custom_id"] for batch in server.batches.values()
+                 for line in server.files[batch["input_file_id"]].splitlines()]  # fmt: skip
         assert len(set(asked)) == 7
     assert store.db.execute("SELECT count(*) FROM claims").fetchone()[0] == 0
 
@@ -128,10 +130,10 @@ def test_many_useless_answers_are_all_stored_and_not_asked_for_again(store: Labe
 @pytest.mark.parametrize("key_env", [None, "NO_SUCH_KEY"])
 def test_without_a_key_the_file_is_written_and_its_place_told(store: LabelStore, tmp_path: Path, key_env) -> None:
     for _ in range(2):  # the same questions make the same file
-        with pytest.raises(EngineError, match=r"8 questions are written to .*jsonl.*import=RESULTS") as told:
+        with pytest.raises(EngineError, match=r"8 questions are written to .*jsonl.*import=RESULTS") as refused:
             run_job(a_job(store, "http://127.0.0.1:9/v1", tmp_path, key_env=key_env), texts(8))
         file = batch_file(tmp_path)
-        assert str(file) in str(told.value)
+        assert str(file) in str(refused.value)
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert len({line["custom_id"] for line in lines}) == 8
     assert {(line["method"], line["url"], line["body"]["model"]) for line in lines} == {
@@ -186,17 +188,17 @@ def test_results_of_vllm_that_are_errors_are_answers_too(store: LabelStore, tmp_
     with pytest.raises(EngineError):
         run_job(job, texts(1))
     name = json.loads(batch_file(tmp_path).read_text())["custom_id"]
-    for response, error, told in (
+    for response, error, reason in (
         ({"status_code": 400, "body": None}, {"error": {"message": "too long", "code": 400}}, "HTTP 400: too long"),
         ({"status_code": 500, "body": {"error": {"message": "out of memory"}}}, None, "HTTP 500: out of memory"),
         (None, {"code": "x", "message": "no"}, "HTTP 400 x: no"),
         (["odd"], "odd", "HTTP 400: the line holds neither a response nor an error"),
         ({"status_code": "odd", "body": {}}, None, "HTTP 400"),
     ):
-        with LabelStore(tmp_path / f"{told.replace(' ', '')}.sqlite") as fresh:
+        with LabelStore(tmp_path / f"{reason.replace(' ', '')}.sqlite") as fresh:
             (tmp_path / "r").write_text(json.dumps({"custom_id": name, "response": response, "error": error}))
             report = import_results(a_job(fresh, "http://127.0.0.1:9/v1", tmp_path), texts(1), tmp_path / "r")
-            assert (report.stored.unusable, report.error) == ({"error": 1}, told)
+            assert (report.stored.unusable, report.error) == ({"error": 1}, reason)
 
 
 def test_only_servers_have_batches(tmp_path: Path) -> None:

@@ -108,8 +108,8 @@ def test_an_error_says_what_the_server_says_and_nothing_of_the_text(status: int,
     ],
 )  # fmt: skip
 def test_the_setting_that_changes_a_refused_field_is_named(message: str, param: str | None, setting: str) -> None:
-    told = str(read(REQUEST, 400, error(message, param=param)).error)
-    assert (f"; {setting}" in told) if setting else ("changes this" not in told)
+    reason = str(read(REQUEST, 400, error(message, param=param)).error)
+    assert (f"; {setting}" in reason) if setting else ("changes this" not in reason)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_log_probabilities_are_numbers_or_none_is_kept(logprob: Any, others: Any
     listed = others and [{"token": token, "logprob": value} for token, value in others]
     content = [{"token": "4", "logprob": logprob, "top_logprobs": listed}]
     reply = read(REQUEST, 200, chat(logprobs={"content": content}))
-    assert tuple(one.alternatives for one in reply.tokens) == (() if alternatives is None else (alternatives,))
+    assert tuple(token.alternatives for token in reply.tokens) == (() if alternatives is None else (alternatives,))
 
 
 NAMES = ("choices", "message", "content", "error", "usage", "logprobs", "code", "finish_reason", "token", "logprob",
@@ -187,19 +187,19 @@ JSON = st.recursive(
 
 @given(JSON, st.sampled_from((200, 204, 400, 403, 422, 429, 500)))
 def test_any_body_is_an_answer_or_a_reason(body: Any, status: int) -> None:
-    for one in (
+    for response in (
         body,
         {"choices": [body]},
         {"choices": [{"message": body}]},
         {"error": body},
         chat(body, logprobs=body),
     ):
-        told, reply = "", None
+        reason, reply = "", None
         try:
-            reply = read(REQUEST, status, one)
+            reply = read(REQUEST, status, response)
         except (TransientError, PermanentError) as raised:
-            told = str(raised)
-        assert bool(told) == (reply is None)
+            reason = str(raised)
+        assert bool(reason) == (reply is None)
         if reply is not None:
             assert isinstance(reply.text, str)
             assert reply.finish in ("stop", "length", "refusal", "filter", "error")
@@ -236,7 +236,7 @@ def test_the_schema_goes_with_and_without_bounds(bounded: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "revision"),
+    ("named", "revision"),
     [
         ({"model": "gpt-4o-2024-08-06", "system_fingerprint": "fp_1"}, "gpt-4o-2024-08-06 fp_1"),
         ({"model": "llama", "system_fingerprint": None}, "llama"),
@@ -244,5 +244,5 @@ def test_the_schema_goes_with_and_without_bounds(bounded: bool) -> None:
         ({"model": "x" * 500}, "x" * 100),
     ],
 )
-def test_the_reply_says_which_model_answered(told: dict[str, Any], revision: str) -> None:
-    assert read(REQUEST, 200, chat() | told).revision == revision
+def test_the_reply_says_which_model_answered(named: dict[str, Any], revision: str) -> None:
+    assert read(REQUEST, 200, chat() | named).revision == revision

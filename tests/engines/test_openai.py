@@ -110,7 +110,7 @@ def test_all_labels_arrive_whatever_the_server_does(store: LabelStore) -> None:
         assert second - first >= 1.0
         again = run_job(a_job(store, chosen), texts(40))
         assert (again.usage.requests, sum(server.calls.values())) == (0, sum(expected.values()))
-    firsts = {one.status: one.raw for one in store.answers() if one.status != "ok"}
+    firsts = {answer.status: answer.raw for answer in store.answers() if answer.status != "ok"}
     assert set(firsts) == {"unparseable", "truncated", "refused"}
     assert stored_labels(store, report.stored, scale()).labels["llm_label"].eq(4.5).all()
     assert report.usage.cost == pytest.approx(45 * (100 * 2 + 10 * 8) / 1e6)
@@ -135,7 +135,7 @@ def test_when_no_try_is_left_the_text_is_an_error_and_the_next_run_asks_again(st
         report = run_job(a_job(store, engine(server)), texts(3))
         assert report.stored.unusable == {"error": 2}
         assert (server.calls["word0"], server.calls["word1"]) == (4, 1)
-        errors = sorted(str(one.error) for one in store.answers() if one.status == "error")
+        errors = sorted(str(answer.error) for answer in store.answers() if answer.status == "error")
         assert [error.split(":")[0] for error in errors] == ["HTTP 400 e400", "HTTP 500 e500"]
         assert errors[1].endswith("(4 tries)")
         assert run_job(a_job(store, engine(server)), texts(3)).stored.unusable == {}
@@ -177,13 +177,13 @@ def test_the_limit_goes_by_the_name_that_the_server_knows(store: LabelStore, nam
 def test_tokens_can_be_estimated_and_the_report_says_so(store: LabelStore) -> None:
     with ChatServer() as server:
         job = a_job(store, engine(server, tokenizer="approximate"))
-        found = estimate(job, texts(2))
+        estimated = estimate(job, texts(2))
         assert not server.calls
     messages = job.renderer.messages(texts(2)[0])
     signs = sum(len(message["content"]) for message in messages)
-    assert found.approximate
-    assert found.prompt_tokens == pytest.approx(2 * (signs / 4 + 9), abs=2)
-    assert "estimated from the length of the texts" in found.lines()[0]
+    assert estimated.approximate
+    assert estimated.prompt_tokens == pytest.approx(2 * (signs / 4 + 9), abs=2)
+    assert "estimated from the length of the texts" in estimated.lines()[0]
     exact = engine(server, tokenizer="server")
     assert not exact.approximate
 
@@ -212,7 +212,7 @@ def test_the_key_is_sent_and_kept_nowhere(store: LabelStore, tmp_path: Path, mon
         chosen = engine(server, key_env="LAB_KEY")
         run_job(a_job(store, chosen), texts(5))
         assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
-    assert "***" in str(next(one for one in store.answers() if one.status == "error").error)
+    assert "***" in str(next(answer for answer in store.answers() if answer.status == "error").error)
     store.close()
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert KEY not in caplog.text
@@ -298,7 +298,7 @@ def test_an_answer_that_cannot_be_read_is_paid_for_twice_at_most(
     with ChatServer({"word1": [how] * 9}) as server:
         report = run_job(a_job(store, engine(server)), texts(3))
         assert (server.calls["word1"], report.stored.labelled, report.stored.unusable) == (calls, 2, {"error": 1})
-    assert reason in str(next(one for one in store.answers() if one.status == "error").error)
+    assert reason in str(next(answer for answer in store.answers() if answer.status == "error").error)
 
 
 def test_a_filter_s_refusal_is_asked_for_once(store: LabelStore) -> None:
@@ -309,7 +309,8 @@ def test_a_filter_s_refusal_is_asked_for_once(store: LabelStore) -> None:
             report = run_job(replace(job, retry=retry), texts(3))
             assert server.calls["word1"] == calls
             assert report.stored.unusable == ({} if calls == 4 else {"refused": 1})
-    assert "HTTP 400 content_filter: no" in [str(one.error) for one in store.answers() if one.status == "refused"]
+    errors = [str(answer.error) for answer in store.answers() if answer.status == "refused"]
+    assert "HTTP 400 content_filter: no" in errors
 
 
 @pytest.mark.parametrize(
@@ -371,7 +372,7 @@ def test_other_fields_of_the_request_make_another_label_set(store: LabelStore) -
         assert len(server.bodies) == 4
         assert [body.get("reasoning_effort") for body in server.bodies] == [None, None, "low", "low"]
         assert "temperature" not in server.bodies[-1]
-    assert ["body" in one.info.sampling for one in store.sets()] == [False, True]
+    assert ["body" in stored.info.sampling for stored in store.sets()] == [False, True]
 
 
 def test_a_server_that_is_not_there_stops_the_job(store: LabelStore) -> None:
@@ -388,7 +389,7 @@ def test_a_server_that_goes_away_stops_the_job_and_nothing_is_lost(store: LabelS
         assert run_job(a_job(store, leaving), texts(3)).stored.labelled == 3
     with pytest.raises(EngineError, match="25 errors in a row, the last: ConnectError"):
         run_job(a_job(store, leaving), texts(60))
-    assert sum(one.status == "ok" for one in store.answers()) == 3
+    assert sum(answer.status == "ok" for answer in store.answers()) == 3
 
 
 @pytest.mark.parametrize("readout", ["digits", "expected"])

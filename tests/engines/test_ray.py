@@ -85,7 +85,7 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_doubled(
     faults = {"unparseable": 0.1, "refused": 0.1, "error": 0.05}
     with LabelStore(tmp_path / "alone.sqlite") as store:
         usual = run_job(a_job(store, Scripted(faults=faults)), texts)
-        expected = {(one.key, one.attempt): replace(one, answered="") for one in store.answers()}
+        expected = {(row.key, row.attempt): replace(row, answered="") for row in store.answers()}
 
     log, killed = tmp_path / "asked.jsonl", {}
     scripted = Scripted(faults=faults, log=str(log), delay=0.3, concurrency=AT_ONCE)
@@ -99,19 +99,19 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_doubled(
     engine.close()
 
     assert TEXTS // 4 < killed["noted"] < TEXTS, "the worker died when work was left"
-    assert {(one.key, one.attempt): replace(one, answered="") for one in rows} == expected
+    assert {(row.key, row.attempt): replace(row, answered="") for row in rows} == expected
     assert len(rows) == len(expected) == report.usage.requests
     assert (report.stored.labelled, report.stored.unusable) == (usual.stored.labelled, usual.stored.unusable)
-    assert any(one.tokens for one in rows)
+    assert any(row.tokens for row in rows)
 
     questions = asked(noted(log))
     assert {(key, 0.7 if attempt else 0.0) for key, attempt in expected} == set(questions)
     twice = {question for question, times in questions.items() if times > 1}
-    of_the_dead = [(one["key"], one["temperature"]) for one in noted(log) if one["pid"] == killed["pid"]]
+    of_the_dead = [(line["key"], line["temperature"]) for line in noted(log) if line["pid"] == killed["pid"]]
     assert 1 <= len(twice) <= BATCH, "a batch may die right after its first request"
     assert twice <= set(of_the_dead[-BATCH:])
     assert max(questions.values()) == 2
-    assert len({one["pid"] for one in noted(log)}) >= 3, "two workers and the dead one's successor"
+    assert len({line["pid"] for line in noted(log)}) >= 3, "two workers and the dead one's successor"
     assert f"a Ray worker died; {BATCH} requests were asked again" in caplog.text
 
 
@@ -122,12 +122,13 @@ def test_the_process_that_deals_out_batches_is_killed(cluster: None) -> None:
     engine = RayData(Scripted(delay=0.05), workers=1, batch=5)
     replies = engine.replies(requests(range(200)))
     first = list(islice(replies, 20))
-    dealers = [one for one in psutil.Process().children(recursive=True) if "MapBatches(numbers)" in one.name()]
+    children = psutil.Process().children(recursive=True)
+    dealers = [process for process in children if "MapBatches(numbers)" in process.name()]
     assert len(dealers) == 1, dealers
     dealers[0].kill()
-    found = Counter(reply.request.key for reply in [*first, *replies])
+    counts = Counter(reply.request.key for reply in [*first, *replies])
     engine.close()
-    assert found == Counter(f"k{i}" for i in range(200))
+    assert counts == Counter(f"k{i}" for i in range(200))
 
 
 class Deadly(Scripted):
@@ -143,9 +144,9 @@ class Deadly(Scripted):
 @pytest.mark.slow
 def test_what_kills_every_worker_ends_in_an_error(cluster: None) -> None:
     engine = RayData(Deadly(), batch=1, tries=1)
-    found = {reply.request.text_id: reply.error for reply in engine.replies(requests(range(8)))}
+    errors = {reply.request.text_id: reply.error for reply in engine.replies(requests(range(8)))}
     engine.close()
-    assert found == {f"t{i}": "1 Ray workers died over this batch" if i == 3 else None for i in range(8)}
+    assert errors == {f"t{i}": "1 Ray workers died over this batch" if i == 3 else None for i in range(8)}
 
 
 @pytest.mark.slow
@@ -176,11 +177,11 @@ def test_a_refusal_in_a_worker_is_the_job_s_and_another_failure_the_requests(clu
     refusing.close()
     (tmp_path / "file").touch()
     failing = RayData(Scripted(log=str(tmp_path / "file" / "log")), batch=4)
-    found = list(failing.replies(requests(range(8))))
+    failures = list(failing.replies(requests(range(8))))
     failing.close()
-    assert Counter(reply.request.key for reply in found) == Counter(f"k{i}" for i in range(8))
-    assert {reply.finish for reply in found} == {"error"}
-    assert all("file" in str(reply.error) and "Error: " in str(reply.error) for reply in found)
+    assert Counter(reply.request.key for reply in failures) == Counter(f"k{i}" for i in range(8))
+    assert {reply.finish for reply in failures} == {"error"}
+    assert all("file" in str(reply.error) and "Error: " in str(reply.error) for reply in failures)
 
 
 @pytest.mark.slow
@@ -320,7 +321,7 @@ def test_what_an_engine_raises_is_an_error_of_what_it_left_open() -> None:
     batch = list(requests(range(3)))
     first, *rest = answer(Failing(OSError("disk full")), batch, times=2).replies(batch)
     assert first == next(Scripted().replies(batch))
-    assert [(one.finish, one.error) for one in rest] == [("error", "OSError: disk full")] * 2
+    assert [(reply.finish, reply.error) for reply in rest] == [("error", "OSError: disk full")] * 2
     assert answer(Failing(OSError()), batch, times=2).times == 2
 
 

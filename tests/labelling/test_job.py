@@ -78,12 +78,12 @@ def test_faults_are_retried_once_at_another_temperature_then_counted(store: Labe
     report = run_job(a_job(store, engine), texts(200))
     first = [key for key, temperature in asked(log) if temperature == 0.0]
     again = [key for key, temperature in asked(log) if temperature == 0.7]
-    unusable = [one for one in store.answers() if one.attempt == 0 and one.status != "ok"]
+    unusable = [answer for answer in store.answers() if answer.attempt == 0 and answer.status != "ok"]
     assert len(first) == len(set(first)) == 200
-    assert sorted(again) == sorted(one.key for one in unusable)
+    assert sorted(again) == sorted(answer.key for answer in unusable)
     assert len(asked(log)) == len(first) + len(again)
-    assert {one.status for one in unusable} == set(FAULTY)
-    assert all(one.raw or one.status == "truncated" for one in unusable)
+    assert {answer.status for answer in unusable} == set(FAULTY)
+    assert all(answer.raw or answer.status == "truncated" for answer in unusable)
     assert report.stored.labelled + sum(report.stored.unusable.values()) == 200
     assert 0 < sum(report.stored.unusable.values()) < len(unusable)
     assert run_job(a_job(store, engine), texts(200)).usage.requests == 0
@@ -101,10 +101,11 @@ def test_a_retry_asks_with_another_seed(store: LabelStore) -> None:
 
     engine.replies = watched  # type: ignore[method-assign]
     run_job(a_job(store, engine, temperature=0.7), texts(20))
-    first, again = [one for one in seen if one.seed == 0], [one for one in seen if one.seed != 0]
+    first = [sampling for sampling in seen if sampling.seed == 0]
+    again = [sampling for sampling in seen if sampling.seed != 0]
     assert len(first) == 20
     assert again
-    assert {(one.temperature, one.seed) for one in again} == {(0.7, 1_000_003)}
+    assert {(sampling.temperature, sampling.seed) for sampling in again} == {(0.7, 1_000_003)}
 
 
 def test_other_words_of_the_scale_make_another_set(store: LabelStore) -> None:
@@ -118,7 +119,8 @@ def test_other_words_of_the_scale_make_another_set(store: LabelStore) -> None:
         assert (other.info.id == store.sets()[0].id) == ("translations" in changes)  # which this prompt does not use
     many = prompt("multilingual")
     hashes = {
-        Renderer(many, many.form(one, Readout.DIGITS)).hash() for one in (scale(), replace(scale(), translations={}))
+        Renderer(many, many.form(variant, Readout.DIGITS)).hash()
+        for variant in (scale(), replace(scale(), translations={}))
     }
     assert len(hashes) == 2
     shown = [Renderer(chosen, form()).hash((Example(Text("e", text), 2.0),)) for text in ("one", "other")]
@@ -265,11 +267,11 @@ def test_replies_are_read_anew_without_a_call(store: LabelStore) -> None:
     assert reparse(store, stored, form("digits")) == 0
     wider = replace(scale(), high=9)
     assert reparse(store, stored, replace(form("digits"), scale=wider)) == sum(
-        one.raw.endswith("9") for one in store.answers()
+        answer.raw.endswith("9") for answer in store.answers()
     )
     assert store.sets()[0].labelled == 40
     assert reparse(store, stored, form("digits")) > 0
-    assert {one.id: one.unusable for one in store.sets()} == {stored.id: stored.unusable}
+    assert {label_set.id: label_set.unusable for label_set in store.sets()} == {stored.id: stored.unusable}
 
 
 @pytest.mark.slow
@@ -306,6 +308,6 @@ def test_old_errors_do_not_stop_a_later_run(store: LabelStore) -> None:
     try:
         run_job(a_job(store, first), texts(120))
     finally:
-        assert sum(one.status == "error" for one in store.answers()) > 30
+        assert sum(answer.status == "error" for answer in store.answers()) > 30
     again = run_job(a_job(store, first), texts(120))
     assert again.usage.requests == again.stored.unusable["error"] > 30

@@ -111,8 +111,8 @@ def test_every_prompt_suits_every_scale(prompt: str, scale: str) -> None:
 
 
 def test_label_and_train_share_the_store() -> None:
-    one, other = composed("runs=here"), composed("runs=here", name="train")
-    assert one.store == one.llm.store == other.store == other.llm.store == "here/labels.sqlite"
+    labelling, training = composed("runs=here"), composed("runs=here", name="train")
+    assert labelling.store == labelling.llm.store == training.store == training.llm.store == "here/labels.sqlite"
 
 
 def test_train_starts_no_engine() -> None:

@@ -50,11 +50,11 @@ def test_the_report_compares_with_the_crowd(tmp_path: Path) -> None:
     assert done.agreement.pcc.value == pytest.approx(np.corrcoef(table["crowd_label"][rated], llm[rated])[0, 1])
     assert done.agreement.bias.value == pytest.approx((llm - table["crowd_label"])[rated].mean())
     assert done.agreement.krippendorff == by_hand.krippendorff
-    told = "\n".join(done.lines())
+    report = "\n".join(done.lines())
     assert done.lines()[1].startswith("  agreement with the crowd: not measurable with this model")
     assert "not measurable with this model" not in "\n".join(replace(done, agreement=None).lines())
     for part in ("40 of 40", "PCC", "CCC", "Krippendorff", "RMSE", "mean bias", "wall time", "cost", "datasheet"):
-        assert part in told
+        assert part in report
     sheet = done.datasheet.read_text()
     for part in (
         "small/scripted/scale_aware/batson_empathy/digits",
@@ -117,7 +117,9 @@ def test_parts_of_a_set_stand_in_its_datasheet(tmp_path: Path) -> None:
     assert done.doubts == ()
     with LabelStore(tmp_path / "labels.sqlite") as store:
         later = {key for key, _ in store.used(done.report.stored.id, list(corpus.table["text_id"][30:])).values()}
-        store.reparse(lambda one: replace(one, score=7.0) if one.key in later else one, done.report.stored.id)
+        store.reparse(
+            lambda answer: replace(answer, score=7.0) if answer.key in later else answer, done.report.stored.id
+        )
     (done,) = label(corpus, labelling(tmp_path))
     assert "labels drift inside this set. Split train (30 texts)" in done.datasheet.read_text()
     (drift,) = done.doubts
@@ -155,13 +157,13 @@ def test_a_combination_fills_its_members_sets(tmp_path: Path) -> None:
 def test_a_dry_run_counts_and_prices_and_asks_nothing(tmp_path: Path) -> None:
     engine, log = engine_with_log(tmp_path, price=Price(2.0, 8.0))
     what = labelling(tmp_path, engine=engine)
-    ((name, found),) = dry_run(a_corpus(), what)
+    ((name, estimated),) = dry_run(a_corpus(), what)
     assert not log.exists()
-    assert (name, found.requests, found.completion_tokens) == ("small", 40, 40)
+    assert (name, estimated.requests, estimated.completion_tokens) == ("small", 40, 40)
     (done,) = label(a_corpus(), what)
-    assert found.prompt_tokens == done.report.usage.prompt_tokens
-    assert found.cost == pytest.approx(done.report.usage.cost)
-    assert found.at_most > found.cost
+    assert estimated.prompt_tokens == done.report.usage.prompt_tokens
+    assert estimated.cost == pytest.approx(done.report.usage.cost)
+    assert estimated.at_most > estimated.cost
     ((_, after),) = dry_run(a_corpus(), what)
     assert (after.requests, after.cost) == (0, 0)
 
@@ -192,13 +194,13 @@ def test_a_measurable_agreement_is_told_without_the_warning(tmp_path: Path) -> N
 def test_published_labels_are_told_of_before_anything_is_asked(tmp_path: Path, caplog) -> None:
     corpus = replace(a_corpus(), name="newsemp18", label_corpora=("newsemp18",))
     engine, log = engine_with_log(tmp_path)
-    for llm, told in (("scripted", 0), ("llama", 1)):
+    for llm, warned in (("scripted", 0), ("llama", 1)):
         caplog.clear()
         dry_run(corpus, labelling(tmp_path, llm=llm, engine=engine))
         assert not log.exists()
         assert (
             caplog.text.count("newsemp18/llama/scale_aware/batson_empathy: labels of this name are published already")
-            == told
+            == warned
         )
     label(corpus, labelling(tmp_path, llm="llama", engine=engine))
     assert caplog.text.count("published already") == 2
@@ -262,13 +264,16 @@ def test_sampling_of_the_wrong_kind_is_named(settings: dict, said: str) -> None:
     assert refused.value.problems == (said,)
 
 
-@pytest.mark.parametrize(("of", "told"), [("batson_empathy", 0), ("gad7", 1), ("phq9", 1)])
-def test_a_scale_without_translations_is_told_of_before_it_is_asked(tmp_path: Path, of: str, told: int, caplog) -> None:
+@pytest.mark.parametrize(("of", "warned"), [("batson_empathy", 0), ("gad7", 1), ("phq9", 1)])
+def test_a_scale_without_translations_is_reported_before_it_is_asked(
+    tmp_path: Path, of: str, warned: int, caplog
+) -> None:
     dry_run(a_corpus(), labelling(tmp_path, scale=scale(of), prompt=prompt("multilingual")))
-    assert caplog.text.count(f"scale={of} has no words in de, es, bn: prompt=multilingual gives its task") == told
+    warning = f"scale={of} has no translation into de, es, bn: prompt=multilingual states its task"
+    assert caplog.text.count(warning) == warned
     caplog.clear()
     dry_run(a_corpus(), labelling(tmp_path, scale=scale(of), prompt=prompt("scale_aware")))
-    assert "has no words in" not in caplog.text
+    assert "has no translation" not in caplog.text
 
 
 def test_few_shot_prompts_hold_training_texts_and_datasheets_do_not(tmp_path: Path) -> None:
@@ -282,7 +287,7 @@ def test_a_split_that_evaluates_on_examples_refuses_their_labels(tmp_path: Path)
     corpus, what = a_corpus(), labelling(tmp_path, prompt=prompt("few_shot"))
     (done,) = label(corpus, what)
     shots = Shots(corpus, what.prompt.shots)
-    shown = {one.text.text_id for text in CorpusTexts(corpus.table) for one in shots.of(text)}
+    shown = {example.text.text_id for text in CorpusTexts(corpus.table) for example in shots.of(text)}
     assert len(shown) > 4  # some texts are shown others than the usual ones
     assert done.labels.examples == {f"small:{text_id}" for text_id in shown}
     assert f"Rated texts shown in prompts, {len(shown)} in all: small:" in done.datasheet.read_text()

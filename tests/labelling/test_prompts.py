@@ -29,7 +29,7 @@ def test_the_exact_prompt(path) -> None:
     renderer = Renderer(chosen, chosen.form(scale(of), Readout(readout)))
     text = Text("t", "I felt for them.\nSo sad.", "g", WRITER, language)
     messages = renderer.messages(text, SHOWN if chosen.shots else ())
-    assert "".join(f"=== {one['role']}\n{one['content']}\n" for one in messages) == path.read_text("utf-8")
+    assert "".join(f"=== {message['role']}\n{message['content']}\n" for message in messages) == path.read_text("utf-8")
 
 
 def test_every_shipped_prompt_has_an_exact_string() -> None:
@@ -39,17 +39,17 @@ def test_every_shipped_prompt_has_an_exact_string() -> None:
 def test_plain_differs_from_scale_aware_in_the_items_alone() -> None:
     aware, plain = prompt("scale_aware"), prompt("plain")
     assert (plain.system, plain.user) == (aware.system, aware.user)
-    one, other = (
+    aware_text, plain_text = (
         Renderer(p, p.form(scale(), Readout.TEXT)).messages(Text("t", "x"))[0]["content"] for p in (aware, plain)
     )
-    first, last = other.index("How much empathy"), other.index("\n\nThe text stands")
-    assert other[first:last].splitlines() == [
+    first, last = plain_text.index("How much empathy"), plain_text.index("\n\nThe text stands")
+    assert plain_text[first:last].splitlines() == [
         "How much empathy did you feel while reading? Answer from 1 (not at all) to 7 (extremely).",
         "Its one item gets a score from 1 to 7:",
         "1. score: empathy",
     ]
-    assert one[: one.index("How much")] == other[:first]
-    assert one[one.index("\n\nThe text stands") :] == other[last:]
+    assert aware_text[: aware_text.index("How much")] == plain_text[:first]
+    assert aware_text[aware_text.index("\n\nThe text stands") :] == plain_text[last:]
 
 
 @pytest.mark.parametrize("of", ["batson_empathy", "batson_distress", "single_item", "gad7", "phq9"])
@@ -64,8 +64,8 @@ def test_in_english_the_multilingual_prompt_asks_what_scale_aware_asks(of: str) 
 
 def test_the_occasion_is_the_scale_s() -> None:
     chosen = prompt("scale_aware")
-    told = replace(scale(), occasion="after a meal")
-    system = Renderer(chosen, chosen.form(told, Readout.TEXT)).messages(Text("t", "x"))[0]["content"]
+    meal = replace(scale(), occasion="after a meal")
+    system = Renderer(chosen, chosen.form(meal, Readout.TEXT)).messages(Text("t", "x"))[0]["content"]
     assert system.startswith("You read what a person wrote after a meal and work out")
     system = Renderer(chosen, form("text", "gad7")).messages(Text("t", "x"))[0]["content"]
     assert system.startswith("You read what a person wrote and work out")

@@ -260,10 +260,10 @@ def spoken(text: str, *distributions: dict[str, float]) -> tuple[TokenChoice, ..
 
 
 def test_expected_scores_by_hand() -> None:
-    one = {"3": 0.5, "5": 0.25, "x": 0.2, "9": 0.05}  # over 1 to 7: 3 with 2/3, 5 with 1/3
+    spread_out = {"3": 0.5, "5": 0.25, "x": 0.2, "9": 0.05}  # over 1 to 7: 3 with 2/3, 5 with 1/3
     sure = {"4": 1.0}
     text = whole("344444")
-    parsed = read(text, form("expected"), tokens=spoken(text, one, sure, sure, sure, sure, sure))
+    parsed = read(text, form("expected"), tokens=spoken(text, spread_out, sure, sure, sure, sure, sure))
     assert parsed.items == pytest.approx([11 / 3, 4, 4, 4, 4, 4])
     assert parsed.score == pytest.approx((11 / 3 + 20) / 6)
     assert parsed.spread == pytest.approx(math.sqrt(8 / 9) / 6)
@@ -285,7 +285,7 @@ def test_tokens_with_spaces_and_punctuation_around_the_digit() -> None:
         token("3", "3,"),
         token(" 5}", "6}"),
     ]
-    tokens = [one for pair in zip(names, digits, strict=True) for one in pair]
+    tokens = [token for pair in zip(names, digits, strict=True) for token in pair]
     tokens = [TokenChoice("{", (("{", 0.0),)), *tokens]
     text = '{"sympathetic": 3, "moved": 5, "compassionate": 3, "tender": 5, "warm": 3, "softhearted": 5}'
     parsed = read(text, form("expected"), tokens=tuple(tokens))
@@ -363,7 +363,7 @@ def test_what_the_constraint_allows_is_ok(data: st.DataObject, of: ReplyForm) ->
         assert read(text, of).status == Status.OK or "\r" in text or "\x85" in text
 
 
-@given(st.data(), st.sampled_from([one for one in FORMS if one.readout == Readout.TEXT]))
+@given(st.data(), st.sampled_from([candidate for candidate in FORMS if candidate.readout == Readout.TEXT]))
 def test_what_the_schema_allows_is_ok(data: st.DataObject, of: ReplyForm) -> None:
     schema = of.constraint.json_schema
     assert schema is not None

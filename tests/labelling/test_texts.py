@@ -15,15 +15,15 @@ def test_examples_come_from_training_and_are_never_the_text_s_own() -> None:
     training = corpus.of_split("train")
     labelled = training[training["crowd_label"].notna()]
     usual = shots.of(Text("elsewhere", "something else", "nobody"))
-    assert [one.score for one in usual] == sorted(one.score for one in usual)
-    assert {one.text.text_id for one in usual} <= set(labelled["text_id"])
+    assert [example.score for example in usual] == sorted(example.score for example in usual)
+    assert {example.text.text_id for example in usual} <= set(labelled["text_id"])
     for text in CorpusTexts(corpus.table):
         shown = shots.of(text)
         assert len(shown) == 4
-        assert all(one.text.text_id != text.text_id and one.text.group_id != text.group_id for one in shown)
+        assert all(example.text.text_id != text.text_id and example.text.group_id != text.group_id for example in shown)
     assert shots.of(usual[0].text)[1:] == usual[1:]
     assert Shots(corpus, 4, seed=1).of(Text("e", "s")) == usual
-    with pytest.raises(InputError, match="shows 400 examples out of the training split, found 26"):
+    with pytest.raises(InputError, match="shows 400 examples from the training split, found 26"):
         Shots(corpus, 400)
 
 
@@ -31,7 +31,7 @@ def test_texts_carry_what_is_known_of_the_writer() -> None:
     one, other = list(CorpusTexts(a_corpus().table))[:2]
     assert (one.demographics, other.demographics) == ({}, {"gender": "2"})
     table = a_corpus().table.assign(language=["de"] + [None] * 39)
-    assert [one.language for one in CorpusTexts(table.head(2))] == ["de", None]
+    assert [text.language for text in CorpusTexts(table.head(2))] == ["de", None]
 
 
 def test_plain_texts_are_a_corpus() -> None:
@@ -72,14 +72,16 @@ def kinds(rated: int) -> tuple[pd.DataFrame, np.ndarray]:
 def test_the_next_texts_are_of_all_kinds_and_tell_more_than_others(rated: int) -> None:
     table, kernel = kinds(rated)
     llm = pd.DataFrame({"gpt": table["kind"] + np.random.default_rng(1).normal(0, 0.5, 60)})
-    found = next_texts(table, llm, kernel, 3)
-    assert (found.rated, found.unrated, found.llms) == (rated, 60 - rated, ("gpt",) if rated >= 10 else ())
-    assert found.table["rank"].tolist() == [1, 2, 3]
-    assert found.table["crowd_label"].isna().all()
-    assert rated or sorted(found.table["kind"]) == [0, 1, 2]
-    assert found.tells == pytest.approx(found.table["tells"].sum())
-    assert found.tells >= found.at_random > 0
-    assert found.lines()[0].startswith(f"3 of {60 - rated} unrated texts to have people rate next ({rated} texts rated")
+    ranking = next_texts(table, llm, kernel, 3)
+    assert (ranking.rated, ranking.unrated, ranking.llms) == (rated, 60 - rated, ("gpt",) if rated >= 10 else ())
+    assert ranking.table["rank"].tolist() == [1, 2, 3]
+    assert ranking.table["crowd_label"].isna().all()
+    assert rated or sorted(ranking.table["kind"]) == [0, 1, 2]
+    assert ranking.tells == pytest.approx(ranking.table["tells"].sum())
+    assert ranking.tells >= ranking.at_random > 0
+    assert ranking.lines()[0].startswith(
+        f"3 of {60 - rated} unrated texts to have people rate next ({rated} texts rated"
+    )
 
 
 def test_nothing_to_rank_is_refused() -> None:

@@ -18,17 +18,17 @@ from invitro.labels.store import Claims, LabelStore
 
 
 def test_a_question_is_one_job_s_until_it_is_answered_or_given_up(tmp_path: Path) -> None:
-    with LabelStore(tmp_path / "s") as one, LabelStore(tmp_path / "s") as two:
-        with Claims(two) as second:
-            with Claims(one) as first:
+    with LabelStore(tmp_path / "s") as store, LabelStore(tmp_path / "s") as other:
+        with Claims(other) as second:
+            with Claims(store) as first:
                 assert first.take(["a", "b"], lambda stored: True) == ({"a", "b"}, set())
                 assert first.take(["a"], lambda stored: True) == ({"a"}, set())
                 assert second.take(["b", "c"], lambda stored: True) == ({"c"}, {"b"})
-                one.put([Answer("a", 0, "unparseable", "no")])
+                store.put([Answer("a", 0, "unparseable", "no")])
                 assert second.take(["a"], lambda stored: not stored) == (set(), set())
                 assert second.take(["a"], lambda stored: True) == ({"a"}, set())
             assert second.take(["b"], lambda stored: True) == ({"b"}, set())
-        assert one.db.execute("SELECT count(*) FROM claims").fetchone()[0] == 0
+        assert store.db.execute("SELECT count(*) FROM claims").fetchone()[0] == 0
 
 
 def test_a_claim_that_is_not_renewed_expires(tmp_path: Path, monkeypatch) -> None:
@@ -67,19 +67,19 @@ def test_four_processes_ask_each_question_once_though_one_is_killed(tmp_path: Pa
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     four = [subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     deadline = time.monotonic() + 60
-    while len({one["pid"] for one in noted(log)}) < 4 and time.monotonic() < deadline:
+    while len({line["pid"] for line in noted(log)}) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
     four[0].send_signal(signal.SIGKILL)
     four[0].wait()
-    told = [one.communicate(timeout=120)[0] for one in four[1:]]
-    assert [one.returncode for one in four[1:]] == [0, 0, 0]
+    outputs = [process.communicate(timeout=120)[0] for process in four[1:]]
+    assert [process.returncode for process in four[1:]] == [0, 0, 0]
     with LabelStore(tmp_path / "runs" / "labels.sqlite", read_only=True) as store:
         (stored,) = store.sets()
         assert (stored.texts, "pending" in stored.unusable) == (400, False)
-        retried = sum(one.attempt for one in store.answers())
+        retried = sum(answer.attempt for answer in store.answers())
     counts = Counter(asked(noted(log)))
     again = [question for question, count in counts.items() if count > 1]
     assert len(counts) == 400 + retried
     assert len(again) <= 4  # what the killed process had in flight
-    assert all(f"{stored.labelled} of 400" in text for text in told)
-    assert len({one["pid"] for one in noted(log)}) == 4
+    assert all(f"{stored.labelled} of 400" in text for text in outputs)
+    assert len({line["pid"] for line in noted(log)}) == 4

@@ -27,7 +27,7 @@ def test_means_spreads_and_differences_of_parts() -> None:
     labels = scores(0.4)
     train, test = drift(labels, SPLIT, OWN)
     assert (train.by, train.part, train.n, test.part, test.n) == ("split", "train", 80, "test", 40)
-    assert [list(one.texts) for one in (train, test)] == [list(IDS[:80]), list(IDS[80:])]
+    assert [list(part.texts) for part in (train, test)] == [list(IDS[:80]), list(IDS[80:])]
     assert (test.mean, test.sd) == (pytest.approx(labels[80:].mean()), pytest.approx(labels[80:].std(ddof=0)))
     assert (
         test.apart.value == pytest.approx(labels[80:].mean() - labels[:80].mean()) == pytest.approx(-train.apart.value)
@@ -49,7 +49,7 @@ def test_means_spreads_and_differences_of_parts() -> None:
 def test_where_the_crowd_rated_both_sides_it_decides(shift: float, crowd_shift: float | None, drifts: bool) -> None:
     crowd = None if crowd_shift is None else scores(crowd_shift, seed=1)
     parts = list(drift(scores(shift), SPLIT, OWN, crowd))
-    assert [one.drifts for one in parts] == [drifts, drifts]
+    assert [part.drifts for part in parts] == [drifts, drifts]
     warning = drift_warning("a/b", parts)
     assert (warning is not None) == drifts
     if warning is not None:
@@ -61,7 +61,7 @@ def test_parts_of_some_texts_are_those_of_these_alone() -> None:
     labels = pd.DataFrame({"llm_label": scores(0.0), "answered": [f"2026-01-{1 + n // 6:02d}T" for n in range(120)]})
     table = pd.DataFrame({"text_id": IDS[:12], "crowd_label": 4.0, "group_id": IDS[:12]})
     parts = list(drift_of(labels, table, ["c"]))  # of 20 days, on two of which these texts were labelled
-    assert [(one.part, list(one.texts)) for one in parts] == [
+    assert [(part.part, list(part.texts)) for part in parts] == [
         ("2026-01-01", list(IDS[:6])),
         ("2026-01-02", list(IDS[6:12])),
     ]
@@ -79,7 +79,7 @@ def test_texts_by_one_author_are_not_independent() -> None:
 
 
 def test_without_drift_a_warning_is_rare() -> None:
-    wrong = sum(any(one.drifts for one in drift(scores(0.0, seed), SPLIT, OWN)) for seed in range(200))
+    wrong = sum(any(part.drifts for part in drift(scores(0.0, seed), SPLIT, OWN)) for seed in range(200))
     assert wrong <= 16  # 5 % of 200 and two standard errors
 
 
@@ -94,10 +94,10 @@ def test_what_divides_a_set() -> None:
         },
         index=IDS,
     )
-    found = origins_of(labels, SPLIT["split"])
-    assert list(found) == ["split", "revision", "day"]
-    assert found["day"].unique().tolist() == ["2026-01", "2026-02", "2026-03"]
-    assert found["revision"].unique().tolist() == ["gpt-0", "gpt-1"]
+    origins = origins_of(labels, SPLIT["split"])
+    assert list(origins) == ["split", "revision", "day"]
+    assert origins["day"].unique().tolist() == ["2026-01", "2026-02", "2026-03"]
+    assert origins["revision"].unique().tolist() == ["gpt-0", "gpt-1"]
     assert list(origins_of(labels.assign(llm_label=np.nan), SPLIT["split"])) == []
 
 
@@ -126,8 +126,8 @@ def test_whoever_uses_a_set_that_drifts_is_warned(tmp_path: Path, caplog, shift:
             batch = f"batch-{number % 2}.jsonl"
             store.put([Answer(text_id, 0, "ok", "", items=(score,), score=score, batch=batch, revision="gpt-4o-05")])
     source = LabelSource("gpt", store=str(tmp_path / "labels.sqlite"))
-    found = source.find(["essays"], table, scale(), "plain", folder=None)
-    assert [one.part for one in drift_of(found.labels, table, ["essays"])] == ["batch-0.jsonl", "batch-1.jsonl"]
+    labels = source.find(["essays"], table, scale(), "plain", folder=None)
+    assert [part.part for part in drift_of(labels.labels, table, ["essays"])] == ["batch-0.jsonl", "batch-1.jsonl"]
     messages = [record.message for record in caplog.records]
     assert len(messages) == (shift > 0)
     assert all(message.startswith("essays/gpt/plain/batson_empathy/text: labels drift") for message in messages)

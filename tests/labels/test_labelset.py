@@ -29,15 +29,15 @@ def test_shuffled_shortened_and_foreign_rows_change_no_label(order: list[int], d
     rows = {f"t{i}": truth[f"t{i}"] for i in order if i not in deleted}
     rows |= {f"foreign{i}": 7.0 for i in range(foreign)}
     ids = pd.Series([f"t{i}" for i in range(8)], dtype="str")
-    found = a_set(rows).of(ids)
-    for text_id, label in zip(ids, found, strict=True):
+    labels = a_set(rows).of(ids)
+    for text_id, label in zip(ids, labels, strict=True):
         assert (np.isnan(label) and int(text_id[1:]) in deleted) or label == truth[text_id]
 
 
 def test_foreign_ids_are_counted_and_left(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        found = a_set({"t1": 2.0, "x1": 3.0, "x2": 4.0}).of(pd.Series(["t1", "t2"]))
-    assert found.tolist()[0] == 2.0
+        labels = a_set({"t1": 2.0, "x1": 3.0, "x2": 4.0}).of(pd.Series(["t1", "t2"]))
+    assert labels.tolist()[0] == 2.0
     assert "left out: 2 labels of texts that are not in use" in caplog.text
 
 
@@ -53,7 +53,7 @@ def test_labels_on_another_scale_are_told_in_one_line() -> None:
         a_set({f"t{number}": 10.0 * number for number in range(11)})
     (problem,) = refused.value.problems
     assert "11 of 11 LLM labels lie outside 1 to 7 (empathy7): they range from 0 to 100, such as 0 in " in problem
-    assert problem.endswith("Have the LLM answer on this scale, or bring its labels to it: 1 + 0.06 * (label - 0)")
+    assert problem.endswith("Have the LLM answer on this scale, or convert its labels: 1 + 0.06 * (label - 0)")
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_faulty_rows_are_refused_with_their_number(ids: list, labels: list[float
 
 
 def test_the_fingerprint_ignores_order_and_sees_labels() -> None:
-    one, shuffled, other = a_set({"a": 1, "b": 2}), a_set({"b": 2, "a": 1}), a_set({"a": 1, "b": 3})
-    assert one.fingerprint == shuffled.fingerprint != other.fingerprint
+    labels, shuffled, other = a_set({"a": 1, "b": 2}), a_set({"b": 2, "a": 1}), a_set({"a": 1, "b": 3})
+    assert labels.fingerprint == shuffled.fingerprint != other.fingerprint
 
 
 def test_members_of_a_combination_get_their_prefix() -> None:
@@ -81,6 +81,6 @@ def test_members_of_a_combination_get_their_prefix() -> None:
 
 
 def test_further_columns_are_carried() -> None:
-    found = label_set("n", table(["a"], [2.0]).assign(warm="3", article="7"), SCALE, "labels.tsv")
-    assert found.labels.loc["a", "warm"] == "3"
-    assert list(found.labels.columns) == ["llm_label", "warm", "article"]
+    labels = label_set("n", table(["a"], [2.0]).assign(warm="3", article="7"), SCALE, "labels.tsv")
+    assert labels.labels.loc["a", "warm"] == "3"
+    assert list(labels.labels.columns) == ["llm_label", "warm", "article"]

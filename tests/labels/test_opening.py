@@ -74,19 +74,19 @@ DAMAGES: dict[str, Callable[[random.Random, bytes], bytes]] = {
 @pytest.mark.parametrize("how", DAMAGES)
 def test_damage_is_refused_or_changes_nothing(tmp_path: Path, how: str) -> None:
     whole = filled(tmp_path / "labels.sqlite").read_bytes()
-    right, refused, told = content(tmp_path / "labels.sqlite"), 0, ""
+    right, refused, message = content(tmp_path / "labels.sqlite"), 0, ""
     for number in range(12):
         path = tmp_path / f"{number}.sqlite"
         broken = DAMAGES[how](random.Random(number), whole)
         path.write_bytes(broken)
         for read_only in (True, False):
             try:
-                found = content(path) if read_only else right
+                answers = content(path) if read_only else right
                 LabelStore(path, read_only).close()
             except StoreError as error:
-                told, found = str(error), None
-            assert found == right or (told.startswith(f"{path}: ") and path.read_bytes() == broken)
-            refused += found is None
+                message, answers = str(error), None
+            assert answers == right or (message.startswith(f"{path}: ") and path.read_bytes() == broken)
+            refused += answers is None
     assert refused > 0
 
 
@@ -114,19 +114,19 @@ def test_whatever_type_a_value_comes_in_its_row_is_sound(tmp_path: Path) -> None
                           completion_tokens=2.0)])  # type: ignore[arg-type]  # fmt: skip
         store.put([Answer("l", 0, "error", "half \ud800 pair", spread=float("nan"))])
     with LabelStore(tmp_path / "s", read_only=True) as store:
-        assert [(one.score, one.spread, one.completion_tokens) for one in store.answers()] == [
+        assert [(answer.score, answer.spread, answer.completion_tokens) for answer in store.answers()] == [
             (3.0, 0.5, 2),
             (None, None, 0),
         ]
 
 
-def test_what_can_be_read_of_a_damaged_store_is_taken_over(tmp_path: Path, caplog) -> None:
+def test_what_can_be_read_of_a_damaged_store_is_recovered(tmp_path: Path, caplog) -> None:
     path = filled(tmp_path / "labels.sqlite")
     with sqlite3.connect(path) as db:
         db.execute("UPDATE answers SET score = 6.5 WHERE id = 3")
     with LabelStore(tmp_path / "row.sqlite") as store:
         assert store.merge(path) == 59
-        assert "damaged one (a row of answers is not what was written); what can be read is taken" in caplog.text
+        assert "damaged one (a row of answers is not what was written); what can be read is recovered" in caplog.text
         assert store.sets()[0].labelled == 59
     with sqlite3.connect(path) as db:
         leaf = db.execute("SELECT pageno FROM dbstat WHERE name = 'answers' AND pagetype = 'leaf'").fetchall()[1][0]
@@ -139,8 +139,8 @@ def test_what_can_be_read_of_a_damaged_store_is_taken_over(tmp_path: Path, caplo
 
 def test_a_closed_store_is_one_file(tmp_path: Path) -> None:
     path = filled(tmp_path / "labels.sqlite")
-    with LabelStore(path) as one, LabelStore(path):
-        one.put([Answer("k", 0, "unparseable", "no")])
+    with LabelStore(path) as store, LabelStore(path):
+        store.put([Answer("k", 0, "unparseable", "no")])
         assert path.with_name("labels.sqlite-wal").stat().st_size > 0
     assert [file.name for file in tmp_path.iterdir()] == ["labels.sqlite"]
     with sqlite3.connect(path) as db:
@@ -237,18 +237,18 @@ def test_reading_needs_no_write_access(tmp_path: Path) -> None:
         return "\n".join(said)
 
     folders = [tmp_path, *tmp_path.parents[:-1]]
-    modes = {one: one.stat().st_mode for one in folders}
+    modes = {folder: folder.stat().st_mode for folder in folders}
     try:
-        for one in folders:
-            one.chmod(one.stat().st_mode | 0o555)
+        for folder in folders:
+            folder.chmod(folder.stat().st_mode | 0o555)
         for path in (closed, stopped):
-            for one in path.parent.iterdir():
-                one.chmod(0o444)
+            for file in path.parent.iterdir():
+                file.chmod(0o444)
             path.parent.chmod(0o555)
         said = in_another_process(work)
     finally:
-        for one, mode in modes.items():
-            one.chmod(mode)
+        for folder, mode in modes.items():
+            folder.chmod(mode)
         for path in (closed, stopped):
             path.parent.chmod(0o755)
     refused = "cannot be opened or written (permission denied); get write access, or name a file elsewhere by store="
@@ -266,7 +266,10 @@ def earlier(version: int, path: Path) -> sqlite3.Connection:
 
 
 def said(store: LabelStore) -> list[tuple[object, ...]]:
-    return [(one.key, one.attempt, one.status, one.raw, one.score, one.items, one.answered) for one in store.answers()]
+    return [
+        (answer.key, answer.attempt, answer.status, answer.raw, answer.score, answer.items, answer.answered)
+        for answer in store.answers()
+    ]
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
@@ -307,14 +310,14 @@ def test_labels_without_a_number_in_an_earlier_store_are_repaired(tmp_path: Path
         db.commit()
     for _ in range(2):
         with LabelStore(path) as store:
-            found = {one.key: one for one in store.answers() if one.attempt == 0}
+            first = {answer.key: answer for answer in store.answers() if answer.attempt == 0}
             for key in (keys[0], keys[2]):
-                assert (found[key].status, found[key].score, found[key].items) == ("unparseable", None, ())
-            assert (found[keys[2]].completion_tokens, found[keys[2]].cost) == (0, 0)
+                assert (first[key].status, first[key].score, first[key].items) == ("unparseable", None, ())
+            assert (first[keys[2]].completion_tokens, first[keys[2]].cost) == (0, 0)
             assert store.sets()[0].unusable == {"unparseable": 2}
-            assert {(one.revision, one.batch) for one in store.answers()} == {("", "")}
+            assert {(answer.revision, answer.batch) for answer in store.answers()} == {("", "")}
             with pytest.raises(sqlite3.IntegrityError):
-                store.put([replace(found[keys[3]], key="e", score=np.nan)])
+                store.put([replace(first[keys[3]], key="e", score=np.nan)])
     assert [record.message.partition(": ")[2] for record in caplog.records] == [
         "2 labels without a number for a score; label.py asks again"
     ]
@@ -401,14 +404,14 @@ def test_where_the_system_gives_no_locks_reading_works_and_writing_says_so(
     disk.mkdir()
     path = filled(disk / "labels.sqlite")
     env = os.environ | {"LD_PRELOAD": str(tmp_path / "no_locks.so"), "NO_LOCKS": str(disk)} | away
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", OPENING, str(path)], env=env, capture_output=True, text=True, timeout=60, check=True
     ).stdout.splitlines()
-    assert told[0] == "60 labels"
-    assert told[2].lower().startswith(f"{path}: the file system of {disk} has no locks that work ({reason})")
-    assert "by store=" in told[2]
-    assert float(told[1]) < 2
-    assert float(told[3]) < 2
+    assert output[0] == "60 labels"
+    assert output[2].lower().startswith(f"{path}: the file system of {disk} has no working locks ({reason})")
+    assert "by store=" in output[2]
+    assert float(output[1]) < 2
+    assert float(output[3]) < 2
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
@@ -417,7 +420,7 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch, numbe
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "lockf", none)
-    with pytest.raises(StoreError, match=rf"the file system of {tmp_path} has no locks that work.*by store="):
+    with pytest.raises(StoreError, match=rf"the file system of {tmp_path} has no working locks.*by store="):
         LabelStore(tmp_path / "labels.sqlite")
 
 

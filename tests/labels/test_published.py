@@ -22,9 +22,9 @@ def corpus(*ids: str, **columns: list[str]) -> pd.DataFrame:
 
 
 def test_names_are_unique_and_files_are_named_by_suffix() -> None:
-    names = [one.name for one in published_sets()]
+    names = [entry.name for entry in published_sets()]
     assert len(set(names)) == len(names)
-    assert all(path.endswith(".tsv") for one in published_sets() for path, _ in one.files)
+    assert all(path.endswith(".tsv") for entry in published_sets() for path, _ in entry.files)
 
 
 def test_newsemp24_joins_by_conversation_and_person_and_reads_the_plain_prompt(tmp_path: Path) -> None:
@@ -36,9 +36,9 @@ def test_newsemp24_joins_by_conversation_and_person_and_reads_the_plain_prompt(t
     folder.joinpath("goldstandard_EMP_llama_llama_plain.tsv").write_text(
         "conversation_id\tarticle_id\tperson_id\tllm_empathy\tllm_empathy_plain\n396\t28\t191\t4.25\t5.5\n"
     )
-    found = published("newsemp24", "llama", "plain", "batson_empathy").read(SCALE, DataFolder(tmp_path))
-    assert found.of(pd.Series(["72_65", "396_191"])).tolist() == [2.5, 5.5]
-    assert np.isnan(found.of(pd.Series(["72_65", "68_38"])).iloc[1])
+    labels = published("newsemp24", "llama", "plain", "batson_empathy").read(SCALE, DataFolder(tmp_path))
+    assert labels.of(pd.Series(["72_65", "396_191"])).tolist() == [2.5, 5.5]
+    assert np.isnan(labels.of(pd.Series(["72_65", "68_38"])).iloc[1])
 
 
 def test_a_missing_file_says_where_it_is_published(tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_a_file_of_the_users_with_its_own_columns(tmp_path: Path) -> None:
     path = tmp_path / "gpt.csv"
     path.write_text("essay_nr,score,comment\n007,3.5,kept\n8,,blank\n")
     source = LabelSource("gpt", labels=str(path), columns={"text_id": "essay_nr", "llm_label": "score"})
-    found = source.find(["table"], corpus("8", "007"), SCALE, "plain", DataFolder(tmp_path))
-    assert np.isnan(found.of(pd.Series(["8", "007"])).iloc[0])
-    assert found.of(pd.Series(["8", "007"])).iloc[1] == 3.5
+    labels = source.find(["table"], corpus("8", "007"), SCALE, "plain", DataFolder(tmp_path))
+    assert np.isnan(labels.of(pd.Series(["8", "007"])).iloc[0])
+    assert labels.of(pd.Series(["8", "007"])).iloc[1] == 3.5
 
 
 def test_a_missing_column_is_refused_with_what_there_is(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_a_missing_column_is_refused_with_what_there_is(tmp_path: Path) -> None:
 
 def test_a_column_of_the_corpus(tmp_path: Path) -> None:
     table = corpus("a", "b", rated=["2", "6.5"])
-    found = LabelSource("gpt", column="rated").find(["table"], table, SCALE, "plain", DataFolder(tmp_path))
-    assert found.of(table["text_id"]).tolist() == [2, 6.5]
+    labels = LabelSource("gpt", column="rated").find(["table"], table, SCALE, "plain", DataFolder(tmp_path))
+    assert labels.of(table["text_id"]).tolist() == [2, 6.5]
 
 
 def test_file_and_column_exclude_each_other() -> None:
@@ -114,9 +114,9 @@ def test_the_real_labels_have_the_known_figures(llm: str, n: int, pcc: float, be
     table = NewsEmp(18, Holdout(), folder).read(SCALE).table
     labels = published("newsemp18", llm, "scale_aware", "batson_empathy").read(SCALE, DataFolder(folder))
     shuffled = table.sample(frac=1, random_state=0)
-    found = labels.of(shuffled["text_id"])
-    known = found.notna()
-    assert known.sum() == n
-    assert measure(found[known], shuffled["crowd_label"][known])["pcc"] == pytest.approx(pcc, abs=1e-6)
+    llm_labels = labels.of(shuffled["text_id"])
+    labelled = llm_labels.notna()
+    assert labelled.sum() == n
+    assert measure(llm_labels[labelled], shuffled["crowd_label"][labelled])["pcc"] == pytest.approx(pcc, abs=1e-6)
     for alpha, count in beyond.items():
-        assert correct(shuffled["crowd_label"].to_numpy(), found.to_numpy(), alpha).replaced.sum() == count
+        assert correct(shuffled["crowd_label"].to_numpy(), llm_labels.to_numpy(), alpha).replaced.sum() == count

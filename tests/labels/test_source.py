@@ -43,9 +43,9 @@ def test_the_one_stored_set_is_used(tmp_path: Path) -> None:
     put(path, replace(INFO, model="gpt-5"), a=1.0)
     put(path, replace(INFO, prompt="scale_aware"), a=1.0)
     put(path, replace(INFO, corpus="other"), a=1.0)
-    found = find(source(path), tmp_path)
-    assert found.of(TABLE["text_id"]).tolist() == [2, 5]
-    assert found.name == "essays/gpt/plain/batson_empathy/digits"
+    labels = find(source(path), tmp_path)
+    assert labels.of(TABLE["text_id"]).tolist() == [2, 5]
+    assert labels.name == "essays/gpt/plain/batson_empathy/digits"
     assert find(source(path, model="gpt-5"), tmp_path).of(TABLE["text_id"]).tolist()[0] == 1
 
 
@@ -109,9 +109,9 @@ def test_an_ensemble_is_the_mean_where_all_members_have_a_label(tmp_path: Path) 
     path = tmp_path / "labels.sqlite"
     put(path, INFO, a=2.0, b=5.0)
     put(path, replace(INFO, llm="llama", model="llama-3"), a=4.0)
-    found = find(source(path, name="ensemble", model=None, engine=None, members=("gpt", "llama")), tmp_path)
-    assert found.labels["llm_label"].fillna(-1).to_dict() == {"a": 3, "b": -1}
-    assert found.labels.loc["a", "spread"] == 1
+    labels = find(source(path, name="ensemble", model=None, engine=None, members=("gpt", "llama")), tmp_path)
+    assert labels.labels["llm_label"].fillna(-1).to_dict() == {"a": 3, "b": -1}
+    assert labels.labels.loc["a", "spread"] == 1
     with pytest.raises(InputError, match="llm=qwen"):
         find(source(path, name="ensemble", members=("gpt", "qwen")), tmp_path)
 
@@ -124,7 +124,7 @@ def test_a_prompt_s_own_column_goes_before_where_there_is_one(
     tmp_path: Path, by_prompt: bool, prompt: str, expected: list[float]
 ) -> None:
     table = TABLE.assign(theirs=[1.0, 2.0], theirs_plain=[5.0, 6.0])
-    one = LabelSource("mine", column="theirs", by_prompt=by_prompt)
-    found = one.find(["essays"], table, SCALE, prompt, DataFolder(tmp_path))
-    assert found.of(table["text_id"]).tolist() == expected
-    assert found.name == f"essays/theirs{'_plain' if expected == [5, 6] else ''}"
+    label_source = LabelSource("mine", column="theirs", by_prompt=by_prompt)
+    labels = label_source.find(["essays"], table, SCALE, prompt, DataFolder(tmp_path))
+    assert labels.of(table["text_id"]).tolist() == expected
+    assert labels.name == f"essays/theirs{'_plain' if expected == [5, 6] else ''}"

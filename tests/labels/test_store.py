@@ -57,7 +57,7 @@ def test_an_answer_comes_back_as_it_was_put(store: LabelStore) -> None:
 def test_what_is_stored_stays_and_only_an_error_gives_way(store: LabelStore) -> None:
     store.put([ok("a", 3, 5), bad("b"), bad("c", status="error")])
     store.put([ok("a", 1, 1), ok("b", 1, 1), ok("c", 1, 1)])
-    assert [(one.key, one.status, one.score) for one in store.answers()] == [
+    assert [(answer.key, answer.status, answer.score) for answer in store.answers()] == [
         ("a", "ok", 4),
         ("b", "unparseable", None),
         ("c", "ok", 1),
@@ -76,12 +76,12 @@ def test_samples_are_averaged_with_their_spread(store: LabelStore) -> None:
     answers = [ok("a", 2, 4), ok("b", 4, 6), ok("c", 7, 7), bad("d"), bad("e"), bad("e", 1), ok("f", 1, 2, spread=0.5)]
     set_id = fill(store, answers, uses)
     (stored,) = store.sets()
-    found = stored_labels(store, stored, SCALE)
-    assert found.labels["llm_label"].fillna(-1).tolist() == [4, 7, -1, 1.5]
-    assert found.labels["spread"].fillna(-1).tolist() == [1, -1, -1, 0.5]
-    assert found.labels["samples"].tolist() == [2, 1, 0, 1]
-    assert found.labels["llm_warm"].fillna(-1).tolist() == [3, 7, -1, 1]
-    assert (found.name, stored.id) == ("c/gpt/plain/s/digits", set_id)
+    labels = stored_labels(store, stored, SCALE)
+    assert labels.labels["llm_label"].fillna(-1).tolist() == [4, 7, -1, 1.5]
+    assert labels.labels["spread"].fillna(-1).tolist() == [1, -1, -1, 0.5]
+    assert labels.labels["samples"].tolist() == [2, 1, 0, 1]
+    assert labels.labels["llm_warm"].fillna(-1).tolist() == [3, 7, -1, 1]
+    assert (labels.name, stored.id) == ("c/gpt/plain/s/digits", set_id)
     assert (stored.texts, stored.labelled, stored.samples, stored.answers) == (4, 3, 2, 7)
     assert stored.unusable == {"unparseable": 2}
     assert stored.info.about == {"licence": "CC"}
@@ -104,8 +104,11 @@ def test_one_answer_serves_several_texts_and_sets(store: LabelStore) -> None:
     fill(store, [ok("a", 3, 3)], {("t", 0): "a", ("copy of t", 0): "a"})
     other = store.open_set(replace(INFO, corpus="d"))
     store.use(other, [Use("u", 0, "a", "h")])
-    assert {one.info.corpus: (one.labelled, one.answers) for one in store.sets()} == {"c": (2, 1), "d": (1, 1)}
-    assert [one.id for one in store.sets(corpus="d")] == [other]
+    assert {stored.info.corpus: (stored.labelled, stored.answers) for stored in store.sets()} == {
+        "c": (2, 1),
+        "d": (1, 1),
+    }
+    assert [stored.id for stored in store.sets(corpus="d")] == [other]
 
 
 @pytest.mark.parametrize("part", [name for name in SetInfo.__dataclass_fields__ if name != "about"])
@@ -187,7 +190,7 @@ def test_what_is_no_number_is_not_stored(store: LabelStore, broken: dict) -> Non
     ],
 )  # fmt: skip
 def test_which_attempt_is_next(stored: dict, before: int | None, wanted: tuple[int | None, ...]) -> None:
-    attempts = {number: Attempt(*one) for number, one in stored.items()}
+    attempts = {number: Attempt(*attempt) for number, attempt in stored.items()}
     assert tuple(next_attempt(attempts, retry, before) for retry in ("errors", "unusable", "all")) == wanted
 
 
@@ -218,11 +221,11 @@ def test_two_processes_write_one_store(tmp_path: Path) -> None:
     both = [
         subprocess.Popen([sys.executable, "-c", code, str(path), me], cwd=ROOT, stderr=subprocess.PIPE) for me in "ab"
     ]
-    for one in both:
-        assert one.wait(timeout=120) == 0, one.stderr.read().decode()
+    for process in both:
+        assert process.wait(timeout=120) == 0, process.stderr.read().decode()
     with LabelStore(path, read_only=True) as store:
         assert store.db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-        keys = [one.key for one in store.answers()]
+        keys = [answer.key for answer in store.answers()]
         assert len(keys) == len(set(keys)) == 450
         assert store.sets()[0].labelled == 450
 
@@ -230,8 +233,8 @@ def test_two_processes_write_one_store(tmp_path: Path) -> None:
 def test_attempts_of_some_texts(store: LabelStore) -> None:
     answers = [bad("k1"), replace(ok("k1", 2.0), attempt=1), ok("k2", 3.0), ok("k3", 4.0)]
     set_id = fill(store, answers, {("b", 0): "k1", ("a", 1): "k2", ("a", 0): "k1", ("c", 0): "k3", ("d", 0): "k4"})
-    found = [tuple(row)[:4] for row in store.attempts(set_id, ["a", "b", "d", "elsewhere"])]
-    assert found == [
+    rows = [tuple(row)[:4] for row in store.attempts(set_id, ["a", "b", "d", "elsewhere"])]
+    assert rows == [
         ("a", 0, 0, "unparseable"),
         ("a", 0, 1, "ok"),
         ("a", 1, 0, "ok"),

@@ -23,8 +23,8 @@ class Readout(StrEnum):
 
     ``text``: a JSON object with one decimal score per item, as people would write it. ``expected``: such an object of
     whole scores, but each item's score is the mean of its probability distribution over the valid digits, and the
-    spread is kept. ``digits``: one digit per item in the items' order and nothing else: the fewest decoded tokens, and
-    no names to hold on to, so that a small model counts instead (123456).
+    spread is kept. ``digits``: one digit per item in the items' order and nothing else: the fewest decoded tokens, but
+    without names to guide it a small model counts instead (123456).
     """
 
     TEXT = "text"
@@ -69,12 +69,12 @@ class Request:
     """One question to a model.
 
     Args:
-        key: hash of everything that decides the answer: messages, model and revision, readout, sampling, sample number.
+        key: hash of all that determines the answer: messages, model and revision, readout, sampling, sample number.
         text_id: the text it is about.
         messages: the chat, with the fixed part first and the text last.
         sampling: how to decode.
         constraint: what a valid reply looks like; None leaves the model free.
-        attempt: 0, or how often the question was answered in vain before.
+        attempt: how many earlier attempts gave no usable answer.
     """
 
     key: str
@@ -106,8 +106,8 @@ class Reply:
         tokens: the decoded tokens, if log-probabilities were requested.
         prompt_tokens: as counted by the engine; 0 if unknown.
         completion_tokens: likewise.
-        revision: the model that answered, as the server names it, with its fingerprint; empty if it does not.
-        batch: the batch file that the question was in; empty if it was asked by itself.
+        revision: the model that answered, as the server names it, with its fingerprint; empty if it names none.
+        batch: the batch file that the question was in; empty if it was asked individually.
     """
 
     request: Request
@@ -153,12 +153,12 @@ class Engine(Protocol):
         """Count the prompt's tokens with the model's own tokenizer and chat template, without asking the model."""
 
     def close(self) -> None:
-        """Free what the engine holds."""
+        """Release what the engine holds."""
 
 
 @dataclass
 class Usage:
-    """What a job has used so far; `cost` in US dollars, without the `uncounted` replies that came without a count."""
+    """What a job has used so far; `cost` in US dollars, without the `uncounted` replies, whose tokens are unknown."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -176,7 +176,7 @@ class Usage:
 
 
 class EngineError(RuntimeError):
-    """The engine no longer answers; what it answered before is stored. Its message holds no secrets."""
+    """The engine no longer answers; its earlier answers are stored. The message holds no secrets."""
 
     def __init__(self, message: str) -> None:
         super().__init__(without_secrets(message))
@@ -187,20 +187,20 @@ VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 def key_in(variable: str) -> str:
-    """Return the key that an environment variable holds, without surrounding white space, and have it masked.
+    """Return the key that an environment variable holds, without surrounding white space, and mask it in messages.
 
     Raises:
-        InputError: the variable is not set, or no HTTP header could carry its value.
+        InputError: the variable is not set, or its value cannot be sent in an HTTP header.
     """
-    found = os.environ.get(variable, "")
-    remember_secret(found)
-    key = found.strip()
+    value = os.environ.get(variable, "")
+    remember_secret(value)
+    key = value.strip()
     where = f"llm.engine.key_env: the environment variable {variable}"
     if not key:
         raise InputError(f"{where} is not set; put the server's key into it")
-    if not all("!" <= sign <= "~" for sign in key):
+    if not all("!" <= character <= "~" for character in key):
         raise InputError(
-            f"{where} is no key: expected letters, digits and punctuation of ASCII, found "
+            f"{where} is not a key: expected ASCII letters, digits and punctuation, found "
             + ("white space inside it" if len(key.split()) > 1 else "another character")
             + "; copy the key again"
         )

@@ -1,7 +1,7 @@
 """Batch files: many questions in one file, which a provider answers within a day at half the price.
 
 The files are those of OpenAI's Batch API, which ``vllm run-batch`` reads too. Each question's id says which answer of
-the store it is, so results can be read in any order, in parts, and twice.
+the store it asks for, so results can be read in any order, in parts, and repeatedly.
 """
 
 import hashlib
@@ -37,14 +37,14 @@ QUESTION_ID = re.compile(r"([0-9a-f]{64})(?:-(\d{1,6}))?")
 
 
 class BatchLine(NamedTuple):
-    """A line of a results file: whose question, which attempt at it, and the whole line."""
+    """A line of a results file: the key of its question, the attempt, and the whole line."""
 
     key: str
     attempt: int
     line: Mapping[str, Any]
 
     def reply(self, batch: str) -> Reply:
-        """Return the line as a reply, with as much of its question as that needs; errors are replies too."""
+        """Return the line as a reply, with the part of its question that this needs; errors are replies too."""
         request = Request(self.key, "", (), Sampling(), attempt=self.attempt)
         response, error = (
             value if isinstance(value := self.line.get(name), dict) else {} for name in ("response", "error")
@@ -60,7 +60,7 @@ class BatchLine(NamedTuple):
 
 
 def results_in(path: Path) -> Iterator[BatchLine | None]:
-    """Yield the results in a file; None for a line that is no result, such as a last one that is cut off.
+    """Yield the results in a file; None for a line that is not a result, such as a truncated last one.
 
     Raises:
         InputError: there is no such file.
@@ -80,22 +80,22 @@ def _result(text: str) -> BatchLine | None:
     except (ValueError, RecursionError):
         return None
     name = line.get("custom_id") if isinstance(line, dict) else None
-    found = QUESTION_ID.fullmatch(name) if isinstance(name, str) else None
-    return BatchLine(found[1], int(found[2] or 0), line) if found else None
+    match = QUESTION_ID.fullmatch(name) if isinstance(name, str) else None
+    return BatchLine(match[1], int(match[2] or 0), line) if match else None
 
 
 @checked("engine")
 @dataclass
 class BatchFiles:
-    """Writes questions into files, submits these, and waits for the results.
+    """Writes questions to files, submits them, and waits for the results.
 
-    Where the key's environment variable is not set, or the engine names none, the job stops once the files are
-    written. A job that is stopped while it waits finds its batches again.
+    If the key's environment variable is not set, or the engine names none, the job stops once the files are written. A
+    job that was stopped while it waited finds its batches again.
 
     Args:
         engine: the server, the model and the fields of a request.
-        folder: for the files, their results and the notes about what is submitted.
-        poll: seconds between two looks at the batches.
+        folder: for the files, their results and the notes of submitted batches.
+        poll: seconds between two checks of the batches.
         most: questions in a file.
         price_share: the share of the engine's price that an answer costs.
 
@@ -110,13 +110,13 @@ class BatchFiles:
     price_share: Share = 0.5
 
     prepaid = True
-    """All answers come together: there is nothing left to save when many of them are of no use."""
+    """All answers arrive together: stopping early saves nothing if many of them are unusable."""
 
     def contradictions(self) -> Iterator[str]:
         """Yield what is wrong with the engine."""
         if not isinstance(self.engine, OpenAICompatible):
             yield (
-                "engine=batch writes requests to an OpenAI-compatible server: expected llm=gpt or another one of its "
+                "engine=batch writes requests to an OpenAI-compatible server: expected llm=gpt or another of this "
                 f"kind, such as llm=vllm_server, found {type(self.engine).__name__}"
             )
 
@@ -130,7 +130,7 @@ class BatchFiles:
         return Price(self.engine.price.prompt * self.price_share, self.engine.price.completion * self.price_share)
 
     def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        """Answer requests file by file, as these are finished.
+        """Answer requests file by file, as the files are finished.
 
         Raises:
             InputError: the provider refuses the key or a file.
@@ -159,10 +159,10 @@ class BatchFiles:
         if not asked:
             return
         if not self.engine.key_env or not os.environ.get(self.engine.key_env, "").strip():
-            places = [str(file) for file in (*written, *(file for file in submitted if file in asked.values()))]
+            paths = [str(file) for file in (*written, *(file for file in submitted if file in asked.values()))]
             raise EngineError(
-                f"{len(asked)} questions are written to {', '.join(places)}. Have them answered, for example by vllm "
-                f"run-batch -i {places[0]} -o RESULTS --model {self.model}, and run the same line with import=RESULTS"
+                f"{len(asked)} questions are written to {', '.join(paths)}. Have them answered, for example by vllm "
+                f"run-batch -i {paths[0]} -o RESULTS --model {self.model}, and run the same command with import=RESULTS"
             )
         with self._client() as client:
             for file in written:
@@ -173,7 +173,7 @@ class BatchFiles:
                 for file in sorted(waiting):
                     if self._has_ended(client, file):
                         waiting.remove(file)
-                        yield from self._results(file, {name for name, where in asked.items() if where == file})
+                        yield from self._results(file, {name for name, source in asked.items() if source == file})
                         _note(file).unlink()
                 if waiting:
                     time.sleep(self.poll)
@@ -183,7 +183,7 @@ class BatchFiles:
         return int(self.engine.count_tokens(messages))
 
     def close(self) -> None:
-        """Do nothing: batches go on without us."""
+        """Do nothing: batches continue without us."""
 
     def _write(self, lines: bytearray, count: int) -> Path:
         """Write a file of `count` questions; its name follows from them."""
@@ -195,7 +195,7 @@ class BatchFiles:
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
-        """Yield OpenAI's client; what the provider refuses, or that there is no connection, is an `InputError`."""
+        """Yield OpenAI's client; refusals and failed connections are raised as `InputError`."""
         try:
             import openai
         except ImportError as error:
@@ -224,21 +224,21 @@ class BatchFiles:
             ) from None
 
     def _submit(self, client: Any, file: Path) -> None:
-        """Have a file answered, unless the provider has it already, from a job that was killed at this point."""
+        """Submit a file, unless the provider has it already from a job that was killed at this point."""
         latest = islice(client.batches.list(limit=100), 100)
-        named = (one for one in latest if (one.metadata or {}).get("file") == file.name)
-        there = next((one for one in named if one.status not in (*ENDED[1:], "cancelling")), None)
-        if there is None:
+        same_file = (batch for batch in latest if (batch.metadata or {}).get("file") == file.name)
+        batch = next((batch for batch in same_file if batch.status not in (*ENDED[1:], "cancelling")), None)
+        if batch is None:
             with file.open("rb") as content:
-                sent = client.files.create(file=content, purpose="batch")
-            there = client.batches.create(
-                input_file_id=sent.id, endpoint=ENDPOINT, completion_window="24h", metadata={"file": file.name}
+                upload = client.files.create(file=content, purpose="batch")
+            batch = client.batches.create(
+                input_file_id=upload.id, endpoint=ENDPOINT, completion_window="24h", metadata={"file": file.name}
             )
-        write_json(_note(file), {"batch": there.id})
-        log.info("%s is batch %s; the job can be stopped and started again meanwhile", file, there.id)
+        write_json(_note(file), {"batch": batch.id})
+        log.info("%s is batch %s; the job can be stopped and started again meanwhile", file, batch.id)
 
     def _has_ended(self, client: Any, file: Path) -> bool:
-        """Look at a batch; if it has ended, fetch its results to a file beside it; refuse one that failed."""
+        """Whether a batch has ended; if so, fetch its results to a file next to it, or refuse one that failed."""
         import openai
 
         name = json.loads(_note(file).read_text("utf-8"))["batch"]
@@ -246,7 +246,7 @@ class BatchFiles:
             batch = client.batches.retrieve(name)
             if batch.status == "failed":
                 _note(file).unlink()
-                faults = [str(one.message) for one in (batch.errors and batch.errors.data) or ()]
+                faults = [str(fault.message) for fault in (batch.errors and batch.errors.data) or ()]
                 raise InputError(
                     f"{file}: the batch {name} failed: {'; '.join(faults)[:300] or 'for no stated reason'}"
                 )

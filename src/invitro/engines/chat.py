@@ -30,7 +30,7 @@ ENDS = {
     **dict.fromkeys(("content_filter", "refusal", "safety", "prohibited_content", "recitation"), "refusal"),
 }
 """The reasons for which a reply ends; any other one is an error."""
-MOST_TOKENS = 10**9  # that a reply can be said to have used
+MOST_TOKENS = 10**9  # the most that a server may report for a reply
 TOLD = 300  # characters of a server's message that are kept
 REPEATED = 30  # characters of the question that a server's message may repeat
 
@@ -50,7 +50,7 @@ REMEDIES = {
     "api-version": "llm.engine.base_url=...?api-version=...",
     "endpoint": "llm.engine.base_url=, up to and including /v1,",
 }
-"""The settings that change or leave out what a server names when it refuses a request, the most telling first."""
+"""The settings that change or omit the field that a server names in a refusal, the most specific first."""
 
 
 class TransientError(Exception):
@@ -60,7 +60,7 @@ class TransientError(Exception):
         message: what happened.
         after: how many seconds the server asks to wait.
         holds_all: whether all other requests should wait too.
-        paid: whether the server has answered, so that every other try is paid for again.
+        paid: whether the server has answered, so that every further try costs money again.
     """
 
     def __init__(self, message: str, after: float | None = None, holds_all: bool = False, paid: bool = False) -> None:
@@ -84,7 +84,7 @@ def endpoint(base_url: str, path: str) -> str:
 
 
 def answered(request: Request, response: httpx.Response) -> Reply:
-    """Return the reply that a response holds, of whatever kind it is.
+    """Return the reply in a response of any kind.
 
     Raises:
         TransientError: another try may succeed.
@@ -106,7 +106,7 @@ def read(request: Request, status: int, body: object, text: str = "", after: flo
     Args:
         request: the question.
         status: the response's HTTP status.
-        body: its JSON value, of any type; None where it is no JSON.
+        body: its JSON value, of any type; None if it is not JSON.
         text: the body as text.
         after: the seconds that the server asks to wait.
 
@@ -127,13 +127,13 @@ def read(request: Request, status: int, body: object, text: str = "", after: flo
     if not isinstance(message, dict):
         start = without_secrets(text)[:100] if not _repeats(text, request) else "(it repeats the text)"
         raise TransientError(f"not a chat completion: {start!r}", paid=True)
-    usage, said = _mapping(_mapping(body).get("usage")), _content(message.get("content"))
+    usage, content = _mapping(_mapping(body).get("usage")), _content(message.get("content"))
     finish = str(choice.get("finish_reason") or "").lower()
     if message.get("refusal"):
-        finish, said = "refusal", _content(message["refusal"])
+        finish, content = "refusal", _content(message["refusal"])
     return Reply(
         request=request,
-        text=said,
+        text=content,
         finish=ENDS.get(finish, "error"),
         error=None if finish in ENDS else f"the reply ended for the reason {finish[:40]!r}",
         tokens=_tokens(choice),
@@ -144,20 +144,20 @@ def read(request: Request, status: int, body: object, text: str = "", after: flo
 
 
 def _revision(body: Mapping[str, Any]) -> str:
-    """Return the model that answered and the fingerprint of its system, as far as the server tells them."""
-    told = (body.get(name) for name in ("model", "system_fingerprint"))
-    return without_secrets(" ".join(one.strip() for one in told if isinstance(one, str)))[:100]
+    """Return the model that answered and the fingerprint of its system, as far as the server names them."""
+    names = (body.get(field) for field in ("model", "system_fingerprint"))
+    return without_secrets(" ".join(name.strip() for name in names if isinstance(name, str)))[:100]
 
 
 def _rejected(request: Request, status: int, body: object, text: str, after: float | None) -> Reply:
     """Turn a server's error into its consequence: an error reply, another try, or the end of the job."""
-    message, codes = _told(body, text)
+    message, codes = _message_and_codes(body, text)
     shown = without_secrets(message)[:TOLD].strip()
     if _repeats(message, request):
         shown = "(the server's message repeats the text, and is not kept)"
-    code = without_secrets(next((one for one in codes if one != str(status)), ""))[:60]
+    code = without_secrets(next((code for code in codes if code != str(status)), ""))[:60]
     reason = f"HTTP {status}" + (f" {code}" if code else "") + (f": {shown}" if shown else "")
-    if {one.lower() for one in codes} & set(FILTERS) or (
+    if {code.lower() for code in codes} & set(FILTERS) or (
         status in (400, 403, 422, 451) and any(words in message.lower() for words in FILTER_WORDS)
     ):
         return Reply(request, "", "filter", reason)
@@ -169,19 +169,19 @@ def _rejected(request: Request, status: int, body: object, text: str, after: flo
     return Reply(request, "", "error", reason + (f"; {remedy} changes this" if remedy else ""))
 
 
-def _told(body: object, text: str) -> tuple[str, list[str]]:
-    """Return the message and the codes of an error in whatever form servers write it."""
+def _message_and_codes(body: object, text: str) -> tuple[str, list[str]]:
+    """Return the message and the codes of an error in any of the forms that servers use."""
     whole = _mapping(body)
     error = whole.get("error", whole) or whole
     if isinstance(error, str):
         return error, []
     fields = _mapping(error)
     codes = [fields.get("code"), _mapping(fields.get("innererror")).get("code"), fields.get("type")]
-    told = fields.get("message", fields.get("detail"))
-    faults = _mapping(told).get("detail") or told
+    message = fields.get("message", fields.get("detail"))
+    faults = _mapping(message).get("detail") or message
     if isinstance(faults, list):  # pydantic's, whose `input` repeats the request
-        told = "; ".join(f"{_place(one)}: {_mapping(one).get('msg')}" for one in faults)
-    return str(text if told is None else told), [str(code) for code in codes if isinstance(code, str | int)]
+        message = "; ".join(f"{_place(fault)}: {_mapping(fault).get('msg')}" for fault in faults)
+    return str(text if message is None else message), [str(code) for code in codes if isinstance(code, str | int)]
 
 
 def _place(fault: object) -> str:
@@ -190,7 +190,7 @@ def _place(fault: object) -> str:
 
 
 def _remedy(message: str, body: object) -> str:
-    """Return the setting that changes the field which a refusal names."""
+    """Return the setting that changes the field named in a refusal."""
     named = str(_mapping(_mapping(body).get("error")).get("param") or "")
     words = re.findall(r"[a-z_-]+", f"{message} {named}".lower())
     if "schema" not in words and "response_format" not in words:
@@ -205,8 +205,8 @@ def _remedy(message: str, body: object) -> str:
 
 
 def _repeats(message: str, request: Request) -> bool:
-    """Whether a server's message holds a piece of the text that was sent."""
-    sent = "\n".join(one["content"] for one in request.messages)
+    """Whether a server's message repeats a piece of the text that was sent."""
+    sent = "\n".join(turn["content"] for turn in request.messages)
     sent += json.dumps(sent)
     pieces = (message[start : start + REPEATED] for start in range(min(len(message), 4000) - REPEATED + 1))
     return any(piece in sent for piece in pieces)
@@ -231,7 +231,7 @@ def _mapping(value: object) -> dict[str, Any]:
 
 
 def _content(value: object) -> str:
-    """Return a message's content as text: of a list of parts what was said, and not what was thought."""
+    """Return a message's content as text: of a list of parts, the answer without the reasoning."""
     if isinstance(value, list):
         return "".join(_parts(value))
     if value is None or isinstance(value, str):
@@ -244,26 +244,26 @@ def _parts(value: list[Any]) -> Iterator[str]:
         if isinstance(part, str):
             yield part
         elif _mapping(part).get("type", "text") in ("text", "output_text"):
-            said = _mapping(part).get("text")
-            yield said if isinstance(said, str) else ""
+            text = _mapping(part).get("text")
+            yield text if isinstance(text, str) else ""
 
 
 def _count(tokens: object) -> int:
-    """Return a count from a server's ``usage``; 0, which stands for unknown, if it gives none that can be true."""
+    """Return a count from a server's ``usage``; 0, which means unknown, if it gives no possible one."""
     if isinstance(tokens, bool) or not isinstance(tokens, int | float) or not 0 <= tokens <= MOST_TOKENS:
         return 0
     return int(tokens)
 
 
 def _number(value: object) -> float | None:
-    """Return a log-probability; None if it is none. Minus infinity is one."""
+    """Return `value` if it is a log-probability, which may be minus infinity; else None."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value <= 1:
         return None
     return float(max(value, -math.inf if isinstance(value, float) else -MOST_TOKENS))
 
 
 def _tokens(choice: dict[str, Any]) -> tuple[TokenChoice, ...]:
-    """Return the decoded tokens with their alternatives, the chosen one among them; none if any is not as it should be.
+    """Return the decoded tokens with their alternatives, the chosen one among them; none if any is malformed.
 
     A probability of 0 (a log-probability of minus infinity) is left out.
     """
@@ -271,12 +271,12 @@ def _tokens(choice: dict[str, Any]) -> tuple[TokenChoice, ...]:
     listed = _mapping(choice.get("logprobs")).get("content")
     for token in listed if isinstance(listed, list) else ():
         others = _mapping(token).get("top_logprobs")
-        found: dict[str, float] = {}
-        for one in (*(others if isinstance(others, list) else ()), token):
-            text, value = _mapping(one).get("token"), _number(_mapping(one).get("logprob"))
+        logprobs: dict[str, float] = {}
+        for option in (*(others if isinstance(others, list) else ()), token):
+            text, value = _mapping(option).get("token"), _number(_mapping(option).get("logprob"))
             if not isinstance(text, str) or value is None:
                 return ()
-            found.setdefault(text, value)
-        chosen = {text: value for text, value in found.items() if value > -math.inf}
-        decoded.append(TokenChoice(token["token"], tuple(chosen.items())))
+            logprobs.setdefault(text, value)
+        alternatives = tuple((text, value) for text, value in logprobs.items() if value > -math.inf)
+        decoded.append(TokenChoice(token["token"], alternatives))
     return tuple(decoded)

@@ -1,4 +1,4 @@
-"""An engine behind any OpenAI-compatible server: OpenAI itself, vLLM, or any other that supports chat completions."""
+"""An engine for any OpenAI-compatible server: OpenAI itself, vLLM, or any other that supports chat completions."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ def _estimate(messages: Messages) -> int:
     """Estimate from the number of characters."""
     total = float(PER_MESSAGE * len(messages) + PER_REPLY)
     for message in messages:
-        plain = sum(sign.isascii() for sign in message["content"])
+        plain = sum(character.isascii() for character in message["content"])
         total += plain / ASCII_PER_TOKEN + (len(message["content"]) - plain) / OTHERS_PER_TOKEN
     return math.ceil(total)
 
@@ -48,7 +48,7 @@ def _count_tiktoken(model: str, messages: Messages) -> int:
 def _tiktoken(model: str) -> Any:
     fix = (
         'install it by pip install "invitro[llm]" and let it download its vocabulary once (TIKTOKEN_CACHE_DIR names a '
-        "folder to take along), name another tokenizer by llm.engine.tokenizer=server or a tokenizer's folder, or "
+        "folder that can be copied), name another tokenizer by llm.engine.tokenizer=server or a tokenizer's folder, or "
         f"have the tokens estimated from the length of the texts by llm.engine.tokenizer={APPROXIMATE}"
     )
     try:
@@ -58,7 +58,7 @@ def _tiktoken(model: str) -> Any:
     except ImportError as error:
         raise InputError(f"tokens of {model} are counted by tiktoken, which is not installed; {fix}") from error
     except KeyError as error:
-        raise InputError(f"tiktoken knows no model {model}; {fix}") from error
+        raise InputError(f"tiktoken does not know the model {model}; {fix}") from error
     except OSError as error:  # it downloads with requests, whose errors these are
         raise InputError(f"tiktoken could not get the vocabulary of {model} ({type(error).__name__}); {fix}") from error
 
@@ -89,13 +89,13 @@ LONGEST_BACKOFF = 60.0
 LONGEST_WAIT = 86_400.0
 """The longest wait in seconds that a server can ask for; it is not asked again if it wants more."""
 SAID = 60.0
-"""A longer wait is announced, in seconds."""
+"""Seconds above which a wait is announced."""
 LOOKED_FOR = 4
-"""How often a server is called that was never there, and a question is asked in vain before that is announced."""
+"""Tries after which a server that never answered stops the job, and after which a question's failures are announced."""
 LIKELY_SECRET = 16
-"""A header's value with so many characters may be a secret, and is masked."""
+"""A header's value with at least this many characters may be a secret, and is masked."""
 PAID_TRIES = 2
-"""How often a question is sent whose answers, with status 200, cannot be read: each has been paid for."""
+"""How often a question is sent if its answers, with status 200, cannot be read: each has been paid for."""
 
 Address = Annotated[
     str,
@@ -110,7 +110,7 @@ class OpenAICompatible:
     """Sends a server many requests at a time, and takes new ones only as earlier ones are answered.
 
     Transient errors (429, 408, 5xx, no connection, time-out) are tried again with growing, jittered waits, no sooner
-    than the server's ``Retry-After``, up to a day; a 429 holds all requests back. A server that was never there stops
+    than the server's ``Retry-After``, up to a day; a 429 holds all requests back. A server that never answered stops
     the job within seconds. An answer with status 200 that cannot be read is asked for only once more, since it was paid
     for. Any other failure of one request becomes a reply with ``finish="error"``, or ``"filter"`` if the provider's
     filter did not let it through; a failure that every request would share (401, 403, 404, no credit, a request that
@@ -124,7 +124,7 @@ class OpenAICompatible:
             logged. None sends no key.
         key_header: the header that carries the key; ``Authorization`` says ``Bearer`` before it.
         headers: other headers, which hold no secrets.
-        body: fields of the request to add, to replace, or to leave out by null. They are part of what was asked:
+        body: fields of the request to add, to replace, or to leave out by null. They are part of the question:
             labels with other fields are another label set.
         system: whether the fixed part of the prompt is a system message; false, for models that have none, puts it at
             the beginning of the user's.
@@ -209,10 +209,10 @@ class OpenAICompatible:
                 runner.run(client.aclose())
 
     def all_headers(self) -> dict[str, str]:
-        """Return what every request carries, the key among it.
+        """Return the headers of every request, the key included.
 
         Raises:
-            InputError: the key is missing or no key.
+            InputError: the key is missing or not a key.
         """
         for value in self.headers.values():
             if len(value) >= LIKELY_SECRET:
@@ -226,8 +226,8 @@ class OpenAICompatible:
         sampling, wanted = request.sampling, request.constraint
         messages = list(request.messages)
         if not self.system and messages[0]["role"] == "system":
-            first, second, *rest = messages
-            messages = [{**second, "content": f"{first['content']}\n\n{second['content']}"}, *rest]
+            first, second, *others = messages
+            messages = [{**second, "content": f"{first['content']}\n\n{second['content']}"}, *others]
         body: dict[str, Any] = {
             "model": self.model,
             "messages": messages,
@@ -322,8 +322,8 @@ class OpenAICompatible:
             when = f"in {hours} h {minutes} min, at {at}" if hours else f"in {minutes} min, at {at}"
         else:
             when = f"up to {self.tries} times"
-        told = "%s: %s. Asked again %s; Ctrl-C ends the job, and the same line goes on"
-        log.warning(told, self.base_url, error, when)
+        message = "%s: %s. Asked again %s; Ctrl-C ends the job, and the same command continues it"
+        log.warning(message, self.base_url, error, when)
 
     async def _once(self, client: httpx.AsyncClient, request: Request) -> Reply:
         """Send one request once."""

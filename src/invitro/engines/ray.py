@@ -88,13 +88,13 @@ def quiet_stderr() -> Iterator[None]:
 
 @contextmanager
 def own_signals() -> Iterator[None]:
-    """Keep what this process does when it is told to stop; Ray would print a stack and exit with another status."""
+    """Keep this process's signal handlers; Ray's would print a stack trace and exit with another status."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         # Ray has no setting for this; it may swallow what its handler raises, after having ended its processes.
         with patch.object(signal, "signal", lambda number, handler: signal.getsignal(number)):
             yield
-    finally:  # those that its C++ part has installed
+    finally:  # replace those that its C++ part has installed
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -255,15 +255,15 @@ class RayData:
         waiting: dict[int, list[Request]] = {}
         try:
             while True:
-                while len(waiting) < AHEAD * self.workers and (some := list(islice(source, self.batch))):
-                    waiting[self._running().put(some)] = some
+                while len(waiting) < AHEAD * self.workers and (batch := list(islice(source, self.batch))):
+                    waiting[self._running().put(batch)] = batch
                 if not waiting:
                     return
                 number, outcome = self._running().next()
-                some = waiting.pop(number, [])  # an earlier call may have ended before its batches were finished
-                if outcome.times > 1 and some:
-                    log.warning("a Ray worker died; %d requests were asked again", len(some))
-                yield from outcome.replies(some)
+                batch = waiting.pop(number, [])  # an earlier call may have ended before its batches were finished
+                if outcome.times > 1 and batch:
+                    log.warning("a Ray worker died; %d requests were asked again", len(batch))
+                yield from outcome.replies(batch)
         finally:
             if self._stream is not None:
                 for number in waiting:
@@ -301,11 +301,11 @@ class RayData:
             raise InputError(f'cluster=ray: Ray is not installed; pip install "invitro[ray]" ({error})') from error
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         if not ray.is_initialized():
-            place: dict[str, Any] = {"address": self.address}
+            options: dict[str, Any] = {"address": self.address}
             if self.address is not None:
                 check_address(self.address)
             else:
-                place = {
+                options = {
                     "address": "local",
                     "num_cpus": max(os.cpu_count() or 1, math.ceil(self.workers * self.cpus)),
                     "object_store_memory": self.store_mb * 10**6,
@@ -313,7 +313,7 @@ class RayData:
                 }
             try:
                 with quiet_stderr(), own_signals():
-                    ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
+                    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 where = f"no Ray cluster answers at {self.address}" if self.address else "Ray does not start here"
                 raise InputError(f"cluster.address: {where}: {error}") from error
@@ -323,11 +323,12 @@ class RayData:
     def _check_size(self, resources: Mapping[str, float]) -> None:
         """Reject a cluster on which the workers would wait for ever; `resources` as Ray counts them."""
         for name, each in (("cpus", self.cpus), ("gpus", self.gpus)):
-            there = resources.get(name[:3].upper(), 0.0)
-            if there < self.workers * each:
+            available = resources.get(name[:3].upper(), 0.0)
+            if available < self.workers * each:
                 raise InputError(
-                    f"cluster.{name}: {self.workers} workers with {each:g} each need {self.workers * each:g}, and Ray "
-                    f"has {there:g}; set cluster.workers, cluster.{name}, or the cluster.address of a larger cluster"
+                    f"cluster.{name}: {self.workers} workers with {each:g} each need {self.workers * each:g}, and "
+                    f"Ray has {available:g}; set cluster.workers, cluster.{name}, or the cluster.address of a "
+                    "larger cluster"
                 )
 
 
@@ -356,11 +357,11 @@ def numbers(rows: Mapping[str, Any], feeder: Any) -> Iterator[dict[str, list[int
     """Yield the number of each batch as it arrives; started again in another process, it yields the same numbers."""
     import ray
 
-    known = 0
-    while (count := ray.get(feeder.count.remote(known))) > known:
-        for number in range(known, count):
+    seen = 0
+    while (count := ray.get(feeder.count.remote(seen))) > seen:
+        for number in range(seen, count):
             yield {"number": [number]}
-        known = count
+        seen = count
 
 
 class _Stream:
@@ -403,7 +404,7 @@ class _Stream:
         except Exception as error:
             raise EngineError(
                 f"cluster=ray: the workers are gone: {error_text(error)}. All answers so far are stored "
-                "and are not asked for again: fix the cause and run the same line"
+                "and are not asked for again: fix the cause and run the same command again"
             ) from error
         number = int(row["number"][0])
         self.drop(number)

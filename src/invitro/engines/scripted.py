@@ -36,7 +36,7 @@ class Scripted:
         revision: likewise.
         delay: seconds that each batch of requests takes.
         concurrency: requests in a batch, and so the most that can be in flight when the process is killed.
-        faults: share of the requests that go wrong in each way, one of `FAULT_NAMES`.
+        faults: share of the requests that fail in each way, one of `FAULT_NAMES`.
         log: a file that gets a line of JSON for each request, before it is answered.
         price: per million tokens; here a token is a word.
 
@@ -63,12 +63,12 @@ class Scripted:
 
     def replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Answer requests, `concurrency` at a time."""
-        for some in pieces(requests, self.concurrency):
-            for request in some:
+        for batch in pieces(requests, self.concurrency):
+            for request in batch:
                 self._note(request)
             if self.delay:
                 time.sleep(self.delay)
-            yield from map(self._reply, some)
+            yield from map(self._reply, batch)
 
     def count_tokens(self, messages: Messages) -> int:
         """Count words."""
@@ -96,7 +96,7 @@ class Scripted:
         text = _spoiled(_valid(request, source), fault)
         finish = "length" if fault == Status.TRUNCATED else "stop"
         count = request.sampling.top_logprobs
-        tokens = tuple(_choice(sign, count, source) for sign in text) if count else ()
+        tokens = tuple(_choice(character, count, source) for character in text) if count else ()
         return Reply(request, text, finish, None, tokens, prompt, len(text.split()))
 
     def _fault(self, source: "_Hash") -> str | None:
@@ -166,12 +166,12 @@ def _spoiled(text: str, fault: str | None) -> str:
     return text
 
 
-def _choice(sign: str, count: int, source: _Hash) -> TokenChoice:
+def _choice(character: str, count: int, source: _Hash) -> TokenChoice:
     """Return a token of one character; a digit has its neighbours as alternatives."""
-    if not sign.isdigit():
-        return TokenChoice(sign, ((sign, 0.0),))
+    if not character.isdigit():
+        return TokenChoice(character, ((character, 0.0),))
     steep = 0.5 + 2 * source.uniform()
-    weights = {str(digit): math.exp(-steep * abs(digit - int(sign))) for digit in range(10)}
+    weights = {str(digit): math.exp(-steep * abs(digit - int(character))) for digit in range(10)}
     total = math.fsum(weights.values())
     ranked = sorted(weights.items(), key=lambda pair: -pair[1])[:count]
-    return TokenChoice(sign, tuple((digit, math.log(weight / total)) for digit, weight in ranked))
+    return TokenChoice(character, tuple((digit, math.log(weight / total)) for digit, weight in ranked))

@@ -28,8 +28,8 @@ ENVIRONMENT_ON_CPU = {
 }
 """Two GiB for keys and values; compiling the sampler would take longer than a small model needs for 100 texts."""
 CPU_BLOCK = 32
-"""Tokens of a block of the cache on a CPU. A common beginning is computed once in whole blocks, and vLLM's own, of 128
-tokens, leave up to 127 of a questionnaire's to be computed again for each text.
+"""Tokens of a cache block on a CPU. A common beginning is computed once in whole blocks; with vLLM's own, of 128,
+up to 127 tokens of a questionnaire would be computed again for each text.
 """
 
 
@@ -163,12 +163,12 @@ class VLLM:
         if find_spec("vllm") is None:
             raise InputError(
                 f"llm.model={self.model} runs in vLLM, which is not installed here. On a machine with GPUs: "
-                'pip install "invitro[vllm]" in an environment of its own; on a CPU: make vllm, then '
+                'pip install "invitro[vllm]" in a separate environment; on a CPU: make vllm, then '
                 ".venv-vllm/bin/python label.py ...; for a vLLM server: llm=gpt llm.model=... llm.engine.base_url=..."
             )
         import torch
 
-        # vLLM forks a process that uses the GPU, for which CUDA must not have been asked here.
+        # vLLM forks a process that uses the GPU, so CUDA must not be initialised in this one.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         on_cpu = not torch.cuda.is_available()
         for name, value in (ENVIRONMENT | ENVIRONMENT_ON_CPU if on_cpu else ENVIRONMENT).items():
@@ -232,7 +232,7 @@ def without_marks(text: str, marks: Sequence[str]) -> str:
         'so < think>'
     """
     for mark in marks:
-        while mark in text:  # again, where marks overlap
+        while mark in text:  # again if marks overlap
             text = text.replace(mark, f"{mark[0]} {mark[1:]}")
     return text
 

@@ -1,5 +1,5 @@
-"""The labelling job: asks what the store has no answer to, and stores every reply as it arrives; or takes the results
-of a batch file into the store: in any order, in parts, twice, and with errors in them.
+"""The labelling job: asks the questions that the store has no answer to, and stores every reply as it arrives; or
+imports the results of a batch file: in any order, in parts, repeatedly, and with errors in them.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ RETRY_TEMPERATURE = 0.7
 RETRY_SEED = 1_000_003
 """Added to the seed of a retry: at an unchanged temperature the same seed would give the same reply again."""
 CHUNK = 32  # texts looked up in the store and claimed at a time
-IN_A_ROW = 25  # after so many replies without a label, the engine or the settings are at fault, not single texts
-KEPT = ("finish", "prompt_tokens", "completion_tokens", "revision", "batch")  # of a reply, as they are
-PAUSE = 2.0  # seconds between two looks at what other processes are asking
+IN_A_ROW = 25  # replies without a label that point to the engine or the settings, not to single texts
+KEPT = ("finish", "prompt_tokens", "completion_tokens", "revision", "batch")  # of a reply, stored unchanged
+PAUSE = 2.0  # seconds between two checks of what other processes are asking
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class LabelJob:
 
     Args:
         store: where answers go.
-        engine: who answers.
+        engine: the engine that answers.
         renderer: makes the messages.
         sampling: how to decode, with ``max_tokens``; sample k has the seed ``seed + k``.
         corpus: the corpus the texts belong to.
@@ -50,8 +50,8 @@ class LabelJob:
         about: anything else that the store keeps about the label set.
         examples: the examples to show with a text.
         samples: answers wanted per text; more than one needs a temperature, or all would be the same.
-        retry: what is asked again of what was answered before this job: what ended in errors; also what has no usable
-            answer, save what the provider's filter refused; or that too.
+        retry: which questions answered before this job are asked again: those that ended in errors; also those without
+            a usable answer, unless the provider's filter refused them; or those too.
         progress: whether to show a progress bar; None shows it on a terminal, and elsewhere one line per minute.
     """
 
@@ -69,14 +69,14 @@ class LabelJob:
 
     @cached_property
     def changes(self) -> dict[str, Any]:
-        """What the engine changes in every request: part of what was asked."""
+        """The fields that the engine changes in every request: part of the question."""
         return dict(getattr(getattr(self.engine, "engine", self.engine), "body", {}))
 
     @cached_property
     def info(self) -> SetInfo:
         """The label set; the usual examples are part of its template."""
         form, prompt = self.renderer.form, self.renderer.prompt
-        # Whole bounds are written without decimals, as always: this text is part of the set's identity.
+        # Whole bounds are always written without decimals: this text is part of the set's identity.
         low, high = (int(bound) if float(bound).is_integer() else bound for bound in (form.low, form.high))
         items: dict[str, Any] = {"names": form.names, "low": low, "high": high, "aggregation": form.scale.aggregation}
         if form.scale.reversed_items and not form.overall:
@@ -98,7 +98,7 @@ class LabelJob:
     def questions(self, text: Text) -> Iterator[tuple[Request, Use]]:
         """Yield the question for each sample of a text.
 
-        Its key hashes everything that decides the answer. A retry has the same key as the answer it replaces.
+        Its key hashes everything that determines the answer. A retry has the same key as the answer it replaces.
         """
         form, engine = self.renderer.form, self.engine
         messages, content = self.renderer.messages(text, self.examples(text)), text_hash(text.text)
@@ -116,15 +116,15 @@ class LabelJob:
 def run_job(job: LabelJob, texts: Iterable[Text]) -> JobReport:
     """Ask about every text that has no stored answer to exactly this question; store each reply as it arrives.
 
-    Unusable replies are asked for once more at temperature 0.7, after all texts have had their turn. Stored answers
-    are not asked for again, usable or not, unless `LabelJob.retry` says so; questions that ended in an error are, since
-    nothing was answered. Other processes may work on the same store: they share the questions, and each waits for the
-    last answers of the others. Texts are taken one by one, and again where something is left; memory does not grow
-    with their number.
+    Once all texts have been asked about, questions with unusable replies are asked once more, at temperature 0.7.
+    Stored answers, usable or not, are not asked for again unless `LabelJob.retry` says so; questions that ended in an
+    error are, since there was no answer. Other processes may work on the same store: they share the questions, and each
+    waits for the last answers of the others. Texts are read one by one, and again if questions remain; memory does not
+    grow with their number.
 
     Args:
         job: the label set, its engine and store.
-        texts: can be iterated over more than once.
+        texts: an iterable that can be iterated over more than once.
 
     Raises:
         InputError: the engine refuses the very first question, for example because the server has no such model.
@@ -143,7 +143,7 @@ def run_job(job: LabelJob, texts: Iterable[Text]) -> JobReport:
             asking.ask(texts, again=False)
             if any(status != "pending" for status in job.store.sets(id=set_id)[0].unusable):
                 asking.ask(texts, again=True)
-        except InputError as error:  # of the engine, or the store: after an answer not only the settings' fault
+        except InputError as error:  # from the engine or the store; after an answer, not the settings alone
             if not report.usage.requests:
                 raise
             raise EngineError(f"{error}. All answers so far are stored and are not asked for again") from error
@@ -152,7 +152,7 @@ def run_job(job: LabelJob, texts: Iterable[Text]) -> JobReport:
     if report.error and set(report.stored.unusable) == {Status.ERROR.value} and not report.stored.labelled:
         raise EngineError(
             f"{job.info.llm}: none of {report.stored.texts} texts got an answer, the last error: {report.error}. "
-            "Fix the cause and run the same line"
+            "Fix the cause and run the same command again"
         )
     return report
 
@@ -160,8 +160,8 @@ def run_job(job: LabelJob, texts: Iterable[Text]) -> JobReport:
 def estimate(job: LabelJob, texts: Iterable[Text]) -> CostEstimate:
     """Count and price what `run_job` would ask, without asking or storing anything."""
     form, engine = job.renderer.form, job.engine
-    changed = [job.changes.get(name) for name in ("max_tokens", "max_completion_tokens")]
-    limit = next((one for one in changed if one), job.sampling.max_tokens or form.max_tokens)
+    limits = [job.changes.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    limit = next((limit for limit in limits if limit), job.sampling.max_tokens or form.max_tokens)
     requests = prompt = length = 0
     for request in _open_questions(job, texts):
         requests += 1
@@ -201,7 +201,7 @@ class _Asked:
 
 @dataclass
 class _Asking:
-    """A job at work; `before` is the number of the last answer that was stored before it began."""
+    """A running job; `before` is the number of the last answer stored before it began."""
 
     job: LabelJob
     set_id: str
@@ -215,7 +215,7 @@ class _Asking:
     useless: Counter[str] = field(default_factory=Counter)
 
     def ask(self, texts: Iterable[Text], again: bool) -> None:
-        """Ask the first attempts, or those after them, until none is left, here or in another process."""
+        """Make the first attempts, or the later ones, until none remains here or in another process."""
         self.barren = again and not self.job.store.sets(id=self.set_id)[0].labelled
         self._once(texts, again, first=True)
         if self.elsewhere:
@@ -234,7 +234,7 @@ class _Asking:
             )
 
     def _once(self, texts: Iterable[Text], again: bool, first: bool) -> None:
-        """Go through the texts once: ask what is open and not being asked elsewhere, and store the replies."""
+        """Go through the texts once: ask the open questions that nobody else is asking, and store the replies."""
         job, report, useless = self.job, self.report, self.useless
         for reply in job.engine.replies(self._requests(texts, again, first)):
             parsed = parse(reply, job.renderer.form)
@@ -245,8 +245,8 @@ class _Asking:
             usable = parsed.status == Status.OK
             report.labels += usable
             report.error = parsed.error or report.error
-            # A question that failed in an earlier run too says nothing about the engine now, and those of a second
-            # attempt are hard ones.
+            # A question that failed in an earlier run too says nothing about the engine now, and second attempts are
+            # at hard questions.
             telling = not asked.failed_before if parsed.status == Status.ERROR else not again or self.barren
             if usable or (parsed.status != Status.ERROR and not telling):
                 useless.clear()
@@ -259,7 +259,7 @@ class _Asking:
             self.progress.add(settled, f"{speed:.0f} tokens/s, ${report.usage.cost:.2f}")
 
     def _requests(self, texts: Iterable[Text], again: bool, first: bool) -> Iterator[Request]:
-        """Yield what has to be asked, recording in the store which text needs which answer.
+        """Yield the questions to ask, recording in the store which text needs which answer.
 
         `in_flight` gets each key that is asked, and `elsewhere` the number of those that other processes are asking.
         """
@@ -270,27 +270,29 @@ class _Asking:
             attempt = next_attempt(stored, job.retry, self.before)
             return attempt if attempt is not None and (attempt > 0) == again else None
 
-        for some in pieces(texts, CHUNK):
-            questions = [question for text in some for question in job.questions(text)]
+        for chunk in pieces(texts, CHUNK):
+            questions = [question for text in chunk for question in job.questions(text)]
             if first and not again:
                 job.store.use(self.set_id, [use for _, use in questions])
             keys = [request.key for request, _ in questions]
-            known = job.store.known(keys)
-            wanted = {key for key in keys if key not in self.in_flight and open_attempt(known.get(key, {})) is not None}
+            attempts = job.store.known(keys)
+            wanted = {
+                key for key in keys if key not in self.in_flight and open_attempt(attempts.get(key, {})) is not None
+            }
             ours, theirs = self.claims.take(list(wanted), lambda stored: open_attempt(stored) is not None)
             self.elsewhere += len(theirs)
             requests: list[Request] = []
             settled_here = 0
             # All are in flight before the first is yielded, since a copy of a text asks the same question.
             for request, _ in questions:
-                key, stored = request.key, known.get(request.key, {})
+                key, stored = request.key, attempts.get(request.key, {})
                 if key in self.in_flight:
                     self.in_flight[key].labels += 1
                 elif key in ours:
                     attempt = open_attempt(stored) or 0
                     requests.append(_retried(request, attempt) if attempt else request)
-                    was = stored.get(attempt)
-                    self.in_flight[key] = _Asked(1, was is not None and was.status == Status.ERROR)
+                    earlier = stored.get(attempt)
+                    self.in_flight[key] = _Asked(1, earlier is not None and earlier.status == Status.ERROR)
                 elif key not in theirs:
                     # An answer that will be replaced is not settled.
                     settled_here += next_attempt(stored, job.retry, self.before) is None
@@ -303,7 +305,7 @@ class _Asking:
 
 
 def answer_of_reply(job: LabelJob, reply: Reply, parsed: Parsed) -> Answer:
-    """Return what the store keeps of a reply."""
+    """Return a reply as the answer to store."""
     return Answer(
         key=reply.request.key,
         attempt=reply.request.attempt,
@@ -316,13 +318,13 @@ def answer_of_reply(job: LabelJob, reply: Reply, parsed: Parsed) -> Answer:
 
 
 def _open_questions(job: LabelJob, texts: Iterable[Text]) -> Iterator[Request]:
-    """Yield what the first attempt would ask, each question once, writing nothing."""
+    """Yield the questions of the first attempt, each once, without storing anything."""
     seen: set[str] = set()
-    for some in pieces(texts, CHUNK):
-        questions = {request.key: request for text in some for request, _ in job.questions(text)}
-        known = job.store.known(list(questions))
+    for chunk in pieces(texts, CHUNK):
+        questions = {request.key: request for text in chunk for request, _ in job.questions(text)}
+        attempts = job.store.known(list(questions))
         for key, request in questions.items():
-            if key not in seen and next_attempt(known.get(key, {}), job.retry) == 0:
+            if key not in seen and next_attempt(attempts.get(key, {}), job.retry) == 0:
                 seen.add(key)
                 yield request
 
@@ -343,7 +345,7 @@ class Imported(JobReport):
         path: the file.
         twice: results of questions whose answer was stored already.
         foreign: results of questions that are not this label set's.
-        unreadable: lines that are no results.
+        unreadable: lines that are not results.
     """
 
     path: Path = field(default_factory=Path)
@@ -352,58 +354,58 @@ class Imported(JobReport):
     unreadable: int = 0
 
     def lines(self) -> list[str]:
-        """Return the report for people."""
-        left = {"stored already": self.twice, "of other label sets": self.foreign, "unreadable": self.unreadable}
-        rest = ", ".join(f"{count} {what}" for what, count in left.items() if count)
-        found = f"{self.usage.requests} results" + (f"; besides {rest}" if rest else "")
+        """Return the report as lines of text."""
+        skipped = {"stored already": self.twice, "of other label sets": self.foreign, "unreadable": self.unreadable}
+        besides = ", ".join(f"{count} {kind}" for kind, count in skipped.items() if count)
+        imported = f"{self.usage.requests} results" + (f"; besides {besides}" if besides else "")
         first, *others = super().lines()
-        return [first, f"  imported         {found}, from {self.path}", *others]
+        return [first, f"  imported         {imported}, from {self.path}", *others]
 
 
 def import_results(job: LabelJob, texts: Iterable[Text], path: Path) -> Imported:
     """Store the answers in a results file that are this label set's; nothing is asked.
 
-    What the store has stays, and only an error gives way to a later answer: the file may be imported again when it
-    has grown.
+    Stored answers stay, and only an error is replaced by a later answer, so a file that has grown can be imported
+    again.
 
     Args:
         job: the label set, with the settings that the batch file was written with.
         texts: all its texts.
-        path: a file of results, one JSON object a line, each with the ``custom_id`` of its question.
+        path: a file of results, one JSON object per line, each with the ``custom_id`` of its question.
 
     Raises:
         InputError: there is no such file.
     """
     results = results_in(path)
     set_id = job.store.open_set(job.info)
-    for some in pieces(texts, CHUNK):
-        job.store.use(set_id, [use for text in some for _, use in job.questions(text)])
+    for chunk in pieces(texts, CHUNK):
+        job.store.use(set_id, [use for text in chunk for _, use in job.questions(text)])
     report = Imported(job.store.sets(id=set_id)[0], path=path)
     for lines in pieces(results, CHUNK):
         report.unreadable += lines.count(None)
-        _store(job, set_id, [one for one in lines if one is not None], report)
+        _store(job, set_id, [line for line in lines if line is not None], report)
     report.stored = job.store.sets(id=set_id)[0]
     return report
 
 
 def _store(job: LabelJob, set_id: str, results: list[BatchLine], report: Imported) -> None:
-    """Store some results."""
-    keys = list({one.key for one in results})
-    ours, known = job.store.asked_by(set_id, keys), job.store.known(keys)
+    """Store a chunk of results."""
+    keys = list({result.key for result in results})
+    ours, stored = job.store.asked_by(set_id, keys), job.store.known(keys)
     answers = {}
-    for one in results:
-        earlier = known.get(one.key, {}).get(one.attempt)
-        if one.key not in ours:
+    for result in results:
+        earlier = stored.get(result.key, {}).get(result.attempt)
+        if result.key not in ours:
             report.foreign += 1
-        elif (one.key, one.attempt) in answers or (earlier is not None and earlier.status != Status.ERROR):
+        elif (result.key, result.attempt) in answers or (earlier is not None and earlier.status != Status.ERROR):
             report.twice += 1
         else:
-            reply = one.reply(report.path.name)
+            reply = result.reply(report.path.name)
             parsed = parse(reply, job.renderer.form)
             if parsed.status != Status.ERROR or earlier is None:
-                answers[one.key, one.attempt] = answer_of_reply(job, reply, parsed)
+                answers[result.key, result.attempt] = answer_of_reply(job, reply, parsed)
                 report.usage.add(reply, job.engine.price)
-                report.retries += one.attempt > 0
+                report.retries += result.attempt > 0
                 report.labels += parsed.status == Status.OK
             report.error = parsed.error or report.error
     job.store.put(answers.values())

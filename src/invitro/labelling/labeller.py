@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 LOGPROBS = 20
 """Alternatives that the `expected` readout asks for: as many as common servers return."""
 PROVENANCE = ("base_url", "constraint", "dtype", "quantization", "max_model_len", "tensor_parallel_size")
-"""What a datasheet reports about an engine, where the engine has it."""
+"""What a datasheet reports about an engine, if the engine has it."""
 ExportFile = Annotated[
     str, Predicate(lambda name: name.lower().endswith(SUFFIXES)), f"a file ending in {', '.join(SUFFIXES)}"
 ]
@@ -58,8 +58,8 @@ class Options:
         export: a table file for the labels.
         merge: another label store, whose answers are added first.
         reparse: first read the label set's stored replies again.
-        retry: what is asked again; see `LabelJob`.
-        results: a file of results of a batch, which are stored instead of asking anything.
+        retry: which questions are asked again; see `LabelJob`.
+        results: a batch's results file, which is imported instead of asking anything.
         progress: whether to show a progress bar; None shows it on a terminal, and elsewhere one line per minute.
 
     Raises:
@@ -111,7 +111,7 @@ class Labelling:
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
-        self.form  # noqa: B018  (raises an error for what does not fit together)
+        self.form  # noqa: B018  (raises an error if the settings do not fit together)
 
     @cached_property
     def form(self) -> ReplyForm:
@@ -135,10 +135,10 @@ class Labelled:
         labels: the label set.
         agreement: with the crowd, if there is one.
         datasheet: the datasheet's file.
-        texts: the rows of the canonical table to be labelled.
+        texts: the labelled rows of the canonical table.
         prefix: the prefix of their ids in a combination.
-        doubts: what speaks against the labels, a sentence each: parts that differ from the others, replies that are
-            all alike.
+        doubts: reasons to doubt the labels, one sentence each: parts that differ from the others, replies that are all
+            alike.
     """
 
     report: JobReport
@@ -161,7 +161,7 @@ class Labelled:
         ]
 
     def record(self) -> dict[str, Any]:
-        """Return the report as JSON values; what is undefined is null."""
+        """Return the report as JSON values; undefined ones are null."""
         stored, used, crowd = self.report.stored, self.report.usage, self.agreement
         names = ("pcc", "ccc", "krippendorff", "rmse", "bias")
         figures = {name: getattr(crowd, name).value for name in names} if crowd else {}
@@ -206,17 +206,18 @@ def label(corpus: Corpus, what: Labelling) -> list[Labelled]:
             else:
                 report = import_results(job, all_texts, Path(options.results))
             labels = stored_labels(store, report.stored, what.scale)
-            crowd, parts = _agreement(table, labels), list(drift_of(labels.labels, table, [job.info.corpus]))
-            in_parts = [_agreement(table.loc[table["text_id"].isin(one.texts)], labels) for one in parts]
-            drifting = drift_warning(report.stored.info.name, parts)
+            crowd = _agreement(table, labels)
+            drift_parts = list(drift_of(labels.labels, table, [job.info.corpus]))
+            agreements = [_agreement(table.loc[table["text_id"].isin(part.texts)], labels) for part in drift_parts]
+            drifting = drift_warning(report.stored.info.name, drift_parts)
             doubts = tuple(filter(None, (drifting, _alike(store, report.stored, what.form))))
-            by_part = list(zip(parts, in_parts, strict=True))
+            by_part = list(zip(drift_parts, agreements, strict=True))
             sheet = write_datasheet(what.store, report.stored, RETRY_TEMPERATURE, crowd, by_part, doubts)
             done.append(Labelled(report, labels, crowd, sheet, table, prefix, doubts))
-    if options.results is not None and not any(one.report.stored.answers for one in done):
+    if options.results is not None and not any(labelled.report.stored.answers for labelled in done):
         raise InputError(
             f"import={options.results}: none of its results answers a question of this label set; give the settings of "
-            "the line that wrote the batch file, such as llm=, prompt=, data= and limit="
+            "the command that wrote the batch file, such as llm=, prompt=, data= and limit="
         )
     if options.export is not None:
         _export(done, corpus.published_ids, what.scale.construct, Path(options.export))
@@ -224,9 +225,9 @@ def label(corpus: Corpus, what: Labelling) -> list[Labelled]:
 
 
 def dry_run(corpus: Corpus, what: Labelling) -> list[tuple[str, CostEstimate]]:
-    """Count and price what `label` would ask, by corpus; nothing is asked, and no store is made."""
-    there = what.store.is_file()
-    with LabelStore(what.store if there else ":memory:", read_only=there) as store:
+    """Count and price what `label` would ask, by corpus; nothing is asked, and no store is created."""
+    exists = what.store.is_file()
+    with LabelStore(what.store if exists else ":memory:", read_only=exists) as store:
         jobs = _jobs(corpus, what, store)
         return [(job.info.corpus, estimate(job, CorpusTexts(table))) for job, table, _ in jobs]
 
@@ -307,7 +308,7 @@ def _jobs(corpus: Corpus, what: Labelling, store: LabelStore) -> Iterator[tuple[
 
 
 def _alike(store: LabelStore, stored: StoredSet, form: ReplyForm) -> str | None:
-    """Say that most of a set's replies are the same unequal scores, where they are; see `alike_warning`."""
+    """Return a warning if most of a set's replies are the same unequal scores; see `alike_warning`."""
     commonest = store.commonest_reply(stored.id)
     if commonest is None:
         return None
@@ -330,13 +331,13 @@ def _agreement(table: pd.DataFrame, labels: LabelSet) -> Agreement | None:
 def _warn_of_published(what: Labelling, corpus: str) -> None:
     """Warn if labels by this model with this prompt are already published."""
     with suppress(InputError):  # there are none
-        known = published(corpus, what.llm, what.prompt.name, what.scale.name)
+        existing = published(corpus, what.llm, what.prompt.name, what.scale.name)
         log.warning(
             "%s: labels of this name are published already (%s); train.py and report=true find them without asking "
             "any model. Labelling now makes a second set, and train.py will need to know which: "
             "llm.set_id=published, or the id of the new one",
-            known.name,
-            known.licence,
+            existing.name,
+            existing.licence,
         )
 
 
@@ -345,8 +346,8 @@ def _warn_of_translations(what: Labelling) -> None:
     without = [language for language in what.prompt.languages[1:] if language not in what.scale.translations]
     if without:
         log.warning(
-            "scale=%s has no words in %s: prompt=%s gives its task in the text's language there, but the questionnaire "
-            "as it is in the scale's file; to change this, add translations to that file",
+            "scale=%s has no translation into %s: prompt=%s states its task in the text's language, but leaves the "
+            "questionnaire untranslated; to change this, add translations to the scale's file",
             what.scale.name,
             ", ".join(without),
             what.prompt.name,
@@ -363,8 +364,9 @@ def _export(done: list[Labelled], published_ids: Mapping[str, Mapping[str, str]]
     for part in done:
         labels = part.labels.labels.reindex(part.texts["text_id"])
         ids = published_ids.get(part.report.stored.info.corpus, {})
-        own = {name: part.texts[column].str.removeprefix(part.prefix).to_numpy() for name, column in ids.items()}
-        columns = own | {"text_id": part.prefix + labels.index, f"llm_{construct}": labels["llm_label"].to_numpy()}
+        id_columns = {name: part.texts[column].str.removeprefix(part.prefix).to_numpy() for name, column in ids.items()}
+        columns = id_columns | {"text_id": part.prefix + labels.index}
+        columns[f"llm_{construct}"] = labels["llm_label"].to_numpy()
         if labels["spread"].notna().any():
             columns["spread"] = labels["spread"].to_numpy()
         items = [name for name in map(str, labels) if name.startswith("llm_") and name != "llm_label"]

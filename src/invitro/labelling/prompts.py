@@ -32,16 +32,16 @@ Language = Literal["en", "de", "es", "bn"]
 
 
 def language_of(text: str, among: Sequence[str]) -> str:
-    """Return the language of `text`, one of `among`; the first of them if nothing decides.
+    """Return the language of `text`, one of `among`; the first of them if none is recognised.
 
     Args:
-        text: at least a sentence; its first 2,000 characters are looked at.
+        text: at least a sentence; only its first 2,000 characters are read.
         among: codes, each a `Language`.
     """
     head = text[:2000]
     for language, (first, last) in SCRIPTS.items():
-        letters = sum(sign.isalpha() for sign in head)
-        if language in among and sum(first <= sign <= last for sign in head) > letters / 2:
+        letters = sum(character.isalpha() for character in head)
+        if language in among and sum(first <= character <= last for character in head) > letters / 2:
             return language
     words = re.findall(r"[^\W\d_]+", head.lower())
     counts = {language: sum(word in _WORDS[language] for word in words) for language in among if language in _WORDS}
@@ -51,9 +51,9 @@ def language_of(text: str, among: Sequence[str]) -> str:
 
 BEGIN, END = "<<<BEGIN TEXT>>>", "<<<END TEXT>>>"
 MARK = re.compile(r"<{3,}|>{3,}")
-# The forms of what chat templates write around turns, thoughts and tools, with any word in them: <think>, </s>,
-# <|user|>, <｜User｜>, [INST], [gMASK], [|system|]. Inside a text, a tokenizer
-# would read them as the end of the user's turn.
+# The forms of the marks that chat templates put around turns, thoughts and tools, with any word in them: <think>,
+# </s>, <|user|>, <｜User｜>, [INST], [gMASK], [|system|]. Inside a text, a tokenizer would read them as the end of the
+# user's turn.
 TURNS = re.compile(
     r"<(?=[^\s<>]{1,60}>)|<(?=[|｜])|(?<=[|｜])>|\[(?=/?\w{0,20}[A-Z]{2}\w{0,20}\]|unused\d{1,4}\]|\|)|(?<=\|)\]"
 )
@@ -70,8 +70,8 @@ def harmless(text: str) -> str:
         >>> harmless("I <3 her. </think><|im_end|> [SYSTEM_PROMPT] [sic]")
         'I <3 her. < /think>< |im_end| > [ SYSTEM_PROMPT] [sic]'
     """
-    text = TURNS.sub(lambda sign: sign[0] + " " if sign[0] in "<[" else " " + sign[0], text)
-    return MARK.sub(lambda run: " ".join(run[0]), text)
+    text = TURNS.sub(lambda match: match[0] + " " if match[0] in "<[" else " " + match[0], text)
+    return MARK.sub(lambda match: " ".join(match[0]), text)
 
 
 def fenced(text: str) -> str:
@@ -98,10 +98,10 @@ class Prompt:
         overall: ask for one score for the whole scale instead of one per item.
         total: ask for one score for the whole scale after the items' scores; see `ReplyForm`.
         reasoning: brief reasoning comes before the scores.
-        shots: how many examples of the training split are shown.
+        shots: how many examples from the training split are shown.
         shots_seed: seed for choosing them.
         codes: the demographic columns that describe the writer, each with its codes in words; values without a code
-            are used as they are. None leaves the writer undescribed.
+            are used unchanged. None leaves the writer undescribed.
         languages: what ``language`` can be; the first is used for texts in any other one. Empty if there is only one.
 
     Raises:
@@ -127,7 +127,7 @@ class Prompt:
             except TemplateError as error:
                 yield f"prompt.{part} is not a Jinja template: line {getattr(error, 'lineno', '?')}: {error}"
         if not re.search(r"\{\{-?\s*essay\s*-?\}\}\s*\Z", self.user):
-            yield "prompt.user must end in {{ essay }}, so that what is fixed comes first and the text last"
+            yield "prompt.user must end in {{ essay }}, so that the fixed part comes first and the text last"
         if "essay" in re.findall(r"\{\{-?\s*(\w+)\s*-?\}\}", self.system):
             yield "prompt.system is the same for all texts and cannot hold {{ essay }}; put it into user"
 
@@ -165,7 +165,7 @@ class Renderer:
                 raise InputError(f"prompt={prompt.name} cannot be rendered: {error}") from error
 
     def hash(self, examples: tuple[Example, ...] = ()) -> str:
-        """Hash of what the fixed part consists of: the prompt, the scale's words and the usual `examples`.
+        """Hash of everything in the fixed part: the prompt, the scale's words and the usual `examples`.
 
         Labels with different hashes are different label sets; otherwise an edited questionnaire would continue a label
         set that the old version started.
@@ -233,10 +233,10 @@ def _shown(examples: Iterable[tuple[str, float]]) -> list[dict[str, str]]:
     return [{"essay": fenced(text), "score": f"{score:.2f}".rstrip("0").rstrip(".")} for text, score in examples]
 
 
-def _in_words(known: Mapping[str, str], codes: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return what is known about a writer in words, one line per value; these cells are data, as the text is."""
+def _in_words(demographics: Mapping[str, str], codes: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return what is known about a writer in words, one line per value; like the text, these values are data."""
     return {
-        column: " ".join(harmless(codes[column].get(known[column].removesuffix(".0"), known[column])).split())
+        column: " ".join(harmless(codes[column].get(value.removesuffix(".0"), value)).split())
         for column in codes
-        if column in known
+        if (value := demographics.get(column)) is not None
     }

@@ -59,10 +59,10 @@ class ReplyForm:
                 + (", or a prompt that asks for each item, such as prompt=scale_aware" if of_all else "")
             )
         if self.total and self.overall:
-            yield "prompt: overall asks for one score alone, total for the items' and that one; choose one"
-        beside = {"reasoning": self.reasoning, OVERALL: self.total}
+            yield "prompt: overall asks for a single score, total for that and one per item; choose one"
+        reserved = {"reasoning": self.reasoning, OVERALL: self.total}
         for item in self.scale.items:
-            if beside.get(item.name):
+            if reserved.get(item.name):
                 yield f"scale {self.scale.name}: an item is called {item.name!r}, which replies need for something else"
 
     @cached_property
@@ -99,7 +99,7 @@ class ReplyForm:
     @property
     def max_tokens(self) -> int:
         """Enough tokens for a valid reply in any common tokenizer."""
-        # A digit with its space may take two tokens; a JSON entry takes its name in pieces, a number and punctuation.
+        # A digit with its space may take two tokens; a JSON entry takes those of its name, a number and punctuation.
         scores = 2 * len(self.names) + 4 if self.readout == Readout.DIGITS else 16 + 24 * len(self.names)
         return scores + (REASONING // 2 if self.reasoning else 0)
 
@@ -115,7 +115,7 @@ class ReplyForm:
 
     @cached_property
     def constraint(self) -> Constraint:
-        """What engines are asked to enforce; keys of the JSON schema are in the order in which they are written."""
+        """What engines are asked to enforce; the JSON schema has its keys in the order in which they are written."""
         if self.readout == Readout.DIGITS:
             digits = f"[{self.low:.0f}-{self.high:.0f}]{{{len(self.names)}}}"
             return Constraint(rf"[^\n]{{1,{REASONING}}}\nscores: {digits}" if self.reasoning else digits)
@@ -131,11 +131,11 @@ class ReplyForm:
 
 def _number_regex(low: float, high: float, decimals: bool) -> str:
     """Return a regular expression for the numbers from `low` to `high` with at most two decimals, or whole ones."""
-    some, none = (r"(?:\.[0-9]{1,2})?", r"(?:\.0{1,2})?") if decimals else ("", "")
+    fraction, zeros = (r"(?:\.[0-9]{1,2})?", r"(?:\.0{1,2})?") if decimals else ("", "")
     if not (float(low).is_integer() and float(high).is_integer() and 0 <= low < high <= 99):
-        return rf"-?[0-9]{{1,4}}{some}"
+        return rf"-?[0-9]{{1,4}}{fraction}"
     below = "|".join(str(number) for number in range(int(low), int(high)))
-    return rf"(?:(?:{below}){some}|{int(high)}{none})"
+    return rf"(?:(?:{below}){fraction}|{int(high)}{zeros})"
 
 
 REFUSALS = re.compile(
@@ -150,7 +150,7 @@ THOUGHT_ENDS = (
 )  # fmt: skip
 THOUGHT_BEGINS = ("<think>", "<thinking>", "<thought>", "<thoughts>", "<reasoning>", "<seed:think>", "[think]",
                   "<|begin_of_thought|>", "<|channel|>analysis<|message|>")  # fmt: skip
-"""How models mark what they think before they answer, in lower case."""
+"""How models mark their reasoning before the answer, in lower case."""
 LAST_LINE = "scores:"
 FENCES = ("```", "~~~", "'''")
 LONGEST_ANSWER = 100_000
@@ -165,7 +165,7 @@ ROUNDING = 0.01
 
 @dataclass(frozen=True)
 class Parsed:
-    """The result of reading a reply: what of a stored `Answer` depends on how it is read, under the same names.
+    """The result of reading a reply: the fields of a stored `Answer` that depend on how it is read.
 
     Args:
         status: whether it can be used.
@@ -191,9 +191,9 @@ class _FaultError(Exception):
 
 
 def parse(reply: Reply, form: ReplyForm) -> Parsed:
-    """Read a reply; whatever it holds, the result is scores within bounds or a status that says why there are none.
+    """Read any reply as scores within bounds, or as a status that says why there are none.
 
-    What a model thought before it answered is dropped. The time is bounded, whatever the reply holds.
+    A model's reasoning before the answer is dropped. The time is bounded, whatever the reply.
     """
     if reply.finish == "error":
         return Parsed(Status.ERROR, error=reply.error or "the engine gave no reason")
@@ -222,16 +222,16 @@ def parse(reply: Reply, form: ReplyForm) -> Parsed:
 
 
 def _answer_start(text: str) -> int:
-    """Return where the answer begins after what the model thought; the end of the text if it never stops thinking."""
+    """Return where the answer begins after the model's reasoning; the end of the text if that never ends."""
     low = text.lower()
-    if len(low) != len(text):  # a few letters of other alphabets become two
-        low = "".join(sign.lower() if sign.isascii() else sign for sign in text)
+    if len(low) != len(text):  # in lower case, a few letters become two
+        low = "".join(letter.lower() if letter.isascii() else letter for letter in text)
     start = max(low.rfind(mark) + len(mark) if mark in low else 0 for mark in THOUGHT_ENDS)
     return len(text) if any(mark in low[start:] for mark in THOUGHT_BEGINS) else start
 
 
 def _finite(parsed: Parsed, form: ReplyForm) -> Parsed:
-    """Return what was read if the label is a number of the scale: the last check before a label leaves."""
+    """Return `parsed` if its score is a number on the scale: the last check before a label is stored."""
     score, spread = parsed.score, parsed.spread
     if score is None or not form.scale.minimum <= score <= form.scale.maximum:
         raise _FaultError(Status.OUT_OF_RANGE, f"the score {score} is not on the scale")
@@ -241,7 +241,7 @@ def _finite(parsed: Parsed, form: ReplyForm) -> Parsed:
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that knows whether a key stands in it twice."""
+    """A JSON object that knows whether any of its keys occurs twice."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -249,18 +249,18 @@ class _Object(dict[str, Any]):
 
 
 def _from_json(text: str, form: ReplyForm, cut: bool) -> list[float]:
-    """Return the scores of the one JSON object that gives them, wherever it stands: alone, fenced, between prose.
+    """Return the scores of the one JSON object that gives them, wherever it is: alone, fenced or amid prose.
 
-    The last object that names a score is the answer. Another one before it that would be valid too, with other
-    scores, leaves the answer open.
+    The last object that names a score is the answer. It is ambiguous if an earlier one is valid too but gives other
+    scores.
 
     Args:
         text: the answer.
-        form: what was asked for.
-        cut: whether the reply ended at the token limit; then an object that is only begun may be the answer.
+        form: the form that was asked for.
+        cut: whether the reply ended at the token limit; then an unfinished object may be the answer.
     """
-    found, unfinished = _objects(text)
-    naming = [one for one in found if not one.keys().isdisjoint(form.names)] or found[-1:]
+    objects, unfinished = _objects(text)
+    naming = [body for body in objects if not body.keys().isdisjoint(form.names)] or objects[-1:]
     if not naming or (cut and unfinished):
         raise _FaultError(Status.UNPARSEABLE, "expected a JSON object")
     values = _scores(naming[-1], form)
@@ -276,22 +276,22 @@ def _from_json(text: str, form: ReplyForm, cut: bool) -> list[float]:
 
 
 def _objects(text: str) -> tuple[list[_Object], bool]:
-    """Return the JSON objects in a text that are in no other one, and whether another one is begun after the last."""
+    """Return the outermost JSON objects in a text, and whether an unfinished one follows the last."""
     decoder = json.JSONDecoder(object_pairs_hook=_Object)
-    found: list[_Object] = []
-    unfinished, place, tries = False, text.find("{"), 0
-    while place >= 0:
+    objects: list[_Object] = []
+    unfinished, start, tries = False, text.find("{"), 0
+    while start >= 0:
         tries += 1
         if tries > MOST_OBJECTS:
             raise _FaultError(Status.UNPARSEABLE, f"expected one JSON object, more than {MOST_OBJECTS} begin")
         try:
-            one, end = decoder.raw_decode(text, place)
-            found.append(one)
+            body, end = decoder.raw_decode(text, start)
+            objects.append(body)
             unfinished = False
         except (ValueError, RecursionError):
-            end, unfinished = place + 1, True
-        place = text.find("{", end)
-    return found, unfinished
+            end, unfinished = start + 1, True
+        start = text.find("{", end)
+    return objects, unfinished
 
 
 def _scores(body: _Object, form: ReplyForm) -> list[float]:
@@ -310,8 +310,8 @@ def _scores(body: _Object, form: ReplyForm) -> list[float]:
         value = body[name]
         if isinstance(value, bool) or not isinstance(value, int | float):
             kind = f"a {type(value).__name__}"
-            found = kind if isinstance(value, list | dict) else json.dumps(value)[:40]
-            raise _FaultError(Status.UNPARSEABLE, f"{name}: expected a number, found {found}")
+            actual = kind if isinstance(value, list | dict) else json.dumps(value)[:40]
+            raise _FaultError(Status.UNPARSEABLE, f"{name}: expected a number, found {actual}")
         values.append(float(value) if abs(value) < 1e9 or value != value else float("inf"))
     return values
 
@@ -333,7 +333,7 @@ def _digit_text(text: str, form: ReplyForm) -> str:
 
 
 def _from_digits(text: str, form: ReplyForm) -> list[float]:
-    """Return one score per digit; white space, commas and semicolons may stand between."""
+    """Return one score per digit; white space, commas and semicolons may separate them."""
     digits = "".join(_digit_text(text, form).replace(",", " ").replace(";", " ").split())
     if not (digits.isascii() and digits.isdigit()):
         raise _FaultError(Status.UNPARSEABLE, "expected digits only")
@@ -374,27 +374,26 @@ def _expected(reply: Reply, form: ReplyForm) -> Parsed:
         raise _FaultError(Status.UNPARSEABLE, "the tokens do not add up to the reply's scores")
     means = [mean for mean, _ in moments]
     # The spread of the label: of the items, or of the overall score if that is all the prompt asks for.
-    behind = moments[: 1 if form.overall else len(form.scale.items)]
-    spread = math.sqrt(math.fsum(variance for _, variance in behind))
+    label_moments = moments[: 1 if form.overall else len(form.scale.items)]
+    spread = math.sqrt(math.fsum(variance for _, variance in label_moments))
     if form.overall or form.scale.aggregation != "sum":
-        spread /= len(behind)
+        spread /= len(label_moments)
     return Parsed(Status.OK, tuple(means), form.score(means), spread)
 
 
 def _moments(tokens: Sequence[TokenChoice], form: ReplyForm) -> Iterator[tuple[float, float]]:
     """Yield mean and variance of the distribution behind each score of a reply, in the form's order.
 
-    A score is the digit after its name and a colon, where these stand last. Scores without a valid alternative are
+    A score is the digit after its name and a colon, where they last occur. Scores without a valid alternative are
     left out.
     """
     text = "".join(choice.token for choice in tokens)
     ends = list(accumulate(len(choice.token) for choice in tokens))
     valid = range(int(form.low), int(form.high) + 1)
     for name in form.names:
-        places = [
-            found.end() for found in re.finditer(rf"{re.escape(json.dumps(name, ensure_ascii=False))}\s*:\s*", text)
-        ]
-        weights = _weights(tokens[bisect_right(ends, places[-1])], valid) if places and places[-1] < len(text) else {}
+        label = rf"{re.escape(json.dumps(name, ensure_ascii=False))}\s*:\s*"
+        starts = [match.end() for match in re.finditer(label, text)]
+        weights = _weights(tokens[bisect_right(ends, starts[-1])], valid) if starts and starts[-1] < len(text) else {}
         total = math.fsum(weights.values())
         if total <= 0.0:
             continue
@@ -405,7 +404,7 @@ def _moments(tokens: Sequence[TokenChoice], form: ReplyForm) -> Iterator[tuple[f
 
 
 def _weights(choice: TokenChoice, valid: range) -> dict[int, float]:
-    """Return the unnormalised probability of each valid digit, alone or beside white space and punctuation."""
+    """Return the unnormalised probability of each valid digit, alone or next to white space and punctuation."""
     weights, digits = dict.fromkeys(valid, 0.0), {str(digit): digit for digit in valid}
     for token, logprob in choice.alternatives:
         digit = digits.get(token.strip(whitespace + punctuation))

@@ -18,7 +18,7 @@ from invitro.stats.intervals import NOT_MEASURABLE, told
 from invitro.writing.words import count, rendered
 
 JOB_REPORT, JOB_ERROR = "report.json", "error.txt"
-"""What a job leaves in its directory, and what it leaves in a multirun's where it failed."""
+"""A job's report in its directory, and its error in a multirun if it failed."""
 DATASHEET = Path(__file__).with_name("datasheet.md.j2")
 NOTHING_FOLLOWS = (
     f"{NOT_MEASURABLE} with this model: the interval of its correlation with the crowd includes 0 or does not exist, "
@@ -26,25 +26,25 @@ NOTHING_FOLLOWS = (
 )
 
 
-AGAIN = "then retry=unusable asks again for what is stored without a label"
+AGAIN = "then retry=unusable repeats the questions that are stored without a label"
 ADVICE = {
-    Status.ERROR: "Fix the cause and run the same line",
-    Status.TRUNCATED: "Set sampling.max_tokens= to more; models that think first need thousands, as llm=gpt_reasoning "
-    f"has; {AGAIN}",
-    Status.REFUSED: f"The model or its provider does not rate such texts: choose another prompt= or llm=; {AGAIN}",
-    Status.UNPARSEABLE: "What was replied is in the store's table answers; choose another readout=, prompt= or llm=, "
+    Status.ERROR: "Fix the cause and run the same command again",
+    Status.TRUNCATED: "Raise sampling.max_tokens=; models that think first need thousands, as llm=gpt_reasoning has; "
+    f"{AGAIN}",
+    Status.REFUSED: f"The model or its provider refuses to rate such texts: choose another prompt= or llm=; {AGAIN}",
+    Status.UNPARSEABLE: "The replies are in the store's table answers; choose another readout=, prompt= or llm=, "
     f"or have the server enforce the form by llm.engine.constraint=; {AGAIN}",
 }
-"""What to change after replies without a label; kinds that are not listed are as unparseable ones."""
+"""What to change after replies without a label; other statuses are treated as unparseable."""
 
 
 def advice(useless: Mapping[str, int]) -> str:
-    """Return what to change after replies without a label, from their number by status."""
-    return ADVICE.get(Status(max(useless, key=lambda kind: useless[kind])), ADVICE[Status.UNPARSEABLE])
+    """Return what to change after replies without a label, given their counts by status."""
+    return ADVICE.get(Status(max(useless, key=lambda status: useless[status])), ADVICE[Status.UNPARSEABLE])
 
 
 def counted(useless: Counter[str]) -> str:
-    """Say how many replies of which kinds there were."""
+    """Say how many replies there were of each kind."""
     if set(useless) == {Status.ERROR}:
         return f"{useless.total()} errors"
     kinds = ", ".join(f"{count} {status}" for status, count in useless.most_common())
@@ -72,7 +72,7 @@ class JobReport:
     error: str = ""
 
     def lines(self) -> list[str]:
-        """Return the report for people."""
+        """Return the report as lines of text."""
         stored, used = self.stored, self.usage
         unusable = "; ".join(f"{count} {status}" for status, count in stored.unusable.items())
         speed = f", {used.completion_tokens / self.seconds:.1f} tokens/s" if self.seconds else ""
@@ -112,19 +112,19 @@ def _figures(crowd: Agreement) -> dict[str, str]:
 
 
 LEAST_REPLIES, MOST_ALIKE = 30, 0.5
-"""How many replies say something about a model, and which share of them may be alike."""
+"""The fewest replies that say something about a model, and the largest share of them that may be alike."""
 
 
 def alike_warning(name: str, scores: Sequence[float], times: int, replies: int) -> str | None:
-    """Return a sentence where most replies give the items the same unequal scores, or None.
+    """Return a sentence if most replies give the items the same unequal scores, else None.
 
-    Such a model fills in a form, as by counting. One that gives all items of a text the same score may still say which
-    texts differ.
+    Such a model fills in a form, for example by counting. One that gives all items of a text the same score
+    may still say which texts differ.
 
     Args:
-        name: of the label set.
+        name: the label set's name.
         scores: of the items, in the commonest reply.
-        times: how many replies give these.
+        times: how many replies give these scores.
         replies: how many there are.
 
     Example:
@@ -175,7 +175,7 @@ class CostEstimate:
 
 def datasheet_path(store: Path, stored: StoredSet) -> Path:
     """Return the path of a label set's datasheet, in a folder next to the store."""
-    name = re.sub(r"""[/\\:*?"<>|]""", "__", stored.info.name)  # what file systems do not have in names
+    name = re.sub(r"""[/\\:*?"<>|]""", "__", stored.info.name)  # characters that file systems forbid in names
     return store.with_suffix("") / f"{name}__{stored.id}.md"
 
 
@@ -195,7 +195,7 @@ def write_datasheet(
         retry: temperature of the second attempt.
         agreement: with the crowd; None if there is no crowd.
         parts: the parts of the set, each with its agreement with the crowd.
-        doubts: what speaks against the labels, a sentence each.
+        doubts: reasons to doubt the labels, one sentence each.
     """
     info = stored.info
     path = datasheet_path(store, stored)
@@ -218,7 +218,7 @@ def write_datasheet(
 
 
 def multirun_lines(directory: Path) -> tuple[list[str], list[str]]:
-    """Return the label sets of a multirun side by side, from what its jobs left, and a line for each that failed."""
+    """Return a table of a multirun's label sets, from its jobs' reports, and a line for each job that failed."""
     jobs = [path for path in sorted(directory.iterdir(), key=lambda path: (len(path.name), path.name)) if path.is_dir()]
     reports = [job / JOB_REPORT for job in jobs if (job / JOB_REPORT).is_file()]
     rows = [row for report in reports for row in json.loads(report.read_text("utf-8"))]

@@ -61,7 +61,7 @@ def chosen(table: pd.DataFrame, limit: int | None = None, seed: int | None = Non
 
 
 def parts(corpus: Corpus, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    """Yield name, rows and id prefix of each corpus with a label set of its own; ids are the corpus's own.
+    """Yield name, rows and id prefix of each corpus with its own label set; ids are without the prefix.
 
     Each member of a combination has its own label set, which other combinations share.
 
@@ -74,13 +74,13 @@ def parts(corpus: Corpus, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFra
         return
     for name in corpus.label_corpora:
         prefix = f"{name}:"
-        own = table.loc[table["text_id"].str.startswith(prefix)]
-        if len(own):
-            yield name, own.assign(text_id=own["text_id"].str.removeprefix(prefix)), prefix
+        rows = table.loc[table["text_id"].str.startswith(prefix)]
+        if len(rows):
+            yield name, rows.assign(text_id=rows["text_id"].str.removeprefix(prefix)), prefix
 
 
 SPARE = 32
-"""How many candidates to keep for each example, since some texts must not be shown some of them."""
+"""How many candidates to keep for each example, since not every text may be shown all of them."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ class CorpusTexts:
 
     def __iter__(self) -> Iterator[Text]:
         table = self._table.reindex(columns=["text_id", "text", "group_id", "language", *DEMOGRAPHICS])
-        for text_id, text, group_id, language, *rest in table.itertuples(index=False, name=None):
-            values = zip(DEMOGRAPHICS, rest, strict=True)
+        for text_id, text, group_id, language, *cells in table.itertuples(index=False, name=None):
+            values = zip(DEMOGRAPHICS, cells, strict=True)
             about = {name: str(value).strip() for name, value in values if not _blank(value)}
             yield Text(str(text_id), str(text), str(group_id), about, None if _blank(language) else str(language))
 
@@ -152,7 +152,7 @@ class Shots:
         training = training.loc[training["crowd_label"].notna()].sort_values(["crowd_label", "text_id"])
         if len(training) < count:
             raise InputError(
-                f"{corpus.name}: the prompt shows {count} examples out of the training split, found {len(training)} "
+                f"{corpus.name}: the prompt shows {count} examples from the training split, found {len(training)} "
                 "training texts with a crowd label; choose another prompt, or fewer by prompt.shots="
             )
         draw = random.Random(seed)
@@ -188,24 +188,24 @@ def _blank(value: Any) -> bool:
 
 
 MOST_RANKED = 6000
-"""Texts that are ranked at most: three matrices of their similarities are in memory."""
+"""The most texts that are ranked: three matrices of their similarities are in memory."""
 PRIOR_VARIANCES = (0.25, 0.25, 0.25)
-"""Of what features explain, a text's own part, and people's noise, before anybody has rated: the model's priors."""
+"""The model's priors, before any ratings: of what features explain, a text's own part, and people's noise."""
 RANDOM_DRAWS = 5
 
 
 @dataclass(frozen=True)
 class NextTexts:
-    """The texts whose rating by a person would tell most.
+    """The texts whose rating by a person would be most informative.
 
     Args:
-        table: the best first: ``rank`` (from 1), ``tells`` (the share of what is unknown of all texts' scores, as far
-            as their features show it, that this rating removes after those above it), and the corpus's columns.
+        table: the best first: ``rank`` (from 1), ``tells`` (the share of the uncertainty about all texts' scores, as
+            far as features explain them, that this rating removes after those above it), and the corpus's columns.
         rated: texts that people have rated.
         unrated: texts to choose from.
         llms: whose labels count as further ratings.
-        tells: what all of these ratings remove together, 0 to 1.
-        at_random: what as many texts at random would remove, mean of `RANDOM_DRAWS` draws.
+        tells: the share that all of these ratings remove together, 0 to 1.
+        at_random: the share that as many random texts would remove, mean of `RANDOM_DRAWS` draws.
     """
 
     table: pd.DataFrame
@@ -216,23 +216,23 @@ class NextTexts:
     at_random: float
 
     def lines(self) -> list[str]:
-        """Return what was found, for people."""
-        known = f"{count(self.rated, 'text')} rated" + (f"; LLM labels: {', '.join(self.llms)}" if self.llms else "")
+        """Return the ranking as lines of text."""
+        ratings = f"{count(self.rated, 'text')} rated" + (f"; LLM labels: {', '.join(self.llms)}" if self.llms else "")
         shown = self.table[["rank", "text_id", "tells"]].head(20)
         return [
-            f"{len(self.table)} of {self.unrated} unrated texts to have people rate next ({known})",
-            f"By the model of raters they remove {100 * self.tells:.1f} % of what is unknown of all texts' scores; as "
-            f"many texts at random remove {100 * self.at_random:.1f} %",
+            f"{len(self.table)} of {self.unrated} unrated texts to have people rate next ({ratings})",
+            f"By the model of raters they remove {100 * self.tells:.1f} % of the uncertainty about all texts' scores; "
+            f"as many random texts remove {100 * self.at_random:.1f} %",
             *shown.to_string(index=False, float_format=lambda value: f"{value:.4f}").splitlines(),
             *(["..."] if len(self.table) > len(shown) else []),
         ]
 
 
 def next_texts(table: pd.DataFrame, llm: pd.DataFrame, kernel: Floats, count: int, name: str = "data") -> NextTexts:
-    """Rank unrated texts by what a human rating of each would tell of all of them; see `most_telling`.
+    """Rank unrated texts by how much a human rating of each would tell about all of them; see `most_telling`.
 
-    Crowd and LLMs are fitted as raters of one truth (`invitro.raters.joint`). With too few ratings for that, its priors
-    stand for the variances, LLM labels are not used, and the ranking spreads over the kinds of texts that there are.
+    Crowd and LLMs are fitted as raters of one truth (`invitro.raters.joint`). With too few ratings for that, its prior
+    variances are used, LLM labels are not, and the ranking spreads over the different kinds of texts.
 
     Args:
         table: a canonical table.
@@ -255,13 +255,13 @@ def next_texts(table: pd.DataFrame, llm: pd.DataFrame, kernel: Floats, count: in
         raise InputError(f"{name}: expected at most {MOST_RANKED} texts to rank, found {len(table)}; set limit=")
     if len(rated) >= LEAST_TEXTS:
         ratings = np.column_stack([crowd, llm.to_numpy(dtype=np.float64)])
-        found = fit_raters(ratings, kernel, [False, *[True] * llm.shape[1]], ["the crowd", *map(str, llm)])
-        information = found.information
-        variances = (found.explained**2, found.own**2, found.single_noise**2)
+        fit = fit_raters(ratings, kernel, [False, *[True] * llm.shape[1]], ["the crowd", *map(str, llm)])
+        information = fit.information
+        variances = (fit.explained**2, fit.own**2, fit.single_noise**2)
     else:
         llm, variances = llm.iloc[:, :0], PRIOR_VARIANCES
         information = np.zeros(kernel.shape)
-        if len(rated):  # their numbers do not matter, only that they are known
+        if len(rated):  # their values do not matter, only that they are known
             at = np.ix_(rated, rated)
             information[at] = np.linalg.inv(variances[0] * kernel[at] + sum(variances[1:]) * np.eye(len(rated)))
     chosen, gains = most_telling(kernel, information, variances, candidates, count)

@@ -14,7 +14,7 @@ from invitro.errors import without_secrets
 T = TypeVar("T")
 
 Retry = Literal["errors", "unusable", "all"]
-"""What is asked again; see `next_attempt`."""
+"""Which questions are asked again; see `next_attempt`."""
 Tokens = tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
 
 
@@ -36,13 +36,13 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class SetInfo:
-    """Whose labels, of what, how: if any of these differ, they are different label sets.
+    """The identity of a label set: sets that differ in any of these are different sets.
 
     Args:
-        corpus: whose texts.
+        corpus: the corpus of the texts.
         llm: the choice in the group ``llm``.
-        model: the model behind it.
-        revision: of the model; empty where none is named.
+        model: the model behind that choice.
+        revision: the model's; empty if none is named.
         prompt: the choice in the group ``prompt``.
         template: hash of the prompt's templates and settings.
         scale: the scale's name.
@@ -72,7 +72,7 @@ class SetInfo:
     @property
     def identity(self) -> tuple[str, ...]:
         """Everything that identifies the set, in the order of the store's columns."""
-        return tuple(str(getattr(self, one.name)) for one in fields(self) if one.compare)
+        return tuple(str(getattr(self, column.name)) for column in fields(self) if column.compare)
 
     @property
     def id(self) -> str:
@@ -86,7 +86,7 @@ class StoredSet:
 
     Args:
         id: its id.
-        info: what it is.
+        info: its identity.
         texts: texts in it.
         labelled: texts with at least one usable answer.
         unusable: questions without a usable answer by status; ``pending`` ones have no answer yet.
@@ -111,7 +111,7 @@ class StoredSet:
     created: str
 
     def __str__(self) -> str:
-        """One line for people, the id first."""
+        """Return one readable line that begins with the id."""
         info = self.info
         model = info.model + (f"@{info.revision}" if info.revision else "")
         sampled = f", {self.samples} samples" if self.samples > 1 else ""
@@ -123,7 +123,7 @@ class StoredSet:
 
 @dataclass(frozen=True)
 class Use:
-    """Says that a text's sample in a set is answered under `key`."""
+    """A text's sample in a set, and the key of the answer to it."""
 
     text_id: str
     sample: int
@@ -133,15 +133,15 @@ class Use:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said under one key.
+    """A model's answer to the question with this key.
 
     Args:
         key: hash of the question.
         attempt: 0, or more for a retry.
-        status: a `Status`; ``ok`` is usable, ``error`` means that nothing was answered.
-        raw: the reply as it came.
+        status: a `Status`; ``ok`` is usable, ``error`` means that there was no answer.
+        raw: the unaltered reply.
         finish: how it ended: ``stop``, ``length``, ``refusal``, ``filter``, ``error``.
-        error: what went wrong, if anything did.
+        error: what went wrong, if anything.
         items: item scores in the scale's order; empty unless usable.
         score: the scale's units; None unless usable.
         spread: standard deviation of the score, if the readout gives one.
@@ -150,8 +150,8 @@ class Answer:
         completion_tokens: likewise.
         cost: US dollars.
         answered: UTC; filled in when it is stored.
-        revision: the model that answered, as the server names it, with its fingerprint; empty if it does not.
-        batch: the batch file that the question was in; empty if it was asked by itself.
+        revision: the model that answered, as the server names it, with its fingerprint; empty if it names none.
+        batch: the batch file that the question was in; empty if it was asked individually.
     """
 
     key: str
@@ -173,7 +173,7 @@ class Answer:
 
 
 class Attempt(NamedTuple):
-    """What a store knows of one attempt at a question: its place in the order of arrival, and how it ended."""
+    """One stored attempt at a question: its number in order of arrival, and how it ended."""
 
     number: int
     status: str
@@ -181,21 +181,21 @@ class Attempt(NamedTuple):
 
 
 def next_attempt(stored: Mapping[int, Attempt], retry: Retry, before: int | None = None) -> int | None:
-    """Return which attempt at a question has to be made next; None if none has.
+    """Return the number of the attempt at a question that has to be made next; None if there is none.
 
-    A first reply without a label is asked for once more, unless the provider's filter refused the question. What ended
-    in an error before the job is asked again.
+    If the first reply gives no label, the question is asked once more, unless the provider's filter refused it. A
+    question that ended in an error before the job is asked again.
 
     Args:
         stored: the attempts that were answered.
-        retry: ``errors`` asks nothing else again; ``unusable`` also what was answered twice without a label, ``all``
-            also what the filter refused.
-        before: number of the last answer from before the job; what came later is not asked again by the same job. None
-            if everything stored is from before.
+        retry: ``errors`` repeats nothing else; ``unusable`` also repeats questions answered twice without a label,
+            ``all`` those that the filter refused too.
+        before: number of the last answer stored before the job, which does not repeat questions that were answered
+            later. None if all stored answers are from before.
     """
     if not stored:
         return 0
-    if any(one.status == Status.OK for one in stored.values()):
+    if any(attempt.status == Status.OK for attempt in stored.values()):
         return None
     last = max(stored)
     old = before is None or stored[last].number <= before
@@ -206,7 +206,7 @@ def next_attempt(stored: Mapping[int, Attempt], retry: Retry, before: int | None
     return 1 if last == 0 else last + 1 if old and retry != "errors" else None
 
 
-ANSWER_COLUMNS = tuple(one.name for one in fields(Answer))
+ANSWER_COLUMNS = tuple(column.name for column in fields(Answer))
 
 
 def row_of(answer: Answer) -> dict[str, Any]:
@@ -224,19 +224,21 @@ def answer_of(row: sqlite3.Row | Mapping[str, Any]) -> Answer:
     """Return a row as an answer."""
     values = {name: row[name] for name in ANSWER_COLUMNS}
     tokens = json.loads(values["tokens"] or "[]")
-    values["tokens"] = tuple((token, tuple((other, logprob) for other, logprob in rest)) for token, rest in tokens)
+    values["tokens"] = tuple(
+        (token, tuple((other, logprob) for other, logprob in alternatives)) for token, alternatives in tokens
+    )
     values["items"] = tuple(json.loads(values["items"] or "[]"))
     return Answer(**values)
 
 
 def info_of(row: sqlite3.Row | Mapping[str, Any]) -> SetInfo:
-    """Return a row as what a label set is."""
-    names = [one.name for one in fields(SetInfo) if one.compare]
+    """Return a row as the identity of a label set."""
+    names = [column.name for column in fields(SetInfo) if column.compare]
     return SetInfo(**{name: row[name] for name in names}, about=json.loads(row["about"]))
 
 
 def storable(text: str) -> str:
-    """Return `text` without secrets, and with lone surrogates, which no file encoding can hold, written as escapes."""
+    """Return `text` without secrets, with lone surrogates, which no file can hold, as escapes."""
     return without_secrets(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,6 +1,6 @@
-"""SQLite for label stores: one class of error, which says what to do, and one file at the end.
+"""SQLite for label stores: errors of one class, which say what to do, and a single file once a store is closed.
 
-Whatever is wrong with a store's file is a `StoreError`; the file stays as it is.
+Anything wrong with a store's file is a `StoreError`; the file is left unchanged.
 """
 
 import errno
@@ -23,16 +23,16 @@ from invitro.errors import InputError
 PATIENCE = 60.0  # seconds that a write waits for other processes' writes
 PROMPT = 1.0  # seconds in which locks work, if they work at all
 DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR))
-"""The second is about our own SQL, which is right: a table is missing."""
+"""Result codes of a damaged file. Our SQL is correct, so the second means that a table is missing."""
 
 
 class StoreError(InputError):
-    """A label store's file cannot be used. What is stored in it stays.
+    """A label store's file cannot be used. Its content is unchanged.
 
     Args:
         path: the file.
         problem: what is wrong and what to do.
-        code: SQLite's primary result code; 0 where SQLite was not asked.
+        code: SQLite's primary result code; 0 if the error is not SQLite's.
     """
 
     def __init__(self, path: Path, problem: str, code: int = 0) -> None:
@@ -41,16 +41,16 @@ class StoreError(InputError):
 
 
 def fault(path: Path, error: sqlite3.Error | OSError) -> StoreError:
-    """Return what SQLite or the system reports about a store's file, as people need it."""
+    """Return an error of SQLite or the system about a store's file as one that says what to do."""
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         code = sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_READONLY if denied else sqlite3.SQLITE_CANTOPEN
         reason = str(error.strerror).lower()
     else:
-        # Python's own error, about text that is no UTF-8, has no code and repeats the text.
+        # Python's own error, about text that is not UTF-8, has no code and repeats the text.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF or sqlite3.SQLITE_CORRUPT
-        reason = str(error) if hasattr(error, "sqlite_errorcode") else "text that is no UTF-8"
+        reason = str(error) if hasattr(error, "sqlite_errorcode") else "text that is not UTF-8"
     if code == sqlite3.SQLITE_IOERR:
         with suppress(OSError):
             code = sqlite3.SQLITE_FULL if shutil.disk_usage(path.parent).free < 2**20 else code
@@ -58,44 +58,44 @@ def fault(path: Path, error: sqlite3.Error | OSError) -> StoreError:
         return damaged(path, reason)
     problem = {
         sqlite3.SQLITE_NOTADB: f"not a label store, or its beginning is damaged ({reason}); name another file by "
-        "store=, or put its backup in its place (label.py backup=FILE makes one)",
+        "store=, or restore its backup (label.py backup=FILE makes one)",
         sqlite3.SQLITE_FULL: "its disk is full; make room, then run the same command again",
         sqlite3.SQLITE_BUSY: f"another process kept it locked for {PATIENCE:.0f} seconds; run the same command again",
-        sqlite3.SQLITE_IOERR: f"its disk failed ({reason}); is it a shared disk that is away, or a quota used up? Run "
-        "the same command again, or name a file on another disk by store=",
+        sqlite3.SQLITE_IOERR: f"its disk failed ({reason}); is a shared disk offline, or a quota used up? Run the "
+        "same command again, or name a file on another disk by store=",
     }.get(code, f"cannot be opened or written ({reason}); get write access, or name a file elsewhere by store=")
     return StoreError(path, problem, code)
 
 
 def damaged(path: Path, what: str) -> StoreError:
-    """Return the error about a file whose content is not what was written."""
+    """Return the error about a file that is damaged or not a label store."""
     return StoreError(
         path,
-        f"not a label store, or a damaged one ({what}). Put its backup in its place (label.py backup=FILE makes one), "
-        f"or take over what can still be read: python label.py store=NEW.sqlite merge={path}",
+        f"not a label store, or a damaged one ({what}). Restore its backup (label.py backup=FILE makes one), or "
+        f"recover what can still be read: python label.py store=NEW.sqlite merge={path}",
         sqlite3.SQLITE_CORRUPT,
     )
 
 
 def _in_words(method: Callable[..., Any]) -> Any:
-    """Return a cursor's method whose errors about the file are `StoreError`; those about values stay SQLite's."""
+    """Return a cursor's method that raises errors about the file as `StoreError`; those about values stay SQLite's."""
 
     @wraps(method)
-    def told(cursor: "StoreCursor", *arguments: Any) -> Any:
+    def wrapper(cursor: "StoreCursor", *arguments: Any) -> Any:
         try:
             return method(cursor, *arguments)
         except UnicodeDecodeError as error:  # in a name that SQLite's message quotes
-            raise damaged(cursor.connection.path, "text that is no UTF-8") from error
+            raise damaged(cursor.connection.path, "text that is not UTF-8") from error
         except sqlite3.Error as error:
             if isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError:
                 raise fault(cursor.connection.path, error) from error
             raise
 
-    return told
+    return wrapper
 
 
 class StoreCursor(sqlite3.Cursor):
-    """A cursor that tells what is wrong with its file; see `fault`."""
+    """A cursor whose errors say what is wrong with its file; see `fault`."""
 
     connection: "StoreConnection"
     execute = _in_words(sqlite3.Cursor.execute)
@@ -105,7 +105,7 @@ class StoreCursor(sqlite3.Cursor):
     __next__ = _in_words(sqlite3.Cursor.__next__)
 
 
-open_here: Counter[Path] = Counter()  # to read such a file otherwise would give up its locks
+open_here: Counter[Path] = Counter()  # reading such a file by other means would drop its locks
 
 
 class StoreConnection(sqlite3.Connection):
@@ -113,9 +113,9 @@ class StoreConnection(sqlite3.Connection):
 
     Attributes:
         path: the file that the user named.
-        copy: the folder of the copy that is read in its place, if one is.
+        copy: the folder of the copy that is read instead, if any.
         folds: whether closing folds the log into the file.
-        counted: whether it counts among this process's open files.
+        counted: whether it is counted in `open_here`.
     """
 
     path = Path(":memory:")
@@ -129,16 +129,16 @@ class StoreConnection(sqlite3.Connection):
 
     def execute(self, sql: str, parameters: Any = (), /) -> StoreCursor:
         """Execute one statement with a new cursor."""
-        done: StoreCursor = self.cursor().execute(sql, parameters)
-        return done
+        cursor: StoreCursor = self.cursor().execute(sql, parameters)
+        return cursor
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> StoreCursor:
         """Execute a statement with each of several rows, with a new cursor."""
-        done: StoreCursor = self.cursor().executemany(sql, parameters)
-        return done
+        cursor: StoreCursor = self.cursor().executemany(sql, parameters)
+        return cursor
 
     def close(self) -> None:
-        """Close the file, and leave all of it in one file unless another process has it open."""
+        """Close the file, and leave all data in that one file unless another process has it open."""
         folded, self.folds = not self.folds or _folded(self), False
         super().close()
         if self.counted:
@@ -147,7 +147,7 @@ class StoreConnection(sqlite3.Connection):
         if self.copy is not None:
             self.copy.cleanup()
         until = time.monotonic() + 2 * PROMPT
-        # Two that close at once each leave it to the other; SQLite deletes the log when the last one has gone.
+        # Two processes that close at once leave it to each other; SQLite deletes the log when the last one closes.
         while not folded and not beside(self.path, "wal").exists() and time.monotonic() < until:
             time.sleep(random.uniform(0, 0.05))
             with suppress(StoreError):
@@ -157,7 +157,7 @@ class StoreConnection(sqlite3.Connection):
 
 
 def uri_of(path: PurePath) -> str:
-    r"""Return an absolute path as SQLite reads it; of a share, `Path.as_uri` makes the server an authority.
+    r"""Return an absolute path as a URI for SQLite; `Path.as_uri` would make the server of a share an authority.
 
     Example:
         >>> from pathlib import PureWindowsPath
@@ -169,7 +169,7 @@ def uri_of(path: PurePath) -> str:
 
 
 def connected(path: Path, uri: str | None = None) -> StoreConnection:
-    """Connect to a file as it is, without any check.
+    """Connect to a file without checking it.
 
     Args:
         path: the file, for messages, and to open unless `uri` is given.
@@ -188,13 +188,13 @@ def connected(path: Path, uri: str | None = None) -> StoreConnection:
 
 
 def beside(path: Path, what: str) -> Path:
-    """Return the path of SQLite's file ``wal``, ``shm`` or ``journal`` beside a database."""
+    """Return the path of SQLite's file ``wal``, ``shm`` or ``journal`` next to a database."""
     return path.with_name(f"{path.name}-{what}")
 
 
 @contextmanager
 def transaction(db: StoreConnection) -> Iterator[None]:
-    """One transaction that is committed whole or not at all."""
+    """Run one transaction, which is committed as a whole or not at all."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -206,7 +206,7 @@ def transaction(db: StoreConnection) -> Iterator[None]:
 
 
 def use_log(db: StoreConnection, mode: str) -> None:
-    """Choose how SQLite keeps transactions whole; several processes may try at once, and it does not make them wait."""
+    """Set SQLite's journal mode, waiting for other processes that set it at the same time; SQLite itself does not."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
@@ -215,14 +215,14 @@ def use_log(db: StoreConnection, mode: str) -> None:
             return
         except StoreError as error:
             if error.code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL):
-                return  # no memory that processes can share: SQLite stays with the ordinary journal
+                return  # no memory that processes can share: SQLite keeps the ordinary journal
             if error.code != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
             time.sleep(0.02)
 
 
 def _folded(db: StoreConnection) -> bool:
-    """Move all of the log into the file and leave no log; whether that was possible."""
+    """Move all of the log into the file and delete it; return whether that was possible."""
     try:
         db.execute("PRAGMA busy_timeout = 100")
         return bool(db.execute("PRAGMA journal_mode = DELETE").fetchone()[0] == "delete")

@@ -1,18 +1,18 @@
 """Drift inside a label set: whether labels of different origin mean the same.
 
-Labels of one name may come from several files or batches, from days that are months apart, or from revisions of a model
-that a provider changed behind one name. For a part P of the texts, the other texts Q, and values v (labels, or labels
-minus those of another rater)::
+Labels under one name may come from several files or batches, from days that are months apart, or from revisions of a
+model that a provider changed without renaming it. For a part P of the texts, the other texts Q, and values v (labels,
+or labels minus those of another rater)::
 
     D = mean_P(v) - mean_Q(v)
     error^2 = G / (G - 1) sum_a s_a^2
     s_a = sum_{i of a in P} (v_i - mean_P) / n_P - sum_{i of a in Q} (v_i - mean_Q) / n_Q
 
 over G authors a, whose texts are not independent (Liang, Zeger 1986, "Longitudinal Data Analysis Using Generalized
-Linear Models", Biometrika 73). The interval is Student's, with one degree of freedom less than the smaller side has
+Linear Models", Biometrika 73). The interval is Student's, with one degree of freedom fewer than the smaller side has
 authors, and holds at 95 % for all parts of one origin together (Bonferroni).
 
-Texts may differ from part to part as well. Where the crowd rated both sides, labels minus the crowd's decide.
+The texts may differ between parts as well. If the crowd rated both sides, labels minus the crowd's decide.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,13 +29,13 @@ from invitro.writing.tables import Column, ReportTable, cell_of, estimate_cell, 
 from invitro.writing.words import capital, count
 
 MOST_PARTS = 12
-"""An origin with more parts than this is not divided by: days become months, revisions models, the rest is left out."""
+"""The most parts of an origin; beyond it, days become months and revisions models, and other origins are left out."""
 ORIGINS = ("file", "batch", "revision", "day")
-"""Columns of a label set that say where each label comes from, beside the corpus's own split."""
+"""Columns of a label set that say where each label comes from, besides the corpus's split."""
 DRIFT_NOTE = (
     "minus the others: the mean of this part's labels minus the other parts', with an interval over authors that "
     "holds at 95 % for all parts of one kind. The next column is the same for labels minus the crowd's, which decides "
-    "where there is one: texts may differ from part to part, too."
+    "if there is one: the texts may differ between parts, too."
 )
 
 
@@ -50,7 +50,7 @@ class DriftPart:
         mean: of its labels, the scale's units, as the next two.
         sd: their standard deviation (divisor n).
         apart: their mean minus that of the other parts' labels.
-        controlled: the same for labels minus the crowd's, on the texts that both rated; undefined where there are none.
+        controlled: the same for labels minus the crowd's, on the texts that both rated; undefined if there are none.
     """
 
     by: str
@@ -68,7 +68,7 @@ class DriftPart:
 
     @property
     def rated(self) -> bool:
-        """Whether the crowd rated enough texts, here and elsewhere, to tell labels from texts."""
+        """Whether the crowd rated enough texts, here and elsewhere, to separate drift from different texts."""
         return not np.isnan(self.controlled.low)
 
     @property
@@ -95,15 +95,15 @@ def origins_of(labels: pd.DataFrame, split: "pd.Series[str] | None" = None) -> p
         labels: of a `LabelSet`, with any of `ORIGINS`; ``answered`` (times, UTC) gives days.
         split: the part of the corpus that each text belongs to, by text id.
     """
-    found = {} if split is None else {"split": split.reindex(labels.index)}
-    found |= {name: labels[name] for name in ORIGINS if name in labels}
+    origins = {} if split is None else {"split": split.reindex(labels.index)}
+    origins |= {name: labels[name] for name in ORIGINS if name in labels}
     if "answered" in labels:
-        found["day"] = labels["answered"].str[:10]
-    known = labels["llm_label"].notna()
+        origins["day"] = labels["answered"].str[:10]
+    labelled = labels["llm_label"].notna()
     kept: dict[str, pd.Series[str]] = {}
     divisions: list[list[int]] = []
-    for name, values in found.items():
-        values = values.where(known & (values != ""))
+    for name, values in origins.items():
+        values = values.where(labelled & (values != ""))
         if values.nunique() > MOST_PARTS and name in ("day", "revision"):
             values = values.str[:7] if name == "day" else values.str.partition(" ")[0]
         division = pd.factorize(values)[0].tolist()
@@ -116,7 +116,7 @@ def origins_of(labels: pd.DataFrame, split: "pd.Series[str] | None" = None) -> p
 def split_of(table: pd.DataFrame, corpora: Sequence[str]) -> "pd.Series[str]":
     """Return the part of the corpora that each text of a canonical table belongs to, by text id.
 
-    It is the official split, where the corpus has one, else whether the crowd rated the text. With several corpora,
+    It is the official split if the corpus has one, else whether the crowd rated the text. With several corpora,
     whose names the ids begin with, the corpus's name comes first.
     """
     if "official_split" in table:
@@ -134,9 +134,9 @@ def drift_of(labels: pd.DataFrame, table: pd.DataFrame, corpora: Sequence[str]) 
     Args:
         labels: of a `LabelSet`.
         table: the texts, with their crowd labels and authors.
-        corpora: that they belong to; see `split_of`.
+        corpora: the corpora they belong to; see `split_of`.
     """
-    if not {"crowd_label", "group_id"} <= set(table):  # ids alone: nothing is known of the texts
+    if not {"crowd_label", "group_id"} <= set(table):  # ids alone: nothing is known about the texts
         return
     texts = table.set_index("text_id")
     labels = labels.loc[labels.index.isin(texts.index)]
@@ -162,29 +162,30 @@ def drift(
         >>> ids = [f"t{number:02d}" for number in range(40)]
         >>> labels = pd.Series([2.0, 3.0] * 10 + [5.0, 6.0] * 10, index=ids)
         >>> split = pd.DataFrame({"split": ["train"] * 20 + ["test"] * 20}, index=ids)
-        >>> [(one.part, one.mean, one.drifts) for one in drift(labels, split, pd.Series(ids, index=ids))]
+        >>> [(part.part, part.mean, part.drifts) for part in drift(labels, split, pd.Series(ids, index=ids))]
         [('train', 2.5, True), ('test', 5.5, True)]
     """
     labels = values.dropna()
     authors = groups.reindex(labels.index).to_numpy()
-    at: Floats = np.asarray(labels, dtype=np.float64)
-    rated = at - (np.nan if crowd is None else crowd.reindex(labels.index).to_numpy(dtype=np.float64))
+    scores: Floats = np.asarray(labels, dtype=np.float64)
+    minus_crowd = scores - (np.nan if crowd is None else crowd.reindex(labels.index).to_numpy(dtype=np.float64))
     for by in map(str, origins):
         of_texts = origins[by].reindex(labels.index)
-        parts, known = of_texts.dropna().unique(), of_texts.notna().to_numpy()
+        parts, assigned = of_texts.dropna().unique(), of_texts.notna().to_numpy()
         for part in parts:
             inside = (of_texts == part).to_numpy()
             apart, controlled = (
-                _difference(side, inside, known & ~inside, authors, 1 - (1 - LEVEL) / len(parts))
-                for side in (at, rated)
+                _difference(side, inside, assigned & ~inside, authors, 1 - (1 - LEVEL) / len(parts))
+                for side in (scores, minus_crowd)
             )
-            own = at[inside]
-            yield DriftPart(by, str(part), labels.index[inside], float(own.mean()), float(own.std()), apart, controlled)
+            part_scores = scores[inside]
+            mean, sd = float(part_scores.mean()), float(part_scores.std())
+            yield DriftPart(by, str(part), labels.index[inside], mean, sd, apart, controlled)
 
 
 def drift_warning(name: str, parts: Sequence[DriftPart]) -> str | None:
     """Return a sentence on the parts of a label set that drift, or None."""
-    drifting = [capital(str(one)) for one in parts if one.drifts]
+    drifting = [capital(str(part)) for part in parts if part.drifts]
     if not drifting:
         return None
     return (
@@ -193,28 +194,28 @@ def drift_warning(name: str, parts: Sequence[DriftPart]) -> str | None:
     )
 
 
-def drift_table(found: Sequence[tuple[str, DriftPart]], raters: Iterable[str]) -> ReportTable:
+def drift_table(parts: Sequence[tuple[str, DriftPart]], raters: Iterable[str]) -> ReportTable:
     """Return one row per part of a rater's labels, with a note for each of `raters` whose labels drift."""
     heads = {"rater": "rater", "by": "by", "part": "part", "n": "n", "mean": "mean", "sd": "SD"}
     heads |= {"apart": "minus the others", "controlled": "minus the crowd's, minus the others", "drifts": "drifts"}
     rows = []
-    for rater, one in found:
-        cells = {"rater": cell_of(rater), "by": cell_of(one.by), "part": cell_of(one.part), "n": cell_of(one.n)}
-        cells |= {"mean": number_cell(one.mean, 2), "sd": number_cell(one.sd, 2)}
-        cells |= {"drifts": cell_of(one.drifts, "yes" if one.drifts else "no")}
-        for name, interval in {"apart": one.apart, "controlled": one.controlled}.items():
+    for rater, part in parts:
+        cells = {"rater": cell_of(rater), "by": cell_of(part.by), "part": cell_of(part.part), "n": cell_of(part.n)}
+        cells |= {"mean": number_cell(part.mean, 2), "sd": number_cell(part.sd, 2)}
+        cells |= {"drifts": cell_of(part.drifts, "yes" if part.drifts else "no")}
+        for name, interval in {"apart": part.apart, "controlled": part.controlled}.items():
             if not np.isnan(interval.value):
                 cells[name] = estimate_cell(interval.value, interval.low, interval.high, 2, sign=True)
         rows.append(cells)
-    notes = [drift_warning(rater, [one for name, one in found if name == rater]) for rater in raters]
+    notes = [drift_warning(rater, [part for name, part in parts if name == rater]) for rater in raters]
     title, columns = "Drift: means and spreads by part", [Column(key, head) for key, head in heads.items()]
     return table_of("drift", title, columns, rows, DRIFT_NOTE, *filter(None, notes))
 
 
 def _difference(values: Floats, here: Bools, there: Bools, authors: npt.NDArray[Any], level: float) -> Interval:
     """Return D with its interval; see the module. NaN without values, no interval with few authors."""
-    known = ~np.isnan(values)
-    here, there = here & known, there & known
+    defined = ~np.isnan(values)
+    here, there = here & defined, there & defined
     if not here.any() or not there.any():
         return Interval(np.nan, np.nan, np.nan)
     scores = np.zeros(len(values))
@@ -222,12 +223,12 @@ def _difference(values: Floats, here: Bools, there: Bools, authors: npt.NDArray[
         scores[side] = sign * (values[side] - values[side].mean()) / side.sum()
     used = here | there
     codes = pd.factorize(authors[used])[0]
-    count = int(codes.max()) + 1
+    n_authors = int(codes.max()) + 1
     fewest = min(len(set(authors[side])) for side in (here, there))
     value = float(values[here].mean() - values[there].mean())
     if fewest < LEAST_AUTHORS:
         return Interval(value, np.nan, np.nan)
-    error = float(np.sqrt(np.square(np.bincount(codes, weights=scores[used])).sum() * count / (count - 1)))
+    error = float(np.sqrt(np.square(np.bincount(codes, weights=scores[used])).sum() * n_authors / (n_authors - 1)))
     return Contrast(value, 0.0, error, 1, fewest).interval(level)
 
 

@@ -25,7 +25,7 @@ SAME_SPLIT = "label with the data/split= of this run, so that training texts are
 
 
 def shown_examples(labels: str, ids: Sequence[str], where: str, way_out: str) -> str:
-    """Say that `labels` are by prompts that showed the labels of texts that `where` evaluates on, and what to do."""
+    """Return the message that the prompts of `labels` showed labels of texts that `where` evaluates on."""
     texts = count(len(ids), "text")
     return (
         f"{labels}: its prompts showed the LLM the crowd labels of {texts} that {where} evaluates on, such as "
@@ -34,10 +34,10 @@ def shown_examples(labels: str, ids: Sequence[str], where: str, way_out: str) ->
 
 
 class ShownExamplesError(InputError):
-    """Prompts showed the LLM the crowd labels of texts that a model is to be measured on.
+    """Prompts showed the LLM the crowd labels of texts that a model is to be evaluated on.
 
     Args:
-        problem: for people.
+        problem: the message.
         labels: the label set.
         shown: ids of these texts.
     """
@@ -53,7 +53,7 @@ class LabelSet:
 
     Args:
         name: readable and unique, ``<corpus>/<llm>/<prompt>/<scale>``.
-        labels: indexed by ``text_id`` (unique), with a column ``llm_label`` (float64, the scale's units, NaN where the
+        labels: indexed by ``text_id`` (unique), with a column ``llm_label`` (float64, the scale's units, NaN if the
             LLM gave no usable score) and any other columns of the source, such as ``spread`` and one column per item.
         source: the file, store or column that the labels come from.
         licence: the terms under which they may be used.
@@ -72,19 +72,19 @@ class LabelSet:
         return hashlib.sha256(self.labels[["llm_label"]].sort_index().to_csv().encode()).hexdigest()
 
     def refuse_evaluated(self, ids: Iterable[str], where: str = "this split", way_out: str = SAME_SPLIT) -> None:
-        """Refuse to measure a model on the texts `ids`, named like `examples`, if the LLM was shown the labels of any.
+        """Refuse to evaluate a model on the texts `ids`, named like `examples`, if the LLM was shown the label of any.
 
         Args:
             ids: of the texts.
             where: what evaluates on them.
-            way_out: what else can be done than to choose other labels.
+            way_out: the alternative to choosing other labels.
 
         Raises:
             ShownExamplesError: naming up to three of them.
         """
-        if found := sorted(self.examples.intersection(ids)):
+        if evaluated := sorted(self.examples.intersection(ids)):
             labels = f"{self.name} ({self.source})"
-            raise ShownExamplesError(shown_examples(labels, found, where, way_out), labels, found)
+            raise ShownExamplesError(shown_examples(labels, evaluated, where, way_out), labels, evaluated)
 
     def of(self, text_ids: "pd.Series[str]") -> "pd.Series[float]":
         """Return the label of each id, by key, on the same index; NaN where there is none.
@@ -92,8 +92,8 @@ class LabelSet:
         Raises:
             InputError: no id of the label set occurs in `text_ids`.
         """
-        known = text_ids.isin(self.labels.index)
-        if len(text_ids) and not known.any():
+        labelled = text_ids.isin(self.labels.index)
+        if len(text_ids) and not labelled.any():
             raise InputError(
                 f"{self.source}: no id in common with the corpus; found ids such as {_sample(self.labels.index)}, "
                 f"expected ids such as {_sample(text_ids)}. Check the id column of the label file"
@@ -108,7 +108,7 @@ def label_set(name: str, table: pd.DataFrame, scale: Scale, source: str, licence
     """Build a checked `LabelSet` from a table with ``text_id`` and ``llm_label``; other columns are kept.
 
     Raises:
-        InputError: an id occurs twice or is missing, or a label lies outside the scale; each with its data row.
+        InputError: an id occurs twice or is missing, or a label is outside the scale; each with its data row.
     """
     ids, labels = table["text_id"], table["llm_label"]
     low, high = scale.minimum, scale.maximum
@@ -116,18 +116,18 @@ def label_set(name: str, table: pd.DataFrame, scale: Scale, source: str, licence
     problems = []
     bounds = likely_bounds(labels)
     step = "" if bounds is None else f"{(high - low) / (bounds[1] - bounds[0]):.4g} * (label - {bounds[0]:g})"
-    remedy = "Have the LLM answer on this scale, or bring its labels to it" + (f": {low:g} + {step}" if step else "")
-    if many := on_another_scale(labels, np.arange(len(labels)) + 1, "LLM labels", scale, None, remedy):
-        problems.append(f"{source}: {many}")
+    remedy = "Have the LLM answer on this scale, or convert its labels" + (f": {low:g} + {step}" if step else "")
+    if mismatch := on_another_scale(labels, np.arange(len(labels)) + 1, "LLM labels", scale, None, remedy):
+        problems.append(f"{source}: {mismatch}")
     else:
         expected = f"expected a label from {low:g} to {high:g} ({scale.name})"
         faults[expected] = pd.Series(scale.outside(labels.to_numpy()), index=labels.index)
     for expected, wrong in faults.items():
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
-            found = f"found id {shown(ids.iloc[row])} with label {labels.iloc[row]:g}"
+            actual = f"found id {shown(ids.iloc[row])} with label {labels.iloc[row]:g}"
             more = f" (and {int(wrong.sum()) - 1} more)" if wrong.sum() > 1 else ""
-            problems.append(f"{source}: data row {row + 1}: {expected}, {found}{more}")
+            problems.append(f"{source}: data row {row + 1}: {expected}, {actual}{more}")
     refuse_if_any(problems)
     return LabelSet(name, table.set_index("text_id"), source, licence)
 
@@ -136,13 +136,15 @@ def joined(sets: Sequence[LabelSet], prefixes: Sequence[str]) -> LabelSet:
     """Join the label sets of a combination's members into one, prefixing each member's ids (``newsemp22:R_1``)."""
     if len(sets) == 1 and prefixes == [""]:
         return sets[0]
-    tables = [one.labels.set_axis(prefix + one.labels.index) for one, prefix in zip(sets, prefixes, strict=True)]
+    tables = [
+        member.labels.set_axis(prefix + member.labels.index) for member, prefix in zip(sets, prefixes, strict=True)
+    ]
     return LabelSet(
-        name="+".join(one.name for one in sets),
+        name="+".join(member.name for member in sets),
         labels=pd.concat(tables),
-        source=", ".join(one.source for one in sets),
-        licence="; ".join(dict.fromkeys(one.licence for one in sets if one.licence)),
-        examples=frozenset().union(*(one.examples for one in sets)),
+        source=", ".join(member.source for member in sets),
+        licence="; ".join(dict.fromkeys(member.licence for member in sets if member.licence)),
+        examples=frozenset().union(*(member.examples for member in sets)),
     )
 
 
@@ -192,10 +194,10 @@ class PublishedSet:
         return f"{self.corpus}/{self.llm}/{self.prompt}/{self.scale}"
 
     def read(self, scale: Scale, folder: Folder) -> LabelSet:
-        """Read the files of this set, downloading them where that is allowed.
+        """Read the files of this set, downloading them if that is allowed.
 
         Raises:
-            InputError: a file is missing, has no such column, or holds a duplicate id or a label outside the scale.
+            InputError: a file is missing, has no such column, or contains a duplicate id or a label outside the scale.
         """
         tables = []
         for published, sha256 in self.files:
@@ -213,7 +215,7 @@ class PublishedSet:
 def read_labels(path: str | Path, ids: Sequence[str], column: str) -> pd.DataFrame:
     """Read ``text_id`` and ``llm_label`` from a table file; blank labels are NaN, other columns are kept."""
     raw = read_table(path, plain=[*ids, column])
-    require_columns(raw, [*ids, column], path, "Say which columns hold id and label by llm.columns=")
+    require_columns(raw, [*ids, column], path, "Name the columns of id and label by llm.columns=")
     text_id = raw[ids[0]].str.cat(raw[list(ids[1:])], sep="_")
     carried = raw.drop(columns=[*ids, column]).drop(columns=["text_id", "llm_label"], errors="ignore")
     return carried.assign(text_id=text_id, llm_label=numbers(raw[column], path))
@@ -248,6 +250,6 @@ def published(corpus: str, llm: str, prompt: str, scale: str) -> PublishedSet:
     raise InputError(
         f"No LLM labels by llm={llm} with prompt={prompt} on scale={scale} for the corpus {corpus}. "
         + (f"There are: {choices}. " if others else "No label file was published for it. ")
-        + "Choose one of these, or name a file of your own by llm.labels=FILE, "
+        + "Choose one of these, or name your own file by llm.labels=FILE, "
         "or a column of the corpus's own table by llm.column=NAME"
     )

@@ -1,4 +1,4 @@
-"""Opening a label store's file: to write or only to read, with its tables as they are today, checked as a whole."""
+"""Opening a label store's file to write or only to read it: older tables are updated, and the whole file is checked."""
 
 import logging
 import shutil
@@ -43,19 +43,19 @@ READ_FROM_A_COPY = (
     sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_BUSY,
 )
-"""Errors of reading that a copy elsewhere does not have: no write access beside the file, no locks."""
+"""Errors of reading that a copy elsewhere avoids: no write access next to the file, no locks."""
 
 
 def opened(path: Path, read_only: bool) -> StoreConnection:
     """Open a label store's file, and check all of it.
 
     Args:
-        path: the file, or ``:memory:``; it is made if it is to be written and there is none.
-        read_only: needs no write access, writes nothing, and wants an existing file; an older version, and what cannot
-            be read where it lies, are read from a copy in the temporary folder.
+        path: the file, or ``:memory:``; it is created if it is to be written and does not exist.
+        read_only: needs an existing file but no write access, and writes nothing; an older version, or a file that
+            cannot be read in place, is read from a copy in the temporary folder.
 
     Raises:
-        StoreError: see `fault`; the file is no label store, has a later version, or was copied without its log.
+        StoreError: see `fault`; the file is not a label store, has a later version, or was copied without its log.
     """
     if str(path) == ":memory:":
         db = connected(path)
@@ -67,11 +67,11 @@ def opened(path: Path, read_only: bool) -> StoreConnection:
 
 
 def salvaged(db: StoreConnection, table: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a table of `SUMMED` that are what was written, from both ends up to where it cannot be read.
+    """Return the intact rows of a table of `SUMMED`, read from both ends up to the damage.
 
     Args:
-        db: a copy (`copied` with `damaged`), which need not be whole.
-        table: the table; values are those of `columns_of_table`, and the checksum.
+        db: a copy (`copied` without ``whole``), which may be damaged.
+        table: the table; a row has the values of `columns_of_table` and the checksum.
     """
     names, rows = columns_of_table(table), dict[tuple[Any, ...], None]()
     cursor, order = db.cursor(), {"uses": "set_id {0}, text_id {0}, sample {0}"}.get(table, "rowid {0}")
@@ -104,7 +104,7 @@ def _to_write(path: Path) -> StoreConnection:
     _refuse_incomplete(path)
     with _closing_on_error(connected(path)) as db:
         db.execute("PRAGMA foreign_keys = ON")
-        _lay_out(db)  # before the log is used: the file says what it is, also without it
+        _lay_out(db)  # before the log is used: the file is recognised even without it
         _check(db)
         shared = not is_on_local_disk(path.parent)
         db.execute(f"PRAGMA synchronous = {'FULL' if shared else 'NORMAL'}")
@@ -136,24 +136,24 @@ def _to_read(path: Path) -> StoreConnection:
 
 
 def copied(path: Path, whole: bool = True) -> StoreConnection:
-    """Open a copy of a store's file, with its log, in the temporary folder, as a store of today's version.
+    """Open a copy of a store's file, with its log, in the temporary folder, as a store of the current version.
 
     Args:
         path: the file.
-        whole: whether it is checked; else `salvaged` reads it.
+        whole: whether it is updated and checked; else `salvaged` reads it.
 
     Raises:
-        StoreError: it cannot be read, or is no label store.
+        StoreError: it cannot be read, or is not a label store.
     """
     folder = TemporaryDirectory(prefix="invitro-")
     copy = Path(folder.name) / path.name
     try:
         for _ in range(10):
             before = _versions(path)
-            for source, to in zip(_all_of(path), _all_of(copy), strict=True):
-                to.unlink(missing_ok=True)
+            for source, target in zip(_all_of(path), _all_of(copy), strict=True):
+                target.unlink(missing_ok=True)
                 if source.exists():
-                    shutil.copyfile(source, to)
+                    shutil.copyfile(source, target)
             if _versions(path) == before:
                 break
         else:
@@ -177,14 +177,14 @@ def _all_of(path: Path) -> tuple[Path, ...]:
 
 
 def _versions(path: Path) -> list[tuple[int, int] | None]:
-    return [(one.stat().st_mtime_ns, one.stat().st_size) if one.exists() else None for one in _all_of(path)]
+    return [(file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else None for file in _all_of(path)]
 
 
 def _refuse_incomplete(path: Path) -> int:
-    """Return the version that the file's header gives; refuse a file without what belongs to it.
+    """Return the version in the file's header; refuse a file whose log is missing.
 
-    A closed store is one file. One that was in use has the log beside it; in the header of a file that was copied
-    without it stands that there is one.
+    A closed store is a single file, and one that was in use has its log next to it. The header of a file that was
+    copied without its log still says that there is one.
     """
     wal = beside(path, "wal")
     for patience in (0.0, 0.05, 0.15, 0.3):  # another process may be about to make the file, or to close it
@@ -207,13 +207,13 @@ def _refuse_incomplete(path: Path) -> int:
     if header:
         raise StoreError(
             path,
-            f"was copied without {wal.name}, which holds its last answers, while a job was at work or after one was "
-            "killed. Copy both, or make copies by label.py backup=FILE. If that file is gone, take over what is "
-            f"here: python label.py store=NEW.sqlite merge={path}",
+            f"was copied without {wal.name}, which holds its last answers, while a job was running or after one was "
+            "killed. Copy both, or make copies by label.py backup=FILE. If that file is gone, recover what is here: "
+            f"python label.py store=NEW.sqlite merge={path}",
             sqlite3.SQLITE_CORRUPT,
         )
-    found = "is empty" if path.exists() else f"is missing, but {wal.name} is there"
-    raise StoreError(path, f"{found}; put the file back in its place, or remove what is left of it to begin anew")
+    problem = "is empty" if path.exists() else f"is missing, but {wal.name} is there"
+    raise StoreError(path, f"{problem}; restore the file, or remove what is left of it to start again")
 
 
 def _place(path: Path) -> str:
@@ -221,13 +221,13 @@ def _place(path: Path) -> str:
 
 
 def _is_where_it_was(path: Path) -> bool:
-    """Whether a file is no copy, so that its log is missing because another program has folded it in."""
+    """Whether a file is not a copy, so that its log is missing because another program has folded it in."""
     with closing(connected(path, f"{uri_of(path.absolute())}?mode=ro&immutable=1")) as db:
         try:
-            found = db.execute("SELECT place FROM logged").fetchone()
+            row = db.execute("SELECT place FROM logged").fetchone()
         except StoreError:
-            return True  # damaged, which is said when it is opened
-    return found is not None and found[0] == _place(path)
+            return True  # damaged, which is reported when it is opened
+    return row is not None and row[0] == _place(path)
 
 
 def _version(db: StoreConnection) -> int:
@@ -254,11 +254,11 @@ _REPAIRED = {
     "completion_tokens": "iif(typeof(completion_tokens) = 'integer' AND completion_tokens >= 0, completion_tokens, 0)",
     "cost": "iif(cost BETWEEN 0 AND 1e12, cost, 0.0)",
 }
-"""What the columns of older answers become, so that they hold nothing but what the table allows today."""
+"""How the columns of older answers are converted, so that they hold only what the table now allows."""
 
 
 def _lay_out(db: StoreConnection) -> None:
-    """Make the tables of a new file, or those of an older one as they are today."""
+    """Create the tables of a new file, or update those of an older one."""
     if _version(db) == VERSION:
         return
     with transaction(db):
@@ -276,13 +276,13 @@ def _lay_out(db: StoreConnection) -> None:
         for statement in _schema().split(";\n"):
             db.execute(statement)
         if version:
-            _take_over(db)
+            _migrate(db)
         db.execute(f"PRAGMA application_id = {APPLICATION}")
         db.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _take_over(db: StoreConnection) -> None:
-    """Move what an older version stored into today's tables."""
+def _migrate(db: StoreConnection) -> None:
+    """Move the rows of an older version into the current tables."""
     broken = db.execute(f"SELECT count(*) FROM earlier_answers WHERE {_NO_LABEL}").fetchone()[0]
     for table in SUMMED:
         names = columns_of_table(table)
@@ -307,7 +307,7 @@ def _take_over(db: StoreConnection) -> None:
 
 
 def _refuse_without_locks(path: Path) -> None:
-    """Refuse a folder in which nothing can be written or locked; SQLite would wait for a lock as if another had it."""
+    """Refuse a folder in which nothing can be written or locked; SQLite would wait for a lock as if it were taken."""
     try:
         without = lock_problem(path.parent, PROMPT)
     except OSError as error:
@@ -315,14 +315,14 @@ def _refuse_without_locks(path: Path) -> None:
     if without:
         raise StoreError(
             path,
-            f"the file system of {path.parent.resolve()} has no locks that work ({without}), so that processes would "
+            f"the file system of {path.parent.resolve()} has no working locks ({without}), so that processes would "
             "damage each other's answers; name a file on another one, such as a local disk, by store=",
             sqlite3.SQLITE_PROTOCOL,
         )
 
 
 def _refuse_unreadable(table: str, row: dict[str, Any]) -> None:
-    """Raise an error about a row that another than an older version has made."""
+    """Raise an error if a row was not written by an older version."""
     if table == "answers":
         Status(answer_of(row).status)
     elif table == "sets":
@@ -356,7 +356,7 @@ def columns_of_table(table: str) -> tuple[str, ...]:
 
 
 def summed(table: str, values: Sequence[Any]) -> int:
-    """Return the checksum of a row: CRC-32 of its values as SQLite gives them back.
+    """Return the checksum of a row: CRC-32 of its values as SQLite returns them.
 
     Args:
         table: one of `SUMMED`.
@@ -371,7 +371,7 @@ def _sum(values: tuple[Any, ...]) -> int:
 
 
 def _as_stored(value: Any, kind: str) -> Any:
-    """Return a value as SQLite gives it back from a column of this type."""
+    """Return a value as SQLite returns it from a column of this type."""
     if isinstance(value, float):
         if value != value:
             return None
@@ -385,18 +385,18 @@ _checked: dict[Path, list[tuple[int, int] | None]] = {}
 
 
 def _check(db: StoreConnection) -> None:
-    """Refuse a file of which a page, an index, the schema or a row is not what was written.
+    """Refuse a file if a page, an index, the schema or a row is not what was written.
 
-    `integrity_check` does what `quick_check` does and compares tables with their indexes too. A file that did not
-    change is checked once per process.
+    Unlike `quick_check`, `integrity_check` also compares tables with their indexes. An unchanged file is checked once
+    per process.
     """
     if _checked.get(db.path) == (now := _versions(db.path)):
         return
     _refuse_torn(db)
     definitions, columns = _tables()
-    there = dict(map(tuple, db.execute("SELECT name, sql FROM sqlite_schema")))
-    if wrong := [name for name, text in definitions.items() if there.get(name) != text]:
-        raise damaged(db.path, f"its table {wrong[0]} is not as it was made")
+    schema = dict(map(tuple, db.execute("SELECT name, sql FROM sqlite_schema")))
+    if wrong := [name for name, text in definitions.items() if schema.get(name) != text]:
+        raise damaged(db.path, f"its table {wrong[0]} is not as it was created")
     rows = db.cursor()
     rows.row_factory = None
     db.execute("BEGIN")
@@ -409,5 +409,5 @@ def _check(db: StoreConnection) -> None:
 
 
 def _refuse_torn(db: StoreConnection) -> None:
-    if (found := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-        raise damaged(db.path, str(found).splitlines()[-1])
+    if (result := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+        raise damaged(db.path, str(result).splitlines()[-1])

@@ -36,19 +36,19 @@ def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSe
 
         llm_label = mean(y_k)          spread = sqrt(mean(s_k^2) + mean((y_k - llm_label)^2))
 
-    This is the standard deviation of a randomly drawn answer. A single sample without a spread of its own has
-    none (NaN). A text without a usable answer keeps its row, with NaN.
+    This is the standard deviation of a randomly drawn answer. A single sample without its own spread has none
+    (NaN). A text without a usable answer keeps its row, with NaN.
 
     Columns: ``llm_label``, ``spread``, ``samples`` (usable ones), ``text_hash``, ``answered`` (UTC), ``revision`` and
-    ``batch`` of the first usable answer, ``llm_<item>`` (item scores, averaged too) if items were scored, and `SPENT`:
+    ``batch`` of the first usable answer, ``llm_<item>`` (item scores, also averaged) if items were scored, and `SPENT`:
     what a text's answers cost, retries included, as the engine reports it (0 if it counts no tokens or has no price).
 
     Raises:
-        InputError: a label lies outside `scale`, or the scale reverses other items now.
+        InputError: a label is outside `scale`, or the scale reverses other items now.
     """
-    then = json.loads(stored.info.items)
-    names = then["names"]
-    if len(names) > 1 and (was := then.get("reversed", [])) != scale.reversed_items:
+    recorded = json.loads(stored.info.items)
+    names = recorded["names"]
+    if len(names) > 1 and (was := recorded.get("reversed", [])) != scale.reversed_items:
         raise InputError(
             f"{store.path}, label set {stored.id}: its scores were made with {', '.join(was) or 'no item'} reversed, "
             f"and {scale.name} now reverses {', '.join(scale.reversed_items) or 'none'}; label again"
@@ -61,8 +61,8 @@ def stored_labels(store: LabelStore, stored: StoredSet, scale: Scale) -> LabelSe
     table = pd.concat(tables, ignore_index=True)
     for name in SPENT:
         table[name] = table["text_id"].map(spent.set_index("text_id")[name]).astype("float64")
-    found = label_set(stored.info.name, table, scale, f"{store.path}, label set {stored.id}")
-    return replace(found, examples=frozenset(stored.info.about.get("examples", ())))
+    labels = label_set(stored.info.name, table, scale, f"{store.path}, label set {stored.id}")
+    return replace(labels, examples=frozenset(stored.info.about.get("examples", ())))
 
 
 def _table(rows: list[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
@@ -76,13 +76,13 @@ def _table(rows: list[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
 def _rows(store: LabelStore, set_id: str, items: int) -> Iterator[tuple[Any, ...]]:
     """Yield one row per text."""
     for text_id, samples in groupby(store.outcomes(set_id), key=itemgetter("text_id")):
-        every = list(samples)
-        usable = [sample for sample in every if sample["status"] == Status.OK]
-        label, spread = _averaged([(one["score"], one["spread"]) for one in usable])
-        scores = [json.loads(one["items"]) for one in usable] if items else []
+        answers = list(samples)
+        usable = [sample for sample in answers if sample["status"] == Status.OK]
+        label, spread = _averaged([(sample["score"], sample["spread"]) for sample in usable])
+        scores = [json.loads(sample["items"]) for sample in usable] if items else []
         means = [math.fsum(item) / len(usable) for item in zip(*scores, strict=True)] or [NAN] * items
-        first = usable[0] if usable else every[0]
-        yield text_id, label, spread, len(usable), every[0]["text_hash"], *(first[name] for name in ANSWERED), *means
+        first = usable[0] if usable else answers[0]
+        yield text_id, label, spread, len(usable), answers[0]["text_hash"], *(first[name] for name in ANSWERED), *means
 
 
 def _averaged(samples: list[tuple[float, float | None]]) -> tuple[float, float]:
@@ -113,7 +113,7 @@ PUBLISHED_SET = "published"
 @checked("llm")
 @dataclass(frozen=True)
 class LabelSource:
-    """Says whose labels are wanted, and finds them.
+    """Says which LLM's labels are wanted, and finds them.
 
     Args:
         name: the LLM, as a choice in the group ``llm``.
@@ -125,7 +125,7 @@ class LabelSource:
         columns: for `labels`: ``text_id`` and ``llm_label`` name the file's columns.
         store: the label store, a file; None looks at published labels only.
         set_id: the id of a stored set, or its beginning, or ``published``, if several sets fit.
-        members: an ensemble of these LLMs, each a choice of ``llm``; the mean, where all of them have a label.
+        members: an ensemble of these LLMs, each a choice of ``llm``: the mean if all of them have a label.
         engine: how the model is asked, as configuration; None if it cannot be asked.
 
     Raises:
@@ -146,7 +146,7 @@ class LabelSource:
     engine: Any = None
 
     def contradictions(self) -> Iterator[str]:
-        """Yield what does not go together."""
+        """Yield the settings that contradict each other."""
         if self.labels and self.column:
             yield (
                 f"llm.labels={self.labels} and llm.column={self.column} exclude each other: "
@@ -166,22 +166,20 @@ class LabelSource:
             folder: where the data files are.
 
         Raises:
-            InputError: there are no such labels, or several sets of them (the message lists what there is); or the
+            InputError: there are no such labels, or several sets of them (the message lists the choice); or the
                 labels cannot be used, for example because a text has changed since.
         """
-        found = self._found(corpora, table, scale, prompt, folder)
-        if not self.members and (warning := drift_warning(found.name, list(drift_of(found.labels, table, corpora)))):
+        labels = self._read(corpora, table, scale, prompt, folder)
+        if not self.members and (warning := drift_warning(labels.name, list(drift_of(labels.labels, table, corpora)))):
             log.warning(warning)
-        return found
+        return labels
 
     def own_column(self, table: pd.DataFrame, prompt: str) -> str | None:
-        """Return the column of a canonical table that holds the LLM's labels; None if none is named, or not there."""
+        """Return the column of a canonical table with the LLM's labels; None if none is named or it is missing."""
         wanted = [f"{self.column}_{prompt}"] * self.by_prompt + [str(self.column)] if self.column else []
         return next((column for column in wanted if column in table), None)
 
-    def _found(
-        self, corpora: Sequence[str], table: pd.DataFrame, scale: Scale, prompt: str, folder: Folder
-    ) -> LabelSet:
+    def _read(self, corpora: Sequence[str], table: pd.DataFrame, scale: Scale, prompt: str, folder: Folder) -> LabelSet:
         whole = "+".join(corpora)
         if self.column:
             column = self.own_column(table, prompt) or self.column
@@ -189,48 +187,51 @@ class LabelSource:
             table = table.assign(llm_label=numbers(table[column], whole))[["text_id", "llm_label"]]
             return label_set(f"{whole}/{column}", table, scale, f"column {column} of {whole}")
         if self.labels:
-            read = read_labels(self.labels, [self.columns["text_id"]], self.columns["llm_label"])
-            return label_set(f"{whole}/{self.labels}", read, scale, self.labels)
+            table = read_labels(self.labels, [self.columns["text_id"]], self.columns["llm_label"])
+            return label_set(f"{whole}/{self.labels}", table, scale, self.labels)
         if self.members:
-            found: dict[str, LabelSet] = {}
+            by_member: dict[str, LabelSet] = {}
             missing: list[MissingLabelsError] = []
             for name in self.members:
                 try:
                     member = replace(self, name=name, model=None, members=())
-                    found[name] = member.find(corpora, table, scale, prompt, folder)
+                    by_member[name] = member.find(corpora, table, scale, prompt, folder)
                 except MissingLabelsError as error:
                     missing.append(error)
             if missing:
                 problems = [problem for error in missing for problem in error.problems]
                 raise MissingLabelsError(*problems, llms=[llm for error in missing for llm in error.llms])
-            return averaged(self.name, found)
+            return averaged(self.name, by_member)
         prefixes = [f"{corpus}:" for corpus in corpora] if len(corpora) > 1 else [""]
         try:
-            sets = [self._one(corpus, scale, prompt, folder) for corpus in corpora]
+            sets = [self._of_corpus(corpus, scale, prompt, folder) for corpus in corpora]
         except MissingLabelsError as error:
             raise MissingLabelsError(*error.problems, *_hint(table), llms=error.llms) from error
         labels = joined(sets, prefixes)
         refuse_if_any(_changed(labels, table))
         return labels
 
-    def _one(self, corpus: str, scale: Scale, prompt: str, folder: Folder) -> LabelSet:
+    def _of_corpus(self, corpus: str, scale: Scale, prompt: str, folder: Folder) -> LabelSet:
         """Return the one set for a corpus, from the store or from published files."""
-        there: dict[str, StoredSet | PublishedSet] = {one.id: one for one in self._stored(corpus, scale, prompt)}
+        candidates: dict[str, StoredSet | PublishedSet] = {
+            stored.id: stored for stored in self._stored(corpus, scale, prompt)
+        }
         unpublished: tuple[str, ...] = ()
         try:
-            there[PUBLISHED_SET] = published(corpus, self.name, prompt, scale.name)
+            candidates[PUBLISHED_SET] = published(corpus, self.name, prompt, scale.name)
         except InputError as error:
             unpublished = error.problems
-        chosen = [one for set_id, one in there.items() if set_id.startswith(self.set_id or "")]
+        chosen = [candidate for set_id, candidate in candidates.items() if set_id.startswith(self.set_id or "")]
         if not chosen and not self.set_id:
             raise MissingLabelsError(*unpublished, *self._how_to_make(corpus, scale, prompt), llms=[self.name])
         if len(chosen) != 1:
             what = f"{len(chosen)} label sets" if chosen else f"No label set {self.set_id}"
-            lines = [f"  llm.set_id={one if isinstance(one, StoredSet) else f'{PUBLISHED_SET}  {one.name}'}"
-                     for one in there.values()]  # fmt: skip
+            names = [str(candidate) if isinstance(candidate, StoredSet) else f"{PUBLISHED_SET}  {candidate.name}"
+                     for candidate in candidates.values()]  # fmt: skip
+            lines = [f"  llm.set_id={name}" for name in names]
             raise InputError(
                 f"{what} by llm={self.name} with prompt={prompt} on scale={scale.name} for the corpus {corpus}. "
-                + "\n".join(["Choose one of these:", *lines] if lines else ["There is none at all."])
+                + "\n".join(["Choose one of these:", *lines] if lines else ["There are none."])
             )
         if isinstance(chosen[0], PublishedSet):
             return chosen[0].read(scale, folder)
@@ -245,7 +246,7 @@ class LabelSource:
         wanted = {"corpus": corpus, "llm": self.name, "prompt": prompt, "scale": scale.name}
         wanted |= {name: value for name in ("model", "revision") if (value := getattr(self, name))}
         with LabelStore(self.store, read_only=True) as store:
-            return [one for one in store.sets(**wanted) if one.labelled]
+            return [stored for stored in store.sets(**wanted) if stored.labelled]
 
     def _how_to_make(self, corpus: str, scale: Scale, prompt: str) -> Iterator[str]:
         """Say how to make the labels, if this LLM can be asked."""
@@ -258,7 +259,7 @@ class LabelSource:
 
 
 def by_text(labels: LabelSet, text_ids: "pd.Series[str]", with_spread: bool) -> pd.DataFrame:
-    """Return ``llm_label`` and, where wanted, ``spread`` of texts, indexed by ``text_id``, NaN where there is none."""
+    """Return ``llm_label`` and, if wanted, ``spread`` of texts, indexed by ``text_id``, NaN where there is none."""
     columns = {"llm_label": labels.of(text_ids)}
     if with_spread:
         spread = labels.labels.reindex(columns=["spread"])["spread"]
@@ -267,20 +268,20 @@ def by_text(labels: LabelSet, text_ids: "pd.Series[str]", with_spread: bool) -> 
 
 
 LABEL_OF = "label of "
-"""Before an LLM's name, the column of its own labels in a table of several LLMs'."""
+"""Prefix of an LLM's name in the column of its labels, in a table with several LLMs."""
 
 
 def ratings_of(labels: LabelSet, text_ids: "pd.Series[str]", name: str) -> pd.DataFrame:
-    """Return each LLM's labels of texts, indexed by ``text_id``, NaN where there is none, in columns `LABEL_OF` an LLM.
+    """Return each LLM's labels of texts, indexed by ``text_id``, NaN where there is none, as columns `LABEL_OF` + LLM.
 
     Args:
         labels: by one LLM, or the mean of several.
-        text_ids: the texts'.
-        name: of that LLM, as a choice of ``llm``; several are columns by their own names.
+        text_ids: ids of the texts.
+        name: that LLM's, as a choice of ``llm``; with several LLMs, columns have the names of each.
     """
     members = [str(name) for name in labels.labels if str(name).startswith(LABEL_OF)]
-    own = labels.labels[members or ["llm_label"]].rename(columns={"llm_label": f"{LABEL_OF}{name}"})
-    return own.reindex(pd.Index(text_ids)).astype("float64")
+    ratings = labels.labels[members or ["llm_label"]].rename(columns={"llm_label": f"{LABEL_OF}{name}"})
+    return ratings.reindex(pd.Index(text_ids)).astype("float64")
 
 
 def averaged(name: str, by_member: Mapping[str, LabelSet]) -> LabelSet:
@@ -291,20 +292,20 @@ def averaged(name: str, by_member: Mapping[str, LabelSet]) -> LabelSet:
     labels are columns too; `ratings_of` finds them.
     """
     sets = list(by_member.values())
-    each = pd.concat({member: one.labels["llm_label"] for member, one in by_member.items()}, axis=1)
+    each = pd.concat({llm: labels.labels["llm_label"] for llm, labels in by_member.items()}, axis=1)
     table = pd.DataFrame(
         {"llm_label": each.mean(axis=1, skipna=False), "spread": each.std(axis=1, ddof=0, skipna=False)}
     ).rename_axis("text_id")
     table = table.join(each.add_prefix(LABEL_OF))
     for column in SPENT:  # what all members cost together
-        if all(column in one.labels for one in sets):
-            table[column] = pd.concat([one.labels[column] for one in sets], axis=1).sum(axis=1, skipna=False)
+        if all(column in labels.labels for labels in sets):
+            table[column] = pd.concat([labels.labels[column] for labels in sets], axis=1).sum(axis=1, skipna=False)
     return LabelSet(
-        name=f"{name}({', '.join(one.name for one in sets)})",
+        name=f"{name}({', '.join(labels.name for labels in sets)})",
         labels=table,
-        source=", ".join(one.source for one in sets),
-        licence="; ".join(dict.fromkeys(one.licence for one in sets if one.licence)),
-        examples=frozenset().union(*(one.examples for one in sets)),
+        source=", ".join(labels.source for labels in sets),
+        licence="; ".join(dict.fromkeys(labels.licence for labels in sets if labels.licence)),
+        examples=frozenset().union(*(labels.examples for labels in sets)),
     )
 
 
@@ -319,10 +320,10 @@ def _changed(labels: LabelSet, table: pd.DataFrame) -> Iterator[str]:
         yield (
             f"{labels.source}: {count(len(changed), 'text')} changed since labels were made under the same ids, such "
             f"as {', '.join(changed.head(3))}. If the corpus has changed, run label.py again; if it is another corpus, "
-            "give it a name of its own by data.name="
+            "give it its own name by data.name="
         )
 
 
 def _hint(table: pd.DataFrame) -> list[str]:
     """Point to LLM labels in the corpus itself, as in the simulator's."""
-    return ["The corpus carries a column llm_label: choose llm=simulated to use it"] if "llm_label" in table else []
+    return ["The corpus has a column llm_label: choose llm=simulated to use it"] if "llm_label" in table else []

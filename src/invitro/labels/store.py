@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 PAGE_ROWS = 500  # rows read at a time, so that reading never locks the file for long
 
 LEASE = 60.0
-"""Seconds after which a claim expires that its process has not renewed."""
+"""Seconds after which a claim expires unless its process renews it."""
 
 _STORED = (*ANSWER_COLUMNS, "checksum")
 _PUT = (
@@ -64,8 +64,8 @@ class LabelStore:
     """A label store; a context manager.
 
     Args:
-        path: the file; it is created if there is none, and brought up to date if an older version made it.
-        read_only: it must exist, and nothing is written: no write access is needed.
+        path: the file; it is created if there is none, and updated if an older version made it.
+        read_only: the file must exist; nothing is written, and no write access is needed.
 
     Raises:
         StoreError: the file is not a label store, or cannot be used.
@@ -76,16 +76,16 @@ class LabelStore:
         self.db = opened(self.path, read_only)
 
     def about(self, keys: Sequence[str], query: str, *values: str) -> Iterator[sqlite3.Row]:
-        """Yield the rows of a query about many keys or ids, some of these at a time.
+        """Yield the rows of a query about many keys or ids, a chunk of these at a time.
 
         Args:
-            keys: what ``IN (?)`` in the query stands for.
+            keys: the values for ``IN (?)`` in the query.
             query: in SQL.
-            values: of its other parameters, which come before.
+            values: of its other parameters, which come first.
         """
-        for some in pieces(keys, PAGE_ROWS):
-            one_each = query.replace("IN (?)", f"IN ({', '.join('?' * len(some))})")
-            yield from self.db.execute(one_each, (*values, *some)).fetchall()
+        for chunk in pieces(keys, PAGE_ROWS):
+            expanded = query.replace("IN (?)", f"IN ({', '.join('?' * len(chunk))})")
+            yield from self.db.execute(expanded, (*values, *chunk)).fetchall()
 
     def __enter__(self) -> Self:
         return self
@@ -94,19 +94,19 @@ class LabelStore:
         self.close()
 
     def close(self) -> None:
-        """Close the file; what SQLite keeps beside it while it is written goes into it."""
+        """Close the file; the log that SQLite keeps next to it is folded in."""
         self.db.close()
 
     def backup(self, target: str | Path) -> None:
-        """Write a copy that is one file, complete or absent, whoever writes to the store meanwhile.
+        """Write a copy as a single file, complete or absent, even while other processes write to the store.
 
         Raises:
             StoreError: the copy cannot be written.
         """
         try:
             with (
-                whole_or_absent(target) as place,
-                closing(connected(Path(target), f"{uri_of(place.absolute())}?mode=rw")) as copy,
+                whole_or_absent(target) as temporary,
+                closing(connected(Path(target), f"{uri_of(temporary.absolute())}?mode=rw")) as copy,
             ):
                 self.db.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")
@@ -124,11 +124,11 @@ class LabelStore:
     def use(self, set_id: str, uses: Iterable[Use]) -> None:
         """Record which answers a set's texts need; a text that has changed now needs another one."""
         wanted = list(uses)
-        noted = self.used(set_id, [use.text_id for use in wanted])
+        recorded = self.used(set_id, [use.text_id for use in wanted])
         rows = [
             (set_id, use.text_id, use.sample, use.key, use.text_hash)
             for use in wanted
-            if noted.get((use.text_id, use.sample)) != (use.key, use.text_hash)
+            if recorded.get((use.text_id, use.sample)) != (use.key, use.text_hash)
         ]
         if rows:
             with transaction(self.db):
@@ -137,11 +137,11 @@ class LabelStore:
     def put(self, answers: Iterable[Answer]) -> None:
         """Store answers in one transaction. Stored answers stay; only an ``error`` is replaced by a later answer.
 
-        Claims of the questions end.
+        Claims on their questions end.
 
         Raises:
-            sqlite3.IntegrityError: an answer that is ``ok`` has no score or one that is no number, or a count or cost
-                is negative; nothing is stored.
+            sqlite3.IntegrityError: an answer that is ``ok`` has no score or one that is not a number, or a count or
+                cost is negative; nothing is stored.
         """
         rows = [_row(answer) for answer in answers]
         with transaction(self.db):
@@ -149,12 +149,12 @@ class LabelStore:
             self.db.executemany("DELETE FROM claims WHERE key = :key", rows)
 
     def known(self, keys: Sequence[str]) -> dict[str, dict[int, Attempt]]:
-        """Return what is known of each stored answer, by key and then by attempt."""
-        found: dict[str, dict[int, Attempt]] = {}
+        """Return the stored attempts at questions, by key and then by number."""
+        attempts: dict[str, dict[int, Attempt]] = {}
         query = "SELECT key, attempt, id, status, finish FROM answers WHERE key IN (?)"
-        for key, attempt, *rest in self.about(keys, query):
-            found.setdefault(key, {})[attempt] = Attempt(*rest)
-        return found
+        for key, number, *details in self.about(keys, query):
+            attempts.setdefault(key, {})[number] = Attempt(*details)
+        return attempts
 
     def latest(self) -> int:
         """Return the number of the answer that arrived last; later ones have larger numbers."""
@@ -213,7 +213,7 @@ class LabelStore:
             after = (page[-1]["text_id"], page[-1]["sample"])
 
     def commonest_reply(self, set_id: str) -> tuple[str, int, int] | None:
-        """Return the reply that most answers with a label are, how many are it, and how many there are."""
+        """Return the commonest reply among the answers with a label, its count, and the count of all of them."""
         query = (
             "SELECT raw, count(*) AS times, sum(count(*)) OVER () FROM uses JOIN answers USING (key) "
             "WHERE set_id = ? AND status = ? GROUP BY raw ORDER BY times DESC, raw LIMIT 1"
@@ -228,7 +228,7 @@ class LabelStore:
         return [self._stored(row) for row in rows.fetchall()]
 
     def _stored(self, row: sqlite3.Row) -> StoredSet:
-        """Count what a set holds."""
+        """Return a set with its counts."""
         texts, labelled, samples = self.db.execute(
             "SELECT count(*), coalesce(sum(ok), 0), coalesce(max(n), 0) FROM (SELECT max(coalesce(status, '') = 'ok') "
             "AS ok, count(*) AS n FROM outcomes WHERE set_id = ? GROUP BY text_id)",
@@ -255,8 +255,8 @@ class LabelStore:
             set_id: whose answers.
         """
         changed = 0
-        for some in pieces(self.answers(set_id), PAGE_ROWS):
-            rows = [_row(new) for old in some if old.status != Status.ERROR and (new := parse(old)) != old]
+        for page in pieces(self.answers(set_id), PAGE_ROWS):
+            rows = [_row(new) for old in page if old.status != Status.ERROR and (new := parse(old)) != old]
             with transaction(self.db):
                 self.db.executemany(
                     f"UPDATE answers SET {', '.join(f'{name} = :{name}' for name in _STORED)} "
@@ -269,8 +269,8 @@ class LabelStore:
     def merge(self, other: str | Path) -> int:
         """Add another store's sets and answers, in one transaction; return how many answers are new.
 
-        If both hold an answer under the same key, this store's answer stays, unless it is an ``error``. Of a damaged
-        store, what can be read and is what was written is added, with a warning.
+        If both hold an answer under the same key, this store's answer stays, unless it is an ``error``. The
+        intact rows of a damaged store are added, with a warning.
         """
         path = Path(other)
         if path.resolve() == self.path.resolve():
@@ -284,12 +284,12 @@ class LabelStore:
                 raise
             source = copied(path, whole=False)
             read = partial(salvaged, source)
-            log.warning("%s; what can be read is taken over", error.args[0].partition(". ")[0])
+            log.warning("%s; what can be read is recovered", error.args[0].partition(". ")[0])
         with closing(source), transaction(self.db):
             for row in read("sets"):
                 self.db.execute(f"INSERT OR IGNORE {_PUT_SET}", row)
-            there = {set_id for (set_id,) in self.db.execute("SELECT id FROM sets")}
-            self.db.executemany(f"INSERT OR IGNORE {_PUT_USE}", (row for row in read("uses") if row[0] in there))
+            set_ids = {set_id for (set_id,) in self.db.execute("SELECT id FROM sets")}
+            self.db.executemany(f"INSERT OR IGNORE {_PUT_USE}", (row for row in read("uses") if row[0] in set_ids))
             for row in read("answers"):
                 self.db.execute(_PUT, dict(zip((*columns_of_table("answers"), "checksum"), row, strict=True)))
         return self._count() - before
@@ -311,9 +311,9 @@ def _row(answer: Answer) -> dict[str, Any]:
 
 
 class Claims:
-    """The questions that one job is asking; a context manager that gives them up at its end.
+    """The questions that one job is asking; a context manager that releases them at its end.
 
-    A claim is renewed while the job lives. Those of a killed process expire, at once if it ran on this machine. A claim
+    A claim is renewed while the job runs. Those of a killed process expire, at once if it ran on this machine. A claim
     also ends when the question's answer is stored.
 
     Args:
@@ -341,7 +341,7 @@ class Claims:
 
         Args:
             keys: the questions.
-            is_open: whether a question still has to be asked, from what is stored by now.
+            is_open: whether a question still has to be asked, given its stored attempts.
 
         Returns:
             The keys that are now this job's to ask, and those that another living process is asking.
@@ -349,16 +349,16 @@ class Claims:
         if not keys:
             return set(), set()
         with transaction(self._store.db):
-            known = self._store.known(keys)
-            still = [key for key in keys if is_open(known.get(key, {}))]
+            stored = self._store.known(keys)
+            unanswered = [key for key in keys if is_open(stored.get(key, {}))]
             taken = {
                 key
                 for key, owner, until in self._store.about(
-                    still, "SELECT key, owner, until FROM claims WHERE key IN (?)"
+                    unanswered, "SELECT key, owner, until FROM claims WHERE key IN (?)"
                 )
                 if owner != self._owner and until > time.time() and not _is_gone(owner)
             }
-            ours = set(still) - taken
+            ours = set(unanswered) - taken
             rows = [(key, self._owner, time.time() + LEASE) for key in ours]
             self._store.db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", rows)
         return ours, taken
@@ -367,12 +367,12 @@ class Claims:
         """Renew the claims until the job ends, whatever the job is waiting for."""
         with closing(connected(self._store.path)) as db:
             while not self._ended.wait(LEASE / 4):
-                with suppress(StoreError):  # locked for a minute: the next time may still do
+                with suppress(StoreError):  # locked for a minute: the next renewal may still be in time
                     db.execute("UPDATE claims SET until = ? WHERE owner = ?", (time.time() + LEASE, self._owner))
 
 
 def _place() -> str:
-    """Name what shares process numbers with this process: a machine or a container."""
+    """Name the machine or container whose processes share their numbers with this one."""
     try:
         return f"{socket.gethostname()}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
@@ -381,5 +381,5 @@ def _place() -> str:
 
 def _is_gone(owner: str) -> bool:
     """Whether a claim's process has ended, as far as can be seen from here."""
-    place, number, _ = owner.rsplit(" ", 2)
-    return place == _place() and Path("/proc/self").exists() and not Path("/proc", number).exists()
+    machine, number, _ = owner.rsplit(" ", 2)
+    return machine == _place() and Path("/proc/self").exists() and not Path("/proc", number).exists()
