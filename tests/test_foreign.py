@@ -235,11 +235,11 @@ def test_labels_of_doccano(tmp_path: Path, row: dict[str, Any], expected: str | 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"id": 1, "text": "a", "annotations": [{"label": 5, "user": 1}]}, "column label: .* label in its database"),
-        ({"id": 1, "text": "a", "label": ["3", "4"]}, "column label: .* 2 labels, where one is the score"),
+        ({"id": 1, "text": "a", "annotations": [{"label": 5, "user": 1}]}, "column label: .* database id of a label"),
+        ({"id": 1, "text": "a", "label": ["3", "4"]}, "column label: .* 2 labels instead of one"),
     ],
 )
-def test_what_is_no_score_in_doccano_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+def test_doccano_labels_that_are_not_scores_are_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     with pytest.raises(InputError, match=message):
         read_table(tmp_path / "a.jsonl", plain=["label"])

@@ -114,6 +114,6 @@ def test_scores_of_another_scale_are_told_in_one_line_with_the_words_that_choose
     assert {bounds: likely_bounds([*scores, nan]) for bounds, scores in ranges.items()} == {one: one for one in ranges}
     for scores in ([6, 42], [200, 900], [9, 9], [nan], []):  # a sum of items, some other measure, no range at all
         assert likely_bounds(scores) is None
-    words = "add scale=slider; for a score of several items, name their scale by scale="
+    words = "add scale=slider; for a score of several items, name their scale with scale="
     assert which_scale(slider) == f"For one question or slider from 0 to 100, {words}"
     assert "slider, add scale=slider scale.low=LOWEST scale.high=HIGHEST; for" in which_scale([6, 42])

@@ -58,15 +58,15 @@ def test_every_kind_reads_as_text(tmp_path: Path, suffix: str) -> None:
             r"lines 2 to 3: not readable as CSV \(unexpected end of data\). A cell that begins",
         ),
         ("a.tsv", 'a\tb\n1\t"2\n3\t"4\n', r"lines 2 to 3: not readable as TSV"),
-        ("a.csv", "a\nx\0y\n", r"line 2: holds a NUL character"),
+        ("a.csv", "a\nx\0y\n", r"line 2: contains a NUL character"),
         (
             "a.csv",
             b"caf\xe9\n1\n",
-            "line 1: not readable as UTF-8: byte 0xe9, perhaps of Windows-1252. Save it as UTF-8",
+            "line 1: not readable as UTF-8: byte 0xe9, perhaps Windows-1252. Save it as UTF-8",
         ),
-        ("a.csv", b"a\r\nb\r\nI don\x92t\r\n", r"line 3: .* or name its encoding by data.encoding=cp1252"),
+        ("a.csv", b"a\r\nb\r\nI don\x92t\r\n", r"line 3: .* or set its encoding with data.encoding=cp1252"),
         ("a.csv", "a\nb\n".encode("utf-16")[:-1], "not readable as UTF-16; is it complete"),
-        ("a.csv", "a\nb\n".encode("utf-16-le"), "line 1: holds a NUL character: is it damaged, or UTF-16?"),
+        ("a.csv", "a\nb\n".encode("utf-16-le"), "line 1: contains a NUL character; is it damaged, or UTF-16?"),
         ("a.jsonl", '{"a": 1}\n{"a"\n', r"line 2: expected a JSON object, found something else \(Expecting"),
         ("a.jsonl", "[1]\n", r"line 1: expected a JSON object, found a list"),
         ("a.jsonl", '{"a": "x"}\n{"a": "b", "a": "c"}\n', r"line 2: expected keys that differ, found a twice"),
@@ -75,7 +75,7 @@ def test_every_kind_reads_as_text(tmp_path: Path, suffix: str) -> None:
         ("a.jsonl", r'{"\ud83d": 1}', r"line 1: found half a character"),
         ("a.jsonl", '{"a": ' + "[" * 101 + "]" * 101 + "}", "line 1: lists and objects are nested deeper than 100"),
         ("a.jsonl", '{"a": ' + "[" * 10**5 + "]" * 10**5 + "}", "line 1: lists and objects are nested deeper than 100"),
-        ("a.jsonl", '{"a": ' + "9" * 5000 + "}", "line 1: .* found one of thousands of digits"),
+        ("a.jsonl", '{"a": ' + "9" * 5000 + "}", "line 1: .* found one with thousands of digits"),
         ("a.jsonl", b"caf\xe9\n", "line 1: not readable as UTF-8: byte 0xe9"),
         ("a.parquet", "junk", "not readable as Parquet"),
     ],
@@ -153,7 +153,7 @@ def test_rows_of_several_lines_are_counted_aloud(tmp_path: Path, caplog: pytest.
     path.write_text('name,text\nann,"Dear you,\n\nI felt sad"\nbo,so\n')
     with caplog.at_level("INFO"):
         assert len(read_table(path)) == 2
-    assert f"{path}: 2 rows in 4 lines, since cells hold line breaks" in caplog.text
+    assert f"{path}: 2 rows in 4 lines, since cells contain line breaks" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ def test_answers_on_another_scale_are_told_in_one_line(tmp_path: Path) -> None:
     first, second, *_ = caught.value.problems
     cells = 3 * len(table) - 1
     assert f"{cells} of {cells} answers lie outside 1 to 5 (mood): they range from 20 to 100, such as " in first
-    assert first.endswith("If mood was answered so, add scale.low=0 scale.high=100")
+    assert first.endswith("If mood was answered on this range, add scale.low=0 scale.high=100")
     assert "data row 1, column Q1: expected an answer from 1 to 5 (mood), found 'often'" in second
 
 
