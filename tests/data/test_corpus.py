@@ -54,10 +54,10 @@ def test_missing_groups_and_splits_are_filled() -> None:
         ),
         (
             {"text_id": ["a1", "a1 ", "c"]},
-            "a.csv: column text_id: expected ids that differ in more than blanks and Unicode forms, found such a pair "
-            "in data rows 1 and 2: 'a1' and",
+            "a.csv: column text_id: expected ids that differ in more than blanks and Unicode forms, found a pair "
+            "that does not, in data rows 1 and 2: 'a1' and",
         ),
-        ({"text_id": ["é", "e\u0301", "c"]}, r"found such a pair in data rows 1 and 2: '\xe9' and"),
+        ({"text_id": ["é", "e\u0301", "c"]}, r"found a pair that does not, in data rows 1 and 2: '\xe9' and"),
         (
             {"group_id": ["w1", "w2", "w\u200b1"]},
             "a.csv: column group_id: expected ids that differ in more than blanks",

@@ -24,9 +24,9 @@ def test_facts_of_a_corpus() -> None:
     assert found.words.tolist() == [3, 3, 2, 1]
     assert found.scripts == {"Latin": 2, "Cyrillic": 1, "no letters": 1}
     assert found.named()["crowd labels"] == "3 from 2 to 6, mean 4.00, SD 2.00"
-    assert [line.partition(" only")[0] for line in found.doubts()] == [
-        "test metrics rest on 1 text",
-        "all test texts have one crowd label, so that PCC and CCC are undefined",
+    assert [line.partition(":")[0] for line in found.doubts()] == [
+        "test metrics rest on only 1 text",
+        "all test texts have the same crowd label, so PCC and CCC are undefined",
     ]
 
 
@@ -58,11 +58,16 @@ GERMAN = "Die Flut hat ihnen alles genommen, und niemand kam ihnen zu Hilfe."
 FRENCH = "L'inondation leur a tout pris, et personne n'est venu les aider."
 
 
-def test_languages_are_told_only_where_this_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
-    untold = "too short or mixed to tell"
-    assert languages_of([ENGLISH, GERMAN, FRENCH, ENGLISH, "ok", "12345", ""]) == {"en": 2, "de": 1, "fr": 1, untold: 3}
+def test_languages_are_identified_only_if_the_classifier_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    undecided = "too short or mixed to tell"
+    assert languages_of([ENGLISH, GERMAN, FRENCH, ENGLISH, "ok", "12345", ""]) == {
+        "en": 2,
+        "de": 1,
+        "fr": 1,
+        undecided: 3,
+    }
     assert languages_of([]) == {}
-    monkeypatch.setattr(facts, "MOST_LOOKED_AT", 2)  # the first and the last
+    monkeypatch.setattr(facts, "MOST_IDENTIFIED", 2)  # the first and the last
     assert languages_of([ENGLISH, GERMAN, FRENCH]) == {"en": 1, "fr": 1}
 
 
@@ -74,19 +79,19 @@ def test_texts_in_another_language_than_most_are_a_doubt() -> None:
     assert mixed.named()["languages"] == "en 2, de 1 and too short or mixed to tell 1"
     (doubt,) = mixed.doubts()
     assert doubt.startswith("most texts are in one language (en), 1 text in another (de 1)")
-    some = replace(found, languages={"en": 2})
-    assert some.named()["languages"] == "en 2, of 2 texts spread over the table"
-    assert list(some.doubts()) == []
+    sample = replace(found, languages={"en": 2})
+    assert sample.named()["languages"] == "en 2, of 2 texts spread over the table"
+    assert list(sample.doubts()) == []
 
 
 @pytest.mark.parametrize(
     ("change", "r", "bias", "told"),
     [
         (lambda crowd: crowd + 0.5, 1.0, 0.5, []),
-        (lambda crowd: 8 - crowd, -1.0, 0.0, ["correlate by -1.00 on 12 texts"]),
+        (lambda crowd: 8 - crowd, -1.0, 0.0, ["correlate at -1.00 on 12 texts"]),
         (lambda crowd: crowd * 10, 1.0, 36.0, ["lie outside the scale, 1 to 7"]),
         (lambda crowd: crowd / 7, 1.0, -24 / 7, ["outside the scale", "are they on another scale?"]),
-        (lambda crowd: crowd * 0 + 4, None, 0.0, ["gave all 12 texts one label", "are they on another scale?"]),
+        (lambda crowd: crowd * 0 + 4, None, 0.0, ["gave all 12 texts the same label", "are they on another scale?"]),
     ],
 )
 def test_llm_labels_beside_the_crowd_s(change, r: float | None, bias: float, told: list[str]) -> None:

@@ -93,7 +93,8 @@ def test_near_copies_of_too_many_texts_are_not_looked_for(monkeypatch: pytest.Mo
     found = leaks(rows(TEXT), evaluated(TEXT))
     assert not found.near_copies
     assert list(found.lines()) == [
-        "near copies in training and evaluation were not looked for, in more than 211 characters; equal texts were"
+        "near copies in training and evaluation were not searched for, as the texts have more than 211 "
+        "characters; equal texts were"
     ]
 
 
@@ -102,7 +103,7 @@ def test_leaks_are_told_with_what_to_do() -> None:
     theirs.table["group_id"] = ["t1", "t1", "t0"]
     near, authors = leaks(ours, theirs).lines()
     assert near.startswith(
-        f"1 near copy in training and evaluation (similarity from 0.7, by runs of 5 characters): {PAIR}"
+        f"1 near copy in training and evaluation (similarity of at least 0.7, by runs of 5 characters): {PAIR}"
     )
     assert near.endswith("; remove one of each pair")
     assert authors.startswith("2 authors on both sides: of training texts and of 3 of 3 evaluation texts")
