@@ -143,7 +143,7 @@ def test_validation_is_drawn_by_author(tmp_path: Path) -> None:
 
 
 def test_a_labelled_test_is_not_given_up_for_dev(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has a test with crowd labels \(3 train, 1 val, 1 test.* data/split=publish"):
+    with pytest.raises(InputError, match=r"has test texts with crowd labels \(3 train, 1 val, 1 test.*split=publish"):
         NewsEmp(24, split=DevAsTest(), folder=write_24(tmp_path)).read(EMPATHY)
 
 

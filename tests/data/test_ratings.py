@@ -352,7 +352,7 @@ def test_ratings_that_cannot_be_used_are_refused(tmp_path: Path, ratings: dict[s
 def test_ratings_of_other_texts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     long = pd.DataFrame({"text_id": ["00", "zz", "zz"], "rater_id": list("aab"), "score": ["4", "3", "2"]})
     assert corpus_of(tmp_path, long).table["crowd_n"].sum() == 1
-    assert "left out: 2 ratings of 1 text that" in caplog.text
+    assert "left out: 2 ratings of 1 text not in" in caplog.text
 
 
 def test_careless_raters_are_named_and_left_out_only_when_asked(

@@ -179,7 +179,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path, column: str, value: object, 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["yes", "no"] * 6, r"column mood_score holds words \(no, yes\), not scores.*LogisticRegression.*AUC"),
+        (["yes", "no"] * 6, r"column mood_score contains words \(no, yes\), not scores.*LogisticRegression.*AUC"),
         ([0, 1] * 6, "column mood_score is 0 or 1 in all 12 rows.*LogisticRegression"),
     ],
 )
@@ -195,7 +195,7 @@ def test_missing_columns_and_files_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path, rows().drop(columns=["nr", "sex"]))
     with pytest.raises(InputError) as refused:
         TableFile(path, COLUMNS).read(EMPATHY)
-    assert "expected columns nr, sex; found essay, score, writer, mood. Name the file's columns by" in str(
+    assert "expected columns nr, sex; found essay, score, writer, mood. Name the file's columns with" in str(
         refused.value
     )
     with pytest.raises(InputError, match="found an empty table"):

@@ -59,7 +59,10 @@ def test_reversed_items_are_answered_the_other_way() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "problem"),
-    [({"careless": 0.1}, "data.careless=0.1 is of raters other"), ({"raters": 2}, "expected at most data.raters=2")],
+    [
+        ({"careless": 0.1}, "data.careless=0.1 applies to raters"),
+        ({"raters": 2}, "expected at most data.raters=2"),
+    ],
 )
 def test_contradictions_are_refused(settings: dict[str, object], problem: str) -> None:
     with pytest.raises(InputError, match=problem):
