@@ -120,8 +120,8 @@ def test_commas_are_decimal_commas_where_no_number_has_a_point(cells: list[str |
         with pytest.raises(InputError, match=expected):
             numbers(column, "a.csv")
         return
-    found = numbers(column, "a.csv")
-    assert found.astype("object").where(found.notna(), None).tolist() == expected
+    values = numbers(column, "a.csv")
+    assert values.astype("object").where(values.notna(), None).tolist() == expected
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
@@ -168,7 +168,7 @@ def test_rows_of_several_lines_are_counted_aloud(tmp_path: Path, caplog: pytest.
         pytest.param(10**5000, "a value that is too long to write", id="5,001 digits"),
     ],
 )
-def test_what_is_no_text_is_refused(value: object, found: str) -> None:
+def test_values_that_are_not_texts_are_refused(value: object, found: str) -> None:
     with pytest.raises(InputError, match=f"found {found}"):
         text_of(value)
 
@@ -275,7 +275,7 @@ def test_faults_do_not_quote_texts(tmp_path: Path) -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_a_name(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfid,text\n007,x\n")
     assert read_table(tmp_path / "a.csv").to_dict("records") == [{"id": "007", "text": "x"}]
 
@@ -290,7 +290,7 @@ def test_rows_are_read_in_pieces_whatever_their_columns(tmp_path: Path, monkeypa
     assert {str(dtype) for dtype in table.dtypes} == {"str"}
 
 
-def test_a_blank_line_is_no_row_of_a_table(tmp_path: Path) -> None:
+def test_a_blank_line_is_not_a_row_of_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text\na\n\nb\n")
     assert read_table(tmp_path / "a.csv")["text"].tolist() == ["a", "b"]
     assert [row["text"] for row in next(read_rows(tmp_path / "a.csv", 9))] == ["a", "", "b"]
@@ -327,7 +327,7 @@ def test_csv_options_and_files_without_header(tmp_path: Path) -> None:
     assert read_table(path, escapechar="\\")["text"].tolist() == ['I am a "good" person, mostly']
 
 
-def test_missing_columns_are_named_with_what_there_is() -> None:
+def test_missing_columns_are_named_with_the_present_ones() -> None:
     require_columns(ROWS, ["id", "score"], "a.csv")
     with pytest.raises(InputError) as refused:
         require_columns(ROWS, ["essay", "id", "label"], "a.csv", "Map them")
@@ -342,7 +342,7 @@ def test_numbers() -> None:
     assert values.isna().tolist() == [False, False, True, True, True, True, False]
 
 
-def test_numbers_names_the_row_of_what_is_none() -> None:
+def test_numbers_names_the_row_of_a_value_that_is_not_a_number() -> None:
     with pytest.raises(InputError) as refused:
         numbers(pd.Series(["1", "high", None, "low"], name="score"), "a.csv")
     assert str(refused.value) == "a.csv: data row 2, column score: expected a number, found 'high' (and 1 more)"

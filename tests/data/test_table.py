@@ -108,7 +108,7 @@ def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
         TableFile(path, COLUMNS | {"split": "part"}, Published()).read(EMPATHY)
 
 
-def test_a_canonical_name_that_is_not_mapped_is_left_with_a_word(
+def test_an_unmapped_canonical_column_is_left_out_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = written(tmp_path, rows(split="nonsense", text="another text"))
@@ -162,7 +162,7 @@ def test_faulty_rows_are_refused(tmp_path: Path, changes: dict[str, Any], messag
 @pytest.mark.parametrize(
     ("column", "value", "found"), [("essay", ["zebra"], "a list"), ("essay", True, "true"), ("score", False, "false")]
 )
-def test_what_is_no_text_is_refused(tmp_path: Path, column: str, value: object, found: str) -> None:
+def test_values_that_are_not_texts_are_refused(tmp_path: Path, column: str, value: object, found: str) -> None:
     records = rows().to_dict("records")
     records[2][column] = value
     path = tmp_path / "mine.jsonl"
