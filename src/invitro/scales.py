@@ -158,7 +158,7 @@ class Scale:
         return np.clip(np.asarray(scores, dtype=np.float64), self.minimum, self.maximum)
 
     def outside(self, scores: npt.ArrayLike) -> Bools:
-        """True where a score is below the minimum or above the maximum; NaN (a missing score) is not outside."""
+        """Whether each score is below the minimum or above the maximum; NaN (a missing score) is not outside."""
         values = np.asarray(scores, dtype=np.float64)
         return (values < self.minimum) | (values > self.maximum) | np.isinf(values)
 

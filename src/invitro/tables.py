@@ -40,7 +40,7 @@ T = TypeVar("T")
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 """Endings of the tables that can be read and written."""
 READ = (*SUFFIXES, *READERS)
-"""Endings of the tables that can be read, besides folders of saved datasets."""
+"""Endings of the tables that can be read, in addition to folders of saved datasets."""
 BLANK = ("", "unknown", "nan", "na", "n/a", "none")
 """How files write a missing number, in lower case."""
 PIECE = 10_000
@@ -86,7 +86,7 @@ def read_rows(
             `encoding` says otherwise; the cells of .csv are separated by commas, or else by semicolons or tabs.
         size: largest number of rows in a list.
         header: whether the first line of a CSV or TSV file names the columns; otherwise they are ``0``, ``1``, ...
-        escapechar: the character that escapes a quote inside a cell of a CSV or TSV file, besides a second quote.
+        escapechar: the character that escapes a quote inside a cell of a CSV or TSV file, as does doubling the quote.
         encoding: the encoding of CSV, TSV and JSONL, such as ``cp1252``.
 
     Raises:

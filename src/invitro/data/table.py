@@ -283,7 +283,7 @@ class TableFile:
         by_item = rating in frame and item in frame and len(items) > 1
         if not by_item and rating not in frame:
             require_columns(
-                frame, [rating], source, f"Set it by data.columns.rating, or add the items: {', '.join(items)}"
+                frame, [rating], source, f"Set it with data.columns.rating, or add the items: {', '.join(items)}"
             )
         return Layout(text_id, rater, rating, item if by_item else None)
 

@@ -195,7 +195,7 @@ class Simulator:
         wording: SD of what a text says around what its author felt, a share of the item's range.
         signal: share of a text's sentences that say anything about the construct.
         crowd: the people who give ``crowd_label``.
-        raters: number of other people who rate the texts; None if each text is rated by its author alone.
+        raters: number of other people who rate the texts; None if each text is rated only by its author.
         ratings: number of them who rate each text; the crowd label is their mean.
         careless: share of the raters who answer every text by a straight line; their ids begin with `LINE`.
         lost: share of the ratings that are missing, so that texts have different numbers of them.
@@ -236,7 +236,7 @@ class Simulator:
         """Yield settings that contradict each other."""
         for name in ("authors", "stories"):
             if (getattr(self, name) or 1) > self.texts:
-                yield (f"data.{name}: expected at most the number of texts ({self.texts}), found {getattr(self, name)}")
+                yield f"data.{name}: expected at most the number of texts ({self.texts}), found {getattr(self, name)}"
         if self.raters is None:
             for name in ("careless", "lost"):
                 if value := getattr(self, name):
@@ -261,7 +261,7 @@ class Simulator:
         """Simulate the corpus for `scale`.
 
         Besides the canonical columns and the demographics (text), the table has ``article_id`` (the story's number),
-        ``truth`` (float64 in the scale's units, as are the next), ``llm_label`` and ``llm_<item>`` (NaN where the reply
+        ``truth`` (float64 in the scale's units, as are the next), ``llm_label`` and ``llm_<item>`` (NaN if the reply
         failed), ``llm_label_<prompt>`` for each of `prompts`, and ``fault`` (``none`` or one of `raters.FAULTS`; with
         several raters that of one of them). With `raters` the corpus has `Corpus.people`, ``crowd_n`` and ``crowd_sd``.
 
