@@ -66,7 +66,7 @@ tables = st.lists(st.fixed_dictionaries({"id": cells, "text": cells, "más": cel
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 @given(rows=tables, size=st.integers(1, 5))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_written_is_read(tmp_path: Path, suffix: str, rows: list, size: int) -> None:
+def test_written_rows_are_read_back(tmp_path: Path, suffix: str, rows: list, size: int) -> None:
     source = tmp_path / "source.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = tmp_path / f"table{suffix}"
@@ -74,9 +74,9 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str, rows: list, size: 
         write([row | {"score": None} for row in rows])
     lists = list(read_rows(path, size))
     assert all(len(piece) == size for piece in lists[:-1])
-    found = [row for piece in lists for row in piece]
-    assert [{name: row[name] for name in ("id", "text", "más")} for row in found] == rows
-    assert [row["score"] for row in found] == ["" if suffix in (".csv", ".tsv") else None] * len(rows)
+    flat = [row for piece in lists for row in piece]
+    assert [{name: row[name] for name in ("id", "text", "más")} for row in flat] == rows
+    assert [row["score"] for row in flat] == ["" if suffix in (".csv", ".tsv") else None] * len(rows)
 
 
 def test_parquet_keeps_its_types(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     assert pq.read_table(target).num_rows == 2
 
 
-def test_a_failure_on_the_way_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failure_while_writing_leaves_nothing(tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("id\n1\n")
     with pytest.raises(ValueError, match="extra"), write_rows(tmp_path / "out.csv", {}, like=source) as write:
@@ -155,18 +155,18 @@ def mount(point: str, kind: str, options: str = "rw") -> SimpleNamespace:
         ([("/", "nfs4", "rw"), ("{folder}", "APFS", "rw,local")], True),
         ([("{folder}", "NTFS", "rw,remote")], False),
         ([("{folder}", "nfs", "rw"), ("{folder}", "ext4", "rw")], True),  # mounted over
-        ([], False),  # a share of Windows that is no drive
+        ([], False),  # a Windows share that is not a drive
     ],
 )
 def test_a_folder_is_local_by_its_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounts: list[tuple[str, str, str]], local: bool
 ) -> None:
-    found = [mount(point.format(folder=tmp_path), *rest) for point, *rest in mounts]
-    monkeypatch.setattr("psutil.disk_partitions", lambda all: found)
+    disks = [mount(point.format(folder=tmp_path), *rest) for point, *rest in mounts]
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: disks)
     assert is_on_local_disk(tmp_path / "labels") is local
 
 
-def test_this_disk_is_seen_as_it_is(tmp_path: Path) -> None:
+def test_this_disk_is_recognised(tmp_path: Path) -> None:
     assert is_on_local_disk(tmp_path)
     assert not is_on_local_disk(Path("/proc"))
 

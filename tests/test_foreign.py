@@ -80,10 +80,10 @@ def test_ids_and_texts_come_back_byte_for_byte(tmp_path: Path, name: str) -> Non
         }
     )
     WRITERS[name](table, tmp_path / name)
-    found = read_table(tmp_path / name, plain=["id", "essay", "score"])
-    assert found["essay"].tolist() == texts
-    assert found["id"].tolist() == table["id"].tolist()
-    assert found["score"].str.replace(",", ".").astype("float").tolist() == table["score"].tolist()
+    read = read_table(tmp_path / name, plain=["id", "essay", "score"])
+    assert read["essay"].tolist() == texts
+    assert read["id"].tolist() == table["id"].tolist()
+    assert read["score"].str.replace(",", ".").astype("float").tolist() == table["score"].tolist()
     assert columns_of(tmp_path / name)[:3] == ["id", "essay", "score"]
 
 
@@ -116,11 +116,11 @@ def test_a_file_of_each_kind_goes_to_a_model_by_five_words(run: Any, tmp_path: P
 def test_value_labels_are_scores_only_where_they_are_numbers(
     labels: dict[float, str], cells: list[Any], expected: list[Any], told: str
 ) -> None:
-    found, remark = scored(cells, labels)
-    assert (found, remark[: len(told)]) == (expected, told)
+    scores, remark = scored(cells, labels)
+    assert (scores, remark[: len(told)]) == (expected, told)
 
 
-def test_a_code_that_its_label_contradicts_is_no_score() -> None:
+def test_a_code_that_its_label_contradicts_is_not_a_score() -> None:
     (zero, _), _ = scored([1.0, 2.0], {1.0: "0 not at all", 2.0: "1 several days"})
     assert zero == Unusable("the code 1, whose label begins with 0; make codes and labels agree")
     (_, strange), _ = scored([18.0, 25.0], {18.0: "1"})
@@ -138,12 +138,12 @@ def test_labels_and_missing_codes_of_spss_and_stata(tmp_path: Path, writer: Any,
         )
     else:
         writer(table, str(tmp_path / "a.dta"), variable_value_labels={"empathy": labels})
-    found = foreign(tmp_path / f"a{suffix}")
+    content = foreign(tmp_path / f"a{suffix}")
     first = 1 if suffix == ".sav" else 0
-    assert [row["empathy"] for row in found.rows][first:] == RATED["empathy"].tolist()[first:]
+    assert [row["empathy"] for row in content.rows][first:] == RATED["empathy"].tolist()[first:]
     if suffix == ".sav":
-        assert found.rows[0]["empathy"] == Unusable("the code -99", "missing code")
-        assert found.remarks["empathy"].endswith("declared missing: 1 value")
+        assert content.rows[0]["empathy"] == Unusable("the code -99", "missing code")
+        assert content.remarks["empathy"].endswith("declared missing: 1 value")
 
 
 def test_levels_of_a_factor_are_values(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def studio(*given: dict[str, Any], **task: Any) -> dict[str, Any]:
             "was_cancelled": cancelled,
             "result": [{"from_name": "empathy", "type": kind, "value": value}],
         }
-        for by, kind, value, cancelled in (one.values() for one in given)
+        for by, kind, value, cancelled in (annotation.values() for annotation in given)
     ]
     return {"id": 1, "data": {"text": "a story"}, "annotations": annotations} | task
 
@@ -228,18 +228,18 @@ def test_answers_that_annotators_skipped_or_cancelled_keep_that_as_their_status(
 )
 def test_labels_of_doccano(tmp_path: Path, row: dict[str, Any], expected: str | None) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
-    found = read_table(tmp_path / "a.jsonl", plain=["label"])["label"][0]
-    assert found == expected or (expected is None and pd.isna(found))
+    label = read_table(tmp_path / "a.jsonl", plain=["label"])["label"][0]
+    assert label == expected or (expected is None and pd.isna(label))
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"id": 1, "text": "a", "annotations": [{"label": 5, "user": 1}]}, "column label: .* label in its database"),
-        ({"id": 1, "text": "a", "label": ["3", "4"]}, "column label: .* 2 labels, where one is the score"),
+        ({"id": 1, "text": "a", "annotations": [{"label": 5, "user": 1}]}, "column label: .* database id of a label"),
+        ({"id": 1, "text": "a", "label": ["3", "4"]}, "column label: .* 2 labels instead of one"),
     ],
 )
-def test_what_is_no_score_in_doccano_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+def test_doccano_labels_that_are_not_scores_are_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     with pytest.raises(InputError, match=message):
         read_table(tmp_path / "a.jsonl", plain=["label"])
@@ -263,9 +263,9 @@ def test_the_three_headers_of_qualtrics(tmp_path: Path, name: str) -> None:
     else:
         encoding, separator = ("utf-16", "\t") if name.endswith(".tsv") else ("utf-8-sig", ",")
         whole.to_csv(tmp_path / name, index=False, encoding=encoding, sep=separator)
-    found = read_table(tmp_path / name)
-    assert found["Q1"].tolist() == RATED["essay"].tolist()
-    assert found["ResponseId"].tolist() == RATED["id"].tolist()
+    read = read_table(tmp_path / name)
+    assert read["Q1"].tolist() == RATED["essay"].tolist()
+    assert read["ResponseId"].tolist() == RATED["id"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_the_three_headers_of_qualtrics(tmp_path: Path, name: str) -> None:
         ("folder/a.txt", "x", "expected a file, or the folder of a saved dataset"),
     ],
 )  # fmt: skip
-def test_what_is_damaged_or_no_table_is_refused_without_its_text(
+def test_damaged_files_and_files_without_a_table_are_refused_without_quoting_them(
     tmp_path: Path, name: str, content: str, message: str
 ) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -88,7 +88,7 @@ def test_items_may_come_as_a_list() -> None:
     assert Scale("mine", "x", [Item("a", "x")], 1, 7).items == (Item("a", "x"),)  # type: ignore[arg-type]
 
 
-def test_translations_name_what_there_is() -> None:
+def test_translations_have_known_keys() -> None:
     words = {"de": {"instructions": "Wie sehr?", "warm": "warm"}}
     made = Scale("test", "empathy", (Item("warm", "warm"),), 1, 7, translations=words)
     assert hash(made) == hash(Scale("test", "empathy", (Item("warm", "warm"),), 1, 7))
@@ -96,24 +96,27 @@ def test_translations_name_what_there_is() -> None:
         Scale("test", "empathy", (Item("warm", "warm"),), 1, 7, translations={"de": {"tender": "sanft"}})
 
 
-def test_scores_of_another_scale_are_told_in_one_line_with_the_words_that_choose_it() -> None:
+def test_scores_of_another_scale_are_reported_in_one_line_with_the_override_that_sets_it() -> None:
     slider, nan = [50.0, 3, 100, 0, 67, 8, float("nan"), 20], float("nan")
-    found = on_another_scale(slider, range(2, 10), "ratings", scale(), None, "Do this")
+    message = on_another_scale(slider, range(2, 10), "ratings", scale(), None, "Do this")
     assert (
-        found == "6 of 7 ratings lie outside 1 to 7 (test): they range from 0 to 100, such as 50 in data row 2. Do this"
+        message
+        == "6 of 7 ratings lie outside 1 to 7 (test): they range from 0 to 100, such as 50 in data row 2. Do this"
     )
     assert (
         on_another_scale([9.0] * 5, range(5), "ratings", scale(), None, "Do this") is None
-    )  # five rows are told one by one
+    )  # five rows are listed one by one
     assert (
         on_another_scale([9.0] * 6 + [4.0] * 115, range(121), "ratings", scale(), None, "Do this") is None
     )  # and less than 5 %
     assert on_another_scale([9.0] * 6 + [4.0] * 114, range(120), "ratings", scale(), None, "Do this") is not None
     ranges = {(0, 1): [0.1, 0.9], (0, 10): [0, 9.5], (1, 5): [1, 5], (1, 9): [2, 9], (1, 10): [1, 10], (0, 4): [4, 0],
               (-3, 3): [-3, 2], (-100, 100): [-80, 90], (0, 100): [12, 88]}  # fmt: skip
-    assert {bounds: likely_bounds([*scores, nan]) for bounds, scores in ranges.items()} == {one: one for one in ranges}
+    assert {bounds: likely_bounds([*scores, nan]) for bounds, scores in ranges.items()} == {
+        pair: pair for pair in ranges
+    }
     for scores in ([6, 42], [200, 900], [9, 9], [nan], []):  # a sum of items, some other measure, no range at all
         assert likely_bounds(scores) is None
-    words = "add scale=slider; for a score of several items, name their scale by scale="
+    words = "add scale=slider; for a score of several items, name their scale with scale="
     assert which_scale(slider) == f"For one question or slider from 0 to 100, {words}"
     assert "slider, add scale=slider scale.low=LOWEST scale.high=HIGHEST; for" in which_scale([6, 42])

@@ -60,7 +60,7 @@ class Small:
         ({"epochs": 1}, "fit.schedule=linear needs more than fit.epochs=1"),
     ],
 )
-def test_a_wrong_setting_is_named_as_it_is_written(setting: dict[str, Any], said: str) -> None:
+def test_a_wrong_setting_is_named_as_in_the_configuration(setting: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as raised:
         Small(**setting)
     assert raised.value.problems == (said,)
@@ -84,7 +84,7 @@ def test_values_have_their_types_and_the_class_stays_a_dataclass() -> None:
         Small(unknown=1)  # type: ignore[call-arg]
 
 
-def test_a_word_names_a_member_of_an_enumeration_and_settings_may_stand_at_the_top() -> None:
+def test_a_word_names_a_member_of_an_enumeration_and_settings_may_be_at_the_top() -> None:
     assert Top("large").size is Size.LARGE  # type: ignore[arg-type]
     with pytest.raises(InputError, match="size: expected small or large, found 'tiny'"):
         Top("tiny")  # type: ignore[arg-type]

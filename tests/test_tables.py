@@ -58,15 +58,15 @@ def test_every_kind_reads_as_text(tmp_path: Path, suffix: str) -> None:
             r"lines 2 to 3: not readable as CSV \(unexpected end of data\). A cell that begins",
         ),
         ("a.tsv", 'a\tb\n1\t"2\n3\t"4\n', r"lines 2 to 3: not readable as TSV"),
-        ("a.csv", "a\nx\0y\n", r"line 2: holds a NUL character"),
+        ("a.csv", "a\nx\0y\n", r"line 2: contains a NUL character"),
         (
             "a.csv",
             b"caf\xe9\n1\n",
-            "line 1: not readable as UTF-8: byte 0xe9, perhaps of Windows-1252. Save it as UTF-8",
+            "line 1: not readable as UTF-8: byte 0xe9, perhaps Windows-1252. Save it as UTF-8",
         ),
-        ("a.csv", b"a\r\nb\r\nI don\x92t\r\n", r"line 3: .* or name its encoding by data.encoding=cp1252"),
+        ("a.csv", b"a\r\nb\r\nI don\x92t\r\n", r"line 3: .* or set its encoding with data.encoding=cp1252"),
         ("a.csv", "a\nb\n".encode("utf-16")[:-1], "not readable as UTF-16; is it complete"),
-        ("a.csv", "a\nb\n".encode("utf-16-le"), "line 1: holds a NUL character: is it damaged, or UTF-16?"),
+        ("a.csv", "a\nb\n".encode("utf-16-le"), "line 1: contains a NUL character; is it damaged, or UTF-16?"),
         ("a.jsonl", '{"a": 1}\n{"a"\n', r"line 2: expected a JSON object, found something else \(Expecting"),
         ("a.jsonl", "[1]\n", r"line 1: expected a JSON object, found a list"),
         ("a.jsonl", '{"a": "x"}\n{"a": "b", "a": "c"}\n', r"line 2: expected keys that differ, found a twice"),
@@ -75,7 +75,7 @@ def test_every_kind_reads_as_text(tmp_path: Path, suffix: str) -> None:
         ("a.jsonl", r'{"\ud83d": 1}', r"line 1: found half a character"),
         ("a.jsonl", '{"a": ' + "[" * 101 + "]" * 101 + "}", "line 1: lists and objects are nested deeper than 100"),
         ("a.jsonl", '{"a": ' + "[" * 10**5 + "]" * 10**5 + "}", "line 1: lists and objects are nested deeper than 100"),
-        ("a.jsonl", '{"a": ' + "9" * 5000 + "}", "line 1: .* found one of thousands of digits"),
+        ("a.jsonl", '{"a": ' + "9" * 5000 + "}", "line 1: .* found one with thousands of digits"),
         ("a.jsonl", b"caf\xe9\n", "line 1: not readable as UTF-8: byte 0xe9"),
         ("a.parquet", "junk", "not readable as Parquet"),
     ],
@@ -120,8 +120,8 @@ def test_commas_are_decimal_commas_where_no_number_has_a_point(cells: list[str |
         with pytest.raises(InputError, match=expected):
             numbers(column, "a.csv")
         return
-    found = numbers(column, "a.csv")
-    assert found.astype("object").where(found.notna(), None).tolist() == expected
+    values = numbers(column, "a.csv")
+    assert values.astype("object").where(values.notna(), None).tolist() == expected
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
@@ -153,7 +153,7 @@ def test_rows_of_several_lines_are_counted_aloud(tmp_path: Path, caplog: pytest.
     path.write_text('name,text\nann,"Dear you,\n\nI felt sad"\nbo,so\n')
     with caplog.at_level("INFO"):
         assert len(read_table(path)) == 2
-    assert f"{path}: 2 rows in 4 lines, since cells hold line breaks" in caplog.text
+    assert f"{path}: 2 rows in 4 lines, since cells contain line breaks" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_rows_of_several_lines_are_counted_aloud(tmp_path: Path, caplog: pytest.
         pytest.param(10**5000, "a value that is too long to write", id="5,001 digits"),
     ],
 )
-def test_what_is_no_text_is_refused(value: object, found: str) -> None:
+def test_values_that_are_not_texts_are_refused(value: object, found: str) -> None:
     with pytest.raises(InputError, match=f"found {found}"):
         text_of(value)
 
@@ -275,7 +275,7 @@ def test_faults_do_not_quote_texts(tmp_path: Path) -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_a_name(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfid,text\n007,x\n")
     assert read_table(tmp_path / "a.csv").to_dict("records") == [{"id": "007", "text": "x"}]
 
@@ -290,7 +290,7 @@ def test_rows_are_read_in_pieces_whatever_their_columns(tmp_path: Path, monkeypa
     assert {str(dtype) for dtype in table.dtypes} == {"str"}
 
 
-def test_a_blank_line_is_no_row_of_a_table(tmp_path: Path) -> None:
+def test_a_blank_line_is_not_a_row_of_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text\na\n\nb\n")
     assert read_table(tmp_path / "a.csv")["text"].tolist() == ["a", "b"]
     assert [row["text"] for row in next(read_rows(tmp_path / "a.csv", 9))] == ["a", "", "b"]
@@ -327,7 +327,7 @@ def test_csv_options_and_files_without_header(tmp_path: Path) -> None:
     assert read_table(path, escapechar="\\")["text"].tolist() == ['I am a "good" person, mostly']
 
 
-def test_missing_columns_are_named_with_what_there_is() -> None:
+def test_missing_columns_are_named_with_the_present_ones() -> None:
     require_columns(ROWS, ["id", "score"], "a.csv")
     with pytest.raises(InputError) as refused:
         require_columns(ROWS, ["essay", "id", "label"], "a.csv", "Map them")
@@ -342,7 +342,7 @@ def test_numbers() -> None:
     assert values.isna().tolist() == [False, False, True, True, True, True, False]
 
 
-def test_numbers_names_the_row_of_what_is_none() -> None:
+def test_numbers_names_the_row_of_a_value_that_is_not_a_number() -> None:
     with pytest.raises(InputError) as refused:
         numbers(pd.Series(["1", "high", None, "low"], name="score"), "a.csv")
     assert str(refused.value) == "a.csv: data row 2, column score: expected a number, found 'high' (and 1 more)"

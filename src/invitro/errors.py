@@ -1,4 +1,4 @@
-"""The one exception for users: bad input, with what to fix; and how messages name what users can run."""
+"""The exception for bad user input, and the wording of messages: values, names, commands, secrets."""
 
 import json
 import os
@@ -16,7 +16,7 @@ IN_ADDRESS = re.compile(r"://[^/\s@]+@")
 LONGEST, MOST_NAMES = 40, 30
 """Characters of a value or a name in an error, and how many names it lists."""
 NAME = re.compile(rf"[\w ()\[\]/:%#&+.-]{{0,{LONGEST - 1}}}[\w)\]%#]")
-"""What a column is called, other than a sentence."""
+"""A column name, as opposed to a sentence."""
 NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?")
 
 
@@ -34,14 +34,14 @@ class InputError(ValueError):
 
 
 def refuse_if_any(problems: Iterable[str]) -> None:
-    """Raise one `InputError` that lists all `problems`; do nothing when there is none."""
+    """Raise one `InputError` that lists all `problems`; do nothing if there are none."""
     listed = tuple(problems)
     if listed:
         raise InputError(*listed)
 
 
 def shown(value: object) -> str:
-    """Return a value of the user's data as an error may show it: a word or a number, and never a piece of a text.
+    """Format a value of the user's data for an error: a word or a number, never part of a text.
 
     Example:
         >>> shown("high"), shown(7.5), shown("I felt awful for them.")
@@ -54,7 +54,7 @@ def shown(value: object) -> str:
 
 
 def names_shown(names: Iterable[object]) -> str:
-    """Return column names as an error may show them; where a header is missing, the first row's texts are its names.
+    """Format column names for an error; if a file has no header, they may be the texts of its first row.
 
     Example:
         >>> names_shown(["id", "Empathy (1 to 7)"]), names_shown(["t1", "3.5", "I felt awful."])
@@ -72,14 +72,14 @@ def names_shown(names: Iterable[object]) -> str:
 
 
 def meant(wanted: Iterable[str], names: Iterable[object]) -> str:
-    """Say which of `names` were probably meant, in words that follow those names; empty where none is like them.
+    """Suggest which of `names` were probably meant, for a message that lists them; empty if none is similar.
 
     Example:
         >>> meant(["gpt4"], ["story", "gpt4o"])
         '; did you mean gpt4o?'
     """
     lower = {str(name).lower(): name for name in names}
-    near = [lower[one] for word in wanted for one in get_close_matches(word.lower(), lower, 1)]
+    near = [lower[match] for word in wanted for match in get_close_matches(word.lower(), lower, 1)]
     return f"; did you mean {names_shown(dict.fromkeys(near))}?" if near else ""
 
 
@@ -89,22 +89,22 @@ _secrets: set[str] = set()
 
 
 def remember_secret(secret: str) -> None:
-    """Have `secret` masked from now on in every text that passes `without_secrets`, also where it is escaped."""
-    for one in (secret, secret.strip()):
+    """Mask `secret` from now on in every text that passes through `without_secrets`, also in its escaped forms."""
+    for variant in (secret, secret.strip()):
         forms = {
-            one,
-            repr(one)[1:-1],
-            repr(one.encode("utf-8", "replace"))[2:-1],
-            json.dumps(one)[1:-1],
-            quote(one, ""),
+            variant,
+            repr(variant)[1:-1],
+            repr(variant.encode("utf-8", "replace"))[2:-1],
+            json.dumps(variant)[1:-1],
+            quote(variant, ""),
         }
         _secrets.update(form for form in forms if len(form.strip()) >= SHORTEST_SECRET)
 
 
 def without_secrets(text: str) -> str:
-    """Return `text` with all secrets masked, and the passwords of addresses; call it before truncating the text.
+    """Return `text` with all secrets and the passwords in addresses masked; call it before truncating the text.
 
-    Every text of an exception that is printed, stored or recorded passes here.
+    Every exception text that is printed, stored or recorded passes through here.
 
     Example:
         >>> without_secrets("no answer from http://me:1234@proxy:80")
@@ -116,7 +116,7 @@ def without_secrets(text: str) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Return an error's type and message without secrets: how failures are recorded, logged and sent."""
+    """Return an error's type and message without secrets, as failures are recorded, logged and sent."""
     return without_secrets(f"{type(error).__name__}: {error}")
 
 
@@ -140,12 +140,12 @@ def conf_folder() -> Path:
             return folder
     raise InputError(
         f"conf: expected the configuration in {folders[0]} or {folders[1]}, found neither; "
-        "install invitro by pip install, or from its repository by pip install -e ."
+        "install invitro with pip install, or from its repository with pip install -e ."
     )
 
 
 def called(entry_point: str) -> str:
-    """Return how users call an entry point here, for messages: ``python train.py`` or ``invitro-train``.
+    """Return the command that starts an entry point here, for messages: ``python train.py`` or ``invitro-train``.
 
     Args:
         entry_point: ``train``, ``describe``, ``label``, ``sweep`` or ``predict``.
@@ -157,16 +157,16 @@ def called(entry_point: str) -> str:
 
 
 def as_called(text: str) -> str:
-    """Return a text in which ``python train.py`` and the like are written as users call them here."""
-    return re.sub(r"python (train|describe|label|sweep|predict)\.py", lambda found: called(found[1]), text)
+    """Replace ``python train.py`` and the like in a text by the commands that start them here."""
+    return re.sub(r"python (train|describe|label|sweep|predict)\.py", lambda match: called(match[1]), text)
 
 
 def command_line(words: Iterable[str], posix: bool = os.name != "nt") -> str:
-    """Return words as a line for a shell, as a person writes it: Hydra's single quotes stand in double quotes.
+    """Join words to a shell command as a person would write it: Hydra's single quotes go inside double quotes.
 
     Args:
         words: program and arguments.
-        posix: whether `shlex.split` has to read the line back; if not, it is for the shells of Windows.
+        posix: whether the line is for POSIX shells, so that `shlex.split` reads it back; if not, for those of Windows.
 
     Example:
         >>> print(command_line(["train.py", "runs='my runs'", "scale=gad7", "fit.loss='$'"]))

@@ -1,4 +1,4 @@
-"""Writing files that are complete or absent, tables of any length among them; hashes, and what a disk can do."""
+"""Writing files, including tables of any length, that are complete or absent; hashes; what a disk supports."""
 
 import csv
 import errno
@@ -25,12 +25,12 @@ from invitro.tables import columns_of, parquet_schema, suffix_of
 
 WINDOWS = os.name == "nt"
 FORMULA = re.compile(r"[=+@\t\r-](?![\d.,]+$)")
-"""The beginning of a cell that a spreadsheet takes for a formula; a number is none."""
+"""The beginning of a cell that a spreadsheet takes for a formula; numbers are not."""
 
 
 @contextmanager
 def whole_or_absent(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` and rename it to `path` at the end; an exception leaves nothing behind."""
+    """Yield a temporary path next to `path` and rename it to `path` at the end; an exception leaves nothing behind."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix, delete=False) as handle:
@@ -59,7 +59,7 @@ def _put(temporary: Path, path: Path) -> None:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """Return where `path` is as seen from `folder`, with slashes; the whole path where it is on another drive."""
+    """Return `path` relative to `folder`, with slashes; the absolute path if it is on another drive."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
@@ -100,8 +100,8 @@ def write_rows(
         path: the file; its suffix determines the format.
         added: columns that rows have in addition to those of `like`, and their types in Parquet.
         like: the file that the rows come from; if both are Parquet, its column types are kept.
-        escape: whether cells of CSV and TSV that a spreadsheet would run as formulas get an apostrophe in front.
-        encoding: of `like`.
+        escape: whether cells of CSV and TSV that a spreadsheet would run as formulas get a leading apostrophe.
+        encoding: the encoding of `like`.
 
     Raises:
         InputError: raised by the function for rows without the columns (and in Parquet the types) of the first row.
@@ -130,7 +130,7 @@ def write_rows(
 
 
 def _harmless(row: TableRow) -> TableRow:
-    """Return a row whose cells no spreadsheet runs."""
+    """Return a row whose cells no spreadsheet runs as formulas."""
     return {name: f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell for name, cell in row.items()}
 
 
@@ -146,7 +146,7 @@ def _refuse_new(rows: Sequence[TableRow], names: Sequence[str]) -> None:
 
 
 def _uneven(what: str) -> InputError:
-    return InputError(f"rows do not all fit the columns of the first ({what}); write a .jsonl file instead")
+    return InputError(f"not all rows match the columns of the first ({what}); write a .jsonl file instead")
 
 
 class _ParquetRows:
@@ -168,8 +168,8 @@ class _ParquetRows:
     def write(self, rows: Sequence[TableRow]) -> None:
         try:
             if self._writer is None:
-                known = [{name: value for name, value in row.items() if name not in self._added} for row in rows]
-                self._open(pa.Table.from_pylist(known).schema)
+                original = [{name: value for name, value in row.items() if name not in self._added} for row in rows]
+                self._open(pa.Table.from_pylist(original).schema)
             assert self._writer is not None
             _refuse_new(rows, self._writer.schema.names)
             self._writer.write_table(pa.Table.from_pylist(list(rows), schema=self._writer.schema))
@@ -186,28 +186,30 @@ LOCAL_DISKS = (
     "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "reiserfs", "tmpfs", "ramfs", "overlay",
     "vfat", "exfat", "ntfs3", "ntfs", "fat32", "refs", "apfs", "hfs", "msdos",
 )  # fmt: skip
-"""File systems that only one machine writes to, as Linux, Windows and macOS call them."""
+"""File systems that only one machine writes to, by their names in Linux, Windows and macOS."""
 
 
 def is_on_local_disk(folder: Path) -> bool:
-    """Whether a folder is on a file system of `LOCAL_DISKS`; a share of Windows, which is no partition, is not."""
+    """Whether a folder is on a file system of `LOCAL_DISKS`; a Windows share, which is not a partition, is not."""
     import psutil
 
-    place = folder.resolve()
-    holding = [one for one in psutil.disk_partitions(all=True) if place.is_relative_to(one.mountpoint)]
-    last = max(reversed(holding), key=lambda one: len(one.mountpoint), default=None)
-    return last is not None and last.fstype.lower() in LOCAL_DISKS and "remote" not in last.opts.split(",")
+    path = folder.resolve()
+    mounted = [disk for disk in psutil.disk_partitions(all=True) if path.is_relative_to(disk.mountpoint)]
+    innermost = max(reversed(mounted), key=lambda disk: len(disk.mountpoint), default=None)
+    if innermost is None:
+        return False
+    return innermost.fstype.lower() in LOCAL_DISKS and "remote" not in innermost.opts.split(",")
 
 
 def lock_problem(folder: Path, patience: float) -> str | None:
     """Return why files in a folder cannot be locked; None if they can.
 
     Args:
-        folder: where a temporary file is locked.
-        patience: seconds after which a lock that is still awaited counts as none; lock servers can be away.
+        folder: the folder in which a temporary file is locked.
+        patience: seconds after which a pending lock counts as refused; lock servers can be down.
 
     Raises:
-        OSError: no file can be made there.
+        OSError: no file can be created there.
     """
 
     def attempt() -> str | None:
@@ -218,7 +220,7 @@ def lock_problem(folder: Path, patience: float) -> str | None:
 
 
 def can_be_locked(path: Path, patience: float) -> bool:
-    """Whether a file that may only be read can be locked for reading. Gives up this process's other locks on it.
+    """Whether a read-only file can be locked for reading. Releases this process's other locks on it.
 
     Args:
         path: the file.
@@ -233,7 +235,7 @@ def can_be_locked(path: Path, patience: float) -> bool:
 
 
 def _within(patience: float, attempt: Callable[[], str | None]) -> str | None:
-    """Return what `attempt` returns, or that there was no answer in time."""
+    """Return the result of `attempt`, or ``no answer`` if it takes longer than `patience`."""
     results: list[str | OSError | None] = []
 
     def work() -> None:
@@ -259,6 +261,6 @@ def _lock_refused(file: int, exclusive: bool) -> str | None:
     try:
         fcntl.lockf(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except OSError as error:
-        # Where another process has the lock, locks work.
+        # If another process has the lock, locking works.
         return None if error.errno in (errno.EACCES, errno.EAGAIN) else error.strerror
     return None

@@ -1,7 +1,7 @@
-"""What a file of texts is: the encoding and separator of a text file, and what becomes of codes with labels.
+"""File formats: the encoding and separator of text files, and how codes with labels become scores.
 
-Ids stay as they are written, a missing value keeps its reason, and a code becomes a score only where its label is that
-number. A cell that cannot be used is `Unusable`, and is refused where its column is needed.
+Ids stay as written, a missing value keeps its reason, and a code becomes a score only if its label is that number. A
+cell that cannot be used is `Unusable`, and is refused if its column is needed.
 """
 
 import csv
@@ -29,56 +29,56 @@ EXPORTS = {
     ".numbers": "export it from Numbers to Excel (.xlsx) or CSV",
     ".por .sps .spv": "save the data in SPSS as .sav",
     ".sas7bdat .xpt": "write it as CSV in SAS: proc export data=NAME outfile='NAME.csv' dbms=csv; run;",
-    ".rdata .rda": "save the data frame in R by saveRDS(x, 'x.rds')",
-    ".qsf": "this is the survey's design; export its answers from Qualtrics as CSV (Data & Analysis, Export)",
+    ".rdata .rda": "save the data frame in R with saveRDS(x, 'x.rds')",
+    ".qsf": "this is the survey's definition; export its answers from Qualtrics as CSV (Data & Analysis, Export)",
     ".mat": "write it as CSV in MATLAB: writetable(T, 'NAME.csv')",
-    ".feather .arrow .pkl .pickle .h5": "write it in pandas by to_parquet",
+    ".feather .arrow .pkl .pickle .h5": "write it in pandas with to_parquet",
     ".txt .dat": "if it is a table, rename it to .csv or .tsv",
     ".ndjson": "rename it to .jsonl",
     ".zip .gz .7z": "unpack it and name the file in it",
     ".docx .doc .odt .pdf .rtf": "put the texts into a table, one row each, and save it as .csv or .xlsx",
 }
-"""How to turn formats that are not read into ones that are, by their endings."""
+"""How to convert unsupported formats to supported ones, by file ending."""
 MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Byte order marks, the longest first; without one a file is UTF-8."""
 PERSON_COLUMNS = ("prolific_pid", "prolific_id", "participant_id", "participant id", "worker_id", "workerid", "mturkid")
-"""Columns in which surveys keep the person, in lower case."""
+"""Columns in which survey tools store the participant, in lower case."""
 PREVIEWS = ("survey preview", "survey test", "spam", "1", "2", "8", "9", "17")
-"""What Qualtrics' column Status says of answers that no participant gave, in lower case."""
+"""Values of Qualtrics' column Status for answers that no participant gave, in lower case."""
 NUMBER_LABEL = re.compile(r"\s*\(?([+-]?\d+(?:[.,]\d+)?)\)?(?![\d.,]|\s*(?:[-–]|to|bis)\s*\d)")
 MISSING_CODE, SKIPPED, CANCELLED = "missing code", "skipped", "cancelled"
 NO_ANSWER = (MISSING_CODE, SKIPPED, CANCELLED)
-"""Statuses of a cell that its file or scale says is empty, and why; it is no fault."""
+"""Statuses of cells that are empty by design, according to their file or scale: not errors."""
 DECIMAL_COMMA, DECIMAL_POINT = r"[+-]?\d+,\d+", r"[+-]?\d*\.\d+"
 UTF_8 = "utf-8-sig"
-"""Of text files that say nothing else; a byte order mark may stand at the beginning."""
+"""The encoding of text files that declare no other; they may begin with a byte order mark."""
 LONGEST_BEGINNING = 65_536
-"""Characters of a CSV file in which its separator is looked for."""
+"""Characters at the beginning of a CSV file that are searched for its separator."""
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """A cell that holds something, but no value: the reason for whoever needs it, and its status among ratings."""
+    """A cell with content that is not a value: the reason, for errors, and its status as a rating."""
 
     reason: str
     status: str = "unreadable"
 
 
 def declared_missing(code: Any) -> Unusable:
-    """Return the cell of a code that its file declares to mean a missing answer."""
+    """Return the cell for a code that its file declares to be a missing answer."""
     return Unusable(f"the code {code:g}" if isinstance(code, float) else f"the code {code}", MISSING_CODE)
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """A file of another program.
+    """A file written by another program.
 
     Args:
-        kind: what it is read as, such as ``SPSS``.
-        columns: their names, in the file's order.
+        kind: the format it is read as, such as ``SPSS``.
+        columns: the columns' names, in the file's order.
         rows: one dictionary per row.
-        remarks: what was decided about a column, by its name.
-        notes: what is worth knowing about the whole file.
+        remarks: how a column was read, by its name.
+        notes: remarks on the whole file.
     """
 
     kind: str
@@ -89,17 +89,17 @@ class Foreign:
 
 
 def how_to_export(path: Path) -> str:
-    """Return how to make a table of a file that is not read, or nothing."""
-    known = {ending: how for endings, how in EXPORTS.items() for ending in endings.split()}
-    return known.get(path.suffix.lower(), "export it as .csv or .xlsx")
+    """Return how to convert an unsupported file to a table."""
+    remedies = {ending: how for endings, how in EXPORTS.items() for ending in endings.split()}
+    return remedies.get(path.suffix.lower(), "export it as .csv or .xlsx")
 
 
 def scored(cells: Sequence[Any], labels: Mapping[Any, str]) -> tuple[list[Any], str]:
-    """Return codes as scores, by their labels where these are numbers, and what was decided.
+    """Convert codes to scores, by their labels if these are numbers; also return how they were read.
 
     Args:
-        cells: codes, None where there is none.
-        labels: of codes.
+        cells: codes; None is an empty cell.
+        labels: the label of each code.
 
     Example:
         >>> scored([18, 19, None], {18: "1", 19: "2"})
@@ -107,9 +107,9 @@ def scored(cells: Sequence[Any], labels: Mapping[Any, str]) -> tuple[list[Any], 
         >>> scored([1, 7], {1: "not at all", 7: "very much"})
         ([1, 7], 'codes are the values, since their labels are words')
     """
-    found = {code: NUMBER_LABEL.match(label) for code, label in labels.items()}
-    means = {code: float(one[1].replace(",", ".")) for code, one in found.items() if one}
-    whole = [code for code, one in found.items() if one and one.end() == len(labels[code].rstrip())]
+    matches = {code: NUMBER_LABEL.match(label) for code, label in labels.items()}
+    means = {code: float(match[1].replace(",", ".")) for code, match in matches.items() if match}
+    whole = [code for code, match in matches.items() if match and match.end() == len(labels[code].rstrip())]
     if not labels:
         return list(cells), ""
     if all(mean == code for code, mean in means.items()):
@@ -117,18 +117,18 @@ def scored(cells: Sequence[Any], labels: Mapping[Any, str]) -> tuple[list[Any], 
     if whole and len(means) == len(labels):
         unlabelled = {cell for cell in cells if cell is not None and cell not in means}
         unknown = {cell: Unusable(f"the code {cell:g}, which has no label") for cell in unlabelled}
-        known = {None: None, **means, **unknown}
-        return [known[cell] for cell in cells], "value labels, which are numbers, are the values"
+        scores = {None: None, **means, **unknown}
+        return [scores[cell] for cell in cells], "value labels, which are numbers, are the values"
     wrong = {
         code: Unusable(f"the code {code:g}, whose label begins with {mean:g}; make codes and labels agree")
         for code, mean in means.items()
         if mean != code
     }
-    return [wrong.get(cell, cell) for cell in cells], "codes are the values, where their labels do not contradict them"
+    return [wrong.get(cell, cell) for cell in cells], "codes are the values, unless their labels contradict them"
 
 
 def with_decimal_points(cells: "pd.Series[str]") -> "pd.Series[str]":
-    """Return numbers as text with points for decimal commas, unless a number of the series has a point already.
+    """Replace the decimal commas of numbers, as text, by points, unless a number of the series already has a point.
 
     Example:
         >>> with_decimal_points(pd.Series(["3,5", "4", "NA"])).tolist()
@@ -159,7 +159,7 @@ def opened(path: Path, newline: str | None, encoding: str | None = None) -> Iter
 
 
 def encoding_of(path: Path, asked: str | None = None) -> str:
-    """Return a text file's encoding: that of its byte order mark, or UTF-8 if it is that, or else as `asked`."""
+    """Return a text file's encoding: that of its byte order mark, else UTF-8 if it is valid, else the one `asked`."""
     mark = mark_of(path)
     if mark or not asked:
         return mark or UTF_8
@@ -174,14 +174,14 @@ def encoding_of(path: Path, asked: str | None = None) -> str:
 
 
 def mark_of(path: Path) -> str | None:
-    """Return the encoding that a byte order mark at the beginning of a file names, other than UTF-8, or None."""
+    """Return the encoding that a file's byte order mark declares, other than UTF-8, or None."""
     with path.open("rb") as file:
         beginning = file.read(4)
     return next((encoding for mark, encoding in MARKS.items() if beginning.startswith(mark)), None)
 
 
 def _other_encoding(path: Path, encoding: str | None) -> str:
-    """Say where a file stops being in its encoding, what it seems to be, and what to do."""
+    """Say where a file cannot be decoded, what its encoding seems to be, and what to do."""
     if encoding or mark_of(path):
         return f"not readable as {(encoding or mark_of(path) or '').upper()}; is it complete, and is that its encoding?"
     with path.open("rb") as lines:
@@ -190,15 +190,15 @@ def _other_encoding(path: Path, encoding: str | None) -> str:
                 line.decode()
             except UnicodeDecodeError as error:
                 return (
-                    f"line {number}: not readable as UTF-8: byte 0x{line[error.start]:02x}, perhaps of Windows-1252. "
-                    "Save it as UTF-8 (in Excel: CSV UTF-8), or name its encoding by data.encoding=cp1252 "
+                    f"line {number}: not readable as UTF-8: byte 0x{line[error.start]:02x}, perhaps Windows-1252. "
+                    "Save it as UTF-8 (in Excel: CSV UTF-8), or set its encoding with data.encoding=cp1252 "
                     "(predict.py: encoding=cp1252)"
                 )
     return "not readable as UTF-8: it ends inside a character"
 
 
 def separator_of(path: Path, encoding: str | None = None) -> str:
-    """Return what separates the cells of a table: a tab in .tsv, and in .csv what `separator_in` finds."""
+    """Return the cell separator of a table: a tab in .tsv, the one that `separator_in` finds in .csv."""
     if path.suffix.lower() == ".tsv":
         return "\t"
     with opened(path, newline="", encoding=encoding) as lines:
@@ -206,7 +206,7 @@ def separator_of(path: Path, encoding: str | None = None) -> str:
 
 
 def separator_in(beginning: str) -> str:
-    r"""Return what separates the cells of a CSV file: a comma, or where that makes no table a semicolon or a tab.
+    r"""Return the cell separator of a CSV file: a comma, or a semicolon or a tab if commas do not give a table.
 
     Example:
         >>> separator_in("id;Wie sehr, von 1 bis 7\nt1;3,5\n"), separator_in("id,text\nt1,so; and so\n")
@@ -214,18 +214,18 @@ def separator_in(beginning: str) -> str:
     """
     if not {";", "\t"} & set(beginning.partition("\n")[0]):
         return ","
-    found = {}
+    columns = {}
     for separator in ",;\t":
         try:
             rows = csv.reader(io.StringIO(beginning), delimiter=separator)
             widths = [len(row) for row in islice(rows, 20) if row]
         except csv.Error:
             continue
-        # Where the beginning ends the last row is cut off.
+        # The last row may be cut off where the beginning ends.
         if widths[0] > 1 and len(set(widths[: max(1, len(widths) - 1)])) == 1:
-            found[separator] = widths[0]
+            columns[separator] = widths[0]
     # By chance each row can have as many commas, such as decimal ones, as the header.
-    return max(found, key=lambda separator: (found[separator], separator != ",")) if found else ","
+    return max(columns, key=lambda separator: (columns[separator], separator != ",")) if columns else ","
 
 
 def are_rows(raw: Sequence[str], cells: Sequence[str], delimiter: str) -> bool:
@@ -248,7 +248,7 @@ def _shape(cell: str) -> str:
 
 
 def without_qualtrics_headers(rows: Iterable[TableRow]) -> Iterator[TableRow]:
-    """Yield rows without the second and third header of a Qualtrics export, which it is known by."""
+    """Yield rows without the second and third header rows, by which a Qualtrics export is recognised."""
     iterator = iter(rows)
     first = list(islice(iterator, 2))
     cells = [cell for cell in first[-1].values() if cell] if len(first) == 2 else []
@@ -258,13 +258,13 @@ def without_qualtrics_headers(rows: Iterable[TableRow]) -> Iterator[TableRow]:
 
 
 def survey_remarks(frame: pd.DataFrame, person: str | None, source: str) -> Iterator[str]:
-    """Count what a survey tool's export marks as a preview or unfinished, and second takes by one person.
+    """Count the rows that a survey tool's export marks as previews or unfinished, and second takes by one person.
 
-    Where most people have several rows, each was asked for several texts, and these are no second takes.
+    If most people have several rows, each was asked for several texts, and these are not second takes.
 
     Args:
         frame: cells as text.
-        person: the column of the person; None if there is none.
+        person: the participant's column; None if there is none.
         source: the file named in messages.
     """
     columns: Mapping[str, str] = {str(name).strip().lower(): str(name) for name in frame}
@@ -279,16 +279,16 @@ def survey_remarks(frame: pd.DataFrame, person: str | None, source: str) -> Iter
         again = frame[person].notna() & frame[person].duplicated()
         rows = frame[person].value_counts()
         if again.any() and (rows > 1).mean() < 0.5:
-            found = f"{rows_named(again)} with the {person} of an earlier row"
-            yield f"{source}: {found}; a person's rows stay in one split"
+            repeats = f"{rows_named(again)} with the {person} of an earlier row"
+            yield f"{source}: {repeats}; a person's rows stay in one split"
 
 
 def rows_named(wrong: "pd.Series[bool]") -> str:
-    """Return which rows of a table are meant, counted from 1: ``2 rows (4 and 5)``."""
+    """Return the marked rows of a table, counted from 1: ``2 rows (4 and 5)``."""
     numbers = [str(number + 1) for number in np.flatnonzero(wrong)]
     return f"{count(len(numbers), 'row')} ({listed(shortened(numbers, 5))})"
 
 
 def person_column(columns: Iterable[str]) -> str | None:
-    """Return the column in which a survey keeps the person, or None."""
+    """Return the column in which a survey tool stores the participant, or None."""
     return next((name for name in columns if name.strip().lower() in PERSON_COLUMNS), None)

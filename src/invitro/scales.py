@@ -22,7 +22,7 @@ class Item:
         name: the key in replies and files.
         statement: what the rater reads.
         reversed: whether a high answer means little of the construct.
-        column: where people's answers stand in a table; None is `name`.
+        column: the column of people's answers in a table; None means `name`.
     """
 
     name: str
@@ -46,18 +46,20 @@ class Scale:
         instructions: what raters are asked to do.
         source: where the scale was published.
         translations: its words in other languages, ``language -> construct, occasion, instructions, and item ->
-            statement``, for prompts that ask in the text's language; what is left out is not translated.
+            statement``, for prompts that ask in the text's language; omitted entries are not translated.
         missing: codes that mean a missing answer in tables, such as -99 or NA.
-        answers: for tables that hold words or codes: the answer that each stands for, such as ``{never: 0, often: 3}``.
+        answers: for tables with words or codes: the answer that each represents, such as ``{never: 0, often: 3}``.
             Other words are refused and, if any of these is a number, other numbers too.
-        most_missing: how many items of a person's answers may be missing; the others then stand for them.
-        occasion: on what occasion texts are written, as prompts say it: ``in reaction to something they had read``.
-        overall: what raters are asked where one score stands for the whole scale; empty for a general question.
-        decimals: whether an answer between two points has a meaning; not if points are kinds, such as numbers of days.
+        most_missing: how many of a person's answers may be missing; the mean of the others replaces them.
+        occasion: the occasion on which texts are written, in words for prompts: ``in reaction to something they had
+            read``.
+        overall: what raters are asked if one score represents the whole scale; empty for a general question.
+        decimals: whether answers between two points are meaningful; not if points are categories, such as numbers of
+            days.
         wording: whose words the items are (validated, paraphrased, our own), and what their licence allows.
 
     Raises:
-        InputError: naming every setting that is wrong.
+        InputError: naming every invalid setting.
     """
 
     name: str
@@ -114,7 +116,7 @@ class Scale:
 
     @property
     def default_alpha(self) -> float:
-        """Correction's threshold where none is given: two thirds of the range, 4.0 on 1 to 7 as in the paper."""
+        """The correction's threshold if none is given: two thirds of the range, 4.0 on 1 to 7 as in the paper."""
         return round((self.maximum - self.minimum) * 2 / 3, 3)
 
     @property
@@ -131,9 +133,9 @@ class Scale:
         """Aggregate item scores of shape (..., items) to scores of shape (...).
 
         Args:
-            item_scores: as they were given; reversed items are reversed here. NaN is a missing one.
-            most_missing: with up to so many missing items the score is that of the mean of the others (prorating); with
-                more it is NaN.
+            item_scores: as given; reversed items are reversed here. NaN is a missing score.
+            most_missing: up to this number, missing items get the mean of the others (prorating); with more of them,
+                the score is NaN.
 
         Example:
             >>> mood = Scale("mood", "mood", (Item("glad", "I am glad"), Item("low", "I am low", reversed=True)), 1, 5)
@@ -145,9 +147,9 @@ class Scale:
             raise ValueError(f"expected {len(self.items)} item scores on the last axis, found shape {scores.shape}")
         scores = self.keyed(scores)
         if most_missing:
-            there = (~np.isnan(scores)).sum(axis=-1, keepdims=True)
-            mean = np.nansum(scores, axis=-1, keepdims=True) / np.maximum(there, 1)
-            enough = (there > 0) & (there >= len(self.items) - most_missing)
+            answered = (~np.isnan(scores)).sum(axis=-1, keepdims=True)
+            mean = np.nansum(scores, axis=-1, keepdims=True) / np.maximum(answered, 1)
+            enough = (answered > 0) & (answered >= len(self.items) - most_missing)
             scores = np.where(np.isnan(scores) & enough, mean, scores)
         return np.asarray(scores.mean(axis=-1) if self.aggregation == "mean" else scores.sum(axis=-1))
 
@@ -156,20 +158,21 @@ class Scale:
         return np.clip(np.asarray(scores, dtype=np.float64), self.minimum, self.maximum)
 
     def outside(self, scores: npt.ArrayLike) -> Bools:
-        """True where a score is below the minimum or above the maximum; NaN (a missing score) is not outside."""
+        """Whether each score is below the minimum or above the maximum; NaN (a missing score) is not outside."""
         values = np.asarray(scores, dtype=np.float64)
         return (values < self.minimum) | (values > self.maximum) | np.isinf(values)
 
 
 MANY, FEW, LEAST_USED = 0.05, 5, 0.6
-"""From this share of the scores on, and more than so many, they are on another scale; what share of a range is used."""
+"""Scores are on another scale if at least the share `MANY` and more than `FEW` of them are outside; and the least share
+of a range that its scores span."""
 RANGES = ((0, 1), (0, 3), (1, 4), (0, 4), (1, 5), (0, 5), (1, 6), (0, 6), (1, 7), (1, 9), (1, 10), (0, 10), (0, 100))
 RANGES_AROUND_0 = ((-1, 1), (-2, 2), (-3, 3), (-4, 4), (-5, 5), (-10, 10), (-50, 50), (-100, 100))
-"""What single questions and sliders usually go from and to, the narrowest first."""
+"""Usual bounds of single questions and sliders, the narrowest first."""
 
 
 def likely_bounds(scores: npt.ArrayLike) -> tuple[float, float] | None:
-    """Guess from which number to which people could answer: the narrowest usual range; None where none is likely.
+    """Guess the lowest and highest possible answer: the narrowest usual range that fits; None if none is likely.
 
     Example:
         >>> likely_bounds([3, 88, 50]), likely_bounds([2, 9, 4]), likely_bounds([6, 42])
@@ -181,47 +184,47 @@ def likely_bounds(scores: npt.ArrayLike) -> tuple[float, float] | None:
         return None
     lowest, highest = values.min(), values.max()
     usual = RANGES_AROUND_0 if lowest < 0 else RANGES
-    around = (one for one in usual if one[0] <= lowest and highest <= one[1])
-    low, high = next(around, (0, 0))
+    wide_enough = (bounds for bounds in usual if bounds[0] <= lowest and highest <= bounds[1])
+    low, high = next(wide_enough, (0, 0))
     return (low, high) if high > low and highest - lowest >= LEAST_USED * (high - low) else None
 
 
 def on_another_scale(
     scores: npt.ArrayLike, rows: npt.ArrayLike, what: str, scale: Scale, bounds: Sequence[float] | None, remedy: str
 ) -> str | None:
-    """Say that many scores lie outside a scale, with their range and an example; None where it is a few.
+    """Report that many scores are outside a scale, with their range and an example; None if they are few.
 
     Args:
-        scores: (n,), NaN where there is none.
-        rows: of each, the data row in the file, counted from 1.
-        what: the scores are, such as ``ratings``.
-        scale: theirs.
-        bounds: the lowest and the highest that is possible; None are those of the scale's score.
+        scores: (n,), NaN if missing.
+        rows: each score's data row in the file, counted from 1.
+        what: what the scores are, such as ``ratings``.
+        scale: the scores' scale.
+        bounds: the lowest and the highest possible score; None means those of the scale's score.
         remedy: what to do.
     """
     low, high = bounds or (scale.minimum, scale.maximum)
     values = np.asarray(scores, dtype=np.float64)
-    wrong, there = (values < low) | (values > high), int((~np.isnan(values)).sum())
-    if wrong.sum() <= FEW or wrong.sum() < MANY * there:
+    wrong, scored = (values < low) | (values > high), int((~np.isnan(values)).sum())
+    if wrong.sum() <= FEW or wrong.sum() < MANY * scored:
         return None
     first, row = int(wrong.argmax()), np.asarray(rows)[wrong.argmax()]
     return (
-        f"{wrong.sum()} of {there} {what} lie outside {low:g} to {high:g} ({scale.name}): they range from "
+        f"{wrong.sum()} of {scored} {what} lie outside {low:g} to {high:g} ({scale.name}): they range from "
         f"{np.nanmin(values):g} to {np.nanmax(values):g}, such as {values[first]:g} in data row {row}. {remedy}"
     )
 
 
 def which_scale(scores: npt.ArrayLike, items_of: str | None = None) -> str:
-    """Say how the scale of one question, or of several, is chosen for scores.
+    """Say how to choose the scale of one question, or of several, that suits scores.
 
     Args:
-        scores: as they were found.
-        items_of: the scale whose items they are; None where they are whole scores.
+        scores: the scores found.
+        items_of: the scale whose items they are; None if they are scores of whole scales.
     """
     bounds = likely_bounds(scores)
     low, high = ("LOWEST", "HIGHEST") if bounds is None else [f"{bound:g}" for bound in bounds]
     ends = "" if bounds == (0, 100) else f" scale.low={low} scale.high={high}"
     if items_of is not None:
-        return f"If {items_of} was answered so, add scale.low={low} scale.high={high}"
+        return f"If {items_of} was answered on this range, add scale.low={low} scale.high={high}"
     asked = "one question or slider" + ("" if bounds is None else f" from {low} to {high}")
-    return f"For {asked}, add scale=slider{ends}; for a score of several items, name their scale by scale="
+    return f"For {asked}, add scale=slider{ends}; for a score of several items, name their scale with scale="

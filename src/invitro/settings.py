@@ -1,4 +1,4 @@
-"""Settings that check themselves: pydantic checks every field, and all problems are reported at once in our words."""
+"""Settings that check themselves: pydantic checks every field, and all problems are reported at once, in our words."""
 
 import types
 import warnings
@@ -30,13 +30,13 @@ def checked(where: str) -> Callable[[type[T]], type[T]]:
 
     Checks are strict: ``true`` is not a number and ``"4"`` is not 4, though 4 is a float. A list is accepted as a
     tuple, and a word as the member of an enumeration that it names.
-    Bounds are part of the annotation, as in ``Annotated[float, Ge(0), Lt(1)]``; a string in it replaces the words that
-    say what is expected. A method ``contradictions`` yields one problem for each conflict between fields; it is called
-    when every field is valid by itself.
+    Bounds are part of the annotation, as in ``Annotated[float, Ge(0), Lt(1)]``; a string in it replaces the description
+    of what is expected. A method ``contradictions`` yields one problem for each conflict between fields; it is called
+    once every field is valid by itself.
 
     Args:
-        where: what a user writes before a field's name, such as ``fit`` for ``fit.epochs``; empty for settings that
-            are at the top of a configuration.
+        where: the prefix of the fields' names in a configuration, such as ``fit`` for ``fit.epochs``; empty for
+            settings at its top.
 
     Raises:
         InputError: when the class is called with a value it refuses; one line per problem.
@@ -102,9 +102,9 @@ def _adapter_of(annotation: Any) -> Any:
 def expected(annotation: Any) -> str:
     """Say in words what an annotation accepts: ``null or a whole number of at least 1``."""
     kind, bounds = _taken_apart(annotation)
-    told = next((one for one in bounds if isinstance(one, str)), None)
-    if told is not None:
-        return told
+    description = next((bound for bound in bounds if isinstance(bound, str)), None)
+    if description is not None:
+        return description
     if get_origin(kind) is Literal:
         return _listed([str(value) for value in get_args(kind)])
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -127,14 +127,14 @@ def _validated(instance: Any, where: str) -> dict[str, Any]:
     hints, model = _model_of(of)
     values = {name: getattr(instance, name) for name in hints}
     try:
-        made = model(**values)
+        valid = model(**values)
     except ValidationError as error:
-        wrong = dict.fromkeys(str(one["loc"][0]) for one in error.errors(include_url=False))
-        before = f"{where}." if where else ""
+        wrong = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors(include_url=False))
+        prefix = f"{where}." if where else ""
         raise InputError(
-            *(f"{before}{name}: expected {expected(hints[name])}, found {values[name]!r}" for name in wrong)
+            *(f"{prefix}{name}: expected {expected(hints[name])}, found {values[name]!r}" for name in wrong)
         ) from None
-    return {name: getattr(made, name) for name in hints}
+    return {name: getattr(valid, name) for name in hints}
 
 
 @cache
@@ -142,8 +142,8 @@ def _model_of(cls: Any) -> tuple[dict[str, Any], "type[BaseModel]"]:
     """Return the annotations of a dataclass's fields, and pydantic's model of them."""
     from pydantic import ConfigDict, Field, create_model
 
-    found = get_type_hints(cls, include_extras=True)
-    hints = {field.name: found[field.name] for field in fields(cls) if field.init}
+    annotations = get_type_hints(cls, include_extras=True)
+    hints = {field.name: annotations[field.name] for field in fields(cls) if field.init}
     strict = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False, protected_namespaces=())
     # In YAML a tuple is written as a list, whose elements stay strict, and an enumeration as a word.
     kinds = {
@@ -157,7 +157,7 @@ def _model_of(cls: Any) -> tuple[dict[str, Any], "type[BaseModel]"]:
 
 
 def _is_written_otherwise(annotation: Any) -> bool:
-    """Whether YAML has no values of this type and writes them as another type."""
+    """Whether YAML has no values of this type, so that they are written as another type."""
     kind, _ = _taken_apart(annotation)
     return get_origin(kind) is tuple or (isinstance(kind, type) and issubclass(kind, Enum))
 
@@ -165,15 +165,15 @@ def _is_written_otherwise(annotation: Any) -> bool:
 def _taken_apart(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     """Return an annotation's type and its metadata."""
     if get_origin(annotation) is Annotated:
-        kind, *rest = get_args(annotation)
-        return kind, tuple(rest)
+        kind, *metadata = get_args(annotation)
+        return kind, tuple(metadata)
     return annotation, ()
 
 
 def _within(bounds: Sequence[object]) -> str:
-    """Say which numbers lie within bounds: `` from 0 to below 1``."""
-    low = next((one for one in bounds if isinstance(one, Ge | Gt)), None)
-    high = next((one for one in bounds if isinstance(one, Le | Lt)), None)
+    """Describe the numbers within bounds: `` from 0 to below 1``."""
+    low = next((bound for bound in bounds if isinstance(bound, Ge | Gt)), None)
+    high = next((bound for bound in bounds if isinstance(bound, Le | Lt)), None)
     match low, high:
         case Ge(ge=least), Le(le=most):
             return f" from {least:g} to {most:g}"

@@ -1,7 +1,7 @@
-"""Tables of any length, by suffix, whole or in pieces: CSV, TSV, Parquet, JSONL, and what `invitro.foreign` reads.
+"""Tables of any length, by suffix, whole or in pieces: CSV, TSV, Parquet, JSONL, and the formats of `invitro.foreign`.
 
-Every entry point reads through `read_rows`. What is wrong with a file is an `InputError` that names file and row and
-shows no piece of a text.
+Every entry point reads through `read_rows`. A faulty file raises an `InputError` that names file and row and never
+quotes a text.
 """
 
 import csv
@@ -38,17 +38,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
-"""Endings of the tables that are read and written."""
+"""Endings of the tables that can be read and written."""
 READ = (*SUFFIXES, *READERS)
-"""Endings of the tables that are read; so are folders of saved datasets."""
+"""Endings of the tables that can be read, in addition to folders of saved datasets."""
 BLANK = ("", "unknown", "nan", "na", "n/a", "none")
 """How files write a missing number, in lower case."""
 PIECE = 10_000
-"""Rows of a table in memory as Python objects at a time."""
+"""Rows of a table that are Python objects in memory at a time."""
 DEEPEST = 100
-"""How deep lists and objects of a JSONL row may be nested."""
+"""How deeply lists and objects of a JSONL row may be nested."""
 UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError)
-"""What pyarrow raises on damaged Parquet files and on values that Python cannot hold."""
+"""What pyarrow raises for damaged Parquet files and for values that Python cannot represent."""
 csv.field_size_limit(2**31 - 1)  # a text may be longer than the csv module's 128 KiB
 
 
@@ -63,8 +63,8 @@ def suffix_of(path: Path) -> str:
 
 def pieces(things: Iterable[T], size: int) -> Iterator[list[T]]:
     """Yield `things` in lists of at most `size`, in order, consuming no more of them than it yields."""
-    rest = iter(things)
-    while piece := list(islice(rest, size)):
+    iterator = iter(things)
+    while piece := list(islice(iterator, size)):
         yield piece
 
 
@@ -86,12 +86,12 @@ def read_rows(
             `encoding` says otherwise; the cells of .csv are separated by commas, or else by semicolons or tabs.
         size: largest number of rows in a list.
         header: whether the first line of a CSV or TSV file names the columns; otherwise they are ``0``, ``1``, ...
-        escapechar: the character before a quote inside a cell of a CSV or TSV file, besides a second quote.
-        encoding: of CSV, TSV and JSONL, such as ``cp1252``.
+        escapechar: the character that escapes a quote inside a cell of a CSV or TSV file, as does doubling the quote.
+        encoding: the encoding of CSV, TSV and JSONL, such as ``cp1252``.
 
     Raises:
         InputError: the file is missing, of an unknown kind, in another encoding or damaged; two columns or keys have
-            one name; a row does not match the header; or a quotation mark swallows rows.
+            the same name; a row does not match the header; or a quotation mark swallows rows.
     """
     path = _table_file(path)
     if is_foreign(path):
@@ -108,7 +108,7 @@ def columns_of(path: str | Path, encoding: str | None = None) -> list[str]:
     """Return the columns of a table file: the header, the schema, or the keys of the first object.
 
     Raises:
-        InputError: as `read_rows`, as far as this part of the file shows it.
+        InputError: as for `read_rows`, about the part of the file that is read.
     """
     path = _table_file(path)
     if is_foreign(path):
@@ -164,13 +164,13 @@ def _csv_cells(
         if len(raw) > 1 and are_rows(raw, row, separator):
             raise InputError(
                 f"{where}: a quotation mark opens a cell that ends {len(raw) - 1} lines below, and each of these lines "
-                f"looks like a row of its own. {QUOTES}"
+                f"looks like a separate row. {QUOTES}"
             )
         yield row
     if header is None:
         raise InputError(f"{path}: expected a header and rows, found an empty file")
     if lines > count:
-        _say_once(f"{path}: {count} rows in {lines} lines, since cells hold line breaks")
+        _say_once(f"{path}: {count} rows in {lines} lines, since cells contain line breaks")
 
 
 QUOTES = (
@@ -182,7 +182,7 @@ QUOTES = (
 def _records(
     path: Path, separator: str, escapechar: str | None, encoding: str | None
 ) -> Iterator[tuple[int, list[str], list[str]]]:
-    """Yield each record of a CSV or TSV file: the number of its first line, its lines as they are, its cells."""
+    """Yield each record of a CSV or TSV file: the number of its first line, its raw lines, its cells."""
     raw: list[str] = []
 
     def remembered(lines: TextIO) -> Iterator[str]:
@@ -204,7 +204,7 @@ def _records(
             if cells is None:
                 return
             if any("\0" in cell for cell in cells):
-                raise InputError(f"{path}: line {first}: holds a NUL character: is it damaged, or UTF-16?")
+                raise InputError(f"{path}: line {first}: contains a NUL character; is it damaged, or UTF-16?")
             yield first, raw, cells
             first = reader.line_num + 1
 
@@ -231,12 +231,12 @@ def _object(line: str) -> TableRow:
     except InputError:
         raise
     except json.JSONDecodeError as error:
-        found = f"something else ({error.msg} at character {error.pos + 1})"
-        raise InputError(f"expected a JSON object, found {found}") from None
+        problem = f"{error.msg} at character {error.pos + 1}"
+        raise InputError(f"expected a JSON object, found something else ({problem})") from None
     except RecursionError:
         raise InputError(f"lists and objects are nested deeper than {DEEPEST}") from None
     except ValueError:
-        raise InputError("expected numbers that can be read, found one of thousands of digits") from None
+        raise InputError("expected numbers that can be read, found one with thousands of digits") from None
     if not isinstance(row, dict):
         raise InputError(f"expected a JSON object, found {_kind(row)}")
     layer, depth = [row], 0
@@ -244,13 +244,14 @@ def _object(line: str) -> TableRow:
         depth += 1
         if depth > DEEPEST:
             raise InputError(f"lists and objects are nested deeper than {DEEPEST}")
-    if "\\u" in line:  # only an escape can stand for half a character
+    if "\\u" in line:  # only an escape can encode half a character
         _refuse_half_characters(json.dumps(row, ensure_ascii=False))
     return row
 
 
 def _nested(value: Any) -> Iterator[Any]:
-    return (one for one in (value.values() if isinstance(value, dict) else value) if isinstance(one, (dict, list)))
+    children = value.values() if isinstance(value, dict) else value
+    return (child for child in children if isinstance(child, (dict, list)))
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> TableRow:
@@ -265,7 +266,7 @@ def _refuse_half_characters(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise InputError(
-            "found half a character (an unpaired surrogate, as of an emoji cut in two); remove it"
+            "found half a character (an unpaired surrogate, such as from an emoji cut in two); remove it"
         ) from None
 
 
@@ -286,7 +287,7 @@ def parquet_schema(path: Path) -> pa.Schema:
 
 @contextmanager
 def _parquet(path: Path) -> Iterator[None]:
-    """Turn what a damaged file raises into one error; only the kind is told, since Arrow may quote a text."""
+    """Turn the errors of a damaged file into one that names only their type, since Arrow may quote a text."""
     try:
         yield
     except UNREADABLE as error:
@@ -321,7 +322,7 @@ def read_table(
 def as_text(frame: pd.DataFrame, plain: Collection[str] = (), source: str | Path = "frame") -> pd.DataFrame:
     """Turn the cells of `frame` into text by `text_of`.
 
-    What is `Unusable` is missing, and its status is in ``attrs`` under `CELL_STATUS`.
+    `Unusable` cells become missing, with their status in ``attrs`` under `CELL_STATUS`.
 
     Args:
         frame: any DataFrame; its index counts data rows from 0.
@@ -349,10 +350,10 @@ def as_text(frame: pd.DataFrame, plain: Collection[str] = (), source: str | Path
 
 
 def text_of(value: object, plain: bool = True) -> str | None:
-    """Return a cell as a person would write it: 3 for 3.0, None where it is missing, empty or in `NO_ANSWER`.
+    """Return a cell as a person would write it: 3 for 3.0, None if it is missing, empty or in `NO_ANSWER`.
 
     Raises:
-        InputError: `plain`, and it is a list, an object, true, false, bytes or `Unusable`; or it has a NUL, half a
+        InputError: `plain`, and it is a list, an object, true, false, bytes or `Unusable`; or it contains a NUL, half a
             character, or more digits than Python writes. The message says what was found but not where.
     """
     if plain and isinstance(value, (bool, np.bool_, bytes, list, tuple, set, dict, np.ndarray)):
@@ -382,18 +383,18 @@ def _kind(value: object) -> str:
 
 
 def require_columns(frame: pd.DataFrame, columns: Iterable[str], source: str | Path, fix: str = "") -> None:
-    """Refuse `frame` when any of `columns` is missing, naming all missing ones and the columns found."""
+    """Refuse `frame` if any of `columns` is missing, naming all missing ones and those present."""
     missing = [name for name in dict.fromkeys(columns) if name not in frame.columns]
     if missing:
         expected = f"expected column{'s' * (len(missing) > 1)} {', '.join(missing)}"
-        found = f"{names_shown(frame.columns)}{meant(missing, frame.columns)}"
-        raise InputError(f"{source}: {expected}; found {found}" + (" " if found[-1] == "?" else ". ") * bool(fix) + fix)
+        names = f"{names_shown(frame.columns)}{meant(missing, frame.columns)}"
+        raise InputError(f"{source}: {expected}; found {names}" + (" " if names[-1] == "?" else ". ") * bool(fix) + fix)
 
 
 def numbers(column: "pd.Series[Any]", source: str | Path) -> "pd.Series[float]":
     """Read a column of text as float64, blanks and ``unknown`` as NaN; anything else is refused with its row.
 
-    Where no number of the column has a point, commas are decimal commas.
+    If no number of the column has a point, commas are decimal commas.
     """
     text = column.astype("str").str.strip()
     blank = column.isna() | text.str.lower().isin(BLANK)

@@ -29,7 +29,7 @@ def test_a_page_of_200_rows(run, tmp_path: Path) -> None:
     assert said["texts"].startswith("200 (")
     assert said["missing"] == "crowd_label 20"
     assert (said["repeated texts"], said["r of LLM and crowd"], said["texts with both labels"]) == ("1", "-1.00", "180")
-    assert "WARNING: table/gpt: LLM and crowd labels correlate by -1.00 on 180 texts" in done.stdout
+    assert "WARNING: table/gpt: LLM and crowd labels correlate at -1.00 on 180 texts" in done.stdout
     page = next((tmp_path / "runs" / "describe").rglob("report.html"))
     html = page.read_text("utf-8")
     assert all(f'id="figure-{name}"' in html for name in ("crowd_labels", "lengths", "llm_and_crowd"))

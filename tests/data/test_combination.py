@@ -82,7 +82,7 @@ def test_texts_the_first_is_measured_on_leave_the_others(caplog: pytest.LogCaptu
     refuse_shared_texts(corpus.of_split("train", "unlabelled"), corpus.of_split("val", "test"), "both")
 
 
-def test_nothing_is_said_when_nothing_leaks(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_leaks_there_are_no_lines(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         Combination("both", [FIRST, SECOND]).read(EMPATHY)
     assert caplog.text == ""
@@ -105,6 +105,6 @@ def test_folder_and_split_are_handed_on() -> None:
         ([Fake("a:b", FIRST.texts)], "data.members: expected names without a colon, found a:b"),
     ],
 )
-def test_members_that_cannot_be_told_apart_are_refused(members: list[Fake], message: str) -> None:
+def test_members_with_ambiguous_names_are_refused(members: list[Fake], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Combination("both", members)

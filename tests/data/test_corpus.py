@@ -54,10 +54,10 @@ def test_missing_groups_and_splits_are_filled() -> None:
         ),
         (
             {"text_id": ["a1", "a1 ", "c"]},
-            "a.csv: column text_id: expected ids that differ in more than blanks and Unicode forms, found such a pair "
-            "in data rows 1 and 2: 'a1' and",
+            "a.csv: column text_id: expected ids that differ in more than blanks and Unicode forms, found a pair "
+            "that does not, in data rows 1 and 2: 'a1' and",
         ),
-        ({"text_id": ["é", "e\u0301", "c"]}, r"found such a pair in data rows 1 and 2: '\xe9' and"),
+        ({"text_id": ["é", "e\u0301", "c"]}, r"found a pair that does not, in data rows 1 and 2: '\xe9' and"),
         (
             {"group_id": ["w1", "w2", "w\u200b1"]},
             "a.csv: column group_id: expected ids that differ in more than blanks",
@@ -80,7 +80,7 @@ def test_missing_groups_and_splits_are_filled() -> None:
         ({"text": None}, "a.csv: expected a column text; found text_id, group_id, split, crowd_label"),
     ],
 )
-def test_faults_are_told_by_row_and_column(changes: dict[str, Any], message: str) -> None:
+def test_faults_are_reported_with_row_and_column(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as refused:
         canonical(table(**changes), EMPATHY, "a.csv")
     assert message in str(refused.value)
@@ -135,6 +135,6 @@ def test_rows_of_a_split_keep_their_order() -> None:
     assert corpus.of_split("unlabelled", "train")["text_id"].tolist() == ["a", "c"]
 
 
-def test_the_codebook_is_what_the_demographic_prompt_tells() -> None:
+def test_the_codebook_matches_the_demographic_prompt() -> None:
     told = yaml.safe_load((ROOT / "conf" / "prompt" / "demographic.yaml").read_text("utf-8"))["codes"]
     assert {name: codes for name, codes in told.items() if codes} == CODEBOOK

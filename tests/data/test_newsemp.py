@@ -114,7 +114,7 @@ def test_another_content_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
-def test_files_lie_in_the_corpus_folder_or_above(tmp_path: Path) -> None:
+def test_files_are_in_the_corpus_folder_or_above(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     assert folder.find("newsemp18", "a.csv") is None
     (tmp_path / "a.csv").write_text("above")

@@ -143,7 +143,7 @@ def test_validation_is_drawn_by_author(tmp_path: Path) -> None:
 
 
 def test_a_labelled_test_is_not_given_up_for_dev(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has a test with crowd labels \(3 train, 1 val, 1 test.* data/split=publish"):
+    with pytest.raises(InputError, match=r"has test texts with crowd labels \(3 train, 1 val, 1 test.*split=publish"):
         NewsEmp(24, split=DevAsTest(), folder=write_24(tmp_path)).read(EMPATHY)
 
 
@@ -232,7 +232,7 @@ def test_other_constructs_are_refused_before_files_are_looked_for(reader: Reader
 
 
 def changed(rows: Rows, row: int, **cells: str) -> Rows:
-    return [one | cells if n == row else one for n, one in enumerate(rows)]
+    return [record | cells if n == row else record for n, record in enumerate(rows)]
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_the_dialect_of_24_is_read(tmp_path: Path) -> None:
     assert task_texts("newsemp24", tmp_path).texts == ('I am a "good" person, mostly,\nand more.', "Short.")
 
 
-def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_corpora_and_files_without_a_test_set_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data=newsemp18: is not a corpus of a WASSA shared task; .* newsemp22"):
         task_texts("newsemp18", tmp_path)
     with pytest.raises(InputError, match=r"messages_test_features_ready_for_WS_2022.tsv is neither in .* register"):

@@ -63,8 +63,8 @@ def test_wide_and_long_order_and_gaps_give_the_same_numbers(tmp_path: Path, seed
     expected = corpus_of(tmp_path, long)
     gaps = pd.DataFrame({"text_id": TEXTS["text_id"], "rater_id": "w7", "score": gap})
     mixed = pd.concat([long, gaps]).sample(frac=1, random_state=seed)
-    found = corpus_of(tmp_path, mixed)
-    pd.testing.assert_frame_equal(found.table[LABELS], expected.table[LABELS], check_exact=True)
+    corpus = corpus_of(tmp_path, mixed)
+    pd.testing.assert_frame_equal(corpus.table[LABELS], expected.table[LABELS], check_exact=True)
     wide = wide_of(long).fillna(gap)
     raters = list(np.random.default_rng(seed).permutation([f"w{rater}" for rater in range(6)]))
     wide.to_csv(tmp_path / "wide.csv", index=False)
@@ -88,7 +88,7 @@ def test_european_ratings_of_another_encoding_than_the_texts_give_the_same_numbe
     long.to_csv(tmp_path / "europe.csv", index=False, sep=";", decimal=",", encoding="cp1252")
     wide_of(long.replace({"text_id": {"Größe": "00"}})).to_csv(tmp_path / "wide.csv", index=False, sep=";", decimal=",")
     raters = {"raters": ["Jürgen", "w1", "w2", "w3", "w4", "w5"]}
-    found = [
+    corpora = [
         TableFile(tmp_path / file, COLUMNS | columns, Undivided(), ratings=ratings, encoding="cp1252").read(OVERALL)
         for file, columns, ratings in (
             ("texts.csv", {}, tmp_path / "plain.csv"),
@@ -96,9 +96,9 @@ def test_european_ratings_of_another_encoding_than_the_texts_give_the_same_numbe
             ("wide.csv", raters, None),
         )
     ]
-    for one in found[1:]:
-        got = one.table[LABELS].replace({"text_id": {"00": "Größe"}}).sort_values("text_id", ignore_index=True)
-        wanted = found[0].table[LABELS].sort_values("text_id", ignore_index=True)
+    for corpus in corpora[1:]:
+        got = corpus.table[LABELS].replace({"text_id": {"00": "Größe"}}).sort_values("text_id", ignore_index=True)
+        wanted = corpora[0].table[LABELS].sort_values("text_id", ignore_index=True)
         pd.testing.assert_frame_equal(got, wanted, check_exact=True)
     assert (
         "europe.csv: read as CSV with semicolons, CP1252; "
@@ -139,21 +139,21 @@ def test_codes_that_spss_declares_missing_are_counted_apart_from_blanks(
     table = TEXTS.assign(anna=anna, ben=ben)
     ranges: Any = {"anna": [-99], "ben": [{"lo": 8, "hi": 9}]}
     pyreadstat.write_sav(table, file, missing_ranges=ranges)
-    found = TableFile(file, COLUMNS | {"raters": ["anna", "ben"]}, Undivided()).read(OVERALL)
-    assert found.people is not None
-    long = found.people.long
+    corpus = TableFile(file, COLUMNS | {"raters": ["anna", "ben"]}, Undivided()).read(OVERALL)
+    assert corpus.people is not None
+    long = corpus.people.long
     assert list(long.loc[long["status"] == "missing code", "row"]) == [4, 5, 7]
     assert list(long.loc[long["status"] == "blank", "row"]) == [5, 6]
-    assert any("of 60 cells without an answer: 2 blank and 3 missing code" in line for line in found.people.lines())
-    assert found.table["crowd_n"].tolist()[3:7] == [1, 0, 1, 1]
+    assert any("of 60 cells without an answer: 2 blank and 3 missing code" in line for line in corpus.people.lines())
+    assert corpus.table["crowd_n"].tolist()[3:7] == [1, 0, 1, 1]
     caplog.clear()
-    one = TableFile(file, COLUMNS | {"crowd_label": "anna"}, Undivided()).read(OVERALL)
-    assert one.table["crowd_label"].isna().sum() == 2
+    single = TableFile(file, COLUMNS | {"crowd_label": "anna"}, Undivided()).read(OVERALL)
+    assert single.table["crowd_label"].isna().sum() == 2
     assert f"{file}: column anna: 2 rows (4 and 5) with a missing code" in caplog.messages
     table.assign(ben=ben - 99).to_csv(tmp_path / "a.csv", index=False)
     coded = replace(OVERALL, missing=(-99,))
     again = TableFile(str(tmp_path / "a.csv"), COLUMNS | {"crowd_label": "anna"}, Undivided()).read(coded)
-    pd.testing.assert_series_equal(again.table["crowd_label"], one.table["crowd_label"])
+    pd.testing.assert_series_equal(again.table["crowd_label"], single.table["crowd_label"])
 
 
 def test_missing_values_that_stata_tells_apart_are_counted_apart_from_blanks(
@@ -164,8 +164,8 @@ def test_missing_values_that_stata_tells_apart_are_counted_apart_from_blanks(
     file = str(tmp_path / "a.dta")
     table = TEXTS.assign(score=pd.Series(scores, dtype=object))
     pyreadstat.write_dta(table, file, missing_user_values={"score": ["a", "b"]})
-    found = TableFile(file, COLUMNS | {"crowd_label": "score"}, Undivided()).read(OVERALL)
-    assert np.flatnonzero(found.table["crowd_label"].isna()).tolist() == [3, 5, 7]
+    corpus = TableFile(file, COLUMNS | {"crowd_label": "score"}, Undivided()).read(OVERALL)
+    assert np.flatnonzero(corpus.table["crowd_label"].isna()).tolist() == [3, 5, 7]
     assert f"{file}: column score: 2 rows (4 and 6) with a missing code" in caplog.messages
 
 
@@ -173,19 +173,19 @@ def test_ratings_may_name_the_texts_ids_otherwise_than_the_file_of_texts(tmp_pat
     several().to_csv(tmp_path / "ratings.csv", index=False)
     TEXTS.rename(columns={"text_id": "id"}).to_csv(tmp_path / "texts.csv", index=False)
     ratings = tmp_path / "ratings.csv"
-    found = TableFile(tmp_path / "texts.csv", COLUMNS | {"text_id": "id"}, Undivided(), ratings=ratings).read(OVERALL)
+    corpus = TableFile(tmp_path / "texts.csv", COLUMNS | {"text_id": "id"}, Undivided(), ratings=ratings).read(OVERALL)
     TEXTS.to_csv(tmp_path / "texts.csv", index=False)
     alike = TableFile(tmp_path / "texts.csv", COLUMNS, Undivided(), ratings=ratings).read(OVERALL)
-    pd.testing.assert_frame_equal(found.table[LABELS], alike.table[LABELS])
+    pd.testing.assert_frame_equal(corpus.table[LABELS], alike.table[LABELS])
 
 
-def test_a_score_s_column_that_is_not_there_is_refused_although_the_items_are(tmp_path: Path) -> None:
+def test_a_missing_score_column_is_refused_even_if_the_items_are_present(tmp_path: Path) -> None:
     slider = Scale("sadness", "sadness", (Item("sadness", "sadness"),), 0, 100)
     TEXTS.assign(sadness="50").to_csv(tmp_path / "texts.csv", index=False)
     with pytest.raises(InputError, match="expected column sadnes; found text_id, text, sadness"):
         TableFile(tmp_path / "texts.csv", COLUMNS | {"crowd_label": "sadnes"}, Undivided()).read(slider)
-    found = TableFile(tmp_path / "texts.csv", COLUMNS, Undivided()).read(slider)
-    assert found.people is not None
+    corpus = TableFile(tmp_path / "texts.csv", COLUMNS, Undivided()).read(slider)
+    assert corpus.people is not None
 
 
 def sheets(n: int = 40, seed: int = 0, turned: bool = True) -> pd.DataFrame:
@@ -208,19 +208,19 @@ def test_a_score_is_computed_as_the_scale_says(tmp_path: Path) -> None:
     table.loc[0, ["Q1", "Q2", "Q3"]] = ["5", "4", "2"]
     table.loc[1, ["Q1", "Q2", "Q3"]] = ["5", "-99", "1"]
     table.loc[2, ["Q1", "Q2", "Q3"]] = ["5", "99.0", "na"]
-    found = read_sheets(tmp_path, table)
-    assert found.table["crowd_label"].iloc[0] == pytest.approx((5 + 4 + 4) / 3)
-    assert found.table["crowd_label"].iloc[1] == 5.0  # of the two that were answered
-    assert np.isnan(found.table["crowd_label"].iloc[2])
-    assert found.table["split"].iloc[2] == "unlabelled"
-    assert found.people is not None
-    status = found.people.long["status"].value_counts()
+    corpus = read_sheets(tmp_path, table)
+    assert corpus.table["crowd_label"].iloc[0] == pytest.approx((5 + 4 + 4) / 3)
+    assert corpus.table["crowd_label"].iloc[1] == 5.0  # of the two that were answered
+    assert np.isnan(corpus.table["crowd_label"].iloc[2])
+    assert corpus.table["split"].iloc[2] == "unlabelled"
+    assert corpus.people is not None
+    status = corpus.people.long["status"].value_counts()
     assert (status["missing code"], status["blank"], status["answer"]) == (3, 0, 117)
-    assert list(found.people.long.loc[found.people.long["status"] == "missing code", "row"]) == [2, 3, 3]
-    assert found.people.items.cronbach.value > 0.7
-    assert found.people.items.omega.value > 0.7
-    alpha = f"the items of mood together: Cronbach's alpha {found.people.items.cronbach.value:.2f}, McDonald's omega"
-    assert any(alpha in line for line in found.people.lines())
+    assert list(corpus.people.long.loc[corpus.people.long["status"] == "missing code", "row"]) == [2, 3, 3]
+    assert corpus.people.items.cronbach.value > 0.7
+    assert corpus.people.items.omega.value > 0.7
+    alpha = f"the items of mood together: Cronbach's alpha {corpus.people.items.cronbach.value:.2f}, McDonald's omega"
+    assert any(alpha in line for line in corpus.people.lines())
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_impossible_and_unreadable_answers_are_refused_with_row_and_column(tmp_p
     )
 
 
-def test_answers_on_another_scale_are_told_in_one_line(tmp_path: Path) -> None:
+def test_answers_on_another_scale_are_reported_in_one_line(tmp_path: Path) -> None:
     table = sheets()
     for name in ("Q1", "Q2", "Q3"):
         table[name] = (table[name].astype(int) * 20).astype(str)
@@ -265,7 +265,7 @@ def test_answers_on_another_scale_are_told_in_one_line(tmp_path: Path) -> None:
     first, second, *_ = caught.value.problems
     cells = 3 * len(table) - 1
     assert f"{cells} of {cells} answers lie outside 1 to 5 (mood): they range from 20 to 100, such as " in first
-    assert first.endswith("If mood was answered so, add scale.low=0 scale.high=100")
+    assert first.endswith("If mood was answered on this range, add scale.low=0 scale.high=100")
     assert "data row 1, column Q1: expected an answer from 1 to 5 (mood), found 'often'" in second
 
 
@@ -273,13 +273,13 @@ def test_codes_are_mapped_to_answers_and_unmapped_ones_refused(tmp_path: Path) -
     words = {"never": 1, "sometimes": 3, "often": 5, "17": 2}
     scale = Scale("mood", "mood", (Item("glad", "glad"), Item("calm", "calm")), 1, 5, answers=words)
     table = pd.DataFrame({"text_id": list("abc"), "text": list("xyz"), "glad": ["never", "17", "often"]})
-    found = read_sheets(tmp_path, table.assign(calm=["often", "sometimes", "17.0"]), scale)
-    assert found.table["crowd_label"].tolist() == [3.0, 2.5, 3.5]
+    corpus = read_sheets(tmp_path, table.assign(calm=["often", "sometimes", "17.0"]), scale)
+    assert corpus.table["crowd_label"].tolist() == [3.0, 2.5, 3.5]
     with pytest.raises(InputError, match=r"column calm: expected one of never, sometimes, often, 17 \(mood\)"):
         read_sheets(tmp_path, table.assign(calm=["seldom", "often", "often"]), scale)
 
 
-def test_words_and_codes_of_a_scale_of_one_item_are_answers_wherever_they_stand(
+def test_words_and_codes_of_a_one_item_scale_are_answers_in_any_column(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -299,14 +299,14 @@ def test_words_and_codes_of_a_scale_of_one_item_are_answers_wherever_they_stand(
     assert "column crowd_label: scale points never used: 2, 3, 4, 5" in caplog.text
 
 
-def test_sheets_with_one_answer_are_said_also_where_everybody_filled_in_one(
+def test_straight_lines_are_reported_even_if_everybody_filled_in_one_sheet(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     table = sheets(30)
     table.loc[[3, 8], ["Q1", "Q2", "Q3"]] = "3"
     read_sheets(tmp_path, table, LIKERT)
-    line = next(one for one in caplog.messages if "with one answer to all items, before reversal" in one)
+    line = next(message for message in caplog.messages if "with one answer to all items, before reversal" in message)
     assert "3" in line.partition("text_id")[2]
 
 
@@ -352,7 +352,7 @@ def test_ratings_that_cannot_be_used_are_refused(tmp_path: Path, ratings: dict[s
 def test_ratings_of_other_texts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     long = pd.DataFrame({"text_id": ["00", "zz", "zz"], "rater_id": list("aab"), "score": ["4", "3", "2"]})
     assert corpus_of(tmp_path, long).table["crowd_n"].sum() == 1
-    assert "left out: 2 ratings of 1 text that" in caplog.text
+    assert "left out: 2 ratings of 1 text not in" in caplog.text
 
 
 def test_careless_raters_are_named_and_left_out_only_when_asked(

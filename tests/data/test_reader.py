@@ -60,10 +60,10 @@ def test_other_texts_are_not_taken_for_copies(other: str) -> None:
 
 def test_near_copies_are_found_with_their_similarity() -> None:
     words = ("bread", "river", "worry", "winter", "letter", "garden", "stone", "doctor", "summer", "friend")
-    others = [f"About the {one} and the {two}, which I had not seen before." for one in words for two in words[:6]]
+    others = [f"About the {pair} and the {two}, which I had not seen before." for pair in words for two in words[:6]]
     near = TEXT.replace("3 nights", "4 long nights")
-    found = leaks(rows(near, *others[::2]), evaluated(TEXT, *others[1::2])).near_copies
-    ((trained, measured, similarity),) = [one for one in found if one.measured == "e0"]
+    copies = leaks(rows(near, *others[::2]), evaluated(TEXT, *others[1::2])).near_copies
+    ((trained, measured, similarity),) = [pair for pair in copies if pair.measured == "e0"]
     assert (trained, measured) == ("t0", "e0")
     assert 0.7 < similarity < 1
     assert leaks(rows("ok", ""), evaluated("no")).near_copies == ()
@@ -75,34 +75,37 @@ def test_near_copies_are_those_of_all_pairs() -> None:
     """Texts of rare words, of frequent ones alone, short and empty ones, against scikit-learn's weights and cosines."""
     draw = np.random.default_rng(0)
     words = ["".join(draw.choice(list("abcdefghij"), 4)) for _ in range(300)]
-    texts = [" ".join(words[int(300 * one**4)] for one in draw.random(draw.integers(0, 30))) for _ in range(500)]
+    texts = [" ".join(words[int(300 * share**4)] for share in draw.random(draw.integers(0, 30))) for _ in range(500)]
     texts += [f"{text[:-9]} {draw.choice(words)}" for text in texts[1:121]] + ["so sad", "so sad too", "ok"] * 3
     ours, theirs = texts[::2], texts[1::2]
     forms = sorted({text_form(text) for text in texts[1::2]} | {text_form(text) for text in texts[::2]})
     vectors = TfidfVectorizer(analyzer="char", ngram_range=(5, 5), lowercase=False).fit(forms)
     corpus = Corpus("mine", pd.concat([rows(*ours), rows(*theirs, name="e", split="test")]), "", "")
     alike = (vectors.transform(map(text_form, theirs)) @ vectors.transform(map(text_form, ours)).T).toarray()
-    expected = {(f"t{one}", f"e{other}"): alike[other, one] for other, one in np.argwhere(alike >= 0.7)}
-    found = {(one.trained, one.measured): one.similarity for one in leaks(rows(*ours), corpus).near_copies}
+    expected = {(f"t{share}", f"e{other}"): alike[other, share] for other, share in np.argwhere(alike >= 0.7)}
+    similarities = {
+        (share.trained, share.measured): share.similarity for share in leaks(rows(*ours), corpus).near_copies
+    }
     assert len(expected) > 60
-    assert found == pytest.approx(expected, abs=0.001)
+    assert similarities == pytest.approx(expected, abs=0.001)
 
 
 def test_near_copies_of_too_many_texts_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MOST_CHARACTERS", 2 * len(text_form(TEXT)) - 1)
-    found = leaks(rows(TEXT), evaluated(TEXT))
-    assert not found.near_copies
-    assert list(found.lines()) == [
-        "near copies in training and evaluation were not looked for, in more than 211 characters; equal texts were"
+    shared = leaks(rows(TEXT), evaluated(TEXT))
+    assert not shared.near_copies
+    assert list(shared.lines()) == [
+        "near copies in training and evaluation were not searched for, as the texts have more than 211 "
+        "characters; equal texts were"
     ]
 
 
-def test_leaks_are_told_with_what_to_do() -> None:
+def test_leaks_are_reported_with_a_remedy() -> None:
     ours, theirs = rows(TEXT, "nothing else"), evaluated(TEXT.replace("stone", "rock"), "something", "other")
     theirs.table["group_id"] = ["t1", "t1", "t0"]
     near, authors = leaks(ours, theirs).lines()
     assert near.startswith(
-        f"1 near copy in training and evaluation (similarity from 0.7, by runs of 5 characters): {PAIR}"
+        f"1 near copy in training and evaluation (similarity of at least 0.7, by runs of 5 characters): {PAIR}"
     )
     assert near.endswith("; remove one of each pair")
     assert authors.startswith("2 authors on both sides: of training texts and of 3 of 3 evaluation texts")

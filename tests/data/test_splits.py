@@ -35,7 +35,7 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
     """Tables with shared authors, repeated texts and unlabelled rows, large enough to divide."""
     count = draw(st.integers(20, 60))
     lots = np.random.default_rng(draw(st.integers(0, 2**20)))
-    # Ten rows of their own guarantee enough authors that no repeated text ties together.
+    # Ten separate rows guarantee enough authors that no repeated text ties together.
     return table(
         [*range(10), *(10 + lots.integers(0, 12, count))],
         [*range(10), *(10 + lots.integers(0, 2 * count, count))],
@@ -126,7 +126,7 @@ def test_a_text_of_two_authors_keeps_both_together() -> None:
         assert KFold(3, seed % 3, grouped=True, seed=seed).assign(rows).head(6).nunique() == 1
 
 
-def test_published_keeps_the_table_s_splits_and_takes_out_what_has_no_label() -> None:
+def test_published_keeps_the_table_s_splits_without_unlabelled_texts() -> None:
     rows = table([0, 1, 2, 3], labelled=[True, True, False, True]).assign(split=["train", "val", "test", "unlabelled"])
     assert Published().assign(rows).tolist() == ["train", "val", "unlabelled", "unlabelled"]
 
@@ -215,6 +215,6 @@ def test_texts_that_differ_pass() -> None:
     refuse_shared_texts(rows.head(0), rows.head(2), "mine.csv")
 
 
-def test_undivided_leaves_nothing_to_measure_on() -> None:
+def test_undivided_has_no_validation_and_no_test() -> None:
     rows = table([0, 1, 2], labelled=[True, False, True]).assign(split=["test", "test", "val"])
     assert Undivided().assign(rows).tolist() == ["train", "unlabelled", "train"]

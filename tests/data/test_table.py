@@ -108,7 +108,7 @@ def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
         TableFile(path, COLUMNS | {"split": "part"}, Published()).read(EMPATHY)
 
 
-def test_a_canonical_name_that_is_not_mapped_is_left_with_a_word(
+def test_an_unmapped_canonical_column_is_left_out_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = written(tmp_path, rows(split="nonsense", text="another text"))
@@ -162,7 +162,7 @@ def test_faulty_rows_are_refused(tmp_path: Path, changes: dict[str, Any], messag
 @pytest.mark.parametrize(
     ("column", "value", "found"), [("essay", ["zebra"], "a list"), ("essay", True, "true"), ("score", False, "false")]
 )
-def test_what_is_no_text_is_refused(tmp_path: Path, column: str, value: object, found: str) -> None:
+def test_values_that_are_not_texts_are_refused(tmp_path: Path, column: str, value: object, found: str) -> None:
     records = rows().to_dict("records")
     records[2][column] = value
     path = tmp_path / "mine.jsonl"
@@ -179,7 +179,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path, column: str, value: object, 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["yes", "no"] * 6, r"column mood_score holds words \(no, yes\), not scores.*LogisticRegression.*AUC"),
+        (["yes", "no"] * 6, r"column mood_score contains words \(no, yes\), not scores.*LogisticRegression.*AUC"),
         ([0, 1] * 6, "column mood_score is 0 or 1 in all 12 rows.*LogisticRegression"),
     ],
 )
@@ -195,7 +195,7 @@ def test_missing_columns_and_files_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path, rows().drop(columns=["nr", "sex"]))
     with pytest.raises(InputError) as refused:
         TableFile(path, COLUMNS).read(EMPATHY)
-    assert "expected columns nr, sex; found essay, score, writer, mood. Name the file's columns by" in str(
+    assert "expected columns nr, sex; found essay, score, writer, mood. Name the file's columns with" in str(
         refused.value
     )
     with pytest.raises(InputError, match="found an empty table"):

@@ -227,10 +227,10 @@ def test_thresholds_that_change_much_or_can_never_act_are_warned_of(
 @pytest.mark.parametrize(
     ("llm", "told"),
     [
-        (lambda gpt: 8 - gpt, "LLM and crowd labels correlate by -0."),
+        (lambda gpt: 8 - gpt, "LLM and crowd labels correlate at -0."),
         (lambda gpt: 1 + gpt / 7, "are they on another scale?"),
-        (lambda gpt: gpt * 0 + 4, "gave all 36 texts one label"),
-        (lambda gpt: gpt, "test metrics rest on 12 texts only"),
+        (lambda gpt: gpt * 0 + 4, "gave all 36 texts the same label"),
+        (lambda gpt: gpt, "test metrics rest on only 12 texts"),
     ],
 )
 def test_llm_labels_that_cannot_be_right_are_warned_of(corpus_csv: Path, llm: Any, told: str) -> None:

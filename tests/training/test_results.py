@@ -67,7 +67,7 @@ def test_test_metrics_stand_beside_the_mean_and_the_llm(corpus_csv: Path) -> Non
     assert found["llm"]["pcc"][0] == pytest.approx(np.corrcoef(crowd, llm)[0, 1])
     assert found["llm"]["rmse"][0] == pytest.approx(np.sqrt(np.mean((crowd - llm) ** 2)))
     assert found["ceiling"]["reason"].startswith("every text has one rating, and agreement needs two. With an LLM's")
-    assert found["doubts"] == ["test metrics rest on 12 texts only: too few to tell models apart"]
+    assert found["doubts"] == ["test metrics rest on only 12 texts: too few to tell models apart"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_constant_labels_and_a_model_that_knows_nothing_are_doubted(corpus_csv: 
     table.loc[28:, "empathy"] = 4.0
     table.to_csv(corpus_csv, index=False)
     found, _ = held_against(material(corpus_csv, NONE, reader=reader), guess)
-    assert found["doubts"] == ["all test texts have one crowd label, so that PCC and CCC are undefined"]
+    assert found["doubts"] == ["all test texts have the same crowd label, so PCC and CCC are undefined"]
     scores = {"pcc": 0.0, "ccc": 0.0, "rmse": 1.0}
     told = summary({"val": scores, "test": scores, "references": found}).splitlines()
     assert told[2].split()[:4] == ["test", "32", "undefined", "0.000"]

@@ -39,7 +39,7 @@ CODEBOOK = {
         "6": "other",
     },
 }
-"""What people's codes mean in the NewsEmp corpora and the simulator, in the order in which groups are listed. From
+"""The meaning of demographic codes in the NewsEmp corpora and the simulator, in the order of display. From
 hasan-rakibul/LLMPathy, src/plot/demographic_distribution.py at 381df7d."""
 MOST_FAULTS = 10
 AGES = (0, 30, 40, 50, 60, 200)
@@ -57,16 +57,16 @@ class Corpus:
             (the simulator adds ``truth`` and ``llm_label``). ``text_id`` is unique; ``crowd_label`` is float64 in the
             scale's units, NaN if nobody rated the text; ``split`` is one of `SPLITS`.
         licence: the terms under which the data may be used.
-        citation: whom to cite.
+        citation: the publication to cite.
         label_corpora: the corpora whose LLM label sets cover these texts: itself, or the members of a combination,
-            whose ids carry the member's name as a prefix (``newsemp22:R_1``).
+            whose ids have the member's name as a prefix (``newsemp22:R_1``).
         has_truth: whether ``truth`` holds the true scores, as only the simulator knows them.
         sets_aside: whether ``application.pool=auto`` sets a share of the rated texts aside, as in the paper; a user's
-            own table gives up no human label unasked.
-        people: what each person answered, where the crowd labels come from several people or from items; the table
-            then has ``crowd_n`` (number of ratings) and ``crowd_sd`` (their SD, NaN with fewer than two) too.
-        published_ids: for each of `label_corpora`, the source's own names of the columns that identify a text and its
-            author, each with the column of `table` that holds it.
+            own table gives up human labels only on request.
+        people: each person's answers, if the crowd labels come from several people or from items; the table then also
+            has ``crowd_n`` (number of ratings) and ``crowd_sd`` (their SD, NaN with fewer than two).
+        published_ids: for each of `label_corpora`, the source's names of the columns that identify a text and its
+            author, each with the corresponding column of `table`.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Corpus:
 
     @property
     def single_ratings(self) -> pd.DataFrame | None:
-        """Each person's rating of each text, see `People.single`; None if no text has two."""
+        """Each person's rating of each text, see `People.single`; None if no text has two or more."""
         return None if self.people is None else self.people.single()
 
     def refuse_faults(self) -> None:
@@ -103,7 +103,7 @@ class Corpus:
         refuse_if_any(() if self.people is None else self.people.faults())
 
     def whole_ids(self, rows: pd.DataFrame) -> "pd.Series[str]":
-        """Return the ids of rows of this corpus with the name of the corpus they come from, as in a combination."""
+        """Return the ids of rows of this corpus, prefixed with the corpus they come from as in a combination."""
         ids: pd.Series[str] = rows["text_id"]
         return f"{self.label_corpora[0]}:" + ids if len(self.label_corpora) == 1 else ids
 
@@ -123,13 +123,13 @@ def is_blank(text: str) -> bool:
 
 
 def id_form(text_id: str) -> str:
-    """Return the form in which ids are compared: composed (NFC), single blanks, nothing of zero width.
+    """Return the form in which ids are compared: composed (NFC), single blanks, no zero-width characters.
 
-    Ids that differ only in this are one text's or one person's, written by two programs.
+    Ids that differ only in this belong to one text or person, written by two programs.
     """
     if text_id.isascii():
         return " ".join(text_id.split())
-    return " ".join("".join(one for one in normalize("NFC", text_id) if category(one) != "Cf").split())
+    return " ".join("".join(sign for sign in normalize("NFC", text_id) if category(sign) != "Cf").split())
 
 
 def canonical(
@@ -179,8 +179,8 @@ def canonical(
         cases, lines = errors.failure_cases, []
         labels = table.get("crowd_label", pd.Series(dtype=float))
         if many := on_another_scale(labels, labels.index + 1, "rated rows", scale, None, which_scale(labels)):
-            own = names_shown([(names_in_file or {}).get("crowd_label", "crowd_label")])
-            lines = [f"{source}: column {own}: {many}"]
+            column = names_shown([(names_in_file or {}).get("crowd_label", "crowd_label")])
+            lines = [f"{source}: column {column}: {many}"]
             cases = cases[(cases["column"] != "crowd_label") | (cases["check"] != expected)]
         raise InputError(*lines, *_explained(cases, table, source, names_in_file or {})) from None
     refuse_if_any(
@@ -200,8 +200,8 @@ def two_spellings(ids: "pd.Series[str]", where: str) -> Iterator[str]:
         first, second = forms.index[forms == twice.iloc[0]][:2]
         pair = " and ".join(ascii(names_shown([ids[row]])) for row in (first, second))
         yield (
-            f"{where}: expected ids that differ in more than blanks and Unicode forms, found such a pair in data rows "
-            f"{first + 1} and {second + 1}: {pair}; write them alike"
+            f"{where}: expected ids that differ in more than blanks and Unicode forms, found a pair that does not, in "
+            f"data rows {first + 1} and {second + 1}: {pair}; write them the same way"
         )
 
 
@@ -213,15 +213,15 @@ def _explained(
     for case in cases.head(MOST_FAULTS).to_dict("records"):
         index, column, check = case["index"], case["column"] or case["failure_case"], str(case["check"])
         if check == "column_in_dataframe":
-            there = names_shown(table.columns)
-            lines.append(f"{source}: expected a column {case['failure_case']}; found {there}")
+            present = names_shown(table.columns)
+            lines.append(f"{source}: expected a column {case['failure_case']}; found {present}")
             continue
         row = "" if pd.isna(index) else f" data row {int(index) + 1}{_id_of(table, index)},"
         expected = {"field_uniqueness": "an id that occurs once", "not_nullable": "a value"}.get(check, check)
         actual = "nothing" if check == "not_nullable" else shown(case["failure_case"])
-        own = f" ({names_in_file[column]} in the file)" if names_in_file.get(column, column) != column else ""
+        in_file = f" ({names_in_file[column]} in the file)" if names_in_file.get(column, column) != column else ""
         fix = "; correct the row, or choose the scale of the ratings by scale=" if column == "crowd_label" else ""
-        lines.append(f"{source}:{row} column {column}{own}: expected {expected}, found {actual}{fix}")
+        lines.append(f"{source}:{row} column {column}{in_file}: expected {expected}, found {actual}{fix}")
     if len(cases) > MOST_FAULTS:
         lines.append(f"{source}: and {len(cases) - MOST_FAULTS} more faults")
     return lines
@@ -233,7 +233,7 @@ def _id_of(table: pd.DataFrame, index: Any) -> str:
 
 
 def banded(values: "pd.Series[Any]", attribute: str) -> "pd.Series[Any]":
-    """Return the groups of an attribute: ages by decade, incomes in thirds of the texts, others as they are."""
+    """Return the groups of an attribute: ages by decade, incomes in thirds of the texts, others unchanged."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         return values
     numbers = pd.to_numeric(values, errors="coerce")
@@ -245,7 +245,7 @@ def banded(values: "pd.Series[Any]", attribute: str) -> "pd.Series[Any]":
         ]
         return pd.Series(pd.cut(numbers, AGES, right=False, labels=names), index=values.index)
     if attribute == "income" and numbers.nunique() > 10:
-        places = numbers.rank(pct=True)  # equal incomes stay together
-        return pd.Series(pd.cut(places, [0, 1 / 3, 2 / 3, 1], labels=["low", "middle", "high"]), index=values.index)
+        ranks = numbers.rank(pct=True)  # equal incomes stay together
+        return pd.Series(pd.cut(ranks, [0, 1 / 3, 2 / 3, 1], labels=["low", "middle", "high"]), index=values.index)
     text = values.astype("str").str.removesuffix(".0")
     return text.where(values.notna())

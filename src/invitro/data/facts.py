@@ -1,4 +1,4 @@
-"""What a corpus is like: what is known before anything is trained, and what should make one look again."""
+"""Facts about a corpus that are known before training, and what should raise doubts."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,28 +17,28 @@ from invitro.stats import Floats
 from invitro.writing.words import count, listed
 
 FEW_TESTS, LEAST_COMPARED, NARROW = 30, 10, 0.3
-"""Test texts, and texts with both labels, below which one is warned, or is not; and the narrowest share of a range."""
-NO_LETTERS, UNTOLD = "no letters", "too short or mixed to tell"
-SURE, MOST_LOOKED_AT = 0.99, 5000
-"""Probability below which a text's language is not told, and the most texts whose language is looked at."""
+"""Fewer test texts give a warning; fewer texts with both labels give none; a smaller share of a range is narrow."""
+NO_LETTERS, UNDECIDED = "no letters", "too short or mixed to tell"
+SURE, MOST_IDENTIFIED = 0.99, 5000
+"""The probability below which a text's language is undecided, and the most texts whose language is identified."""
 
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """What is known of a corpus.
+    """Facts about a corpus.
 
     Args:
-        name: the corpus's.
-        scale: of the crowd labels.
-        splits: number of texts by split, without empty ones.
-        crowd: the crowd labels that are there, (rated,), the scale's units.
-        tested: those of the test texts.
-        missing: number of texts without a value, by column, where any is missing.
-        copies: texts that repeat an earlier one, but for case and blanks as `same_text` has it.
-        authors: how many people wrote the texts.
-        words: of each text, (texts,).
+        name: the corpus's name.
+        scale: the scale of the crowd labels.
+        splits: number of texts by split, without empty splits.
+        crowd: the crowd labels of rated texts, (rated,), in the scale's units.
+        tested: the crowd labels of rated test texts.
+        missing: number of texts without a value, by column, for columns with gaps.
+        copies: number of texts that are the same as an earlier one, see `same_text`.
+        authors: number of people who wrote the texts.
+        words: number of words of each text, (texts,).
         scripts: number of texts by the script of most of their letters, the commonest first.
-        languages: number of texts by language, see `languages_of`; empty where nobody looked, as it takes seconds.
+        languages: number of texts by language, see `languages_of`; empty if not identified, which takes seconds.
     """
 
     name: str
@@ -55,11 +55,11 @@ class CorpusFacts:
 
     @property
     def texts(self) -> int:
-        """How many there are."""
+        """Number of texts."""
         return len(self.words)
 
     def named(self) -> dict[str, str]:
-        """Return the facts by their names, for people."""
+        """Return the facts by name, for display."""
         facts = {"texts": f"{self.texts} ({listed(f'{number} {split}' for split, number in self.splits.items())})"}
         facts["authors"] = str(self.authors)
         facts["scale"] = f"{self.scale.name}, {self.scale.minimum:g} to {self.scale.maximum:g}"
@@ -67,12 +67,12 @@ class CorpusFacts:
         facts["missing"] = listed(f"{column} {number}" for column, number in self.missing.items()) or "nothing"
         facts["repeated texts"] = str(self.copies)
         least, median, most = np.quantile(self.words, [0, 0.5, 1])
-        facts["words in a text"] = f"{least:g} to {most:g}, half of the texts up to {median:g}"
+        facts["words in a text"] = f"{least:g} to {most:g}, median {median:g}"
         facts["scripts"] = listed(f"{script} {number}" for script, number in self.scripts.items())
         if self.languages:
             seen = sum(self.languages.values())
-            some = "" if seen == self.texts else f", of {seen} texts spread over the table"
-            facts["languages"] = listed(f"{name} {number}" for name, number in self.languages.items()) + some
+            sample = "" if seen == self.texts else f", of {seen} texts spread over the table"
+            facts["languages"] = listed(f"{name} {number}" for name, number in self.languages.items()) + sample
         return facts
 
     def line(self) -> str:
@@ -80,7 +80,7 @@ class CorpusFacts:
         return "; ".join(f"{name}: {value}" for name, value in self.named().items() if name != "scale")
 
     def doubts(self) -> Iterator[str]:
-        """Yield what makes test metrics uncertain or undefined, a line each."""
+        """Yield what makes test metrics uncertain or undefined, one line each."""
         values = np.unique(self.crowd)
         if len(values) == 2 and len(self.crowd) >= FEW_TESTS:
             low, high = values
@@ -88,32 +88,32 @@ class CorpusFacts:
                 f"all {len(self.crowd)} crowd labels are {low:g} or {high:g}, like those of two classes: PCC and RMSE "
                 "are made for scores; for classes use a classifier and AUC"
             )
-        told = {name: number for name, number in self.languages.items() if name != UNTOLD}
-        if len(told) > 1:
-            main = max(told, key=told.__getitem__)
-            others = listed(f"{name} {number}" for name, number in told.items() if name != main)
-            number = sum(told.values()) - told[main]
+        identified = {name: number for name, number in self.languages.items() if name != UNDECIDED}
+        if len(identified) > 1:
+            main = max(identified, key=identified.__getitem__)
+            others = listed(f"{name} {number}" for name, number in identified.items() if name != main)
+            number = sum(identified.values()) - identified[main]
             yield (
-                f"most texts are in one language ({main}), {count(number, 'text')} in another ({others}): does the "
+                f"most texts are in one language ({main}), {count(number, 'text')} in another ({others}): can the "
                 "encoder read these too?"
             )
         yield from doubts_of_tested(self.tested)
 
 
 def doubts_of_tested(labels: Floats) -> Iterator[str]:
-    """Yield what makes metrics on test texts with these crowd labels, (n,), uncertain or undefined, a line each."""
+    """Yield what makes metrics on test texts with these crowd labels, (n,), uncertain or undefined, one line each."""
     if 0 < len(labels) < FEW_TESTS:
-        yield f"test metrics rest on {count(len(labels), 'text')} only: too few to tell models apart"
+        yield f"test metrics rest on only {count(len(labels), 'text')}: too few to tell models apart"
     if len(labels) and np.ptp(labels) == 0:
-        yield "all test texts have one crowd label, so that PCC and CCC are undefined"
+        yield "all test texts have the same crowd label, so PCC and CCC are undefined"
 
 
 def corpus_facts(corpus: Corpus, scale: Scale) -> CorpusFacts:
-    """Return what is known of a corpus."""
+    """Return the facts about a corpus."""
     table = corpus.table
     sizes = table["split"].value_counts()
-    # Whom a text was not given to is no gap, nor the spread of one rating; cells without an answer are counted with
-    # the ratings.
+    # A rater who was not given a text is not a gap, and neither is the spread of a single rating; unanswered cells are
+    # counted with the ratings.
     raters = corpus.people.raters if corpus.people is not None else ()
     others = [*(name for name in CANONICAL_COLUMNS if name != "crowd_label"), "crowd_sd", *raters]
     gaps = table.drop(columns=others, errors="ignore").isna().sum()
@@ -142,31 +142,31 @@ def script_of(text: str) -> str:
     """
     if text.isascii():
         return "Latin" if any(map(str.isalpha, text)) else NO_LETTERS
-    found = Counter[str]()
+    letters = Counter[str]()
     for sign, number in Counter(text).items():
         if sign.isalpha():
-            found[_script(sign)] += number
-    return found.most_common(1)[0][0] if found else NO_LETTERS
+            letters[_script(sign)] += number
+    return letters.most_common(1)[0][0] if letters else NO_LETTERS
 
 
 def languages_of(texts: Sequence[str]) -> dict[str, int]:
     """Count texts by language, the commonest first.
 
-    A text's language is told by py3langid, a naive Bayes classifier over byte n-grams; where its probability is below
-    `SURE`, as in a text of a few words, nothing is said. Of more than `MOST_LOOKED_AT` texts, so many are looked at,
-    evenly spread.
+    Languages are identified by py3langid, a naive Bayes classifier over byte n-grams; if its probability is below
+    `SURE`, as for a text of a few words, the text is undecided. Of more than `MOST_IDENTIFIED` texts, this number is
+    identified, evenly spread.
 
     Returns:
-        Number of texts by ISO 639 code, such as ``en``, or `UNTOLD`.
+        Number of texts by ISO 639 code, such as ``en``, or `UNDECIDED`.
 
     Example:
         >>> languages_of(["The flood took everything they had, and nobody came to help them.", "ok"])
         {'en': 1, 'too short or mixed to tell': 1}
     """
-    places = np.unique(np.linspace(0, len(texts) - 1, MOST_LOOKED_AT).round().astype(int)) if len(texts) else ()
-    found = Counter(_identifier().classify(texts[place])[0] for place in places)
-    untold = found.pop("und", 0) + found.pop("zxx", 0)  # undetermined, and no language at all
-    return dict(found.most_common()) | ({UNTOLD: untold} if untold else {})
+    positions = np.unique(np.linspace(0, len(texts) - 1, MOST_IDENTIFIED).round().astype(int)) if len(texts) else ()
+    languages = Counter(_identifier().classify(texts[position])[0] for position in positions)
+    undecided = languages.pop("und", 0) + languages.pop("zxx", 0)  # undetermined, and no language at all
+    return dict(languages.most_common()) | ({UNDECIDED: undecided} if undecided else {})
 
 
 @cache
@@ -185,13 +185,13 @@ def _script(letter: str) -> str:
 
 @dataclass(frozen=True)
 class LlmFacts:
-    """LLM labels beside the crowd's, on the texts that have both.
+    """LLM labels and the crowd's on the texts that have both.
 
     Args:
-        name: of the label set.
-        scale: of the labels.
+        name: the label set's name.
+        scale: the scale of the labels.
         crowd: the crowd's labels, (n,).
-        llm: the LLM's, (n,).
+        llm: the LLM's labels, (n,).
     """
 
     name: str
@@ -201,21 +201,21 @@ class LlmFacts:
 
     @property
     def r(self) -> float | None:
-        """Pearson's correlation; None where crowd or LLM gave all texts one label, or there are fewer than two."""
+        """Pearson's correlation; None if crowd or LLM gave all texts the same label, or there are fewer than two."""
         if len(self.crowd) < 2 or not np.ptp(self.crowd) or not np.ptp(self.llm):
             return None
         return float(np.corrcoef(self.crowd, self.llm)[0, 1])
 
     @property
     def bias(self) -> float | None:
-        """The mean of LLM minus crowd, the scale's units; None without a text."""
+        """The mean of LLM minus crowd, in the scale's units; None if there are no texts."""
         return float(np.mean(self.llm - self.crowd)) if len(self.crowd) else None
 
     def named(self) -> dict[str, str]:
-        """Return the facts by their names, for people."""
+        """Return the facts by name, for display."""
         facts = {"LLM labels": self.name, "texts with both labels": str(len(self.crowd))}
         if len(self.crowd):
-            r = "undefined: crowd or LLM gave all texts one label" if self.r is None else f"{self.r:.2f}"
+            r = "undefined: crowd or LLM gave all texts the same label" if self.r is None else f"{self.r:.2f}"
             facts |= {"r of LLM and crowd": r, "bias (LLM minus crowd)": f"{self.bias:+.2f}"}
             facts |= {"crowd on these": _described(self.crowd), "LLM on these": _described(self.llm)}
         return facts
@@ -225,24 +225,25 @@ class LlmFacts:
         return "; ".join(f"{name}: {value}" for name, value in self.named().items())
 
     def doubts(self) -> Iterator[str]:
-        """Yield why these labels may be reversed, of other texts or on another scale, a line each."""
+        """Yield reasons why these labels may be reversed, of other texts or on another scale, one line each."""
         low, high = self.scale.minimum, self.scale.maximum
         if len(self.llm) and (self.llm.min() < low or self.llm.max() > high):
             yield (
                 f"{self.name}: LLM labels from {self.llm.min():g} to {self.llm.max():g} lie outside the scale, {low:g} "
-                f"to {high:g}; training refuses them: bring them to the scale"
+                f"to {high:g}; training refuses them: convert them to the scale"
             )
         if len(self.crowd) < LEAST_COMPARED:
             return
         if self.r is None:
             yield (
-                f"{self.name}: crowd or LLM gave all {len(self.crowd)} texts one label; nothing says whether they agree"
+                f"{self.name}: crowd or LLM gave all {len(self.crowd)} texts the same label; whether they agree is "
+                "unknown"
             )
         elif self.r <= 0:
             yield (
-                f"{self.name}: LLM and crowd labels correlate by {self.r:.2f} on {len(self.crowd)} texts. Are they "
-                "reversed, or of other texts? Correcting the crowd by them makes labels worse; application=none leaves "
-                "them out"
+                f"{self.name}: LLM and crowd labels correlate at {self.r:.2f} on {len(self.crowd)} texts. Are they "
+                "reversed, or of other texts? Correcting the crowd labels by them makes these worse; application=none "
+                "leaves them out"
             )
         if np.ptp(self.llm) < NARROW * min(high - low, float(np.ptp(self.crowd))):
             yield (
@@ -255,10 +256,10 @@ def llm_facts(name: str, scale: Scale, crowd: "pd.Series[float]", llm: "pd.Serie
     """Compare an LLM's labels with the crowd's.
 
     Args:
-        name: of the label set.
-        scale: of the labels.
-        crowd: by text, NaN where nobody rated.
-        llm: in the same order, NaN where there is none.
+        name: the label set's name.
+        scale: the scale of the labels.
+        crowd: the crowd label of each text, NaN if unrated.
+        llm: the LLM's labels in the same order, NaN if missing.
     """
     ours, theirs = np.asarray(crowd, dtype=np.float64), np.asarray(llm, dtype=np.float64)
     both = ~np.isnan(ours) & ~np.isnan(theirs)

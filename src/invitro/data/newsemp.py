@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 CONSTRUCTS = ("empathy", "distress")
 ROLES = {"all": "train", "train": "train", "dev": "val", "test": "test"}
-"""Official part to split; texts without a crowd label are ``unlabelled`` in any part."""
+"""The split of each official part; texts without a crowd label are ``unlabelled`` in any part."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Year:
     """What is specific to one year's corpus.
 
     Args:
-        citation: whom to cite.
+        citation: the publication to cite.
         files: the file of each official part, a key of `ROLES`.
         labelled: the parts whose file must have labels; labels of other parts are read if they have any.
         ids: the columns that form a text's id, joined by ``_``.
@@ -42,10 +42,10 @@ class Year:
         labels: the columns with empathy and distress, in files that have them.
         gold: the file with the labels of ``dev``, row by row, without ids or header: empathy, then distress.
         people: optional files that describe the authors, by `group`.
-        escapechar: what stands before a quote inside an essay.
+        escapechar: the character that escapes a quote inside an essay.
         licence: the terms under which the data may be used.
-        url: where its only file is downloaded from; None if that is not allowed.
-        sha256: of that file.
+        url: the address of its only file; None if it may not be downloaded.
+        sha256: the SHA-256 of that file.
     """
 
     citation: str
@@ -114,7 +114,7 @@ YEARS = {
         escapechar="\\",
     ),
 }
-"""How the corpora differ. The test sets of 2022 and 2023 have no labels; that of 2024 has."""
+"""How the corpora differ. The test sets of 2022 and 2023 have no labels; that of 2024 does."""
 
 TASKS = {f"newsemp{year}": year for year, about in YEARS.items() if "test" in about.files}
 """The corpora that have the test set of a shared task, by name."""
@@ -170,9 +170,9 @@ class NewsEmp:
         table["split"] = self.split.assign(table)
         if isinstance(self.split, (Published, DevAsTest)):  # other rules keep identical texts together
             table = without_shared_texts(table, self.name)
-        ours = {about.ids[0]: "text_id"} if len(about.ids) == 1 else {}
+        renamed = {about.ids[0]: "text_id"} if len(about.ids) == 1 else {}
         names = dict.fromkeys([*about.ids, about.group, "article_id"])
-        ids = {name: (ours | {about.group: "group_id"}).get(name, name) for name in names}
+        ids = {name: (renamed | {about.group: "group_id"}).get(name, name) for name in names}
         table = self._with_authors(table, folder)
         published = {self.name: {name: column for name, column in ids.items() if column in table}}
         return Corpus(self.name, table, about.licence, about.citation, published_ids=published)
@@ -182,7 +182,7 @@ class NewsEmp:
         about = YEARS[self.year]
         paths = [path for file in about.people if (path := folder.find(self.name, file)) is not None]
         if about.people and not paths:
-            log.info("%s: no demographics, since none of %s is there", self.name, ", ".join(about.people))
+            log.info("%s: no demographics, since none of %s was found", self.name, ", ".join(about.people))
         if not paths:
             return table
         files = [read_table(path, escapechar=about.escapechar) for path in paths]
@@ -198,8 +198,8 @@ def _part(about: Year, official: str, path: Path, gold: Path | None, scale: Scal
     raw = read_table(path, escapechar=about.escapechar)
     column = about.labels[CONSTRUCTS.index(scale.construct)]
     from_gold = official == "dev" and gold is not None
-    own = not from_gold and (official in about.labelled or any(name in raw for name in about.labels))
-    require_columns(raw, dict.fromkeys([*about.ids, about.group, about.text, *([column] if own else [])]), path)
+    has_labels = not from_gold and (official in about.labelled or any(name in raw for name in about.labels))
+    require_columns(raw, dict.fromkeys([*about.ids, about.group, about.text, *([column] if has_labels else [])]), path)
     table = raw.drop(columns=list(about.labels), errors="ignore").rename(columns={about.text: "text"})
     table["text_id"] = raw[about.ids[0]].str.cat(raw[list(about.ids[1:])], sep="_")
     table["group_id"] = raw[about.group]
@@ -207,17 +207,17 @@ def _part(about: Year, official: str, path: Path, gold: Path | None, scale: Scal
         assert gold is not None
         table["crowd_label"] = _gold_labels(gold, scale.construct, len(raw), path)
     else:
-        table["crowd_label"] = numbers(raw[column], path) if own else float("nan")
+        table["crowd_label"] = numbers(raw[column], path) if has_labels else float("nan")
     table["split"] = table["crowd_label"].notna().map({True: ROLES[official], False: "unlabelled"})
     if len(about.files) > 1:
         table["official_split"] = official
     blank = table["text"].fillna("").map(is_blank).astype("bool")
     if blank.any():
         log.warning("%s: left out: %s without a text", path, count(int(blank.sum()), "row"))
-    if (own or from_gold) and (missing := int((table["crowd_label"].isna() & ~blank).sum())):
+    if (has_labels or from_gold) and (missing := int((table["crowd_label"].isna() & ~blank).sum())):
         log.warning("%s: unlabelled: %s with a blank crowd label", path, count(missing, "text"))
     renamed = list({about.group, *about.ids} - {"conversation_id"})
-    names_in_file = {"crowd_label": column} if own else None
+    names_in_file = {"crowd_label": column} if has_labels else None
     return canonical(
         without_unknown(table[~blank]).drop(columns=renamed), scale, str(path), names_in_file=names_in_file
     )
@@ -266,6 +266,6 @@ def task_texts(corpus: str, folder: str | Path | None = None) -> TaskTexts:
 def _how_to_obtain(year: int) -> str:
     return (
         f"It belongs to the WASSA 20{year} shared task on empathy in reactions to news stories, whose data may not be "
-        f"passed on: register on the task's page, which the WASSA 20{year} workshop's site names, and download it "
+        f"redistributed: register on the task's page, linked from the WASSA 20{year} workshop's site, and download it "
         "there."
     )

@@ -1,7 +1,7 @@
-"""What people answered: one long form of text, rater, item, value, status and cell, whatever the file looked like.
+"""People's answers in one long form: text, rater, item, value, status and cell, whatever the file's layout.
 
 A column per rater, a row per rating, a row per answer and a column per item all become the same rows before anything is
-computed. So wide and long files, an empty cell and no row, and any order of rows give the same numbers.
+computed. So wide and long files, empty cells and absent rows, and any order of rows give the same numbers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,22 +39,22 @@ SCORE = "score"
 LONG_FORM = ("text_id", "rater", "item", "value", "status", "row", "column")
 MOST_CELLS = 10
 MOST_POINTS = 12
-"""Scale points up to which it is said which were never used."""
+"""Unused points are reported for scales with at most this many points."""
 ITEM_REMEDIES = {
     "reversed already": ("The answers seem to be reversed already", "remove reversed: true from it"),
     "not reversed": ("It seems to be worded the other way", "give it reversed: true"),
 }
-"""What an item that runs against its scale seems to be, and what to change."""
+"""The likely cause if an item runs against its scale, and what to change."""
 
 
 @dataclass(frozen=True)
 class People:
-    """What people answered about texts.
+    """People's answers about texts.
 
     Args:
         long: one row per cell with `LONG_FORM`: ``value`` is float64, NaN unless ``status`` is ``answer``; ``row``
-            counts the source's data rows from 1; ``column`` is its column. ``item`` is `SCORE` for whole scores.
-        scale: of the answers.
+            counts the source's data rows from 1; ``column`` is the source's. ``item`` is `SCORE` for whole scores.
+        scale: the scale of the answers.
         source: the file named in messages.
         left_out: raters whose ratings are not used.
     """
@@ -67,14 +67,14 @@ class People:
     @cached_property
     def text_ids(self) -> "pd.Index[Any]":
         """Ids of all texts that occur, sorted."""
-        found: pd.Index[Any] = pd.Index(self.long["text_id"].cat.categories, dtype="str")
-        return found
+        ids: pd.Index[Any] = pd.Index(self.long["text_id"].cat.categories, dtype="str")
+        return ids
 
     @cached_property
     def raters(self) -> "pd.Index[Any]":
         """Ids of all raters, sorted."""
-        found: pd.Index[Any] = pd.Index(self.long["rater"].cat.categories, dtype="str")
-        return found
+        ids: pd.Index[Any] = pd.Index(self.long["rater"].cat.categories, dtype="str")
+        return ids
 
     @property
     def has_items(self) -> bool:
@@ -85,14 +85,14 @@ class People:
     def _sheets(self) -> tuple[Ints, Ints, Floats]:
         """Return text, rater and answers, (sheets, items or 1), of each sheet that has an answer, sorted by both.
 
-        Two takes of one rater at one text are one sheet, with the mean of both for each item: no order decides.
+        Two takes of a text by one rater are one sheet, with the mean of both for each item: their order is irrelevant.
         """
         rows = self.long.loc[(self.long["status"] == ANSWER).to_numpy()]
         text, rater, item = (rows[name].cat.codes.to_numpy().astype(np.intp) for name in ("text_id", "rater", "item"))
         keys, sheet = np.unique(text * max(len(self.raters), 1) + rater, return_inverse=True)
         width = len(self.scale.items) if self.has_items else 1
         cell = sheet * width + item
-        # Sums in one order, so that the order of rows does not even change the rounding.
+        # Sum in a fixed order, so that the order of rows does not even affect the rounding.
         order = np.lexsort([rows["value"].to_numpy(), cell])
         total = np.bincount(cell[order], weights=rows["value"].to_numpy()[order], minlength=len(keys) * width)
         times = np.bincount(cell, minlength=len(keys) * width)
@@ -104,8 +104,8 @@ class People:
         """Return the ratings, one per sheet that has a score, and which sheets those are."""
         text, rater, answers = self._sheets
         scores = self.scale.score(answers, self.scale.most_missing) if self.has_items else answers[:, 0]
-        there = ~np.isnan(scores)
-        return Ratings(text[there], rater[there], scores[there], len(self.text_ids), len(self.raters)), there
+        scored = ~np.isnan(scores)
+        return Ratings(text[scored], rater[scored], scores[scored], len(self.text_ids), len(self.raters)), scored
 
     @cached_property
     def ratings(self) -> Ratings:
@@ -115,16 +115,16 @@ class People:
     def single(self) -> pd.DataFrame | None:
         """Return the ratings of each text in the order of their raters, (texts, most ratings), by ``text_id``.
 
-        A gap is NaN; None if no text has two.
+        Gaps are NaN; None if no text has two or more.
         """
-        of = self.ratings
-        number = of.number
+        ratings = self.ratings
+        number = ratings.number
         if number.max(initial=0) < 2:
             return None
-        order = np.lexsort([of.rater, of.text])
-        place = np.arange(len(order)) - (np.cumsum(number) - number)[of.text[order]]
-        table = np.full((of.texts, int(number.max())), np.nan)
-        table[of.text[order], place] = of.score[order]
+        order = np.lexsort([ratings.rater, ratings.text])
+        position = np.arange(len(order)) - (np.cumsum(number) - number)[ratings.text[order]]
+        table = np.full((ratings.texts, int(number.max())), np.nan)
+        table[ratings.text[order], position] = ratings.score[order]
         return pd.DataFrame(table, index=self.text_ids)
 
     @cached_property
@@ -137,14 +137,14 @@ class People:
     @cached_property
     def table(self) -> pd.DataFrame:
         """The raters, see `invitro.stats.items.raters_table`, indexed by their ids."""
-        found = raters_table(self._scored[0], self._straight)
-        return found.set_axis(self.raters[found.index].rename("rater"))
+        table = raters_table(self._scored[0], self._straight)
+        return table.set_axis(self.raters[table.index].rename("rater"))
 
     @cached_property
     def careless(self) -> dict[str, str]:
-        """The ids of careless raters, each with the signs found."""
-        signs = signs_of_carelessness(self._scored[0], self._straight)
-        return {rater: "; ".join(one) for rater, one in zip(self.raters, signs, strict=True) if one}
+        """The ids of careless raters, each with the signs of carelessness."""
+        signs_of = zip(self.raters, signs_of_carelessness(self._scored[0], self._straight), strict=True)
+        return {rater: "; ".join(signs) for rater, signs in signs_of if signs}
 
     def labels(self, how: CrowdLabel = "mean") -> pd.DataFrame:
         """Return ``crowd_label``, ``crowd_n`` and ``crowd_sd`` by ``text_id``, for texts with a rating.
@@ -195,14 +195,15 @@ class People:
                 )
 
     def warnings(self) -> Iterator[str]:
-        """Say what people should look at before they use these answers."""
-        if found := [f"{rater} ({signs})" for rater, signs in self.careless.items()]:
-            done = "left out" if self.left_out else "kept; data.careless=leave_out leaves them out"
-            yield f"{self.source}: {count(len(found), 'careless rater')}, {done}: {', '.join(shortened(found, 10))}"
+        """Yield what to check before using these answers."""
+        if careless := [f"{rater} ({signs})" for rater, signs in self.careless.items()]:
+            number = count(len(careless), "careless rater")
+            decision = "left out" if self.left_out else "kept; data.careless=leave_out leaves them out"
+            yield f"{self.source}: {number}, {decision}: {', '.join(shortened(careless, 10))}"
         yield from self.faults()
 
     def lines(self) -> Iterator[str]:
-        """Say what was read, for people."""
+        """Yield a summary of what was read."""
         rows, number = self.long, self.ratings.number
         rated = number[number > 0]
         least, most = (int(rated.min()), int(rated.max())) if len(rated) else (0, 0)
@@ -211,7 +212,7 @@ class People:
         people = len(np.unique(self.ratings.rater))
         yield (
             f"{self.source}: {count(len(self.ratings.score), 'rating')} ({what}) of {count(len(rated), 'text')} by "
-            f"{count(people, 'person', 'people')}, {each} a text"
+            f"{count(people, 'person', 'people')}, {each} per text"
         )
         counts = rows["status"].value_counts()
         if missing := [f"{counts[status]:,} {status}" for status in STATUSES[1:] if counts.get(status, 0)]:
@@ -240,7 +241,7 @@ class People:
 
 
 def never_used(values: "pd.Series[float]", low: float, high: float) -> list[str]:
-    """Return the points of a scale that nobody chose; none if answers lie between points, or it has very many.
+    """Return the points of a scale that nobody chose; none if answers are between points, or there are very many.
 
     Example:
         >>> never_used(pd.Series([1.0, 4.0, float("nan")]), 1, 5)
@@ -252,13 +253,13 @@ def never_used(values: "pd.Series[float]", low: float, high: float) -> list[str]
     return [f"{point:g}" for point in points if point not in used]
 
 
-def _brief(one: Statistic) -> str:
-    return str(one) if one.value is None else f"{one.value:.2f}"
+def _brief(statistic: Statistic) -> str:
+    return str(statistic) if statistic.value is None else f"{statistic.value:.2f}"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where ratings stand in a table.
+    """Where ratings are in a table.
 
     Args:
         text_id: its column of text ids.
@@ -281,21 +282,21 @@ def item_columns(scale: Scale) -> dict[str, str]:
 
 
 def long_form(frame: pd.DataFrame, layout: Layout, scale: Scale, source: str) -> People:
-    """Bring a table of text cells into the long form.
+    """Convert a table of text cells to the long form.
 
     Args:
         frame: cells as text, see `invitro.tables.read_table`; its index counts data rows from 0. ``attrs`` may hold
             `CELL_STATUS`.
-        layout: where what stands.
+        layout: where ratings are in it.
         scale: bounds, items, missing codes and mapped answers.
         source: the file named in errors.
 
     Raises:
-        InputError: a column is missing; an id is; or an answer is unreadable or impossible, each with row and column.
+        InputError: a column or an id is missing; or answers are unreadable or impossible, listed with row and column.
     """
     columns = dict.fromkeys(layout.raters, "") or ({layout.rating: SCORE} if layout.rating else item_columns(scale))
     ids = [layout.text_id, *([layout.rater] if layout.rater else []), *([layout.item] if layout.item else [])]
-    require_columns(frame, [*ids, *columns], source, "Name the file's columns by data.columns.KEY=COLUMN")
+    require_columns(frame, [*ids, *columns], source, "Name the file's columns with data.columns.KEY=COLUMN")
     refuse_if_any(_without_id(frame, ids, source))
     rows = frame.index.to_numpy() + 1
     parts = []
@@ -313,14 +314,15 @@ def long_form(frame: pd.DataFrame, layout: Layout, scale: Scale, source: str) ->
         )
     bounds = (scale.low, scale.high) if items != [SCORE] else (scale.minimum, scale.maximum)
     value, status = _read(cells["cell"], scale, mapped=items != [SCORE] or len(scale.items) == 1)
-    if said := frame.attrs.get(CELL_STATUS):
-        why = pd.Series(said).reindex(pd.MultiIndex.from_arrays([cells["row"] - 1, cells["column"]])).to_numpy()
-        here = pd.notna(why)
-        value[here], status[here] = np.nan, why[here]
+    if statuses := frame.attrs.get(CELL_STATUS):
+        where = pd.MultiIndex.from_arrays([cells["row"] - 1, cells["column"]])
+        why_empty = pd.Series(statuses).reindex(where).to_numpy()
+        empty = pd.notna(why_empty)
+        value[empty], status[empty] = np.nan, why_empty[empty]
     _refuse(cells, value, status, bounds, scale, source)
     long = pd.DataFrame(
         {
-            "text_id": pd.Categorical(cells["text_id"]),  # in the order of their names, as the next
+            "text_id": pd.Categorical(cells["text_id"]),  # sorted by name, as are raters
             "rater": pd.Categorical(cells["rater"]),
             "item": pd.Categorical(cells["item"], categories=items),
             "value": value,
@@ -342,19 +344,19 @@ def _without_id(frame: pd.DataFrame, ids: Sequence[str], source: str) -> Iterato
 
 
 def _read(cells: "pd.Series[Any]", scale: Scale, mapped: bool) -> tuple[Any, Any]:
-    """Return the value and the status of every cell; each different cell is looked at once."""
-    codes, different = pd.factorize(cells, use_na_sentinel=False)
-    texts = pd.Series(different, dtype="object").map(lambda one: "" if pd.isna(one) else str(one).strip())
+    """Return the value and the status of every cell; each distinct cell is read once."""
+    codes, distinct = pd.factorize(cells, use_na_sentinel=False)
+    texts = pd.Series(distinct, dtype="object").map(lambda cell: "" if pd.isna(cell) else str(cell).strip())
     numbers = pd.to_numeric(with_decimal_points(texts), errors="coerce").astype("float64")
     is_code = missing_codes(texts, scale)
     blank = texts.str.lower().isin(BLANK) & ~is_code
     value = numbers.to_numpy().copy()
     if mapped and scale.answers:
-        known = {str(word).strip(): float(answer) for word, answer in scale.answers.items()}
-        by_number = {number: answer for word, answer in known.items() if (number := _number(word)) is not None}
-        # Once numbers are codes, a number that is not mapped is no answer, even within the bounds.
+        answers = {str(word).strip(): float(answer) for word, answer in scale.answers.items()}
+        by_number = {number: answer for word, answer in answers.items() if (number := _number(word)) is not None}
+        # If numbers are codes, an unmapped number is not an answer, even within the bounds.
         others = numbers.map(by_number) if by_number else numbers
-        value = texts.map(known).astype("float64").fillna(others).to_numpy(copy=True)
+        value = texts.map(answers).astype("float64").fillna(others).to_numpy(copy=True)
     status = np.select([is_code, blank, np.isnan(value)], [CODE, BLANK_CELL, UNREADABLE], ANSWER).astype(object)
     value[status != ANSWER] = np.nan
     return value[codes], status[codes]
@@ -362,10 +364,10 @@ def _read(cells: "pd.Series[Any]", scale: Scale, mapped: bool) -> tuple[Any, Any
 
 def missing_codes(texts: "pd.Series[Any]", scale: Scale) -> "pd.Series[bool]":
     """Return which cells, as text, hold a code that the scale's file lists as missing."""
-    codes = [str(one).strip() for one in scale.missing]
-    as_numbers = [one for one in map(_number, codes) if one is not None]
+    codes = [str(code).strip() for code in scale.missing]
+    as_numbers = [number for number in map(_number, codes) if number is not None]
     numbers = pd.to_numeric(with_decimal_points(texts.str.strip()), errors="coerce").astype("float64")
-    return texts.str.strip().str.lower().isin([one.lower() for one in codes]) | numbers.isin(as_numbers)
+    return texts.str.strip().str.lower().isin([code.lower() for code in codes]) | numbers.isin(as_numbers)
 
 
 def _number(text: str) -> float | None:
@@ -375,14 +377,14 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _found(cell: Any, status: str) -> str:
+def _cell_shown(cell: Any, status: str) -> str:
     if pd.isna(cell):
-        return WITHOUT_RESULT if status == WITHOUT_RESULT else "a cell that cannot be read, such as an error of Excel"
+        return WITHOUT_RESULT if status == WITHOUT_RESULT else "an unreadable cell, such as an Excel error"
     return shown(str(cell).strip())
 
 
 def _refuse(cells: pd.DataFrame, value: Floats, status: Any, ends: Sequence[float], scale: Scale, source: str) -> None:
-    """Refuse answers that are unreadable or impossible, each with row and column, or all of another scale together."""
+    """Refuse answers that are unreadable or impossible, each with row and column, or together if on another scale."""
     impossible = (value < ends[0]) | (value > ends[1])
     items = scale.name if SCORE not in set(cells["item"]) else None
     many = on_another_scale(value, cells["row"], "answers", scale, ends, which_scale(value, items))
@@ -392,12 +394,13 @@ def _refuse(cells: pd.DataFrame, value: Floats, status: Any, ends: Sequence[floa
         return refuse_if_any(several)
     wanted = f"an answer from {ends[0]:g} to {ends[1]:g} ({scale.name})"
     if scale.answers and impossible.sum() < len(wrong):
-        words = [f"{one:g}" if isinstance(one, float) else one for one in scale.answers]
-        some = f"one of {', '.join(shortened(words, 8))}"
-        wanted = f"{some} ({scale.name})" if any(_number(one) is not None for one in words) else f"{wanted} or {some}"
+        words = [f"{word:g}" if isinstance(word, float) else word for word in scale.answers]
+        mapped = f"one of {', '.join(shortened(words, 8))}"
+        has_codes = any(_number(word) is not None for word in words)
+        wanted = f"{mapped} ({scale.name})" if has_codes else f"{wanted} or {mapped}"
     problems = [
         f"{source}: data row {cells['row'].iat[at]}, column {names_shown([cells['column'].iat[at]])}: "
-        f"expected {wanted}, found {_found(cells['cell'].iat[at], status[at])}"
+        f"expected {wanted}, found {_cell_shown(cells['cell'].iat[at], status[at])}"
         for at in wrong[:MOST_CELLS].tolist()
     ]
     more = f"{source}: and {len(wrong) - MOST_CELLS} more cells. " if len(wrong) > MOST_CELLS else ""

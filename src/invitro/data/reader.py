@@ -29,25 +29,25 @@ log = logging.getLogger(__name__)
 UNSEEN = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb]"
 )
-"""Control characters other than white space, and what has no width of its own."""
+"""Control characters other than white space, and zero-width characters."""
 STRAIGHT = str.maketrans("\u2018\u2019\u201a\u201c\u201d\u201e", "'''\"\"\"")
 SIMILAR, RUN = 0.7, 5
-"""Texts at least as similar, by runs of so many characters, are near copies: 7 pairs of NewsEmp18's essays are, all
+"""Texts at least this similar, by runs of this many characters, are near copies: 7 pairs of NewsEmp18's essays are, all
 above .8; no other pair is above .5.
 """
 RARE, ROWS = 0.01, 512
-"""Runs are rare that at most so large a share of the texts has; rows of texts that are compared at a time."""
+"""The largest share of texts that a rare run occurs in; rows of texts that are compared at a time."""
 ODD = np.uint64(0x9E3779B97F4A7C15)
 MOST_CHARACTERS = 100_000_000
-"""Near copies are looked for in texts of so many characters together, 200,000 essays: 5 GB of memory."""
+"""Near copies are searched for in up to this many characters of text, 200,000 essays: 5 GB of memory."""
 
 
 @lru_cache(maxsize=1 << 16)
 def text_form(text: str) -> str:
-    r"""Return the form in which two texts are compared: copies by other programs are one text.
+    r"""Return the form in which texts are compared, so that copies made by other programs count as the same text.
 
-    HTML entities are resolved; letters are those of Unicode's compatibility form (NFKC) in lower case, quotation marks
-    straight; any white space is one blank; what has no width, and full stops at the end, are left out.
+    HTML entities are resolved; letters are in Unicode's compatibility form (NFKC) and in lower case, quotation marks
+    straight; white space becomes single blanks; zero-width characters and full stops at the end are removed.
 
     Example:
         >>> text_form("I&rsquo;m \u200bSAD \r\n for  them."), text_form("I'm sad for them")
@@ -60,12 +60,12 @@ def text_form(text: str) -> str:
 
 
 def same_text(texts: "pd.Series[str]") -> "pd.Series[str]":
-    """Return each text's form, as `text_form` has it: equal for copies of one text."""
+    """Return the `text_form` of each text: equal for copies of one text."""
     return texts.map(text_form)
 
 
 class NearCopy(NamedTuple):
-    """A text trained on and an evaluation text that are nearly the same: ids, and a similarity from `SIMILAR` to 1."""
+    """A training and an evaluation text that are nearly the same: ids, and a similarity from `SIMILAR` to 1."""
 
     trained: str
     measured: str
@@ -74,14 +74,14 @@ class NearCopy(NamedTuple):
 
 @dataclass(frozen=True)
 class Leaks:
-    """What the evaluation may owe to texts that it shares something with.
+    """What training and evaluation texts share, which may flatter the evaluation.
 
     Args:
-        near_copies: texts trained on that are nearly evaluation texts, the most similar first.
-        authors: how many authors wrote texts of both kinds.
-        texts: how many of the evaluation texts are theirs.
-        measured: how many evaluation texts there are.
-        looked: whether near copies were looked for: not in more than `MOST_CHARACTERS`.
+        near_copies: training texts that are nearly evaluation texts, the most similar first.
+        authors: number of authors with texts of both kinds.
+        texts: number of evaluation texts by these authors.
+        measured: number of evaluation texts.
+        looked: whether near copies were searched for: not in more than `MOST_CHARACTERS`.
     """
 
     near_copies: tuple[NearCopy, ...]
@@ -93,33 +93,33 @@ class Leaks:
     def lines(self) -> Iterator[str]:
         """Yield a line for people on each kind of leak."""
         if pairs := self.near_copies:
-            some = ", ".join(f"{one.trained} ~ {one.measured} ({one.similarity:.2f})" for one in pairs[:5])
+            examples = ", ".join(f"{pair.trained} ~ {pair.measured} ({pair.similarity:.2f})" for pair in pairs[:5])
             yield (
-                f"{count(len(pairs), 'near copy', 'near copies')} in training and evaluation (similarity from "
-                f"{SIMILAR:g}, by runs of {RUN} characters): {some}{', ...' if len(pairs) > 5 else ''}; "
+                f"{count(len(pairs), 'near copy', 'near copies')} in training and evaluation (similarity of at "
+                f"least {SIMILAR:g}, by runs of {RUN} characters): {examples}{', ...' if len(pairs) > 5 else ''}; "
                 "remove one of each pair"
             )
         if not self.looked:
             yield (
-                f"near copies in training and evaluation were not looked for, in more than {MOST_CHARACTERS:,} "
-                "characters; equal texts were"
+                "near copies in training and evaluation were not searched for, as the texts have more than "
+                f"{MOST_CHARACTERS:,} characters; equal texts were"
             )
         if self.authors:
             yield (
                 f"{count(self.authors, 'author')} on both sides: of training texts and of {self.texts} of "
-                f"{self.measured} evaluation texts, so that a model can know the writer; data/split=kfold and "
+                f"{self.measured} evaluation texts, so a model can recognise the writer; data/split=kfold and "
                 "data/split=holdout with data.split.grouped=true keep an author's texts together"
             )
 
 
 def leaks(training: pd.DataFrame, corpus: Corpus) -> Leaks:
-    """Return near copies and authors on both sides of the line between training and evaluation.
+    """Return the near copies and authors that training and evaluation share.
 
     Texts are compared by the cosine of TF-IDF weights of all runs of `RUN` characters in their `text_form`.
 
     Args:
-        training: ``text_id``, ``text`` and ``group_id`` of the texts trained on.
-        corpus: with the evaluation texts, those of validation and test; runs are counted in all of its texts.
+        training: ``text_id``, ``text`` and ``group_id`` of the training texts.
+        corpus: has the evaluation texts, those of validation and test; runs are counted in all of its texts.
     """
     evaluation = corpus.of_split("val", "test")
     shared = evaluation["group_id"].isin(training["group_id"])
@@ -131,23 +131,23 @@ def leaks(training: pd.DataFrame, corpus: Corpus) -> Leaks:
         return Leaks((), *authors, looked=False)
     vectors, rows = _vectors(tuple(sorted({*ours, *theirs, *same_text(corpus.table["text"])})))
     trained, measured = training["text_id"].tolist(), evaluation["text_id"].tolist()
-    found = _near(vectors[[rows[form] for form in ours]], vectors[[rows[form] for form in theirs]])
-    pairs = [NearCopy(trained[one], measured[other], round(min(1.0, alike), 3)) for one, other, alike in found]
-    return Leaks(tuple(sorted(pairs, key=lambda one: (-one.similarity, one))), *authors)
+    near = _near(vectors[[rows[form] for form in ours]], vectors[[rows[form] for form in theirs]])
+    pairs = [NearCopy(trained[mine], measured[other], round(min(1.0, cosine), 3)) for mine, other, cosine in near]
+    return Leaks(tuple(sorted(pairs, key=lambda pair: (-pair.similarity, pair))), *authors)
 
 
-@lru_cache(maxsize=2)  # the jobs of a multirun compare the same texts, divided in other ways
+@lru_cache(maxsize=2)  # the jobs of a multirun compare the same texts in different splits
 def _vectors(forms: tuple[str, ...]) -> tuple[Any, dict[str, int]]:
     """Return the weights of all runs of characters, (texts, runs), sparse, and the row of each text.
 
-    They are those of scikit-learn's TfidfVectorizer, whose reading of characters takes five times as long.
+    They equal those of scikit-learn's TfidfVectorizer, which takes five times as long to read the characters.
     """
     characters = np.frombuffer("\0".join(forms).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     ends = characters == 0
     keys = np.zeros(len(characters) - RUN + 1, dtype=np.uint64)
     inside = np.ones(len(keys), dtype=bool)
-    for place in range(RUN):
-        part = slice(place, len(keys) + place)
+    for offset in range(RUN):
+        part = slice(offset, len(keys) + offset)
         keys = keys * ODD + characters[part]  # a hash of 64 bits
         inside &= ~ends[part]
     texts = np.cumsum(ends, dtype=np.int32)[: len(keys)][inside]
@@ -161,20 +161,21 @@ def _near(ours: Any, theirs: Any) -> Iterator[tuple[int, int, float]]:
     """Yield all pairs of rows of `ours` and `theirs` whose cosine is `SIMILAR` or more, and the cosine.
 
     With each text x divided into its rare runs r and its frequent ones f, ``x y <= x_r y_r + |x_f| |y_f|``: most pairs
-    are told apart by their rare runs alone, which few texts share. Texts of frequent runs are compared whole.
+    are ruled out by their rare runs alone, which few texts share. Texts of frequent runs are compared whole.
     """
     texts = ours.getnnz(axis=0) + theirs.getnnz(axis=0)
     rare = texts <= RARE * (ours.shape[0] + theirs.shape[0])
-    plain, also = (_length(rows, ~rare) >= SIMILAR**0.5 for rows in (ours, theirs))
-    every = np.ones_like(rare)
-    for here, there, chosen in ((~plain, ~also, rare), (plain, ~also, every), (np.ones_like(plain), also, every)):
-        mine, others = np.flatnonzero(here), np.flatnonzero(there)
-        for one, other, alike in _nearly(ours[mine], theirs[others], chosen):
-            yield int(mine[one]), int(others[other]), alike
+    plain, also_plain = (_length(rows, ~rare) >= SIMILAR**0.5 for rows in (ours, theirs))
+    every, all_ours = np.ones_like(rare), np.ones_like(plain)
+    parts = ((~plain, ~also_plain, rare), (plain, ~also_plain, every), (all_ours, also_plain, every))
+    for left, right, chosen in parts:
+        mine, others = np.flatnonzero(left), np.flatnonzero(right)
+        for row, other, cosine in _nearly(ours[mine], theirs[others], chosen):
+            yield int(mine[row]), int(others[other]), cosine
 
 
 def _nearly(ours: Any, theirs: Any, chosen: Bools) -> Iterator[tuple[int, int, float]]:
-    """Yield what `_near` does, where ``|x_f| |y_f|`` is below `SIMILAR` for all, f the runs that are not `chosen`."""
+    """Yield pairs as `_near`, given that ``|x_f| |y_f|`` is below `SIMILAR` for all, f the runs not `chosen`."""
     rests = _length(ours, ~chosen), _length(theirs, ~chosen)
     columns = np.flatnonzero(chosen)
     weights = ours[:, columns].T.tocsr()
@@ -199,7 +200,7 @@ def _length(rows: Any, chosen: Bools) -> Floats:
 def refuse_shared_texts(training: pd.DataFrame, evaluation: pd.DataFrame, source: str) -> None:
     """Raise an error if a model could memorise texts in training and then be tested on them.
 
-    Texts are the same if they have one `text_form`.
+    Texts are the same if they have the same `text_form`.
 
     Args:
         training: ``text_id`` and ``text`` of all texts trained on: training texts and pool.
@@ -259,7 +260,7 @@ class SplitRule(Protocol):
 
 @dataclass(frozen=True)
 class DataFolder:
-    """The one folder for data files: ``FOLDER/<corpus>/<file>``, or ``FOLDER/<file>``.
+    """The folder for data files: ``FOLDER/<corpus>/<file>``, or ``FOLDER/<file>``.
 
     Args:
         path: the folder, as named by the configuration or ``INVITRO_DATA_DIR``; None is the user's cache folder.
@@ -289,7 +290,7 @@ class DataFolder:
         paths = [(file, self.find(corpus, file)) for file in files]
         refuse_if_any(
             f"{corpus}: the file {file} is neither in {self.root / corpus} nor in {self.root}. {obtain} "
-            "Put it there, or name another folder by data.folder= or INVITRO_DATA_DIR"
+            "Put it there, or set another folder with data.folder= or INVITRO_DATA_DIR"
             for file, path in paths
             if path is None
         )
@@ -313,7 +314,7 @@ class DataFolder:
             raise InputError(
                 f"{corpus}: {file} is not in {self.root / corpus} and could not be downloaded from {url} "
                 f"({type(error).__name__}). Download it by hand ({licence}; SHA-256 {sha256}) into {target.parent}, "
-                "or name the folder that holds it by data.folder= or INVITRO_DATA_DIR"
+                "or set the folder that holds it with data.folder= or INVITRO_DATA_DIR"
             ) from error
         return target
 
@@ -335,7 +336,7 @@ def about_author(table: pd.DataFrame) -> list[str]:
 @checked("data")
 @dataclass(frozen=True)
 class Combination:
-    """Reads several corpora into one.
+    """Combines several corpora into one.
 
     The first member is the primary: it keeps its splits. The training and validation texts of the others join its
     training texts (their dev sets are more useful there); their test and unlabelled texts become ``unlabelled``, and
@@ -366,8 +367,8 @@ class Combination:
     def read(self, scale: Scale) -> Corpus:
         """Read all members with the crowd labels of `scale`'s construct.
 
-        A text of another member that is also in the primary's validation or test is left out, and the log says how many
-        there are: NewsEmp24 repeats essays of NewsEmp23.
+        A text of another member that is also in the primary's validation or test is left out, and the log gives their
+        number: NewsEmp24 repeats essays of NewsEmp23.
         """
         primary, *others = [self._configured(member, first=not i).read(scale) for i, member in enumerate(self.members)]
         measured = set(same_text(primary.of_split("val", "test")["text"]))
@@ -407,6 +408,6 @@ class Combination:
 
 
 def _prefixed(corpus: Corpus) -> pd.DataFrame:
-    """Return the corpus's table with its name before text and group ids."""
+    """Return the corpus's table with its name as a prefix of text and group ids."""
     ids = {name: f"{corpus.name}:" + corpus.table[name] for name in ("text_id", "group_id")}
     return corpus.table.assign(**ids)

@@ -67,12 +67,12 @@ class DevAsTest:
         """Return the split of each row.
 
         Raises:
-            InputError: the corpus has no published validation, or a test with labels, or too few training texts.
+            InputError: the corpus has no published validation, a test with labels, or too few training texts.
         """
         published = Published().assign(table)
         if (published == "test").any():
             raise InputError(
-                f"data/split=dev_as_test: the corpus has a test with crowd labels ({_sizes(published)}); choose "
+                f"data/split=dev_as_test: the corpus has test texts with crowd labels ({_sizes(published)}); choose "
                 "data/split=published"
             )
         rows = np.flatnonzero(published == "train")
@@ -94,8 +94,7 @@ class Undivided:
 class Holdout:
     """Seeded shares of the labelled texts for validation and test.
 
-    Copies of a text stay together. If `grouped`, so do all texts of an
-    author, and the shares are shares of authors.
+    Copies of a text stay together. If `grouped`, so do all texts of an author, and the shares are shares of authors.
 
     Args:
         val: share for validation, above 0.
@@ -110,7 +109,7 @@ class Holdout:
     seed: Seed = 42
 
     def contradictions(self) -> Iterator[str]:
-        """Say what does not fit together."""
+        """Yield settings that contradict each other."""
         if self.val + self.test >= 1:
             yield (
                 "data.split.val and data.split.test: expected a sum below 1, so that there are texts for training, "
@@ -123,9 +122,9 @@ class Holdout:
         clusters = _clusters(table.iloc[labelled], self.grouped)
         if (units := len(np.unique(clusters))) < len(("train", "val", "test")):
             raise _too_small("training, validation and test", labelled, units, self.grouped)
-        rest, test = _share(labelled, clusters, self.test, self.seed, self.grouped, leave=2)
-        kept = np.isin(labelled, rest)
-        train, val = _share(rest, clusters[kept], self.val / (1 - self.test), self.seed, self.grouped)
+        others, test = _share(labelled, clusters, self.test, self.seed, self.grouped, leave=2)
+        kept = np.isin(labelled, others)
+        train, val = _share(others, clusters[kept], self.val / (1 - self.test), self.seed, self.grouped)
         return _named(table, train=train, val=val, test=test)
 
 
@@ -155,7 +154,7 @@ class KFold:
     seed: Seed = 42
 
     def contradictions(self) -> Iterator[str]:
-        """Say what does not fit together."""
+        """Yield settings that contradict each other."""
         if self.fold >= self.folds:
             yield (
                 f"data.split.fold: expected a whole number from 0 to {self.folds - 1}, since data.split.folds="
@@ -174,10 +173,10 @@ class KFold:
             folds = GroupKFold(**options).split(labelled, groups=clusters)
         else:
             folds = PlainKFold(**options).split(labelled)
-        rest, test = list(folds)[self.fold]
+        others, test = list(folds)[self.fold]
         if self.val == 0:
-            return _named(table, train=labelled[rest], test=labelled[test])
-        train, val = _share(labelled[rest], clusters[rest], self.val, self.seed, self.grouped)
+            return _named(table, train=labelled[others], test=labelled[test])
+        train, val = _share(labelled[others], clusters[others], self.val, self.seed, self.grouped)
         return _named(table, train=train, val=val, test=labelled[test])
 
 
@@ -203,14 +202,14 @@ def _clusters(table: pd.DataFrame, grouped: bool) -> Ints:
 
 
 def _share(rows: Ints, clusters: Ints, share: float, seed: int, grouped: bool, leave: int = 1) -> tuple[Ints, Ints]:
-    """Divide `rows` into the rest, of `leave` clusters or more, and a seeded `share` of the clusters, one or more."""
+    """Split `rows` into the others, at least `leave` clusters, and a seeded `share` of the clusters, at least one."""
     units = len(np.unique(clusters))
     taken = min(max(1, round(share * units)), units - leave)
     if taken < 1:
         raise _too_small("training and validation outside the test texts", rows, units, grouped)
     splitter = GroupShuffleSplit(n_splits=1, test_size=taken, random_state=seed)
-    rest, drawn = next(iter(splitter.split(rows, groups=clusters)))
-    return rows[rest], rows[drawn]
+    others, drawn = next(iter(splitter.split(rows, groups=clusters)))
+    return rows[others], rows[drawn]
 
 
 def _named(table: pd.DataFrame, **rows: Ints) -> "pd.Series[str]":
@@ -244,9 +243,9 @@ def author_folds(
 
     Args:
         groups: the author of each text, shape (n,).
-        needed_for: the setting that needs them, for the error.
+        needed_for: the setting that needs the folds, for the error.
         count: number of folds; the number of groups, if that is smaller.
-        seed: of the folds.
+        seed: seed of the folds.
 
     Raises:
         InputError: there are fewer than two groups.

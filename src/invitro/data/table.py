@@ -51,7 +51,7 @@ SPELLINGS = {
 }
 """How a split column may name the splits, in lower case; a blank cell is ``unlabelled``."""
 RATING_COLUMNS = {"raters": None, "rater": "rater_id", "rating": SCORE, "item": "item"}
-"""Where several people's ratings stand, unless the configuration says otherwise."""
+"""The columns of several people's ratings, unless the configuration says otherwise."""
 RATING = ("rater", "rating", "item")
 TEXT, PERSON = "the text's id", "the author"
 Columns = Annotated[Mapping[str, Any], "columns by what they hold"]
@@ -68,23 +68,24 @@ class TableFile:
         columns: the file's column for each of ``text_id``, ``text``, ``group_id``, ``split``, ``crowd_label`` and the
             demographics; None (or no entry) if there is none. Without ``text_id`` the ids are a survey's or a labelling
             tool's (`IDS`), or else ``row1``, ``row2`` and so on in the file's order; without ``group_id`` each text is
-            its author's only one; without
-            ``crowd_label`` all texts are ``unlabelled``: a pool. For several people's ratings: ``raters`` lists the
-            columns of their scores; or, in the file `ratings`, ``rater`` is the column of raters (``rater_id``),
-            ``rating`` that of scores (``score``) and, where a row is one answer, ``item`` that of items.
+            its author's only one; without ``crowd_label`` all texts are ``unlabelled``: a pool. For several people's
+            ratings: ``raters`` lists the columns of their scores; or, in the file `ratings`, ``rater`` is the column of
+            raters (``rater_id``), ``rating`` that of scores (``score``) and, if a row is one answer, ``item`` that of
+            items.
         split: the rule for training, validation and test; `Published` uses the ``split`` column.
         name: the corpus's key.
         licence: the data's terms, for the record.
-        citation: whom to cite.
+        citation: the publication to cite.
         ratings: a file of several people's ratings, or of their answers to the scale's items, or a DataFrame of them;
             None if there is none.
-        crowd: how several ratings become the crowd label: ``mean``, ``median``, or ``raters``, the mean without the
-            raters' biases weighted by their precision; see `invitro.stats.crowd.fitted_crowd`.
+        crowd: how several ratings become the crowd label: ``mean``, ``median``, or ``raters``, the mean without
+            the raters' biases, weighted by their precision; see `invitro.stats.crowd.fitted_crowd`.
         careless: ``keep`` or ``leave_out`` the raters that `invitro.stats.crowd.signs_of_carelessness` finds.
         encoding: of a text file that is neither UTF-8 nor has a byte order mark, such as ``cp1252``.
 
-    Without ``crowd_label``, and if the table has the columns of all items of the scale, each row is its author's answer
-    sheet, and the crowd label is its score. Items whose column the scale's file names come before ``crowd_label``.
+    If there is no ``crowd_label`` and the table has the columns of all items of the scale, each row is its author's
+    answer sheet, and the crowd label is its score. Items whose column is set in the scale's file override
+    ``crowd_label``.
     """
 
     path: Annotated[str | Path, "the name of one file"]
@@ -100,9 +101,9 @@ class TableFile:
 
     def contradictions(self) -> Iterator[str]:
         """Yield what is wrong with the columns."""
-        known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, *RATING_COLUMNS)
-        rest = f"expected one of {', '.join(known)}; other columns are carried under their own names"
-        yield from (f"data.columns.{key}: {rest}" for key in self.columns if key not in known)
+        keys = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, *RATING_COLUMNS)
+        expected = f"expected one of {', '.join(keys)}; other columns keep their own names"
+        yield from (f"data.columns.{key}: {expected}" for key in self.columns if key not in keys)
         raters = self.columns.get("raters") or []
         if isinstance(raters, str) or len(set(raters)) != len(list(raters)):
             yield "data.columns.raters: expected a list of columns that differ, such as [anna,ben]"
@@ -116,7 +117,7 @@ class TableFile:
         """Read the table with crowd labels on `scale`; columns that are not mapped keep their own names.
 
         Raises:
-            InputError: the file or a mapped column is missing, or a row has a fault.
+            InputError: the file or a mapped column is missing, or a row is faulty.
         """
         raw = read_table(self.path, plain=self._mapped_columns, encoding=self.encoding)
         corpus = self.of(raw, scale)
@@ -125,13 +126,13 @@ class TableFile:
         if self.ratings is None and (layout := self._layout(raw, names, scale)):
             names.pop("crowd_label", None)
             names |= _named(layout, scale)
-        self._tell(str(self.path), raw, names)
+        self._log_reading(str(self.path), raw, names)
         return corpus
 
     @property
     def _mapped_columns(self) -> list[str]:
-        named = [column for key, column in self.columns.items() if column and key not in RATING_COLUMNS]
-        return [str(column) for column in (*named, *(self.columns.get("raters") or ()))]
+        columns = [column for key, column in self.columns.items() if column and key not in RATING_COLUMNS]
+        return [str(column) for column in (*columns, *(self.columns.get("raters") or ()))]
 
     def of(self, raw: pd.DataFrame, scale: Scale) -> Corpus:
         """Make a corpus from a table whose cells are text, as `read_table` returns it."""
@@ -147,20 +148,20 @@ class TableFile:
         layout = self._layout(raw, names_in_file, scale)
         if layout is not None:
             names_in_file.pop("crowd_label", None)
-        fix = "Name the file's columns by data.columns.KEY=COLUMN, null for what it does not have"
+        fix = "Name the file's columns with data.columns.KEY=COLUMN, null for those it does not have"
         require_columns(raw, names_in_file.values(), self.path, fix)
         parts = [self._mapped(raw, names_in_file, scale), self._carried(raw, names_in_file, layout, scale)]
         table = pd.concat(parts, axis="columns")
         people = None
         if layout is not None:
             people = self._people(raw, table, layout, scale)
-            found = people.labels(self.crowd).reindex(table["text_id"]).set_axis(table.index)
-            number = found["crowd_n"].fillna(0).astype("int64")
-            table = table.assign(crowd_label=found["crowd_label"], crowd_n=number, crowd_sd=found["crowd_sd"])
+            labels = people.labels(self.crowd).reindex(table["text_id"]).set_axis(table.index)
+            number = labels["crowd_n"].fillna(0).astype("int64")
+            table = table.assign(crowd_label=labels["crowd_label"], crowd_n=number, crowd_sd=labels["crowd_sd"])
         table["split"] = table["split"].where(table["crowd_label"].notna(), "unlabelled")
         table = canonical(without_unknown(table), scale, str(self.path), names_in_file=names_in_file)
         if "crowd_label" in names_in_file or people is not None:
-            self._tell_unlabelled(table)
+            self._warn_of_unlabelled(table)
             table["split"] = self.split.assign(table)
         ids = {str(column): ours for ours, column in names_in_file.items() if ours in ("text_id", "group_id")}
         return Corpus(
@@ -181,47 +182,47 @@ class TableFile:
             names |= dict([("text_id", name) for name in IDS if name in raw][:1])
         return names
 
-    def _tell(self, source: str, raw: pd.DataFrame, names: Mapping[str, str]) -> None:
-        """Say as what a file was read, which column as what, and how its values are read."""
+    def _log_reading(self, source: str, raw: pd.DataFrame, names: Mapping[str, str]) -> None:
+        """Log the format that a file was read as, what each column was read as, and how its values are read."""
         path = Path(source)
         remarks = foreign(path).remarks if is_foreign(path) else {}
         parts = []
         for ours, column in names.items():
-            said = [remarks[column]] if column in remarks else []
+            notes = [remarks[column]] if column in remarks else []
             if ours not in CANONICAL_COLUMNS[:-1] and raw[column].str.fullmatch(r"\s*" + DECIMAL_COMMA + r"\s*").any():
-                said.append("with decimal commas")
+                notes.append("with decimal commas")
             what = ours if ours.endswith(f" {column}") else f"{ours} from {names_shown([column])}"
-            parts.append(what + (f" ({'; '.join(said)})" if said else ""))
+            parts.append(what + (f" ({'; '.join(notes)})" if notes else ""))
         if "text_id" not in names:
             parts.append("text_id from the order of rows")
         kind = kind_of(path, self.encoding)
         log.info("%s: read as %s; %s: %s", source, kind, count(len(raw), "row"), ", ".join(parts))
 
     def _layout(self, raw: pd.DataFrame, names_in_file: Mapping[str, str], scale: Scale) -> Layout | None:
-        """Return where several ratings, or answers to items, stand in the table; None if there are none.
+        """Return where several ratings, or answers to items, are in the table; None if there are none.
 
-        With a file of ratings, its own columns are looked at when it is read.
+        The columns of a file of ratings are checked when it is read.
         """
         raters = tuple(map(str, self.columns.get("raters") or ()))
         if self.ratings is not None or raters:
             return Layout("text_id", raters=raters)
         asked = names_in_file.get("crowd_label")
         if asked not in (None, DEFAULT_COLUMNS["crowd_label"]) and asked not in raw:
-            return None  # a column that was named and is not there is refused, and no others are read in its place
-        named = any(item.column for item in scale.items)
-        if named or names_in_file.get("crowd_label") not in raw:
+            return None  # a column that was named and is missing is refused, and no others replace it
+        are_set = any(item.column for item in scale.items)
+        if are_set or names_in_file.get("crowd_label") not in raw:
             columns = item_columns(scale)
             if all(column in raw for column in columns):
                 return Layout("text_id", "rater")
-            if named and "crowd_label" in names_in_file and names_in_file["crowd_label"] not in raw:
-                require_columns(raw, columns, self.path, "The scale's file names them")
+            if are_set and "crowd_label" in names_in_file and names_in_file["crowd_label"] not in raw:
+                require_columns(raw, columns, self.path, "They are set in the scale's file")
         return None
 
     def _people(self, raw: pd.DataFrame, table: pd.DataFrame, layout: Layout, scale: Scale) -> People:
-        """Bring the ratings into their long form, and say what was read."""
+        """Convert the ratings to the long form, and log what was read."""
         if self.ratings is None:
             source, columns = str(self.path), layout.raters or item_columns(scale)
-            require_columns(raw, columns, source, "data.columns.raters and the scale's file name them")
+            require_columns(raw, columns, source, "They are set by data.columns.raters or in the scale's file")
             frame = raw[list(columns)].assign(**{TEXT: table["text_id"], PERSON: table["group_id"].fillna("")})
             frame.attrs = raw.attrs
             layout = Layout(TEXT, None if layout.raters else PERSON, raters=layout.raters)
@@ -230,7 +231,7 @@ class TableFile:
             layout = self._rating_layout(frame, layout.raters, scale, source)
         people = long_form(frame, layout, scale, source)
         if self.ratings is not None and not isinstance(self.ratings, pd.DataFrame):
-            self._tell(source, frame, {"text_id": layout.text_id} | _named(layout, scale))
+            self._log_reading(source, frame, {"text_id": layout.text_id} | _named(layout, scale))
         refuse_if_any(two_spellings(pd.Series(people.raters), f"{source}: raters"))
         if self.careless == "leave_out":
             people = replace(people, left_out=tuple(people.careless))
@@ -241,37 +242,37 @@ class TableFile:
         return people
 
     def _rating_rows(self, table: pd.DataFrame, scale: Scale) -> tuple[str, pd.DataFrame]:
-        """Return the name of the ratings and their rows as text, without those of texts that the table lacks."""
+        """Return the name of the ratings and their rows as text, without ratings of texts that are not in the table."""
         if isinstance(self.ratings, pd.DataFrame):
             source, frame = "ratings", as_text(self.ratings.reset_index(drop=True), source="ratings")
         else:
-            named = [
+            names = [
                 str(self.columns.get(key) or default) for key, default in RATING_COLUMNS.items() if key != "raters"
             ]
-            plain = [*named, *(self.columns.get("raters") or ()), *item_columns(scale)]
+            plain = [*names, *(self.columns.get("raters") or ()), *item_columns(scale)]
             source = str(self.ratings)
             frame = read_table(source, plain=plain, encoding=self.encoding)
         text_id = str(self.columns.get("text_id") or "text_id")
         if text_id not in frame:  # the two files may call it differently
             frame = frame.rename(columns={"text_id": text_id})
-        require_columns(frame, [text_id], source, "data.columns.text_id names it")
-        known = frame[text_id].isin(table["text_id"]) | frame[text_id].isna()
+        require_columns(frame, [text_id], source, "It is set by data.columns.text_id")
+        wanted = frame[text_id].isin(table["text_id"]) | frame[text_id].isna()
         ids = pd.concat([table["text_id"], frame[text_id].dropna().drop_duplicates()], ignore_index=True)
-        refuse_if_any(two_spellings(ids, f"{source}: text ids beside those of {self.path}"))
-        if not known.any():
-            raise InputError(f"{source}: expected ratings of the texts of {self.path}, found none with one of its ids")
-        if not known.all():
-            unknown = frame.loc[~known, text_id]
+        refuse_if_any(two_spellings(ids, f"{source}: text ids and those of {self.path}"))
+        if not wanted.any():
+            raise InputError(f"{source}: expected ratings of the texts of {self.path}, found none of their ids")
+        if not wanted.all():
+            unknown = frame.loc[~wanted, text_id]
             log.warning(
-                "%s: left out: %s of %s that %s does not have",
+                "%s: left out: %s of %s not in %s",
                 source, count(len(unknown), "rating"), count(unknown.nunique(), "text"), self.path,
             )  # fmt: skip
-        rows = frame.loc[known]
+        rows = frame.loc[wanted]
         rows.attrs = frame.attrs
         return source, rows
 
     def _rating_layout(self, frame: pd.DataFrame, raters: tuple[str, ...], scale: Scale, source: str) -> Layout:
-        """Return where what stands in a file of ratings."""
+        """Return where ratings are in their file."""
         text_id = str(self.columns.get("text_id") or "text_id")
         if raters:
             return Layout(text_id, raters=raters)
@@ -281,16 +282,18 @@ class TableFile:
             return Layout(text_id, rater)
         by_item = rating in frame and item in frame and len(items) > 1
         if not by_item and rating not in frame:
-            require_columns(frame, [rating], source, f"data.columns.rating names it, or the items: {', '.join(items)}")
+            require_columns(
+                frame, [rating], source, f"Set it with data.columns.rating, or add the items: {', '.join(items)}"
+            )
         return Layout(text_id, rater, rating, item if by_item else None)
 
-    def _tell_unlabelled(self, table: pd.DataFrame) -> None:
+    def _warn_of_unlabelled(self, table: pd.DataFrame) -> None:
         rows = (np.flatnonzero(table["crowd_label"].isna()) + 1).tolist()
         if rows:
-            some = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+            examples = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
             log.warning(
                 "%s: %d of %s without a crowd label, unlabelled (data rows %s)",
-                self.path, len(rows), count(len(table), "text"), some,
+                self.path, len(rows), count(len(table), "text"), examples,
             )  # fmt: skip
 
     def _mapped(self, raw: pd.DataFrame, names_in_file: Mapping[str, str], scale: Scale) -> pd.DataFrame:
@@ -308,15 +311,15 @@ class TableFile:
         return table.assign(split=pd.Series(wanted, index=raw.index, dtype="str"))
 
     def _labels(self, raw: pd.DataFrame, name: str, scale: Scale) -> "pd.Series[float]":
-        """Return crowd labels; codes that file or scale declare missing are none, and counted."""
-        why = raw.attrs.get(CELL_STATUS, {})
-        status = pd.Series([why.get((row, name)) for row in raw.index], index=raw.index, dtype="object")
+        """Return crowd labels; codes that the file or the scale declares missing are NaN, and counted in the log."""
+        statuses = raw.attrs.get(CELL_STATUS, {})
+        status = pd.Series([statuses.get((row, name)) for row in raw.index], index=raw.index, dtype="object")
         codes = missing_codes(raw[name].astype("str"), scale)
         status = status.mask(codes, MISSING_CODE)
-        for one in NO_ANSWER:
-            if (rows := status.eq(one)).any():
-                said = f"{rows_named(rows)} with a missing code" if one == MISSING_CODE else f"{rows_named(rows)} {one}"
-                log.warning("%s: column %s: %s", self.path, names_shown([name]), said)
+        for reason in NO_ANSWER:
+            if (rows := status.eq(reason)).any():
+                suffix = "with a missing code" if reason == MISSING_CODE else reason
+                log.warning("%s: column %s: %s %s", self.path, names_shown([name]), rows_named(rows), suffix)
         scores = _scores(raw[name].mask(codes), self.path)
         if never := never_used(scores, scale.minimum, scale.maximum):
             log.info("%s: column %s: scale points never used: %s", self.path, names_shown([name]), ", ".join(never))
@@ -336,7 +339,7 @@ class TableFile:
     def _carried(
         self, raw: pd.DataFrame, names_in_file: Mapping[str, str], layout: Layout | None, scale: Scale
     ) -> pd.DataFrame:
-        """Return the other columns; one with a canonical name that is not mapped is left out, with a warning."""
+        """Return the other columns; an unmapped one with a canonical name is left out, with a warning."""
         others = [name for name in raw.columns if name not in names_in_file.values()]
         left = [name for name in others if name in CANONICAL_COLUMNS or name in names_in_file]
         answers = () if layout is None else _named(layout, scale).values()
@@ -346,7 +349,7 @@ class TableFile:
 
 
 def _with_answers(scale: Scale, column: str | None) -> Scale:
-    """Return a scale of one item whose words or codes stand for answers with `column`, the scores', as its item's."""
+    """Return a scale of one item that maps words or codes to answers with `column` as its item's; others unchanged."""
     if column is None or not scale.answers or len(scale.items) > 1 or scale.items[0].column:
         return scale
     return replace(scale, items=(replace(scale.items[0], column=column),))
@@ -358,8 +361,8 @@ def _named(layout: Layout, scale: Scale) -> dict[str, str]:
         return {f"rater {column}": column for column in layout.raters}
     if layout.rating is None:
         return {f"item {item}": column for column, item in item_columns(scale).items()}
-    named = {"rater": layout.rater, "item": layout.item, "rating": layout.rating}
-    return {what: column for what, column in named.items() if column}
+    columns = {"rater": layout.rater, "item": layout.item, "rating": layout.rating}
+    return {what: column for what, column in columns.items() if column}
 
 
 @checked("data")
@@ -382,23 +385,23 @@ class Frame(TableFile):
         return self.of(as_text(self.rows.reset_index(drop=True), self._mapped_columns, self.path), scale)
 
 
-MAP = "If they are answers in an order, map them in the scale's file (answers: {never: 1, often: 5})."
+MAP = "If they are ordered answers, map them in the scale's file (answers: {never: 1, often: 5})."
 CLASSIFY = (
     "invitro measures scores on a scale; for classes train a classifier, such as scikit-learn's LogisticRegression or "
     "Transformers' AutoModelForSequenceClassification, and report AUC or F1"
 )
 FEWEST_OF_TWO = 10
-"""So many labels that are 0 or 1 are those of two classes."""
+"""This many labels or more that are all 0 or 1 are those of two classes."""
 
 
 def _scores(column: "pd.Series[Any]", path: str | Path) -> "pd.Series[float]":
     """Read crowd labels; classes instead of scores are refused with what to use instead."""
     text = column.astype("str").str.strip().mask(column.isna()).dropna()
     text = text[~text.str.lower().isin(BLANK)]
-    found = names_shown(sorted(text.unique())[:3])
+    examples = names_shown(sorted(text.unique())[:3])
     if len(text) and not text.str.contains(r"\d").any():
         raise InputError(
-            f"{path}: column {names_shown([column.name])} holds words ({found}), not scores. {MAP} {CLASSIFY}"
+            f"{path}: column {names_shown([column.name])} contains words ({examples}), not scores. {MAP} {CLASSIFY}"
         )
     scores = numbers(column, path)
     if set(scores.dropna()) == {0.0, 1.0} and len(text) >= FEWEST_OF_TWO:

@@ -52,7 +52,7 @@ class TestEachFaultAlone:
         assert set(answers.fault) == {"none"}
         np.testing.assert_array_equal(answers.items, np.rint(truth))
 
-    def test_inattention_knows_nothing_of_the_truth(self, scale: Scale) -> None:
+    def test_inattention_ignores_the_truth(self, scale: Scale) -> None:
         truth = truth_of(scale)
         items = rated(scale, truth, inattention=1.0).items
         assert abs(correlation(items.mean(axis=1), truth.mean(axis=1))) < 4 / np.sqrt(TEXTS)

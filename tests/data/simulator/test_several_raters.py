@@ -17,16 +17,16 @@ def simulated(scale: Scale = BATSON, **settings: object) -> Corpus:
     return Simulator(split=Undivided(), **settings).read(scale)  # type: ignore[arg-type]
 
 
-def test_several_raters_leave_texts_truth_and_llm_as_they_are() -> None:
-    one, several = simulated(texts=300), simulated(texts=300, raters=40, ratings=3)
+def test_several_raters_do_not_change_texts_truth_and_llm() -> None:
+    single, several = simulated(texts=300), simulated(texts=300, raters=40, ratings=3)
     for column in ("text", "truth", "llm_label"):
-        assert several.table[column].equals(one.table[column])
+        assert several.table[column].equals(single.table[column])
     assert (several.table["crowd_n"] == 3).all()
     assert several.people is not None
-    found = several.people.reliability(resamples=20)
-    assert (found.texts, found.ratings, found.raters) == (300, 900, 40)
+    agreement = several.people.reliability(resamples=20)
+    assert (agreement.texts, agreement.ratings, agreement.raters) == (300, 900, 40)
     closer = {name: np.corrcoef(of.table["crowd_label"], of.table["truth"])[0, 1]
-              for name, of in (("one", one), ("several", several))}  # fmt: skip
+              for name, of in (("one", single), ("several", several))}  # fmt: skip
     assert closer["several"] > closer["one"] + 0.05
 
 
@@ -59,7 +59,10 @@ def test_reversed_items_are_answered_the_other_way() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "problem"),
-    [({"careless": 0.1}, "data.careless=0.1 is of raters other"), ({"raters": 2}, "expected at most data.raters=2")],
+    [
+        ({"careless": 0.1}, "data.careless=0.1 applies to raters"),
+        ({"raters": 2}, "expected at most data.raters=2"),
+    ],
 )
 def test_contradictions_are_refused(settings: dict[str, object], problem: str) -> None:
     with pytest.raises(InputError, match=problem):

@@ -60,7 +60,7 @@ def digest(table: pd.DataFrame) -> str:
 
 
 class TestTable:
-    def test_it_has_what_a_corpus_has(self) -> None:
+    def test_it_has_the_parts_of_a_corpus(self) -> None:
         reader: Reader = Simulator(Holdout(), texts=300)
         corpus = reader.read(scale_of())
         items = [f"llm_{item.name}" for item in scale_of().items]
@@ -70,7 +70,7 @@ class TestTable:
         assert corpus.table["text_id"].is_unique
         assert corpus.table["split"].value_counts().to_dict() == {"train": 210, "test": 60, "val": 30}
 
-    def test_authors_write_alike_many_texts_and_have_one_set_of_demographics(self) -> None:
+    def test_authors_write_equally_many_texts_and_have_one_set_of_demographics(self) -> None:
         table = simulated(texts=100, authors=30)
         each = table.groupby("group_id").size()
         assert (len(each), each.min(), each.max()) == (30, 3, 4)
@@ -176,14 +176,14 @@ class TestTexts:
         assert words[1] not in low
 
     @pytest.mark.parametrize("language", languages())
-    def test_other_constructs_are_told_by_the_scale_s_items(self, language: str) -> None:
+    def test_texts_about_other_constructs_use_the_scale_s_items(self, language: str) -> None:
         scale = Scale("pride", "pride", (Item("proud", "feeling proud"), Item("tall", "walking tall")), 1, 5)
         table = simulated(scale, language=language, texts=500)
         assert table["text"].str.contains("feeling proud").mean() > 0.5
         assert table["text"].is_unique
         assert held_out(table, "truth") > 0.5
 
-    def test_without_signal_a_text_tells_nothing(self) -> None:
+    def test_without_signal_a_text_reveals_nothing(self) -> None:
         assert abs(held_out(simulated(texts=800, signal=0.0, story_share=0.0, author_share=0.0), "truth")) < 0.15
 
     def test_when_phrases_run_out_it_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ class TestTexts:
         assert languages() == ("de", "en")
         assert shape(phrases("en")) == shape(phrases("de"))
 
-    def test_phrases_use_known_slots_and_do_not_stand_in_two_grades(self) -> None:
+    def test_phrases_use_known_slots_and_are_in_one_grade_only(self) -> None:
         for language in languages():
             known = {"who", "whom", "place", "event", "kin", "when", "statement"}
             for template in leaves(phrases(language)):
@@ -276,7 +276,7 @@ def test_truth_stays_within_the_bounds(name: str, seed: int, level: float, sprea
 
 
 class TestSettings:
-    def test_all_problems_are_told_at_once(self) -> None:
+    def test_all_problems_are_reported_at_once(self) -> None:
         with pytest.raises(InputError) as caught:
             Simulator(
                 Holdout(),
@@ -342,14 +342,14 @@ class TestPrompts:
         alone = simulated(texts=200, prompts={"plain": {}})
         assert alone["llm_label_plain"].equals(more["llm_label_plain"])  # whichever other prompts there are
 
-    def test_the_planted_difference_is_in_the_labels_and_noise_is_each_prompt_s_own(self) -> None:
+    def test_the_planted_difference_is_in_the_labels_and_each_prompt_has_its_own_noise(self) -> None:
         planted = {"reasoned": {"text_noise": 0.05}, "plain": {}, "biased": {"bias": 0.1}}
         table = simulated(texts=3000, prompts=planted).dropna()
         error = {name: table[f"llm_label{name}"] - table["truth"] for name in ("", "_reasoned", "_plain", "_biased")}
         assert error["_reasoned"].std() < error[""].std() - 0.15
         assert error["_plain"].std() == pytest.approx(error[""].std(), rel=0.05)
         assert error["_biased"].mean() - error[""].mean() == pytest.approx(0.6, abs=0.15)  # clipped at the ends
-        # What texts say beside what was felt misleads every prompt alike; the rest is drawn anew.
+        # The difference between what texts say and what was felt misleads all prompts alike; the rest is drawn anew.
         assert 0.2 < np.corrcoef(error[""], error["_plain"])[0, 1] < 0.8
 
     def test_a_bias_towards_a_group_is_that_group_s_alone(self) -> None:

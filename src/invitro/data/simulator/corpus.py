@@ -1,4 +1,4 @@
-"""The simulator: texts whose true scores are known, rated by a crowd and an LLM, each with errors of its own.
+"""The simulator: texts whose true scores are known, rated by a crowd and an LLM, each with its own errors.
 
 Their wording reveals a level; they are composed from the project's own phrases in `phrases/<language>.yaml`.
 """
@@ -59,7 +59,7 @@ class Composer:
         grade = clip(floor(5 * level + N(0, blur)), 0, 4)        level = (score - low) / (high - low)
 
     so that the wording of a text reveals its level, with noise, and more reliably in a long text. The level is the mean
-    of the items' levels; constructs without phrases of their own get sentences about single items, each graded by the
+    of the items' levels; constructs without their own phrases get sentences about single items, each graded by the
     level of its item. No text repeats a template before all others of its kind have been used.
 
     Args:
@@ -83,7 +83,7 @@ class Composer:
             seed: seed of the choice of words.
 
         Raises:
-            InputError: the phrases are not enough for so many different texts.
+            InputError: the phrases are not enough for this many different texts.
         """
         rng = Random(seed)
         plots = [self._plot(rng) for _ in range(int(stories.max(initial=-1)) + 1)]
@@ -96,7 +96,7 @@ class Composer:
             else:
                 raise InputError(
                     f"data.texts: the {self.language} phrases for {self.scale.construct} suffice for {len(texts)} "
-                    f"different texts, found {len(levels)}; ask for fewer"
+                    f"different texts, not for {len(levels)}; ask for fewer"
                 )
             texts[text] = None
         return list(texts)
@@ -111,8 +111,8 @@ class Composer:
     def _text(self, levels: Sequence[float], plot: Mapping[str, str], rng: Random) -> str:
         """Write one text."""
         content = phrases(self.language)
-        own = content["constructs"].get(self.scale.construct)
-        kind = own or content["generic"]
+        specific = content["constructs"].get(self.scale.construct)
+        kind = specific or content["generic"]
         setting = content["settings"][kind["setting"]]
         fillers = _without_end(setting["fillers"], rng)
         graded = [_without_end(grade, rng) for grade in kind["grades"]]
@@ -126,11 +126,11 @@ class Composer:
             if rng.random() < since:
                 since -= 1.0
                 item = rng.randrange(len(levels))
-                worded = len(graded) * (level if own else levels[item]) + rng.gauss(0.0, self.blur)
+                worded = len(graded) * (level if specific else levels[item]) + rng.gauss(0.0, self.blur)
                 grade = int(min(max(worded, 0.0), len(graded) - 1.0))
-                named = {**plot, "statement": self.scale.items[item].statement}
+                details = {**plot, "statement": self.scale.items[item].statement}
                 lead = rng.choice(content["leads"]) if rng.random() < LEAD_RATE else ""
-                sentences.append(lead + self._filled(next(graded[grade]), named, rng, capital=not lead))
+                sentences.append(lead + self._filled(next(graded[grade]), details, rng, capital=not lead))
             else:
                 sentences.append(self._filled(next(fillers), plot, rng))
             words += len(sentences[-1].split())
@@ -139,7 +139,7 @@ class Composer:
         return " ".join(sentences)
 
     def _filled(self, template: str, plot: Mapping[str, str], rng: Random, capital: bool = True) -> str:
-        """Fill the slots and start with a capital; after a lead, only "I" and German after its colon keep it."""
+        """Fill the slots and start with a capital; after a lead, only "I", quotations and German keep it."""
         slots = phrases(self.language)["slots"]
         sentence = template.format(kin=rng.choice(slots["kin"]), when=rng.choice(slots["when"]), **plot)
         if capital:
@@ -156,7 +156,7 @@ def _without_end(templates: Sequence[str], rng: Random) -> Iterator[str]:
 
 TEXTS_EACH = 5
 LINE, PERSON_ID = "line-", "person-"
-"""How the ids of raters begin who answer by straight lines, and of all others."""
+"""The prefixes of the ids of raters who answer by straight lines, and of all others."""
 
 # Each step draws from its own stream, so a different crowd leaves truth, texts and LLM labels unchanged.
 STREAMS = ("latent", "people", "wording", "text", "crowd", "llm", "raters")
@@ -170,7 +170,7 @@ Prompts = Annotated[
 @checked("data")
 @dataclass(frozen=True)
 class Simulator:
-    """Makes a corpus for any scale, in the regime of NewsEmp18 by default.
+    """Simulates a corpus for any scale, in the regime of NewsEmp18 by default.
 
     The latent level of text i by author a about story s, and from it the true score of item j, are::
 
@@ -182,30 +182,30 @@ class Simulator:
 
     Args:
         split: the rule for training, validation and test.
-        texts: how many.
-        authors: how many people wrote them, in equal parts; None is one for every five texts.
-        stories: how many stories they are about; None likewise.
-        language: of the texts, ``en`` or ``de``; the same seed gives the same truth, people and ratings in both.
+        texts: number of texts.
+        authors: number of people who wrote them, in equal parts; None is one per five texts.
+        stories: number of stories they are about; None is one per five texts.
+        language: the texts' language, ``en`` or ``de``; the same seed gives the same truth, people and ratings in both.
         seed: the same seed and settings give the same table, byte for byte.
         level: shifts all scores; 0 centres them on the middle of the scale, -1.5 makes high scores rare.
         spread: 1 spreads a single-item scale evenly over its range; less stays near the middle, more goes to the ends.
         author_share: share of the latent variance that authors explain.
         story_share: share that stories explain.
-        loading: of every item on the general factor, 0 to 1.
+        loading: the loading of every item on the general factor, 0 to 1.
         wording: SD of what a text says around what its author felt, a share of the item's range.
         signal: share of a text's sentences that say anything about the construct.
-        crowd: who gives ``crowd_label``.
-        raters: how many other people rate the texts; None if each text is rated by its author alone.
-        ratings: how many of them rate each text; the crowd label is their mean.
+        crowd: the people who give ``crowd_label``.
+        raters: number of other people who rate the texts; None if each text is rated only by its author.
+        ratings: number of them who rate each text; the crowd label is their mean.
         careless: share of the raters who answer every text by a straight line; their ids begin with `LINE`.
         lost: share of the ratings that are missing, so that texts have different numbers of them.
-        llm: who gives ``llm_label``.
-        prompts: for the name of a prompt, the fields in which the LLM differs under it, such as
+        llm: the LLM that gives ``llm_label``.
+        prompts: for each prompt's name, the fields in which the LLM differs under it, such as
             ``{reasoned: {text_noise: 0.1}}``: it then gives ``llm_label_reasoned`` too. Each prompt has its own noise,
-            as an LLM that is asked differently makes other errors; ``{}`` is the same rater with new noise.
+            as an LLM makes other errors if it is asked differently; ``{}`` is the same rater with new noise.
 
     Raises:
-        InputError: naming every setting that is wrong.
+        InputError: naming every invalid setting.
     """
 
     split: SplitRule
@@ -233,27 +233,24 @@ class Simulator:
     citation: ClassVar[str] = "Simulated by invitro; there is nothing to cite but the software"
 
     def contradictions(self) -> Iterator[str]:
-        """Say what does not fit together."""
+        """Yield settings that contradict each other."""
         for name in ("authors", "stories"):
             if (getattr(self, name) or 1) > self.texts:
-                yield (
-                    f"data.{name}: expected at most as many as there are texts ({self.texts}), found "
-                    f"{getattr(self, name)}"
-                )
+                yield f"data.{name}: expected at most the number of texts ({self.texts}), found {getattr(self, name)}"
         if self.raters is None:
             for name in ("careless", "lost"):
                 if value := getattr(self, name):
-                    yield f"data.{name}={value:g} is of raters other than the authors: set data.raters, such as 100"
+                    yield f"data.{name}={value:g} applies to raters other than the authors; set data.raters (say, 100)"
         elif self.ratings > self.raters:
             yield f"data.ratings: expected at most data.raters={self.raters}, found {self.ratings}"
         if self.language not in languages():
             yield f"data.language: expected one of {', '.join(languages())}, found {self.language!r}"
         if (total := self.author_share + self.story_share) > 1:
             yield f"data.author_share and data.story_share: expected at most 1 together, found {total:g}"
-        known = [setting.name for setting in fields(LLMRater)]
+        allowed = [setting.name for setting in fields(LLMRater)]
         for prompt, changed in (self.prompts or {}).items():
-            if unknown := [name for name in changed if name not in known]:
-                yield f"data.prompts.{prompt}: expected any of {', '.join(known)}, found {', '.join(unknown)}"
+            if unknown := [name for name in changed if name not in allowed]:
+                yield f"data.prompts.{prompt}: expected any of {', '.join(allowed)}, found {', '.join(unknown)}"
                 continue
             try:
                 replace(self.llm, **changed)
@@ -264,7 +261,7 @@ class Simulator:
         """Simulate the corpus for `scale`.
 
         Besides the canonical columns and the demographics (text), the table has ``article_id`` (the story's number),
-        ``truth`` (float64 in the scale's units, as the next), ``llm_label`` and ``llm_<item>`` (NaN where the reply
+        ``truth`` (float64 in the scale's units, as are the next), ``llm_label`` and ``llm_<item>`` (NaN if the reply
         failed), ``llm_label_<prompt>`` for each of `prompts`, and ``fault`` (``none`` or one of `raters.FAULTS`; with
         several raters that of one of them). With `raters` the corpus has `Corpus.people`, ``crowd_n`` and ``crowd_sd``.
 
@@ -282,7 +279,7 @@ class Simulator:
         people = demographics(int(author.max()) + 1, self._stream("people")).iloc[author].reset_index(drop=True)
         drift = self.wording * self._stream("wording").normal(size=(len(truth), 1))
         said = np.clip((truth - scale.low) / (scale.high - scale.low) + drift, 0.0, 1.0)
-        # Answers to reversed items run the other way than what the author felt.
+        # Answers to reversed items run opposite to what the author felt.
         asked = scale.keyed(truth)
         answers = self.crowd.rate(asked, author, people, scale, self._stream("crowd"))
         read = scale.keyed(scale.low + (scale.high - scale.low) * said)
@@ -320,7 +317,7 @@ class Simulator:
         return Corpus(self.name, table, self.licence, self.citation, has_truth=True, people=several)
 
     def _several(self, asked: Floats, text_ids: "pd.Series[str]", scale: Scale) -> tuple[People, npt.NDArray[np.str_]]:
-        """Have `ratings` of the `raters` answer every text; return their answers, and a fault of each text."""
+        """Have `ratings` of the `raters` answer every text; return their answers, and one fault per text."""
         assert self.raters is not None
         rng = self._stream("raters")
         everyone = np.tile(np.arange(self.raters), (len(asked), 1))
@@ -329,19 +326,19 @@ class Simulator:
         people = demographics(self.raters, rng).iloc[rater].reset_index(drop=True)
         lined = rng.permutation(self.raters) < round(self.careless * self.raters)
         lines = at_random(len(text), 1, scale, rng)
-        there = rng.random(len(text)) >= self.lost
+        kept = rng.random(len(text)) >= self.lost
         answers = self.crowd.rate(asked[text], rater, people, scale, self._stream("crowd"))
         items = np.where(lined[rater][:, None], lines, answers.items)
         fault = np.where(lined[rater], "straight_lining", answers.fault)
         digits = len(str(self.raters))
         ids = np.array([f"{LINE if line else PERSON_ID}{n + 1:0{digits}}" for n, line in enumerate(lined)])
         sheets = pd.DataFrame(items, columns=list(item_columns(scale))).map("{:g}".format)
-        sheets = sheets.assign(**{"text id": text_ids.to_numpy()[text], "rater": ids[rater]}).loc[there]
-        found = long_form(sheets.reset_index(drop=True), Layout("text id", "rater"), scale, self.name)
+        sheets = sheets.assign(**{"text id": text_ids.to_numpy()[text], "rater": ids[rater]}).loc[kept]
+        several = long_form(sheets.reset_index(drop=True), Layout("text id", "rater"), scale, self.name)
         worst = np.full(len(asked), "none", dtype=fault.dtype)
-        wrong = there & (fault != "none")
+        wrong = kept & (fault != "none")
         worst[text[wrong]] = fault[wrong]
-        return found, worst
+        return several, worst
 
     def _stream(self, step: str, prompt: str = "") -> np.random.Generator:
         """Return the random numbers of one step or prompt, independent of any other prompts."""
@@ -357,12 +354,12 @@ class Simulator:
     def _latent(self, author: Ints, story: Ints, scale: Scale) -> Floats:
         """Draw the true item scores, shape (texts, items), within the items' bounds."""
         rng = self._stream("latent").spawn(1)[0]
-        rest = 1.0 - self.author_share - self.story_share
+        unexplained = 1.0 - self.author_share - self.story_share
         z = math.sqrt(self.author_share) * rng.normal(size=int(author.max()) + 1)[author]
         z = z + math.sqrt(self.story_share) * rng.normal(size=int(story.max()) + 1)[story]
-        z = z + math.sqrt(max(rest, 0.0)) * rng.normal(size=self.texts)
-        own = rng.normal(size=(self.texts, len(scale.items)))
-        x = self.level + self.spread * (self.loading * z[:, None] + math.sqrt(1.0 - self.loading**2) * own)
+        z = z + math.sqrt(max(unexplained, 0.0)) * rng.normal(size=self.texts)
+        specific = rng.normal(size=(self.texts, len(scale.items)))
+        x = self.level + self.spread * (self.loading * z[:, None] + math.sqrt(1.0 - self.loading**2) * specific)
         return np.asarray(scale.low + (scale.high - scale.low) * ndtr(x), dtype=np.float64)
 
 
@@ -370,7 +367,7 @@ def demographics(authors: int, rng: np.random.Generator) -> pd.DataFrame:
     """Draw the authors' demographics in the codes of the news corpora, one row per author.
 
     ``gender`` 1, 2 or 5; ``education`` 1 to 7; ``race`` 1 to 6; ``age`` in years, 18 to 85; ``income`` per year, in
-    steps of 500. They are independent of the truth: groups differ only where the raters' settings make them.
+    steps of 500. They are independent of the truth: groups differ only if the raters' settings make them differ.
     """
     return pd.DataFrame(
         {

@@ -40,7 +40,7 @@ class Answers(NamedTuple):
 @checked("data.crowd")
 @dataclass(frozen=True)
 class CrowdRaters:
-    """People who rate themselves: they read the truth t with noise, answer in whole points, and make faults.
+    """People who rate themselves: they read the truth t with noise, answer in whole points, and have faults.
 
     An honest answer of author a to item j about text i is::
 
@@ -64,7 +64,7 @@ class CrowdRaters:
         agreement: how far an acquiescent answer moves towards `high`, 0 to 1.
         squeeze: the share of the distance to the middle that remains under compression, 0 to 1.
         by_group: other rates for some people, ``{gender: {2: {inattention: 0.3}}, age: {18-29: {compression: 0.2}}}``:
-            a group is a number or a range with both ends included. A later entry wins over an earlier one.
+            a group is a number or a range with both ends included. Later entries override earlier ones.
     """
 
     inattention: Share = 0.07
@@ -79,7 +79,7 @@ class CrowdRaters:
     by_group: GroupRates | None = None
 
     def contradictions(self) -> Iterator[str]:
-        """Say what does not fit together."""
+        """Yield settings that contradict each other."""
         yield from self._more_than_one("data.crowd", {})
         for column, groups in (self.by_group or {}).items():
             for group, rates in groups.items():
@@ -119,7 +119,7 @@ class CrowdRaters:
             authors: who wrote each text, 0 to authors - 1, shape (texts,).
             people: the texts' demographics, one row per text; only the columns of `by_group` are read.
             scale: the bounds of the answers.
-            rng: every draw is made at any rates, so settings can be compared on the same noise.
+            rng: every draw is made whatever the rates, so that settings can be compared on the same noise.
 
         Raises:
             InputError: the groups of `by_group` give a person rates of more than 1 together.
@@ -161,13 +161,13 @@ def at_random(texts: int, answers: int, scale: Scale, rng: np.random.Generator) 
 
 
 def members(codes: "pd.Series", group: Any) -> Bools:
-    """Return which people's code is in a group, a number or a range with both ends included; shape (texts,)."""
+    """Return whether each person's code is in a group, a number or a range with both ends included; shape (texts,)."""
     low, high = bounds(group) or (np.nan, np.nan)
     return np.asarray(pd.to_numeric(codes).between(low, high), dtype=bool)
 
 
 def bounds(group: Any) -> tuple[float, float] | None:
-    """Read ``2`` as (2, 2) and ``18-29`` as (18, 29); None when it is neither."""
+    """Read ``2`` as (2, 2) and ``18-29`` as (18, 29); None if it is neither."""
     low, dash, high = str(group).partition("-")
     try:
         return float(low), float(high if dash else low)
@@ -198,7 +198,7 @@ class LLMRater:
         text_noise: SD of n, the misreading of a text as a whole.
         item_noise: SD of e.
         missing: share of replies that fail, 0 to 1.
-        decimals: digits after the point in its answers.
+        decimals: decimal places of its answers.
         by_group: a further bias towards people of a group, ``{gender: {2: -0.1}, age: {60-85: 0.05}}``; a group is a
             number or a range with both ends included.
     """
@@ -212,7 +212,7 @@ class LLMRater:
     by_group: GroupBiases | None = None
 
     def contradictions(self) -> Iterator[str]:
-        """Say what does not fit together."""
+        """Yield settings that contradict each other."""
         for column, groups in (self.by_group or {}).items():
             for group in groups:
                 if bounds(group) is None:
@@ -224,7 +224,7 @@ class LLMRater:
         Args:
             said: what the texts say.
             scale: the bounds of the answers.
-            rng: every draw is made at any settings.
+            rng: every draw is made whatever the settings.
             people: the texts' demographics, one row per text, with the columns of `by_group`; None if there are none.
 
         Raises:
