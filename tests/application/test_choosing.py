@@ -99,8 +99,8 @@ def test_the_choice_is_an_ordinary_application(choices: dict[str, Choice]) -> No
         assert choice.application.policy != "auto"
         assert choice.application.name == "auto"
     of = material(2.5, "good")
-    made = training_labels(of.training, of.pool, of.llm_label, choices["good"].application, choices["good"].alpha)
-    assert len(made.table) > 0
+    labels = training_labels(of.training, of.pool, of.llm_label, choices["good"].application, choices["good"].alpha)
+    assert len(labels.table) > 0
 
 
 @pytest.mark.slow
@@ -127,13 +127,14 @@ def test_augmentation_stays_with_every_candidate() -> None:
     how = Application("auto", True, True, pool="unlabelled", policy="auto", pool_weight=0.5)
     choice = chosen(Material(of.training.iloc[:120], pool, of.llm_label), how)
     assert choice.application.augmentation
-    made = training_labels(of.training.iloc[:120], pool, of.llm_label, choice.application, choice.alpha, bounds=BOUNDS)
-    assert made.augmented == 40
+    training, auto = of.training.iloc[:120], choice.application
+    labels = training_labels(training, pool, of.llm_label, auto, choice.alpha, bounds=BOUNDS)
+    assert labels.augmented == 40
 
 
 def test_thresholds_are_sixths_of_the_range() -> None:
-    found = {alpha for how, alpha in candidates(AUTO, (0.0, 3.0)) if how.correction}
-    assert found == {0, 0.5, 1, 1.5, 2}
+    alphas = {alpha for how, alpha in candidates(AUTO, (0.0, 3.0)) if how.correction}
+    assert alphas == {0, 0.5, 1, 1.5, 2}
     first, alpha = next(candidates(AUTO, BOUNDS))
     assert not first.correction
     assert alpha == np.inf
@@ -146,16 +147,16 @@ def test_scores_are_metrics_and_a_paired_bootstrap() -> None:
     good = crowd + rng.normal(0, 0.5, 400)
     predicted = np.stack([good, good, crowd + rng.normal(0, 1.5, 400), np.full(400, 3.0), np.full(400, np.nan)])
     whole, drawn = _sums(predicted, crowd, authors, 0)
-    found = _scores(whole, drawn)
+    scores = _scores(whole, drawn)
     for name in ("pcc", "ccc", "rmse"):
         expected = [measure(row, crowd)[name] for row in predicted[:3]]
-        np.testing.assert_allclose(found[name][:3], expected, atol=1e-9)
-        assert np.isnan(found[name][4])
-    assert found["pcc_less"][2] == found["pcc"][0] - found["pcc"][2]
-    assert found["rmse_more"][2] == found["rmse"][2] - found["rmse"][0]
+        np.testing.assert_allclose(scores[name][:3], expected, atol=1e-9)
+        assert np.isnan(scores[name][4])
+    assert scores["pcc_less"][2] == scores["pcc"][0] - scores["pcc"][2]
+    assert scores["rmse_more"][2] == scores["rmse"][2] - scores["rmse"][0]
     short, se = _short_of(0, pcc(whole), pcc(drawn))
-    assert short[2] == found["pcc_less"][2]
-    assert se[:2].tolist() == found["pcc_se"][:2].tolist() == [0, 0]  # the best, and what always is as good
+    assert short[2] == scores["pcc_less"][2]
+    assert se[:2].tolist() == scores["pcc_se"][:2].tolist() == [0, 0]  # the best, and what always is as good
     assert 0 < se[2] < 0.1
 
 
@@ -182,6 +183,6 @@ def test_another_student_and_the_model_of_raters_join_the_choice() -> None:
 
 def test_one_author_is_refused() -> None:
     of = material(1.0, "good", n=40)
-    one = of._replace(training=of.training.assign(group_id="a"))
+    single = of._replace(training=of.training.assign(group_id="a"))
     with pytest.raises(InputError, match="application=auto is fitted out of fold, by authors"):
-        chosen(one)
+        chosen(single)

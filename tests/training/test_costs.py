@@ -46,9 +46,9 @@ def test_labels_tokens_and_bill_of_stored_labels(
     prepared = material(corpus_csv, application, source=LabelSource("gpt", model="gpt-4o", store=store))
     ids = [*(prepared.training["text_id"] if training else []), *(prepared.pool["text_id"] if pool else [])]
     asked = len(ids) + ("t000" in ids)
-    found = llm_use(prepared)
-    assert found.pop("dollars") == pytest.approx(0.001 * asked)
-    assert found == {"labels": len(ids), "prompt_tokens": 100 * asked, "completion_tokens": 10 * asked}
+    use = llm_use(prepared)
+    assert use.pop("dollars") == pytest.approx(0.001 * asked)
+    assert use == {"labels": len(ids), "prompt_tokens": 100 * asked, "completion_tokens": 10 * asked}
 
 
 def test_only_the_part_of_the_pool_that_is_used_counts(corpus_csv: Path, tmp_path: Path) -> None:
@@ -67,10 +67,10 @@ def test_a_pool_from_elsewhere_has_its_own_label_set(corpus_csv: Path, tmp_path:
     reader = TableFile(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
     source = LabelSource("gpt", model="gpt-4o", store=store)
     prepared = material(corpus_csv, Application("both", True, True, pool="more.csv"), source=source, pool_reader=reader)
-    found = llm_use(prepared)
-    assert found["labels"] == len(prepared.training) + 30
+    use = llm_use(prepared)
+    assert use["labels"] == len(prepared.training) + 30
     retried = "t000" in set(prepared.training["text_id"])
-    assert found["prompt_tokens"] == 100 * (len(prepared.training) + retried) + 1000 * 31
+    assert use["prompt_tokens"] == 100 * (len(prepared.training) + retried) + 1000 * 31
 
 
 def test_what_is_unknown_is_not_0_and_what_was_not_used_is(corpus_csv: Path, tmp_path: Path) -> None:
@@ -78,9 +78,9 @@ def test_what_is_unknown_is_not_0_and_what_was_not_used_is(corpus_csv: Path, tmp
     of_column = material(corpus_csv, CORRECTION, source=LabelSource("gpt", column="gpt"))
     assert llm_use(of_column) == {"labels": len(of_column.training)} | unknown
     store = stored(tmp_path / "labels.sqlite", "essays", pd.read_csv(corpus_csv), cost=0.0)  # an engine without a price
-    found = llm_use(material(corpus_csv, CORRECTION, source=LabelSource("gpt", model="gpt-4o", store=store)))
-    assert found["dollars"] is None
-    assert found["prompt_tokens"]
+    use = llm_use(material(corpus_csv, CORRECTION, source=LabelSource("gpt", model="gpt-4o", store=store)))
+    assert use["dollars"] is None
+    assert use["prompt_tokens"]
     none = llm_use(material(corpus_csv, NONE, source=LabelSource("gpt", column="gpt")))
     assert none == {"labels": 0, "prompt_tokens": 0, "completion_tokens": 0, "dollars": 0}
 

@@ -66,9 +66,9 @@ def test_the_same_losses_step_by_step(
     original = Regressor.training_step
 
     def watched(self: Regressor, batch: Any, batch_idx: int) -> Any:
-        found = original(self, batch, batch_idx)
-        losses.append(float(found["loss"].detach()))
-        return found
+        step = original(self, batch, batch_idx)
+        losses.append(float(step["loss"].detach()))
+        return step
 
     monkeypatch.setattr(Regressor, "training_step", watched)
     trained(prepared, recipe(plm, lr=LR, epochs=EPOCHS), tmp_path, save_model=False)
@@ -88,8 +88,8 @@ def test_batches_by_length_change_metrics_within_seed_noise(tiny_roberta: Path, 
         result = trained(prepared, how, tmp_path / f"{batching}{seed}", save_model=False)
         return float(result.metrics["val"]["rmse"])
 
-    found = {batching: [rmse(seed, batching) for seed in range(3)] for batching in ("length", "random")}
-    by_length, at_random = (np.array(values) for values in found.values())
+    errors = {batching: [rmse(seed, batching) for seed in range(3)] for batching in ("length", "random")}
+    by_length, at_random = (np.array(values) for values in errors.values())
     noise = np.sqrt(by_length.var(ddof=1) + at_random.var(ddof=1))
     assert noise > 0
     assert abs(by_length.mean() - at_random.mean()) < 2 * noise

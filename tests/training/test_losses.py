@@ -110,7 +110,7 @@ def test_label_distributions_by_hand() -> None:
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
     fit = Fit(loss=name, beta=0.0)  # type: ignore[arg-type]  # beta's factor is not differentiated
     loss = loss_of(fit, outputs_of(fit, SCALE))
-    raw, labels, weights = (one.double() for one in raw_for(fit))
+    raw, labels, weights = (tensor.double() for tensor in raw_for(fit))
     raw.requires_grad_()
     assert torch.autograd.gradcheck(lambda outputs: loss(outputs, labels, weights), (raw,), atol=1e-4, rtol=1e-3)
 

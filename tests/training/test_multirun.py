@@ -105,12 +105,12 @@ def test_processes_take_a_gpu_each_and_share_when_there_are_too_few(tmp_path: Pa
     for process in processes:
         process.communicate("")
     assert all(one == other for one, other in taken)  # what was taken is all that CUDA sees
-    assert {one for one, _ in taken} == {"3", "GPU-abc"}
+    assert {gpu for gpu, _ in taken} == {"3", "GPU-abc"}
 
 
-@pytest.mark.parametrize(("named", "found"), [("0,2", ["0", "2"]), ("", []), ("-1", []), ("GPU-a", ["GPU-a"])])
+@pytest.mark.parametrize(("named", "expected"), [("0,2", ["0", "2"]), ("", []), ("-1", []), ("GPU-a", ["GPU-a"])])
 def test_gpus_are_those_that_the_environment_leaves(
-    monkeypatch: pytest.MonkeyPatch, named: str, found: list[str]
+    monkeypatch: pytest.MonkeyPatch, named: str, expected: list[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    assert visible_gpus() == found
+    assert visible_gpus() == expected
