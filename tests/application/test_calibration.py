@@ -43,7 +43,7 @@ def test_linear_by_hand_and_its_shrinkage() -> None:
     llm, crowd = np.tile([1.0, 3.0], 10), np.tile([2.0, 3.0], 10)  # slope 1/2, means 2 and 2.5
     at = np.array([1.0, 2, 3])
     np.testing.assert_allclose(fitted_mapping("linear", crowd, llm, shrinkage=0)(at), [2, 2.5, 3])
-    # 20 texts' worth of belief beside 20 texts: half the shift, half the way of the slope from 1.
+    # A prior worth 20 texts against 20 texts: half the shift, and the slope halfway to 1.
     np.testing.assert_allclose(fitted_mapping("linear", crowd, llm, shrinkage=20)(at), [1.5, 2.25, 3])
     np.testing.assert_allclose(fitted_mapping("linear", crowd, llm, shrinkage=1e9)(at), at, atol=1e-6)
 
@@ -73,7 +73,7 @@ def test_mapped_labels_stay_in_bounds_and_missing_ones_missing(method: str, pair
     mapped = mapping(np.array([1.0, 4.0, 7.0, NAN]))
     assert ((mapped[:3] >= 1) & (mapped[:3] <= 7)).all()
     assert np.isnan(mapped[3])
-    if method != "linear":  # a negative slope is possible where crowd and LLM contradict each other
+    if method != "linear":  # a negative slope is possible if crowd and LLM contradict each other
         assert (np.diff(mapped[:3]) >= -1e-9).all()
 
 
@@ -161,7 +161,7 @@ def simulated(bias: float, seed: int = 0) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("bias", [0.0, -0.15])
-def test_a_planted_bias_against_a_group_is_taken_out(bias: float) -> None:
+def test_a_planted_bias_against_a_group_is_removed(bias: float) -> None:
     table = simulated(bias)
     crowd, llm, authors = (table[name].to_numpy() for name in ("crowd_label", "llm_label", "group_id"))
     gap = {}
@@ -181,7 +181,7 @@ def test_a_planted_bias_against_a_group_is_taken_out(bias: float) -> None:
         assert report.loc["2", "before_high"] < 0
 
 
-def test_a_small_group_is_drawn_to_the_whole_and_said_to_be_small() -> None:
+def test_a_small_group_is_drawn_to_the_whole_and_reported_as_small() -> None:
     table = simulated(-0.15)
     crowd, llm, authors = (table[name].to_numpy() for name in ("crowd_label", "llm_label", "group_id"))
     small = table["gender"].eq("1") & table["group_id"].isin(table.loc[table["gender"] == "1", "group_id"].unique()[:3])

@@ -25,7 +25,7 @@ class Material(NamedTuple):
 
 
 def chosen(of: Material, how: Application = AUTO, student: Student | None = None, **raters: Any) -> Choice:
-    """Choose among applications of these labels; `raters` are what the model of raters needs."""
+    """Choose among applications of these labels; `raters` has the arguments of the model of raters."""
 
     def make(training: pd.DataFrame, candidate: Application, alpha: float) -> TrainingLabels:
         return training_labels(training, of.pool, of.llm_label, candidate, alpha, bounds=BOUNDS, **raters)
@@ -80,7 +80,7 @@ def test_a_good_llm_is_used_and_a_shifted_one_calibrated(choices: dict[str, Choi
 
 
 @pytest.mark.slow
-def test_of_those_as_good_as_the_best_the_one_that_moves_predictions_least_is_taken(choices: dict[str, Choice]) -> None:
+def test_of_the_equally_good_the_one_that_moves_predictions_least_is_chosen(choices: dict[str, Choice]) -> None:
     for choice in choices.values():
         table = choice.table
         assert table["chosen"].sum() == 1
@@ -88,7 +88,7 @@ def test_of_those_as_good_as_the_best_the_one_that_moves_predictions_least_is_ta
         assert table.loc[table["chosen"], "moved"].item() == as_good["moved"].min()
         assert table.loc[table["harmless"], "short"].min() == 0
         tried = table[table["problem"].isna()]
-        assert (tried["se"] > 0).sum() >= len(tried) - 2  # the best itself has none, nor what has the same labels
+        assert (tried["se"] > 0).sum() >= len(tried) - 2  # 0 for the best and for any with the same labels
         assert tried["moved"].iloc[0] == 0
         assert (tried["moved"].iloc[1:] > 0).all()
 
@@ -111,7 +111,7 @@ def test_the_same_seed_makes_the_same_choice_whatever_else_is_drawn(choices: dic
 
 
 @pytest.mark.slow
-def test_a_candidate_that_cannot_be_tried_stands_in_the_table_with_its_reason() -> None:
+def test_a_candidate_that_cannot_be_tried_is_in_the_table_with_its_reason() -> None:
     table = chosen(material(1.0, "contrary", n=80)).table
     failed = table[table["problem"].notna()]
     assert "precision" in set(failed["policy"])
@@ -156,12 +156,12 @@ def test_scores_are_metrics_and_a_paired_bootstrap() -> None:
     assert scores["rmse_more"][2] == scores["rmse"][2] - scores["rmse"][0]
     short, se = _short_of(0, pcc(whole), pcc(drawn))
     assert short[2] == scores["pcc_less"][2]
-    assert se[:2].tolist() == scores["pcc_se"][:2].tolist() == [0, 0]  # the best, and what always is as good
+    assert se[:2].tolist() == scores["pcc_se"][:2].tolist() == [0, 0]  # the best, and one that is always as good
     assert 0 < se[2] < 0.1
 
 
 @pytest.mark.slow
-def test_what_costs_more_than_a_standard_error_is_out(choices: dict[str, Choice]) -> None:
+def test_candidates_that_lose_more_than_a_standard_error_are_excluded(choices: dict[str, Choice]) -> None:
     table = choices["shifted"].table
     uncalibrated = table[(table["policy"] == "replace") & (table["calibration"] == "none") & (table["alpha"] == 0)]
     assert not uncalibrated["harmless"].item()  # its predictions are shifted with the LLM

@@ -122,7 +122,7 @@ def test_quantile_alpha_with_spreads_and_without_labels() -> None:
 
 
 @given(pairs, st.floats(0, 1))
-def test_no_more_than_the_share_lies_beyond_and_no_smaller_alpha_will_do(pair: tuple, share: float) -> None:
+def test_no_more_than_the_share_is_beyond_and_no_smaller_alpha_will_do(pair: tuple, share: float) -> None:
     crowd, llm = pair
     compared = (~np.isnan(llm)).sum()
     assume(compared)

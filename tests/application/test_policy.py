@@ -129,17 +129,17 @@ def test_contradictions_are_refused(settings: dict, expected: str) -> None:
         ({"policy": "precision", "spread_share": 0.0}, None),
     ],
 )
-def test_who_needs_spreads(settings: dict, expected: str | None) -> None:
+def test_which_settings_need_spreads(settings: dict, expected: str | None) -> None:
     assert Application("x", True, False, **settings).spread_setting == expected
 
 
-def test_who_looks_at_llm_labels_of_the_crowds_own_texts() -> None:
+def test_which_applications_use_llm_labels_of_the_crowds_texts() -> None:
     assert Application("correction", True, False).compares
     assert not Application("augmentation", False, True).compares
     assert Application("augmentation", False, True, calibration="moment").compares
 
 
-def test_who_needs_llm_labels() -> None:
+def test_which_applications_need_llm_labels() -> None:
     assert not Application("none", False, False).needs_llm_labels
     assert Application("correction", True, False).needs_llm_labels
     assert Application("augmentation", False, True).needs_llm_labels

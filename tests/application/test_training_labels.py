@@ -161,7 +161,7 @@ def test_drop_leaves_texts_out(table: pd.DataFrame, llm: "pd.Series[float]") -> 
     assert (labels.table["origin"] == "crowd").all()
 
 
-def test_blend_mixes_what_lies_beyond_alpha(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+def test_blend_mixes_labels_beyond_alpha(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
     labels = fused_labels(table, llm, "blend")
     mixed = labels.table["origin"] == "fused"
     far = (labels.table["crowd_label"] - labels.table["llm_label"]).abs() > 2
@@ -282,7 +282,7 @@ def test_a_quantile_finds_alpha(table: pd.DataFrame, llm: "pd.Series[float]") ->
     assert labels.fingerprint == by_alpha.fingerprint
 
 
-def test_spreads_hold_correction_back(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+def test_spreads_limit_correction(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
     spread = pd.Series(np.where(np.arange(len(table)) % 2, 0.2, 3.0), index=table["text_id"])
     spread["t7"] = np.nan
     pool = {"pool": "none"}

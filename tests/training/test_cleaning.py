@@ -38,7 +38,7 @@ def test_wrong_labels_are_found() -> None:
     texts, labels, wrong = wrong_labels()
     before = np.random.get_state()[1].copy()  # type: ignore[union-attr]
     flagged = label_issues(texts, labels, seed=0)
-    assert (np.random.get_state()[1] == before).all()  # type: ignore[index]  # whatever else draws is not disturbed
+    assert (np.random.get_state()[1] == before).all()  # type: ignore[index]  # other random draws are not disturbed
     assert flagged[wrong].mean() > 0.8
     assert flagged[~wrong].mean() < 0.15  # it takes away a fifth of the labels at most
     assert (label_issues(texts, labels, seed=0) == flagged).all()

@@ -1,4 +1,4 @@
-"""What a run cost: which LLM labels it needed, their tokens and bill where the store knows them, and its record."""
+"""What a run cost: which LLM labels it needed, their tokens and price if the store has them, and its record."""
 
 import json
 import time
@@ -21,7 +21,7 @@ ITEMS = '{"names": ["warm"], "low": 1, "high": 7, "aggregation": "mean"}'
 
 
 def stored(path: Path, corpus: str, frame: pd.DataFrame, cost: float = 0.001, tokens: int = 100) -> str:
-    """Label a corpus: the first text's reply was of no use at first, so that it was asked twice."""
+    """Label a corpus: the first text's first reply was unusable, so it was asked twice."""
     info = SetInfo(corpus, "gpt", "gpt-4o", "", "scale_aware", "hash", "batson_empathy", ITEMS, "digits", "{}")
     with LabelStore(path) as store:
         set_id = store.open_set(info)
@@ -73,7 +73,7 @@ def test_a_pool_from_elsewhere_has_its_own_label_set(corpus_csv: Path, tmp_path:
     assert use["prompt_tokens"] == 100 * (len(prepared.training) + retried) + 1000 * 31
 
 
-def test_what_is_unknown_is_not_0_and_what_was_not_used_is(corpus_csv: Path, tmp_path: Path) -> None:
+def test_unknown_costs_are_none_and_without_an_llm_they_are_0(corpus_csv: Path, tmp_path: Path) -> None:
     unknown = {"prompt_tokens": None, "completion_tokens": None, "dollars": None}
     of_column = material(corpus_csv, CORRECTION, source=LabelSource("gpt", column="gpt"))
     assert llm_use(of_column) == {"labels": len(of_column.training)} | unknown
@@ -85,7 +85,7 @@ def test_what_is_unknown_is_not_0_and_what_was_not_used_is(corpus_csv: Path, tmp
     assert none == {"labels": 0, "prompt_tokens": 0, "completion_tokens": 0, "dollars": 0}
 
 
-def test_an_ensemble_costs_what_its_members_cost(corpus_csv: Path, tmp_path: Path) -> None:
+def test_the_cost_of_an_ensemble_is_that_of_its_members(corpus_csv: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(corpus_csv)
     store = stored(tmp_path / "labels.sqlite", "essays", frame)
     with LabelStore(store) as opened:
@@ -114,7 +114,7 @@ def test_devices_have_names() -> None:
     assert device_name(torch.device("cpu")) == "cpu"
 
 
-def test_a_run_s_record_tells_its_cost(corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
+def test_a_run_s_record_has_its_cost(corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     prepared = material(corpus_csv, CORRECTION, source=LabelSource("gpt", column="gpt"))
     trained(prepared, recipe(tiny_roberta, epochs=1), tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

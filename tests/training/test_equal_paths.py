@@ -1,4 +1,4 @@
-"""The fast path against the plain one: the same losses step by step where batches are the same, and metrics within
+"""The fast path against the plain one: the same losses step by step if batches are the same, and metrics within
 seed noise where they are not.
 """
 
@@ -59,7 +59,7 @@ def test_the_same_losses_step_by_step(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Without dropout, whose random numbers depend on the shapes of what they are drawn for.
+    # Without dropout, whose random numbers depend on the shapes of tensors.
     prepared = material(corpus_csv, NONE)
     plm = PLM(str(request.getfixturevalue(architecture)), max_length=LENGTH, dropout=0.0)
     losses: list[float] = []

@@ -25,7 +25,7 @@ def test_a_tracker_that_is_not_installed(
         pass
 
 
-def test_what_fails_at_the_end_of_a_run_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_at_the_end_of_a_run_become_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     info = RunInfo(tmp_path, "tfidf none seed=0", {}, None, ())
 
     def gone(*errors: Exception) -> None:
@@ -48,7 +48,7 @@ def test_what_fails_at_the_end_of_a_run_is_one_warning(tmp_path: Path, caplog: p
 @pytest.mark.slow
 def test_trackio_has_what_the_record_has(run_apart, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     secret, folder = "sk-this-is-a-secret", tmp_path / "tracked"
-    # Neither a login at the hub nor a Space of another project is asked.
+    # Neither the hub's login nor another project's Space is used.
     env = {"TRACKIO_DIR": str(folder), "HF_TOKEN": "hf_" + "a" * 34, "TRACKIO_SPACE_ID": "someone/else"}
     settings = [override for override in table_overrides(corpus_csv) if not override.startswith("logger=")]
     done = run_apart(

@@ -61,7 +61,7 @@ def test_a_run_with_each_loss(prepared: Prepared, tiny_deberta: Path, tmp_path: 
         assert scored.sd == pytest.approx(predictions["uncertainty"], abs=1e-4)
         assert list(predictions.columns)[:5] == ["text_id", "split", "crowd_label", "prediction", "uncertainty"]
         labels = prepared.labels.table["label"]
-        assert predictions["uncertainty"].mean() == pytest.approx(labels.std(), rel=0.4)  # that is where it starts
+        assert predictions["uncertainty"].mean() == pytest.approx(labels.std(), rel=0.4)  # its first value
         assert predictions["prediction"].mean() == pytest.approx(labels.mean(), abs=0.6)
     assert {"nll": "mean", "beta_nll": "mean", "ldl": "distribution"}.get(loss, "score") == scorer.outputs.meaning()[
         "outputs"
@@ -109,7 +109,7 @@ def test_a_checkpoint_of_other_outputs_is_refused(prepared: Prepared, tiny_deber
         trained(prepared, recipe(tiny_deberta, loss="nll", epochs=3), tmp_path / "b", resume=last, save_model=False)
 
 
-def test_weights_reach_the_batches_and_change_what_is_learnt(
+def test_weights_reach_the_batches_and_change_the_model(
     corpus_csv: Path, tiny_deberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = watch(monkeypatch)
@@ -148,7 +148,7 @@ def test_selection_learns_from_the_texts_of_smallest_loss(
         kept = factor > 0
         assert kept.sum() == round(n / 2)
         assert factor[kept] == pytest.approx(n / kept.sum())
-        # So far the model predicts about the mean: what is kept lies near it.
+        # So far the model predicts about the mean: the kept texts are near it.
         distance = (labels - labels.mean()).abs().to_numpy()
         assert distance[kept].mean() < 0.6 * distance[~kept].mean()
 

@@ -62,7 +62,7 @@ def test_a_corpus_s_unlabelled_texts_as_the_pool(corpus_csv: Path) -> None:
     assert set(labels.table["text_id"]) >= {f"t{i:03d}" for i in range(50, 60)}
 
 
-def test_a_pool_text_that_stands_in_test_is_refused_unless_allowed(corpus_csv: Path, tmp_path: Path) -> None:
+def test_a_pool_text_that_is_also_in_test_is_refused_unless_allowed(corpus_csv: Path, tmp_path: Path) -> None:
     tested = material(corpus_csv).corpus.of_split("test").iloc[0]
     pd.DataFrame({"id": ["p1"], "essay": [tested["text"] + " "], "gpt": [3.0]}).to_csv(tmp_path / "p.csv", index=False)
     reader = TableFile(str(tmp_path / "p.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="p")
@@ -97,9 +97,7 @@ def test_a_quantile_instead_of_alpha(corpus_csv: Path) -> None:
     assert prepared.applied["alpha"] == prepared.labels.facts["alpha"]
 
 
-def test_spreads_are_joined_by_key_and_wanted_ones_refused_where_there_are_none(
-    corpus_csv: Path, tmp_path: Path
-) -> None:
+def test_spreads_are_joined_by_key_and_missing_ones_refused(corpus_csv: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(corpus_csv)
     labels = frame[["id", "gpt"]].set_axis(["text_id", "llm_label"], axis=1).assign(spread=[0.1, 2.0] * 30)
     labels.sample(frac=1, random_state=2).to_csv(tmp_path / "gpt.csv", index=False)
@@ -130,7 +128,7 @@ def test_a_calibrated_pool_from_elsewhere_uses_the_corpus_s_own_labels(corpus_cs
 
 
 @pytest.mark.slow
-def test_auto_is_resolved_before_training_and_told(corpus_csv: Path) -> None:
+def test_auto_is_resolved_before_training_and_described(corpus_csv: Path) -> None:
     small_corpus(200, authors=50).to_csv(corpus_csv, index=False)
     prepared = material(corpus_csv, application=Application("auto", True, False, pool="none", policy="auto"))
     assert prepared.choice is not None
@@ -152,7 +150,7 @@ def test_auto_is_resolved_before_training_and_told(corpus_csv: Path) -> None:
         ({}, "crowd labels replaced (alpha=1)"),
     ],
 )
-def test_what_was_done_is_told(corpus_csv: Path, settings: dict[str, Any], words: str) -> None:
+def test_the_description_says_what_was_done(corpus_csv: Path, settings: dict[str, Any], words: str) -> None:
     assert words in material(corpus_csv, application=Application("x", True, False, **settings)).description
 
 
@@ -218,7 +216,7 @@ def test_augmentation_of_a_table_without_unrated_texts_is_refused(corpus_csv: Pa
         ({"policy": "distill"}, 0.1, None),
     ],
 )
-def test_thresholds_that_change_much_or_can_never_act_are_warned_of(
+def test_thresholds_that_change_much_or_can_never_act_raise_doubts(
     corpus_csv: Path, settings: dict[str, Any], alpha: float, words: str | None
 ) -> None:
     how = Application("x", True, False, pool="none", **settings)
@@ -235,7 +233,7 @@ def test_thresholds_that_change_much_or_can_never_act_are_warned_of(
         (lambda gpt: gpt, "test metrics rest on 12 texts only"),
     ],
 )
-def test_llm_labels_that_cannot_be_right_are_warned_of(corpus_csv: Path, llm: Any, words: str) -> None:
+def test_llm_labels_that_cannot_be_right_raise_doubts(corpus_csv: Path, llm: Any, words: str) -> None:
     frame = pd.read_csv(corpus_csv)
     frame.assign(gpt=llm(frame["gpt"])).to_csv(corpus_csv, index=False)
     prepared = material(corpus_csv, Application("correction", True, False, pool="none"))
@@ -290,7 +288,7 @@ def test_labels_whose_prompts_showed_evaluation_texts_are_refused(
             assert material(corpus_csv).labels.table.equals(prepared.labels.table)
 
 
-def test_authors_on_both_sides_are_counted_and_told(corpus_csv: Path) -> None:
+def test_authors_on_both_sides_are_counted_and_reported(corpus_csv: Path) -> None:
     alone = material(corpus_csv, application=NONE)
     assert alone.leaks.authors == 0
     folds = material(corpus_csv, application=NONE, reader=TableFile(corpus_csv, COLUMNS, KFold(5)))

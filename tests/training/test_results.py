@@ -1,4 +1,4 @@
-"""What a run records of its training labels, and what its test metrics are held against."""
+"""A run's records about its training labels, and the references for its test metrics."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from invitro.training.prepare import Prepared
 from invitro.training.results import compared, doubts, labels_of, predictions_of, references_of, summary
 
 
-def test_labels_tell_of_their_authors(corpus_csv: Path) -> None:
+def test_labels_have_their_authors_demographics(corpus_csv: Path) -> None:
     reader = Simulator(Holdout(), texts=120)
     rows = labels_of(material(corpus_csv, reader=reader, source=LabelSource("some", column="llm_label")))
     corpus = reader.read(SCALE).table.set_index("text_id")
@@ -28,13 +28,13 @@ def test_labels_tell_of_their_authors(corpus_csv: Path) -> None:
         assert rows[name].tolist() == corpus.loc[rows["text_id"], name].tolist()
 
 
-def test_a_corpus_without_demographics_has_the_columns_that_it_had(corpus_csv: Path) -> None:
+def test_a_corpus_without_demographics_adds_no_columns(corpus_csv: Path) -> None:
     rows = labels_of(material(corpus_csv))
     assert list(rows) == ["text_id", "crowd_label", "llm_label", "label", "origin", "weight"]
 
 
 @pytest.mark.parametrize("missing", ["gender", "income"])
-def test_only_what_is_known_is_carried(corpus_csv: Path, missing: str) -> None:
+def test_only_known_demographics_are_recorded(corpus_csv: Path, missing: str) -> None:
     table = pd.read_csv(corpus_csv).assign(age=30, **{missing: None})
     table.to_csv(corpus_csv, index=False)
     rows = labels_of(material(corpus_csv))
@@ -52,7 +52,7 @@ def held_against(prepared: Prepared, scores: Any = None) -> tuple[dict[str, Any]
     return references, table[table["split"] == "test"]
 
 
-def test_test_metrics_stand_beside_the_mean_and_the_llm(corpus_csv: Path) -> None:
+def test_references_of_test_metrics_are_the_mean_and_the_llm(corpus_csv: Path) -> None:
     prepared = material(corpus_csv, CORRECTION)
     references, test = held_against(prepared)
     crowd, llm = test["crowd_label"], test["llm_label"]
@@ -88,7 +88,7 @@ def test_a_ceiling_that_an_application_estimates_says_so(corpus_csv: Path, given
     assert ceiling["pcc"] == [pytest.approx(np.sqrt(reliability)), None, None]
 
 
-def test_several_ratings_a_text_set_a_ceiling(corpus_csv: Path) -> None:
+def test_several_ratings_per_text_set_a_ceiling(corpus_csv: Path) -> None:
     table, rng = pd.read_csv(corpus_csv), np.random.default_rng(1)
     for rater in ("anna", "ben", "cem"):
         table[rater] = np.clip(table["empathy"] + rng.normal(size=len(table)), 1, 7)
@@ -114,7 +114,7 @@ def test_several_ratings_a_text_set_a_ceiling(corpus_csv: Path) -> None:
     assert references["doubts"] == []
 
 
-def test_constant_labels_and_a_model_that_knows_nothing_are_doubted(corpus_csv: Path) -> None:
+def test_constant_labels_and_a_useless_model_raise_doubts(corpus_csv: Path) -> None:
     table = pd.read_csv(corpus_csv).assign(author=range(60), where=["train"] * 20 + ["val"] * 8 + ["test"] * 32)
     table.to_csv(corpus_csv, index=False)
     reader = divided(corpus_csv, "where")
@@ -133,7 +133,7 @@ def test_constant_labels_and_a_model_that_knows_nothing_are_doubted(corpus_csv: 
     assert lines[-1] == f"WARNING: {references['doubts'][0]}"
 
 
-def test_an_llm_s_column_that_is_not_used_is_looked_at_all_the_same(corpus_csv: Path) -> None:
+def test_an_unused_column_of_llm_labels_is_still_a_reference(corpus_csv: Path) -> None:
     table = pd.read_csv(corpus_csv)
     table.assign(gpt=8 - table["gpt"]).to_csv(corpus_csv, index=False)
     prepared = material(corpus_csv, NONE)

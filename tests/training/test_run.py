@@ -168,7 +168,7 @@ def test_on_a_frozen_encoder_the_solution_is_exact(
     plm = request.getfixturevalue(encoder)
     runs = [trained(prepared, recipe(plm, seed, how), tmp_path / how) for seed, how in ((0, "frozen"), (1, "head"))]
     first, second = (run.predictions for run in runs)
-    pd.testing.assert_frame_equal(first, second)  # head is another word for it, and no seed counts
+    pd.testing.assert_frame_equal(first, second)  # head means the same, and the seed does not count
     assert runs[0].metrics["fingerprint"] == runs[1].metrics["fingerprint"]
     assert (first["uncertainty"] > 0).all()
     assert set(runs[0].metrics["cost"]["encoder"]) == {"seconds", "processor_seconds"}
@@ -393,7 +393,7 @@ def test_finished_runs_are_found_by_fingerprint(tmp_path: Path) -> None:
     assert failure_directory(tmp_path / "b") == tmp_path / "b-failed1"  # a finished record stays
 
 
-def test_jobs_of_one_launch_are_told_from_those_of_another(tmp_path: Path) -> None:
+def test_jobs_of_two_launches_are_distinguished(tmp_path: Path) -> None:
     scores = {"pcc": 0.5, "ccc": 0.4, "rmse": 1.0}
     train = {"size": 9, "replaced": 1, "augmented": 2}
     record = tmp_path / "elsewhere" / "0"
@@ -459,9 +459,7 @@ def test_a_corpus_without_test_texts_is_trained(
     assert set(result.predictions["split"]) == {"val"}
 
 
-def test_a_column_called_truth_of_the_user_s_is_not_the_truth(
-    tiny_roberta: Path, corpus_csv: Path, tmp_path: Path
-) -> None:
+def test_a_user_s_column_called_truth_is_not_the_truth(tiny_roberta: Path, corpus_csv: Path, tmp_path: Path) -> None:
     pd.read_csv(corpus_csv).assign(truth="yes").to_csv(corpus_csv, index=False)
     result = trained(material(corpus_csv, BOTH, 1.0), recipe(tiny_roberta), tmp_path / "run", save_model=False)
     assert "truth" not in result.metrics
@@ -484,7 +482,7 @@ def test_a_checkpoint_that_has_trained_enough_is_refused(
         trained(prepared, recipe(tiny_roberta, train="lora", epochs=3), tmp_path / "b", resume=_without_head(last))
 
 
-def test_each_epoch_is_a_line_where_nobody_watches(
+def test_each_epoch_is_logged_without_a_terminal(
     prepared: Prepared, tiny_roberta: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "invitro.training.callbacks"):

@@ -198,7 +198,7 @@ def described(application: Application, alpha: float) -> Mapping[str, Any]:
 
 
 def _scores(whole: Moments, drawn: Moments) -> dict[str, Floats]:
-    """Return each candidate's PCC, CCC and RMSE, and what PCC and RMSE lose against the first, with standard errors."""
+    """Return candidates' PCC, CCC and RMSE, and losses in PCC and RMSE against the first, with standard errors."""
     pcc_less, pcc_se = _short_of(0, pcc(whole), pcc(drawn))
     rmse_more, rmse_se = _short_of(0, -rmse(whole), -rmse(drawn))
     return {

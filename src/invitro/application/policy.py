@@ -95,7 +95,7 @@ class Application:
     alpha_per_spread: NotNegative = 0.0
 
     def contradictions(self) -> Iterator[str]:
-        """Yield a problem for each setting that would have no effect, or that lacks what it needs."""
+        """Yield a problem for each setting that would have no effect or lacks another one it needs."""
         for name, setting, wanted in (
             ("shrinkage", "calibration", "linear"),
             ("calibration_groups", "calibration", "by_group"),
@@ -228,7 +228,7 @@ def thresholds(alpha: float | Floats, spread: Floats | None, alpha_per_spread: f
     """Return each text's threshold, ``alpha + alpha_per_spread * spread``, shape (n,) or () without spreads.
 
     If the LLM is unsure (spread: the SD of its own answers, or of several LLMs), a crowd label has to be further
-    off before it is corrected. The rule is specific to this project. A missing spread makes the threshold NaN,
+    away before it is corrected. The rule is specific to this project. A missing spread makes the threshold NaN,
     which nothing exceeds.
     """
     if spread is None or not alpha_per_spread:
@@ -245,7 +245,7 @@ def beyond(crowd: Floats, llm: Floats, threshold: float | Floats) -> Bools:
 def quantile_alpha(
     crowd: Floats, llm: Floats, share: float, spread: Floats | None = None, alpha_per_spread: float = 0.0
 ) -> float:
-    """Return the smallest alpha of at least 0 beyond which at most `share` of the compared texts lie.
+    """Return the smallest alpha of at least 0 that at most `share` of the compared texts exceed.
 
     With r_(1) <= ... <= r_(m) the sorted ``|crowd - llm| - alpha_per_spread * spread`` of the m texts that have all of
     these, it is ``max(0, r_(m - k))`` with ``k = floor(share * m)``, and 0 for k = m; ties can leave fewer than k texts

@@ -179,7 +179,7 @@ def training_labels(
         llm_label: LLM labels indexed by ``text_id``, NaN or absent if missing; None if none are needed.
         application: what to do; its policy is not ``auto``.
         alpha: correction's threshold, the scale's units.
-        alpha_quantile: sets alpha so that this share of the compared texts lies beyond it; see `quantile_alpha`.
+        alpha_quantile: sets alpha so that this share of the compared texts is beyond it; see `quantile_alpha`.
         llm_spread: the LLM's spread indexed in the same way, the scale's units.
         bounds: lowest and highest label of the scale.
         ratings: each LLM's labels, one column per LLM, indexed by ``text_id``; for ``posterior``.

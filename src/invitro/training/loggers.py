@@ -86,7 +86,7 @@ def tracked(logger: "LoggerChoice", run: RunInfo) -> "Iterator[tuple[Logger | No
 
 @dataclass(frozen=True)
 class NoLogger:
-    """Logs nothing; the record holds everything."""
+    """Logs nothing; the record has everything."""
 
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:

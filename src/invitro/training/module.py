@@ -128,7 +128,7 @@ def first_bias(fit: Fit, outputs: Outputs, labels: Floats, weights: Floats) -> l
 
     Args:
         fit: the loss and its settings.
-        outputs: what the outputs mean.
+        outputs: the meaning of the outputs.
         labels: training labels, (texts,), the scale's units.
         weights: the weight of each text, with mean 1, (texts,).
     """
@@ -163,10 +163,10 @@ class Regressor(L.LightningModule):
         model: a sequence classifier with the outputs that the loss needs, and perhaps adapters.
         fit: loss and schedule.
         optimizer: makes the optimiser from the trained parameters, such as a partial `torch.optim.AdamW`.
-        outputs: what the model's outputs mean; None is one output, the score.
+        outputs: the meaning of the model's outputs; None is one output, the score.
 
     Attributes:
-        predicted: what the test loop predicted, one `Predictions` per split.
+        predicted: predictions of the test loop, one `Predictions` per split.
         factor: multiplies the loss of each training text in addition to its weight, (training texts,); None is 1.
     """
 

@@ -41,7 +41,7 @@ class JobOutcome(NamedTuple):
         directory: the job's directory.
         launch: the launch of the command that the job belongs to.
         error: why it was skipped, or how to continue an interrupted one.
-        choices: the configuration's groups and what was chosen.
+        choices: the configuration's groups and the choice in each.
     """
 
     record: Path

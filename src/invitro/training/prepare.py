@@ -42,7 +42,7 @@ class Prepared:
         llm_label: LLM labels indexed by ``text_id``, NaN if missing; None if none are needed.
         label_sets: the label sets they come from.
         scale: the scale of all labels.
-        application: what is done with LLM labels; its policy is never ``auto``.
+        application: how LLM labels are used; its policy is never ``auto``.
         alpha: correction's threshold, the scale's units.
         alpha_quantile: sets the threshold by the share of texts beyond it, instead of `alpha`.
         llm_spread: the LLM's spread indexed like its labels, if the label sets have one.
@@ -229,14 +229,14 @@ def prepare(
     Args:
         reader: reads the corpus.
         scale: the questionnaire.
-        application: what is done with LLM labels.
+        application: how LLM labels are used.
         alpha: correction's threshold, 0 to inf, the scale's units.
         source: where LLM labels come from; read only if the application needs them.
         prompt: the prompt the labels were made with.
         folder: where data files are.
         pool_reader: reader of the corpus or table that the pool comes from, if it is not the corpus itself.
-        allow_shared_texts: whether a text may be in training or pool and again in validation or test.
-        alpha_quantile: instead of `alpha`, the share of texts that lie beyond it.
+        allow_shared_texts: whether a text may be in both training or pool and validation or test.
+        alpha_quantile: instead of `alpha`, the share of texts beyond it.
         embed: features of texts by the frozen encoder, which ``posterior`` needs; None if the model has no encoder:
             then ``auto`` counts words.
         validated: whether training needs validation texts; models in closed form do not.
@@ -301,7 +301,7 @@ SetAndRows = tuple[LabelSet, pd.DataFrame]
 
 
 def _by_all_raters(prepared: Prepared, embed: "Embed | None") -> Prepared:
-    """Add what the policies ``posterior`` and ``auto`` need: how similar texts are, and the choice of the latter."""
+    """Add what the policies ``posterior`` and ``auto`` need: similarities of texts, and for ``auto`` the choice."""
     application, training = prepared.application, prepared.training
     added = prepared.pool if application.augmentation else prepared.pool.iloc[:0]
     student = None

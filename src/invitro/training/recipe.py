@@ -43,7 +43,7 @@ class RunOptions:
         alpha: correction's threshold, 0 to inf, the scale's units.
         alpha_quantile: sets the threshold by the share of texts beyond it, instead of `alpha`.
         seed: of weights, dropout and batches; 0 is a seed.
-        allow_shared_texts: whether a text may be in training and again in validation or test.
+        allow_shared_texts: whether a text may be in both training and validation or test.
         fail_fast: in a multirun: start no further job after a failure.
         force: train again even if the run has already finished; overwrite its record.
         save_model: whether ``model/`` is kept in the run's directory.
@@ -188,8 +188,8 @@ class Place:
         save_model: whether ``model/`` is written.
         resume: a checkpoint to continue from.
         keep_checkpoints: whether ``checkpoints/`` stays after the run.
-        siblings: whether runs on the same texts may follow in this process, so that what does not depend on labels
-            stays in memory for them.
+        siblings: whether runs on the same texts may follow in this process; results that do not depend on labels then
+            stay in memory for them.
     """
 
     directory: Path

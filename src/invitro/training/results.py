@@ -122,14 +122,14 @@ def metrics_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any]:
 def references_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any] | None:
     """Return the references for a run's test metrics, in plain values; None without rated test texts.
 
-    Every metric has its 95 % interval by author as ``[value, low, high]``, None where it is undefined, see
+    Every metric has its 95 % interval by author as ``[value, low, high]``, None if it is undefined, see
     `invitro.stats.intervals`.
 
     Returns:
         ``texts`` and ``authors`` of the test; ``validation_texts``; ``model``; ``mean``: always guessing the training
         texts' mean crowd label, which is its ``score``; ``llm``: the LLM's own labels with their ``name`` and number of
         ``texts``, if test texts have any; ``ceiling``: the labels' ``reliability`` R, the ratings it is ``of``,
-        and what a perfect predictor of the truth can be expected to reach against such labels (PCC and CCC sqrt(R),
+        and the metrics expected of a perfect predictor of the truth against such labels (PCC and CCC sqrt(R),
         RMSE ``SD sqrt(1 - R)``), or the ``reason`` why it is not known; ``doubts``, one line each.
     """
     rows = predictions.loc[(predictions["split"] == "test") & predictions["crowd_label"].notna()].set_index("text_id")

@@ -83,7 +83,7 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
         recipe: the model and how it is trained.
         place: where to read and write.
         logger: where curves go.
-        info: what the logger and ``config.yaml`` say about the run.
+        info: the run's description for the logger and ``config.yaml``.
 
     Returns:
         The content of ``metrics.json``, and the predictions.
