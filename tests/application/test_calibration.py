@@ -43,7 +43,7 @@ def test_linear_by_hand_and_its_shrinkage() -> None:
     llm, crowd = np.tile([1.0, 3.0], 10), np.tile([2.0, 3.0], 10)  # slope 1/2, means 2 and 2.5
     at = np.array([1.0, 2, 3])
     np.testing.assert_allclose(fitted_mapping("linear", crowd, llm, shrinkage=0)(at), [2, 2.5, 3])
-    # 20 texts' worth of belief beside 20 texts: half the shift, half the way of the slope from 1.
+    # A prior worth 20 texts against 20 texts: half the shift, and the slope halfway to 1.
     np.testing.assert_allclose(fitted_mapping("linear", crowd, llm, shrinkage=20)(at), [1.5, 2.25, 3])
     np.testing.assert_allclose(fitted_mapping("linear", crowd, llm, shrinkage=1e9)(at), at, atol=1e-6)
 
@@ -70,31 +70,31 @@ def test_isotonic_by_hand() -> None:
 @given(pairs)
 def test_mapped_labels_stay_in_bounds_and_missing_ones_missing(method: str, pair: tuple) -> None:
     mapping = fitted_mapping(method, *pair, bounds=(1, 7))
-    found = mapping(np.array([1.0, 4.0, 7.0, NAN]))
-    assert ((found[:3] >= 1) & (found[:3] <= 7)).all()
-    assert np.isnan(found[3])
-    if method != "linear":  # a negative slope is possible where crowd and LLM contradict each other
-        assert (np.diff(found[:3]) >= -1e-9).all()
+    mapped = mapping(np.array([1.0, 4.0, 7.0, NAN]))
+    assert ((mapped[:3] >= 1) & (mapped[:3] <= 7)).all()
+    assert np.isnan(mapped[3])
+    if method != "linear":  # a negative slope is possible if crowd and LLM contradict each other
+        assert (np.diff(mapped[:3]) >= -1e-9).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_mapping_brings_labels_nearer_to_the_crowds(method: str) -> None:
     crowd, llm, authors = sample()
-    found = calibrated(method, crowd, llm, authors, (1, 7))
-    assert np.mean((found - crowd) ** 2) < np.mean((llm - crowd) ** 2)
-    assert found.mean() == pytest.approx(crowd.mean(), abs=0.1)
+    mapped = calibrated(method, crowd, llm, authors, (1, 7))
+    assert np.mean((mapped - crowd) ** 2) < np.mean((llm - crowd) ** 2)
+    assert mapped.mean() == pytest.approx(crowd.mean(), abs=0.1)
     if method == "moment":
-        assert found.std() == pytest.approx(crowd.std(), rel=0.1)  # the bounds cut the ends
+        assert mapped.std() == pytest.approx(crowd.std(), rel=0.1)  # the bounds cut the ends
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_texts_own_author_does_not_shape_its_label(method: str) -> None:
     crowd, llm, authors = sample()
     before = calibrated(method, crowd, llm, authors, (1, 7))
-    own = authors == "a7"
-    after = calibrated(method, np.where(own, 8 - crowd, crowd), llm, authors, (1, 7))
-    assert (after[own] == before[own]).all()
-    fold = next(left_out for _, left_out in author_folds(authors, "test") if own[left_out].any())
+    theirs = authors == "a7"
+    after = calibrated(method, np.where(theirs, 8 - crowd, crowd), llm, authors, (1, 7))
+    assert (after[theirs] == before[theirs]).all()
+    fold = next(left_out for _, left_out in author_folds(authors, "test") if theirs[left_out].any())
     elsewhere = np.setdiff1d(np.arange(len(crowd)), fold)
     assert (after[elsewhere] != before[elsewhere]).any()
 
@@ -103,10 +103,10 @@ def test_a_texts_own_author_does_not_shape_its_label(method: str) -> None:
 def test_texts_without_crowd_label_have_the_fit_on_all(method: str) -> None:
     crowd, llm, authors = sample()
     pool = np.array([1.5, 4.0, NAN])
-    found = calibrated(
+    mapped = calibrated(
         method, np.append(crowd, [NAN] * 3), np.append(llm, pool), np.append(authors, ["a1", "p", "p"]), (1, 7)
     )
-    np.testing.assert_array_equal(found[-3:], fitted_mapping(method, crowd, llm, (1, 7))(pool))
+    np.testing.assert_array_equal(mapped[-3:], fitted_mapping(method, crowd, llm, (1, 7))(pool))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -114,10 +114,10 @@ def test_the_order_of_the_rows_does_not_matter(method: str) -> None:
     crowd, llm, authors = sample()
     crowd[3], llm[5] = NAN, NAN
     order = np.random.default_rng(1).permutation(len(crowd))
-    found = calibrated(method, crowd, llm, authors, (1, 7))
-    assert np.isnan(found[5])
+    mapped = calibrated(method, crowd, llm, authors, (1, 7))
+    assert np.isnan(mapped[5])
     permuted = calibrated(method, crowd[order], llm[order], authors[order], (1, 7))
-    np.testing.assert_allclose(permuted, found[order], rtol=1e-12)
+    np.testing.assert_allclose(permuted, mapped[order], rtol=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -139,17 +139,17 @@ def test_none_is_the_label_itself_and_too_few_are_refused() -> None:
 def test_group_shifts_by_hand() -> None:
     # Two groups of four authors, one text each: means 1 and -1, variance within 2/3, so tau^2 = 2 - 1/6.
     left = np.array([0.0, 1, 1, 2, -2, -1, -1, 0])
-    found = group_shifts(left, pd.Series(["x"] * 4 + ["y"] * 4), np.array(list("abcdefgh")))
-    assert found[["texts", "authors"]].values.tolist() == [[4, 4], [4, 4]]
-    assert found["difference"].tolist() == [1, -1]
-    np.testing.assert_allclose(found["share"], (2 - 1 / 6) / 2)
-    np.testing.assert_allclose(found["shift"], [(2 - 1 / 6) / 2, -(2 - 1 / 6) / 2])
+    shifts = group_shifts(left, pd.Series(["x"] * 4 + ["y"] * 4), np.array(list("abcdefgh")))
+    assert shifts[["texts", "authors"]].values.tolist() == [[4, 4], [4, 4]]
+    assert shifts["difference"].tolist() == [1, -1]
+    np.testing.assert_allclose(shifts["share"], (2 - 1 / 6) / 2)
+    np.testing.assert_allclose(shifts["shift"], [(2 - 1 / 6) / 2, -(2 - 1 / 6) / 2])
 
 
 def test_groups_that_differ_by_chance_are_mapped_as_the_whole() -> None:
     left = np.array([1.0, -1, 1, -1, 1, -1, 1, -1.2])
-    found = group_shifts(left, pd.Series(["x"] * 4 + ["y"] * 4), np.array(list("abcdefgh")))
-    assert found["shift"].tolist() == [0, 0]
+    shifts = group_shifts(left, pd.Series(["x"] * 4 + ["y"] * 4), np.array(list("abcdefgh")))
+    assert shifts["shift"].tolist() == [0, 0]
     assert group_shifts(left, pd.Series(["x"] * 8), np.array(list("abcdefgh")))["shift"].tolist() == [0]
     assert group_shifts(left, pd.Series([None] * 8), np.array(list("abcdefgh"))).empty
 
@@ -161,7 +161,7 @@ def simulated(bias: float, seed: int = 0) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("bias", [0.0, -0.15])
-def test_a_planted_bias_against_a_group_is_taken_out(bias: float) -> None:
+def test_a_planted_bias_against_a_group_is_removed(bias: float) -> None:
     table = simulated(bias)
     crowd, llm, authors = (table[name].to_numpy() for name in ("crowd_label", "llm_label", "group_id"))
     gap = {}
@@ -181,7 +181,7 @@ def test_a_planted_bias_against_a_group_is_taken_out(bias: float) -> None:
         assert report.loc["2", "before_high"] < 0
 
 
-def test_a_small_group_is_drawn_to_the_whole_and_said_to_be_small() -> None:
+def test_a_small_group_is_drawn_to_the_whole_and_reported_as_small() -> None:
     table = simulated(-0.15)
     crowd, llm, authors = (table[name].to_numpy() for name in ("crowd_label", "llm_label", "group_id"))
     small = table["gender"].eq("1") & table["group_id"].isin(table.loc[table["gender"] == "1", "group_id"].unique()[:3])
@@ -194,8 +194,8 @@ def test_a_small_group_is_drawn_to_the_whole_and_said_to_be_small() -> None:
     assert report.loc["few", "remark"] == "fewer than 30 texts: not shown"
     assert report.loc["few"].drop("remark").isna().all()
     assert report.loc["2", "remark"] == ""
-    one = pd.Series(np.where(table["gender"] == "1", "one's", people))
-    alone = by_group_report(crowd, llm, llm, one, np.where(one == "one's", "a", authors)).set_index("group")
+    groups = pd.Series(np.where(table["gender"] == "1", "one's", people))
+    alone = by_group_report(crowd, llm, llm, groups, np.where(groups == "one's", "a", authors)).set_index("group")
     assert alone.loc["one's", "remark"] == "fewer than 10 authors: no interval"
     assert np.isnan(alone.loc["one's", "before_low"])
 
@@ -204,10 +204,10 @@ def test_training_labels_by_group_and_a_column_that_is_not_there() -> None:
     table = simulated(-0.15)
     llm = pd.Series(table["llm_label"].to_numpy(), index=table["text_id"])
     how = Application("calibrated", True, False, calibration="by_group", calibration_groups="gender", pool="none")
-    found = training_labels(table.assign(split="train"), table.iloc[:0], llm, how, 4.0, bounds=(1, 7)).by_group
-    assert found is not None
-    assert found["texts"].sum() == table["crowd_label"].notna().sum()
-    women = found.set_index("group").loc["2"]
+    report = training_labels(table.assign(split="train"), table.iloc[:0], llm, how, 4.0, bounds=(1, 7)).by_group
+    assert report is not None
+    assert report["texts"].sum() == table["crowd_label"].notna().sum()
+    women = report.set_index("group").loc["2"]
     assert women["before"] < -0.5 < -0.1 < women["after"] < 0.1
     other = replace(how, calibration_groups="religion")
     with pytest.raises(InputError, match=r"calibration_groups=religion: expected .* such as gender, education"):

@@ -25,7 +25,7 @@ class Material(NamedTuple):
 
 
 def chosen(of: Material, how: Application = AUTO, student: Student | None = None, **raters: Any) -> Choice:
-    """Choose among applications of these labels; `raters` are what the model of raters needs."""
+    """Choose among applications of these labels; `raters` has the arguments of the model of raters."""
 
     def make(training: pd.DataFrame, candidate: Application, alpha: float) -> TrainingLabels:
         return training_labels(training, of.pool, of.llm_label, candidate, alpha, bounds=BOUNDS, **raters)
@@ -80,7 +80,7 @@ def test_a_good_llm_is_used_and_a_shifted_one_calibrated(choices: dict[str, Choi
 
 
 @pytest.mark.slow
-def test_of_those_as_good_as_the_best_the_one_that_moves_predictions_least_is_taken(choices: dict[str, Choice]) -> None:
+def test_of_the_equally_good_the_one_that_moves_predictions_least_is_chosen(choices: dict[str, Choice]) -> None:
     for choice in choices.values():
         table = choice.table
         assert table["chosen"].sum() == 1
@@ -88,7 +88,7 @@ def test_of_those_as_good_as_the_best_the_one_that_moves_predictions_least_is_ta
         assert table.loc[table["chosen"], "moved"].item() == as_good["moved"].min()
         assert table.loc[table["harmless"], "short"].min() == 0
         tried = table[table["problem"].isna()]
-        assert (tried["se"] > 0).sum() >= len(tried) - 2  # the best itself has none, nor what has the same labels
+        assert (tried["se"] > 0).sum() >= len(tried) - 2  # 0 for the best and for any with the same labels
         assert tried["moved"].iloc[0] == 0
         assert (tried["moved"].iloc[1:] > 0).all()
 
@@ -99,8 +99,8 @@ def test_the_choice_is_an_ordinary_application(choices: dict[str, Choice]) -> No
         assert choice.application.policy != "auto"
         assert choice.application.name == "auto"
     of = material(2.5, "good")
-    made = training_labels(of.training, of.pool, of.llm_label, choices["good"].application, choices["good"].alpha)
-    assert len(made.table) > 0
+    labels = training_labels(of.training, of.pool, of.llm_label, choices["good"].application, choices["good"].alpha)
+    assert len(labels.table) > 0
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_the_same_seed_makes_the_same_choice_whatever_else_is_drawn(choices: dic
 
 
 @pytest.mark.slow
-def test_a_candidate_that_cannot_be_tried_stands_in_the_table_with_its_reason() -> None:
+def test_a_candidate_that_cannot_be_tried_is_in_the_table_with_its_reason() -> None:
     table = chosen(material(1.0, "contrary", n=80)).table
     failed = table[table["problem"].notna()]
     assert "precision" in set(failed["policy"])
@@ -127,13 +127,14 @@ def test_augmentation_stays_with_every_candidate() -> None:
     how = Application("auto", True, True, pool="unlabelled", policy="auto", pool_weight=0.5)
     choice = chosen(Material(of.training.iloc[:120], pool, of.llm_label), how)
     assert choice.application.augmentation
-    made = training_labels(of.training.iloc[:120], pool, of.llm_label, choice.application, choice.alpha, bounds=BOUNDS)
-    assert made.augmented == 40
+    training, auto = of.training.iloc[:120], choice.application
+    labels = training_labels(training, pool, of.llm_label, auto, choice.alpha, bounds=BOUNDS)
+    assert labels.augmented == 40
 
 
 def test_thresholds_are_sixths_of_the_range() -> None:
-    found = {alpha for how, alpha in candidates(AUTO, (0.0, 3.0)) if how.correction}
-    assert found == {0, 0.5, 1, 1.5, 2}
+    alphas = {alpha for how, alpha in candidates(AUTO, (0.0, 3.0)) if how.correction}
+    assert alphas == {0, 0.5, 1, 1.5, 2}
     first, alpha = next(candidates(AUTO, BOUNDS))
     assert not first.correction
     assert alpha == np.inf
@@ -146,21 +147,21 @@ def test_scores_are_metrics_and_a_paired_bootstrap() -> None:
     good = crowd + rng.normal(0, 0.5, 400)
     predicted = np.stack([good, good, crowd + rng.normal(0, 1.5, 400), np.full(400, 3.0), np.full(400, np.nan)])
     whole, drawn = _sums(predicted, crowd, authors, 0)
-    found = _scores(whole, drawn)
+    scores = _scores(whole, drawn)
     for name in ("pcc", "ccc", "rmse"):
         expected = [measure(row, crowd)[name] for row in predicted[:3]]
-        np.testing.assert_allclose(found[name][:3], expected, atol=1e-9)
-        assert np.isnan(found[name][4])
-    assert found["pcc_less"][2] == found["pcc"][0] - found["pcc"][2]
-    assert found["rmse_more"][2] == found["rmse"][2] - found["rmse"][0]
+        np.testing.assert_allclose(scores[name][:3], expected, atol=1e-9)
+        assert np.isnan(scores[name][4])
+    assert scores["pcc_less"][2] == scores["pcc"][0] - scores["pcc"][2]
+    assert scores["rmse_more"][2] == scores["rmse"][2] - scores["rmse"][0]
     short, se = _short_of(0, pcc(whole), pcc(drawn))
-    assert short[2] == found["pcc_less"][2]
-    assert se[:2].tolist() == found["pcc_se"][:2].tolist() == [0, 0]  # the best, and what always is as good
+    assert short[2] == scores["pcc_less"][2]
+    assert se[:2].tolist() == scores["pcc_se"][:2].tolist() == [0, 0]  # the best, and one that is always as good
     assert 0 < se[2] < 0.1
 
 
 @pytest.mark.slow
-def test_what_costs_more_than_a_standard_error_is_out(choices: dict[str, Choice]) -> None:
+def test_candidates_that_lose_more_than_a_standard_error_are_excluded(choices: dict[str, Choice]) -> None:
     table = choices["shifted"].table
     uncalibrated = table[(table["policy"] == "replace") & (table["calibration"] == "none") & (table["alpha"] == 0)]
     assert not uncalibrated["harmless"].item()  # its predictions are shifted with the LLM
@@ -182,6 +183,6 @@ def test_another_student_and_the_model_of_raters_join_the_choice() -> None:
 
 def test_one_author_is_refused() -> None:
     of = material(1.0, "good", n=40)
-    one = of._replace(training=of.training.assign(group_id="a"))
+    single = of._replace(training=of.training.assign(group_id="a"))
     with pytest.raises(InputError, match="application=auto is fitted out of fold, by authors"):
-        chosen(one)
+        chosen(single)

@@ -36,8 +36,8 @@ def fused(policy: str, crowd: np.ndarray, llm: np.ndarray, alpha: float) -> Fuse
     ],
 )
 def test_policies_at_alpha_4(policy: str, label: list, share: list, weight: list, kept: list) -> None:
-    found = fused(policy, CROWD, LLM, 4.0)
-    for array, expected in zip(found, (label, share, weight, kept), strict=True):
+    result = fused(policy, CROWD, LLM, 4.0)
+    for array, expected in zip(result, (label, share, weight, kept), strict=True):
         np.testing.assert_allclose(array, expected)
 
 
@@ -48,44 +48,44 @@ def test_a_threshold_of_0_leaves_no_weight_to_texts_that_differ() -> None:
 @pytest.mark.parametrize(("share", "expected"), [(1.0, LLM), (0.0, CROWD)])
 def test_a_whole_share_is_exactly_one_of_the_labels(share: float, expected: np.ndarray) -> None:
     crowd, llm = CROWD + 0.1, LLM + 0.2  # no sum or product of these is exact
-    found = fuse("blend", crowd, llm, 0.0, share=share)
-    assert (found.label == np.where(np.isnan(llm), crowd, expected + (0.2 if share else 0.1))).all()
+    result = fuse("blend", crowd, llm, 0.0, share=share)
+    assert (result.label == np.where(np.isnan(llm), crowd, expected + (0.2 if share else 0.1))).all()
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @given(pairs, alphas)
 def test_bounds_missing_labels_and_order(policy: str, pair: tuple, alpha: float) -> None:
     crowd, llm = pair
-    found = fused(policy, crowd, llm, alpha)
+    result = fused(policy, crowd, llm, alpha)
     both = np.where(np.isnan(llm), crowd, llm)
     slack = 1e-12
-    assert (found.label >= np.minimum(crowd, both) - slack).all()
-    assert (found.label <= np.maximum(crowd, both) + slack).all()
-    assert ((found.share >= 0) & (found.share <= 1) & (found.weight >= 0) & (found.weight <= 1)).all()
+    assert (result.label >= np.minimum(crowd, both) - slack).all()
+    assert (result.label <= np.maximum(crowd, both) + slack).all()
+    assert ((result.share >= 0) & (result.share <= 1) & (result.weight >= 0) & (result.weight <= 1)).all()
     missing = np.isnan(llm)
-    assert (found.label[missing] == crowd[missing]).all()
-    assert (found.weight[missing] == 1).all()
-    assert found.kept[missing].all()
+    assert (result.label[missing] == crowd[missing]).all()
+    assert (result.weight[missing] == 1).all()
+    assert result.kept[missing].all()
     order = np.random.default_rng(0).permutation(len(crowd))
-    for array, permuted in zip(found, fused(policy, crowd[order], llm[order], alpha), strict=True):
+    for array, permuted in zip(result, fused(policy, crowd[order], llm[order], alpha), strict=True):
         assert (array[order] == permuted).all()
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @given(pairs)
 def test_an_infinite_alpha_changes_nothing(policy: str, pair: tuple) -> None:
-    found = fused(policy, *pair, INF)
-    assert (found.label == pair[0]).all()
-    assert (found.weight == 1).all()
-    assert found.kept.all()
+    result = fused(policy, *pair, INF)
+    assert (result.label == pair[0]).all()
+    assert (result.weight == 1).all()
+    assert result.kept.all()
 
 
 @given(pairs, alphas)
 def test_replace_is_correct(pair: tuple, alpha: float) -> None:
     label, replaced = correct(*pair, alpha)
-    found = fused("replace", *pair, alpha)
-    assert (found.label == label).all()
-    assert ((found.share == 1) == replaced).all()
+    result = fused("replace", *pair, alpha)
+    assert (result.label == label).all()
+    assert ((result.share == 1) == replaced).all()
 
 
 @given(pairs, st.floats(0.01, 8), st.floats(0.01, 8))
@@ -97,10 +97,10 @@ def test_weights_grow_with_the_threshold_and_are_half_at_it(pair: tuple, one: fl
 
 def test_thresholds_grow_with_the_spread() -> None:
     spread = np.array([0.0, 1.0, NAN, 2.0, 0.5])
-    found = thresholds(3.0, spread, 2.0)
-    np.testing.assert_array_equal(found, [3, 5, NAN, 7, 4])
+    limits = thresholds(3.0, spread, 2.0)
+    np.testing.assert_array_equal(limits, [3, 5, NAN, 7, 4])
     crowd = np.full(5, 1.0)
-    assert beyond(crowd, np.array([5.0, 6, 7, 7, 5.5]), found).tolist() == [True, False, False, False, True]
+    assert beyond(crowd, np.array([5.0, 6, 7, 7, 5.5]), limits).tolist() == [True, False, False, False, True]
     assert thresholds(3.0, None, 2.0) == thresholds(3.0, spread, 0.0) == 3
 
 
@@ -122,7 +122,7 @@ def test_quantile_alpha_with_spreads_and_without_labels() -> None:
 
 
 @given(pairs, st.floats(0, 1))
-def test_no_more_than_the_share_lies_beyond_and_no_smaller_alpha_will_do(pair: tuple, share: float) -> None:
+def test_no_more_than_the_share_is_beyond_and_no_smaller_alpha_will_do(pair: tuple, share: float) -> None:
     crowd, llm = pair
     compared = (~np.isnan(llm)).sum()
     assume(compared)

@@ -27,9 +27,9 @@ pairs = st.integers(1, 30).flatmap(
     ],
 )
 def test_correct(alpha: float, label: list[float], replaced: list[bool]) -> None:
-    found = correct(np.array([1.0, 1, 3, 2]), np.array([5.0, 6, 3, np.nan]), alpha)
-    assert found.label.tolist() == label
-    assert found.replaced.tolist() == replaced
+    corrected = correct(np.array([1.0, 1, 3, 2]), np.array([5.0, 6, 3, np.nan]), alpha)
+    assert corrected.label.tolist() == label
+    assert corrected.replaced.tolist() == replaced
 
 
 @given(pairs, st.floats(0, 8))
@@ -39,8 +39,8 @@ def test_a_label_is_the_crowds_or_the_llms_and_far_ones_are_the_llms(pair: tuple
     assert np.isfinite(label).all()
     assert (label[replaced] == llm[replaced]).all()
     assert (label[~replaced] == crowd[~replaced]).all()
-    known = ~np.isnan(llm)
-    assert (np.abs(label - llm)[known] <= max(alpha, 0)).all()
+    labelled = ~np.isnan(llm)
+    assert (np.abs(label - llm)[labelled] <= max(alpha, 0)).all()
 
 
 @given(pairs, st.floats(0, 8), st.floats(0, 8))
@@ -129,17 +129,17 @@ def test_contradictions_are_refused(settings: dict, expected: str) -> None:
         ({"policy": "precision", "spread_share": 0.0}, None),
     ],
 )
-def test_who_needs_spreads(settings: dict, expected: str | None) -> None:
+def test_which_settings_need_spreads(settings: dict, expected: str | None) -> None:
     assert Application("x", True, False, **settings).spread_setting == expected
 
 
-def test_who_looks_at_llm_labels_of_the_crowds_own_texts() -> None:
+def test_which_applications_use_llm_labels_of_the_crowds_texts() -> None:
     assert Application("correction", True, False).compares
     assert not Application("augmentation", False, True).compares
     assert Application("augmentation", False, True, calibration="moment").compares
 
 
-def test_who_needs_llm_labels() -> None:
+def test_which_applications_need_llm_labels() -> None:
     assert not Application("none", False, False).needs_llm_labels
     assert Application("correction", True, False).needs_llm_labels
     assert Application("augmentation", False, True).needs_llm_labels

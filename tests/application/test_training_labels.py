@@ -70,8 +70,8 @@ def test_the_pools_crowd_labels_are_never_seen(table: pd.DataFrame, llm: "pd.Ser
 
 
 def test_augmented_texts_have_the_llms_label(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
-    found = labels_of(table, llm, "augmentation").table
-    added = found[found["origin"] == "llm"]
+    labels = labels_of(table, llm, "augmentation").table
+    added = labels[labels["origin"] == "llm"]
     assert (added["label"] == added["text_id"].map(llm)).all()
     assert added["crowd_label"].isna().all()
 
@@ -83,47 +83,47 @@ def test_infinite_alpha_is_none_exactly(table: pd.DataFrame, llm: "pd.Series[flo
 
 
 def test_alpha_0_replaces_every_label_that_differs(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
-    found = labels_of(table, llm, "correction", alpha=0)
-    known = found.table["llm_label"].notna()
-    assert (found.table["label"] == found.table["llm_label"])[known].all()
-    assert found.replaced == known.sum()
+    labels = labels_of(table, llm, "correction", alpha=0)
+    labelled = labels.table["llm_label"].notna()
+    assert (labels.table["label"] == labels.table["llm_label"])[labelled].all()
+    assert labels.replaced == labelled.sum()
 
 
 def test_a_text_without_llm_label_keeps_its_crowd_label_and_is_counted(
     table: pd.DataFrame, llm: "pd.Series[float]"
 ) -> None:
     missing = llm.drop("t5")  # absent, as t3 is blank
-    found = labels_of(table, missing, "correction", alpha=0, pool="none")
-    kept = found.table.set_index("text_id").loc[["t3", "t5"]]
+    labels = labels_of(table, missing, "correction", alpha=0, pool="none")
+    kept = labels.table.set_index("text_id").loc[["t3", "t5"]]
     assert (kept["label"] == kept["crowd_label"]).all()
     assert (kept["origin"] == "crowd").all()
-    assert found.without_llm_label == 2
+    assert labels.without_llm_label == 2
 
 
 def test_a_pool_text_without_llm_label_is_left_out_and_counted(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
-    found = labels_of(table, llm.drop("t37"), "augmentation", pool="unlabelled")
-    assert "t37" not in set(found.table["text_id"])
-    assert (found.augmented, found.without_llm_label, found.left_out) == (3, 1, 1)
+    labels = labels_of(table, llm.drop("t37"), "augmentation", pool="unlabelled")
+    assert "t37" not in set(labels.table["text_id"])
+    assert (labels.augmented, labels.without_llm_label, labels.left_out) == (3, 1, 1)
 
 
 def test_the_upper_reference_sees_the_pools_crowd_labels(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
-    found = labels_of(table, llm, "none", pool_labels="crowd")
-    assert len(found.table) == 28
-    assert (found.table["label"] == found.table["crowd_label"]).all()
-    assert found.augmented == round(0.3 * 28)
+    labels = labels_of(table, llm, "none", pool_labels="crowd")
+    assert len(labels.table) == 28
+    assert (labels.table["label"] == labels.table["crowd_label"]).all()
+    assert labels.augmented == round(0.3 * 28)
 
 
 @pytest.mark.parametrize("portion", [0.0, 0.5, 1.0])
 def test_portion_takes_a_share_of_the_pool(table: pd.DataFrame, llm: "pd.Series[float]", portion: float) -> None:
-    found = labels_of(table, llm.fillna(4), "augmentation", portion=portion)
-    assert found.augmented == round(portion * round(0.3 * 28))
+    labels = labels_of(table, llm.fillna(4), "augmentation", portion=portion)
+    assert labels.augmented == round(portion * round(0.3 * 28))
 
 
 def test_validation_and_test_are_byte_identical(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
     before = table.to_csv().encode()
     for name in APPLICATIONS:
-        found = labels_of(table, llm, name, alpha=0)
-        assert not set(found.table["text_id"]) & set(table.loc[table["split"].isin(["val", "test"]), "text_id"])
+        labels = labels_of(table, llm, name, alpha=0)
+        assert not set(labels.table["text_id"]) & set(table.loc[table["split"].isin(["val", "test"]), "text_id"])
     assert table.to_csv().encode() == before
 
 
@@ -153,45 +153,45 @@ def fused_labels(table: pd.DataFrame, llm: "pd.Series[float]", name: str, alpha:
 
 
 def test_drop_leaves_texts_out(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
-    found, before = fused_labels(table, llm, "drop"), labels_of(table, llm, "none", pool="none")
+    labels, before = fused_labels(table, llm, "drop"), labels_of(table, llm, "none", pool="none")
     far = (before.table["crowd_label"] - before.table["text_id"].map(llm)).abs() > 2
-    assert set(found.table["text_id"]) == set(before.table["text_id"][~far])
-    assert (found.dropped, found.replaced) == (far.sum(), 0)
-    assert (found.table["label"] == found.table["crowd_label"]).all()
-    assert (found.table["origin"] == "crowd").all()
+    assert set(labels.table["text_id"]) == set(before.table["text_id"][~far])
+    assert (labels.dropped, labels.replaced) == (far.sum(), 0)
+    assert (labels.table["label"] == labels.table["crowd_label"]).all()
+    assert (labels.table["origin"] == "crowd").all()
 
 
-def test_blend_mixes_what_lies_beyond_alpha(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
-    found = fused_labels(table, llm, "blend")
-    mixed = found.table["origin"] == "fused"
-    far = (found.table["crowd_label"] - found.table["llm_label"]).abs() > 2
+def test_blend_mixes_labels_beyond_alpha(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+    labels = fused_labels(table, llm, "blend")
+    mixed = labels.table["origin"] == "fused"
+    far = (labels.table["crowd_label"] - labels.table["llm_label"]).abs() > 2
     assert mixed.equals(far)
-    assert found.replaced == found.fused == far.sum() > 0
-    expected = 0.25 * found.table["llm_label"] + 0.75 * found.table["crowd_label"]
-    np.testing.assert_allclose(found.table["label"], expected.where(far, found.table["crowd_label"]))
-    assert found.facts == {"alpha": 2.0, "llm_share": pytest.approx(0.25 * far.mean())}
+    assert labels.replaced == labels.fused == far.sum() > 0
+    expected = 0.25 * labels.table["llm_label"] + 0.75 * labels.table["crowd_label"]
+    np.testing.assert_allclose(labels.table["label"], expected.where(far, labels.table["crowd_label"]))
+    assert labels.facts == {"alpha": 2.0, "llm_share": pytest.approx(0.25 * far.mean())}
 
 
 @pytest.mark.parametrize(("share", "same_as"), [(1.0, "correction"), (0.0, "none")])
 def test_a_blend_of_one_label_is_that_label(
     table: pd.DataFrame, llm: "pd.Series[float]", share: float, same_as: str
 ) -> None:
-    found = fused_labels(table, llm, "blend", blend_weight=share)
+    labels = fused_labels(table, llm, "blend", blend_weight=share)
     other = labels_of(table, llm, same_as, pool="none")
-    assert found.fingerprint == other.fingerprint
-    assert found.replaced == other.replaced
-    assert found.table["origin"].equals(other.table["origin"])
+    assert labels.fingerprint == other.fingerprint
+    assert labels.replaced == other.replaced
+    assert labels.table["origin"].equals(other.table["origin"])
 
 
 def test_precision_uses_the_reliability_it_is_given(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
-    found = fused_labels(table, llm, "precision", alpha=0)
-    rows = found.table[found.table["llm_label"].notna()]
+    labels = fused_labels(table, llm, "precision", alpha=0)
+    rows = labels.table[labels.table["llm_label"].notna()]
     crowd, theirs = rows["crowd_label"], rows["llm_label"]
     difference = ((crowd - theirs) ** 2).mean()
     share = 0.4 * crowd.var(ddof=0) / difference  # E (C - L)^2 is the sum of both errors
     np.testing.assert_allclose(rows["label"], share * theirs + (1 - share) * crowd)
-    assert found.facts["crowd_reliability"] == 0.6
-    assert found.facts["crowd_error"] + found.facts["llm_error"] == pytest.approx(difference)
+    assert labels.facts["crowd_reliability"] == 0.6
+    assert labels.facts["crowd_error"] + labels.facts["llm_error"] == pytest.approx(difference)
 
 
 def test_precision_estimates_the_reliability_from_the_texts() -> None:
@@ -199,42 +199,42 @@ def test_precision_estimates_the_reliability_from_the_texts() -> None:
     rows = corpus.set_axis(["text_id", "text", "group_id", "crowd_label", "gpt"], axis=1).assign(split="train")
     how = Application("precision", True, False, pool="none", policy="precision")
     llm = rows.set_index("text_id")["gpt"]
-    found = training_labels(*divide(rows, how), llm, how, 0.0, bounds=(1, 7))
+    labels = training_labels(*divide(rows, how), llm, how, 0.0, bounds=(1, 7))
     # Truth uniform on 1 to 7 (variance 3), noise of SD 1.5 and 0.5, both clipped.
-    assert found.facts["crowd_reliability"] == pytest.approx(0.65, abs=0.15)
-    assert found.facts["llm_share"] > 0.7
-    assert found.table["label"].between(1, 7).all()
+    assert labels.facts["crowd_reliability"] == pytest.approx(0.65, abs=0.15)
+    assert labels.facts["llm_share"] > 0.7
+    assert labels.table["label"].between(1, 7).all()
 
 
 def test_weight_keeps_all_labels(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
-    found, before = fused_labels(table, llm, "weight", alpha=2.0), labels_of(table, llm, "none", pool="none")
+    labels, before = fused_labels(table, llm, "weight", alpha=2.0), labels_of(table, llm, "none", pool="none")
     pd.testing.assert_frame_equal(
-        found.table.drop(columns=["weight", "llm_label"]), before.table.drop(columns=["weight", "llm_label"])
+        labels.table.drop(columns=["weight", "llm_label"]), before.table.drop(columns=["weight", "llm_label"])
     )
-    far = (found.table["crowd_label"] - found.table["llm_label"]).fillna(0)
-    np.testing.assert_allclose(found.table["weight"], 1 / (1 + (far / 2) ** 2))
-    assert found.fingerprint != before.fingerprint
-    weight = found.table["weight"]
-    assert found.facts["effective_size"] == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
-    assert found.replaced == found.dropped == 0
+    far = (labels.table["crowd_label"] - labels.table["llm_label"]).fillna(0)
+    np.testing.assert_allclose(labels.table["weight"], 1 / (1 + (far / 2) ** 2))
+    assert labels.fingerprint != before.fingerprint
+    weight = labels.table["weight"]
+    assert labels.facts["effective_size"] == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
+    assert labels.replaced == labels.dropped == 0
 
 
 def test_texts_without_any_weight_are_left_out(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
-    found = fused_labels(table, llm, "weight", alpha=0)
-    assert found.table["text_id"].tolist() == ["t3"]  # the one that the LLM left out
-    assert found.dropped == 27
+    labels = fused_labels(table, llm, "weight", alpha=0)
+    assert labels.table["text_id"].tolist() == ["t3"]  # the one that the LLM left out
+    assert labels.dropped == 27
 
 
 def test_a_policy_that_leaves_nothing_is_refused(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
-    with pytest.raises(InputError, match="application=drop alpha=0: all 28 training texts lie beyond alpha"):
+    with pytest.raises(InputError, match="application=drop alpha=0: all 28 training texts are beyond alpha"):
         fused_labels(table, llm.fillna(9), "drop", alpha=0)
 
 
 def test_calibrated_labels_have_the_crowds_moments_and_are_recorded(
     table: pd.DataFrame, llm: "pd.Series[float]"
 ) -> None:
-    found = fused_labels(table, 0.5 * llm, "calibrated", alpha=0, augmentation=True, pool="unlabelled")
-    rows = found.record()
+    labels = fused_labels(table, 0.5 * llm, "calibrated", alpha=0, augmentation=True, pool="unlabelled")
+    rows = labels.record()
     assert rows["llm_label"].equals(0.5 * rows["text_id"].map(llm))
     from_llm = rows["origin"] == "llm"
     assert from_llm.sum() == 27 + 4
@@ -249,17 +249,17 @@ def test_validation_test_and_the_corpus_stay_whatever_the_policy(
 ) -> None:
     before, outside = table.to_csv().encode(), set(table.loc[table["split"] != "train", "text_id"])
     hidden = table.assign(crowd_label=table["crowd_label"].where(table["split"] == "train", 6.66))
-    found = fused_labels(table, llm, name)
-    assert not outside & set(found.table["text_id"])
-    assert fused_labels(hidden, llm, name).fingerprint == found.fingerprint
+    labels = fused_labels(table, llm, name)
+    assert not outside & set(labels.table["text_id"])
+    assert fused_labels(hidden, llm, name).fingerprint == labels.fingerprint
     assert table.to_csv().encode() == before
 
 
 @pytest.mark.parametrize("name", FUSION)
 def test_an_infinite_alpha_is_none_for_every_policy(table: pd.DataFrame, llm: "pd.Series[float]", name: str) -> None:
-    found = fused_labels(table, llm, name, alpha=float("inf"))
-    assert found.fingerprint == labels_of(table, llm, "none", pool="none").fingerprint
-    assert (found.replaced, found.dropped, found.fused) == (0, 0, 0)
+    labels = fused_labels(table, llm, name, alpha=float("inf"))
+    assert labels.fingerprint == labels_of(table, llm, "none", pool="none").fingerprint
+    assert (labels.replaced, labels.dropped, labels.fused) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", FUSION)
@@ -276,13 +276,13 @@ def test_added_texts_can_count_less(table: pd.DataFrame, llm: "pd.Series[float]"
 
 def test_a_quantile_finds_alpha(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
     how = Application("correction", True, False, pool="none")
-    found = training_labels(*divide(table, how), llm, how, 4.0, alpha_quantile=0.2)
-    assert found.replaced == 5  # of 27 that have both labels
-    by_alpha = training_labels(*divide(table, how), llm, how, found.facts["alpha"])
-    assert found.fingerprint == by_alpha.fingerprint
+    labels = training_labels(*divide(table, how), llm, how, 4.0, alpha_quantile=0.2)
+    assert labels.replaced == 5  # of 27 that have both labels
+    by_alpha = training_labels(*divide(table, how), llm, how, labels.facts["alpha"])
+    assert labels.fingerprint == by_alpha.fingerprint
 
 
-def test_spreads_hold_correction_back(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
+def test_spreads_limit_correction(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
     spread = pd.Series(np.where(np.arange(len(table)) % 2, 0.2, 3.0), index=table["text_id"])
     spread["t7"] = np.nan
     pool = {"pool": "none"}
@@ -290,20 +290,20 @@ def test_spreads_hold_correction_back(table: pd.DataFrame, llm: "pd.Series[float
     sure = Application("x", True, False, max_spread=0.5, **pool)  # type: ignore[arg-type]
     late = Application("x", True, False, alpha_per_spread=100.0, **pool)  # type: ignore[arg-type]
     for how, allowed in ((sure, spread <= 0.5), (late, spread < 0)):
-        found = training_labels(*divide(table, how), llm, how, 1.0, llm_spread=spread).table.set_index("text_id")
+        corrected = training_labels(*divide(table, how), llm, how, 1.0, llm_spread=spread).table.set_index("text_id")
         expected = (plain["origin"] == "llm") & allowed.reindex(plain.index)
-        assert (found["origin"] == "llm").equals(expected)
+        assert (corrected["origin"] == "llm").equals(expected)
     with pytest.raises(ValueError, match="needs llm_spread"):
         training_labels(*divide(table, sure), llm, sure, 1.0)
 
 
 def test_weights_of_one_leave_the_fingerprint_as_it_was(table: pd.DataFrame, llm: "pd.Series[float]") -> None:
-    found = labels_of(table, llm, "correction")
-    rows = found.table[["text_id", "text", "label"]]
-    assert found.fingerprint == hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
-    assert found.table["weight"].dtype == "float64"
-    assert (found.table["weight"] == 1).all()
-    assert list(found.record()) == ["text_id", "crowd_label", "llm_label", "label", "origin", "weight"]
+    labels = labels_of(table, llm, "correction")
+    rows = labels.table[["text_id", "text", "label"]]
+    assert labels.fingerprint == hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
+    assert labels.table["weight"].dtype == "float64"
+    assert (labels.table["weight"] == 1).all()
+    assert list(labels.record()) == ["text_id", "crowd_label", "llm_label", "label", "origin", "weight"]
 
 
 def test_distilled_labels_are_all_the_llm_s_whatever_alpha() -> None:
@@ -312,11 +312,11 @@ def test_distilled_labels_are_all_the_llm_s_whatever_alpha() -> None:
     )
     llm = pd.Series([5.0, 2.0, np.nan, 4.5], index=list("abcd"))
     how = Application("distill", True, False, pool="none", policy="distill")
-    made = training_labels(rows, rows.iloc[:0], llm, how, np.inf)
-    assert made.table["text_id"].tolist() == ["a", "b", "d"]
-    assert made.table["label"].tolist() == [5.0, 2.0, 4.5]
-    assert (made.table["origin"] == "llm").all()
-    assert (made.replaced, made.dropped, made.without_llm_label) == (3, 0, 1)
+    labels = training_labels(rows, rows.iloc[:0], llm, how, np.inf)
+    assert labels.table["text_id"].tolist() == ["a", "b", "d"]
+    assert labels.table["label"].tolist() == [5.0, 2.0, 4.5]
+    assert (labels.table["origin"] == "llm").all()
+    assert (labels.replaced, labels.dropped, labels.without_llm_label) == (3, 0, 1)
 
 
 def test_posterior_labels_are_those_of_the_model_of_raters() -> None:
@@ -333,8 +333,8 @@ def test_posterior_labels_are_those_of_the_model_of_raters() -> None:
     order = rng.permutation(120)
     pool, training = rows.iloc[order[:40]], rows.iloc[order[40:]]
     given = {"ratings": ratings, "kernel": lambda some: gram.loc[some, some].to_numpy()}
-    made = training_labels(training, pool, ratings["llama"], how, 4.0, **given)
-    table = made.table.set_index("text_id")
+    labels = training_labels(training, pool, ratings["llama"], how, 4.0, **given)
+    table = labels.table.set_index("text_id")
     expected = fit_raters(
         np.column_stack([[*training["crowd_label"], *[np.nan] * 40], ratings.loc[table.index, "llama"]]),
         given["kernel"](list(table.index)), [False, True], ["crowd", "llama"],
@@ -342,8 +342,8 @@ def test_posterior_labels_are_those_of_the_model_of_raters() -> None:
     assert table["label"].to_numpy() == pytest.approx(expected.single)
     assert table["weight"].to_numpy() == pytest.approx(np.where(np.arange(120) < 80, 1, 0.5))
     assert table["origin"].tolist() == ["fused"] * 80 + ["llm"] * 40
-    assert (made.replaced, made.augmented, made.fused) == (80, 40, 80)
-    assert made.facts["crowd_reliability"] == expected.reliability.value
+    assert (labels.replaced, labels.augmented, labels.fused) == (80, 40, 80)
+    assert labels.facts["crowd_reliability"] == expected.reliability.value
 
 
 def counted(numbers: list[int], sds: list[float]) -> pd.DataFrame:
@@ -366,11 +366,11 @@ def test_more_ratings_make_a_label_harder_to_change_and_count_more() -> None:
     h = 4 / (1 + 0.25 + 0.25 + 1)
     off = pd.Series([3.0, 4.0, 3.0 + 2.1, 4.0 + 2.1], index=rows["text_id"])  # all about 2 from the crowd
     correction = Application("correction", correction=True, augmentation=False)
-    made = training_labels(rows, rows.iloc[:0], off, correction, alpha=1.8)
+    labels = training_labels(rows, rows.iloc[:0], off, correction, alpha=1.8)
     limits = 1.8 * np.sqrt(rows["crowd_n"] / h)
-    assert made.table["origin"].tolist() == ["llm" if gap > limit else "crowd" for gap, limit in
+    assert labels.table["origin"].tolist() == ["llm" if gap > limit else "crowd" for gap, limit in
                                              zip([2, 2, 2.1, 2.1], limits, strict=True)]  # fmt: skip
-    assert made.table["origin"].tolist() == ["llm", "crowd", "crowd", "llm"]
+    assert labels.table["origin"].tolist() == ["llm", "crowd", "crowd", "llm"]
     blend = Application("blend", correction=True, augmentation=False, policy="blend", blend_weight=0.5)
     mixed = training_labels(rows, rows.iloc[:0], off, blend, alpha=0.0).table
     shares = (mixed["label"] - rows["crowd_label"]) / (off.to_numpy() - rows["crowd_label"])
@@ -391,8 +391,8 @@ def test_equal_numbers_of_ratings_change_nothing() -> None:
         Application("weight", correction=True, augmentation=False, policy="weight"),
     ):
         several = training_labels(rows, rows.iloc[:0], llm, application, alpha=1.0)
-        one = training_labels(rows.drop(columns=["crowd_n", "crowd_sd"]), rows.iloc[:0], llm, application, alpha=1.0)
-        assert several.fingerprint == one.fingerprint
+        single = training_labels(rows.drop(columns=["crowd_n", "crowd_sd"]), rows.iloc[:0], llm, application, alpha=1.0)
+        assert several.fingerprint == single.fingerprint
 
 
 def test_the_model_of_raters_sees_single_ratings() -> None:
@@ -407,7 +407,7 @@ def test_the_model_of_raters_sees_single_ratings() -> None:
     llm = pd.Series(truth + rng.normal(size=80), index=ids)
     kernel = x @ x.T / np.mean((x**2).sum(axis=1))
     posterior = Application("posterior", correction=True, augmentation=False, policy="posterior")
-    made = {
+    labels = {
         name: training_labels(
             rows,
             rows.iloc[:0],
@@ -420,7 +420,8 @@ def test_the_model_of_raters_sees_single_ratings() -> None:
         )
         for name, people in {"single": pd.DataFrame(single, index=ids), "mean": None}.items()
     }
-    assert (made["single"].table["weight"] == 1).all()  # the model knows how sure it is
-    found = fit_raters(np.column_stack([single, llm]), kernel, [False] * 3 + [True], list("abcd"))
-    assert made["single"].table["label"].to_numpy() == pytest.approx(found.single)
-    assert made["single"].facts["crowd_reliability"] < made["mean"].facts["crowd_reliability"]  # of one, not of a mean
+    assert (labels["single"].table["weight"] == 1).all()  # the model knows how sure it is
+    model = fit_raters(np.column_stack([single, llm]), kernel, [False] * 3 + [True], list("abcd"))
+    assert labels["single"].table["label"].to_numpy() == pytest.approx(model.single)
+    of_one, of_mean = (labels[name].facts["crowd_reliability"] for name in ("single", "mean"))
+    assert of_one < of_mean

@@ -25,7 +25,9 @@ def wrong_labels(n: int = 200) -> tuple[list[str], np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     truth = rng.uniform(2, 6, n)
     texts = [
-        " ".join(rng.choice(["sad", "moved"] if one else ["bored", "news"]) for one in rng.random(60) < (level - 1) / 6)
+        " ".join(
+            rng.choice(["sad", "moved"] if high else ["bored", "news"]) for high in rng.random(60) < (level - 1) / 6
+        )
         for level in truth
     ]
     wrong = np.arange(n) % 10 == 0
@@ -35,18 +37,18 @@ def wrong_labels(n: int = 200) -> tuple[list[str], np.ndarray, np.ndarray]:
 def test_wrong_labels_are_found() -> None:
     texts, labels, wrong = wrong_labels()
     before = np.random.get_state()[1].copy()  # type: ignore[union-attr]
-    found = label_issues(texts, labels, seed=0)
-    assert (np.random.get_state()[1] == before).all()  # type: ignore[index]  # whatever else draws is not disturbed
-    assert found[wrong].mean() > 0.8
-    assert found[~wrong].mean() < 0.15  # it takes away a fifth of the labels at most
-    assert (label_issues(texts, labels, seed=0) == found).all()
+    flagged = label_issues(texts, labels, seed=0)
+    assert (np.random.get_state()[1] == before).all()  # type: ignore[index]  # other random draws are not disturbed
+    assert flagged[wrong].mean() > 0.8
+    assert flagged[~wrong].mean() < 0.15  # it takes away a fifth of the labels at most
+    assert (label_issues(texts, labels, seed=0) == flagged).all()
 
 
 def test_counts_are_those_of_the_texts_that_stay(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     table = prepared.labels.table
     monkeypatch.setattr("invitro.training.prepare.label_issues", lambda *_: np.arange(len(table)) % 3 == 0)
-    found = cleaned(prepared, "cleanlab", 0)
-    labels = found.labels
+    remaining = cleaned(prepared, "cleanlab", 0)
+    labels = remaining.labels
     left = table[np.arange(len(table)) % 3 != 0].reset_index(drop=True)
     pd.testing.assert_frame_equal(labels.table, left)
     assert prepared.labels.replaced > labels.replaced > 0
@@ -54,9 +56,9 @@ def test_counts_are_those_of_the_texts_that_stay(prepared: Prepared, monkeypatch
     assert (labels.table["origin"] == "llm").sum() == labels.replaced + labels.augmented
     assert labels.augmented == labels.table["crowd_label"].isna().sum()
     assert labels.fingerprint != prepared.labels.fingerprint
-    assert found.evaluation_fingerprint == prepared.evaluation_fingerprint
-    assert found.description.startswith(f"{len(left)} training texts")
-    assert found.description.endswith(
+    assert remaining.evaluation_fingerprint == prepared.evaluation_fingerprint
+    assert remaining.description.startswith(f"{len(left)} training texts")
+    assert remaining.description.endswith(
         f"; {len(table) - len(left)} texts left out whose labels looked wrong to cleanlab."
     )
     assert cleaned(prepared, "none", 0) is prepared

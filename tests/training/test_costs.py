@@ -1,4 +1,4 @@
-"""What a run cost: which LLM labels it needed, their tokens and bill where the store knows them, and its record."""
+"""What a run cost: which LLM labels it needed, their tokens and price if the store has them, and its record."""
 
 import json
 import time
@@ -21,7 +21,7 @@ ITEMS = '{"names": ["warm"], "low": 1, "high": 7, "aggregation": "mean"}'
 
 
 def stored(path: Path, corpus: str, frame: pd.DataFrame, cost: float = 0.001, tokens: int = 100) -> str:
-    """Label a corpus: the first text's reply was of no use at first, so that it was asked twice."""
+    """Label a corpus: the first text's first reply was unusable, so it was asked twice."""
     info = SetInfo(corpus, "gpt", "gpt-4o", "", "scale_aware", "hash", "batson_empathy", ITEMS, "digits", "{}")
     with LabelStore(path) as store:
         set_id = store.open_set(info)
@@ -46,9 +46,9 @@ def test_labels_tokens_and_bill_of_stored_labels(
     prepared = material(corpus_csv, application, source=LabelSource("gpt", model="gpt-4o", store=store))
     ids = [*(prepared.training["text_id"] if training else []), *(prepared.pool["text_id"] if pool else [])]
     asked = len(ids) + ("t000" in ids)
-    found = llm_use(prepared)
-    assert found.pop("dollars") == pytest.approx(0.001 * asked)
-    assert found == {"labels": len(ids), "prompt_tokens": 100 * asked, "completion_tokens": 10 * asked}
+    use = llm_use(prepared)
+    assert use.pop("dollars") == pytest.approx(0.001 * asked)
+    assert use == {"labels": len(ids), "prompt_tokens": 100 * asked, "completion_tokens": 10 * asked}
 
 
 def test_only_the_part_of_the_pool_that_is_used_counts(corpus_csv: Path, tmp_path: Path) -> None:
@@ -67,25 +67,25 @@ def test_a_pool_from_elsewhere_has_its_own_label_set(corpus_csv: Path, tmp_path:
     reader = TableFile(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
     source = LabelSource("gpt", model="gpt-4o", store=store)
     prepared = material(corpus_csv, Application("both", True, True, pool="more.csv"), source=source, pool_reader=reader)
-    found = llm_use(prepared)
-    assert found["labels"] == len(prepared.training) + 30
+    use = llm_use(prepared)
+    assert use["labels"] == len(prepared.training) + 30
     retried = "t000" in set(prepared.training["text_id"])
-    assert found["prompt_tokens"] == 100 * (len(prepared.training) + retried) + 1000 * 31
+    assert use["prompt_tokens"] == 100 * (len(prepared.training) + retried) + 1000 * 31
 
 
-def test_what_is_unknown_is_not_0_and_what_was_not_used_is(corpus_csv: Path, tmp_path: Path) -> None:
+def test_unknown_costs_are_none_and_without_an_llm_they_are_0(corpus_csv: Path, tmp_path: Path) -> None:
     unknown = {"prompt_tokens": None, "completion_tokens": None, "dollars": None}
     of_column = material(corpus_csv, CORRECTION, source=LabelSource("gpt", column="gpt"))
     assert llm_use(of_column) == {"labels": len(of_column.training)} | unknown
     store = stored(tmp_path / "labels.sqlite", "essays", pd.read_csv(corpus_csv), cost=0.0)  # an engine without a price
-    found = llm_use(material(corpus_csv, CORRECTION, source=LabelSource("gpt", model="gpt-4o", store=store)))
-    assert found["dollars"] is None
-    assert found["prompt_tokens"]
+    use = llm_use(material(corpus_csv, CORRECTION, source=LabelSource("gpt", model="gpt-4o", store=store)))
+    assert use["dollars"] is None
+    assert use["prompt_tokens"]
     none = llm_use(material(corpus_csv, NONE, source=LabelSource("gpt", column="gpt")))
     assert none == {"labels": 0, "prompt_tokens": 0, "completion_tokens": 0, "dollars": 0}
 
 
-def test_an_ensemble_costs_what_its_members_cost(corpus_csv: Path, tmp_path: Path) -> None:
+def test_the_cost_of_an_ensemble_is_that_of_its_members(corpus_csv: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(corpus_csv)
     store = stored(tmp_path / "labels.sqlite", "essays", frame)
     with LabelStore(store) as opened:
@@ -114,7 +114,7 @@ def test_devices_have_names() -> None:
     assert device_name(torch.device("cpu")) == "cpu"
 
 
-def test_a_run_s_record_tells_its_cost(corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
+def test_a_run_s_record_has_its_cost(corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     prepared = material(corpus_csv, CORRECTION, source=LabelSource("gpt", column="gpt"))
     trained(prepared, recipe(tiny_roberta, epochs=1), tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -1,4 +1,4 @@
-"""The fast path against the plain one: the same losses step by step where batches are the same, and metrics within
+"""The fast path against the plain one: the same losses step by step if batches are the same, and metrics within
 seed noise where they are not.
 """
 
@@ -59,16 +59,16 @@ def test_the_same_losses_step_by_step(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Without dropout, whose random numbers depend on the shapes of what they are drawn for.
+    # Without dropout, whose random numbers depend on the shapes of tensors.
     prepared = material(corpus_csv, NONE)
     plm = PLM(str(request.getfixturevalue(architecture)), max_length=LENGTH, dropout=0.0)
     losses: list[float] = []
     original = Regressor.training_step
 
     def watched(self: Regressor, batch: Any, batch_idx: int) -> Any:
-        found = original(self, batch, batch_idx)
-        losses.append(float(found["loss"].detach()))
-        return found
+        step = original(self, batch, batch_idx)
+        losses.append(float(step["loss"].detach()))
+        return step
 
     monkeypatch.setattr(Regressor, "training_step", watched)
     trained(prepared, recipe(plm, lr=LR, epochs=EPOCHS), tmp_path, save_model=False)
@@ -88,8 +88,8 @@ def test_batches_by_length_change_metrics_within_seed_noise(tiny_roberta: Path, 
         result = trained(prepared, how, tmp_path / f"{batching}{seed}", save_model=False)
         return float(result.metrics["val"]["rmse"])
 
-    found = {batching: [rmse(seed, batching) for seed in range(3)] for batching in ("length", "random")}
-    by_length, at_random = (np.array(values) for values in found.values())
+    errors = {batching: [rmse(seed, batching) for seed in range(3)] for batching in ("length", "random")}
+    by_length, at_random = (np.array(values) for values in errors.values())
     noise = np.sqrt(by_length.var(ddof=1) + at_random.var(ddof=1))
     assert noise > 0
     assert abs(by_length.mean() - at_random.mean()) < 2 * noise

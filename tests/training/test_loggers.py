@@ -25,7 +25,7 @@ def test_a_tracker_that_is_not_installed(
         pass
 
 
-def test_what_fails_at_the_end_of_a_run_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_at_the_end_of_a_run_become_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     info = RunInfo(tmp_path, "tfidf none seed=0", {}, None, ())
 
     def gone(*errors: Exception) -> None:
@@ -39,8 +39,8 @@ def test_what_fails_at_the_end_of_a_run_is_one_warning(tmp_path: Path, caplog: p
 
     gone()
     (warning,) = caplog.messages
-    assert warning.startswith("not sent to the tracker: the end of tfidf none seed=0 (FileNotFoundError: ")
-    assert warning.endswith("Its record is whole. To send it: train again with force=true")
+    assert warning.startswith("the end of tfidf none seed=0 was not sent to the tracker (FileNotFoundError: ")
+    assert warning.endswith("Its record is complete. To send it: train again with force=true")
     with pytest.raises(ValueError, match="of the run itself"):
         gone(ValueError("of the run itself"))
 
@@ -48,9 +48,9 @@ def test_what_fails_at_the_end_of_a_run_is_one_warning(tmp_path: Path, caplog: p
 @pytest.mark.slow
 def test_trackio_has_what_the_record_has(run_apart, corpus_csv: Path, tiny_roberta: Path, tmp_path: Path) -> None:
     secret, folder = "sk-this-is-a-secret", tmp_path / "tracked"
-    # Neither a login at the hub nor a Space of another project is asked.
+    # Neither the hub's login nor another project's Space is used.
     env = {"TRACKIO_DIR": str(folder), "HF_TOKEN": "hf_" + "a" * 34, "TRACKIO_SPACE_ID": "someone/else"}
-    settings = [one for one in table_overrides(corpus_csv) if not one.startswith("logger=")]
+    settings = [override for override in table_overrides(corpus_csv) if not override.startswith("logger=")]
     done = run_apart(
         "train.py", *settings, "logger=trackio", "plm=roberta", f"plm.name={tiny_roberta}", "alpha=1.0",
         "save_model=false", "hydra.run.dir=run", env=env | {"OPENAI_API_KEY": secret, "HF_HUB_OFFLINE": "0"},
@@ -61,10 +61,10 @@ def test_trackio_has_what_the_record_has(run_apart, corpus_csv: Path, tiny_rober
 
     def asked(sql: str) -> list[dict[str, str]]:
         command = [str(Path(sys.executable).with_name("trackio")), "query", "project", "--project", "invitro"]
-        found = subprocess.run(
+        answer = subprocess.run(
             [*command, "--sql", sql, "--json"], env={"TRACKIO_DIR": str(folder)}, capture_output=True, text=True
         )
-        return list(json.loads(found.stdout)["rows"])
+        return list(json.loads(answer.stdout)["rows"])
 
     history = [json.loads(row["metrics"]) for row in asked("select metrics from metrics order by id")]
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Adapters: what is trained, what a checkpoint holds, and that the exported model is an ordinary one."""
+"""Adapters: which weights are trained and in checkpoints, and that the exported model is an ordinary one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ def adapted(plm: Path, train: str = "lora", rank: int = 4, **fit: Any) -> Recipe
 
 
 @pytest.mark.parametrize("architecture", ["tiny_deberta", "tiny_roberta"])
-def test_the_exported_model_is_an_ordinary_one_with_what_was_learnt(
+def test_the_exported_model_is_an_ordinary_one_with_the_learned_weights(
     prepared: Prepared, architecture: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     encoder = request.getfixturevalue(architecture)
@@ -74,7 +74,7 @@ def test_adapters_start_where_the_model_is(tiny_deberta: Path) -> None:
     assert not any("lora_" in name for name, _ in model.named_parameters())
 
 
-def test_a_checkpoint_holds_what_is_trained_and_is_continued(
+def test_a_checkpoint_has_the_trained_weights_and_can_be_continued(
     prepared: Prepared, tiny_deberta: Path, tmp_path: Path
 ) -> None:
     def rows(name: str) -> pd.DataFrame:
@@ -89,11 +89,11 @@ def test_a_checkpoint_holds_what_is_trained_and_is_continued(
     assert all("lora_" in name or not name.startswith("model.deberta") for name in names)
     trained(prepared, adapted(tiny_deberta, epochs=3, **constant), tmp_path / "b", resume=last, save_model=False)
     assert rows("b")["step"].tolist() == [3, 6, 9]
-    with pytest.raises(InputError, match=r"of another encoder, or of another plm\.train"):
+    with pytest.raises(InputError, match=r"with another encoder or plm\.train"):
         trained(prepared, adapted(tiny_deberta, "full", epochs=3), tmp_path / "c", resume=last)
 
 
-def test_adapters_count_in_the_fingerprint_where_there_are_some(prepared: Prepared, tiny_deberta: Path) -> None:
+def test_adapters_count_in_the_fingerprint_if_there_are_any(prepared: Prepared, tiny_deberta: Path) -> None:
     def found(train: str, rank: int) -> str:
         return fingerprint_of(prepared, adapted(tiny_deberta, train, rank))
 

@@ -1,4 +1,4 @@
-"""Losses by hand, their gradients, weights, and what the outputs start from."""
+"""Losses by hand, their gradients, weights, and the first biases of the outputs."""
 
 import math
 
@@ -35,7 +35,7 @@ def test_losses_of_a_hand_computed_batch(name: str, expected: float) -> None:
     assert loss_of(Fit(loss=name))(X[:, None], Y).item() == pytest.approx(expected)  # type: ignore[arg-type]
 
 
-def test_the_ccc_loss_is_what_the_metric_lacks() -> None:
+def test_the_ccc_loss_is_one_minus_the_metric() -> None:
     assert loss_of(Fit(loss="ccc"))(X[:, None], Y).item() == pytest.approx(1 - measure(X, Y)["ccc"])
 
 
@@ -98,7 +98,7 @@ def test_label_distributions_by_hand() -> None:
     a, b = math.exp(-0.5), math.exp(-2)
     assert target[0].tolist() == pytest.approx([part / (1 + 2 * a + 2 * b) for part in (b, a, 1, a, b)])
     assert target.sum(dim=1).tolist() == pytest.approx([1, 1])
-    assert float(target[1] @ torch.tensor(outputs.bins)) > 1  # what would lie below the scale is cut off
+    assert float(target[1] @ torch.tensor(outputs.bins)) > 1  # the part below the scale is cut off
     fit = Fit(loss="ldl", bins=5, smoothing=0.25)
     loss = loss_of(fit, outputs)
     assert loss.of_texts(target.log(), torch.tensor([3.0, 1.0])).tolist() == pytest.approx([0, 0], abs=1e-6)
@@ -110,7 +110,7 @@ def test_label_distributions_by_hand() -> None:
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
     fit = Fit(loss=name, beta=0.0)  # type: ignore[arg-type]  # beta's factor is not differentiated
     loss = loss_of(fit, outputs_of(fit, SCALE))
-    raw, labels, weights = (one.double() for one in raw_for(fit))
+    raw, labels, weights = (tensor.double() for tensor in raw_for(fit))
     raw.requires_grad_()
     assert torch.autograd.gradcheck(lambda outputs: loss(outputs, labels, weights), (raw,), atol=1e-4, rtol=1e-3)
 
@@ -121,7 +121,7 @@ def test_weights_of_1_change_nothing_and_a_weight_of_0_leaves_a_text_out(name: s
     loss = loss_of(fit, outputs_of(fit, SCALE))
     raw, labels, _ = raw_for(fit)
     assert loss(raw, labels, torch.ones(8)).item() == loss(raw, labels).item()
-    weights = torch.tensor([8 / 6] * 6 + [0.0] * 2)  # mean 1: the two last texts are as if they were not there
+    weights = torch.tensor([8 / 6] * 6 + [0.0] * 2)  # mean 1: as if the last two texts were absent
     assert loss(raw, labels, weights).item() == pytest.approx(loss(raw[:6], labels[:6]).item(), rel=1e-5)
     raw.requires_grad_()
     loss(raw, labels, torch.zeros(8)).backward()
@@ -149,7 +149,7 @@ def test_a_batch_of_light_texts_pulls_less() -> None:
         assert light == pytest.approx(loss(raw, labels).item() / 4, rel=1e-5)
 
 
-def test_the_ccc_loss_has_a_gradient_where_nothing_varies() -> None:
+def test_the_ccc_loss_has_a_gradient_if_nothing_varies() -> None:
     x = torch.full((4,), 3.0, requires_grad=True)
     loss = ccc_loss(x, torch.full((4,), 3.0))
     loss.backward()
@@ -158,7 +158,7 @@ def test_the_ccc_loss_has_a_gradient_where_nothing_varies() -> None:
     assert torch.isfinite(x.grad).all()
 
 
-def test_outputs_start_from_what_is_true_of_the_average_text() -> None:
+def test_outputs_start_from_the_average_text() -> None:
     labels, weights = np.array([1.0, 3.0, 6.0, 6.0]), np.array([2.0, 2.0, 0.0, 0.0])
     assert first_bias(Fit(), Score(), labels, weights) == [2.0]
     fit = Fit(loss="nll")

@@ -79,7 +79,7 @@ def test_launches_of_a_study_are_kin(tmp_path: Path) -> None:
     assert kin(launch) == tmp_path / "jobs"
 
 
-def test_an_equal_run_waits_and_a_killed_one_lets_go(tmp_path: Path) -> None:
+def test_an_identical_run_waits_until_the_other_ends_or_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     first = subprocess.Popen([*command, "600"], stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
@@ -104,13 +104,13 @@ def test_processes_take_a_gpu_each_and_share_when_there_are_too_few(tmp_path: Pa
     taken = [str(process.stdout.readline()).split() for process in processes if process.stdout]
     for process in processes:
         process.communicate("")
-    assert all(one == other for one, other in taken)  # what was taken is all that CUDA sees
-    assert {one for one, _ in taken} == {"3", "GPU-abc"}
+    assert all(one == other for one, other in taken)  # CUDA sees only the GPU that was taken
+    assert {gpu for gpu, _ in taken} == {"3", "GPU-abc"}
 
 
-@pytest.mark.parametrize(("named", "found"), [("0,2", ["0", "2"]), ("", []), ("-1", []), ("GPU-a", ["GPU-a"])])
-def test_gpus_are_those_that_the_environment_leaves(
-    monkeypatch: pytest.MonkeyPatch, named: str, found: list[str]
+@pytest.mark.parametrize(("named", "expected"), [("0,2", ["0", "2"]), ("", []), ("-1", []), ("GPU-a", ["GPU-a"])])
+def test_visible_gpus_are_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, named: str, expected: list[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    assert visible_gpus() == found
+    assert visible_gpus() == expected

@@ -53,15 +53,15 @@ def test_a_run_with_each_loss(prepared: Prepared, tiny_deberta: Path, tmp_path: 
     assert ("uncertainty" in predictions) == (loss != "mae")
     scorer = load_scorer(tmp_path / "run" / "model")
     texts = prepared.corpus.table.set_index("text_id")["text"][result.predictions["text_id"]].tolist()
-    found = scorer.score(texts)
-    assert found.score == pytest.approx(predictions["prediction"], abs=1e-4)
+    scored = scorer.score(texts)
+    assert scored.score == pytest.approx(predictions["prediction"], abs=1e-4)
     card = (tmp_path / "run" / "model" / "README.md").read_text("utf-8")
     assert scorer.outputs.sentence() in card
     if loss != "mae":
-        assert found.sd == pytest.approx(predictions["uncertainty"], abs=1e-4)
+        assert scored.sd == pytest.approx(predictions["uncertainty"], abs=1e-4)
         assert list(predictions.columns)[:5] == ["text_id", "split", "crowd_label", "prediction", "uncertainty"]
         labels = prepared.labels.table["label"]
-        assert predictions["uncertainty"].mean() == pytest.approx(labels.std(), rel=0.4)  # that is where it starts
+        assert predictions["uncertainty"].mean() == pytest.approx(labels.std(), rel=0.4)  # its first value
         assert predictions["prediction"].mean() == pytest.approx(labels.mean(), abs=0.6)
     assert {"nll": "mean", "beta_nll": "mean", "ldl": "distribution"}.get(loss, "score") == scorer.outputs.meaning()[
         "outputs"
@@ -105,11 +105,11 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(
 def test_a_checkpoint_of_other_outputs_is_refused(prepared: Prepared, tiny_deberta: Path, tmp_path: Path) -> None:
     trained(prepared, recipe(tiny_deberta), tmp_path / "a", keep_checkpoints=True, save_model=False)
     last = tmp_path / "a" / "checkpoints" / "last.ckpt"
-    with pytest.raises(InputError, match=r"resume=.*last\.ckpt: the checkpoint is of another fit\.loss"):
+    with pytest.raises(InputError, match=r"resume=.*last\.ckpt: the checkpoint is from a run with another fit\.loss"):
         trained(prepared, recipe(tiny_deberta, loss="nll", epochs=3), tmp_path / "b", resume=last, save_model=False)
 
 
-def test_weights_reach_the_batches_and_change_what_is_learnt(
+def test_weights_reach_the_batches_and_change_the_model(
     corpus_csv: Path, tiny_deberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = watch(monkeypatch)
@@ -123,8 +123,8 @@ def test_weights_reach_the_batches_and_change_what_is_learnt(
     weights = np.where(table["label"] > 4, 1.0, 0.1)
     other = trained(weighted(material(corpus_csv), weights), how, tmp_path / "other", save_model=False)
     rows = [row for epoch, batch in seen if epoch == 0 for row in batch["row"]]
-    found = torch.cat([batch["weight"] for epoch, batch in seen if epoch == 0]).numpy()
-    assert found == pytest.approx((weights / weights.mean())[rows], rel=1e-6)
+    reached = torch.cat([batch["weight"] for epoch, batch in seen if epoch == 0]).numpy()
+    assert reached == pytest.approx((weights / weights.mean())[rows], rel=1e-6)
     assert other.predictions["prediction"].mean() > plain.predictions["prediction"].mean() + 0.2
 
 
@@ -148,7 +148,7 @@ def test_selection_learns_from_the_texts_of_smallest_loss(
         kept = factor > 0
         assert kept.sum() == round(n / 2)
         assert factor[kept] == pytest.approx(n / kept.sum())
-        # So far the model predicts about the mean: what is kept lies near it.
+        # So far the model predicts about the mean: the kept texts are near it.
         distance = (labels - labels.mean()).abs().to_numpy()
         assert distance[kept].mean() < 0.6 * distance[~kept].mean()
 
@@ -197,8 +197,8 @@ def test_a_baseline_s_fingerprint_knows_no_epochs_and_no_seed(prepared: Prepared
     first = fingerprint_of(prepared, recipe(TfIdfRidge()))
     assert first == fingerprint_of(prepared, recipe(TfIdfRidge(), seed=1, epochs=9, huber_delta=2.0))
     others = [recipe(TfIdfRidge(ngrams=1)), recipe(TfIdfRidge(ngrams=3)), recipe(TfIdfRidge(penalties=[1.0]))]
-    found = {fingerprint_of(prepared, other) for other in others}
-    assert len(found | {first}) == 4
+    fingerprints = {fingerprint_of(prepared, other) for other in others}
+    assert len(fingerprints | {first}) == 4
 
 
 def test_a_baseline_without_test_texts(corpus_csv: Path, tmp_path: Path) -> None:

@@ -40,13 +40,13 @@ def test_a_table_as_the_pool(corpus_csv: Path, tmp_path: Path) -> None:
     pool.to_csv(tmp_path / "more.csv", index=False)
     reader = TableFile(str(tmp_path / "more.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="more")
     application = Application("augmentation", False, True, pool="more.csv")
-    found = material(corpus_csv, application=application, pool_reader=reader).labels
-    added = found.table[found.table["origin"] == "llm"]
-    assert found.augmented == len(added) == 30
+    labels = material(corpus_csv, application=application, pool_reader=reader).labels
+    added = labels.table[labels.table["origin"] == "llm"]
+    assert labels.augmented == len(added) == 30
     assert added["text_id"].str.startswith("more:").all()  # the pool's t001 is not the corpus's t001
     expected = pool.set_index("more:" + pool["id"])["gpt"]
     assert (added.set_index("text_id")["label"] == expected[added["text_id"]]).all()
-    assert (found.table["origin"] == "crowd").sum() == len(
+    assert (labels.table["origin"] == "crowd").sum() == len(
         material(corpus_csv, application=Application("none", False, False, pool="none")).training
     )
 
@@ -57,12 +57,12 @@ def test_a_corpus_s_unlabelled_texts_as_the_pool(corpus_csv: Path) -> None:
     frame.loc[frame["where"] == "unlabelled", "empathy"] = None
     frame.to_csv(corpus_csv, index=False)
     application = Application("both", True, True, pool="unlabelled")
-    found = material(corpus_csv, application, reader=divided(corpus_csv, "where")).labels
-    assert found.augmented == 10
-    assert set(found.table["text_id"]) >= {f"t{i:03d}" for i in range(50, 60)}
+    labels = material(corpus_csv, application, reader=divided(corpus_csv, "where")).labels
+    assert labels.augmented == 10
+    assert set(labels.table["text_id"]) >= {f"t{i:03d}" for i in range(50, 60)}
 
 
-def test_a_pool_text_that_stands_in_test_is_refused_unless_allowed(corpus_csv: Path, tmp_path: Path) -> None:
+def test_a_pool_text_that_is_also_in_test_is_refused_unless_allowed(corpus_csv: Path, tmp_path: Path) -> None:
     tested = material(corpus_csv).corpus.of_split("test").iloc[0]
     pd.DataFrame({"id": ["p1"], "essay": [tested["text"] + " "], "gpt": [3.0]}).to_csv(tmp_path / "p.csv", index=False)
     reader = TableFile(str(tmp_path / "p.csv"), {"text_id": "id", "text": "essay"}, Undivided(), name="p")
@@ -91,21 +91,21 @@ def test_none_needs_no_llm_labels(corpus_csv: Path) -> None:
 
 
 def test_a_quantile_instead_of_alpha(corpus_csv: Path) -> None:
-    found = material(corpus_csv, application=Application("correction", True, False, pool="none"), alpha_quantile=0.1)
-    assert found.labels.replaced == int(0.1 * len(found.training))
-    assert f"alpha={found.labels.facts['alpha']:g}" in found.description
-    assert found.applied["alpha"] == found.labels.facts["alpha"]
+    prepared = material(corpus_csv, application=Application("correction", True, False, pool="none"), alpha_quantile=0.1)
+    assert prepared.labels.replaced == int(0.1 * len(prepared.training))
+    assert f"alpha={prepared.labels.facts['alpha']:g}" in prepared.description
+    assert prepared.applied["alpha"] == prepared.labels.facts["alpha"]
 
 
-def test_spreads_are_joined_by_key_and_wanted_ones_refused_where_there_are_none(
-    corpus_csv: Path, tmp_path: Path
-) -> None:
+def test_spreads_are_joined_by_key_and_missing_ones_refused(corpus_csv: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(corpus_csv)
     labels = frame[["id", "gpt"]].set_axis(["text_id", "llm_label"], axis=1).assign(spread=[0.1, 2.0] * 30)
     labels.sample(frac=1, random_state=2).to_csv(tmp_path / "gpt.csv", index=False)
     sure = Application("sure", True, False, pool="none", max_spread=1.0)
-    found = material(corpus_csv, source=LabelSource("gpt", labels=str(tmp_path / "gpt.csv")), application=sure, alpha=0)
-    rows = found.labels.table
+    prepared = material(
+        corpus_csv, source=LabelSource("gpt", labels=str(tmp_path / "gpt.csv")), application=sure, alpha=0
+    )
+    rows = prepared.labels.table
     sure_ones = rows["text_id"].isin(labels.loc[labels["spread"] < 1, "text_id"])
     assert (rows["origin"] == "llm").equals(sure_ones & (rows["crowd_label"] != rows["llm_label"]))
     with pytest.raises(InputError, match=r"application\.max_spread=1 needs the LLM's spread, which .* does not have"):
@@ -128,21 +128,21 @@ def test_a_calibrated_pool_from_elsewhere_uses_the_corpus_s_own_labels(corpus_cs
 
 
 @pytest.mark.slow
-def test_auto_is_resolved_before_training_and_told(corpus_csv: Path) -> None:
+def test_auto_is_resolved_before_training_and_described(corpus_csv: Path) -> None:
     small_corpus(200, authors=50).to_csv(corpus_csv, index=False)
-    found = material(corpus_csv, application=Application("auto", True, False, pool="none", policy="auto"))
-    assert found.choice is not None
-    assert found.application == found.choice.application
-    assert found.application.policy != "auto"
-    assert "chosen by cross-validation: policy=" in found.description
-    assert found.applied["name"] == "auto"
-    assert found.applied["policy"] in {"none", "replace", "drop", "blend", "precision", "weight"}
+    prepared = material(corpus_csv, application=Application("auto", True, False, pool="none", policy="auto"))
+    assert prepared.choice is not None
+    assert prepared.application == prepared.choice.application
+    assert prepared.application.policy != "auto"
+    assert "chosen by cross-validation: policy=" in prepared.description
+    assert prepared.applied["name"] == "auto"
+    assert prepared.applied["policy"] in {"none", "replace", "drop", "blend", "precision", "weight"}
     plain = material(corpus_csv, application=Application("none", False, False, pool="none"))
-    assert found.evaluation_fingerprint == plain.evaluation_fingerprint
+    assert prepared.evaluation_fingerprint == plain.evaluation_fingerprint
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "words"),
     [
         ({"policy": "drop"}, "texts dropped (alpha=1)"),
         ({"policy": "weight"}, "weighted by agreement (alpha=1), equivalent to"),
@@ -150,12 +150,12 @@ def test_auto_is_resolved_before_training_and_told(corpus_csv: Path) -> None:
         ({}, "crowd labels replaced (alpha=1)"),
     ],
 )
-def test_what_was_done_is_told(corpus_csv: Path, settings: dict[str, Any], told: str) -> None:
-    assert told in material(corpus_csv, application=Application("x", True, False, **settings)).description
+def test_the_description_says_what_was_done(corpus_csv: Path, settings: dict[str, Any], words: str) -> None:
+    assert words in material(corpus_csv, application=Application("x", True, False, **settings)).description
 
 
 @pytest.mark.parametrize(
-    ("application", "expected", "told"),
+    ("application", "expected", "words"),
     [
         (Application("none", False, False, pool="none"), (0, 0, 0), "36 keep their crowd label; held back: 12 for"),
         (Application("none", False, False, pool_share=0.5), (18, 18, 0), "18 of 36 crowd labels set aside as the pool"),
@@ -165,23 +165,23 @@ def test_what_was_done_is_told(corpus_csv: Path, settings: dict[str, Any], told:
     ],
 )  # fmt: skip
 def test_labels_that_are_given_up_added_and_kept_are_three_numbers(
-    corpus_csv: Path, application: Application, expected: tuple[int, int, int], told: str
+    corpus_csv: Path, application: Application, expected: tuple[int, int, int], words: str
 ) -> None:
-    found = material(corpus_csv, application)
-    counts = found.crowd_labels
+    prepared = material(corpus_csv, application)
+    counts = prepared.crowd_labels
     assert (counts["given_up"], counts["set_aside"], counts["added"]) == expected
-    assert counts["kept"] + counts["given_up"] == len(found.corpus.of_split("train")) == 36
-    assert told in found.description
+    assert counts["kept"] + counts["given_up"] == len(prepared.corpus.of_split("train")) == 36
+    assert words in prepared.description
 
 
 AUTO = [
-    ("none", False, False, 15, 0, "not used: 15 texts that nobody rated"),
+    ("none", False, False, 15, 0, "not used: 15 unrated texts"),
     ("both", True, True, 15, 15, "15 texts added from the pool with LLM labels"),
     ("both", True, True, 0, 0, "36 training texts: 36 keep"),
 ]
 
 
-@pytest.mark.parametrize(("name", "correction", "augmentation", "unrated", "added", "told"), AUTO)
+@pytest.mark.parametrize(("name", "correction", "augmentation", "unrated", "added", "words"), AUTO)
 def test_no_human_label_of_a_table_is_given_up_unasked(
     corpus_csv: Path,
     name: str,
@@ -189,15 +189,15 @@ def test_no_human_label_of_a_table_is_given_up_unasked(
     augmentation: bool,
     unrated: int,
     added: int,
-    told: str,
+    words: str,
 ) -> None:
     rows = pd.read_csv(corpus_csv, dtype="str")
     rows.assign(empathy=rows["empathy"].mask(rows.index < unrated)).to_csv(corpus_csv, index=False)
-    found = material(corpus_csv, Application(name, correction, augmentation, pool="auto"), alpha=9)
-    rated = len(rows) - unrated - len(found.corpus.of_split("val", "test"))
-    counts = tuple(found.crowd_labels[key] for key in ("kept", "set_aside", "added"))
+    prepared = material(corpus_csv, Application(name, correction, augmentation, pool="auto"), alpha=9)
+    rated = len(rows) - unrated - len(prepared.corpus.of_split("val", "test"))
+    counts = tuple(prepared.crowd_labels[key] for key in ("kept", "set_aside", "added"))
     assert counts == (rated, 0, added)
-    assert told in found.description
+    assert words in prepared.description
 
 
 def test_augmentation_of_a_table_without_unrated_texts_is_refused(corpus_csv: Path) -> None:
@@ -206,7 +206,7 @@ def test_augmentation_of_a_table_without_unrated_texts_is_refused(corpus_csv: Pa
 
 
 @pytest.mark.parametrize(
-    ("settings", "alpha", "told"),
+    ("settings", "alpha", "words"),
     [
         ({}, 0.1, "crowd labels (9"),
         ({"policy": "drop"}, 0.4, "are changed by alpha=0.4"),
@@ -216,16 +216,16 @@ def test_augmentation_of_a_table_without_unrated_texts_is_refused(corpus_csv: Pa
         ({"policy": "distill"}, 0.1, None),
     ],
 )
-def test_thresholds_that_change_much_or_can_never_act_are_warned_of(
-    corpus_csv: Path, settings: dict[str, Any], alpha: float, told: str | None
+def test_thresholds_that_change_much_or_can_never_act_raise_doubts(
+    corpus_csv: Path, settings: dict[str, Any], alpha: float, words: str | None
 ) -> None:
     how = Application("x", True, False, pool="none", **settings)
     warnings = [line for line in doubts(material(corpus_csv, how, alpha=alpha)) if "alpha=" in line]
-    assert not warnings if told is None else told in " ".join(warnings)
+    assert not warnings if words is None else words in " ".join(warnings)
 
 
 @pytest.mark.parametrize(
-    ("llm", "told"),
+    ("llm", "words"),
     [
         (lambda gpt: 8 - gpt, "LLM and crowd labels correlate at -0."),
         (lambda gpt: 1 + gpt / 7, "are they on another scale?"),
@@ -233,12 +233,12 @@ def test_thresholds_that_change_much_or_can_never_act_are_warned_of(
         (lambda gpt: gpt, "test metrics rest on only 12 texts"),
     ],
 )
-def test_llm_labels_that_cannot_be_right_are_warned_of(corpus_csv: Path, llm: Any, told: str) -> None:
+def test_llm_labels_that_cannot_be_right_raise_doubts(corpus_csv: Path, llm: Any, words: str) -> None:
     frame = pd.read_csv(corpus_csv)
     frame.assign(gpt=llm(frame["gpt"])).to_csv(corpus_csv, index=False)
-    found = material(corpus_csv, Application("correction", True, False, pool="none"))
-    assert told in " ".join(doubts(found))
-    assert found.label_sets[0].name == "essays/gpt"
+    prepared = material(corpus_csv, Application("correction", True, False, pool="none"))
+    assert words in " ".join(doubts(prepared))
+    assert prepared.label_sets[0].name == "essays/gpt"
 
 
 def test_corrected_and_dropped_labels_are_given_up(corpus_csv: Path) -> None:
@@ -259,17 +259,17 @@ def test_policies_that_look_at_texts_embed_them(corpus_csv: Path, tiny_roberta: 
         embedded.extend(texts)
         return encoder.embed(texts)
 
-    made = material(corpus_csv, how, embed=embed)
-    assert set(embedded) == set(made.training["text"]) | set(made.pool["text"])  # never the evaluation's
-    assert made.ratings is not None
-    assert list(made.ratings) == ["gpt"]
-    assert made.labels.augmented == len(made.pool)
+    prepared = material(corpus_csv, how, embed=embed)
+    assert set(embedded) == set(prepared.training["text"]) | set(prepared.pool["text"])  # never the evaluation's
+    assert prepared.ratings is not None
+    assert list(prepared.ratings) == ["gpt"]
+    assert prepared.labels.augmented == len(prepared.pool)
     if policy == "auto":
-        assert made.choice is not None
-        assert "posterior" in set(made.choice.table["policy"])
+        assert prepared.choice is not None
+        assert "posterior" in set(prepared.choice.table["policy"])
     else:
-        assert (made.labels.table["origin"] != "crowd").all()
-        assert "crowd_reliability" in made.applied
+        assert (prepared.labels.table["origin"] != "crowd").all()
+        assert "crowd_reliability" in prepared.applied
 
 
 def test_labels_whose_prompts_showed_evaluation_texts_are_refused(
@@ -277,9 +277,9 @@ def test_labels_whose_prompts_showed_evaluation_texts_are_refused(
 ) -> None:
     prepared = material(corpus_csv)
     tested = prepared.corpus.of_split("test")["text_id"].iloc[0]
-    (found,) = prepared.label_sets
+    (label_set,) = prepared.label_sets
     for shown, refused in ((f"essays:{tested}", True), (f"other:{tested}", False)):
-        labels = replace(found, examples=frozenset({shown}))
+        labels = replace(label_set, examples=frozenset({shown}))
         monkeypatch.setattr(LabelSource, "find", lambda *_, labels=labels: labels)
         if refused:
             with pytest.raises(InputError, match=rf"the crowd labels of 1 text .*, such as '{shown}'"):
@@ -288,7 +288,7 @@ def test_labels_whose_prompts_showed_evaluation_texts_are_refused(
             assert material(corpus_csv).labels.table.equals(prepared.labels.table)
 
 
-def test_authors_on_both_sides_are_counted_and_told(corpus_csv: Path) -> None:
+def test_authors_on_both_sides_are_counted_and_reported(corpus_csv: Path) -> None:
     alone = material(corpus_csv, application=NONE)
     assert alone.leaks.authors == 0
     folds = material(corpus_csv, application=NONE, reader=TableFile(corpus_csv, COLUMNS, KFold(5)))

@@ -32,7 +32,7 @@ def test_settings_out_of_range_are_refused_by_name(settings: dict, message: str)
         Fit(**settings)
 
 
-def test_all_problems_come_together() -> None:
+def test_all_problems_of_a_fit_are_reported_together() -> None:
     with pytest.raises(InputError) as refused:
         Fit(epochs=0, batching="size", checkpoint="first", clip=0)  # type: ignore[arg-type]
     assert len(refused.value.problems) == 4
@@ -44,13 +44,13 @@ def test_seeds(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "0", None, False])
-def test_what_is_no_seed(seed: object) -> None:
+def test_values_that_are_not_seeds_are_refused(seed: object) -> None:
     with pytest.raises(InputError, match=r"^seed: expected a whole number from 0 to 2\^32 - 1, found"):
         Seeded(seed)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("alpha", [0, 4, 3.5, float("inf")])
-def test_what_alpha_can_be(alpha: float) -> None:
+def test_alphas_from_0_to_infinity(alpha: float) -> None:
     assert RunOptions(alpha, None, 0).alpha == alpha
 
 
@@ -63,7 +63,7 @@ def test_the_settings_at_the_top_are_reported_together() -> None:
     assert "alpha_quantile: expected null or a share of the texts from 0 to 1" in str(refused.value)
 
 
-def test_a_setting_counts_in_the_fingerprint_where_it_does_something() -> None:
+def test_a_setting_counts_in_the_fingerprint_if_it_has_an_effect() -> None:
     first = Fit().decisive
     assert not {"beta", "bins", "smoothing", "keep", "select_from", "clean"} & set(first)
     for unused in ({"beta": 0.1}, {"bins": 9}, {"smoothing": 0.2}, {"select_from": 5}):

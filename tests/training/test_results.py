@@ -1,4 +1,4 @@
-"""What a run records of its training labels, and what its test metrics are held against."""
+"""A run's records about its training labels, and the references for its test metrics."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from invitro.training.prepare import Prepared
 from invitro.training.results import compared, doubts, labels_of, predictions_of, references_of, summary
 
 
-def test_labels_tell_of_their_authors(corpus_csv: Path) -> None:
+def test_labels_have_their_authors_demographics(corpus_csv: Path) -> None:
     reader = Simulator(Holdout(), texts=120)
     rows = labels_of(material(corpus_csv, reader=reader, source=LabelSource("some", column="llm_label")))
     corpus = reader.read(SCALE).table.set_index("text_id")
@@ -28,13 +28,13 @@ def test_labels_tell_of_their_authors(corpus_csv: Path) -> None:
         assert rows[name].tolist() == corpus.loc[rows["text_id"], name].tolist()
 
 
-def test_a_corpus_without_demographics_has_the_columns_that_it_had(corpus_csv: Path) -> None:
+def test_a_corpus_without_demographics_adds_no_columns(corpus_csv: Path) -> None:
     rows = labels_of(material(corpus_csv))
     assert list(rows) == ["text_id", "crowd_label", "llm_label", "label", "origin", "weight"]
 
 
 @pytest.mark.parametrize("missing", ["gender", "income"])
-def test_only_what_is_known_is_carried(corpus_csv: Path, missing: str) -> None:
+def test_only_known_demographics_are_recorded(corpus_csv: Path, missing: str) -> None:
     table = pd.read_csv(corpus_csv).assign(age=30, **{missing: None})
     table.to_csv(corpus_csv, index=False)
     rows = labels_of(material(corpus_csv))
@@ -47,27 +47,29 @@ def held_against(prepared: Prepared, scores: Any = None) -> tuple[dict[str, Any]
     if scores is not None:
         parts[1] = np.broadcast_to(scores, parts[1].shape)
     table = predictions_of(prepared, [Predictions(part) for part in parts])
-    found = references_of(prepared, table)
-    assert found is not None
-    return found, table[table["split"] == "test"]
+    references = references_of(prepared, table)
+    assert references is not None
+    return references, table[table["split"] == "test"]
 
 
-def test_test_metrics_stand_beside_the_mean_and_the_llm(corpus_csv: Path) -> None:
+def test_references_of_test_metrics_are_the_mean_and_the_llm(corpus_csv: Path) -> None:
     prepared = material(corpus_csv, CORRECTION)
-    found, test = held_against(prepared)
+    references, test = held_against(prepared)
     crowd, llm = test["crowd_label"], test["llm_label"]
     mean = prepared.training["crowd_label"].mean()
-    assert (found["texts"], found["authors"]) == (len(test), test["group_id"].nunique()) == (12, 4)
-    assert found["model"]["pcc"] == [pytest.approx(1), None, None]  # four authors make no interval
-    assert found["model"]["rmse"][0] == pytest.approx(1)
-    assert found["mean"]["score"] == pytest.approx(mean)
-    assert [found["mean"][name][0] for name in ("pcc", "ccc")] == [None, 0.0]
-    assert found["mean"]["rmse"][0] == pytest.approx(np.sqrt(np.mean((crowd - mean) ** 2)))
-    assert (found["llm"]["name"], found["llm"]["texts"]) == ("essays/gpt", 12)
-    assert found["llm"]["pcc"][0] == pytest.approx(np.corrcoef(crowd, llm)[0, 1])
-    assert found["llm"]["rmse"][0] == pytest.approx(np.sqrt(np.mean((crowd - llm) ** 2)))
-    assert found["ceiling"]["reason"].startswith("every text has one rating, and agreement needs two. With an LLM's")
-    assert found["doubts"] == ["test metrics rest on only 12 texts: too few to tell models apart"]
+    assert (references["texts"], references["authors"]) == (len(test), test["group_id"].nunique()) == (12, 4)
+    assert references["model"]["pcc"] == [pytest.approx(1), None, None]  # four authors make no interval
+    assert references["model"]["rmse"][0] == pytest.approx(1)
+    assert references["mean"]["score"] == pytest.approx(mean)
+    assert [references["mean"][name][0] for name in ("pcc", "ccc")] == [None, 0.0]
+    assert references["mean"]["rmse"][0] == pytest.approx(np.sqrt(np.mean((crowd - mean) ** 2)))
+    assert (references["llm"]["name"], references["llm"]["texts"]) == ("essays/gpt", 12)
+    assert references["llm"]["pcc"][0] == pytest.approx(np.corrcoef(crowd, llm)[0, 1])
+    assert references["llm"]["rmse"][0] == pytest.approx(np.sqrt(np.mean((crowd - llm) ** 2)))
+    assert references["ceiling"]["reason"].startswith(
+        "every text has one rating, and agreement needs two. With an LLM's"
+    )
+    assert references["doubts"] == ["test metrics rest on only 12 texts: too few to tell models apart"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_a_ceiling_that_an_application_estimates_says_so(corpus_csv: Path, given
     assert ceiling["pcc"] == [pytest.approx(np.sqrt(reliability)), None, None]
 
 
-def test_several_ratings_a_text_set_a_ceiling(corpus_csv: Path) -> None:
+def test_several_ratings_per_text_set_a_ceiling(corpus_csv: Path) -> None:
     table, rng = pd.read_csv(corpus_csv), np.random.default_rng(1)
     for rater in ("anna", "ben", "cem"):
         table[rater] = np.clip(table["empathy"] + rng.normal(size=len(table)), 1, 7)
@@ -96,50 +98,50 @@ def test_several_ratings_a_text_set_a_ceiling(corpus_csv: Path) -> None:
     raters = columns | {"raters": ["anna", "ben", "cem"]}
     reader = TableFile(path=str(corpus_csv), columns=raters, split=Holdout(0.1, 0.6), name="essays")  # type: ignore[arg-type]
     prepared = material(corpus_csv, NONE, reader=reader)
-    found, test = held_against(prepared)
+    references, test = held_against(prepared)
     people, whole = prepared.corpus.people, prepared.corpus.table.set_index("text_id")
     assert people is not None
     expected = mean_reliability(people.reliability(whole["group_id"]).icc1, whole.loc[test["text_id"], "crowd_n"])
     assert expected.estimate is not None
-    ceiling, share = found["ceiling"], expected.estimate
+    ceiling, share = references["ceiling"], expected.estimate
     assert ceiling["reliability"] == [share.value, share.low, share.high]
     k = 1 / (1 / whole.loc[test["text_id"], "crowd_n"]).mean()
     assert ceiling["of"] == f"ICC(k) of the mean of k = {k:.3g} ratings"
     assert ceiling["pcc"] == ceiling["ccc"] == pytest.approx(np.sqrt([share.value, share.low, share.high]))
     sd = test["crowd_label"].std(ddof=0)
     assert ceiling["rmse"] == pytest.approx(sd * np.sqrt(1 - np.array([share.value, share.high, share.low])))
-    assert found["model"]["pcc"] == pytest.approx([1.0, 1.0, 1.0])
-    assert found["doubts"] == []
+    assert references["model"]["pcc"] == pytest.approx([1.0, 1.0, 1.0])
+    assert references["doubts"] == []
 
 
-def test_constant_labels_and_a_model_that_knows_nothing_are_doubted(corpus_csv: Path) -> None:
+def test_constant_labels_and_a_useless_model_raise_doubts(corpus_csv: Path) -> None:
     table = pd.read_csv(corpus_csv).assign(author=range(60), where=["train"] * 20 + ["val"] * 8 + ["test"] * 32)
     table.to_csv(corpus_csv, index=False)
     reader = divided(corpus_csv, "where")
     guess = np.random.default_rng(0).normal(size=32)
-    found, _ = held_against(material(corpus_csv, CORRECTION, reader=reader), guess)
-    nothing, llm = found["doubts"]
+    references, _ = held_against(material(corpus_csv, CORRECTION, reader=reader), guess)
+    nothing, llm = references["doubts"]
     assert nothing.startswith("the interval of PCC includes 0: nothing shows that the model is better")
     assert llm.startswith("the LLM's own labels follow the crowd's more closely than the model: PCC +")
     table.loc[28:, "empathy"] = 4.0
     table.to_csv(corpus_csv, index=False)
-    found, _ = held_against(material(corpus_csv, NONE, reader=reader), guess)
-    assert found["doubts"] == ["all test texts have the same crowd label, so PCC and CCC are undefined"]
+    references, _ = held_against(material(corpus_csv, NONE, reader=reader), guess)
+    assert references["doubts"] == ["all test texts have the same crowd label, so PCC and CCC are undefined"]
     scores = {"pcc": 0.0, "ccc": 0.0, "rmse": 1.0}
-    told = summary({"val": scores, "test": scores, "references": found}).splitlines()
-    assert told[2].split()[:4] == ["test", "32", "undefined", "0.000"]
-    assert told[-1] == f"WARNING: {found['doubts'][0]}"
+    lines = summary({"val": scores, "test": scores, "references": references}).splitlines()
+    assert lines[2].split()[:4] == ["test", "32", "undefined", "0.000"]
+    assert lines[-1] == f"WARNING: {references['doubts'][0]}"
 
 
-def test_an_llm_s_column_that_is_not_used_is_looked_at_all_the_same(corpus_csv: Path) -> None:
+def test_an_unused_column_of_llm_labels_is_still_a_reference(corpus_csv: Path) -> None:
     table = pd.read_csv(corpus_csv)
     table.assign(gpt=8 - table["gpt"]).to_csv(corpus_csv, index=False)
     prepared = material(corpus_csv, NONE)
-    found, test = held_against(prepared)
+    references, test = held_against(prepared)
     facts = compared(prepared)
     assert facts is not None
     assert facts.name == "essays/gpt (not used)"
     assert any("Are they reversed" in doubt for doubt in doubts(prepared))
     llm = table.set_index("id")["gpt"].rsub(8)[test["text_id"]].to_numpy()
-    assert found["llm"]["rmse"][0] == pytest.approx(np.sqrt(np.mean((test["crowd_label"] - llm) ** 2)))
+    assert references["llm"]["rmse"][0] == pytest.approx(np.sqrt(np.mean((test["crowd_label"] - llm) ** 2)))
     assert "llm_label" not in test

@@ -1,4 +1,4 @@
-"""Checkpoints that a run can go on from, and others."""
+"""Checkpoints that a run can continue from, and others."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from invitro.training.run import check_resume
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"epoch": 1, "state_dict": {}}, "holds weights only"),
+        ({"epoch": 1, "state_dict": {}}, "has only weights"),
         (
             {"state_dict": {}},
             "expected a checkpoint of a run, found a file without epochs; name the file checkpoints/last",

@@ -118,7 +118,7 @@ def test_in_bfloat16_gradients_are_clipped_and_results_stay_close(
 
     def watched(self: Regressor, epoch: int, index: int, optimizer: Any, closure: Any) -> None:
         step(self, epoch, index, optimizer, closure)
-        norms.append(float(torch.nn.utils.get_total_norm([one.grad for one in self.parameters()])))
+        norms.append(float(torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters()])))
 
     monkeypatch.setattr(Regressor, "optimizer_step", watched)
     exact = trained(prepared, recipe(tiny_roberta, clip=0.1), tmp_path / "exact", save_model=False)
@@ -153,12 +153,12 @@ def test_every_loss_can_be_learned_in_bfloat16(
     settings = recipe(request.getfixturevalue(encoder), train=how, loss=loss)
     settings = replace(settings, trainer=partial(settings.trainer, precision=precision))
     result = trained(prepared, settings, tmp_path / "run")
-    found = result.predictions
-    assert np.isfinite(found["prediction"]).all()
-    texts = prepared.corpus.table.set_index("text_id")["text"][found["text_id"]].tolist()
+    predictions = result.predictions
+    assert np.isfinite(predictions["prediction"]).all()
+    texts = prepared.corpus.table.set_index("text_id")["text"][predictions["text_id"]].tolist()
     scored = load_scorer(tmp_path / "run" / "model").score(texts).score
     # Predictions are not rounded to bfloat16, whose steps are .03 here, unless the weights are.
-    assert scored == pytest.approx(found["prediction"], abs=1e-5 if precision == "bf16-mixed" else 0.1)
+    assert scored == pytest.approx(predictions["prediction"], abs=1e-5 if precision == "bf16-mixed" else 0.1)
 
 
 @pytest.mark.parametrize("encoder", ["tiny_deberta", "tiny_llama"])
@@ -168,7 +168,7 @@ def test_on_a_frozen_encoder_the_solution_is_exact(
     plm = request.getfixturevalue(encoder)
     runs = [trained(prepared, recipe(plm, seed, how), tmp_path / how) for seed, how in ((0, "frozen"), (1, "head"))]
     first, second = (run.predictions for run in runs)
-    pd.testing.assert_frame_equal(first, second)  # head is another word for it, and no seed counts
+    pd.testing.assert_frame_equal(first, second)  # head means the same, and the seed does not count
     assert runs[0].metrics["fingerprint"] == runs[1].metrics["fingerprint"]
     assert (first["uncertainty"] > 0).all()
     assert set(runs[0].metrics["cost"]["encoder"]) == {"seconds", "processor_seconds"}
@@ -186,9 +186,9 @@ def test_on_a_frozen_encoder_the_solution_is_exact(
 def test_runs_of_a_sweep_share_what_does_not_depend_on_labels(
     corpus_csv: Path, tiny_deberta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spread: PredictedSpread
 ) -> None:
-    made: list[int] = []
+    computed: list[int] = []
     nested, shared = LayerKernel.nested, {}
-    monkeypatch.setattr(LayerKernel, "nested", lambda *given: made.append(1) or nested(*given))
+    monkeypatch.setattr(LayerKernel, "nested", lambda *given: computed.append(1) or nested(*given))
     monkeypatch.setattr(runner, "_shared", shared)
     how = replace(recipe(tiny_deberta, train="frozen"), spread=spread)
     weighted = replace(CORRECTION, name="weight", policy="weight")
@@ -197,19 +197,19 @@ def test_runs_of_a_sweep_share_what_does_not_depend_on_labels(
     def run(name: str, what: Application, alpha: float, **place: Any) -> Result:
         return trained(material(corpus_csv, what, alpha), how, tmp_path / name, cache=tmp_path / "cache", **place)
 
-    alone = [run(f"alone{n}", *one) for n, one in enumerate(by)]
-    assert (len(made), len(shared)) == (5, 0)
-    together = [run(f"together{n}", *one, siblings=True) for n, one in enumerate(by)]
-    assert (len(made), len(shared)) == (6, 1)
+    alone = [run(f"alone{n}", *settings) for n, settings in enumerate(by)]
+    assert (len(computed), len(shared)) == (5, 0)
+    together = [run(f"together{n}", *settings, siblings=True) for n, settings in enumerate(by)]
+    assert (len(computed), len(shared)) == (6, 1)
     for one, other in zip(alone, together, strict=True):
         pd.testing.assert_frame_equal(one.predictions, other.predictions)
-    assert len({tuple(one.predictions["prediction"]) for one in together}) == 4  # the third is the last
-    assert [one.metrics["cost"]["encoder"]["seconds"] == 0 for one in together] == [False, True, True, True, True]
+    assert len({tuple(result.predictions["prediction"]) for result in together}) == 4  # the third is the last
+    assert [result.metrics["cost"]["encoder"]["seconds"] == 0 for result in together] == [False, True, True, True, True]
     others = run("others", BOTH, 1.0, siblings=True)
-    assert (len(made), len(shared)) == (7, 1)  # those of other texts are gone
+    assert (len(computed), len(shared)) == (7, 1)  # those of other texts are gone
     assert not any("loaded" in texts.encoder.__dict__ for texts in shared.values())
     single = run("single", BOTH, 1.0)
-    assert (len(made), len(shared)) == (8, 0)
+    assert (len(computed), len(shared)) == (8, 0)
     pd.testing.assert_frame_equal(others.predictions, single.predictions)
     monkeypatch.setattr(runner, "MOST_SHARED", 10_000)
     run("large", BOTH, 1.0, siblings=True)
@@ -262,9 +262,9 @@ def test_the_schedule_is_counted_in_steps(
 ) -> None:
     module = module_of(tiny_roberta, **fit)
     module.trainer = type("T", (), {"estimated_stepping_batches": steps})()  # type: ignore[assignment]
-    made: Any = module.configure_optimizers()
-    assert made["lr_scheduler"]["interval"] == "step"
-    factor = made["lr_scheduler"]["scheduler"].lr_lambdas[0]
+    configured: Any = module.configure_optimizers()
+    assert configured["lr_scheduler"]["interval"] == "step"
+    factor = configured["lr_scheduler"]["scheduler"].lr_lambdas[0]
     assert {step: factor(step) for step in expected} == pytest.approx(expected)
 
 
@@ -346,8 +346,8 @@ def test_other_data_settings_seed_or_labels_make_another_fingerprint(corpus_csv:
         (base, replace(how, plm=replace(how.plm, max_length=32))),
         (base, replace(how, settings={"lr": 1})),
     ]
-    found = [fingerprint_of(*one) for one in [(base, how), *others]]
-    assert len(set(found)) == len(found)
+    fingerprints = [fingerprint_of(*settings) for settings in [(base, how), *others]]
+    assert len(set(fingerprints)) == len(fingerprints)
 
 
 def texts(n: int) -> Texts:
@@ -393,7 +393,7 @@ def test_finished_runs_are_found_by_fingerprint(tmp_path: Path) -> None:
     assert failure_directory(tmp_path / "b") == tmp_path / "b-failed1"  # a finished record stays
 
 
-def test_jobs_of_one_launch_are_told_from_those_of_another(tmp_path: Path) -> None:
+def test_jobs_of_two_launches_are_distinguished(tmp_path: Path) -> None:
     scores = {"pcc": 0.5, "ccc": 0.4, "rmse": 1.0}
     train = {"size": 9, "replaced": 1, "augmented": 2}
     record = tmp_path / "elsewhere" / "0"
@@ -403,11 +403,11 @@ def test_jobs_of_one_launch_are_told_from_those_of_another(tmp_path: Path) -> No
     write_job(sweep / "10", sweep / "10", "failed", ["seed=2", "alpha=1"], "now")
     write_job(sweep / "2", record, "finished before", ["seed=1", "alpha=1"], "now")
     write_job(sweep / "7", record, "finished", ["seed=9"], "earlier")
-    found = jobs(sweep, "now")
-    assert [job.outcome for job in found] == ["finished before", "failed"]
-    assert found[0].record == record
+    launched = jobs(sweep, "now")
+    assert [job.outcome for job in launched] == ["finished before", "failed"]
+    assert launched[0].record == record
     assert len(jobs(sweep)) == 3
-    table = comparison(found)
+    table = comparison(launched)
     assert list(table.columns) == ["seed", "PCC", "CCC", "RMSE", "texts", "kept", "given up", "added", "outcome"]
     assert table["seed"].tolist() == ["1", "2"]
     (tmp_path / "moved").mkdir()
@@ -459,9 +459,7 @@ def test_a_corpus_without_test_texts_is_trained(
     assert set(result.predictions["split"]) == {"val"}
 
 
-def test_a_column_called_truth_of_the_user_s_is_not_the_truth(
-    tiny_roberta: Path, corpus_csv: Path, tmp_path: Path
-) -> None:
+def test_a_user_s_column_called_truth_is_not_the_truth(tiny_roberta: Path, corpus_csv: Path, tmp_path: Path) -> None:
     pd.read_csv(corpus_csv).assign(truth="yes").to_csv(corpus_csv, index=False)
     result = trained(material(corpus_csv, BOTH, 1.0), recipe(tiny_roberta), tmp_path / "run", save_model=False)
     assert "truth" not in result.metrics
@@ -479,12 +477,12 @@ def test_a_checkpoint_that_has_trained_enough_is_refused(
     with pytest.raises(InputError, match="expected a checkpoint of a run"):
         check_resume(tmp_path / "no.ckpt", Fit())
     with pytest.raises(
-        InputError, match=rf"resume={last}: the checkpoint is of another encoder, or of another plm\.train; give"
+        InputError, match=rf"resume={last}: the checkpoint is from a run with another encoder or plm\.train; give"
     ):
         trained(prepared, recipe(tiny_roberta, train="lora", epochs=3), tmp_path / "b", resume=_without_head(last))
 
 
-def test_each_epoch_is_a_line_where_nobody_watches(
+def test_each_epoch_is_logged_without_a_terminal(
     prepared: Prepared, tiny_roberta: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "invitro.training.callbacks"):
@@ -492,8 +490,8 @@ def test_each_epoch_is_a_line_where_nobody_watches(
     lines = [record.getMessage() for record in caplog.records if record.name == "invitro.training.callbacks"]
     assert [line.partition(":")[0] for line in lines] == ["epoch 1 of at most 2", "epoch 2 of at most 2"]
     number = r"-?\d\.\d{3}"
-    told = rf"training loss {number}, validation CCC {number}, RMSE {number}; \d+ s, at most \d+ s left"
-    assert all(re.search(told, line) for line in lines)
+    pattern = rf"training loss {number}, validation CCC {number}, RMSE {number}; \d+ s, at most \d+ s left"
+    assert all(re.search(pattern, line) for line in lines)
 
 
 def _without_head(checkpoint: Path) -> Path:

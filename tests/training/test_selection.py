@@ -1,4 +1,4 @@
-"""Small-loss selection: which texts are learnt from, from when on, and after a resumption."""
+"""Small-loss selection: which texts are learnt from, from which epoch on, and after resuming."""
 
 from typing import Any
 
@@ -20,14 +20,14 @@ def test_a_text_whose_loss_is_not_known_comes_last() -> None:
 
 
 @pytest.mark.parametrize(("keep", "texts", "kept"), [(0.8, 10, 8), (0.05, 10, 1), (0.01, 10, 1), (1.0, 7, 7)])
-def test_how_many(keep: float, texts: int, kept: int) -> None:
+def test_the_number_of_kept_texts(keep: float, texts: int, kept: int) -> None:
     assert kept_of(Fit(keep=keep), texts) == kept
 
 
-def test_losses_of_two_processes_are_brought_together() -> None:
+def test_losses_of_two_processes_are_merged() -> None:
     selection = SmallLossSelection(Fit(keep=0.5, select_from=1), texts=4)
     theirs = torch.tensor([torch.nan, torch.nan, 5.0, 0.1])
-    selection.losses = torch.tensor([1.0, 4.0, 5.0, torch.nan])  # row 2 stood in both shares of a batch
+    selection.losses = torch.tensor([1.0, 4.0, 5.0, torch.nan])  # row 2 was in both parts of a batch
     module = type("M", (), {"all_gather": lambda self, ours: torch.stack([ours, theirs])})()
     trainer = type("T", (), {"current_epoch": 0, "world_size": 2})()
     selection.on_train_epoch_end(trainer, module)

@@ -1,4 +1,4 @@
-"""What each training text counts."""
+"""The weight of each training text."""
 
 import pandas as pd
 import pytest

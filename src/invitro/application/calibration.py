@@ -25,9 +25,9 @@ Arrays have the shape (n,), one entry per text, and the scale's units. With crow
 
   The variance tau^2 of the k groups' biases is estimated from the groups themselves (DerSimonian & Laird 1986,
   "Meta-analysis in Clinical Trials", Controlled Clinical Trials 7), so that groups that differ by no more than chance
-  are all mapped as the whole, and a small group is drawn towards the whole more than a large one (empirical Bayes:
-  Efron & Morris 1975, JASA 70). The crowd's labels define what is no bias: where people of a group rate themselves
-  differently from what they write, this follows them.
+  are all mapped like the whole, and a small group is drawn towards the whole more than a large one (empirical Bayes:
+  Efron & Morris 1975, JASA 70). The crowd's labels define what counts as unbiased: if the people of a group rate
+  themselves differently from what they write, this mapping follows them.
 """
 
 from collections.abc import Callable
@@ -65,8 +65,8 @@ def fitted_mapping(
         shrinkage: the m of ``linear``, 0 or more, in texts.
 
     Returns:
-        A function from any number of LLM labels to as many mapped ones; a missing one (NaN) stays missing. LLM labels
-        that do not vary are only shifted.
+        A function from LLM labels to the same number of mapped ones; a missing one (NaN) stays missing. LLM labels that
+        do not vary are only shifted.
 
     Raises:
         InputError: there are too few texts.
@@ -110,13 +110,13 @@ def calibrated(
     mapped by the fit on all.
 
     Args:
-        method: ``none`` returns `llm` as it is; otherwise see `fitted_mapping`.
-        crowd: crowd labels of shape (n,), NaN where there is none.
-        llm: LLM labels of shape (n,), NaN where there is none.
+        method: ``none`` returns `llm` unchanged; otherwise see `fitted_mapping`.
+        crowd: crowd labels of shape (n,), NaN if missing.
+        llm: LLM labels of shape (n,), NaN if missing.
         groups: authors of shape (n,).
         bounds: see `fitted_mapping`.
         shrinkage: see `fitted_mapping`; None is `SHRINKAGE`.
-        people: for ``by_group``: the group of each text's author, (n,), missing where it is not known.
+        people: for ``by_group``: the group of each text's author, (n,), missing if not known.
 
     Raises:
         InputError: too few texts or authors have both labels.
@@ -127,7 +127,7 @@ def calibrated(
     both = np.flatnonzero(~np.isnan(crowd) & ~np.isnan(llm))
 
     def mapped_by(rows: Ints, of: Ints) -> Floats:
-        """Map the labels of some texts by what the others show."""
+        """Map the labels of some texts by a mapping fitted to others."""
         mapping = fitted_mapping("moment" if people is not None else method, crowd[rows], llm[rows], bounds, shrinkage)
         if people is None:
             return np.asarray(mapping(llm[of]))
@@ -138,17 +138,17 @@ def calibrated(
     mapped, unrated = np.full(len(llm), np.nan), np.flatnonzero(np.isnan(crowd))
     if len(unrated):
         mapped[unrated] = mapped_by(both, unrated)
-    for rest, left_out in author_folds(groups[both], f"application.calibration={method}"):
-        mapped[both[left_out]] = mapped_by(both[rest], both[left_out])
+    for others, left_out in author_folds(groups[both], f"application.calibration={method}"):
+        mapped[both[left_out]] = mapped_by(both[others], both[left_out])
     return mapped
 
 
 def group_shifts(left: Floats, people: "pd.Series[str]", authors: npt.NDArray[np.str_]) -> pd.DataFrame:
-    """Return by how much each group's labels are shifted after the mapping of the whole; see the module.
+    """Return how far each group's labels are shifted after the mapping of the whole; see the module.
 
     Args:
         left: crowd label minus mapped LLM label, (n,), the scale's units.
-        people: the group of each text's author, (n,), missing where it is not known.
+        people: the group of each text's author, (n,), missing if not known.
         authors: (n,).
 
     Returns:
@@ -165,56 +165,56 @@ def group_shifts(left: Floats, people: "pd.Series[str]", authors: npt.NDArray[np
         return pd.DataFrame(columns=["texts", "authors", "difference", "share", "shift"], dtype="float64")
     of_author = table.groupby(["group", "author"], sort=True)["left"].mean().reset_index()
     by_group = of_author.groupby("group")["left"]
-    found = pd.DataFrame(
+    shifts = pd.DataFrame(
         {"texts": table["group"].value_counts(), "authors": by_group.size(), "difference": by_group.mean()}
     )
-    k, free = len(found), len(of_author) - len(found)
+    k, free = len(shifts), len(of_author) - len(shifts)
     within = float((of_author["left"] - by_group.transform("mean")).pow(2).sum() / free) if free else np.inf
-    weight = found["authors"] / within if within > 0 else found["authors"] * 1e12
-    mean = float(np.average(found["difference"], weights=found["authors"]))
-    surplus = float((weight * (found["difference"] - mean) ** 2).sum()) - (k - 1)
+    weight = shifts["authors"] / within if within > 0 else shifts["authors"] * 1e12
+    mean = float(np.average(shifts["difference"], weights=shifts["authors"]))
+    surplus = float((weight * (shifts["difference"] - mean) ** 2).sum()) - (k - 1)
     scale = float(weight.sum() - (weight**2).sum() / weight.sum()) if weight.sum() > 0 else 0.0
     between = max(0.0, surplus / scale) if k > 1 and scale > 0 else 0.0
-    found["share"] = between / (between + 1 / weight) if between else 0.0
-    found["shift"] = found["share"] * found["difference"]
-    return found.sort_index()
+    shifts["share"] = between / (between + 1 / weight) if between else 0.0
+    shifts["shift"] = shifts["share"] * shifts["difference"]
+    return shifts.sort_index()
 
 
 def by_group_report(
     crowd: Floats, llm: Floats, mapped: Floats, people: "pd.Series[str]", authors: npt.NDArray[np.str_]
 ) -> pd.DataFrame:
-    """Say what calibration changes for each group, on the texts that people rated too.
+    """Report what calibration changes for each group, on the texts with both labels.
 
     Args:
-        crowd: labels, (n,), NaN where there is none.
+        crowd: labels, (n,), NaN if missing.
         llm: labels, (n,).
-        mapped: what `calibrated` made of them, (n,): each without its author's own crowd labels.
+        mapped: the LLM's labels after `calibrated`, (n,): each mapped without its author's crowd labels.
         people: the group of each text's author, (n,).
         authors: (n,).
 
     Returns:
         By group: ``texts``, ``authors``, the mean of LLM minus crowd ``before`` and ``after`` with 95 % intervals over
-        authors (``_low``, ``_high``; NaN with fewer than `LEAST_AUTHORS`), the mean ``shift``, and ``remark`` on groups
-        too small for anything to be said. Of those with fewer than `LEAST_IN_GROUP` texts there is the name only.
+        authors (``_low``, ``_high``; NaN with fewer than `LEAST_AUTHORS`), the mean ``shift``, and a ``remark`` on
+        groups that are too small. Groups with fewer than `LEAST_IN_GROUP` texts have only their name and the remark.
     """
     rows = []
-    known = ~np.isnan(crowd) & ~np.isnan(llm) & people.notna().to_numpy()
-    for group in sorted(people[known].unique()):
-        here = known & (people == group).to_numpy()
-        codes = pd.factorize(authors[here])[0]
+    compared = ~np.isnan(crowd) & ~np.isnan(llm) & people.notna().to_numpy()
+    for group in sorted(people[compared].unique()):
+        members = compared & (people == group).to_numpy()
+        codes = pd.factorize(authors[members])[0]
         count = int(codes.max()) + 1
-        if here.sum() < LEAST_IN_GROUP:
+        if members.sum() < LEAST_IN_GROUP:
             rows.append({"group": group, "remark": f"fewer than {LEAST_IN_GROUP} texts: not shown"})
             continue
-        row = {"group": group, "texts": int(here.sum()), "authors": count}
+        row = {"group": group, "texts": int(members.sum()), "authors": count}
         for name, labels in {"before": llm, "after": mapped}.items():
-            difference = labels[here] - crowd[here]
+            difference = labels[members] - crowd[members]
             sums = np.bincount(codes, weights=difference - difference.mean())
             error = np.sqrt(np.square(sums).sum() * count / max(count - 1, 1)) / len(difference)
             few = count < LEAST_AUTHORS
-            found = Contrast(float(difference.mean()), 0.0, np.nan if few else float(error), 1, count).interval()
-            row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
-        row["shift"] = float((mapped - llm)[here].mean())
+            interval = Contrast(float(difference.mean()), 0.0, np.nan if few else float(error), 1, count).interval()
+            row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        row["shift"] = float((mapped - llm)[members].mean())
         row["remark"] = f"fewer than {LEAST_AUTHORS} authors: no interval" if count < LEAST_AUTHORS else ""
         rows.append(row)
     edges = [f"{name}{edge}" for name in ("before", "after") for edge in ("", "_low", "_high")]

@@ -29,7 +29,7 @@ class Student(Protocol):
 
 
 class WordStudent:
-    """Counts words: ridge regression on TF-IDF.
+    """Ridge regression on TF-IDF counts of words.
 
     Raises:
         InputError: the texts share no words.
@@ -103,39 +103,43 @@ def choose(
     student: Student | None = None,
     seed: int = 0,
 ) -> Choice:
-    """Choose the candidate whose labels train a student best, or one that departs less from people and is as good.
+    """Choose the candidate whose labels train a student best, or an equally good one that departs less from people.
 
     For every candidate and fold, training labels are made from the other folds' texts (calibration and the model of
     raters included), a student is fitted on them, and predicts the fold's texts; no author is in both. Folds are drawn
     `REPEATS` times, and predictions averaged. The criterion is their PCC with the crowd labels of the same texts.
 
     Noise of the crowd that is independent of predictions lowers the PCC of all candidates by the same factor. CCC would
-    prefer whatever spreads predictions, which stretching them does too, without an LLM. A squared error would mislead
-    where people answer at random: the expected crowd label then lies nearer to the middle than the truth, and training
-    labels that are also pulled there would look best. It only guards: a candidate whose RMSE or PCC is worse than that
-    of crowd labels alone by more than one standard error is out.
+    prefer anything that spreads predictions, as stretching them does without an LLM. A squared error would mislead if
+    people answer at random: the expected crowd label is then closer to the middle than the truth, and training labels
+    that are also pulled there would look best. It is only a safeguard: a candidate whose RMSE or PCC is worse than that
+    of crowd labels alone by more than one standard error is excluded.
 
-    Of the candidates within one standard error of the best, the one is chosen whose predictions move least from those
-    of crowd labels alone (the rule of Breiman, Friedman, Olshen & Stone 1984, "Classification and Regression Trees",
+    Of the candidates within one standard error of the best, the one whose predictions move least from those of crowd
+    labels alone is chosen (the rule of Breiman, Friedman, Olshen & Stone 1984, "Classification and Regression Trees",
     with the crowd's own model as the simplest). The standard error is that of the difference from the best on the same
     texts, by a bootstrap over authors; movement is the root mean square over these texts. Of two candidates that gain
-    the same, the one that moves predictions less has gained it with less luck: a policy that replaces 5 % of the
-    labels can move predictions further than one that weighs all of them.
+    the same, the one that moves predictions less owes less of it to luck: a policy that replaces 5 % of the labels can
+    move predictions further than one that weights all of them.
 
     Args:
         training: canonical rows with crowd labels.
-        pool: canonical rows that augmentation may use; empty where it adds nothing.
+        pool: canonical rows that augmentation may use; empty if it adds nothing.
         make: makes a candidate's training labels.
         application: with the policy ``auto``.
         bounds: lowest and highest label of the scale.
-        student: on the rows of training texts and pool, in this order; None counts words, and leaves ``posterior`` out,
+        student: on the rows of training texts and pool, in this order; None counts words and omits ``posterior``,
             which needs similarities of texts.
         seed: of folds and bootstrap; nothing else in the choice is random.
 
     Raises:
         InputError: the training texts have fewer than two authors, or share no words.
     """
-    tried = [one for one in candidates(application, bounds) if student or one[0].policy != "posterior"]
+    tried = [
+        (candidate, alpha)
+        for candidate, alpha in candidates(application, bounds)
+        if student or candidate.policy != "posterior"
+    ]
     rows = pd.concat([training, pool], ignore_index=True)
     student, position = student or WordStudent(rows["text"].tolist()), pd.Series(rows.index, index=rows["text_id"])
     parts = [
@@ -148,10 +152,11 @@ def choose(
     for number, (candidate, alpha) in enumerate(tried):
         try:
             sums = np.zeros(len(training))
-            for rest, left_out in parts:
-                made = make(training.iloc[rest], candidate, alpha).table
-                at = position[made["text_id"]].to_numpy()
-                sums[left_out] += student.predict(at, made["label"].to_numpy(), made["weight"].to_numpy(), left_out)
+            for others, left_out in parts:
+                fold = make(training.iloc[others], candidate, alpha).table
+                learned = position[fold["text_id"]].to_numpy()
+                labels, weights = fold["label"].to_numpy(), fold["weight"].to_numpy()
+                sums[left_out] += student.predict(learned, labels, weights, left_out)
             predicted[number] = sums / REPEATS
         except InputError as error:  # such as a policy that leaves no text; the table gives the reason
             problems[number] = str(error)
@@ -193,7 +198,7 @@ def described(application: Application, alpha: float) -> Mapping[str, Any]:
 
 
 def _scores(whole: Moments, drawn: Moments) -> dict[str, Floats]:
-    """Return each candidate's PCC, CCC and RMSE, and what PCC and RMSE lose against the first, with standard errors."""
+    """Return candidates' PCC, CCC and RMSE, and losses in PCC and RMSE against the first, with standard errors."""
     pcc_less, pcc_se = _short_of(0, pcc(whole), pcc(drawn))
     rmse_more, rmse_se = _short_of(0, -rmse(whole), -rmse(drawn))
     return {

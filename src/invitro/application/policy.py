@@ -39,9 +39,9 @@ class Application:
     - ``precision``: the same, with the weight implied by the estimated errors of crowd and LLM
     - ``weight``: the label stays, and a text counts less the further apart crowd and LLM are; at a distance of alpha it
       counts half
-    - ``distill``: every label is the LLM's, whatever alpha; a text without one is left out
-    - ``posterior``: every label is what crowd and LLMs together say of the true score by the model of raters in
-      `invitro.raters.joint`, in the form of one crowd rating, whatever alpha. With augmentation the pool too.
+    - ``distill``: every label is the LLM's, whatever alpha is; a text without one is left out
+    - ``posterior``: every label is the true score as estimated from crowd and LLMs together by the model of raters in
+      `invitro.raters.joint`, in the form of one crowd rating, whatever alpha is; with augmentation, the pool's too
     - ``auto``: policy, calibration and alpha are chosen by cross-validation on the training texts
 
     Args:
@@ -49,8 +49,8 @@ class Application:
         correction: whether crowd labels that are more than alpha from the LLM's are corrected.
         augmentation: whether the pool's texts join training with LLM labels.
         pool: where the pool's texts come from: ``set_aside`` (a share of the training texts), ``unlabelled`` (the
-            corpus's texts without crowd labels), ``none``, the name of another corpus, or a table file; ``auto`` is
-            what `invitro.application.training_labels.with_pool` makes of it.
+            corpus's texts without crowd labels), ``none``, the name of another corpus, or a table file; ``auto`` lets
+            `invitro.application.training_labels.with_pool` decide.
         pool_columns: for a table file: its columns, as ``data.columns`` names them.
         pool_share: for ``set_aside``: the share of the training texts, in (0, 1).
         pool_seed: seed of the set-aside share and of `portion`, 0 or more.
@@ -63,8 +63,8 @@ class Application:
         calibration_groups: for ``by_group``: the corpus's column with the groups of people, such as ``gender``.
         shrinkage: for ``linear``: the weight, in texts, of the prior belief that the LLM needs no mapping; null is 20.
         blend_weight: for ``blend``: the LLM's share in the label, in [0, 1].
-        crowd_reliability: for ``precision``: the share of the crowd labels' variance that is truth, in (0, 1), where it
-            is known, for example from a retest; null estimates it from crowd, LLM and the texts themselves.
+        crowd_reliability: for ``precision``: the share of the crowd labels' variance that is truth, in (0, 1), if it is
+            known, for example from a retest; null estimates it from crowd, LLM and the texts themselves.
         spread_share: for ``precision``: how far the LLM's error follows its spread from text to text, from 0 (the
             same for all) to 1 (all of it); null is 0.
         max_spread: correction skips texts on which the LLM's spread is above this, in the scale's units.
@@ -95,7 +95,7 @@ class Application:
     alpha_per_spread: NotNegative = 0.0
 
     def contradictions(self) -> Iterator[str]:
-        """Yield a problem for each setting that would have no effect, or that lacks what it needs."""
+        """Yield a problem for each setting that would have no effect or lacks another one it needs."""
         for name, setting, wanted in (
             ("shrinkage", "calibration", "linear"),
             ("calibration_groups", "calibration", "by_group"),
@@ -119,7 +119,7 @@ class Application:
         if self.policy == "blend" and self.blend_weight is None:
             yield "application.policy=blend needs the LLM's share: application.blend_weight, from 0 to 1"
         if not self.correction:
-            off = f"acts on crowd labels, but application={self.name} leaves them as they are (correction=false)"
+            off = f"acts on crowd labels, but application={self.name} leaves them unchanged (correction=false)"
             if self.policy != "replace":
                 yield f"application.policy={self.policy} {off}"
             if self.max_spread is not None:
@@ -159,7 +159,7 @@ class Application:
 
     @property
     def spread_setting(self) -> str | None:
-        """The first setting that needs the LLM's spread, for errors; None when none does."""
+        """The first setting that needs the LLM's spread, for errors; None if none does."""
         if self.max_spread is not None:
             return f"application.max_spread={self.max_spread:g}"
         for name in ("alpha_per_spread", "spread_share"):
@@ -212,7 +212,7 @@ def correct(crowd: Floats, llm: Floats, alpha: float) -> Corrected:
 
     Args:
         crowd: crowd labels of shape (n,), the scale's units.
-        llm: LLM labels of shape (n,), the scale's units, NaN where there is none.
+        llm: LLM labels of shape (n,), the scale's units, NaN if missing.
         alpha: threshold from 0 to inf, the scale's units.
 
     Example:
@@ -228,8 +228,8 @@ def thresholds(alpha: float | Floats, spread: Floats | None, alpha_per_spread: f
     """Return each text's threshold, ``alpha + alpha_per_spread * spread``, shape (n,) or () without spreads.
 
     If the LLM is unsure (spread: the SD of its own answers, or of several LLMs), a crowd label has to be further
-    off before it is corrected. The rule is the project's own. A missing spread makes the threshold NaN, which nothing
-    exceeds.
+    away before it is corrected. The rule is specific to this project. A missing spread makes the threshold NaN,
+    which nothing exceeds.
     """
     if spread is None or not alpha_per_spread:
         return np.asarray(alpha, dtype=np.float64)
@@ -245,7 +245,7 @@ def beyond(crowd: Floats, llm: Floats, threshold: float | Floats) -> Bools:
 def quantile_alpha(
     crowd: Floats, llm: Floats, share: float, spread: Floats | None = None, alpha_per_spread: float = 0.0
 ) -> float:
-    """Return the smallest alpha of at least 0 beyond which at most `share` of the compared texts lie.
+    """Return the smallest alpha of at least 0 that at most `share` of the compared texts exceed.
 
     With r_(1) <= ... <= r_(m) the sorted ``|crowd - llm| - alpha_per_spread * spread`` of the m texts that have all of
     these, it is ``max(0, r_(m - k))`` with ``k = floor(share * m)``, and 0 for k = m; ties can leave fewer than k texts
@@ -253,9 +253,9 @@ def quantile_alpha(
 
     Args:
         crowd: crowd labels of shape (n,).
-        llm: LLM labels of shape (n,), NaN where there is none.
+        llm: LLM labels of shape (n,), NaN if missing.
         share: from 0 (none is beyond) to 1 (all that differ are).
-        spread: the LLM's spreads of shape (n,), where thresholds scale with them.
+        spread: the LLM's spreads of shape (n,), if thresholds depend on them.
         alpha_per_spread: see `thresholds`.
 
     Returns:
@@ -290,9 +290,9 @@ def fuse(policy: str, crowd: Floats, llm: Floats, threshold: float | Floats, sha
     Args:
         policy: see above.
         crowd: crowd labels of shape (n,).
-        llm: LLM labels of shape (n,), NaN where there is none or the text must stay as it is.
-        threshold: from 0 to inf, for all texts or each, the scale's units.
-        share: the LLM's, from 0 to 1, for all texts or each; for the first three policies.
+        llm: LLM labels of shape (n,), NaN if missing or if the text must stay unchanged.
+        threshold: from 0 to inf, for all texts or for each, the scale's units.
+        share: the LLM's, from 0 to 1, for all texts or for each; for the first three policies.
 
     Example:
         >>> crowd, llm = np.array([1.0, 1.0, 2.0]), np.array([3.0, 6.0, np.nan])
@@ -302,8 +302,8 @@ def fuse(policy: str, crowd: Floats, llm: Floats, threshold: float | Floats, sha
         [0.5, 0.138, 1.0]
     """
     if policy == "distill":
-        there = ~np.isnan(llm)
-        return Fused(llm, np.ones_like(llm), np.ones_like(llm), there)
+        labelled = ~np.isnan(llm)
+        return Fused(llm, np.ones_like(llm), np.ones_like(llm), labelled)
     acted = beyond(crowd, llm, threshold)
     shares = np.where(acted, 0.0 if policy in ("drop", "weight") else share, 0.0)
     label = np.where(shares == 0, crowd, np.where(shares == 1, llm, shares * llm + (1 - shares) * crowd))

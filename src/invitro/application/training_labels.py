@@ -48,8 +48,8 @@ class TrainingLabels:
     Args:
         table: one row per text: ``text_id, text, group_id, crowd_label, llm_label, label, origin, weight``; ``origin``
             is ``crowd``, ``llm`` or ``fused`` (a mixture), and ``weight`` is the text's in the loss, above 0 and at
-            most 1. The pool's crowd labels are NaN unless the upper reference asked for them. Where LLM labels were
-            calibrated, there is a column ``llm_calibrated`` too.
+            most 1. The pool's crowd labels are NaN unless the upper reference asked for them. If LLM labels were
+            calibrated, there is also a column ``llm_calibrated``.
         replaced: number of texts whose label is no longer the crowd's, fused ones included.
         augmented: number of texts that came from the pool.
         without_llm_label: number of texts whose LLM label was needed but missing; a crowd label stayed
@@ -60,8 +60,8 @@ class TrainingLabels:
         facts: results of the policy by name: ``alpha`` (the threshold in use, the scale's units), ``llm_share`` (mean
             share of the LLM in crowd texts' labels), ``crowd_reliability`` (precision and posterior), ``crowd_error``
             and ``llm_error`` (mean squared, precision only), ``ratings`` (the harmonic mean of the numbers of ratings
-            behind the crowd labels, where they differ), ``effective_size`` (``sum(w)^2 / sum(w^2)``, Kish 1965,
-            "Survey Sampling", where weights differ).
+            behind the crowd labels, if they differ), ``effective_size`` (``sum(w)^2 / sum(w^2)``, Kish 1965,
+            "Survey Sampling", if weights differ).
         by_group: what calibration by group changes, see `invitro.application.calibration.by_group_report`.
     """
 
@@ -88,18 +88,18 @@ class TrainingLabels:
 
 
 def with_pool(application: Application, table: pd.DataFrame, sets_aside: bool) -> Application:
-    """Return the application with the pool that ``application.pool=auto`` stands for.
+    """Return the application with the pool that ``application.pool=auto`` means.
 
-    A published corpus sets a share aside, as the paper does. A user's own table gives up no human label: its pool are
-    the texts that nobody rated. Where it has none, nothing is added, and ``both`` only corrects.
+    A published corpus sets a share aside, as the paper does. A user's own table gives up no human label: its pool
+    is its unrated texts. If it has none, nothing is added, and ``both`` only corrects.
 
     Args:
-        application: any; another pool than ``auto`` stays.
+        application: any; a pool other than ``auto`` stays.
         table: a canonical table.
-        sets_aside: whether the corpus sets a share aside unless asked not to.
+        sets_aside: whether the corpus sets a share aside by default.
 
     Raises:
-        InputError: augmentation alone, and every text is rated.
+        InputError: augmentation without correction, and every text is rated.
     """
     if application.pool != AUTO_POOL:
         return application
@@ -109,7 +109,7 @@ def with_pool(application: Application, table: pd.DataFrame, sets_aside: bool) -
         return replace(application, pool=UNLABELLED)
     if application.augmentation and not application.correction:
         raise InputError(
-            f"application={application.name} adds texts that nobody rated, and here every text is rated; choose "
+            f"application={application.name} adds unrated texts, but here every text is rated; choose "
             "application=correction, application.pool=FILE with further texts, or application.pool=set_aside, which "
             f"gives up the crowd labels of {application.pool_share:.0%} of the training texts"
         )
@@ -167,7 +167,7 @@ def training_labels(
 ) -> TrainingLabels:
     """Apply correction and augmentation.
 
-    Where texts have different numbers of ratings (``crowd_n``), a crowd label of more ratings is changed less easily,
+    If texts have different numbers of ratings (``crowd_n``), a crowd label with more ratings is changed less easily,
     leaves the LLM a smaller share, and counts more, see `_trust`.
 
     LLM labels are calibrated first, so that alpha compares labels on one scale. Calibration and the errors behind
@@ -176,11 +176,11 @@ def training_labels(
     Args:
         training: canonical rows with crowd labels.
         pool: canonical rows that augmentation may use.
-        llm_label: LLM labels indexed by ``text_id``, NaN or absent where there is none; None when none are needed.
+        llm_label: LLM labels indexed by ``text_id``, NaN or absent if missing; None if none are needed.
         application: what to do; its policy is not ``auto``.
         alpha: correction's threshold, the scale's units.
-        alpha_quantile: sets alpha so that this share of the compared texts lies beyond it; see `quantile_alpha`.
-        llm_spread: the LLM's spread indexed likewise, the scale's units.
+        alpha_quantile: sets alpha so that this share of the compared texts is beyond it; see `quantile_alpha`.
+        llm_spread: the LLM's spread indexed in the same way, the scale's units.
         bounds: lowest and highest label of the scale.
         ratings: each LLM's labels, one column per LLM, indexed by ``text_id``; for ``posterior``.
         kernel: how similar texts are; for ``posterior``.
@@ -216,7 +216,7 @@ def training_labels(
     if trust is not None:
         facts["ratings"] = trust.typical
     weight = np.where(added, application.pool_weight, 1.0) * fused.weight
-    if trust is not None and application.policy != "posterior":  # whose labels are equally sure already
+    if trust is not None and application.policy != "posterior":  # whose labels are already equally reliable
         weight *= np.where(share == 1, 1.0, trust.weight)  # an LLM's label has no ratings
     table = rows[["text_id", "text", "group_id", "crowd_label"]].assign(
         llm_label=wanted,
@@ -248,14 +248,14 @@ def training_labels(
 
 
 def _members(rows: pd.DataFrame, column: str | None) -> "pd.Series[str] | None":
-    """Return the group of each text's author, if calibration looks at groups: demographics in bands."""
+    """Return the group of each text's author if calibration is by group; demographics are in bands."""
     if column is None:
         return None
     if column not in rows or rows[column].isna().all():
-        there = [name for name in DEMOGRAPHICS if name in rows and rows[name].notna().any()]
+        available = [name for name in DEMOGRAPHICS if name in rows and rows[name].notna().any()]
         raise InputError(
             f"application.calibration_groups={column}: expected a column of the corpus with the groups of people, such "
-            f"as {', '.join(there) or 'gender'}; found none of this name with values"
+            f"as {', '.join(available) or 'gender'}; found none of this name with values"
         )
     return banded(rows[column], column).astype("object").map(str, na_action="ignore")
 
@@ -273,7 +273,7 @@ def _rows(training: pd.DataFrame, pool: pd.DataFrame, application: Application) 
 
 
 def _by_id(rows: pd.DataFrame, values: "pd.Series[float] | None") -> Floats:
-    """Return values of the rows' texts, NaN where there is none."""
+    """Return values of the rows' texts, NaN if missing."""
     return np.asarray(rows["text_id"].map({} if values is None else values), dtype=np.float64)
 
 
@@ -308,7 +308,7 @@ def _corrected(
 
 
 class _Trust(NamedTuple):
-    """What numbers of ratings say of crowd labels, see `_trust`.
+    """What the numbers of ratings say about crowd labels, see `_trust`.
 
     Args:
         relative: m_i / h, the number of ratings as a multiple of `typical`, (rows,); 1 without a crowd label.
@@ -322,16 +322,16 @@ class _Trust(NamedTuple):
 
 
 def _trust(rows: pd.DataFrame) -> _Trust | None:
-    """Return how far each crowd label is to be trusted for its number of ratings; None where numbers do not differ.
+    """Return how far to trust each crowd label given its number of ratings; None if the numbers do not differ.
 
     The error variance of a mean of m_i ratings is v / m_i, and h, the harmonic mean of all m_i, has the error variance
-    of labels on average. So alpha, an LLM's share w and estimated errors hold as they are for m_i = h, and otherwise::
+    of labels on average. So alpha, an LLM's share w and estimated errors apply unchanged if m_i = h, and otherwise::
 
         alpha_i = alpha sqrt(m_i / h)                          as many standard errors of the label
         w_i     = w / (w + (1 - w) m_i / h)                    w / (1 - w) is the ratio of error variances
         weight  = r(m_i) / r(max m),  r(m) = T / (T + v / m)   the label's reliability (Spearman 1910, Brown 1910)
 
-    v is the variance of ratings within texts, T that of labels less ``v / h``. Without two ratings of one text v is
+    v is the variance of ratings within texts, T that of labels minus ``v / h``. Without two ratings of one text v is
     unknown, and the weights are 1.
     """
     if "crowd_n" not in rows:
@@ -357,9 +357,9 @@ MOST_GAPS = 2000
 
 
 def _single_ratings(rows: pd.DataFrame, people: pd.DataFrame | None, llms: Floats) -> Floats:
-    """Return people's ratings, (rows, columns): of each text the first ones, and the mean of the others in the last.
+    """Return people's ratings, (rows, columns): each text's first ratings, and the mean of the others as the last.
 
-    There are as many columns as leave few gaps and have ratings of enough texts; with one it is the crowd label.
+    There are as many columns as possible with few gaps and ratings of enough texts; a single one is the crowd label.
     """
     crowd = rows["crowd_label"].to_numpy(dtype=np.float64)[:, None]
     if people is None:
@@ -368,19 +368,19 @@ def _single_ratings(rows: pd.DataFrame, people: pd.DataFrame | None, llms: Float
     single[np.isnan(crowd[:, 0])] = np.nan
     for columns in range(single.shape[1], 1, -1):
         last = single.iloc[:, columns - 1 :].mean(axis=1)
-        found = np.column_stack([single.iloc[:, : columns - 1], last])
+        ratings = np.column_stack([single.iloc[:, : columns - 1], last])
         enough = last.count() >= LEAST_TEXTS and last.std(ddof=0) > 0
-        if enough and np.isnan(np.column_stack([found, llms])).sum() <= MOST_GAPS:
-            return found
+        if enough and np.isnan(np.column_stack([ratings, llms])).sum() <= MOST_GAPS:
+            return ratings
     return crowd
 
 
 def _posterior(
     rows: pd.DataFrame, ratings: pd.DataFrame, kernel: Kernel, people: pd.DataFrame | None
 ) -> tuple[Fused, dict[str, float]]:
-    """Return what crowd and LLMs together say of the true scores, in the form of crowd ratings, and their reliability.
+    """Return true scores as estimated from crowd and LLMs, in the form of crowd ratings, and the crowd's reliability.
 
-    How much of a label is the LLMs' differs from text to text and is not known: its share is NaN.
+    The LLMs' share in a label differs from text to text and is not known: it is NaN.
     """
     from invitro.raters.joint import fit_raters
 
@@ -388,10 +388,10 @@ def _posterior(
     by_people = _single_ratings(rows, people, by_llms)
     llms = [*[False] * by_people.shape[1], *[True] * ratings.shape[1]]
     names = ["the crowd", *(f"person {number}" for number in range(2, by_people.shape[1] + 1)), *map(str, ratings)]
-    found = fit_raters(np.column_stack([by_people, by_llms]), kernel(rows["text_id"].tolist()), llms, names)
+    model = fit_raters(np.column_stack([by_people, by_llms]), kernel(rows["text_id"].tolist()), llms, names)
     unknown = np.full(len(rows), np.nan)
-    facts = {"crowd_reliability": found.reliability.value}
-    return Fused(found.single, unknown, np.ones(len(rows)), np.ones(len(rows), dtype=bool)), facts
+    facts = {"crowd_reliability": model.reliability.value}
+    return Fused(model.single, unknown, np.ones(len(rows)), np.ones(len(rows), dtype=bool)), facts
 
 
 def _precision(
@@ -415,6 +415,6 @@ def _refuse_nothing(labelled: Bools, kept: Bools, application: Application, alph
         raise InputError("no training text has a label: check the corpus's training split and its crowd labels")
     if not kept.any():
         raise InputError(
-            f"application={application.name} alpha={alpha:g}: all {int(labelled.sum())} training texts lie beyond "
+            f"application={application.name} alpha={alpha:g}: all {int(labelled.sum())} training texts are beyond "
             "alpha, so none is left to train on; choose a larger alpha"
         )

@@ -1,1 +1,1 @@
-"""Training: one run from its material to its record."""
+"""Training: one run from its texts and labels to its record."""

@@ -46,11 +46,11 @@ class History(Callback):
 
     Args:
         path: the file.
-        told: whether each epoch is also a line in the log, with the time left.
+        logged: whether each epoch is also logged in one line, with the time left.
     """
 
-    def __init__(self, path: Path, told: bool = False) -> None:
-        self.path, self.told = path, told
+    def __init__(self, path: Path, logged: bool = False) -> None:
+        self.path, self.logged = path, logged
         self.rows: list[dict[str, float]] = []
         self._started = 0.0
 
@@ -72,15 +72,15 @@ class History(Callback):
         )
         if trainer.is_global_zero:
             write_history(self.path, self.rows)
-            if self.told:
-                self._tell(trainer.current_epoch + 1, trainer.max_epochs or 0)
+            if self.logged:
+                self._log_epoch(trainer.current_epoch + 1, trainer.max_epochs or 0)
 
-    def _tell(self, done: int, most: int) -> None:
+    def _log_epoch(self, done: int, most: int) -> None:
         """Log the last epoch in one line."""
         row = self.rows[-1]
         names = {"train_loss": "training loss", "val_ccc": "validation CCC", "val_rmse": "RMSE"}
         measured = ", ".join(f"{label} {row[name]:.3f}" for name, label in names.items() if name in row)
-        seconds = [one["seconds"] for one in self.rows]
+        seconds = [epoch["seconds"] for epoch in self.rows]
         left = time_left(sum(seconds), len(seconds), most - done)
         log.info("epoch %d of at most %d: %s; %.0f s, at most %s", done, most, measured, row["seconds"], left)
 
@@ -89,7 +89,7 @@ class History(Callback):
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the rows of the run that is resumed."""
+        """Restore the rows of the run that is resumed."""
         self.rows = list(state_dict["rows"])
 
 
@@ -118,7 +118,7 @@ class SmallLossSelection(Callback):
         self.losses = torch.full((texts,), torch.nan)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Hand the module this epoch's factors."""
+        """Give the module this epoch's factors."""
         assert isinstance(pl_module, Regressor)
         self.losses = torch.full_like(self.losses, torch.nan, device=pl_module.device)
         pl_module.factor = self.factor.to(pl_module.device)
@@ -142,7 +142,7 @@ class SmallLossSelection(Callback):
         return {"factor": self.factor}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the factors of the run that is resumed."""
+        """Restore the factors of the run that is resumed."""
         self.factor = state_dict["factor"]
 
 

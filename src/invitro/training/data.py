@@ -25,7 +25,7 @@ def mean_one(table: pd.DataFrame) -> Floats:
     texts as much influence as one of heavy texts, and with one text per batch weights would do nothing.
     """
     weights = table["weight"].to_numpy(dtype=np.float64)
-    relative = weights / weights.max()  # exactly 1, all of them, where they are equal
+    relative = weights / weights.max()  # all exactly 1 if they are equal
     return np.asarray(relative / relative.mean())
 
 
@@ -50,8 +50,8 @@ class Texts(Dataset[DataItem]):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> DataItem:
-        at = index if index >= 0 else ~index
-        return self.ids[at], float(self.labels[at]), index if index >= 0 else PADDING, float(self.weights[at])
+        row = index if index >= 0 else ~index
+        return self.ids[row], float(self.labels[row]), index if index >= 0 else PADDING, float(self.weights[row])
 
 
 class TrainingBatches(Sampler[list[int]]):
@@ -85,7 +85,7 @@ class TrainingBatches(Sampler[list[int]]):
 
 
 class EvaluationBatches(Sampler[list[int]]):
-    """All texts once, from long to short; every process gets as many batches, filled up with padding texts."""
+    """All texts once, from long to short; processes get equal numbers of batches, filled up with padding texts."""
 
     def __init__(self, data: Texts, size: int, processes: int, rank: int) -> None:
         batches = length_batches(data.lengths, size)

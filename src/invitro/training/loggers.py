@@ -49,7 +49,7 @@ class OpenedLogger:
 
     Args:
         logger: Lightning's, which takes the curves.
-        again: how to send the run once more.
+        again: how to send the run again.
     """
 
     logger: "Logger | None"
@@ -65,8 +65,8 @@ class OpenedLogger:
 def tracked(logger: "LoggerChoice", run: RunInfo) -> "Iterator[tuple[Logger | None, dict[str, Any]]]":
     """Open a logger for a run whose record is on the disk at the end.
 
-    Yields Lightning's logger, and a dictionary for the final numbers. What fails when these are sent, or when the
-    logger closes, becomes one warning that says how to send the run once more.
+    Yields Lightning's logger, and a dictionary for the final numbers. Failures while these are sent, or while the
+    logger closes, become one warning that says how to send the run again.
     """
     final: dict[str, Any] = {}
     with ExitStack() as stack:
@@ -80,13 +80,13 @@ def tracked(logger: "LoggerChoice", run: RunInfo) -> "Iterator[tuple[Logger | No
                 failures.append(error)
         if failures:
             why = " ".join(error_text(failures[0]).split())
-            log.warning("not sent to the tracker: the end of %s (%s). Its record is whole. To send it: %s",
+            log.warning("the end of %s was not sent to the tracker (%s). Its record is complete. To send it: %s",
                         run.name, why, opened.again)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class NoLogger:
-    """Logs nothing; the record holds everything."""
+    """Logs nothing; the record has everything."""
 
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
@@ -114,7 +114,7 @@ class TensorBoard:
 
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
-        """Open the files; raise an error when TensorBoard is not installed."""
+        """Open the files; raise an error if TensorBoard is not installed."""
         if find_spec("tensorboard") is None:
             raise InputError('logger=tensorboard needs the package tensorboard: pip install "invitro[tensorboard]"')
         from lightning.pytorch.loggers import TensorBoardLogger
@@ -127,7 +127,7 @@ class TensorBoard:
 @checked("logger")
 @dataclass(frozen=True)
 class Trackio:
-    """Trackio: curves on a page of this machine, without an account. All runs are in its own folder.
+    """Trackio: curves on a local page, without an account. All runs are in its own folder.
 
     The folder is ``TRACKIO_DIR``, by default ``trackio`` in Hugging Face's cache, so that ``trackio show`` finds them.
 
@@ -139,7 +139,7 @@ class Trackio:
 
     @contextmanager
     def open(self, run: RunInfo) -> Iterator[OpenedLogger]:
-        """Open a run and close it; raise an error when Trackio is not installed."""
+        """Open a run and close it; raise an error if Trackio is not installed."""
         if find_spec("trackio") is None:
             raise InputError('logger=trackio needs the package trackio: pip install "invitro[trackio]"')
         from lightning.pytorch.loggers import WandbLogger
@@ -150,11 +150,11 @@ class Trackio:
             def _get_username(self) -> None:
                 """Do not ask the hub for the name of a token's owner."""
 
-        # A Run is local where `trackio.init` would follow TRACKIO_SPACE_ID, and open a page within a notebook.
+        # A Run is local, whereas `trackio.init` would follow TRACKIO_SPACE_ID and open a page in a notebook.
         started: Any = Local(url=None, client=None, project=self.project, name=run.name, group=run.group,
                         config={**run.config, "tags": list(run.tags)})  # fmt: skip
         try:
-            yield OpenedLogger(WandbLogger(experiment=started))  # which only asks for wandb's `log`
+            yield OpenedLogger(WandbLogger(experiment=started))  # which needs only wandb's `log`
         finally:
             with redirect_stdout(io.StringIO()):  # "Uploading logs": to the folder
                 started.finish()
@@ -172,7 +172,7 @@ class WandB:
         group: of runs that belong together; None is the study's name, or the sweep's directory in a multirun.
         job_type: kind of job.
         tags: words to filter by, besides those of the run.
-        mode: ``auto`` is online when the user is logged in and the server answers, otherwise offline.
+        mode: ``auto`` is online if the user is logged in and the server answers, otherwise offline.
         timeout: seconds to wait for the server before going offline.
     """
 

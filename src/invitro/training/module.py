@@ -116,7 +116,9 @@ def loss_of(fit: Fit, outputs: Outputs | None = None) -> Loss:
         "ccc": F.mse_loss,
     }
     of_texts = partial(_on_score, error[fit.loss])
-    return Loss(of_texts, (lambda raw, *rest: ccc_loss(raw[:, 0], *rest)) if fit.loss == "ccc" else None)
+    if fit.loss == "ccc":
+        return Loss(of_texts, lambda raw, labels, weights: ccc_loss(raw[:, 0], labels, weights))
+    return Loss(of_texts)
 
 
 def first_bias(fit: Fit, outputs: Outputs, labels: Floats, weights: Floats) -> list[float]:
@@ -126,7 +128,7 @@ def first_bias(fit: Fit, outputs: Outputs, labels: Floats, weights: Floats) -> l
 
     Args:
         fit: the loss and its settings.
-        outputs: what the outputs mean.
+        outputs: the meaning of the outputs.
         labels: training labels, (texts,), the scale's units.
         weights: the weight of each text, with mean 1, (texts,).
     """
@@ -161,10 +163,10 @@ class Regressor(L.LightningModule):
         model: a sequence classifier with the outputs that the loss needs, and perhaps adapters.
         fit: loss and schedule.
         optimizer: makes the optimiser from the trained parameters, such as a partial `torch.optim.AdamW`.
-        outputs: what the model's outputs mean; None is one output, the score.
+        outputs: the meaning of the model's outputs; None is one output, the score.
 
     Attributes:
-        predicted: what the test loop predicted, one `Predictions` per split.
+        predicted: predictions of the test loop, one `Predictions` per split.
         factor: multiplies the loss of each training text in addition to its weight, (training texts,); None is 1.
     """
 
@@ -183,7 +185,7 @@ class Regressor(L.LightningModule):
         self.factor: Tensor | None = None
         self.predicted: list[Predictions] = []
         self._scores: list[Tensor] = []
-        # Frozen weights, such as those beside adapters, come from the encoder and need not be stored.
+        # Frozen weights, such as those next to adapters, come from the encoder and need not be stored.
         self.strict_loading = all(parameter.requires_grad for parameter in model.parameters())
 
     def forward(self, batch: Batch) -> Tensor:
@@ -192,7 +194,7 @@ class Regressor(L.LightningModule):
         return logits.float()
 
     def _exactly(self, batch: Batch) -> Tensor:
-        """Return the raw outputs as the saved model computes them: in float32, also where training is in bfloat16."""
+        """Return the raw outputs as the saved model computes them: in float32, even if training is in bfloat16."""
         with torch.autocast(self.device.type, enabled=False):
             return self.forward(batch)
 
@@ -256,8 +258,8 @@ class Regressor(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and a schedule counted in steps (`schedule_of`)."""
         optimizer = self.make_optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
-        an_epoch = math.ceil(int(self.trainer.estimated_stepping_batches) / self.fit.epochs)
-        schedule = LambdaLR(optimizer, schedule_of(self.fit, an_epoch))
+        steps = math.ceil(int(self.trainer.estimated_stepping_batches) / self.fit.epochs)
+        schedule = LambdaLR(optimizer, schedule_of(self.fit, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -281,13 +283,13 @@ class Regressor(L.LightningModule):
         trained = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
         other = ""
         if trained.keys() - state.keys():
-            other = "encoder, or of another plm.train"
+            other = "encoder or plm.train"
         elif any(state[name].shape != parameter.shape for name, parameter in trained.items()):
-            other = "fit.loss or fit.bins, or of another encoder"
+            other = "fit.loss, fit.bins or encoder"
         if other:
             raise InputError(
-                f"{source}: the checkpoint is of another {other}; give the settings of its run (config.yaml beside its "
-                "folder has them), or leave resume= out to train from the beginning"
+                f"{source}: the checkpoint is from a run with another {other}; give the settings of that run "
+                "(config.yaml next to its folder has them), or leave out resume= to train from the beginning"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -297,13 +299,13 @@ class Regressor(L.LightningModule):
                 checkpoint["state_dict"].pop(name, None)
 
 
-def schedule_of(fit: Fit, an_epoch: int) -> Callable[[int], float]:
-    """Return the factor of the learning rate in step s (the first is 0), with `an_epoch` steps per epoch.
+def schedule_of(fit: Fit, epoch_steps: int) -> Callable[[int], float]:
+    """Return the factor of the learning rate in step s (the first is 0), with `epoch_steps` steps per epoch.
 
     The first step already has a learning rate above 0: the factor is ``(s + 1) / (warm-up + 1)`` while warming up, and
-    falls to 0 at the schedule's end where the schedule is linear.
+    falls to 0 at the schedule's end if the schedule is linear.
     """
-    steps = an_epoch * (fit.schedule_epochs or fit.epochs)
+    steps = epoch_steps * (fit.schedule_epochs or fit.epochs)
     warmup = round(fit.warmup * steps)
 
     def factor(step: int) -> float:

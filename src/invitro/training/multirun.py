@@ -1,6 +1,6 @@
 """The jobs of a multirun: how each ended, and which of them must not start.
 
-All of it is in files, so the outcome of jobs is known however their launcher ended.
+All of this is in files, so the outcomes are known however the launcher ended.
 """
 
 import json
@@ -37,11 +37,11 @@ class JobOutcome(NamedTuple):
     Args:
         record: the record's directory; that of an earlier or identical run if one had already finished.
         outcome: one of `OUTCOMES`.
-        overrides: the job's own, key to value as text.
+        overrides: those of the job, key to value as text.
         directory: the job's directory.
         launch: the launch of the command that the job belongs to.
-        error: why it was skipped, or how an interrupted one goes on.
-        choices: the configuration's groups and what was chosen.
+        error: why it was skipped, or how to continue an interrupted one.
+        choices: the configuration's groups and the choice in each.
     """
 
     record: Path
@@ -76,7 +76,7 @@ def write_job(
 
 def as_mapping(overrides: Iterable[str]) -> dict[str, str]:
     """Return ``key=value`` overrides as a mapping; a key is the same with and without ``+``."""
-    return dict(one.lstrip("+").split("=", 1) for one in overrides if "=" in one)
+    return dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
 
 
 def identity(overrides: Iterable[str]) -> Identity:
@@ -135,7 +135,7 @@ def _held(sweep: Path) -> set[Identity]:
 
 
 def kin(sweep: Path) -> Path:
-    """Return the folder of all launches of the study that `sweep` belongs to, or `sweep` where there is no study."""
+    """Return the folder of all launches of the study that `sweep` belongs to, or `sweep` if there is no study."""
     study = sweep.parent.name == LAUNCHES and (sweep.parents[1] / STUDY).is_file()
     return sweep.parent if study else sweep
 
@@ -193,16 +193,16 @@ def take_gpu(gpus: Sequence[str]) -> str | None:
 
 def visible_gpus() -> list[str]:
     """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them; CUDA is not started."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [one.strip() for one in named.split(",") if one.strip() not in ("", "-1")]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu.strip() for gpu in visible.split(",") if gpu.strip() not in ("", "-1")]
     import torch
 
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def judged_on(jobs: Sequence[JobOutcome]) -> str:
-    """Return ``test``, or ``val`` where no job has a test with crowd labels."""
+    """Return ``test``, or ``val`` if no job has a test with crowd labels."""
     finished = [read_metrics(job.record) for job in jobs if job.outcome.startswith("finished")]
     return "test" if any(metrics["test"] for metrics in finished) or not finished else "val"
 

@@ -39,19 +39,19 @@ class Prepared:
         corpus: texts with crowd labels and splits.
         training: the rows that are trained on with their crowd labels.
         pool: the rows that augmentation may add.
-        llm_label: LLM labels indexed by ``text_id``, NaN where there is none; None when none are needed.
-        label_sets: the label sets that they come from.
+        llm_label: LLM labels indexed by ``text_id``, NaN if missing; None if none are needed.
+        label_sets: the label sets they come from.
         scale: the scale of all labels.
-        application: what is done with LLM labels; its policy is never ``auto``.
+        application: how LLM labels are used; its policy is never ``auto``.
         alpha: correction's threshold, the scale's units.
         alpha_quantile: sets the threshold by the share of texts beyond it, instead of `alpha`.
-        llm_spread: the LLM's spread indexed as its labels, where the label sets have one.
-        spent: what each text's LLM label cost, in columns `SPENT`, NaN where its label set does not say.
-        choice: how application and alpha were chosen, where ``application=auto`` chose them.
+        llm_spread: the LLM's spread indexed like its labels, if the label sets have one.
+        spent: the cost of each text's LLM label, in columns `SPENT`, NaN if its label set does not record it.
+        choice: how application and alpha were chosen, if ``application=auto`` chose them.
         ratings: each LLM's own labels, and `kernel`, how similar texts are: for ``posterior`` and ``auto``.
-        unused: the name of LLM labels that stand in the corpus's table and that the application does not need, and
+        unused: the name of LLM labels that are in the corpus's table but that the application does not need, and
             these labels, indexed by ``text_id``.
-        kept: the training labels that `cleaned` left, and `wrong`, how many it left out.
+        kept: the training labels that remain after `cleaned`, and `wrong`, the number it left out.
     """
 
     corpus: Corpus
@@ -78,7 +78,7 @@ class Prepared:
         return self.kept or self.labels_by(self.training, self.application, self.alpha)
 
     def labels_by(self, training: pd.DataFrame, application: Application, alpha: float) -> TrainingLabels:
-        """Return what another application makes of some of the training texts, and of the pool."""
+        """Return the training labels that another application makes from some of the training texts and the pool."""
         return training_labels(
             training,
             self.pool,
@@ -104,11 +104,11 @@ class Prepared:
 
     @cached_property
     def crowd_labels(self) -> dict[str, int]:
-        """What becomes of the crowd's labels of the corpus's training texts, in numbers of texts.
+        """What becomes of the crowd labels of the corpus's training texts, in numbers of texts.
 
-        ``kept`` stay as they are; ``given_up`` are not trained on as they are, since the text was set aside as the pool
-        (``set_aside`` of them), or its label was replaced, fused or left out; ``added`` texts of the pool have an LLM
-        label. An application that adds nothing gives up the pool's labels too, so that all see the same crowd labels.
+        ``kept`` stay unchanged; ``given_up`` do not, because the text was set aside as the pool (``set_aside`` of
+        them), or its label was replaced, fused or left out; ``added`` texts of the pool have an LLM label.
+        An application that adds nothing gives up the pool's labels too, so that all see the same crowd labels.
         """
         labels, whole = self.labels.table, self.corpus.of_split("train")
         rated = whole.loc[whole["crowd_label"].notna(), "text_id"]
@@ -122,7 +122,7 @@ class Prepared:
 
     @cached_property
     def facts(self) -> CorpusFacts:
-        """What is known of the corpus."""
+        """Facts about the corpus."""
         return corpus_facts(self.corpus, self.scale)
 
     @cached_property
@@ -144,8 +144,8 @@ class Prepared:
             parts.append(f"chosen by cross-validation: {chosen}")
         if labels.by_group is not None:
             changes = (
-                f"{one.group} {one.before:+.2f} to {one.after:+.2f}"
-                for one in labels.by_group.dropna(subset=["before"]).itertuples()
+                f"{row.group} {row.before:+.2f} to {row.after:+.2f}"
+                for row in labels.by_group.dropna(subset=["before"]).itertuples()
             )
             parts.append(f"LLM minus crowd by {self.application.calibration_groups}: {', '.join(changes)}")
         if self.application.correction:
@@ -155,16 +155,16 @@ class Prepared:
             parts.append(f"{count(labels.augmented, 'text')} added from the pool with {whose} labels")
         if ratings := labels.facts.get("ratings"):
             parts.append(
-                f"crowd labels rest on different numbers of ratings (typically {ratings:.1f}): with more of them a "
-                "label counts more and is changed less easily"
+                f"crowd labels have different numbers of ratings (typically {ratings:.1f}): a label with more ratings "
+                "counts more and is changed less easily"
             )
         if self.label_sets:
-            parts.append("LLM labels: " + ", ".join(one.name for one in self.label_sets))
+            parts.append("LLM labels: " + ", ".join(label_set.name for label_set in self.label_sets))
         if self.llm_label is not None and self.llm_label.isna().any():
             parts.append(f"{int(self.llm_label.isna().sum())} of {len(self.llm_label)} texts have no LLM label")
         if labels.without_llm_label:
             parts.append(
-                f"{labels.without_llm_label} of these are wanted in training: labelled texts keep their crowd label, "
+                f"{labels.without_llm_label} of these are needed in training: labelled texts keep their crowd label, "
                 "pool texts are left out"
             )
         if labels.left_out:
@@ -186,14 +186,14 @@ class Prepared:
             yield f"held back: {' and '.join(held)}"
         unrated = self.corpus.of_split("unlabelled")["text_id"]
         if unused := int((~unrated.isin(self.labels.table["text_id"])).sum()):
-            yield f"not used: {count(unused, 'text')} that nobody rated"
+            yield f"not used: {count(unused, 'unrated text')}"
 
     def _correction(self) -> str:
         """Say what correction did, and at which threshold."""
         labels, policy = self.labels, self.application.policy
         if policy == "posterior":
             reliability = labels.facts["crowd_reliability"]
-            return f"labels are what crowd and LLM together say (the crowd's reliability is {reliability:.2f})"
+            return f"labels are estimated from crowd and LLM together (the crowd's reliability is {reliability:.2f})"
         alpha = f"alpha={labels.facts['alpha']:g}"
         if policy == "weight":
             size = labels.facts.get("effective_size", len(labels.table))
@@ -205,7 +205,7 @@ class Prepared:
 
     @cached_property
     def leaks(self) -> Leaks:
-        """What texts trained on and evaluation texts have in common."""
+        """What training and evaluation texts have in common."""
         rows = pd.concat([self.training, self.pool])
         return leaks(rows[rows["text_id"].isin(self.labels.table["text_id"])], self.corpus)
 
@@ -229,16 +229,16 @@ def prepare(
     Args:
         reader: reads the corpus.
         scale: the questionnaire.
-        application: what is done with LLM labels.
+        application: how LLM labels are used.
         alpha: correction's threshold, 0 to inf, the scale's units.
-        source: where LLM labels come from; read only when the application needs them.
+        source: where LLM labels come from; read only if the application needs them.
         prompt: the prompt the labels were made with.
-        folder: where data files lie.
+        folder: where data files are.
         pool_reader: reader of the corpus or table that the pool comes from, if it is not the corpus itself.
-        allow_shared_texts: whether a text may be in training or pool and again in validation or test.
-        alpha_quantile: instead of `alpha`, the share of texts that lie beyond it.
-        embed: features of texts by the frozen encoder, which ``posterior`` needs; None if the model has no encoder, and
-            words have to do.
+        allow_shared_texts: whether a text may be in both training or pool and validation or test.
+        alpha_quantile: instead of `alpha`, the share of texts beyond it.
+        embed: features of texts by the frozen encoder, which ``posterior`` needs; None if the model has no encoder:
+            then ``auto`` counts words.
         validated: whether training needs validation texts; models in closed form do not.
 
     Raises:
@@ -249,13 +249,13 @@ def prepare(
     corpus.refuse_faults()
     training, pool = divide(corpus.table, application)
 
-    def look_up(of: Corpus) -> Found:
+    def look_up(of: Corpus) -> SetAndRows:
         labels, ids = source.find(of.label_corpora, of.table, scale, prompt, folder), of.table["text_id"]
         columns = by_text(labels, ids, with_spread=application.spread_setting is not None)
         spent = labels.labels.reindex(index=pd.Index(ids), columns=list(SPENT)).astype("float64")
         return labels, columns.join([ratings_of(labels, ids, source.name), spent])
 
-    sources: list[Found] = []
+    sources: list[SetAndRows] = []
     if application.needs_llm_labels and (application.compares or application.own_pool):
         sources.append(look_up(corpus))
     if pool_reader is not None:
@@ -273,8 +273,8 @@ def prepare(
         refuse_shared_texts(pd.concat([training, pool]), corpus.of_split("val", "test"), corpus.name)
     unused = None
     if not sources and (column := source.own_column(corpus.table, prompt)):
-        found_there = numbers(corpus.table[column], corpus.name)
-        unused = f"{corpus.name}/{column}", found_there.set_axis(corpus.table["text_id"])
+        values = numbers(corpus.table[column], corpus.name)
+        unused = f"{corpus.name}/{column}", values.set_axis(corpus.table["text_id"])
     by_id = pd.concat([rows for _, rows in sources]) if sources else pd.DataFrame()
     prepared = Prepared(
         corpus=corpus,
@@ -296,12 +296,12 @@ def prepare(
     return _by_all_raters(replace(prepared, ratings=ratings), embed)
 
 
-Found = tuple[LabelSet, pd.DataFrame]
+SetAndRows = tuple[LabelSet, pd.DataFrame]
 """A label set, and its labels, spreads, costs and each LLM's own ratings in the rows of a corpus, by ``text_id``."""
 
 
 def _by_all_raters(prepared: Prepared, embed: "Embed | None") -> Prepared:
-    """Add what the policies ``posterior`` and ``auto`` need: how similar texts are, and the choice of the latter."""
+    """Add what the policies ``posterior`` and ``auto`` need: similarities of texts, and for ``auto`` the choice."""
     application, training = prepared.application, prepared.training
     added = prepared.pool if application.augmentation else prepared.pool.iloc[:0]
     student = None
@@ -311,7 +311,7 @@ def _by_all_raters(prepared: Prepared, embed: "Embed | None") -> Prepared:
 
         rows, labels = pd.concat([training, added]), training["crowd_label"].to_numpy(dtype=np.float64)
         ids, texts = rows["text_id"].tolist(), rows["text"].tolist()
-        # Layers and noise suit the crowd labels of the training texts.
+        # Layers and noise are fitted to the crowd labels of the training texts.
         seen = Observed(labels, np.ones(len(labels)), training["group_id"].to_numpy())
         similar = similarities(ids, texts, embed(texts), seen)
         prepared, student = replace(prepared, kernel=similar.of), similar.student()
@@ -323,16 +323,16 @@ def _by_all_raters(prepared: Prepared, embed: "Embed | None") -> Prepared:
 
 
 def _refuse_common_ids(source: LabelSource, corpus: Corpus, other: Corpus) -> None:
-    """Refuse one file of labels for the corpus and another one's texts, if it cannot tell these apart."""
+    """Refuse one file of labels for the texts of two corpora, if their ids do not distinguish them."""
     same = set(other.table["text_id"]) & set(corpus.table["text_id"])
     if source.labels and same:
         raise InputError(
             f"{source.labels}: labels both {corpus.name} and {other.name}, which have ids in common such as "
-            f"{min(same)!r}; give the pool's texts ids of their own"
+            f"{min(same)!r}; give the pool's texts different ids"
         )
 
 
-def _refuse_evaluation(corpus: Corpus, sources: Sequence[Found], validated: bool) -> None:
+def _refuse_evaluation(corpus: Corpus, sources: Sequence[SetAndRows], validated: bool) -> None:
     """Refuse a corpus without the validation texts that training needs, and LLMs that were shown its labels."""
     if validated and corpus.of_split("val").empty:
         raise InputError(
@@ -343,7 +343,7 @@ def _refuse_evaluation(corpus: Corpus, sources: Sequence[Found], validated: bool
         labels.refuse_evaluated(corpus.whole_ids(corpus.of_split("val", "test")))
 
 
-def _refuse_unusable(pool: pd.DataFrame, application: Application, sources: Sequence[Found]) -> None:
+def _refuse_unusable(pool: pd.DataFrame, application: Application, sources: Sequence[SetAndRows]) -> None:
     """Refuse texts and labels with which the requested training is impossible."""
     problems = []
     if application.augmentation and pool.empty:
@@ -362,8 +362,7 @@ def _refuse_unusable(pool: pd.DataFrame, application: Application, sources: Sequ
 def cleaned(prepared: Prepared, how: str, seed: int) -> Prepared:
     """Leave out the training texts whose labels `how`, a choice of ``fit.clean``, finds wrong.
 
-    Crowd labels and LLM labels are examined alike, after the application, whose `TrainingLabels.facts` stay
-    unchanged.
+    Crowd and LLM labels are treated alike. This follows the application, whose `TrainingLabels.facts` stay unchanged.
 
     Raises:
         InputError: there are too few texts, or they share no words.

@@ -43,14 +43,14 @@ class RunOptions:
         alpha: correction's threshold, 0 to inf, the scale's units.
         alpha_quantile: sets the threshold by the share of texts beyond it, instead of `alpha`.
         seed: of weights, dropout and batches; 0 is a seed.
-        allow_shared_texts: whether a text may be in training and again in validation or test.
+        allow_shared_texts: whether a text may be in both training and validation or test.
         fail_fast: in a multirun: start no further job after a failure.
         force: train again even if the run has already finished; overwrite its record.
-        save_model: whether ``model/`` is left in the run's directory.
+        save_model: whether ``model/`` is kept in the run's directory.
         keep_checkpoints: whether checkpoints stay after the run.
         resume: a checkpoint to continue from.
         group: of Weights & Biases runs that belong together.
-        runs: the folder of all runs, in which finished ones are looked for.
+        runs: the folder of all runs, which is searched for finished ones.
         cache: the folder of features of frozen encoders; None keeps none.
         spread: of the exact student's predictions: ``raw``, ``linear`` or ``matched``, see
             `invitro.models.exact.ExactRegression.spread_as`.
@@ -80,14 +80,14 @@ class Fit:
     """The course of one training.
 
     Args:
-        epochs: most passes over the training texts.
+        epochs: largest number of passes over the training texts.
         batch_size: texts per optimiser step, over all processes together.
         eval_batch_size: texts per forward pass in validation and test.
         batching: ``length`` groups texts of similar length; ``random`` is the reference's method.
         loss: ``mse``, ``huber`` (threshold `huber_delta`), ``mae``, ``ccc`` (1 - CCC of the batch), ``nll`` (a mean and
             a variance for each text), ``beta_nll`` (the same, tempered by `beta`) or ``ldl`` (a distribution over
             `bins`).
-        huber_delta: where Huber's loss turns from square to linear, in the scale's units.
+        huber_delta: where Huber's loss changes from square to linear, in the scale's units.
         beta: for ``beta_nll``, in [0, 1]: 0 is ``nll``; at 1 the mean is learned as by ``mse``.
         bins: for ``ldl``: number of steps that the scale is divided into, including both bounds.
         smoothing: for ``ldl``: the sd of a label's distribution, as a share of the scale's range, in (0, 1].
@@ -188,8 +188,8 @@ class Place:
         save_model: whether ``model/`` is written.
         resume: a checkpoint to continue from.
         keep_checkpoints: whether ``checkpoints/`` stays after the run.
-        siblings: whether runs on the same texts may follow in this process, so that what does not depend on labels
-            stays in memory for them.
+        siblings: whether runs on the same texts may follow in this process; results that do not depend on labels then
+            stay in memory for them.
     """
 
     directory: Path

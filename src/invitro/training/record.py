@@ -77,7 +77,7 @@ def read_metrics(directory: Path) -> dict[str, Any]:
 
 
 def is_finished(directory: Path) -> bool:
-    """Whether the record of a finished run is there."""
+    """Whether the directory has the record of a finished run."""
     return (directory / METRICS_FILE).is_file() and read_metrics(directory).get("status") == "finished"
 
 
@@ -88,10 +88,10 @@ def claim(directory: Path, run: str, force: bool, sibling: bool) -> Path:
     Checkpoints stay: a killed run is resumed from them.
 
     Args:
-        directory: the one that is wanted.
+        directory: the requested one.
         run: the new run's fingerprint.
         force: whether a finished record may be replaced.
-        sibling: if another run's finished record is there, make a directory beside it instead of refusing.
+        sibling: if another run's finished record is there, make a directory next to it instead of refusing.
     """
     settle(directory)
     finished = is_finished(directory)
@@ -170,7 +170,7 @@ def write_record(
         if table is not None:
             with whole_or_absent(directory / name) as temporary:
                 table.to_csv(temporary, index=False)
-    hashes = {"corpus": prepared.corpus.fingerprint} | {one.name: one.fingerprint for one in prepared.label_sets}
+    hashes = {"corpus": prepared.corpus.fingerprint} | {used.name: used.fingerprint for used in prepared.label_sets}
     write_json(directory / "environment.json", environment(recipe.seed, metrics["train"]["seconds"], hashes))
     if place.save_model:
         from invitro.data.facts import script_of
@@ -198,12 +198,12 @@ def write_record(
 
 
 def failure_directory(directory: Path) -> Path:
-    """Return where a failure is recorded: `directory`, or a new one beside it when a finished record is there."""
-    number, place = 0, directory
-    while is_finished(place):
+    """Return where a failure is recorded: `directory`, or a new one next to it if it has a finished record."""
+    number, candidate = 0, directory
+    while is_finished(candidate):
         number += 1
-        place = directory.with_name(f"{directory.name}-failed{number}")
-    return place
+        candidate = directory.with_name(f"{directory.name}-failed{number}")
+    return candidate
 
 
 NO_RESULTS = {"val": None, "test": None, "train": None, "fingerprint": None}
@@ -216,9 +216,9 @@ def write_failure(directory: Path, error: BaseException) -> None:
 
 
 def write_interrupted(directory: Path, checkpoint: Path | None, command: str) -> None:
-    """Write ``metrics.json`` of a run that was stopped: the status, the last checkpoint and how to go on."""
-    where = None if checkpoint is None else str(checkpoint)
-    write_json(directory / METRICS_FILE, NO_RESULTS | {"status": "interrupted", "checkpoint": where, "resume": command})
+    """Write ``metrics.json`` of a run that was stopped: the status, the last checkpoint and how to continue."""
+    last = None if checkpoint is None else str(checkpoint)
+    write_json(directory / METRICS_FILE, NO_RESULTS | {"status": "interrupted", "checkpoint": last, "resume": command})
 
 
 def environment(seed: int, seconds: float, hashes: Mapping[str, str | None]) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def environment(seed: int, seconds: float, hashes: Mapping[str, str | None]) -> 
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout that this file lies in, marked if it has changes; None outside a checkout."""
+    """Return the commit of the checkout with this file, marked if it has changes; None outside a checkout."""
     here = Path(__file__).parent
     try:
         commit = subprocess.run(

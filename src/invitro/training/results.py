@@ -1,4 +1,4 @@
-"""The results of a run: predictions, metrics beside what they are to be held against, training labels, and costs."""
+"""The results of a run: predictions, metrics with their references, training labels, and costs."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ def result_of(
         train: further numbers for ``metrics.json``'s ``train``.
     """
     predictions, labels = predictions_of(prepared, predicted), prepared.labels
-    rest = {
+    facts = {
         "train": {
             "size": len(labels.table),
             "replaced": labels.replaced,
@@ -71,15 +71,15 @@ def result_of(
         "fingerprint": run,
         "status": "finished",
     }
-    found = metrics_of(prepared, predictions) | {"references": references_of(prepared, predictions)} | rest
-    return Result(found, predictions)
+    references = references_of(prepared, predictions)
+    return Result(metrics_of(prepared, predictions) | {"references": references} | facts, predictions)
 
 
 def predictions_of(prepared: Prepared, predicted: Sequence[Predictions]) -> pd.DataFrame:
     """Return the rows of ``predictions.csv``, each score in the scale's units, not clipped.
 
-    If the model predicts how far labels scatter, ``uncertainty`` is that standard deviation. Where the run looked up
-    LLM labels, ``llm_label`` is the text's, which training did not see.
+    If the model predicts how far labels scatter, ``uncertainty`` is that standard deviation. If the run looked up LLM
+    labels, ``llm_label`` is the text's; training did not see it.
     """
     tables = []
     for split, (scores, sd) in zip(("val", "test"), predicted, strict=True):
@@ -120,17 +120,17 @@ def metrics_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any]:
 
 
 def references_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, Any] | None:
-    """Return what a run's test metrics are to be held against, in plain values; None without rated test texts.
+    """Return the references for a run's test metrics, in plain values; None without rated test texts.
 
-    Every metric has its 95 % interval by author as ``[value, low, high]``, None where it is undefined, see
+    Every metric has its 95 % interval by author as ``[value, low, high]``, None if it is undefined, see
     `invitro.stats.intervals`.
 
     Returns:
         ``texts`` and ``authors`` of the test; ``validation_texts``; ``model``; ``mean``: always guessing the training
         texts' mean crowd label, which is its ``score``; ``llm``: the LLM's own labels with their ``name`` and number of
-        ``texts``, where test texts have any; ``ceiling``: the labels' ``reliability`` R, the ratings it is ``of``,
-        and what a perfect predictor of the truth can be expected to reach against such labels (PCC and CCC sqrt(R),
-        RMSE ``SD sqrt(1 - R)``), or the ``reason`` why it is not known; ``doubts``, a line each.
+        ``texts``, if test texts have any; ``ceiling``: the labels' ``reliability`` R, the ratings it is ``of``,
+        and the metrics expected of a perfect predictor of the truth against such labels (PCC and CCC sqrt(R),
+        RMSE ``SD sqrt(1 - R)``), or the ``reason`` why it is not known; ``doubts``, one line each.
     """
     rows = predictions.loc[(predictions["split"] == "test") & predictions["crowd_label"].notna()].set_index("text_id")
     if rows.empty:
@@ -139,15 +139,15 @@ def references_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, An
     mean = float(prepared.labels.table["crowd_label"].mean())
 
     def against(scores: Any) -> dict[str, Any]:
-        found = pairwise(pd.DataFrame({"crowd": crowd, "scores": scores}), authors)[0]
-        measured: dict[str, Any] = {metric: _plain(getattr(found, metric)) for metric in METRICS}
+        pair = pairwise(pd.DataFrame({"crowd": crowd, "scores": scores}), authors)[0]
+        measured: dict[str, Any] = {metric: _plain(getattr(pair, metric)) for metric in METRICS}
         return measured if measured["pcc"][0] is not None else measured | {"ccc": [0.0, None, None]}
 
     validated = int((predictions["split"].eq("val") & predictions["crowd_label"].notna()).sum())
-    found: dict[str, Any] = {"texts": len(rows), "authors": int(authors.nunique()), "validation_texts": validated}
-    found |= {"model": against(rows["prediction"]), "mean": {"score": mean} | against(mean)}
+    references: dict[str, Any] = {"texts": len(rows), "authors": int(authors.nunique()), "validation_texts": validated}
+    references |= {"model": against(rows["prediction"]), "mean": {"score": mean} | against(mean)}
     doubts = [*doubts_of_tested(crowd.to_numpy(dtype=np.float64))]
-    low, high = found["model"]["pcc"][1:]
+    low, high = references["model"]["pcc"][1:]
     if low is not None and low <= 0 <= high:
         doubts.append("the interval of PCC includes 0: nothing shows that the model is better than guessing the mean")
     name, llm = prepared.unused or ("", pd.Series(dtype="float64"))
@@ -155,49 +155,50 @@ def references_of(prepared: Prepared, predictions: pd.DataFrame) -> dict[str, An
         name, llm = prepared.label_sets[0].name, rows["llm_label"]
     llm = llm.reindex(rows.index)
     if llm.notna().any():
-        found["llm"] = {"name": name, "texts": int(llm.notna().sum())} | against(llm)
-        more = gain(pd.DataFrame({"crowd": crowd, "model": rows["prediction"], "llm": llm}), authors)
-        if more.low > 0:
+        references["llm"] = {"name": name, "texts": int(llm.notna().sum())} | against(llm)
+        advantage = gain(pd.DataFrame({"crowd": crowd, "model": rows["prediction"], "llm": llm}), authors)
+        if advantage.low > 0:
             doubts.append(
-                f"the LLM's own labels follow the crowd's more closely than the model: PCC {more.value:+.3f} "
-                f"[{more.low:.3f}, {more.high:.3f}]"
+                f"the LLM's own labels follow the crowd's more closely than the model: PCC {advantage.value:+.3f} "
+                f"[{advantage.low:.3f}, {advantage.high:.3f}]"
             )
-    return found | {"ceiling": _ceiling(prepared, crowd), "doubts": doubts}
+    return references | {"ceiling": _ceiling(prepared, crowd), "doubts": doubts}
 
 
-def _plain(one: Interval) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in (one.value, one.low, one.high)]
+def _plain(interval: Interval) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in (interval.value, interval.low, interval.high)]
 
 
 def _ceiling(prepared: Prepared, crowd: "pd.Series[float]") -> dict[str, Any]:
-    """Return what the reliability of these test labels, by ``text_id``, lets a perfect predictor reach."""
-    found, of = _reliability(prepared, crowd)
-    if found.estimate is None:
-        return {"reason": found.reason}
-    value, low, high = np.clip([found.estimate.value, found.estimate.low, found.estimate.high], 0.0, 1.0)
+    """Return the metrics that a perfect predictor can reach given the reliability of test labels, by ``text_id``."""
+    reliability, of = _reliability(prepared, crowd)
+    estimated = reliability.estimate
+    if estimated is None:
+        return {"reason": reliability.reason}
+    value, low, high = np.clip([estimated.value, estimated.low, estimated.high], 0.0, 1.0)
     spread = float(crowd.std(ddof=0))
     reached = _plain(Interval(*np.sqrt([value, low, high])))
     missed = _plain(Interval(*spread * np.sqrt([1 - value, 1 - high, 1 - low])))
-    return {"reliability": _plain(found.estimate), "of": of, "pcc": reached, "ccc": reached, "rmse": missed}
+    return {"reliability": _plain(estimated), "of": of, "pcc": reached, "ccc": reached, "rmse": missed}
 
 
 def _reliability(prepared: Prepared, crowd: "pd.Series[float]") -> tuple[Statistic, str]:
-    """Return the reliability of crowd labels, by ``text_id``, and what it is that of."""
+    """Return the reliability of crowd labels, by ``text_id``, and a description of it."""
     people, table = prepared.corpus.people, prepared.corpus.table.set_index("text_id")
     if people is not None and people.single() is not None:
         number = table.loc[crowd.index, "crowd_n"].to_numpy(dtype=np.float64)
-        one = people.reliability(table["group_id"]).icc1
-        return mean_reliability(one, number), f"ICC(k) of the mean of k = {1 / np.mean(1 / number):.3g} ratings"
+        single = people.reliability(table["group_id"]).icc1
+        return mean_reliability(single, number), f"ICC(k) of the mean of k = {1 / np.mean(1 / number):.3g} ratings"
     if people is not None and people.items is not None and people.items.cronbach.estimate is not None:
         return people.items.cronbach, "Cronbach's alpha of the items"
-    application, known = prepared.application, prepared.labels.facts.get("crowd_reliability")
-    if known is None:
+    application, value = prepared.application, prepared.labels.facts.get("crowd_reliability")
+    if value is None:
         estimates = "With an LLM's labels application=precision and application=posterior estimate it"
         return undefined(f"every text has one rating, and agreement needs two. {estimates}"), ""
     of = f"no text has two ratings: estimated by application={application.name} from the LLM's labels and the texts"
     if application.crowd_reliability is not None:
         of = "as application.crowd_reliability says"
-    return Statistic(Estimate(known, np.nan, np.nan, len(crowd))), of
+    return Statistic(Estimate(value, np.nan, np.nan, len(crowd))), of
 
 
 def processor_seconds() -> float:
@@ -224,8 +225,8 @@ def llm_use(prepared: Prepared) -> dict[str, int | float | None]:
     that it adds.
 
     Returns:
-        ``labels``, and `SPENT`: None where unknown, as for published files and a corpus's own column, and for engines
-        that count no tokens or have no price (the store has 0 then); 0 where no LLM was used.
+        ``labels``, and `SPENT`: None if unknown, as for published files and a corpus's own column, and for engines
+        that count no tokens or have no price (the store has 0 then); 0 if no LLM was used.
     """
     ids = _used(prepared)
     if prepared.spent is None or ids.empty:
@@ -252,42 +253,44 @@ def _used(prepared: Prepared) -> "pd.Series[str]":
 
 
 def results_table(metrics: Mapping[str, Any]) -> ReportTable:
-    """Return a run's metrics, those of the test with their intervals and what they are to be held against."""
-    beside = metrics.get("references") or {}
+    """Return a run's metrics; those of the test have intervals and references."""
+    references = metrics.get("references") or {}
     rows = [
-        _row("val", metrics["val"], {"texts": beside.get("validation_texts") or None}),
-        _row("test", metrics["test"], beside),
+        _row("val", metrics["val"], {"texts": references.get("validation_texts") or None}),
+        _row("test", metrics["test"], references),
     ]
-    if beside:
-        mean, llm, ceiling = beside["mean"], beside.get("llm"), beside["ceiling"]
-        named = {f"always guessing {mean['score']:.2f}, the mean": mean}
+    if references:
+        mean, llm, ceiling = references["mean"], references.get("llm"), references["ceiling"]
+        others = {f"always guessing {mean['score']:.2f}, the mean": mean}
         if llm:
-            named[f"the LLM itself: {llm['name']}"] = llm
+            others[f"the LLM itself: {llm['name']}"] = llm
         if "reliability" in ceiling:
-            named["the ceiling"] = ceiling
-        rows += [_row(name, None, {"texts": beside["texts"], "model": one} | one) for name, one in named.items()]
+            others["the ceiling"] = ceiling
+        texts = references["texts"]
+        rows += [_row(name, None, {"texts": texts, "model": scores} | scores) for name, scores in others.items()]
     rows += [_row(f"{split}, truth", scores, {}) for split, scores in metrics.get("truth", {}).items()]
     columns = [Column("scores", ""), Column("n", "n"), *(Column(name, name.upper()) for name in METRICS)]
-    return table_of("results", "Results", columns, rows, *_notes(beside))
+    return table_of("results", "Results", columns, rows, *_notes(references))
 
 
-def _row(name: str, scores: Mapping[str, float] | None, beside: Mapping[str, Any]) -> dict[str, Cell]:
-    """Return a row: metrics with their intervals where there are any, otherwise bare."""
-    cells = {"scores": Cell(name), "n": cell_of(beside.get("texts"))}
+def _row(name: str, scores: Mapping[str, float] | None, measured: Mapping[str, Any]) -> dict[str, Cell]:
+    """Return a row: metrics, with their intervals if there are any."""
+    cells = {"scores": Cell(name), "n": cell_of(measured.get("texts"))}
     for metric in METRICS:
-        if "model" in beside:
-            value, low, high = beside["model"][metric]
+        if "model" in measured:
+            value, low, high = measured["model"][metric]
             cells[metric] = Cell("undefined") if value is None else estimate_cell(value, low, high)
         else:
             cells[metric] = number_cell(scores[metric]) if scores else Cell("no crowd labels")
     return cells
 
 
-def _notes(beside: Mapping[str, Any]) -> Iterator[str]:
-    if not beside:
+def _notes(references: Mapping[str, Any]) -> Iterator[str]:
+    if not references:
         return
-    yield f"Intervals are of 95 %, by a bootstrap over the {count(beside['authors'], 'author')} of the test texts."
-    ceiling = beside["ceiling"]
+    authors = count(references["authors"], "author")
+    yield f"All intervals are 95 % bootstrap intervals over the {authors} of the test texts."
+    ceiling = references["ceiling"]
     if "reliability" in ceiling:
         value, low, high = ceiling["reliability"]
         yield (
@@ -295,13 +298,14 @@ def _notes(beside: Mapping[str, Any]) -> Iterator[str]:
             f"{estimate(value, low, high, 2)} ({ceiling['of']})."
         )
     else:
-        yield f"The ceiling that the labels' reliability sets is not known: {ceiling['reason']}."
+        yield f"The ceiling set by the labels' reliability is not known: {ceiling['reason']}."
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
-    """Return the run's numbers as a table for the terminal, with what there is to doubt."""
-    table, beside = results_table(metrics), metrics.get("references") or {}
-    return "\n".join([*table.terminal(), *table.notes, *(f"WARNING: {doubt}" for doubt in beside.get("doubts", ()))])
+    """Return the run's numbers as a table for the terminal, with its doubts."""
+    table, references = results_table(metrics), metrics.get("references") or {}
+    warnings = [f"WARNING: {doubt}" for doubt in references.get("doubts", ())]
+    return "\n".join([*table.terminal(), *table.notes, *warnings])
 
 
 def flattened(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,16 +315,16 @@ def flattened(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def doubts(prepared: Prepared) -> tuple[str, ...]:
-    """Return what should be looked at, a line each."""
+    """Return what should be looked at, one line each."""
     llm = compared(prepared)
     of_the_llm = () if llm is None else llm.doubts()
     return (*prepared.leaks.lines(), *prepared.facts.doubts(), *of_the_llm, *_of_the_threshold(prepared))
 
 
 def compared(prepared: Prepared) -> LlmFacts | None:
-    """Compare the LLM's labels with the crowd's on the training texts; None where there are none, used or not."""
+    """Compare the LLM's labels with the crowd's on the training texts; None if there are none, used or not."""
     if prepared.llm_label is not None:
-        names, labels = ", ".join(one.name for one in prepared.label_sets), prepared.llm_label
+        names, labels = ", ".join(label_set.name for label_set in prepared.label_sets), prepared.llm_label
     elif prepared.unused is not None:
         names, labels = f"{prepared.unused[0]} (not used)", prepared.unused[1]
     else:
@@ -338,7 +342,7 @@ def _of_the_threshold(prepared: Prepared) -> Iterator[str]:
     if application.policy != "weight" and changed > MANY_CHANGED * rated:
         yield (
             f"{changed} of {rated} crowd labels ({changed / rated:.0%}) are changed by alpha={alpha:g}: more "
-            f"than noise explains; compare the two labels by {called('describe')}"
+            f"than noise explains; compare the two labels with {called('describe')}"
             + (f", and try alpha={scale.default_alpha:g}" if alpha < scale.default_alpha else "")
         )
     if scale.maximum - scale.minimum <= alpha < np.inf and not application.alpha_per_spread:

@@ -54,9 +54,9 @@ MOST_SHARED = 2**30
 def fingerprint_of(prepared: Prepared, recipe: Recipe) -> str:
     """Hash everything that determines a run's result: training labels, evaluation rows, encoder, recipe, seed, version.
 
-    The training labels stand for corpus, label set, application and alpha: settings that lead to the same labels are
-    the same run (an alpha beyond the largest difference corrects nothing). Epochs, optimiser and trainer do not count
-    for a model in closed form, which has none, and no seed either, unless one draws the folds of `fit.clean`.
+    The training labels represent corpus, label set, application and alpha: settings that lead to the same labels are
+    the same run (an alpha above the largest difference corrects nothing). A model in closed form has no epochs,
+    optimiser or trainer, so these do not count, nor does the seed unless it draws the folds of `fit.clean`.
     """
     plm, frozen = recipe.plm, isinstance(recipe.plm, PLM) and recipe.plm.frozen
     closed = frozen or not isinstance(plm, PLM)
@@ -83,7 +83,7 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
         recipe: the model and how it is trained.
         place: where to read and write.
         logger: where curves go.
-        info: what the logger and ``config.yaml`` say about the run.
+        info: the run's description for the logger and ``config.yaml``.
 
     Returns:
         The content of ``metrics.json``, and the predictions.
@@ -120,41 +120,41 @@ def train(prepared: Prepared, recipe: Recipe, place: Place, logger: LoggerChoice
 
 
 def quiet() -> None:
-    """Silence what Lightning and Transformers say about themselves; their warnings about the run stay."""
+    """Silence messages of Lightning and Transformers about themselves; their warnings about the run stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
+    logging.getLogger("huggingface_hub").propagate = False  # it has its own handler
     # Texts are in memory and collated in microseconds; workers would only copy them.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated.*")
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-    # torchmetrics brings the processes together before the values are logged.
+    # torchmetrics synchronises the processes before the values are logged.
     warnings.filterwarnings("ignore", message=".*when logging on epoch level in distributed setting.*")
     warnings.filterwarnings("ignore", message=".*distributed.nn.functional.all_gather is deprecated.*")
 
 
 def check_resume(checkpoint: Path, fit: Fit) -> None:
     """Refuse a file that is not a checkpoint, or one that has already trained all of ``fit.epochs``."""
-    last = "name the file checkpoints/last.ckpt of the run to go on with"
+    last = "name the file checkpoints/last.ckpt of the run to continue"
     try:
         state = _checkpoint_in(checkpoint)
         epoch = int(state["epoch"])
     except (RuntimeError, KeyError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        found = "a file without epochs" if isinstance(error, KeyError) else f"another file ({type(error).__name__})"
-        raise InputError(f"resume={checkpoint}: expected a checkpoint of a run, found {found}; {last}") from error
+        kind = "a file without epochs" if isinstance(error, KeyError) else f"another file ({type(error).__name__})"
+        raise InputError(f"resume={checkpoint}: expected a checkpoint of a run, found {kind}; {last}") from error
     if not state.get("optimizer_states"):
         raise InputError(
-            f"resume={checkpoint}: holds weights only, so that training cannot go on from it; name last.ckpt beside it"
+            f"resume={checkpoint}: has only weights, so training cannot continue from it; name last.ckpt next to it"
         )
     if epoch + 1 >= fit.epochs:
         raise InputError(f"resume={checkpoint}: already has {epoch + 1} epochs; set fit.epochs above that")
 
 
 def _checkpoint_in(file: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, without running code that it might hold; tensors stay on the disk."""
+    """Return the contents of a checkpoint without running any code in it; tensors stay on the disk."""
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     return state
 
@@ -173,7 +173,7 @@ def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded
     plm, fit, (model, tokenizer) = recipe.plm, recipe.fit, loaded
     adapters = add_adapters(model, plm) if plm.train == "lora" else None
     watched = on_terminal(sys.stdout)
-    history = History(place.directory / "history.csv", told=not watched)
+    history = History(place.directory / "history.csv", logged=not watched)
     best = _checkpoint(place, "best", monitor="val_ccc", mode="max")
     callbacks: list[Callback] = [history, _checkpoint(place, "last", every_n_epochs=1, save_on_train_epoch_end=True)]
     if fit.checkpoint == "best":
@@ -210,7 +210,7 @@ def _fine_tuned(prepared: Prepared, recipe: Recipe, place: Place, loaded: Loaded
 
 
 def _checkpoint(place: Place, name: str, **when: Any) -> ModelCheckpoint:
-    """Return the callback that keeps one checkpoint; the one with the best weights holds nothing else."""
+    """Return the callback that keeps one checkpoint; the best one has only weights."""
     folder, weights_only = place.directory / "checkpoints", name == "best"
     return ModelCheckpoint(folder, name, save_weights_only=weights_only, enable_version_counter=False, **when)
 
@@ -228,37 +228,38 @@ class ClosedForm(NamedTuple):
 def _fitted(prepared: Prepared, recipe: Recipe, place: Place) -> Trained:
     """Fit a model in closed form, and write its ``history.csv``, which has one row.
 
-    These are mean squared errors, and validation metrics if there are such texts. As in every run, nothing is learned
-    from validation texts.
+    The row has mean squared errors, and validation metrics if there are validation texts. As in every run, nothing is
+    learned from these.
     """
     started, plm = time.perf_counter(), recipe.plm
     table, val, test = prepared.labels.table, prepared.corpus.of_split("val"), prepared.corpus.of_split("test")
     texts = [part["text"].tolist() for part in (table, val, test)]
     seen = Observed(table["label"].to_numpy(dtype=np.float64), mean_one(table), table["group_id"].to_numpy())
     if isinstance(plm, PLM):
-        made = _frozen(plm, texts, seen, recipe, place)
+        model = _frozen(plm, texts, seen, recipe, place)
     else:
-        made = _linear(plm, texts, seen, recipe, place)
-    loss = float((np.square(made.predicted[0].score - seen.labels) * seen.weights).mean())
+        model = _linear(plm, texts, seen, recipe, place)
+    loss = float((np.square(model.predicted[0].score - seen.labels) * seen.weights).mean())
     row = {"epoch": 0, "step": 1, "train_loss": loss}
     if len(val):
-        metrics = measure(made.predicted[1].score, val["crowd_label"])
+        metrics = measure(model.predicted[1].score, val["crowd_label"])
         row |= {"val_loss": metrics["rmse"] ** 2} | {f"val_{name}": value for name, value in metrics.items()}
     row["seconds"] = time.perf_counter() - started
     write_history(place.directory / "history.csv", [row])
-    counts = {"truncated": made.truncated, "epochs": 1}
-    save = partial(made.save, scale=prepared.scale)
-    return Trained(made.predicted[1:], save, counts, device=made.device, encoder=made.encoder)
+    counts = {"truncated": model.truncated, "epochs": 1}
+    save = partial(model.save, scale=prepared.scale)
+    return Trained(model.predicted[1:], save, counts, device=model.device, encoder=model.encoder)
 
 
 class FrozenTexts:
-    """The texts of a run as a frozen encoder sees them: all of a fit that does not depend on labels.
+    """The texts of a run as a frozen encoder sees them: the part of a fit that does not depend on labels.
 
     Args:
         encoder: the encoder.
         texts: of training, validation and test.
         cache: see `FeatureCache`.
-        kept: whether further labels of the same texts follow; similarities to the training texts then stay in memory.
+        kept: whether runs with other labels of the same texts follow; similarities to the training texts then stay in
+            memory.
     """
 
     def __init__(self, encoder: FrozenEncoder, texts: Sequence[Sequence[str]], cache: Path | None, kept: bool) -> None:
@@ -284,7 +285,7 @@ class FrozenTexts:
 
 
 _shared: dict[tuple[str, torch.device, tuple[tuple[str, ...], ...]], FrozenTexts] = {}
-"""Texts of the run before, for runs of a sweep that are on the same texts and follow one another; at most one entry."""
+"""Texts of the previous run, for successive runs of a sweep on the same texts; at most one entry."""
 
 
 def _frozen(plm: PLM, texts: list[list[str]], seen: Observed, recipe: Recipe, place: Place) -> ClosedForm:
@@ -292,24 +293,24 @@ def _frozen(plm: PLM, texts: list[list[str]], seen: Observed, recipe: Recipe, pl
     key = (encoder.key, encoder.device, tuple(map(tuple, texts)))
     shape = max(map(len, texts)), encoder.config.num_hidden_layers + 1, encoder.config.hidden_size
     shared = place.siblings and Design.kept_bytes(*shape) <= MOST_SHARED
-    known = _shared.get(key) if shared else None
+    frozen = _shared.get(key) if shared else None
     took: Mapping[str, float] = {"seconds": 0.0, "processor_seconds": 0.0}
-    if known is None:
+    if frozen is None:
         _shared.clear()
         started, worked = time.perf_counter(), processor_seconds()
-        known = FrozenTexts(encoder, texts, place.cache, kept=shared)
-        took = known.took
-        if shared:  # what the sweep's other runs on these texts need too is no cost of this one
-            known.fit(seen, recipe.spread)
+        frozen = FrozenTexts(encoder, texts, place.cache, kept=shared)
+        took = frozen.took
+        if shared:  # what the sweep's other runs on these texts need too is not this run's cost
+            frozen.fit(seen, recipe.spread)
             took = _since(started, worked)
             encoder.release()
-            _shared[key] = known
-    model = known.fit(seen, recipe.spread)
+            _shared[key] = frozen
+    model = frozen.fit(seen, recipe.spread)
     log.info("%s: %s, chosen by leaving out training authors", plm.name, model.description)
     fit = model.regression.fitted_scores(seen) if recipe.spread == "raw" else None
-    predicted = [known.predict(model, 0) if fit is None else Predictions(fit)]
-    predicted += [known.predict(model, part) for part in (1, 2)]
-    cut = sum(int(part.cut.sum()) for part in known.parts)
+    predicted = [frozen.predict(model, 0) if fit is None else Predictions(fit)]
+    predicted += [frozen.predict(model, part) for part in (1, 2)]
+    cut = sum(int(part.cut.sum()) for part in frozen.parts)
     return ClosedForm(predicted, partial(save_frozen, model=model), cut, device_name(encoder.device), took)
 
 
@@ -339,13 +340,13 @@ def _encoder(plm: PLM, recipe: Recipe) -> FrozenEncoder:
 def _embedded(
     encoder: FrozenEncoder, texts: Sequence[Sequence[str]], cache: Path | None
 ) -> tuple[list[Embedded], Mapping[str, float]]:
-    """Return the features of each split's texts, and the seconds that they took; cached ones take next to none."""
+    """Return the features of each split's texts, and the seconds they took; cached ones take almost none."""
     started, worked = time.perf_counter(), processor_seconds()
     parts = [FeatureCache(cache, encoder).features(part) for part in texts]
     return parts, _since(started, worked)
 
 
 def _since(started: float, worked: float) -> Mapping[str, float]:
-    """Return the seconds since then, of the clock and of all processor cores."""
+    """Return the seconds since then: wall-clock time, and time on all processor cores."""
     took = {"seconds": time.perf_counter() - started, "processor_seconds": processor_seconds() - worked}
     return {name: round(seconds, 3) for name, seconds in took.items()}
