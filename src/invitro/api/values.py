@@ -320,10 +320,10 @@ def long_in(ratings: pd.DataFrame) -> tuple[Ratings, "pd.Index[Any]", "pd.Index[
         if given[name].isna().any()
     )
     scores = pd.Series(_floats("ratings: column score", given["score"].to_numpy()), index=given.index)
-    once = scores.groupby([given["text_id"], given["rater_id"]]).mean()
-    text, texts = pd.factorize(once.index.get_level_values(0), sort=True)
-    rater, raters = pd.factorize(once.index.get_level_values(1), sort=True)
-    score = np.asarray(once, dtype=np.float64)
+    means = scores.groupby([given["text_id"], given["rater_id"]]).mean()
+    text, texts = pd.factorize(means.index.get_level_values(0), sort=True)
+    rater, raters = pd.factorize(means.index.get_level_values(1), sort=True)
+    score = np.asarray(means, dtype=np.float64)
     return Ratings(text, rater, score, len(texts), len(raters)), texts, raters
 
 

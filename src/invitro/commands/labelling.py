@@ -100,9 +100,9 @@ def run_label(cfg: DictConfig) -> None:
     directory = Path(hydra.runtime.output_dir)
     try:
         refuse_if_any(missing(cfg))
-        does = _compared if cfg.report else _labelled
-        does = _backed_up if cfg.backup is not None else _ranked if cfg.next else does
-        print("\n".join(does(cfg, directory)))
+        action = _compared if cfg.report else _labelled
+        action = _backed_up if cfg.backup is not None else _ranked if cfg.next else action
+        print("\n".join(action(cfg, directory)))
     except (InputError, EngineError) as error:
         if hydra.mode == RunMode.MULTIRUN:
             write_text(directory / JOB_ERROR, f"{error_text(error)}\n")

@@ -32,10 +32,10 @@ def run_predict(cfg: DictConfig) -> None:
 
     Unusable input ends the process with status `REFUSED`, a disk that cannot be written to with status 1.
     """
-    does = _score if cfg.submission is None else _submit
+    action = _score if cfg.submission is None else _submit
     try:
         with refusing("Nothing was scored."), stoppable("Stopped. Nothing was written; run the same command again"):
-            does(cfg)
+            action(cfg)
     except OSError as error:  # a full or protected disk
         print(f"Nothing was scored: {error.strerror}: {error.filename!r}", file=sys.stderr)
         sys.exit(1)
