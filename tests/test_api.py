@@ -135,7 +135,7 @@ def test_correction_and_augmentation_are_arrays_in_arrays_out() -> None:
         ([1.0], [2.0], -1, "alpha: expected a number from 0 to inf"),
         ([1.0], [2.0], "much", "alpha: expected a number from 0 to inf"),
         ([1.0, 2.0], [2.0], 1, "crowd and llm: expected one label per text in each, found 2 in crowd, 1 in llm"),
-        (["low"], [2.0], 1, "crowd: expected numbers, NaN where there is none"),
+        (["low"], [2.0], 1, "crowd: expected numbers, with NaN for missing ones"),
         ([1.0], [[2.0]], 1, "llm: expected finite numbers of shape (n,), found shape (1, 1)"),
         (pd.Series([1.0], index=["a"]), pd.Series([1.0], index=["b"]), 1, "align them, as in llm.reindex(crowd.index)"),
     ],

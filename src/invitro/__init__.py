@@ -1,6 +1,6 @@
 """Small language models that measure psychological constructs, with an LLM in the lab and not in production.
 
-What a notebook calls stands in `invitro.api`; it is imported when it is first used, so that importing invitro costs
+The functions for notebooks are in `invitro.api`, which is imported on first use, so that importing invitro costs
 nothing.
 
 Example:

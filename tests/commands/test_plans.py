@@ -302,4 +302,4 @@ def test_models_in_closed_form_have_one_seed(given: list[str], model: list[str],
         "study=applications", "application=none", *(one for one in given if not one.startswith("seed=")), *model
     )
     assert len(jobs(study)) == seeds
-    assert [note.startswith("seed=0 stands for all 5 seeds") for note in study.notes] == [True] * (seeds == 1)
+    assert [note.startswith("seed=0 is run for all 5 seeds") for note in study.notes] == [True] * (seeds == 1)

@@ -49,10 +49,10 @@ def test_what_is_printed_is_utf_8_whatever_the_locale(monkeypatch: pytest.Monkey
         (["plm=tfidff"], "Could not find 'plm/tfidff'"),
         (["plm=[tfidf,ridge]"], "^plm: expected one choice, found a list"),
         (["plm=tfidf,ridge"], "^plm=tfidf,ridge: several values need -m"),
-        (["~application"], "^~application: settings cannot be taken away"),
+        (["~application"], "^~application: settings cannot be removed"),
         (
             ["llm=qwen", "llm.engine.options={block_size: 32}"],
-            r"^llm.engine.options: holds no block_size yet; to add it, write \+llm.engine.options.block_size=32$",
+            r"^llm.engine.options: has no block_size yet; to add it, write \+llm.engine.options.block_size=32$",
         ),
         (["data.path=[a.csv"], "^data.path: cannot be read; is a bracket"),
         (["seed"], "^seed: expected key=value"),

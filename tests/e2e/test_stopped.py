@@ -40,7 +40,7 @@ def test_a_stopped_run_says_so_and_goes_on(
         assert time.monotonic() - sent < 10
     assert process.returncode == 128 + number
     assert "Traceback" not in problems
-    assert "Stopped. To go on: python train.py" in problems
+    assert "Stopped. To continue: python train.py" in problems
     metrics = json.loads((tmp_path / "here" / "metrics.json").read_text())
     assert metrics["status"] == "interrupted"
     assert Path(metrics["checkpoint"]) == tmp_path / "here" / "checkpoints" / "last.ckpt"
@@ -116,7 +116,7 @@ def test_a_stopped_multirun_counts_its_jobs(
     status, told, problems = stopped([*command, *where], tmp_path, "here/*/checkpoints/last.ckpt", signal.SIGTERM)
     assert status == 143
     assert f"0 failed, {2 if launcher else 1} interrupted" in told
-    assert problems.strip().splitlines()[-1] == "Stopped. To go on: the same command again"
+    assert problems.strip().splitlines()[-1] == "Stopped. Run the same command again to continue."
     assert json.loads((tmp_path / "here" / "0" / "job.json").read_text())["outcome"] == "interrupted"
 
 
@@ -132,7 +132,7 @@ def test_a_study_stops_with_its_launcher_though_interrupts_are_ignored(
     until = "study/jobs/*/*/checkpoints/last.ckpt"
     status, _, problems = stopped([*command, "directory=study"], tmp_path, until, number, **ignoring)
     assert status == (143 if number == signal.SIGTERM else -signal.SIGKILL)
-    assert number == signal.SIGKILL or "Stopped. To go on: the same command again" in problems
+    assert number == signal.SIGKILL or "Stopped. Run the same command again to continue." in problems
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def test_labelling_stops(tmp_path: Path, number: signal.Signals, cluster: list[s
     ]  # fmt: skip
     status, _, problems = stopped(command, tmp_path, "asked.jsonl", number)
     assert status == 128 + number
-    told = "Stopped. Every answer so far is stored; run the same command to continue from here"
+    told = "Stopped. Every answer so far is stored; run the same command again to continue."
     assert problems.strip().splitlines()[-1] == told
     assert not (tmp_path / "labels.sqlite-wal").exists()
 
@@ -165,4 +165,4 @@ def test_a_requeued_job_goes_on(corpus_csv: Path, tiny_roberta: Path, tmp_path: 
         assert status in (143, -signal.SIGKILL)
         assert number == signal.SIGKILL or (trained := len(history.read_text().splitlines())) > 1
     assert len(history.read_text().splitlines()) > trained
-    assert f"going on from {tmp_path}/here/checkpoints/last.ckpt" in told
+    assert f"continuing from {tmp_path}/here/checkpoints/last.ckpt" in told

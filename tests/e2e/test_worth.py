@@ -53,7 +53,7 @@ def test_worth_from_one_command_to_its_report_and_the_training_that_it_names(run
     [
         (["worth.first=5"], "worth.first: expected a whole number of at least 20"),
         (["plm=tfidf"], "expected an encoder, such as plm=minilm"),
-        (["worth.seed=0,1"], "expected one job for each LLM"),
+        (["worth.seed=0,1"], "expected one job per LLM"),
         (["hydra/launcher=joblib"], "learning curves are made in this process"),
         (["report_only=true", "runs=."], "leave no runs"),
     ],

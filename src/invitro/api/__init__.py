@@ -89,8 +89,8 @@ def label(
 ) -> pd.DataFrame:
     """Let an LLM score texts on a scale, item by item.
 
-    Every answer is stored when it arrives: after an interruption, or for texts that were labelled before, only missing
-    answers are requested. `label.py` does the same for whole corpora.
+    Every answer is stored as it arrives: after an interruption, or for texts that were labelled before, only the
+    missing answers are requested. `label.py` does the same for whole corpora.
 
     Parameters
     ----------
@@ -99,23 +99,23 @@ def label(
     scale
         The questionnaire: a name, a file, or what `scale` returned.
     llm
-        Which LLM is asked: a name in ``conf/llm/``, such as ``gpt`` or ``llama``; ``scripted`` needs no model and draws
+        The LLM: a name in ``conf/llm/``, such as ``gpt`` or ``llama``; ``scripted`` needs no model and draws
         scores from a hash of the text, for trial runs.
     prompt
-        How it is asked: a name in ``conf/prompt/``.
+        The prompt: a name in ``conf/prompt/``.
     readout
         How scores are read from replies: ``text`` (decimals), ``digits`` or ``expected`` (the mean of each item's
         distribution).
     store
-        The SQLite file that keeps the answers; None is ``runs/labels.sqlite``.
+        The SQLite file that keeps the answers; None means ``runs/labels.sqlite``.
     overrides
         Any other setting of ``label.py``, as on its command line: ``["sampling.temperature=0.7", "samples=3"]``.
 
     Returns
     -------
     pandas.DataFrame
-        Indexed like `texts`, in their order: ``score`` in the scale's units, ``spread`` (its standard deviation, where
-        the readout or several samples give one), one column per item that was scored, in the item's bounds, and
+        Indexed like `texts`, in their order: ``score`` in the scale's units, ``spread`` (its standard deviation, if
+        the readout or several samples give one), one column per scored item, within the item's bounds, and
         ``status``: ``ok``, or why there is no score (such as ``refused`` or ``unparseable``); scores are then NaN.
 
     Raises
@@ -135,24 +135,24 @@ def label(
     """
     from invitro.commands.direct import composed, scale_of
     from invitro.commands.labelling import labellings
-    from invitro.labelling.labeller import label as asked
+    from invitro.labelling.labeller import label as label_corpus
     from invitro.labelling.labeller import scored
     from invitro.labelling.texts import corpus_of
     from invitro.labels.answers import text_hash
 
-    given, of = texts_in(texts), scale_of(scale)
+    given, questionnaire = texts_in(texts), scale_of(scale)
     # Texts are identified by their content: the same text is asked about once, however often it occurs.
     ids = given.map(text_hash)
-    corpus = corpus_of(pd.DataFrame({"text_id": ids, "text": given}).drop_duplicates("text_id"), of)
+    corpus = corpus_of(pd.DataFrame({"text_id": ids, "text": given}).drop_duplicates("text_id"), questionnaire)
     kept = [] if store is None else [f"store={quoted(store)}"]
     settings = [f"llm={llm}", f"prompt={prompt}", f"readout={readout}", *kept, *overrides]
-    with composed("label", ["data=table", "data.path=texts", *settings], of) as cfg:
-        what = labellings(cfg, {"items": cfg.prompt}, dry_run=False)["items"]
+    with composed("label", ["data=table", "data.path=texts", *settings], questionnaire) as cfg:
+        labelling = labellings(cfg, {"items": cfg.prompt}, dry_run=False)["items"]
     try:
-        (done,) = asked(corpus, what)
+        (done,) = label_corpus(corpus, labelling)
     finally:
-        what.engine.close()
-    return scored(what, done).reindex(ids).set_axis(given.index)
+        labelling.engine.close()
+    return scored(labelling, done).reindex(ids).set_axis(given.index)
 
 
 def correct(crowd: npt.ArrayLike, llm: npt.ArrayLike, alpha: float) -> Corrected:
@@ -164,9 +164,9 @@ def correct(crowd: npt.ArrayLike, llm: npt.ArrayLike, alpha: float) -> Corrected
     Parameters
     ----------
     crowd, llm
-        Labels of shape (n,), the scale's units; NaN where there is none. A missing LLM label replaces nothing.
+        Labels of shape (n,) in the scale's units; NaN if missing. A missing LLM label replaces nothing.
     alpha
-        The threshold, from 0 to inf, the scale's units. 0 replaces every label that differs, inf none.
+        The threshold, from 0 to inf, in the scale's units. 0 replaces every label that differs, inf none.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def correct(crowd: npt.ArrayLike, llm: npt.ArrayLike, alpha: float) -> Corrected
     Raises
     ------
     InputError
-        The arrays differ in length or index, hold something other than numbers, or `alpha` is out of range.
+        The arrays differ in length or index, contain something other than numbers, or `alpha` is out of range.
 
     Examples
     --------
@@ -194,7 +194,7 @@ def correct(crowd: npt.ArrayLike, llm: npt.ArrayLike, alpha: float) -> Corrected
 
 
 def augment(crowd: npt.ArrayLike, llm: npt.ArrayLike) -> Augmented:
-    """Give the LLM's label to texts that nobody rated.
+    """Give the LLM's label to unrated texts.
 
     ``label = crowd, or llm where crowd is NaN``: Hasan et al. (arXiv 2501.00691), the section on data augmentation.
     After `correct`, it gives the labels that ``application=both`` trains on.
@@ -202,17 +202,17 @@ def augment(crowd: npt.ArrayLike, llm: npt.ArrayLike) -> Augmented:
     Parameters
     ----------
     crowd, llm
-        Labels of shape (n,), the scale's units; NaN where there is none.
+        Labels of shape (n,) in the scale's units; NaN if missing.
 
     Returns
     -------
     Augmented
-        ``label`` (NaN where neither has one) and ``added`` (True where the LLM's label is used), arrays of shape (n,).
+        ``label`` (NaN if both are missing) and ``added`` (True where the LLM's label is used), arrays of shape (n,).
 
     Raises
     ------
     InputError
-        The arrays differ in length or index, or hold something other than numbers.
+        The arrays differ in length or index, or contain something other than numbers.
 
     Examples
     --------
@@ -243,23 +243,23 @@ def agreement(
     Parameters
     ----------
     ratings
-        Scores of shape (n,) by rater, or a DataFrame with one column per rater; the scale's units, NaN where a rater
+        Scores of shape (n,) by rater, or a DataFrame with one column per rater; in the scale's units, NaN if a rater
         gave none. At least two raters. Series are joined by their index. Or the long form: a DataFrame with
         ``text_id``, ``rater_id`` and ``score``, one row per rating.
     groups
-        Who wrote each text, shape (n,), in the long form by the order of sorted ids; an author's texts are then drawn
-        together. None: each text has its own author.
+        Who wrote each text, shape (n,), for the long form in the order of the sorted ids; an author's texts are then
+        drawn together. None: each text has its own author.
     resamples
         Bootstrap draws, at least 1.
     seed
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
     RaterAgreement
         ``krippendorff`` of all raters, and ``pairs``; ``table`` is a DataFrame. ``crowd`` has ICC(1), ICC(k) and the
         spread of the raters' biases, ``raters`` a row per rater with the signs of carelessness. RMSE and bias are in
-        the scale's units, all other figures in [-1, 1]; bias is positive where the second rater scores higher. There is
+        the scale's units, all other figures in [-1, 1]; bias is positive if the second rater scores higher. There is
         no interval with fewer than 10 groups.
 
     Raises
@@ -277,14 +277,14 @@ def agreement(
     [{'a': 'crowd', 'b': 'llm', 'n': 4}]
     """
     if isinstance(ratings, pd.DataFrame) and set(LONG) <= set(ratings):
-        of, texts, raters = long_in(ratings)
-        shown = np.full((of.texts, of.raters if of.raters <= MOST_PAIRED else 0), np.nan)
+        scores, texts, raters = long_in(ratings)
+        shown = np.full((scores.texts, scores.raters if scores.raters <= MOST_PAIRED else 0), np.nan)
         if shown.size:
-            shown[of.text, of.rater] = of.score
+            shown[scores.text, scores.rater] = scores.score
         table = pd.DataFrame(shown, index=texts, columns=raters[: shown.shape[1]])
     else:
         table = ratings_in(ratings)
-        of, raters = of_matrix(table.to_numpy(dtype=np.float64)), table.columns
+        scores, raters = of_matrix(table.to_numpy(dtype=np.float64)), table.columns
     refuse_if_any(filter(None, [refusal("resamples", resamples, Count), refusal("seed", seed, Index)]))
     authors = None
     if groups is not None:
@@ -292,11 +292,11 @@ def agreement(
         if len(authors) != len(table):
             raise InputError(f"groups: expected one for each of {len(table)} texts, found {len(authors)}")
         authors.index = table.index
-    if not (of.number >= 2).any():
+    if not (scores.number >= 2).any():
         raise InputError("ratings: expected texts that two raters scored, found none; do all have the same index?")
     codes = pd.factorize(table.index if authors is None else authors, sort=True)[0]
-    crowd = reliability(of, codes, resamples, seed)
+    crowd = reliability(scores, codes, resamples, seed)
     pairs = pairwise(table, authors, resamples, seed) if 0 < table.shape[1] <= MOST_PAIRED else ()
-    every = raters_table(of)
+    by_rater = raters_table(scores)
     together = crowd.krippendorff.estimate or Estimate(np.nan, np.nan, np.nan, crowd.texts)
-    return RaterAgreement(together, tuple(pairs), crowd, every.set_axis(raters[every.index].rename("rater")))
+    return RaterAgreement(together, tuple(pairs), crowd, by_rater.set_axis(raters[by_rater.index].rename("rater")))

@@ -32,7 +32,7 @@ def train(
     Parameters
     ----------
     frame
-        One row per text, with columns ``text`` and ``crowd_label`` (the scale's units; NaN where nobody rated), and,
+        One row per text, with columns ``text`` and ``crowd_label`` (in the scale's units; NaN if unrated), and,
         optionally: ``llm_label``, ``text_id`` (otherwise the index is the id), ``group_id`` (the author,
         whose texts stay in one split), ``split`` (``train``, ``val``, ``test``; otherwise a seeded holdout by author),
         and demographics.
@@ -44,14 +44,14 @@ def train(
         How LLM labels are used: a name in ``conf/application/``, such as ``none``, ``correction``,
         ``augmentation`` or ``both``.
     alpha
-        Correction's threshold, from 0 to inf, the scale's units; None is two thirds of its range.
+        Correction's threshold, from 0 to inf, in the scale's units; None means two thirds of its range.
     columns
-        What the frame calls the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``; with several
+        The frame's names for the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``; with several
         people's ratings, ``{"text": "essay", "raters": ["anna", "ben"]}``, whose mean is the crowd label.
     seed
-        Of weights, dropout and batches.
+        Seed of weights, dropout and batches.
     directory
-        Where the record is written; None makes a new folder below ``runs/train/``.
+        Where the record is written; None makes a new folder in ``runs/train/``.
     overrides
         Any other setting of ``train.py``, as on its command line: ``["fit.epochs=5", "plm.lr=1e-5"]``.
 
@@ -113,18 +113,18 @@ def describe(
     scale
         The questionnaire: a name, a file, or what `scale` returned.
     plm
-        The encoder of which it is said how many texts it cuts; ``tfidf`` cuts none.
+        The encoder for which cut texts are counted; ``tfidf`` cuts none.
     columns
         As for `train`.
     directory
-        Where the page with plots is made; None makes none.
+        Where the page with plots is written; None writes none.
     overrides
         Any other setting of ``conf/train.yaml``.
 
     Returns
     -------
     DescribedTexts
-        Facts, what should be looked at, and the page.
+        Facts, what to look at, and the page.
 
     Raises
     ------
@@ -135,8 +135,8 @@ def describe(
     --------
     >>> essays = pd.DataFrame({"text": [f"essay {n}" for n in range(60)], "crowd_label": [1.0, 3.0, 5.0] * 20})
     >>> essays["llm_label"] = 6 - essays["crowd_label"]
-    >>> found = describe(essays, "batson_empathy")
-    >>> found.facts["r of LLM and crowd"], found.facts["repeated texts"]
+    >>> described = describe(essays, "batson_empathy")
+    >>> described.facts["r of LLM and crowd"], described.facts["repeated texts"]
     ('-1.00', '0')
     """
     from invitro.commands.direct import composed_for
@@ -144,9 +144,9 @@ def describe(
     from invitro.studies.report.describe import write_description
 
     with composed_for(frame, "describe", scale, columns, [f"plm={plm}", *overrides]) as (cfg, reader):
-        found = describe_configured(cfg, reader)
-    page = None if directory is None else write_description(found, Path(directory))
-    return DescribedTexts(found.named, tuple(found.doubts), page)
+        described = describe_configured(cfg, reader)
+    page = None if directory is None else write_description(described, Path(directory))
+    return DescribedTexts(described.named, tuple(described.doubts), page)
 
 
 def worth(
@@ -164,28 +164,27 @@ def worth(
     """Say how many human ratings an LLM's labels are worth.
 
     Two learning curves over the number of human ratings are tested on the same held-out authors: people's ratings
-    alone, and with the LLM's labels of all training texts. Where the first reaches what the labels alone give is their
-    worth. The model is a regression in closed form on a frozen encoder: minutes for thousands of texts, once they are
-    embedded.
-    It is one job of ``sweep.py study=worth``, without its report.
+    alone, and with the LLM's labels of all training texts. The labels are worth as many ratings as the first curve
+    needs to reach what the labels alone give. The model is a regression in closed form on a frozen encoder: minutes for
+    thousands of texts, once they are embedded. It is one job of ``sweep.py study=worth``, without its report.
 
     Parameters
     ----------
     frame
-        One row per text, with columns ``text``, ``crowd_label`` and ``llm_label`` (the scale's units; NaN where there
-        is none), and, optionally, ``text_id`` and ``group_id`` (the author). At least 100 texts need each label.
+        One row per text, with columns ``text``, ``crowd_label`` and ``llm_label`` (in the scale's units; NaN if
+        missing), and, optionally, ``text_id`` and ``group_id`` (the author). At least 100 texts need each label.
     scale
         The questionnaire: a name, a file, or what `scale` returned.
     plm
         The frozen encoder: a name in ``conf/plm/``.
     columns
-        What the frame calls the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``.
+        The frame's names for the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``.
     draws
-        How often human ratings are drawn, at every size; at least 1.
+        How often human ratings are drawn at every size, at least 1.
     folds
-        Of the cross-validation by author, at least 2.
+        Folds of the cross-validation by author, at least 2.
     seed
-        Of draws, folds and the bootstrap.
+        Seed of draws, folds and the bootstrap.
     resamples
         Bootstrap draws, at least 1.
     overrides
@@ -209,8 +208,8 @@ def worth(
     >>> essays = pd.DataFrame({"text": [f"sad {'very ' * n}{i}" for i, n in enumerate(sad)]})
     >>> essays["crowd_label"] = (1 + sad * 0.8 + rng.normal(size=160)).clip(1, 7)
     >>> essays["llm_label"] = 1.0 + sad * 0.8
-    >>> found = worth(essays, "batson_empathy", folds=2, draws=1, resamples=50)
-    >>> found.sentence.split(" are ")[0], found.curve["ratings"].tolist()
+    >>> result = worth(essays, "batson_empathy", folds=2, draws=1, resamples=50)
+    >>> result.sentence.split(" are ")[0], result.curve["ratings"].tolist()
     ('The labels of the LLM', [50, 80, 0, 50, 80])
     """
     from invitro.commands.direct import composed_for
@@ -228,9 +227,9 @@ def worth(
                 "invitro.label makes them"
             )
         cfg.llm.name = "the LLM" if cfg.llm.column else cfg.llm.name
-        found = weigh(cfg, checked_worth(cfg), resamples, reader)
-    rate = found.exchange
-    return LabelWorth(worth_sentence(found.data.llm, rate), rate.worth, rate.added, rate.curve)
+        weighed = weigh(cfg, checked_worth(cfg), resamples, reader)
+    exchange = weighed.exchange
+    return LabelWorth(worth_sentence(weighed.data.llm, exchange), exchange.worth, exchange.added, exchange.curve)
 
 
 def load(folder: str | Path, *, device: str = "auto") -> Model:
@@ -241,7 +240,7 @@ def load(folder: str | Path, *, device: str = "auto") -> Model:
     folder
         The folder ``model/`` of a run, or the run's directory.
     device
-        ``auto`` (a GPU where there is one), ``cpu``, or a torch device such as ``cuda:1``.
+        ``auto`` (a GPU if there is one), ``cpu``, or a torch device such as ``cuda:1``.
 
     Returns
     -------
@@ -264,11 +263,11 @@ def load(folder: str | Path, *, device: str = "auto") -> Model:
     """
     from invitro.models.scoring import device_of, load_scorer
 
-    place = Path(folder)
-    if not (place / "scale.json").is_file() and (place / "model" / "scale.json").is_file():
-        place = place / "model"
-    scorer = load_scorer(place, device_of(device))
-    return Model(place, scorer.scale, scorer)
+    path = Path(folder)
+    if not (path / "scale.json").is_file() and (path / "model" / "scale.json").is_file():
+        path = path / "model"
+    scorer = load_scorer(path, device_of(device))
+    return Model(path, scorer.scale, scorer)
 
 
 def next_texts(
@@ -280,33 +279,33 @@ def next_texts(
     columns: Mapping[str, str | Sequence[str]] | None = None,
     overrides: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Rank texts that nobody has rated by what a human rating of each would tell of all texts' scores.
+    """Rank unrated texts by how much a human rating of each would say about all texts' scores.
 
-    Crowd and LLM are fitted as raters of one true score, which follows what texts say by a Gaussian process; the next
-    text is the one whose rating removes most of the variance that is left, given those before it. After these ratings,
-    call it again. It is ``label.py next=`` for a DataFrame.
+    Crowd and LLM are fitted as raters of one true score, which depends on what texts say through a Gaussian process;
+    the next text is the one whose rating removes most of the remaining variance, given those before it. After rating
+    these texts, call it again. It is ``label.py next=`` for a DataFrame.
 
     Parameters
     ----------
     frame
-        One row per text, with columns ``text``, ``crowd_label`` (NaN where nobody rated it) and, optionally,
+        One row per text, with columns ``text``, ``crowd_label`` (NaN if unrated) and, optionally,
         ``llm_label``, ``text_id`` and ``group_id`` (the author). At most 6,000 texts.
     scale
         The questionnaire: a name, a file, or what `scale` returned.
     count
         How many texts to return, at least 1.
     plm
-        The frozen encoder that says which texts are alike: a name in ``conf/plm/``; None looks at their words.
+        The frozen encoder that says which texts are alike: a name in ``conf/plm/``; None compares their words.
     columns
-        What the frame calls the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``.
+        The frame's names for the columns above, such as ``{"text": "essay", "crowd_label": "empathy"}``.
     overrides
         Any other setting of ``label.py``, such as ``["cache=null"]``.
 
     Returns
     -------
     pandas.DataFrame
-        The best first: ``rank``, ``tells`` (the share of what is unknown of all texts' scores that this rating removes
-        after those above it, 0 to 1), ``text_id``, ``text`` and the frame's other columns.
+        The best first: ``rank``, ``tells`` (the share of the uncertainty about all texts' scores that this rating
+        removes after those above it, 0 to 1), ``text_id``, ``text`` and the frame's other columns.
 
     Raises
     ------
@@ -326,18 +325,18 @@ def next_texts(
 
     refuse_if_any(filter(None, [refusal("count", count, Count)]))
     settings = [f"next={count}", *([] if plm is None else [f"plm={plm}"]), *overrides]
-    of, llm_label = scale_of(scale), str((columns or {}).get("llm_label", "llm_label"))
-    with composed_for(frame, "label", of, columns, settings, divided=False) as (cfg, reader):
-        table = reader.read(of).table
+    questionnaire, llm_label = scale_of(scale), str((columns or {}).get("llm_label", "llm_label"))
+    with composed_for(frame, "label", questionnaire, columns, settings, divided=False) as (cfg, reader):
+        table = reader.read(questionnaire).table
         llm = table.iloc[:, :0]
         if llm_label in table:
             llm = numbers(table[llm_label], "frame").to_frame("the LLM")
-        found = rank_texts(cfg, "frame", table, llm)
-    return found.table.drop(columns=["split", "crowd_label"])
+        ranked = rank_texts(cfg, "frame", table, llm)
+    return ranked.table.drop(columns=["split", "crowd_label"])
 
 
 def study(name: str, *, overrides: Sequence[str] = ()) -> StudyResult:
-    """Run a study: launch its jobs, or those that are missing, and make its report.
+    """Run a study: launch its missing jobs and make its report.
 
     It is `sweep.py` without a command line; jobs run in separate processes.
 
@@ -364,10 +363,10 @@ def study(name: str, *, overrides: Sequence[str] = ()) -> StudyResult:
 
     asked = request([f"study={name}", *overrides])
     tables = {INFERENCE: "estimates.csv", WORTH: "worth.csv"}
-    if asked.study.job in tables:  # estimates, or curves, of which there are no differences
+    if asked.study.job in tables:  # estimates or curves, which have no differences
         report = estimate(asked)
-        found = pd.read_csv(report.parent / tables[asked.study.job])
-        return StudyResult(asked.root, report, found, pd.DataFrame(), failed=0)
+        results = pd.read_csv(report.parent / tables[asked.study.job])
+        return StudyResult(asked.root, report, results, pd.DataFrame(), failed=0)
     launch_jobs(asked)
     runs = read_jobs(asked)
     report, summary, drawn = report_jobs(asked, runs)

@@ -43,11 +43,11 @@ class RaterAgreement:
     krippendorff
         Krippendorff's alpha (interval level) of all raters together, with its 95 % interval.
     pairs
-        Every two raters: ``krippendorff``, ``pcc``, ``ccc``, ``rmse`` and ``bias``, each with its 95 % interval; empty
-        for more than 30 raters.
+        Every pair of raters: ``krippendorff``, ``pcc``, ``ccc``, ``rmse`` and ``bias``, each with its 95 % interval;
+        empty for more than 30 raters.
     crowd
         All raters as one crowd: ``krippendorff`` again, ``icc1`` (the reliability of one rating), ``icck`` (of the mean
-        of ``typical`` ratings) and ``bias`` (the SD of the raters' biases); what is not defined has a ``reason``.
+        of ``typical`` ratings) and ``bias`` (the SD of the raters' biases); an undefined value has a ``reason``.
     raters
         One row per rater: how many ``ratings``, ``mean``, ``bias`` and ``noise`` (scale's units), ``with_rest`` (the
         correlation with the mean of the others), and ``careless``: the signs of carelessness, if there are any.
@@ -106,7 +106,7 @@ class TrainedRun:
     record
         The run's directory; README.md lists its files.
     model
-        The folder of the trained model, for `load`; None where ``save_model=false``.
+        The folder of the trained model, for `load`; None with ``save_model=false``.
     """
 
     metrics: Mapping[str, Any]
@@ -128,11 +128,11 @@ class DescribedTexts:
     Attributes
     ----------
     facts
-        What is known of it, in words, by name.
+        What is known about it, in words, by name.
     doubts
-        What should be looked at, a sentence or two each.
+        What to look at, in a sentence or two each.
     page
-        The page with plots, where one was asked for.
+        The page with plots; None if none was requested.
     """
 
     facts: Mapping[str, str]
@@ -140,7 +140,7 @@ class DescribedTexts:
     page: Path | None
 
     def __repr__(self) -> str:
-        """Return facts and doubts, a line each."""
+        """Return facts and doubts, one per line."""
         return "\n".join([*(f"{name}: {value}" for name, value in self.facts.items()), *self.doubts])
 
 
@@ -151,15 +151,15 @@ class LabelWorth:
     Attributes
     ----------
     sentence
-        The answer, censored cases in words.
+        The answer, with censored cases in words.
     ratings
-        The number of human ratings that makes a model as good as the labels alone do, with its 95 % interval; 0 stands
-        for fewer than the smallest number that was tried, infinity for more than all.
+        The number of human ratings that makes a model as good as the labels alone do, with its 95 % interval; 0 means
+        fewer than the smallest number tried, infinity more than all.
     added
         What the labels add to PCC when all ratings are available, with its 95 % interval.
     curve
-        One row per curve and size: ``labels`` (what was trained on), ``ratings``, and PCC, CCC and RMSE, each with its
-        ``_low`` and ``_high``.
+        One row per curve and size: ``labels`` (what the model was trained on), ``ratings``, and PCC, CCC and RMSE, each
+        with its ``_low`` and ``_high``.
     """
 
     sentence: str
@@ -180,9 +180,9 @@ class Model:
     Attributes
     ----------
     folder
-        Where it was loaded from.
+        The folder it was loaded from.
     scale
-        What it scores.
+        The scale of its scores.
     """
 
     folder: Path
@@ -195,7 +195,7 @@ class Model:
         Parameters
         ----------
         texts
-            Shape (n,); texts longer than the model takes are cut.
+            Shape (n,); texts that are too long for the model are cut.
         clip
             Move scores outside the scale to its bounds.
         batch_size
@@ -204,7 +204,7 @@ class Model:
         Returns
         -------
         pandas.DataFrame
-            Indexed like `texts`, in their order: ``score`` in the scale's units, and, where the model predicts it,
+            Indexed like `texts`, in their order: ``score`` in the scale's units, and, if the model predicts it,
             ``uncertainty``, the standard deviation that labels of such a text would have.
 
         Raises
@@ -215,15 +215,15 @@ class Model:
         Warns
         -----
         UserWarning
-            Texts were cut, hold hardly any word that the model knows, are in another script than its training texts, or
-            are among these.
+            Texts were cut, contain hardly any words that the model knows, are in a different script from its training
+            texts, or are among these.
         """
         given = texts_in(texts)
         refuse_if_any(filter(None, [refusal("batch_size", batch_size, Count)]))
         from invitro.models.scoring import remarks
 
-        (score, sd), *poor = self.scorer.read(given.tolist(), batch_size)
-        for line in remarks([(np.flatnonzero(there) + 1).tolist() for there in poor], "number"):
+        (score, sd), *masks = self.scorer.read(given.tolist(), batch_size)
+        for line in remarks([(np.flatnonzero(mask) + 1).tolist() for mask in masks], "number"):
             warnings.warn(line, stacklevel=2)
         scores = self.scale.clip(score) if clip else score
         return pd.DataFrame({"score": scores} | ({} if sd is None else {"uncertainty": sd}), index=given.index)
@@ -255,17 +255,17 @@ class StudyResult:
     failed: int
 
 
-def _faults(value: object, place: int) -> Iterator[str]:
-    """Yield what is wrong with a text that is to be scored."""
+def _faults(value: object, position: int) -> Iterator[str]:
+    """Yield what is wrong with a text to be scored."""
     if not isinstance(value, str):
-        yield f"texts: expected a text at position {place}, found {type(value).__name__}"
+        yield f"texts: expected a text at position {position}, found {type(value).__name__}"
     elif is_blank(value):
-        yield f"texts: expected a text that is not blank at position {place}, found {shown(value)}"
+        yield f"texts: expected a text that is not blank at position {position}, found {shown(value)}"
     else:
         try:
             text_of(value)
         except InputError as error:
-            yield f"texts: position {place}: {error}"
+            yield f"texts: position {position}: {error}"
 
 
 def texts_in(texts: TextInput) -> "pd.Series[str]":
@@ -275,16 +275,16 @@ def texts_in(texts: TextInput) -> "pd.Series[str]":
     given = pd.Series(texts, dtype="object")
     if given.empty:
         raise InputError("texts: expected at least one text, found none")
-    refuse_if_any(problem for place, value in enumerate(given) for problem in _faults(value, place))
+    refuse_if_any(problem for position, value in enumerate(given) for problem in _faults(value, position))
     return given.astype("str")
 
 
 def _floats(name: str, values: npt.ArrayLike) -> Floats:
-    """Return labels of shape (n,), NaN where there is none."""
+    """Return labels of shape (n,), NaN if missing."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected numbers, NaN where there is none ({error})") from None
+        raise InputError(f"{name}: expected numbers, with NaN for missing ones ({error})") from None
     if array.ndim != 1 or np.isinf(array).any():
         raise InputError(f"{name}: expected finite numbers of shape (n,), found shape {array.shape}")
     return array
@@ -295,8 +295,8 @@ def labels_in(given: Mapping[str, Any]) -> dict[str, Floats]:
     labels = {name: _floats(name, values) for name, values in given.items()}
     names = " and ".join(labels)
     if len({len(array) for array in labels.values()}) > 1:
-        found = ", ".join(f"{len(array)} in {name}" for name, array in labels.items())
-        raise InputError(f"{names}: expected one label per text in each, found {found}")
+        lengths = ", ".join(f"{len(array)} in {name}" for name, array in labels.items())
+        raise InputError(f"{names}: expected one label per text in each, found {lengths}")
     indices = [values.index for values in given.values() if isinstance(values, pd.Series)]
     if not all(index.equals(indices[0]) for index in indices):
         raise InputError(f"{names}: expected Series with one index; align them, as in llm.reindex(crowd.index)")
@@ -305,13 +305,13 @@ def labels_in(given: Mapping[str, Any]) -> dict[str, Floats]:
 
 LONG = ("text_id", "rater_id", "score")
 MOST_PAIRED = 30
-"""Raters up to which every two are compared."""
+"""The most raters of whom every pair is compared."""
 
 
 def long_in(ratings: pd.DataFrame) -> tuple[Ratings, "pd.Index[Any]", "pd.Index[Any]"]:
     """Return ratings in the long form, columns `LONG`, with the ids of texts and raters, sorted.
 
-    A second rating of a text by the same rater is averaged with the first, and a missing score is no rating.
+    A second rating of a text by the same rater is averaged with the first, and a missing score is not a rating.
     """
     given = ratings.loc[ratings["score"].notna(), list(LONG)]
     refuse_if_any(
@@ -320,10 +320,10 @@ def long_in(ratings: pd.DataFrame) -> tuple[Ratings, "pd.Index[Any]", "pd.Index[
         if given[name].isna().any()
     )
     scores = pd.Series(_floats("ratings: column score", given["score"].to_numpy()), index=given.index)
-    once = scores.groupby([given["text_id"], given["rater_id"]]).mean()
-    text, texts = pd.factorize(once.index.get_level_values(0), sort=True)
-    rater, raters = pd.factorize(once.index.get_level_values(1), sort=True)
-    score = np.asarray(once, dtype=np.float64)
+    means = scores.groupby([given["text_id"], given["rater_id"]]).mean()
+    text, texts = pd.factorize(means.index.get_level_values(0), sort=True)
+    rater, raters = pd.factorize(means.index.get_level_values(1), sort=True)
+    score = np.asarray(means, dtype=np.float64)
     return Ratings(text, rater, score, len(texts), len(raters)), texts, raters
 
 

@@ -1,7 +1,7 @@
 """From Hydra's configuration to plain arguments; the only package that imports Hydra.
 
-Here are the entry points: the scripts of a checkout, and the commands ``invitro-train`` and so on where invitro is
-installed. Nothing heavy is imported at the top: ``--help``, ``--cfg job`` and tab completion come through here.
+The entry points are the scripts of a checkout, and the commands ``invitro-train`` etc. of an installed invitro. Nothing
+heavy is imported at the top, so that ``--help``, ``--cfg job`` and tab completion are fast.
 """
 
 import sys
@@ -32,7 +32,7 @@ def describe() -> None:
 
 
 def label() -> None:
-    """Let an LLM score a corpus, or compare what several scored."""
+    """Let an LLM score a corpus, or compare the scores of several."""
     if begins("label", sys.argv):
         label_command(_main("label", run_label))
 

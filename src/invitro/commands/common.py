@@ -1,4 +1,4 @@
-"""What every entry point needs of Hydra: places of records, mandatory values, instantiation."""
+"""What every entry point needs from Hydra: the folders of records, mandatory values, instantiation."""
 
 import logging
 import os
@@ -38,7 +38,7 @@ REFUSED = 2
 
 
 UNDIVIDED = {"_target_": "invitro.data.Undivided"}
-"""The split of a corpus that is not divided, and may be too small for that."""
+"""The split of an undivided corpus, which may be too small to divide."""
 
 
 class RememberPlace(Callback):
@@ -46,17 +46,17 @@ class RememberPlace(Callback):
 
     sweep: Path | None = None
     launch: str | None = None
-    workers: bool = False  # whether jobs run in processes of their own
-    made: Sequence[Path] = ()  # folders above a run's that are made for it, the innermost first
+    workers: bool = False  # whether jobs run in separate processes
+    made: Sequence[Path] = ()  # parents of a run's folder that are made for it, the innermost first
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse secrets; only an exit stops Hydra here, for it turns what callbacks raise into warnings."""
+        """Refuse secrets by exiting, since Hydra turns exceptions in callbacks into warnings."""
         with refusing("Nothing was started."):
             refuse_if_any(secrets_in(config))
         RememberPlace.made = [folder for folder in Path(config.hydra.run.dir).parents if not folder.exists()]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse secrets, and SLURM where there is none; note the sweep's directory and the launch."""
+        """Refuse secrets, and SLURM if it is not installed; note the sweep's directory and the launch."""
         self.on_run_start(config)
         if "SlurmLauncher" in str(config.hydra.launcher.get("_target_")):
             with refusing("Nothing was started."):
@@ -67,7 +67,7 @@ class RememberPlace(Callback):
 
 
 def refuse_slurm_if_absent() -> None:
-    """Raise an `InputError` where SLURM cannot launch jobs."""
+    """Raise an `InputError` if SLURM cannot launch jobs."""
     if which("srun") is None:
         raise InputError(
             "hydra/launcher=submitit_slurm: there is no srun on this machine; start this on a SLURM cluster's login "
@@ -76,22 +76,22 @@ def refuse_slurm_if_absent() -> None:
 
 
 SECRET_NAME = re.compile(r"(^|_)(api_?key|(access|auth|api|hf)_?token|token|password|passwd|secret|authorization)$")
-"""What settings that hold a secret are called, in lower case with underscores."""
-SECRET_VALUE = re.compile(  # keys of services; a password in an address, or in a parameter of it; what is resolved
+"""Names of settings that contain a secret, in lower case with underscores."""
+SECRET_VALUE = re.compile(  # API keys; a password in a URL or its parameters; an environment variable
     r"\bsk-[\w-]{16,}|\bhf_\w{20,}|\bAIza[\w-]{30,}|\bgh[pousr]_\w{30,}|\bAKIA\w{16}\b|\bBearer\s+\S{8,}"
     r"|://[^/\s@]*:[^/\s@]+@"
     r"|[?&]([\w-]*(key|token|secret|password)|sig)=[^&\s]"
     r"|\$\{oc\.env:\w*(KEY|TOKEN|SECRET|PASSWORD)"
 )
 ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]*|[A-Za-z_]\w{0,19}")
-"""Names of environment variables; something long with small letters is more likely to be a key itself."""
+"""Names of environment variables; a long value with lower-case letters is more likely to be a key itself."""
 
 
 def secrets_in(config: DictConfig | Sequence[str]) -> list[str]:
-    """Return a problem for each setting that holds a secret; a configuration is written into records.
+    """Return a problem for each setting that contains a secret; a configuration is written into records.
 
     Args:
-        config: a composed configuration, whose overrides are looked at too, or only overrides.
+        config: a composed configuration, whose overrides are checked too, or only overrides.
     """
     values: dict[str, Any] = {}
     if isinstance(config, DictConfig):
@@ -117,8 +117,8 @@ def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     if inside is None:
         yield name, value
     else:
-        for key, one in inside:
-            yield from leaves(one, f"{name}.{key}" if name else str(key))
+        for key, item in inside:
+            yield from leaves(item, f"{name}.{key}" if name else str(key))
 
 
 def _is_secret(name: str, value: Any) -> bool:
@@ -130,15 +130,15 @@ def _is_secret(name: str, value: Any) -> bool:
 
 
 def with_own_labels_named(cfg: DictConfig) -> DictConfig:
-    """Name LLM labels of the user's own column or file after it, in `cfg` itself, which is returned.
+    """Name the user's own LLM labels after their column or file, in `cfg` itself, which is returned.
 
-    They are not those of the model behind ``llm=``, whose default nobody chose.
+    They were not made by the model of ``llm=``, whose default nobody chose.
     """
     llm = cfg.llm
-    own = llm.get("column") or (llm.get("labels") and Path(llm.labels).name)
-    if own and (llm.get("model") or llm.get("members")):
+    source = llm.get("column") or (llm.get("labels") and Path(llm.labels).name)
+    if source and (llm.get("model") or llm.get("members")):
         with open_dict(cfg):
-            llm.name, llm.model, llm.revision, llm.engine, llm.members = str(own), None, None, None, []
+            llm.name, llm.model, llm.revision, llm.engine, llm.members = str(source), None, None, None, []
     return cfg
 
 
@@ -159,13 +159,13 @@ def instantiated(node: DictConfig) -> Any:
         if arguments is None:
             raise
         where = str(error).rpartition("full_key: ")[2].strip()
-        found = "expected a value for" if arguments["lacking"] else "there is no setting"
-        raise InputError(f"{where}: {found} {arguments['lacking'] or arguments['unknown']}") from None
+        problem = "expected a value for" if arguments["lacking"] else "there is no setting"
+        raise InputError(f"{where}: {problem} {arguments['lacking'] or arguments['unknown']}") from None
 
 
 @contextmanager
 def noting(problems: list[str]) -> Iterator[None]:
-    """Note in `problems` what is refused inside, instead of raising it: several refusals are reported together."""
+    """Add refusals to `problems` instead of raising them, so that several are reported together."""
     try:
         yield
     except InputError as error:
@@ -174,7 +174,7 @@ def noting(problems: list[str]) -> Iterator[None]:
 
 @contextmanager
 def refusing(unchanged: str) -> Iterator[None]:
-    """End the process with status `REFUSED` if something is refused inside, and say what was not done therefore."""
+    """End the process with status `REFUSED` if something is refused inside, and print what was therefore not done."""
     try:
         yield
     except InputError as error:
@@ -183,24 +183,24 @@ def refusing(unchanged: str) -> Iterator[None]:
 
 
 def each_instantiated(cfg: Mapping[Any, Any], names: Iterable[str], problems: list[str]) -> dict[str, Any]:
-    """Instantiate the nodes that `names` name; one that is refused is left out, and noted in `problems`."""
-    made = {}
+    """Instantiate the nodes called `names`; those that are refused are left out and noted in `problems`."""
+    instances = {}
     for name in names:
         with noting(problems):
-            made[name] = instantiated(cfg[name])
-    return made
+            instances[name] = instantiated(cfg[name])
+    return instances
 
 
 def missing(cfg: DictConfig) -> list[str]:
-    """Return a problem for every mandatory value that was not given."""
+    """Return a problem for every mandatory value that is missing."""
     return [f"{key}: expected a value, as in {key}=..., found none" for key in sorted(OmegaConf.missing_keys(cfg))]
 
 
 def misnamed(cfg: DictConfig, multirun: bool = False) -> Iterator[str]:
-    """Yield a problem for each column that is named and that the table's file does not have; only its header is read.
+    """Yield a problem for each named column that the table's file does not have; only its header is read.
 
-    Columns that the reader finds itself, or that stand in a file of ratings, are left to it; and an LLM's column to the
-    job that needs it in a multirun, whose other jobs go on.
+    Columns that the reader finds itself, or that are in a file of ratings, are left to it. In a multirun, an LLM's
+    column is left to the job that needs it, so that the others continue.
     """
     data, llm = plain(cfg.data), plain(cfg.llm)
     path, columns = Path(str(data.get("path"))), data.get("columns")
@@ -211,31 +211,37 @@ def misnamed(cfg: DictConfig, multirun: bool = False) -> Iterator[str]:
     from invitro.tables import columns_of
 
     raters = columns.get("raters") or []
-    there, rated = columns_of(path, data.get("encoding")), bool(data.get("ratings") or raters)
+    header, rated = columns_of(path, data.get("encoding")), bool(data.get("ratings") or raters)
     ours = {key: columns.get(key) for key in (*CANONICAL_COLUMNS, *DEMOGRAPHICS)}
-    named = {f"data.columns.{key}": column for key, column in ours.items() if column and column not in there}
+    named = {f"data.columns.{key}": column for key, column in ours.items() if column and column not in header}
     for key in ("text_id", "crowd_label"):
         if DEFAULT_COLUMNS[key] == ours[key] or (key == "crowd_label" and rated):
             named.pop(f"data.columns.{key}", None)
     if isinstance(raters, list) and not data.get("ratings"):
-        named |= {f"data.columns.raters[{place}]": one for place, one in enumerate(raters) if one not in there}
-    own = None if multirun else llm.get("column")
-    if own and not llm.get("by_prompt") and own not in [*there, *(key for key, column in ours.items() if column)]:
-        named["llm.column"] = own
+        named |= {
+            f"data.columns.raters[{position}]": rater for position, rater in enumerate(raters) if rater not in header
+        }
+    llm_column = None if multirun else llm.get("column")
+    if (
+        llm_column
+        and not llm.get("by_prompt")
+        and llm_column not in [*header, *(key for key, column in ours.items() if column)]
+    ):
+        named["llm.column"] = llm_column
     for key, column in named.items():
-        found = f"{names_shown(there)}{meant([str(column)], there)}"
-        yield f"{path}: expected column {names_shown([column])} ({key}); found {found}"
+        similar = meant([str(column)], header)
+        yield f"{path}: expected column {names_shown([column])} ({key}); found {names_shown(header)}{similar}"
 
 
 def data_folder(cfg: DictConfig) -> "DataFolder":
-    """Return where data files are."""
+    """Return the folder of the data files."""
     from invitro.data import DataFolder
 
     return DataFolder(cfg.data.get("folder") or os.environ.get("INVITRO_DATA_DIR"))
 
 
 def feature_cache(folder: str | None, plm: "PLM", device: str = "auto") -> "FeatureCache":
-    """Return the features of a frozen encoder: from a folder or computed, on a device as users name it."""
+    """Return a frozen encoder's features, cached in `folder` and computed on `device`, such as ``cuda:1``."""
     from invitro.models.features import FeatureCache, FrozenEncoder
     from invitro.models.scoring import device_of
 
@@ -243,7 +249,7 @@ def feature_cache(folder: str | None, plm: "PLM", device: str = "auto") -> "Feat
 
 
 def command_of(entry_point: str) -> tuple[str, ...]:
-    """Return the command line that starts an entry point in a process of its own, up to its arguments.
+    """Return the command line that starts an entry point in a separate process, without its arguments.
 
     Raises:
         InputError: there is neither its script nor its command.
@@ -262,45 +268,45 @@ def command_of(entry_point: str) -> tuple[str, ...]:
 
 
 def first_lines(group: Path) -> dict[str, str]:
-    """Return the choices of the group in the folder `group` and what they are, from the first lines of their files."""
+    """Return the choices in the folder `group`, each with its description: the first line of its file."""
     return {file.stem: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for file in sorted(group.glob("*.yaml"))}
 
 
 def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
-    """Return a configuration as plain values, resolved or as it is written."""
-    plain = OmegaConf.to_container(cfg, resolve=resolve)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    """Return a configuration as plain values, resolved or as written."""
+    values = OmegaConf.to_container(cfg, resolve=resolve)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
 
 
 def remove_if_fresh(directory: Path) -> None:
-    """Remove a run's directory, and those made above it, when it holds only what Hydra put there for this run."""
+    """Remove a run's directory, and the parents made for it, if it contains only Hydra's files for this run."""
     ours = {".hydra", f"{HydraConfig.get().job.name}.log"}
     if directory.is_dir() and {path.name for path in directory.iterdir()} <= ours:
-        logging.shutdown()  # the job's log lies in there
+        logging.shutdown()  # the job's log is in there
         rmtree(directory)
-        with suppress(OSError):  # another run has begun in one of them
+        with suppress(OSError):  # another run has started in one of them
             for folder in RememberPlace.made:
                 folder.rmdir()
 
 
 class Stopped(SystemExit):
-    """SIGTERM, or Ctrl-C; the exit status is 128 and the signal's number, which Lightning would make 0."""
+    """SIGTERM or Ctrl-C; the exit status is 128 plus the signal's number, which Lightning would turn into 0."""
 
 
 CHILDREN_STOP = 4.0
-"""Seconds that child processes have to stop in; what is left of them is killed."""
+"""Seconds that child processes have to stop; the remaining ones are killed."""
 
 
 @contextmanager
-def stoppable(told: str | None = None) -> Iterator[None]:
+def stoppable(message: str | None = None) -> Iterator[None]:
     """Raise `Stopped` on SIGTERM and SIGINT at once; a signal that the process was started to ignore stays ignored.
 
-    The jobs of a multirun that run in processes of their own are stopped first. A library's code that is interrupted
-    may swallow the exception; it is then raised once more.
+    Jobs of a multirun that run in separate processes are stopped first. If interrupted library code swallows the
+    exception, it is raised again.
 
     Args:
-        told: what a user who stops the process is told.
+        message: printed when the process is stopped.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -316,7 +322,7 @@ def stoppable(told: str | None = None) -> Iterator[None]:
         try:
             raise error
         finally:
-            del error  # else its own traceback would keep it
+            del error  # otherwise its own traceback would keep it alive
 
     def swallowed(number: int) -> None:
         if not left.is_set():
@@ -327,13 +333,13 @@ def stoppable(told: str | None = None) -> Iterator[None]:
             # On Windows os.kill ends a process at once.
             signal.raise_signal(number) if os.name == "nt" else os.kill(os.getpid(), number)
 
-    numbers = [one for one in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(one) != signal.SIG_IGN]
+    numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     except Stopped:
-        if told is not None:
-            print(told, file=sys.stderr)
+        if message is not None:
+            print(message, file=sys.stderr)
         raise
     finally:
         left.set()
@@ -342,27 +348,27 @@ def stoppable(told: str | None = None) -> Iterator[None]:
 
 
 def stop_children() -> None:
-    """Ask the processes that this one started to stop, and kill what is left of them and of theirs."""
+    """Ask this process's children to stop, then kill those of them and of their descendants that are still running."""
     import psutil
 
-    this, every = psutil.Process(), []
+    this, processes = psutil.Process(), []
     for child in this.children(recursive=True):
         words: list[str] = []
         with suppress(psutil.Error):  # a command line that cannot be read is not a tracker's
             words = child.cmdline()
         if not any("resource_tracker" in word for word in words):  # Python's own, which end with their parent
-            every.append(child)
-    for one in every:
+            processes.append(child)
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
-            if one.ppid() == this.pid:
-                one.terminate()
-    for one in psutil.wait_procs(every, CHILDREN_STOP)[1]:
+            if process.ppid() == this.pid:
+                process.terminate()
+    for process in psutil.wait_procs(processes, CHILDREN_STOP)[1]:
         with suppress(psutil.NoSuchProcess):
-            one.kill()
+            process.kill()
 
 
 def end_with(name: str) -> None:
-    """Stop this process when the one ends whose number is in the environment variable `name`, however it ends."""
+    """Stop this process when another one ends, however that ends; its id is in the environment variable `name`."""
     number = os.environ.get(name, "")
     if not number.isdigit() or int(number) == os.getpid():
         return
@@ -371,7 +377,7 @@ def end_with(name: str) -> None:
     try:
         other = psutil.Process(int(number))
     except psutil.NoSuchProcess:
-        return  # another machine's
+        return  # it is on another machine
 
     def watch() -> None:
         while other.is_running() and other.status() != psutil.STATUS_ZOMBIE:
@@ -382,5 +388,5 @@ def end_with(name: str) -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process whose output people read, and not another one of a distributed run."""
+    """Whether this is the process whose output people read: the only one, or the first of a distributed run."""
     return not any(int(os.environ.get(name) or 0) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))

@@ -1,6 +1,6 @@
-"""Configurations without a command line: how `import invitro` comes to those of the entry points.
+"""Configurations without a command line: `import invitro` composes those of the entry points.
 
-Overrides are those of the command line, such as ``fit.epochs=2``; if two set the same key, the later one counts.
+Overrides are written as on the command line, such as ``fit.epochs=2``; if two set the same key, the later one counts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ def composed(name: str, overrides: Sequence[str], scale: Scale | None = None) ->
     Args:
         name: of the main configuration, such as ``train``.
         overrides: such as ``plm=minilm``.
-        scale: takes the place of the configuration's.
+        scale: replaces the configuration's.
 
     Yields:
         The configuration, without Hydra's own part, which `HydraConfig` has.
@@ -65,7 +65,7 @@ def run_folder() -> Path:
 
 
 def scale_of(name: str | Path | Scale) -> Scale:
-    """Return a scale by its name in ``conf/scale/``, or by a file of the same kind; return a scale unchanged.
+    """Return the scale of this name in ``conf/scale/``, or of a file of the same kind; return a scale unchanged.
 
     Raises:
         InputError: there is no such scale, or its definition is wrong.
@@ -74,10 +74,10 @@ def scale_of(name: str | Path | Scale) -> Scale:
         return name
     file = Path(name)
     if file.suffix != ".yaml":
-        known = {path.stem: path for path in sorted((conf_folder() / "scale").glob("*.yaml"))}
-        if str(name) not in known:
-            raise InputError(f"scale: expected one of {', '.join(known)}, or a file ending in .yaml, found {name!r}")
-        file = known[str(name)]
+        files = {path.stem: path for path in sorted((conf_folder() / "scale").glob("*.yaml"))}
+        if str(name) not in files:
+            raise InputError(f"scale: expected one of {', '.join(files)}, or a file ending in .yaml, found {name!r}")
+        file = files[str(name)]
     if not file.is_file():
         raise InputError(f"scale: {file}: no such file (looked in {file.parent.resolve()})")
     node = OmegaConf.load(file)
@@ -101,8 +101,8 @@ def composed_for(
     Args:
         frame: one row per text.
         name: of the main configuration, such as ``train``.
-        scale: of its labels, as `scale_of` takes it.
-        columns: its names of ``llm_label`` and of the columns of `invitro.data.TableFile`, where they differ.
+        scale: of its labels, as for `scale_of`.
+        columns: its names for ``llm_label`` and the columns of `invitro.data.TableFile`, if they differ.
         overrides: of the entry point.
         divided: whether there is a split.
 
@@ -126,7 +126,7 @@ def composed_for(
 def _described(
     frame: "pd.DataFrame", columns: Mapping[str, str | Sequence[str]]
 ) -> "tuple[pd.DataFrame, dict[str, Any], list[str]]":
-    """Return a frame with ids, its names of the canonical columns, and the override that names its LLM labels."""
+    """Return a frame with ids, its names for the canonical columns, and the override that names its LLM labels."""
     import pandas as pd
 
     from invitro.data.corpus import CANONICAL_COLUMNS, DEMOGRAPHICS
@@ -134,14 +134,14 @@ def _described(
 
     if not isinstance(frame, pd.DataFrame):
         raise InputError(f"frame: expected a DataFrame with one row per text, found {type(frame).__name__}")
-    known = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, "raters", "llm_label")
-    refuse_if_any(f"columns: expected any of {', '.join(known)}, found {key!r}" for key in columns if key not in known)
-    named: dict[str, Any] = {key: columns.get(key, key) for key in known if key in columns or key in frame}
-    mend = "Name the frame's columns by columns={'text': ..., 'crowd_label': ...}"
+    keys = (*CANONICAL_COLUMNS, *DEMOGRAPHICS, "raters", "llm_label")
+    refuse_if_any(f"columns: expected any of {', '.join(keys)}, found {key!r}" for key in columns if key not in keys)
+    named: dict[str, Any] = {key: columns.get(key, key) for key in keys if key in columns or key in frame}
+    remedy = "Name the frame's columns with columns={'text': ..., 'crowd_label': ...}"
     raters = [named["raters"]] if isinstance(named.get("raters"), str) else [*named.get("raters", [])]
     needed = dict.fromkeys(["text"] if raters else ["text", "crowd_label"]) | named
     required = [named.get(key, key) for key in needed if key != "raters"]
-    require_columns(frame, [*required, *raters], "frame", mend)
+    require_columns(frame, [*required, *raters], "frame", remedy)
     if raters:
         named |= {"raters": raters, "crowd_label": named.get("crowd_label") if "crowd_label" in columns else None}
     if "text_id" not in named:

@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OPTIONS = ("readout", "samples", "limit", "limit_seed", "export", "merge", "reparse", "retry", "progress")
-"""Settings that `invitro.labelling.labeller.Options` takes as they are."""
+"""Settings that are passed to `invitro.labelling.labeller.Options` unchanged."""
 
 
 @checked("")
 @dataclass(frozen=True)
 class Mode:
-    """What ``label.py`` does: label, count what labelling would cost, compare existing labels, or copy the store."""
+    """What ``label.py`` does: label, estimate what labelling would cost, compare existing labels, or copy the store."""
 
     dry_run: bool
     report: bool
@@ -75,7 +75,7 @@ OmegaConf.register_new_resolver("choices", _choices, replace=True)
 
 def label_command(main: Callable[[], None]) -> None:
     """Run ``label.py``; after a multirun, show its label sets side by side and exit with 1 if a job failed."""
-    with stoppable("\nStopped. Every answer so far is stored; run the same command to continue from here"):
+    with stoppable("\nStopped. Every answer so far is stored; run the same command again to continue."):
         main()
     if RememberPlace.sweep is not None:
         from invitro.labelling.reports import multirun_lines
@@ -100,9 +100,9 @@ def run_label(cfg: DictConfig) -> None:
     directory = Path(hydra.runtime.output_dir)
     try:
         refuse_if_any(missing(cfg))
-        does = _compared if cfg.report else _labelled
-        does = _backed_up if cfg.backup is not None else _ranked if cfg.next else does
-        print("\n".join(does(cfg, directory)))
+        action = _compared if cfg.report else _labelled
+        action = _backed_up if cfg.backup is not None else _ranked if cfg.next else action
+        print("\n".join(action(cfg, directory)))
     except (InputError, EngineError) as error:
         if hydra.mode == RunMode.MULTIRUN:
             write_text(directory / JOB_ERROR, f"{error_text(error)}\n")
@@ -112,46 +112,48 @@ def run_label(cfg: DictConfig) -> None:
         print(f"{error}\n" + "Nothing was labelled." * (refused and not cfg.report), file=sys.stderr)
         sys.exit(REFUSED if refused else 1)
     except Exception as error:
-        print(traceback_text(error), file=sys.stderr)  # Hydra would print it with any key that it holds
+        print(traceback_text(error), file=sys.stderr)  # Hydra's own traceback could show a key
         sys.exit(1)
 
 
 def labellings(cfg: DictConfig, prompts: Mapping[str, DictConfig], dry_run: bool) -> "dict[str, Labelling]":
-    """Return what the configuration says about how to label, for each prompt; all share one engine.
+    """Return the configured labelling for each prompt; all share one engine.
 
     Args:
         cfg: as composed from ``label.yaml``.
         prompts: by role.
-        dry_run: nothing is asked, so no key is needed.
+        dry_run: no requests are sent, so no key is needed.
 
     Raises:
-        InputError: naming everything that is wrong with the settings.
+        InputError: everything that is wrong with the settings, together.
     """
     from invitro.engines.base import Sampling, key_in
     from invitro.labelling.labeller import Labelling, Options
 
     llm, problems = cfg.llm, list[str]()
     if llm.engine is None:
-        problems.append(f"llm={llm.name} cannot be asked; choose another, such as llm=scripted for a rehearsal")
+        problems.append(f"llm={llm.name} cannot be asked; choose another, such as llm=scripted for a trial run")
     if cfg.get("cluster") and cfg.get("engine"):
-        problems.append("engine=batch asks no cluster; choose cluster= or engine=")
-    engine = llm.engine and (cfg.get("engine") or cfg.get("cluster") or llm.engine)  # the first two hold the LLM's
+        problems.append("engine=batch does not use a cluster; choose cluster= or engine=")
+    engine = llm.engine and (cfg.get("engine") or cfg.get("cluster") or llm.engine)  # the first two contain the LLM's
     nodes = {"scale": cfg.scale, "engine": engine, "sampling": cfg.sampling, **prompts}
-    made = each_instantiated(nodes, nodes, problems)
-    key = getattr(getattr(made.get("engine"), "engine", made.get("engine")), "key_env", None)
+    instances = each_instantiated(nodes, nodes, problems)
+    key = getattr(getattr(instances.get("engine"), "engine", instances.get("engine")), "key_env", None)
     if key and not dry_run and not cfg.get("engine") and not cfg.get("import"):
         with noting(problems):
             key_in(key)
     with noting(problems):
-        sampling = made.get("sampling", Sampling(temperature=1.0))  # the default where the given one is refused
+        sampling = instances.get("sampling", Sampling(temperature=1.0))  # the default if the given one is refused
         options = Options(sampling=sampling, results=cfg["import"], **{name: cfg[name] for name in OPTIONS})
     refuse_if_any(problems)
-    whats = {}
+    by_role = {}
     for role in prompts:
         with noting(problems):
-            whats[role] = Labelling(made["scale"], made[role], llm.name, made["engine"], Path(cfg.store), options)
+            by_role[role] = Labelling(
+                instances["scale"], instances[role], llm.name, instances["engine"], Path(cfg.store), options
+            )
     refuse_if_any(problems)
-    return whats
+    return by_role
 
 
 def _refuse_contradictions(cfg: DictConfig) -> None:
@@ -165,18 +167,18 @@ def _refuse_contradictions(cfg: DictConfig) -> None:
             "prompt@check.overall= for a prompt that asks for one score"
         )
     if cfg.check and cfg.export:
-        problems.append("export: the check makes several label sets; export one of them by a run with its prompt")
+        problems.append("export: the check makes several label sets; to export one of them, run its prompt alone")
     if mode.report and (cfg.check or mode.dry_run or mode.show):
         problems.append("report=true compares existing labels and asks no LLM; leave dry_run, show and the check out")
     if mode.next and (mode.report or mode.dry_run or mode.show or cfg.check):
         problems.append("next: ranks unrated texts and asks no LLM; leave report, dry_run, show and the check out")
     if cfg.get("plm") and not mode.next:
-        problems.append("plm: says which texts are alike for next=; labelling needs no encoder")
+        problems.append("plm: is only used by next=, to find texts that are alike; labelling needs no encoder")
     refuse_if_any(problems)
 
 
 def _labelled(cfg: DictConfig, directory: Path) -> list[str]:
-    """Label a corpus, once or with each prompt of the check; return the report and leave it in `directory` as JSON."""
+    """Label a corpus, once or with each prompt of the check; return the report and write it to `directory` as JSON."""
     from invitro.files import write_json
     from invitro.labelling.labeller import dry_run, label, rendered_prompts
     from invitro.labelling.reports import JOB_REPORT
@@ -188,36 +190,36 @@ def _labelled(cfg: DictConfig, directory: Path) -> list[str]:
     with noting(problems):
         reader = instantiated(_data(cfg, whole=not any(prompt.get("shots") for prompt in prompts.values())))
     with noting(problems):
-        whats = labellings(cfg, prompts, dry_run=cfg.dry_run or bool(cfg.show))
+        by_role = labellings(cfg, prompts, dry_run=cfg.dry_run or bool(cfg.show))
     refuse_if_any(problems)
-    what = whats["items"]
+    labelling = by_role["items"]
     try:
-        corpus = reader.read(what.scale)
-        shown = [line for each in whats.values() if cfg.show for line in rendered_prompts(corpus, each, cfg.show)]
+        corpus = reader.read(labelling.scale)
+        shown = [line for each in by_role.values() if cfg.show for line in rendered_prompts(corpus, each, cfg.show)]
         if shown and not cfg.dry_run:
             remove_if_fresh(directory)
             return shown
         if cfg.dry_run:
             costs = [
                 (f"{name}, prompt={each.prompt.name}", cost)
-                for each in whats.values()
+                for each in by_role.values()
                 for name, cost in dry_run(corpus, each)
             ]
             write_json(directory / JOB_REPORT, [{"corpus": name} | asdict(cost) for name, cost in costs])
             return [*shown, *(line for name, cost in costs for line in (f"{name} (nothing was asked)", *cost.lines()))]
-        done = {role: label(corpus, each) for role, each in whats.items()}
+        done = {role: label(corpus, each) for role, each in by_role.items()}
     finally:
-        what.engine.close()
+        labelling.engine.close()
     parts = [part for each in done.values() for part in each]
     write_json(directory / JOB_REPORT, [part.record() for part in parts])
     if cfg.check:
-        return _checked(corpus, whats, done, directory)
+        return _checked(corpus, by_role, done, directory)
     exported = [f"  exported to      {cfg.export}"] if cfg.export else []
     return [line for part in parts for line in part.lines()] + exported
 
 
 def _checked(corpus: "Corpus", whats: Mapping[str, "Labelling"], done: Mapping[str, Any], directory: Path) -> list[str]:
-    """Compare the prompts; return what is to be printed and leave it in `directory`, also as JSON."""
+    """Compare the prompts; return the lines to print and write them to `directory`, also as JSON."""
     from pydantic_core import to_jsonable_python
 
     from invitro.files import write_json, write_text
@@ -233,7 +235,7 @@ def _checked(corpus: "Corpus", whats: Mapping[str, "Labelling"], done: Mapping[s
 
 
 def _backed_up(cfg: DictConfig, directory: Path) -> list[str]:
-    """Copy the label store, whoever writes to it meanwhile."""
+    """Copy the label store, even while other processes write to it."""
     from invitro.labels.store import LabelStore
 
     _refuse_contradictions(cfg)
@@ -241,7 +243,7 @@ def _backed_up(cfg: DictConfig, directory: Path) -> list[str]:
         store.backup(cfg.backup)
         sets = store.sets()
     remove_if_fresh(directory)
-    return [f"Backup: {cfg.backup} ({sum(one.answers for one in sets)} answers of {len(sets)} label sets)"]
+    return [f"Backup: {cfg.backup} ({sum(labels.answers for labels in sets)} answers of {len(sets)} label sets)"]
 
 
 def _compared(cfg: DictConfig, directory: Path) -> list[str]:
@@ -251,11 +253,11 @@ def _compared(cfg: DictConfig, directory: Path) -> list[str]:
     from invitro.reliability.report import reliability_report
 
     _refuse_contradictions(cfg)
-    corpus, scale, texts, own = _to_gather(cfg)
+    corpus, scale, texts, own_labels = _to_gather(cfg)
     try:
-        gathered = _gathered(cfg, corpus, scale, texts, own)
+        gathered = _gathered(cfg, corpus, scale, texts, own_labels)
     except NoLabelsError as error:
-        if corpus.people is not None and own is None:
+        if corpus.people is not None and own_labels is None:
             lines = crowd_report(corpus.people, texts.set_index("text_id")["group_id"], directory)
             return [*lines, *error.problems, f"Report: {directory / 'crowd.md'}"]
         raise InputError(*error.problems, f"To make some: {_command(cfg)}") from error
@@ -264,47 +266,49 @@ def _compared(cfg: DictConfig, directory: Path) -> list[str]:
 
 
 def _to_gather(cfg: DictConfig) -> "tuple[Corpus, Scale, pd.DataFrame, Any]":
-    """Return the corpus, the scale, the texts that are looked at, and the user's own labels, where they are named."""
+    """Return the corpus, the scale, the selected texts, and the user's own labels, if any are named."""
     from invitro.labelling.texts import chosen
     from invitro.labels import LabelSource
 
     for word in HydraConfig.get().overrides.task:
         if word.startswith(("llm=", "prompt=")):
             log.warning("%s does not limit the report to some label sets; raters=[NAME, ...] does", word)
-    own, llm = None, with_own_labels_named(cfg.copy()).llm
+    own_labels, llm = None, with_own_labels_named(cfg.copy()).llm
     if llm.get("labels") or llm.get("column"):
-        own = LabelSource(llm.name, labels=llm.get("labels"), column=llm.get("column"), columns=plain(llm.columns))
+        own_labels = LabelSource(
+            llm.name, labels=llm.get("labels"), column=llm.get("column"), columns=plain(llm.columns)
+        )
     scale = instantiated(cfg.scale)
     corpus = instantiated(_data(cfg, whole=True)).read(scale)
-    return corpus, scale, chosen(corpus.table, cfg.limit, cfg.limit_seed), own
+    return corpus, scale, chosen(corpus.table, cfg.limit, cfg.limit_seed), own_labels
 
 
-def _gathered(cfg: DictConfig, corpus: "Corpus", scale: "Scale", texts: "pd.DataFrame", own: Any) -> "Gathered":
+def _gathered(cfg: DictConfig, corpus: "Corpus", scale: "Scale", texts: "pd.DataFrame", own_labels: Any) -> "Gathered":
     """Return everybody's scores; raise `NoLabelsError` if there is no label set."""
     from invitro.reliability.gathering import gather
 
     raters = [cfg.raters] if isinstance(cfg.raters, str) else cfg.raters and list(map(str, cfg.raters))
-    return gather(corpus, texts, scale, Path(cfg.store), data_folder(cfg), own, raters)
+    return gather(corpus, texts, scale, Path(cfg.store), data_folder(cfg), own_labels, raters)
 
 
 def _ranked(cfg: DictConfig, directory: Path) -> list[str]:
-    """Rank unrated texts by what a human rating would tell; leave them in `directory` as ``next.csv``."""
+    """Rank unrated texts by how informative a human rating would be; write them to ``next.csv`` in `directory`."""
     from invitro.commands.predicting import rank_texts
     from invitro.files import whole_or_absent
     from invitro.reliability.gathering import NoLabelsError
 
     _refuse_contradictions(cfg)
-    corpus, scale, table, own = _to_gather(cfg)
+    corpus, scale, table, own_labels = _to_gather(cfg)
     try:
-        gathered = _gathered(cfg, corpus, scale, table, own)
-        whole = [name for name, rater in gathered.raters.items() if rater.llm and rater.sample is None]
-        llm = gathered.ratings[whole].reset_index(drop=True)
+        gathered = _gathered(cfg, corpus, scale, table, own_labels)
+        llms = [name for name, rater in gathered.raters.items() if rater.llm and rater.sample is None]
+        llm = gathered.ratings[llms].reset_index(drop=True)
     except NoLabelsError:  # people's ratings alone
         llm = table.iloc[:, :0]
-    found = rank_texts(cfg, corpus.name, table, llm)
+    ranked = rank_texts(cfg, corpus.name, table, llm)
     with whole_or_absent(directory / "next.csv") as temporary:
-        found.table.drop(columns=["split", "crowd_label"]).to_csv(temporary, index=False)
-    return [*found.lines(), f"Texts and ids: {directory / 'next.csv'}"]
+        ranked.table.drop(columns=["split", "crowd_label"]).to_csv(temporary, index=False)
+    return [*ranked.lines(), f"Texts and ids: {directory / 'next.csv'}"]
 
 
 def _data(cfg: DictConfig, whole: bool) -> DictConfig:
@@ -323,7 +327,7 @@ def _command(cfg: DictConfig) -> str:
 
 
 class Lack(NamedTuple):
-    """What a run lacks, in lines for people, and whether it is labels that it may use."""
+    """What a run lacks, as lines to print, and whether they are labels that it may use."""
 
     lines: tuple[str, ...]
     labels: bool = False
@@ -351,11 +355,11 @@ def lack_of(cfg: DictConfig, job: Sequence[str]) -> Lack | None:
 
 
 def _line_for_labels(llm: str, job: Sequence[str], store: str) -> str:
-    """Return one line on labels that are missing: whose, what they would cost, and the command that makes them."""
+    """Return one line about missing labels: whose, what they would cost, and the command that makes them."""
     choices, groups = HydraConfig.get().runtime.choices, ("prompt", "scale", "data")
     kept = [*groups, *(["llm"] if choices["llm"] == llm else [])]
-    own = [word for word in job if word.lstrip("+").partition(".")[0] in kept and "." in word.partition("=")[0]]
-    words = [f"llm={llm}", *(f"{group}={choices[group]}" for group in groups), *own, f"store={store}"]
+    settings = [word for word in job if word.lstrip("+").partition(".")[0] in kept and "." in word.partition("=")[0]]
+    words = [f"llm={llm}", *(f"{group}={choices[group]}" for group in groups), *settings, f"store={store}"]
     what = (
         f"no labels by llm={llm} with prompt={choices['prompt']} on scale={choices['scale']} for data={choices['data']}"
     )
@@ -363,12 +367,12 @@ def _line_for_labels(llm: str, job: Sequence[str], store: str) -> str:
 
 
 def _price(words: Sequence[str]) -> str:
-    """Return what a labelling would ask and cost, or why that cannot be said here."""
+    """Return the requests and the cost of a labelling, or why they cannot be estimated here."""
     from invitro.engines.base import EngineError
     from invitro.labelling.labeller import dry_run
 
     reasons = []
-    # Where the model's own tokenizer is not there, tokens are estimated, if the engine can do that.
+    # Without the model's own tokenizer, tokens are estimated, if the engine can do that.
     for rough in ([], ["llm.engine.tokenizer=approximate"]):
         try:
             cfg = compose("label", overrides=[*words, *rough])

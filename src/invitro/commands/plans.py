@@ -66,7 +66,7 @@ class SweepSettings:
     Args:
         report_only: start nothing and report the existing runs.
         runs: the folder below which runs are made; with `report_only` the folder to report.
-        directory: the study's folder, or the report's with `report_only`; None where it is named by the study.
+        directory: the study's folder, or the report's with `report_only`; None names it after the study.
         fail_fast: start no further job after a failure.
         dry_run: only show the plan.
         dashboard: save a W&B workspace for the study.
@@ -93,8 +93,8 @@ class SweepRequest:
         root: the folder with the runs.
         report: the folder of the report.
         plan: the jobs to start; None starts nothing.
-        settings: all others.
-        notes: what the plan makes of folds and seeds, a line each.
+        settings: all other settings.
+        notes: how the plan handles folds and seeds, one line each.
         folders: of the user's own configuration, ``--config-dir``.
     """
 
@@ -110,7 +110,7 @@ class SweepRequest:
 def request(arguments: Sequence[str]) -> SweepRequest:
     """Read the command line.
 
-    Keys of ``sweep.yaml`` are its own. All others are the jobs' and replace what the study sets.
+    Keys of ``sweep.yaml`` are its own. All others are the jobs' and override those of the study.
 
     Raises:
         InputError: anything that Hydra, the study or its jobs would refuse.
@@ -127,76 +127,81 @@ def request(arguments: Sequence[str]) -> SweepRequest:
         with configured("sweep", folders):
             keys = {"study", *(field.name for field in fields(SweepSettings))}
             lines = parsed(readable(words))
-            own = [line for line in lines if re.split(r"[./@]", line.key_or_group)[0] in keys]
-            passed = [line for line in lines if line not in own]
-            given = {line.key_or_group for line in own}
+            sweep_overrides = [line for line in lines if re.split(r"[./@]", line.key_or_group)[0] in keys]
+            job_overrides = [line for line in lines if line not in sweep_overrides]
+            given = {line.key_or_group for line in sweep_overrides}
             default = (
                 [f"study={GRID}"] if "study" not in given and any(key.startswith("study.") for key in given) else []
             )
-            cfg = compose("sweep", overrides=[*default, *map(_own_line, own)])
+            cfg = compose("sweep", overrides=[*default, *map(_own_line, sweep_overrides)])
             settings = SweepSettings(**{str(key): value for key, value in cfg.items() if key != "study"})
             if settings.report_only:
-                return _report_only(settings, given, cfg, passed)
+                return _report_only(settings, given, cfg, job_overrides)
             if "study" not in given:
-                known = [name for folder in [conf_folder(), *folders] for name in first_lines(folder / "study")]
-                raise InputError(f"study: expected one of {', '.join(known)}; found none")
+                names = [name for folder in [conf_folder(), *folders] for name in first_lines(folder / "study")]
+                raise InputError(f"study: expected one of {', '.join(names)}; found none")
             asked = f"{called('sweep')} {command_line(arguments, posix=True)}"
             runs = [f"runs={quoted(settings.runs)}"] if "runs" in given else []
             try:
-                launched = _launching(settings, instantiated(cfg.study), passed, runs, asked, folders)
+                launched = _launching(settings, instantiated(cfg.study), job_overrides, runs, asked, folders)
             except HydraException as error:
-                raise explained(error, "train", [one for one in passed if not is_hydra(one)]) from error
+                raise explained(
+                    error, "train", [override for override in job_overrides if not is_hydra(override)]
+                ) from error
             refuse_unwritable(launched.root)
             return launched
     except HydraException as error:
         raise InputError(message_of(error)) from error
 
 
-def _own_line(one: Override) -> str:
-    """Return an override of ``sweep.yaml`` so that it may also set a field that the study's file leaves out."""
-    group, _, name = one.key_or_group.partition(".")
+def _own_line(override: Override) -> str:
+    """Return an override of ``sweep.yaml``, written so that it can also set a field that the study's file omits."""
+    group, _, name = override.key_or_group.partition(".")
     if group != "study" or not name:
-        return str(one.input_line)
-    known = [field.name for field in fields(Study)]
-    if name.partition(".")[0] not in known:
-        raise InputError(f"study.{name}: expected one of {', '.join(known)} after the point")
-    return f"++study.{name}={expression(one)}"
+        return str(override.input_line)
+    names = [field.name for field in fields(Study)]
+    if name.partition(".")[0] not in names:
+        raise InputError(f"study.{name}: expected one of {', '.join(names)} after the dot")
+    return f"++study.{name}={expression(override)}"
 
 
-def _report_only(settings: SweepSettings, given: Set[str], cfg: DictConfig, passed: Sequence[Override]) -> SweepRequest:
+def _report_only(
+    settings: SweepSettings, given: Set[str], cfg: DictConfig, job_overrides: Sequence[Override]
+) -> SweepRequest:
     """Return the request for a report of existing runs: in the folder ``runs``, or where the study would be."""
     study = instantiated(cfg.study) if any(key.startswith("study") for key in given) else None
     if "runs" in given:
-        at = Path(settings.runs)
-        if passed:
-            words = " ".join(str(line.input_line) for line in passed)
+        folder = Path(settings.runs)
+        if job_overrides:
+            words = " ".join(str(line.input_line) for line in job_overrides)
             raise InputError(f"{words}: nothing is started, so this has no effect; leave it out")
     elif study is not None:
-        at = _directory(settings, study, _merged(study, passed))
+        folder = _directory(settings, study, _merged(study, job_overrides))
     else:
         raise InputError("report_only=true: expected runs=FOLDER, or study=NAME with the settings it was started with")
-    if not at.is_dir():
-        raise InputError(f"{at}: no such folder of runs (looked in {Path.cwd()})")
-    if study is None and (at / STUDY).is_file():
-        study = Study(**yaml.safe_load((at / STUDY).read_text("utf-8")))
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of runs (looked in {Path.cwd()})")
+    if study is None and (folder / STUDY).is_file():
+        study = Study(**yaml.safe_load((folder / STUDY).read_text("utf-8")))
     elif study is None:
         study = instantiated(compose("sweep", overrides=[f"study={GRID}"]).study)
-        study = replace(study, title=f"{study.title}: {at}")
-    report = Path(settings.directory) if settings.directory else at / "report"
-    return SweepRequest(study, at, report, None, settings)
+        study = replace(study, title=f"{study.title}: {folder}")
+    report = Path(settings.directory) if settings.directory else folder / "report"
+    return SweepRequest(study, folder, report, None, settings)
 
 
 def _launching(
     settings: SweepSettings,
     study: Study,
-    passed: Sequence[Override],
+    job_overrides: Sequence[Override],
     runs: Sequence[str],
     asked: str,
     folders: Sequence[Path],
 ) -> SweepRequest:
     """Return the request to launch a study, after its jobs' settings have been checked."""
-    hydra = list({key_of(one): one for one in [*parsed(study.overrides), *passed] if is_hydra(one)}.values())
-    merged = _merged(study, passed)
+    by_key = {key_of(override): override for override in [*parsed(study.overrides), *job_overrides]}
+    hydra = [override for override in by_key.values() if is_hydra(override)]
+    merged = _merged(study, job_overrides)
     directory = _directory(settings, study, merged)
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{uuid4().hex[:6]}"
     ours = study.job == "train"
@@ -205,25 +210,25 @@ def _launching(
         added += [f"launch={stamp}", f"group={quoted(directory.name)}"]
         added += ["fail_fast=true"] if settings.fail_fast else []
     merged |= {key_of(line): line for line in parsed(added)}
-    refuse_if_any(decided_by_rows(merged, passed))
+    refuse_if_any(decided_by_rows(merged, job_overrides))
     study, merged, notes = _with_folds_and_seeds(study, merged) if ours and not study.sweeper else (study, merged, [])
     sweeper, trials, seed = _sweeper(study, hydra, directory)
-    launcher = [str(one.input_line) for one in hydra if not is_sweeper(one)]
+    launcher = [str(override.input_line) for override in hydra if not is_sweeper(override)]
     if "hydra/launcher=submitit_slurm" in launcher:
         refuse_slurm_if_absent()
     jobs = None if study.sweeper else _grid(merged)
     not_run: Mapping[int, str] = {}
     if ours:
         not_run = not_to_run(jobs or (tuple(map(first_value, merged.values())),), [*launcher, *sweeper], study)
-    swept = [key for key, one in merged.items() if key in study.params or one.is_sweep_override()]
+    swept = [key for key, override in merged.items() if key in study.params or override.is_sweep_override()]
     factors = (*study.factors, *(key for key in swept if key not in (*study.factors, *study.replicates)))
     study = replace(
         study,
         factors=factors,
-        params={key: expression(one) for key, one in merged.items() if key in swept},
+        params={key: expression(override) for key, override in merged.items() if key in swept},
         overrides=(
             *(line for line in study.overrides if line.lstrip("+").startswith("hydra")),
-            *(str(one.input_line) for key, one in merged.items() if key not in (*swept, "launch", "group")),
+            *(str(override.input_line) for key, override in merged.items() if key not in (*swept, "launch", "group")),
         ),
     )
     plan = Plan(
@@ -231,7 +236,7 @@ def _launching(
         stamp=stamp,
         asked=asked,
         command=(*_job_command(study.job), *(f"--config-dir={folder.absolute()}" for folder in folders)),
-        overrides=tuple(str(one.input_line) for one in merged.values()),
+        overrides=tuple(str(override.input_line) for override in merged.values()),
         hydra=(*launcher, *sweeper),
         jobs=jobs,
         not_run=not_run,
@@ -244,7 +249,7 @@ def _launching(
 
 
 def _job_command(job: str) -> tuple[str, ...]:
-    """Return the command line that starts the jobs of a study, up to their overrides; () for those without any."""
+    """Return the command line that starts the jobs of a study, without their overrides; () if the study starts none."""
     if job in (INFERENCE, WORTH):
         return ()
     if not job.endswith(".py"):
@@ -257,15 +262,15 @@ def _job_command(job: str) -> tuple[str, ...]:
 def _with_folds_and_seeds(study: Study, merged: dict[str, Override]) -> tuple[Study, dict[str, Override], list[str]]:
     """Return a study with the folds and the seeds that it needs, its jobs' overrides, and what to tell the user.
 
-    With a cross-validation all folds are run, and are replicates, unless the command line names folds. Where all jobs'
-    models are fitted in closed form, the first seed stands for all.
+    In cross-validation, all folds are run, and are replicates, unless the command line names folds. If all jobs' models
+    are fitted in closed form, only the first seed is run.
     """
     notes = []
-    every = _grid(merged)
-    split: dict[str, Any] = dict(_composed(every[0]).data.get("split") or {})
+    jobs = _grid(merged)
+    split: dict[str, Any] = dict(_composed(jobs[0]).data.get("split") or {})
     if str(split.get("_target_")).rpartition(".")[2] == "KFold":
         if FOLD not in merged:
-            merged = merged | {key_of(one): one for one in parsed([f"{FOLD}=range(0,{split['folds']})"])}
+            merged = merged | {key_of(override): override for override in parsed([f"{FOLD}=range(0,{split['folds']})"])}
             notes.append(f"{FOLD}: all {split['folds']} folds are run, so that every text is tested once")
         merged = {FOLD: merged[FOLD]} | merged  # the last key varies fastest: runs on the same texts share a lot
         if FOLD not in (*study.replicates, *study.factors):
@@ -278,16 +283,16 @@ def _with_folds_and_seeds(study: Study, merged: dict[str, Override]) -> tuple[St
     seeds = merged.get("seed")
     if seeds is not None and seeds.is_discrete_sweep() and "seed" in study.replicates:
         named = list(seeds.sweep_string_iterator())
-        models = {tuple(one for one in job if one.startswith(OF_THE_MODEL)): job for job in every}
+        models = {tuple(override for override in job if override.startswith(OF_THE_MODEL)): job for job in jobs}
         if len(named) > 1 and all(_in_closed_form(_composed(job)) for job in models.values()):
             merged = merged | {"seed": parsed([f"seed={named[0]}"])[0]}
             study = replace(study, params={key: value for key, value in study.params.items() if key != "seed"})
-            notes.append(f"seed={named[0]} stands for all {len(named)} seeds: these models are fitted in closed form")
+            notes.append(f"seed={named[0]} is run for all {len(named)} seeds: these models are fitted in closed form")
     return study, merged, notes
 
 
 OF_THE_MODEL = ("plm", "baseline", "row", "experiment", "fit")
-"""What the overrides begin with that decide how a model is fitted."""
+"""Prefixes of the overrides that decide how a model is fitted."""
 
 
 def _in_closed_form(cfg: DictConfig) -> bool:
@@ -297,28 +302,33 @@ def _in_closed_form(cfg: DictConfig) -> bool:
     return in_closed_form(cfg.plm) and cfg.fit.clean == "none"
 
 
-def _merged(study: Study, passed: Sequence[Override]) -> dict[str, Override]:
+def _merged(study: Study, job_overrides: Sequence[Override]) -> dict[str, Override]:
     """Return the jobs' overrides by key: the study's, overridden by those of the command line."""
-    own = parsed([*study.overrides, *(f"{key}={value}" for key, value in study.params.items())])
-    return {key_of(one): one for one in [*own, *passed] if not is_hydra(one)}
+    study_overrides = parsed([*study.overrides, *(f"{key}={value}" for key, value in study.params.items())])
+    return {key_of(override): override for override in [*study_overrides, *job_overrides] if not is_hydra(override)}
 
 
 def _grid(merged: Mapping[str, Override]) -> tuple[Overrides, ...]:
-    """Return every job of overrides of which some are swept."""
+    """Return every job of overrides, some of which are swept."""
     return tuple(map(tuple, BasicSweeper.split_arguments(list(merged.values()), None)[0]))
 
 
 def _directory(settings: SweepSettings, study: Study, merged: Mapping[str, Override]) -> Path:
-    """Return the study's folder: named, or derived from the study and what the command line sets differently."""
+    """Return the study's folder: as named, or derived from the study and what the command line changes."""
     if settings.directory:
         return Path(settings.directory)
-    own = [one.input_line for one in parsed(study.overrides)]
+    study_overrides = [override.input_line for override in parsed(study.overrides)]
     groups = GlobalHydra.instance().config_loader().list_groups("")
     chosen, set_, hidden = [study.name], [], []
-    for key, one in merged.items():
-        if one.input_line in own or key in study.params or is_incidental(key) or one.is_sweep_override():
+    for key, override in merged.items():
+        if (
+            override.input_line in study_overrides
+            or key in study.params
+            or is_incidental(key)
+            or override.is_sweep_override()
+        ):
             continue
-        value = expression(one).strip("'\"")
+        value = expression(override).strip("'\"")
         readable = re.sub(r"[^\w.+-]+", "_", Path(value).stem if "/" in value else value).strip("_")
         hidden += [f"{key}={value}"] * (readable != value)
         if key.partition("/")[0] in groups:
@@ -333,13 +343,16 @@ def _directory(settings: SweepSettings, study: Study, merged: Mapping[str, Overr
 
 def _sweeper(study: Study, hydra: Sequence[Override], directory: Path) -> tuple[list[str], int, int | None]:
     """Return a study's own sweeper as overrides, how many trials it makes, and its seed."""
-    given = {one.key_or_group.removeprefix("hydra.sweeper."): one for one in hydra if is_sweeper(one)}
+    given = {
+        override.key_or_group.removeprefix("hydra.sweeper."): override for override in hydra if is_sweeper(override)
+    }
     if not study.sweeper:
         refuse_if_any(
-            f"{one.input_line}: this study's jobs are a grid; a search is study=hparams" for one in given.values()
+            f"{override.input_line}: this study's jobs are a grid; a search is study=hparams"
+            for override in given.values()
         )
         return [], 0, None
-    settings: dict[str, Any] = dict(study.sweeper) | {key: expression(one) for key, one in given.items()}
+    settings: dict[str, Any] = dict(study.sweeper) | {key: expression(override) for key, override in given.items()}
     name, trials, seed = settings.pop("name"), settings.pop("n_trials", None), settings.pop("sampler.seed", None)
     if not str(trials).isdigit() or not (seed is None or str(seed).isdigit()):
         raise InputError(f"hydra.sweeper: expected whole numbers for n_trials and sampler.seed, found {trials}, {seed}")
@@ -355,14 +368,14 @@ def _sweeper(study: Study, hydra: Sequence[Override], directory: Path) -> tuple[
 
 
 def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) -> Mapping[int, str]:
-    """Return by position the jobs of a partial study whose data, LLM labels or encoder are missing, and what they lack.
+    """Return what the jobs of a partial study lack, by position: their data, LLM labels or encoder.
 
-    Settings are composed and checked once for every value that is swept. Then texts and labels are read, without a
-    model; a study that is not partial is refused where any labels are missing, or the texts of all jobs.
+    Settings are composed and checked once for every swept value. Then texts and labels are read, without a model; a
+    study that is not partial is refused if any labels are missing, or if no job has its texts.
 
     Raises:
         InputError: settings that a job would refuse; a line for each missing label set, with its price and command;
-            labels by prompts that showed what a split evaluates on; or texts that no job has.
+            labels by prompts that showed texts that a split evaluates on; or missing texts of all jobs.
     """
     problems: list[str] = []
     for job in _one_of_each(jobs):
@@ -373,24 +386,26 @@ def not_to_run(jobs: Sequence[Overrides], hydra: Sequence[str], study: Study) ->
     if not study.partial:
         alike = {tuple(filter(decides_labels, job)): job for job in reversed(jobs)}
         lacks = {job: lack_of(_composed(job), job) for job in reversed(alike.values())}
-        refuse_if_any(dict.fromkeys(line for one in lacks.values() if one and one.labels for line in one.lines))
+        refuse_if_any(dict.fromkeys(line for lack in lacks.values() if lack and lack.labels for line in lack.lines))
         others = {_material(job): job for job in reversed(jobs)}.values()
         if all(lacks.values()) and all(lacks.get(job) or lack_of(_composed(job), job) for job in others):
-            refuse_if_any(next(one.lines for one in lacks.values() if one))
+            refuse_if_any(next(lack.lines for lack in lacks.values() if lack))
         return {}
-    alike = {_material(job): job for job in reversed(jobs)}  # the first of those with the same texts and labels
+    alike = {_material(job): job for job in reversed(jobs)}  # the first job with the same texts and labels
     lacking = {material: lack_of(_composed(job), job) for material, job in alike.items()}
-    found = {number: lacking[_material(job)] for number, job in enumerate(jobs)}
-    return {number: "\n".join(one.lines) for number, one in found.items() if one is not None}
+    by_number = {number: lacking[_material(job)] for number, job in enumerate(jobs)}
+    return {number: "\n".join(lack.lines) for number, lack in by_number.items() if lack is not None}
 
 
 def _material(job: Overrides) -> Overrides:
     """Return the overrides of a job that decide which texts and labels it trains on."""
-    return tuple(one for one in job if one.lstrip("+").partition("=")[0].partition(".")[0] not in ELSEWHERE)
+    return tuple(
+        override for override in job if override.lstrip("+").partition("=")[0].partition(".")[0] not in ELSEWHERE
+    )
 
 
 def _one_of_each(jobs: Sequence[Overrides]) -> Iterator[Overrides]:
-    """Yield jobs such that every override occurs."""
+    """Yield jobs in which every override occurs."""
     seen: set[tuple[str, str]] = set()
     for job in jobs:
         new = set(as_mapping(job).items()) - seen
@@ -400,7 +415,7 @@ def _one_of_each(jobs: Sequence[Overrides]) -> Iterator[Overrides]:
 
 
 def _composed(job: Overrides, hydra: Sequence[str] = ()) -> DictConfig:
-    """Compose a job's configuration as its process will; several checks read the same one, which none changes."""
+    """Compose a job's configuration as its process will; checks share it, and none changes it."""
     whole, cfg = _composition(job, tuple(hydra))
     HydraConfig.instance().set_config(whole)
     return cfg
@@ -408,7 +423,7 @@ def _composed(job: Overrides, hydra: Sequence[str] = ()) -> DictConfig:
 
 @lru_cache(maxsize=256)
 def _composition(job: Overrides, hydra: Overrides) -> tuple[DictConfig, DictConfig]:
-    """Return a job's configuration with Hydra's own part, and completed without it. Each request begins with none."""
+    """Return a job's configuration with Hydra's own part, and completed without it. Each request clears the cache."""
     whole = compose("train", overrides=[*hydra, *job], return_hydra_config=True)
     HydraConfig.instance().set_config(whole)
     cfg = whole.copy()

@@ -1,5 +1,5 @@
-"""What is done with texts without training: ``predict.py`` scores a file, or a shared task's test set for a submission;
-``describe.py`` says what a corpus is like.
+"""Commands that train nothing: ``predict.py`` scores a file, or a shared task's test set for a submission;
+``describe.py`` describes a corpus.
 """
 
 import os
@@ -30,12 +30,12 @@ SUBMITTED = {"submission": None, "data": None, "distress_model": None, "missing"
 def run_predict(cfg: DictConfig) -> None:
     """Score one file and print the summary.
 
-    Input that cannot be used ends the process with status `REFUSED`; a disk that cannot be written, with status 1.
+    Unusable input ends the process with status `REFUSED`, a disk that cannot be written to with status 1.
     """
-    does = _score if cfg.submission is None else _submit
+    action = _score if cfg.submission is None else _submit
     try:
         with refusing("Nothing was scored."), stoppable("Stopped. Nothing was written; run the same command again"):
-            does(cfg)
+            action(cfg)
     except OSError as error:  # a full or protected disk
         print(f"Nothing was scored: {error.strerror}: {error.filename!r}", file=sys.stderr)
         sys.exit(1)
@@ -81,10 +81,10 @@ def rank_texts(cfg: DictConfig, name: str, table: "pd.DataFrame", llm: "pd.DataF
     """Rank the unrated texts of a canonical table, see `invitro.labelling.texts.next_texts`.
 
     Args:
-        cfg: the composed ``label.yaml``; ``plm`` says which texts are alike, otherwise their words.
+        cfg: the composed ``label.yaml``; ``plm`` says which texts are alike; without it, their words do.
         name: of the corpus.
         table: its texts.
-        llm: LLM labels in the rows of `table`, one column for each LLM.
+        llm: LLM labels of the rows of `table`, one column per LLM.
 
     Raises:
         InputError: settings cannot be used, or there is nothing to rank.
@@ -100,7 +100,7 @@ def rank_texts(cfg: DictConfig, name: str, table: "pd.DataFrame", llm: "pd.DataF
 
 
 def _by_features(cfg: DictConfig, plm: Any, table: "pd.DataFrame") -> Any:
-    """Return similarities by the features of a frozen encoder; layers suit the ratings, where there are enough."""
+    """Return similarities of a frozen encoder's features; with enough ratings, these choose its layers."""
     import numpy as np
 
     from invitro.models import PLM
@@ -146,7 +146,7 @@ def describe_configured(cfg: DictConfig, reader: "Reader | None" = None) -> "Des
 
     Args:
         cfg: as composed from ``describe.yaml``, without Hydra's own part.
-        reader: of the corpus, instead of the one that the configuration names.
+        reader: of the corpus, instead of the configured one.
     """
     from invitro.data.facts import corpus_facts, languages_of, llm_facts
     from invitro.reliability.people import crowd_tables, shortened_table
@@ -168,11 +168,11 @@ def describe_configured(cfg: DictConfig, reader: "Reader | None" = None) -> "Des
     of_people = () if people is None else (*people.faults(), *people.warnings())
     doubts = [*of_people, *facts.doubts(), *(() if llm is None else llm.doubts())]
     cut = _cut(settings, table["text"].tolist())
-    return Description(facts, llm, cut, [shortened_table(one) for one in tables.values()], doubts)
+    return Description(facts, llm, cut, [shortened_table(crowd_table) for crowd_table in tables.values()], doubts)
 
 
 def _labels(settings: RunSettings, corpus: "Corpus") -> "tuple[str, pd.Series[float]] | None":
-    """Return the name of the LLM's labels and the label of each text, where there are any."""
+    """Return the name of the LLM's labels and the label of each text, or None if there are no labels."""
     from invitro.labels.source import MissingLabelsError
     from invitro.tables import numbers
 
@@ -180,14 +180,14 @@ def _labels(settings: RunSettings, corpus: "Corpus") -> "tuple[str, pd.Series[fl
     if column := source.own_column(table, settings.prompt):
         return f"{corpus.name}/{column}", numbers(table[column], corpus.name)  # perhaps on another scale
     try:
-        found = source.find(corpus.label_corpora, table, settings.scale, settings.prompt, settings.folder)
+        labels = source.find(corpus.label_corpora, table, settings.scale, settings.prompt, settings.folder)
     except MissingLabelsError:
         return None
-    return found.name, found.of(table["text_id"])
+    return labels.name, labels.of(table["text_id"])
 
 
 def _cut(settings: RunSettings, texts: list[str]) -> str:
-    """Say how many texts the encoder does not read to their end."""
+    """Say how many texts are too long for the encoder."""
     if settings.encoder is None:
         return "none: the model counts words"
     if settings.absent:

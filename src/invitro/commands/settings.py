@@ -1,4 +1,4 @@
-"""A training's settings: checked, and as the instances that the configuration names."""
+"""The settings of a training run, checked and instantiated."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -42,15 +42,15 @@ class RunSettings:
         options: the settings at the top of ``train.yaml``.
         reader: of the corpus.
         scale: the questionnaire.
-        application: what is done with LLM labels.
-        pool_reader: of the corpus or table that augmentation's pool comes from, when it is not the corpus itself.
-        source: whose LLM labels.
+        application: how LLM labels are used.
+        pool_reader: of the corpus or table that augmentation's pool comes from, if it is not the corpus itself.
+        source: where the LLM labels come from.
         prompt: the prompt they were made with.
         folder: where data files are.
         plm: the encoder, or a baseline.
         fit: the course of training.
-        logger: where curves go.
-        device: where texts are embedded for the application itself, as `invitro.models.scoring.device_of` takes it.
+        logger: where curves are logged.
+        device: where texts are embedded for the application itself, as for `invitro.models.scoring.device_of`.
     """
 
     options: "RunOptions"
@@ -69,10 +69,10 @@ class RunSettings:
     def prepared(self, embedded: bool = True) -> "Prepared":
         """Read the corpus and the LLM labels, and make the training labels.
 
-        No model and no PyTorch is loaded, unless the application itself needs features of the texts.
+        Neither a model nor PyTorch is loaded, unless the application itself needs features of the texts.
 
         Args:
-            embedded: else an application that needs such features is read as one that needs the same labels only.
+            embedded: if false, an application that needs such features is replaced by one that needs only the labels.
         """
         from invitro.models import PLM
         from invitro.training.prepare import prepare
@@ -106,7 +106,7 @@ class RunSettings:
 
     @property
     def absent(self) -> str | None:
-        """What to do where the encoder is not here and cannot be fetched; None otherwise."""
+        """What to do if the encoder is not on this machine and cannot be downloaded; None otherwise."""
         return None if self.encoder is None else self.encoder.absent
 
     def embed(self, texts: Sequence[str]) -> "Embedded":
@@ -159,22 +159,22 @@ def _device(cfg: DictConfig) -> str:
 
 
 def completed(cfg: DictConfig) -> DictConfig:
-    """Return a copy of the configuration with what it leaves to the scale, the baseline that ``baseline=`` names, and
-    the user's own LLM labels under their name.
+    """Return a copy of the configuration with the scale's default alpha, the baseline of ``baseline=``, and the user's
+    own LLM labels under their name.
 
-    Without ``alpha`` it is `Scale.default_alpha`. The baseline replaces ``plm``, so that a row of a study can be one
-    even if the command line sets an encoder and its settings for all rows.
+    The default is `Scale.default_alpha`, if ``alpha`` is not set. The baseline replaces ``plm``, so that a row of a
+    study can be a baseline even if the command line sets an encoder and its settings for all rows.
 
     Raises:
         InputError: there is no such baseline.
     """
     cfg = with_own_labels_named(cfg.copy())
     if cfg.alpha is None:
-        with suppress(InputError):  # a wrong scale is reported with all other settings
+        with suppress(InputError):  # a wrong scale is reported together with all other settings
             cfg.alpha = instantiated(cfg.scale).default_alpha
     if cfg.baseline is None:
         if not str(cfg.plm.get("_target_")).endswith(".PLM"):
-            with open_dict(cfg):  # what an experiment sets for encoders: a baseline takes no steps
+            with open_dict(cfg):  # set by experiments for encoders; a baseline is not trained in steps
                 cfg.plm.pop("lr", None)
                 cfg.plm.pop("train", None)
         return cfg
@@ -203,7 +203,7 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
     if multirun and distributed:
         yield (
             f"trainer.strategy={strategy} trainer.devices={devices} starts processes that would each repeat the whole "
-            "multirun; use one device a job (trainer=auto), or run this configuration alone, without -m"
+            "multirun; use one device per job (trainer=auto), or run this configuration alone, without -m"
         )
     yield from _meaningless_in_closed_form(cfg, distributed)
     scaled = str(cfg.trainer.get("precision")) in ("16", "16-mixed") and not in_closed_form(cfg.plm)
@@ -231,7 +231,7 @@ def _contradictions(cfg: DictConfig, multirun: bool) -> Iterator[str]:
 
 
 def _meaningless_in_closed_form(cfg: DictConfig, distributed: bool) -> Iterator[str]:
-    """Yield the settings that do not apply to a model that is fitted in one step: a baseline, or a frozen encoder."""
+    """Yield settings that do not apply to a model fitted in one step: a baseline, or a frozen encoder."""
     from invitro.models.settings import FROZEN, in_closed_form
 
     if cfg.spread != "raw" and cfg.plm.get("train") not in FROZEN:
@@ -255,7 +255,7 @@ def _meaningless_in_closed_form(cfg: DictConfig, distributed: bool) -> Iterator[
 
 
 Overrides = tuple[str, ...]
-"""Of one job."""
+"""The overrides of one job."""
 SPLIT_KEYS = ("data.split", "data/split")
 ELSEWHERE = ("seed", "alpha", "plm", "baseline", "fit", "optimizer", "trainer", "logger")
 """Keys that do not decide which texts and labels are read."""
@@ -280,9 +280,9 @@ def shown_in_splits(jobs: Iterable[Overrides], composed: Callable[[Overrides], D
 
     by_labels: dict[Overrides, dict[Overrides, Overrides]] = {}
     for job in jobs:
-        split = tuple(one for one in job if one.lstrip("+").startswith(SPLIT_KEYS))
+        split = tuple(override for override in job if override.lstrip("+").startswith(SPLIT_KEYS))
         by_labels.setdefault(tuple(filter(decides_labels, job)), {}).setdefault(split, job)
-    found: dict[str, dict[Overrides, Sequence[str]]] = {}
+    shown_by_labels: dict[str, dict[Overrides, Sequence[str]]] = {}
     for splits in by_labels.values():
         if len(splits) == 1 or not composed(next(iter(splits.values()))).prompt.get("shots"):
             continue
@@ -290,17 +290,17 @@ def shown_in_splits(jobs: Iterable[Overrides], composed: Callable[[Overrides], D
             try:
                 run_settings(composed(job), multirun=True).prepared(embedded=False)
             except ShownExamplesError as error:
-                found.setdefault(error.labels, {})[split] = error.shown
+                shown_by_labels.setdefault(error.labels, {})[split] = error.shown
             except InputError:
-                continue  # said where all jobs' texts and labels are looked at
-    for labels, shown in found.items():
-        ids = sorted({one for some in shown.values() for one in some})
+                continue  # reported when all jobs' texts and labels are checked
+    for labels, shown in shown_by_labels.items():
+        ids = sorted({text_id for texts in shown.values() for text_id in texts})
         where = f"a split of this study ({len(shown)} of {max(map(len, by_labels.values()))})"
         yield shown_examples(labels, ids, where, "one split for label.py and all jobs, such as data/split=holdout")
 
 
 def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None":
-    """Return the reader of augmentation's pool when it is another corpus or a table file, otherwise None."""
+    """Return the reader of augmentation's pool if it is another corpus or a table file, otherwise None."""
     from invitro.data import TableFile, Undivided
     from invitro.tables import READ
 
@@ -313,9 +313,9 @@ def _pool_reader(cfg: DictConfig, application: "Application") -> "Reader | None"
         )
     choices = sorted(file.stem for file in (conf_folder() / "data").glob("*.yaml") if file.stem != "table")
     if pool not in choices:
-        own = "set_aside, unlabelled, none"
+        kinds = "set_aside, unlabelled, none"
         raise InputError(
-            f"application.pool: expected {own}, a corpus ({', '.join(choices)}) or a table file "
+            f"application.pool: expected {kinds}, a corpus ({', '.join(choices)}) or a table file "
             f"({', '.join(READ)}), found {pool!r}"
         )
     corpus = OmegaConf.load(conf_folder() / "data" / f"{pool}.yaml")

@@ -44,7 +44,7 @@ HELP = """Launch a study's jobs and report the results: tables, tests, figures.
   python sweep.py study=NAME [anything that train.py understands]
   python sweep.py report_only=true runs=FOLDER [study=NAME]
 
-The same command again continues where it stopped; more seeds or values add runs.
+Running the same command again continues where it stopped; more seeds or values add runs.
 
 Studies:
 
@@ -61,12 +61,12 @@ Its own settings, besides study.*; for all others see train.py --help:
 {settings}"""
 
 
-@stoppable("Stopped. To go on: the same command again")
+@stoppable("Stopped. Run the same command again to continue.")
 def sweep_command(arguments: Sequence[str]) -> None:
     """Run ``sweep.py`` with these `arguments`.
 
-    The last line printed is the report's path. The process ends with status 0; 1 when a job failed or has no outcome;
-    `REFUSED` when nothing was started; 128 and the signal's number when it was stopped.
+    The last line printed is the report's path. The process ends with status 0; 1 if a job failed or has no outcome;
+    `REFUSED` if nothing was started; 128 plus the signal's number if it was stopped.
     """
     if {"-h", "--help"} & set(arguments):
         print(as_called(_help()))
@@ -103,7 +103,7 @@ def sweep_command(arguments: Sequence[str]) -> None:
 
 
 def launch_jobs(asked: "SweepRequest") -> str | None:
-    """Launch the plan's jobs; return what went wrong apart from jobs that failed."""
+    """Launch the plan's jobs; return what went wrong, apart from failed jobs."""
     if asked.plan is None:
         return None
     from invitro.files import write_json
@@ -122,7 +122,7 @@ def read_jobs(asked: "SweepRequest") -> "Runs":
     """Read the jobs of this launch and of all earlier ones from disk."""
     from invitro.studies import read_runs
 
-    # Where a study without factors is only reported, the runs show in which settings they differ.
+    # If a study without factors is only reported, the settings in which its runs differ are the factors.
     factors = asked.study.factors if asked.study.factors or asked.plan is not None else None
     return read_runs(asked.root, factors, asked.study.replicates)
 
@@ -136,15 +136,15 @@ def report_jobs(asked: "SweepRequest", runs: "Runs") -> "tuple[Path, Summary, Se
 
     study = replace(asked.study, factors=runs.factors)
     summary = summarise(study, runs, resamples=asked.settings.resamples)
-    found, drawn = findings(study, runs, summary), figures(study, runs, summary)
-    report = write_report(study, runs, summary, found, drawn, asked.report, asked.settings.show_ids)
+    health, drawn = findings(study, runs, summary), figures(study, runs, summary)
+    report = write_report(study, runs, summary, health, drawn, asked.report, asked.settings.show_ids)
     return report, summary, drawn
 
 
 def send_report(
     asked: "SweepRequest", runs: "Runs", summary: "Summary", drawn: "Sequence[Figure]", report: Path
 ) -> None:
-    """Send the report to W&B where its jobs were logged there; what fails is told on stderr: the report exists."""
+    """Send the report to W&B if its jobs were logged there; failures are only printed, since the report exists."""
     from invitro.studies.dashboard import publish, save_workspace
 
     study = replace(asked.study, factors=runs.factors)
@@ -171,13 +171,13 @@ def _value(value: object) -> str:
 
 
 PLACES = ("store", "logger", "runs", "cache", "data.folder")
-"""Keys that change no result but say where runs read and write; the command keeps the study's."""
+"""Keys that say where runs read and write, without changing results; the command keeps the study's."""
 
 
 def training_line(asked: "SweepRequest", summary: "Summary") -> str | None:
     """Return the command that trains and saves the chosen configuration, or else the best on validation.
 
-    None where nothing was launched, or no run has a validation metric: a test decides nothing.
+    None if nothing was launched, or if no run has a validation metric: nothing is chosen by test metrics.
     """
     rated = summary.groups.dropna(subset=["val_ccc_mean"]) if "val_ccc_mean" in summary.groups else summary.groups[:0]
     if asked.plan is None or asked.study.job != "train" or rated.empty:
@@ -225,7 +225,7 @@ def _report_failures(runs: "Runs") -> bool:
 
 
 def _named(values: Mapping[str, str]) -> str:
-    """Name a job, or several, by the values in which jobs differ."""
+    """Name a job, or several, by the values in which they differ."""
     return " ".join(f"{name}={value}" for name, value in values.items()) or "the only job"
 
 
@@ -252,7 +252,7 @@ def _help() -> str:
 
 
 def estimate(asked: "SweepRequest") -> Path:
-    """Do what ``study=inference`` or ``study=worth`` asks for in this process, and return the path of the report.
+    """Run ``study=inference`` or ``study=worth`` in this process, and return the path of the report.
 
     The settings of all jobs are checked before the first corpus is read.
 
@@ -265,7 +265,7 @@ def estimate(asked: "SweepRequest") -> Path:
     what, report = ("learning curves", "its report") if name == WORTH else ("estimates", "its report in seconds")
     if asked.plan is None or asked.plan.jobs is None:
         raise InputError(f"report_only=true: {what} leave no runs; the study's command makes {report}")
-    refuse_if_any(f"{one}: {what} are made in this process; leave it out" for one in asked.plan.hydra)
+    refuse_if_any(f"{override}: {what} are made in this process; leave it out" for override in asked.plan.hydra)
     with configured(name, asked.folders):
         try:
             cfgs = [with_own_labels_named(compose(name, overrides=list(job))) for job in asked.plan.jobs]
@@ -276,11 +276,11 @@ def estimate(asked: "SweepRequest") -> Path:
 
 
 Jobs: TypeAlias = Sequence[tuple[Sequence[str], DictConfig]]
-"""The overrides and the configuration of each."""
+"""The overrides and the configuration of each job."""
 
 
 def _inferred(asked: "SweepRequest", command: str, jobs: Jobs) -> Path:
-    """Make estimates of one corpus after the other."""
+    """Make estimates of one corpus after another."""
     import pandas as pd
 
     from invitro.files import write_json
@@ -289,7 +289,7 @@ def _inferred(asked: "SweepRequest", command: str, jobs: Jobs) -> Path:
 
     checked = [_checked_inference(cfg) for _, cfg in jobs]
     overrides = [as_mapping(job) for job, _ in jobs]
-    factors = tuple(key for key in overrides[0] if len({one.get(key) for one in overrides}) > 1)
+    factors = tuple(key for key in overrides[0] if len({values.get(key) for values in overrides}) > 1)
     tables, inputs = [], []
     for values, (_, cfg), made in zip(overrides, jobs, checked, strict=True):
         data = inference_data(
@@ -322,7 +322,7 @@ def _checked_inference(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _weighed(asked: "SweepRequest", command: str, jobs: Jobs) -> Path:
-    """Make learning curves, and print a sentence for each job as soon as there is one."""
+    """Make learning curves, and print each job's sentence as soon as it is known."""
     from invitro.files import write_json
     from invitro.studies.report.worth import worth_sentence, write_worth
     from invitro.training.multirun import STUDY
@@ -330,7 +330,7 @@ def _weighed(asked: "SweepRequest", command: str, jobs: Jobs) -> Path:
     checked = [checked_worth(cfg) for _, cfg in jobs]
     names = Counter(cfg.llm.name for _, cfg in jobs)
     refuse_if_any(
-        f"llm={name}: expected one job for each LLM; give studies of other settings their own command"
+        f"llm={name}: expected one job per LLM; compare other settings in separate studies"
         for name in sorted(names)
         if names[name] > 1
     )
@@ -343,9 +343,9 @@ def _weighed(asked: "SweepRequest", command: str, jobs: Jobs) -> Path:
 
 
 def _for_training(job: Sequence[str]) -> tuple[str, ...]:
-    """Return a job's settings as ``train.py`` takes them; its encoder is another one unless it is named."""
-    own = tuple(one for one in job if not one.lstrip("+").startswith("worth."))
-    return own if any(one.startswith("plm=") for one in own) else ("plm=minilm", *own)
+    """Return a job's settings for ``train.py``, with the encoder named: the two commands have different defaults."""
+    settings = tuple(override for override in job if not override.lstrip("+").startswith("worth."))
+    return settings if any(override.startswith("plm=") for override in settings) else ("plm=minilm", *settings)
 
 
 def weigh(cfg: DictConfig, settings: dict[str, Any], resamples: int, reader: "Reader | None" = None) -> "Weighed":
@@ -377,8 +377,8 @@ def weigh(cfg: DictConfig, settings: dict[str, Any], resamples: int, reader: "Re
     table = table.loc[table[["crowd_label", "llm_label"]].notna().any(axis=1)].reset_index(drop=True)
     named = replace(corpus, name=corpus_name(cfg.data))
     data = WorthData(named, labels, scale, table, llm_name(cfg.llm), plm.name)
-    found = curves(table, feature_cache(cfg.cache, plm), settings["worth"])
-    return Weighed(data, exchange(found, settings["worth"], resamples))
+    learning_curves = curves(table, feature_cache(cfg.cache, plm), settings["worth"])
+    return Weighed(data, exchange(learning_curves, settings["worth"], resamples))
 
 
 def checked_worth(cfg: DictConfig) -> dict[str, Any]:

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STARTER = "INVITRO_STARTER"
-"""The environment variable with the number of the process that a launcher, or a job of a multirun, ends with."""
+"""The environment variable with the id of the process with which a launcher, or a job of a multirun, ends."""
 FINGERPRINT = "fingerprint"
-"""The file beside a run's checkpoints that says which run they are of."""
+"""The file next to a run's checkpoints that says which run they belong to."""
 LOCAL_WORKERS = ("joblib", "submitit_local")
-"""Launchers whose jobs are processes of this machine."""
+"""Launchers whose jobs are processes on this machine."""
 
 
 def run_train(cfg: DictConfig) -> float | None:
@@ -62,14 +62,14 @@ def run_train(cfg: DictConfig) -> float | None:
             print(f"Record: {record}")
     except Stopped as stop:
         if is_first_process():
-            told = _tell_stopped(directory)
+            message = _tell_stopped(directory)
             if multirun:
-                _write_job(cfg, directory, directory, "interrupted", told)
+                _write_job(cfg, directory, directory, "interrupted", message)
             else:
-                print(told, file=sys.stderr)
+                print(message, file=sys.stderr)
         if multirun and hydra.runtime.choices["hydra/launcher"] == "joblib":
             logging.shutdown()
-            os._exit(int(str(stop.code)))  # joblib would have the process begin the next job
+            os._exit(int(str(stop.code)))  # joblib would start the next job in this process
         raise
     except Exception as error:
         if isinstance(error, InputError) and not multirun:
@@ -85,17 +85,17 @@ def run_train(cfg: DictConfig) -> float | None:
 
 
 def _tell_stopped(directory: Path) -> str:
-    """Record that a run was stopped, and return how to go on."""
+    """Record that a run was stopped, and return how to continue."""
     from invitro.training.record import METRICS_FILE, read_metrics, write_interrupted
 
     if (directory / METRICS_FILE).is_file() and read_metrics(directory).get("status") == "finished":
-        return f"Stopped. The finished record in {directory} stays"
+        return f"Stopped. The finished record in {directory} is kept"
     checkpoint = directory / "checkpoints" / "last.ckpt"
     again = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
     resume = [f"resume={quoted(checkpoint)}"] if checkpoint.is_file() else []
     command = f"{called('train')} {command_line([*again, *resume])}"
     write_interrupted(directory, checkpoint if resume else None, command)
-    return f"Stopped. To go on{'' if resume else ' from the beginning'}: {command}"
+    return f"Stopped. {'To continue' if resume else 'To start from the beginning'}: {command}"
 
 
 def _is_left_out(cfg: DictConfig, directory: Path) -> bool:
@@ -133,7 +133,7 @@ def train_command(main: Callable[[], None]) -> None:
             main()
     except Stopped:
         if RememberPlace.sweep is not None and not of_a_study:
-            print("Stopped. To go on: the same command again", file=sys.stderr)
+            print("Stopped. Run the same command again to continue.", file=sys.stderr)
         raise
     finally:
         failed = RememberPlace.sweep is not None and _show_jobs(RememberPlace.sweep, RememberPlace.launch)
@@ -164,16 +164,16 @@ def train_configured(
 ) -> tuple[Path, str, Mapping[str, Any]]:
     """Check the settings, prepare the data, and train, or find the record of an equal run.
 
-    In a multirun, what has finished already is not trained again, and what another process is training is waited for.
+    In a multirun, a finished run is not trained again, and a run that another process is training is waited for.
 
     Args:
         cfg: the configuration, without Hydra's own part.
         directory: the run's.
         sweep: the multirun's directory; None for a single run.
-        reader: of the corpus, instead of the one that the configuration names.
+        reader: of the corpus, instead of the configured one.
 
     Returns:
-        The record's directory, that of an earlier run where an equal one had finished; ``finished`` or
+        The record's directory, that of an earlier run if an equal one had finished; ``finished`` or
         ``finished before``; and the content of ``metrics.json``.
     """
     cfg = completed(cfg)
@@ -185,7 +185,7 @@ def train_configured(
 
     log.info("%s", _first_line(cfg, settings))
     if settings.absent:
-        settings.reader.read(settings.scale)  # what is wrong with the texts is said first: they are sooner mended
+        settings.reader.read(settings.scale)  # problems of the texts are reported first: they are quicker to fix
         raise InputError(settings.absent)
     info, options = _run_info(cfg, settings, sweep, directory), settings.options
     prepared, recipe = _read(cfg, settings, info)
@@ -206,7 +206,7 @@ def train_configured(
 
 
 def _read(cfg: DictConfig, settings: RunSettings, info: "RunInfo") -> "tuple[Prepared, Recipe]":
-    """Return what is trained on and how; where that fails, the logger has a failed run."""
+    """Return the training data and the recipe; if that fails, the logger records a failed run."""
     from invitro.training.results import compared, doubts
     from invitro.training.run import check_resume
 
@@ -230,7 +230,7 @@ def _read(cfg: DictConfig, settings: RunSettings, info: "RunInfo") -> "tuple[Pre
 
 
 def _first_line(cfg: DictConfig, settings: RunSettings) -> str:
-    """Say what is run: the corpus, the scale and its range, what is done with LLM labels, and the threshold."""
+    """Describe the run: the corpus, the scale and its range, how LLM labels are used, and the threshold."""
     from invitro.application import UNBOUNDED_POLICIES
 
     scale, application = settings.scale, settings.application
@@ -249,7 +249,7 @@ def _train(
 ) -> tuple[Path, str, Mapping[str, Any]]:
     """Train the run with the fingerprint `run`.
 
-    The record is in the run's directory, or beside it where `sibling` and another run's record is there.
+    The record is in the run's directory, or next to it if `sibling` and it contains another run's record.
     """
     from invitro.files import write_text
     from invitro.training import record
@@ -295,9 +295,9 @@ def _left(directory: Path, run: str, recipe: "Recipe") -> Path | None:
     try:
         check_resume(checkpoint, recipe.fit)
     except InputError as error:
-        log.warning("begun anew: %s", error)
+        log.warning("starting from the beginning: %s", error)
         return None
-    log.info("going on from %s (force=true would begin anew)", checkpoint)
+    log.info("continuing from %s (force=true would start from the beginning)", checkpoint)
     return checkpoint
 
 
@@ -316,7 +316,7 @@ def _run_info(cfg: DictConfig, settings: RunSettings, sweep: Path | None, direct
 
 
 def _take_gpu() -> None:
-    """Give this process a GPU of its own where the launcher runs jobs in parallel and leaves the GPUs to them.
+    """Give this process its own GPU if the launcher runs jobs in parallel without assigning GPUs.
 
     SLURM and Ray assign GPUs to jobs themselves; jobs that run one after another need no assignment.
     """
@@ -329,7 +329,7 @@ def _take_gpu() -> None:
 
 
 def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
-    """Return how the model is trained, after trying what only PyTorch and Lightning can check."""
+    """Return how the model is trained, after trying out what only PyTorch and Lightning can check."""
     import torch
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -358,8 +358,8 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
             raise InputError(f"{name}: these settings do not work here: {str(error).strip()}") from error
     if tried.strategy.root_device.type == "mps":  # the trainer, which is tried last
         raise InputError("trainer: Apple's GPUs do not compute in float64, as metrics do; choose trainer=cpu")
-    there, wanted = torch.cuda.device_count(), cfg.trainer.devices
-    gpus = min(there, wanted) if isinstance(wanted, int) and wanted > 0 else there
+    visible, requested = torch.cuda.device_count(), cfg.trainer.devices
+    gpus = min(visible, requested) if isinstance(requested, int) and requested > 0 else visible
     display = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps")
     decisive = {key: value for key, value in plain(cfg.trainer).items() if key not in display}
     return Recipe(
@@ -374,7 +374,7 @@ def _recipe(cfg: DictConfig, settings: RunSettings) -> "Recipe":
 
 
 def _failed(directory: Path, error: Exception) -> Path:
-    """Record and report a failure, and return where; a finished record stays."""
+    """Record and report a failure, and return its folder; a finished record is kept."""
     from invitro.training.record import failure_directory, write_failure
 
     directory = failure_directory(directory)

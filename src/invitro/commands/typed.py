@@ -1,4 +1,4 @@
-"""A command line as people type it: made readable for Hydra, with mistakes named before anything starts; and the parts
+"""Command lines as people type them: rewritten for Hydra, with mistakes reported before anything starts; and the parts
 of an override.
 """
 
@@ -28,16 +28,16 @@ from invitro.commands.common import REFUSED, leaves, noting, plain, refusing, se
 from invitro.errors import InputError, as_called, command_line, conf_folder, quoted, refuse_if_any
 
 LOOKING = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help", "--version")
-"""Options that only show something."""
+"""Options that only print something."""
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
 """Options whose value may be the next word."""
 OWN_FOLDER = ("--config-dir", "-cd")
 
 
 def begins(config: str, argv: list[str]) -> bool:
-    """Whether an entry point goes on: not where only help was asked for.
+    """Whether an entry point continues: not if only help was requested.
 
-    Its command line becomes one that Hydra reads; one that is wrong ends the process with status `REFUSED`.
+    Its command line is rewritten for Hydra; one that is wrong ends the process with status `REFUSED`.
 
     Args:
         config: the main configuration, such as ``train``.
@@ -62,8 +62,8 @@ def speak_unicode() -> None:
 def _show_help(config: str, arguments: Sequence[str]) -> None:
     """Print an entry point's help, with values as its other arguments set them: ``plm=deberta`` shows DeBERTa's."""
     try:
-        print(_text(config, [one for one in arguments if not one.startswith("-")]), flush=True)
-    except BrokenPipeError:  # read by `head`, which has seen enough; Python would complain once more at its end
+        print(_text(config, [word for word in arguments if not word.startswith("-")]), flush=True)
+    except BrokenPipeError:  # `head` has read enough; Python would complain again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except HydraException as error:
         print(message_of(error), file=sys.stderr)
@@ -81,7 +81,7 @@ def _text(config: str, overrides: list[str]) -> str:
 
 
 def _groups(names: Sequence[str]) -> str:
-    """List the choices of the groups that this entry point has; those in a subfolder by ``folder/name``."""
+    """List the choices of this entry point's groups; those in a subfolder as ``folder/name``."""
     conf, lines = conf_folder(), []
     for name in sorted(name for name in names if (conf / name).is_dir() and not name.startswith("hydra/")):
         nested = tuple(f"{other.removeprefix(f'{name}/')}/" for other in names if other.startswith(f"{name}/"))
@@ -92,10 +92,10 @@ def _groups(names: Sequence[str]) -> str:
 
 
 def understood(config: str, arguments: Sequence[str]) -> list[str]:
-    """Return a command line that Hydra reads: options first, and values that it cannot read as they are, quoted.
+    """Return a command line that Hydra reads: options first, and values that it could not read otherwise quoted.
 
     Raises:
-        InputError: a setting that does not exist, several values where one belongs, or a folder that cannot be written.
+        InputError: a setting that does not exist, several values for one setting, or an unwritable folder.
     """
     if {word.partition("=")[0] for word in arguments} & set(LOOKING):
         return list(arguments)
@@ -104,14 +104,16 @@ def understood(config: str, arguments: Sequence[str]) -> list[str]:
         lines = readable(words, config)
         given = parsed(lines)
         refuse_if_any(_mistakes(given, several=bool({"-m", "--multirun"} & set(options))))
-        settings = [one for one in given if not is_hydra(one)]
+        settings = [override for override in given if not is_hydra(override)]
         try:
-            cfg = compose(config, overrides=[first_value(one) for one in settings])
+            cfg = compose(config, overrides=[first_value(override) for override in settings])
         except HydraException as error:
             raise explained(error, config, settings) from None
-        if any(one.is_add() or one.is_force_add() for one in settings):
-            known = compose(config, overrides=[first_value(one) for one in settings if _is_group(one)])
-            refuse_if_any(_unknown(key, known) for key in cfg if key not in known)
+        if any(override.is_add() or override.is_force_add() for override in settings):
+            existing = compose(
+                config, overrides=[first_value(override) for override in settings if _is_group(override)]
+            )
+            refuse_if_any(_unknown(key, existing) for key in cfg if key not in existing)
     if (runs := cfg.get("runs")) is not None:
         refuse_unwritable(Path(str(runs)))
     return [*options, *lines]
@@ -122,35 +124,35 @@ def parsed(lines: Sequence[str]) -> list[Override]:
     return list(OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(lines)))
 
 
-def key_of(one: Override) -> str:
+def key_of(override: Override) -> str:
     """Return what an override sets, with or without ``+``."""
-    return f"{one.key_or_group}@{one.package}" if one.package else one.key_or_group
+    return f"{override.key_or_group}@{override.package}" if override.package else override.key_or_group
 
 
-def is_hydra(one: Override) -> bool:
-    """Return whether an override decides how jobs are run and is not a setting of theirs."""
-    return one.key_or_group.startswith(("hydra.", "hydra/"))
+def is_hydra(override: Override) -> bool:
+    """Return whether an override decides how jobs are run, rather than being one of their settings."""
+    return override.key_or_group.startswith(("hydra.", "hydra/"))
 
 
-def is_sweeper(one: Override) -> bool:
+def is_sweeper(override: Override) -> bool:
     """Return whether an override affects how the jobs are generated."""
-    return one.key_or_group.startswith(("hydra.sweeper.", "hydra/sweeper"))
+    return override.key_or_group.startswith(("hydra.sweeper.", "hydra/sweeper"))
 
 
-def expression(one: Override) -> str:
+def expression(override: Override) -> str:
     """Return an override's value as written."""
-    return str(one.input_line).partition("=")[2]
+    return str(override.input_line).partition("=")[2]
 
 
-def first_value(one: Override) -> str:
+def first_value(override: Override) -> str:
     """Return an override with the first of its swept values."""
-    if not one.is_sweep_override():
-        return str(one.input_line)
-    if one.is_discrete_sweep():
-        return f"{one.get_key_element()}={next(iter(one.sweep_string_iterator()))}"
-    interval = one.value()
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    if override.is_discrete_sweep():
+        return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+    interval = override.value()
     assert isinstance(interval, IntervalSweep)
-    return f"{one.get_key_element()}={interval.start}"
+    return f"{override.get_key_element()}={interval.start}"
 
 
 def decided_by_rows(swept: Mapping[str, Override], passed: Sequence[Override]) -> Iterator[str]:
@@ -162,15 +164,15 @@ def decided_by_rows(swept: Mapping[str, Override], passed: Sequence[Override]) -
     for row in chosen.sweep_string_iterator() if chosen.is_sweep_override() else [str(chosen.value())]:
         file = conf_folder() / "row" / f"{row}.yaml"
         config = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else {}
-        groups = [one for one in config.pop("defaults", []) if isinstance(one, dict)]
-        names = [name.removeprefix("override /") for one in groups for name in one]
+        groups = [entry for entry in config.pop("defaults", []) if isinstance(entry, dict)]
+        names = [name.removeprefix("override /") for group in groups for name in group]
         deciders |= dict.fromkeys([*names, *_dotted(config)], row)
-    for one in passed:
-        key = one.key_or_group
+    for override in passed:
+        key = override.key_or_group
         if key in deciders:
             yield (
-                f"{one.input_line}: the rows of this study differ in {key}, which {deciders[key]} sets; leave it out, "
-                "or choose rows by row=..."
+                f"{override.input_line}: the rows of this study differ in {key}, which {deciders[key]} sets; leave it "
+                "out, or choose rows by row=..."
             )
 
 
@@ -183,7 +185,7 @@ def _dotted(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def message_of(error: HydraException) -> str:
-    """Return Hydra's message, and say what to install where a plugin is missing."""
+    """Return Hydra's message, and say what to install if a plugin is missing."""
     text = str(error).partition("Config search path:")[0].strip()
     for kind, remedy in {
         "hydra/launcher": 'pip install "invitro[joblib]", [slurm] or [ray]',
@@ -195,7 +197,7 @@ def message_of(error: HydraException) -> str:
 
 
 def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the options of a command line, each before its value, and all other words."""
+    """Return the options of a command line, each followed by its value, and all other words."""
     options, words, expects = list[str](), list[str](), False
     for word in arguments:
         (options if expects or word.startswith("-") else words).append(word)
@@ -218,7 +220,7 @@ def own_folders(options: Sequence[str]) -> list[Path]:
 
 @contextmanager
 def configured(config: str, more: Sequence[Path] = ()) -> Iterator[None]:
-    """Initialise Hydra with our configuration, and further folders of the user's."""
+    """Initialise Hydra with our configuration and the user's own folders."""
     with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=config):
         loader = GlobalHydra.instance().config_loader()
         for folder in more:
@@ -232,11 +234,11 @@ def configured(config: str, more: Sequence[Path] = ()) -> Iterator[None]:
 def readable(words: Sequence[str], config: str = "train") -> list[str]:
     """Return overrides that Hydra's grammar accepts; Hydra has to be initialised.
 
-    Paths and names need no quotes of their own: a value with umlauts, parentheses or quotation marks is quoted here,
-    and ``~/`` at its beginning is the home folder.
+    Paths and names need no extra quotes: a value with umlauts, parentheses or quotation marks is quoted here, and a
+    leading ``~/`` is the home folder.
 
     Raises:
-        InputError: one of the words is no override, or has a bracket without its other half.
+        InputError: one of the words is not an override, or has an unmatched bracket.
     """
     refuse_if_any(secrets_in(words))
     lines, problems = list[str](), list[str]()
@@ -249,7 +251,7 @@ def readable(words: Sequence[str], config: str = "train") -> list[str]:
 
 def _readable(word: str, config: str) -> str:
     key, equals, value = word.partition("=")
-    if value.startswith("\\\\"):  # a share of Windows, of whose first backslashes Hydra would leave one
+    if value.startswith("\\\\"):  # a Windows share; Hydra would drop one of its two leading backslashes
         return f"{key}={quoted(value)}"
     try:
         parsed([word])
@@ -266,53 +268,56 @@ def _readable(word: str, config: str) -> str:
 
 
 def _mistakes(given: Sequence[Override], several: bool) -> Iterator[str]:
-    """Yield a problem for each override that would be read otherwise than it was meant."""
-    for one in given:
-        key, value = one.key_or_group, one.value() if one.type != OverrideType.DEL else None
-        if is_hydra(one):
+    """Yield a problem for each override that Hydra would not read as it was meant."""
+    for override in given:
+        key, value = override.key_or_group, override.value() if override.type != OverrideType.DEL else None
+        if is_hydra(override):
             continue
-        if one.type == OverrideType.DEL and "." not in key and not one.package:
-            yield f"~{key}: settings cannot be taken away; to switch one off, set it to null, or to none"
-        elif one.is_sweep_override() and not several:
-            written = expression(one)
+        if override.type == OverrideType.DEL and "." not in key and not override.package:
+            yield f"~{key}: settings cannot be removed; to switch one off, set it to null or none"
+        elif override.is_sweep_override() and not several:
+            written = expression(override)
             one_value = f'"{key}={quoted(written)}"'
-            yield f"{key}={written}: several values need -m, and one value with commas quotes: {one_value}"
-        elif isinstance(value, list) and _is_group(one):
+            yield f"{key}={written}: several values need -m; a single value with commas needs quotes: {one_value}"
+        elif isinstance(value, list) and _is_group(override):
             yield f"{key}: expected one choice, found a list; python ... -m {key}=A,B runs each"
 
 
-def _is_group(one: Override) -> bool:
-    # The loader's own get_group_options copies the repository first, which takes longer than all else here.
+def _is_group(override: Override) -> bool:
+    # The loader's own get_group_options copies the repository first, which takes longer than everything else here.
     repository: ConfigRepository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
-    return bool(repository.get_group_options(one.key_or_group))
+    return bool(repository.get_group_options(override.key_or_group))
 
 
 def explained(error: HydraException, config: str, given: Sequence[Override] = ()) -> InputError:
     """Return Hydra's refusal in one line, with what was probably meant; Hydra has to be initialised."""
-    found = re.search(r"Could not override '([^'@]+)'", str(error))
-    if found is None:
+    match = re.search(r"Could not override '([^'@]+)'", str(error))
+    if match is None:
         return InputError(message_of(error))
     try:
-        known = compose(
-            config, overrides=[first_value(one) for one in given if _is_group(one) and one.key_or_group != found[1]]
+        existing = compose(
+            config,
+            overrides=[
+                first_value(override) for override in given if _is_group(override) and override.key_or_group != match[1]
+            ],
         )
     except HydraException as other:
         return InputError(message_of(other))
-    values = {one.key_or_group: one.value() for one in given if one.type != OverrideType.DEL}
-    value, there = values.get(found[1]), OmegaConf.select(known, found[1])
-    if isinstance(value, dict) and isinstance(there, DictConfig):
+    values = {override.key_or_group: override.value() for override in given if override.type != OverrideType.DEL}
+    value, node = values.get(match[1]), OmegaConf.select(existing, match[1])
+    if isinstance(value, dict) and isinstance(node, DictConfig):
         return InputError(
             *(
-                f"{found[1]}: holds no {name} yet; to add it, write +{found[1]}.{name}={part}"
+                f"{match[1]}: has no {name} yet; to add it, write +{match[1]}.{name}={part}"
                 for name, part in value.items()
-                if name not in there
+                if name not in node
             )
         )
-    return InputError(_unknown(found[1], known))
+    return InputError(_unknown(match[1], existing))
 
 
 def _unknown(key: object, known: DictConfig) -> str:
-    """Return the problem of a setting that does not exist, with those that are written alike."""
+    """Return the problem of a setting that does not exist, with those that are spelt alike."""
     groups = GlobalHydra.instance().config_loader().list_groups("")
     if key in groups:
         return f"{key}: this command or study has no such choice; --help lists all settings"
@@ -339,13 +344,13 @@ def _names(settings: dict[str, Any]) -> list[str]:
 
 
 LEAST_ALIKE, AS_GOOD, MOST_NAMED, LEFT_OUT = 0.65, 0.05, 3, 0.1
-"""Below this two names are not alike; so much less is as good as the best; how many names are said to be; what a part
-costs that was not typed (one that was typed in vain costs twice as much).
+"""The likeness from which names are suggested; how far others may be below the best; how many are suggested; and the
+cost of each part that was not typed (a superfluous one costs twice as much).
 """
 
 
 def likeness(key: str, name: str) -> float:
-    """Return how alike two dotted names are, 1 where they are equal: as their least alike parts, one beside the other.
+    """Return how alike two dotted names are, 1 if they are equal: as alike as their least alike corresponding parts.
 
     Example:
         >>> names = "data.columns.text", "data.split.test", "data.path"
@@ -355,20 +360,20 @@ def likeness(key: str, name: str) -> float:
     ours, theirs = re.split(r"[./]", key), name.split(".")
     lacking = len(theirs) - len(ours)
     ours = ours[-len(theirs) :]
-    ways = ((*some, theirs[-1]) for some in combinations(theirs[:-1], len(ours) - 1))
+    ways = ((*chosen, theirs[-1]) for chosen in combinations(theirs[:-1], len(ours) - 1))
     return max(min(map(_ratio, ours, way)) for way in ways) - LEFT_OUT * max(lacking, -2 * lacking)
 
 
-def _ratio(one: str, other: str) -> float:
-    return SequenceMatcher(None, min(one, other), max(one, other)).ratio()
+def _ratio(ours: str, theirs: str) -> float:
+    return SequenceMatcher(None, min(ours, theirs), max(ours, theirs)).ratio()
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raise an `InputError` if nothing can be written into a folder that may not exist yet; it is left as it was."""
-    there = next(one for one in [folder, *folder.absolute().parents] if one.exists())
+    """Raise an `InputError` if a folder, which may not exist yet, cannot be written to; nothing is left in it."""
+    parent = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     try:
-        with TemporaryDirectory(dir=there):
+        with TemporaryDirectory(dir=parent):
             pass
     except OSError as error:
-        problem = f"nothing can be written there ({error.strerror}: {there}); name another folder"
+        problem = f"nothing can be written there ({error.strerror}: {parent}); name another folder"
         raise InputError(f"runs={folder}: {problem}") from None
