@@ -1,12 +1,12 @@
 """PCC, CCC and RMSE on whole splits, in float64, exact for every division of a split into batches or processes.
 
-For definitions see `invitro.stats.moments`. PCC is undefined for a run that predicts one number for every text. Such
-a run gets 0, with a warning, since logs and means over runs need a number.
+For definitions see `invitro.stats.moments`. PCC is undefined for a run that predicts the same number for every
+text. Such a run gets 0, with a warning, since logs and means over runs need a number.
 
 All three follow from the same six running moments of predictions x and targets y,
 ``n, mean(x), mean(y), S_xx, S_yy, S_xy`` with ``S_ab = sum((a - mean(a)) * (b - mean(b)))``, which are merged by the
 pairwise update of Chan, Golub, LeVeque (1983), "Algorithms for Computing the Sample Variance". Summing squares instead
-would lose digits, and keeping all predictions would cost memory.
+would lose precision, and keeping all predictions would cost memory.
 """
 
 from typing import Any, ClassVar
@@ -35,7 +35,7 @@ def merge(parts: Tensor) -> Tensor:
 
 
 class _Moments(Metric):
-    """Keeps the six moments; subclasses say which measure follows from them."""
+    """Accumulates the six moments; subclasses define the measure that follows from them."""
 
     is_differentiable = False
     full_state_update = False
@@ -47,7 +47,7 @@ class _Moments(Metric):
         self.add_state("moments", torch.zeros(6, dtype=torch.float64), dist_reduce_fx=merge)
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Take in predictions and targets, both of shape (batch,), in the scale's units."""
+        """Add predictions and targets, both of shape (batch,), in the scale's units."""
         if preds.shape != target.shape or preds.ndim != 1:
             raise ValueError(f"expected two tensors of one shape (batch,), found {preds.shape} and {target.shape}")
         if preds.numel() == 0:
@@ -59,10 +59,10 @@ class _Moments(Metric):
         self.moments = merge(torch.stack([self.moments, batch]))
 
     def compute(self) -> Tensor:
-        """Return the measure as a float64 scalar; a correlation with a constant is 0 with a warning."""
-        found = of_centred(self.moments.cpu().numpy())
-        undefined = not isinstance(self, RMSE) and is_constant(found, type(self).__name__)
-        value = 0.0 if undefined else float(type(self).measure(found))
+        """Return the measure as a float64 scalar; a correlation with a constant is 0, with a warning."""
+        moments = of_centred(self.moments.cpu().numpy())
+        undefined = not isinstance(self, RMSE) and is_constant(moments, type(self).__name__)
+        value = 0.0 if undefined else float(type(self).measure(moments))
         return torch.tensor(value, dtype=torch.float64, device=self.moments.device)
 
 
