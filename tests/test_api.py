@@ -236,7 +236,7 @@ def test_a_model_warns_of_what_it_cannot_read(corpus_csv: Path) -> None:
         scores = invitro.load(run.record).predict(["sad text", "Мне жаль", "moved"])
     assert len(scores) == 3
     assert [str(one.message) for one in told] == [
-        "1 text with hardly any word that the model knows: number 2",
+        "1 text with hardly any words that the model knows: number 2",
         "1 text in another script than the training texts: number 2",
     ]
 

@@ -6,7 +6,7 @@ a run gets 0, with a warning, since logs and means over runs need a number.
 All three follow from the same six running moments of predictions x and targets y,
 ``n, mean(x), mean(y), S_xx, S_yy, S_xy`` with ``S_ab = sum((a - mean(a)) * (b - mean(b)))``, which are merged by the
 pairwise update of Chan, Golub, LeVeque (1983), "Algorithms for Computing the Sample Variance". Summing squares instead
-would lose digits, and keeping all predictions would cost memory.
+would lose precision, and keeping all predictions would cost memory.
 """
 
 import torch
@@ -60,9 +60,9 @@ class RunningMetrics(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return ``pcc``, ``ccc`` and ``rmse``, float64 scalars; a correlation with a constant is 0, with a warning."""
         values: dict[str, Tensor] = {}
-        found = of_centred(self.moments.cpu().numpy())
+        moments = of_centred(self.moments.cpu().numpy())
         for name in METRICS:
-            undefined = name != "rmse" and is_constant(found, name.upper())
-            value = 0.0 if undefined else float(MEASURES[name](found))
+            undefined = name != "rmse" and is_constant(moments, name.upper())
+            value = 0.0 if undefined else float(MEASURES[name](moments))
             values[name] = torch.tensor(value, dtype=torch.float64, device=self.moments.device)
         return values

@@ -1,6 +1,6 @@
-"""Weights of encoders and language models from Python packages, so that nothing is fetched from a model hub.
+"""Weights of encoders and language models from Python packages, so that nothing needs to be downloaded from a hub.
 
-A package is only a container here: nothing in it is imported. A model folder in one package is used in place. A GGUF
+A package is only a container: nothing in it is imported. A model folder in one package is used in place. A GGUF
 file or an archive, whole or split over several packages, is joined, checked and unpacked once into the user's cache.
 """
 
@@ -31,9 +31,9 @@ class Packaged:
     """A model that one or more packages contain.
 
     Args:
-        packages: their names in the index, in the order of their parts; all have the same version.
-        file: a pattern for the relevant file in each package: a ``config.json`` stands for its folder, anything else
-            is a part of a GGUF file or of a ZIP archive of such a folder.
+        packages: their names on the package index, in the order of their parts; all have the same version.
+        file: a pattern for the relevant file in each package: a ``config.json``, whose folder is the model, or a part
+            of a GGUF file or of a ZIP archive of such a folder.
         licence: of the weights.
         install: the command that installs the packages.
         sha256: of the joined GGUF file, or of ``model.safetensors`` in the archive; None if the package is trusted.
@@ -71,18 +71,18 @@ class Packaged:
         parts = [_the_file(package, self.file) for package in installed]
         if parts[0].name == "config.json":
             return parts[0].parent
-        place = Path(pooch.os_cache("invitro")) / f"{self.packages[0].replace('-', '_')}-{installed[0].version}"
-        if not (place / "config.json").is_file():
-            log.info("%s: unpacking into %s", self.revision, place)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=place.parent, prefix=f"{place.name}-") as temporary:
-                whole = self._unpacked(parts, Path(temporary))
-                if not place.exists():  # another process may have been faster
-                    whole.rename(place)
-        return place
+        folder = Path(pooch.os_cache("invitro")) / f"{self.packages[0].replace('-', '_')}-{installed[0].version}"
+        if not (folder / "config.json").is_file():
+            log.info("%s: unpacking into %s", self.revision, folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as temporary:
+                unpacked = self._unpacked(parts, Path(temporary))
+                if not folder.exists():  # another process may have been faster
+                    unpacked.rename(folder)
+        return folder
 
     def _unpacked(self, parts: list[Path], temporary: Path) -> Path:
-        """Make the model's folder somewhere in `temporary`, and check its weights."""
+        """Create the model's folder in `temporary` and check its weights."""
         archive = ".zip" in parts[0].suffixes
         source = parts[0]
         if len(parts) > 1:
@@ -135,35 +135,35 @@ WEIGHT_PACKAGES = {
         "data/part*.bin",
         "Apache-2.0",
         "make weights-qwen",
-        # The hash of Qwen's own file in Q4_K_M. Others uploaded the packages, so the hash is checked.
+        # The hash of Qwen's own Q4_K_M file. Third parties uploaded the packages, so the hash is checked.
         "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
     ),
 }
-"""By the model's name on the hub."""
+"""Packages by the model's name on the hub."""
 
 
 def packaged(model: str, revision: str | None) -> Packaged | None:
     """Return the installed packages that contain `model`; None if there are none, or if a hub revision is requested."""
-    known = WEIGHT_PACKAGES.get(model)
-    return known if known is not None and revision is None and known.revision is not None else None
+    package = WEIGHT_PACKAGES.get(model)
+    return package if package is not None and revision is None and package.revision is not None else None
 
 
 def absent(model: str, revision: str | None) -> str | None:
-    """Return what to do about a model that is in no folder, package or cache while the hub does not answer; or None.
+    """Return what to do if a model is in no folder, package or cache and the hub does not answer; else None.
 
-    The hub is looked for once. If it does not answer, its client works offline from then on, in this process and those
-    that it starts: it would try again for half a minute for each file, also for files in its cache.
+    The hub is tried once. If it does not answer, its client works offline from then on, in this process and its child
+    processes: otherwise it would try again for half a minute for each file, even for files in its cache.
 
     Args:
         model: a folder, or a name on the hub.
-        revision: the hub's.
+        revision: the hub's revision.
     """
     if Path(model).expanduser().is_dir() or packaged(model, revision) is not None or _hub_answers():
         return None
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    with suppress(HFValidationError):  # a path that is no name on the hub cannot be in its cache
+    with suppress(HFValidationError):  # a path that is not a hub name cannot be in the hub's cache
         if isinstance(try_to_load_from_cache(model, "config.json", revision=revision or "main"), str):
             return None
     if model in WEIGHT_PACKAGES:
@@ -176,7 +176,7 @@ def absent(model: str, revision: str | None) -> str | None:
 
 @cache
 def _hub_answers() -> bool:
-    """Whether the model hub can be asked; otherwise nothing asks it any more."""
+    """Whether the model hub answers; if not, its client is set to work offline."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -187,7 +187,7 @@ def _hub_answers() -> bool:
         return True
     except OSError as error:
         if isinstance(getattr(error, "reason", None), ssl.SSLError):
-            return True  # somebody answered, and the hub's client has certificates of its own
+            return True  # a server answered, and the hub's client has its own certificates
         constants.HF_HUB_OFFLINE = True
         os.environ["HF_HUB_OFFLINE"] = "1"
         return False
@@ -195,7 +195,7 @@ def _hub_answers() -> bool:
 
 
 def _the_file(package: Distribution, pattern: str) -> Path:
-    """Return the path of the one file of a package that matches `pattern`."""
+    """Return the path of the file of a package that matches `pattern`."""
     for file in package.files or ():
         if file.match(pattern):
             return Path(str(package.locate_file(file)))

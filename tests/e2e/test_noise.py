@@ -60,7 +60,7 @@ def test_a_multirun_of_the_tf_idf_baseline_and_a_prediction(run, tmp_path: Path)
             ["plm=tfidf", "fit.loss=ccc", "fit.keep=0.8", "trainer=ddp"],
             ["fit.loss=ccc: tfidf is fitted", "fit.keep=0.8: tfidf", "one process; choose trainer=auto"],
         ),
-        (["plm=ridge", "plm.name=nobody/has-this"], ["PLM nobody/has-this: is not there"]),
+        (["plm=ridge", "plm.name=nobody/has-this"], ["PLM nobody/has-this: not found"]),
         (["plm=tfidf", "plm.ngrams=0", "fit.beta=2"], ["plm.ngrams: expected", "fit.beta: expected"]),
     ],
     ids=["meaningless", "no encoder", "out of range"],

@@ -209,7 +209,7 @@ def test_a_submission(run, model: Path, tiny_roberta: Path, tmp_path: Path) -> N
     command.append("force=true")
     flagged = run(*command, f"distress_model={other}", "missing=constant", env={"INVITRO_DATA_DIR": str(tmp_path)})
     assert flagged.returncode == 0, flagged.stderr
-    assert "WARNING: The column empathy holds 4 in all 9 rows. It is NO PREDICTION" in flagged.stderr
+    assert "WARNING: The column empathy holds 4 in all 9 rows. It is NOT A PREDICTION" in flagged.stderr
     assert read_submission(tmp_path / "predictions.zip", 9)[:, 0].tolist() == [4.0] * 9
 
 

@@ -181,7 +181,7 @@ REFUSALS = [
     (["data.columns.text=body"], ["expected", "body", "found", "essay"]),
     (["llm.column=claude"], ["expected column claude (llm.column); found"]),
     (["llm.column=null"], ["No LLM labels by llm=llama", "llm.labels=FILE"]),
-    (["plm.name=nobody/has-this"], ["PLM nobody/has-this: is not there", "plm.name="]),
+    (["plm.name=nobody/has-this"], ["PLM nobody/has-this: not found", "plm.name="]),
     (["application=both", "application.pool=none"], ["application=both needs texts to add"]),
     (["application.pool=newsemp99"], ["application.pool: expected set_aside, unlabelled, none, a corpus (newsemp18"]),
     (["plm.train=frozen", "trainer=ddp"], ["plm.train=frozen is fitted in one step and one process"]),

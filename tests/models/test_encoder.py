@@ -90,7 +90,7 @@ def test_attention_dropout_can_be_set_alone(plm: PLM) -> None:
 def test_a_model_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
-        InputError, match=r"PLM nobody/has-this: is not there\. .* name a folder that holds it with plm\.name="
+        InputError, match=r"PLM nobody/has-this: not found\. .* name a folder that holds it with plm\.name="
     ):
         load_regressor(PLM("nobody/has-this"), bias=0)
 

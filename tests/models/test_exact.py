@@ -169,13 +169,13 @@ def test_weights_that_lie_too_far_apart_are_refused(least: float) -> None:
     if least > 1e-40:
         assert np.isfinite(fitted(features(40), None, seen).coefficients).all()
         return
-    with pytest.raises(InputError, match=r"lie too far apart, from 1e-\d+ to 10; choose a larger alpha"):
+    with pytest.raises(InputError, match=r"are too far apart, from 1e-\d+ to 10; choose a larger alpha"):
         fitted(features(40), None, seen)
 
 
 def test_a_covariance_that_is_singular_in_single_precision_is_refused() -> None:
     _, gram = whole(features(40), None)  # centred, so that only the noise makes it regular
-    with pytest.raises(InputError, match="lie too far apart"):
+    with pytest.raises(InputError, match="are too far apart"):
         LeftOut(gram, np.full(40, 1e12), np.arange(40), 1.0)
 
 

@@ -113,7 +113,7 @@ def test_the_files_of_tf_idf_hold_no_code_and_give_the_same_scores(tmp_path: Pat
     names = {path.name for path in folder.iterdir()}
     assert names == {"vocabulary.json", "weights.safetensors", "scale.json", "README.md"}
     assert json.loads((folder / "vocabulary.json").read_text()) == ["cried", "i"]
-    assert "TF-IDF of 2 words and runs of up to 1 words" in (folder / "README.md").read_text("utf-8")
+    assert "TF-IDF of 2 words and sequences of up to 1 words" in (folder / "README.md").read_text("utf-8")
     again = load_linear(folder, read_meaning(folder), CPU)
     assert (again.read(TEXTS)[0].score == model.read(TEXTS)[0].score).all()
 

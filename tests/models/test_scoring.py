@@ -95,8 +95,8 @@ def test_processes_of_one_training_embed_on_their_own_gpus(monkeypatch: pytest.M
 def test_the_summary_counts_what_was_hardly_read() -> None:
     told = str(ScoredFile(rows=40, cut=[3], unknown=list(range(1, 13)), foreign=[2, 5], learnt=[7]))
     assert told.splitlines()[1:] == [
-        "1 text longer than the model reads, and scored by the beginning: data row 3",
-        "12 texts with hardly any word that the model knows: data rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2 more",
+        "1 text longer than the model reads, of which only the beginning is scored: data row 3",
+        "12 texts with hardly any words that the model knows: data rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2 more",
         "2 texts in another script than the training texts: data rows 2, 5",
-        "1 text that the model was trained on, to whose labels its scores are fitted: data row 7",
+        "1 text that the model was trained on, with scores fitted to their labels: data row 7",
     ]

@@ -75,7 +75,7 @@ def test_a_missing_model_is_refused_and_then_flagged(place: Path) -> None:
         job(place, distress_model=None)
     done = submit(job(place, distress_model=None, missing="constant"))
     (warning,) = done.warnings
-    assert warning.startswith("The column distress holds 4 in all 6 rows. It is NO PREDICTION")
+    assert warning.startswith("The column distress holds 4 in all 6 rows. It is NOT A PREDICTION")
     found = read_submission(place / "predictions.zip", 6)
     assert found[:, 1].tolist() == [4.0] * 6
     assert np.ptp(found[:, 0]) > 0
@@ -120,7 +120,7 @@ def test_a_blank_text_is_refused_and_then_flagged(place: Path) -> None:
     assert not (place / "predictions.zip").exists()
     done = submit(job(place, missing="constant"))
     assert [warning.split(" holds")[0] for warning in done.warnings] == ["The column empathy", "The column distress"]
-    assert "1 row (3) without a text: it is NO PREDICTION" in done.warnings[0]
+    assert "1 row (3) without a text: it is NOT A PREDICTION" in done.warnings[0]
     found = read_submission(place / "predictions.zip", 7)
     assert found[2] == pytest.approx(np.delete(found, 2, axis=0).mean(axis=0), abs=1e-6)
 
@@ -142,13 +142,13 @@ def test_scores_outside_the_scale_are_counted_or_clipped(place: Path) -> None:
 def test_a_model_that_tells_nothing_is_flagged(place: Path) -> None:
     model(place / "flat", "empathy", turn=0.0)
     (warning,) = submit(job(place, model=str(place / "flat"))).warnings
-    assert warning.startswith("The column empathy holds one number in all rows")
+    assert warning.startswith("The column empathy holds the same number in all rows")
 
 
 def test_texts_that_the_models_cannot_read_are_counted(place: Path) -> None:
     write_test(place, [*TEXTS[:-1], "Мне очень жаль"])
     empathy, distress = submit(job(place)).warnings
-    rest = "1 text with hardly any word that the model knows: data row 6"
+    rest = "1 text with hardly any words that the model knows: data row 6"
     assert (empathy, distress) == (f"The column empathy: {rest}", f"The column distress: {rest}")
 
 

@@ -180,6 +180,7 @@ def test_on_a_frozen_encoder_the_solution_is_exact(
     assert not list((tmp_path / "frozen" / "model").rglob("*.bin"))
     card = (tmp_path / "frozen" / "model" / "README.md").read_text("utf-8")
     assert "Gaussian process regression on layers" in card
+    assert "library_name: invitro" in card
 
 
 @pytest.mark.parametrize("spread", ["raw", "matched"])

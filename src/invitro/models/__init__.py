@@ -1,4 +1,4 @@
-"""The PLM: loading it, tokens and batches, frozen features, the folder of a trained model, scoring texts with it.
+"""The PLM: loading it, tokens and batches, frozen features, the folder of a trained model, and scoring with it.
 
 Only the settings are imported here; callers import the modules that need torch themselves.
 """

@@ -1,4 +1,4 @@
-"""Students in closed form, which are saved without code.
+"""Closed-form students, which are saved without code.
 
 The linear ones are ridge regression on TF-IDF of words, or on embeddings by a frozen encoder. The exact one is a
 frozen encoder and a Gaussian process on its layers and words.
@@ -39,7 +39,7 @@ WEIGHTS, VOCABULARY, ENCODER = "weights.safetensors", "vocabulary.json", "encode
 
 
 def tfidf(ngrams: int, **settings: Any) -> TfidfVectorizer:
-    """Return an unfitted TF-IDF of runs of up to `ngrams` words; rows have length 1, counts enter as 1 + log.
+    """Return an unfitted TF-IDF of sequences of up to `ngrams` words; rows have length 1, counts enter as 1 + log.
 
     Unlike scikit-learn's own pattern, words of one letter count: ``I`` says something about the writer.
     """
@@ -50,7 +50,7 @@ def fitted_tfidf(texts: Sequence[str], settings: TfIdfRidge) -> TfidfVectorizer:
     """Return TF-IDF with the vocabulary of `texts`.
 
     Raises:
-        InputError: no term occurs in enough texts.
+        InputError: no word occurs in enough texts.
     """
     try:
         return tfidf(settings.ngrams, min_df=settings.min_texts).fit(texts)
@@ -64,15 +64,15 @@ def fitted_tfidf(texts: Sequence[str], settings: TfIdfRidge) -> TfidfVectorizer:
 def fitted_ridge(features: Any, labels: Floats, weights: Floats, authors: npt.ArrayLike, settings: Baseline) -> Ridge:
     """Fit ``argmin_{a, b} sum_i w_i (y_i - x_i b - a)^2 + penalty * |b|^2`` (Hoerl & Kennard 1970, Technometrics 12).
 
-    The penalty is the one with the smallest weighted squared error on the texts of left-out authors.
+    The penalty with the smallest weighted squared error on the texts of left-out authors is chosen.
 
     Args:
         features: x, (texts, features). A dense array is standardised first, because its units may differ; the
             coefficients still apply to the original features. A sparse array is used unchanged.
         labels: y, (texts,), the scale's units.
-        weights: w, (texts,), with the mean 1.
+        weights: w, (texts,), with mean 1.
         authors: (texts,); an author's texts are left out together, unless there is only one author.
-        settings: penalties and number of folds; which authors share a fold depends on nothing else.
+        settings: penalties and number of folds; the assignment of authors to folds depends on nothing else.
 
     Example:
         >>> x = np.array([[0.0, 1], [1, 0], [2, 2], [3, 1], [4, 5], [5, 3]])
@@ -120,15 +120,15 @@ class LinearModel:
     """A trained linear model: from texts to scores.
 
     Args:
-        features: TF-IDF of words, or a frozen encoder; of this one, the mean over the tokens' last hidden states.
-        ridge: the regression on them.
+        features: TF-IDF of words, or a frozen encoder, whose last hidden states are averaged over tokens.
+        ridge: the regression on these features.
     """
 
     features: TfidfVectorizer | FrozenEncoder
     ridge: Ridge
 
     def read(self, texts: Sequence[str], batch_size: int = 32) -> tuple[Predictions, Bools, Floats]:
-        """Score texts; say which were cut, and the share of each one's words or tokens that the model knows."""
+        """Return scores, which texts were cut, and the share of each text's words or tokens that the model knows."""
         if not len(texts):
             return Predictions(np.empty(0)), np.empty(0, dtype=np.bool_), np.empty(0)
         if isinstance(self.features, TfidfVectorizer):
@@ -140,15 +140,15 @@ class LinearModel:
 
 
 def words_known(counter: TfidfVectorizer, texts: Sequence[str]) -> Floats:
-    """Return the share of each text's words that are in the vocabulary, 0 to 1, (texts,); 0 without words.
+    """Return the share of each text's words that are in the vocabulary, 0 to 1, (texts,); 0 if it has none.
 
     Example:
         >>> words_known(tfidf(2).fit(["so sad a story"]), ["Sad, sad news", "!"]).round(2).tolist()
         [0.67, 0.0]
     """
-    prepare, words, known = counter.build_preprocessor(), counter.build_tokenizer(), counter.vocabulary_
-    found = ([word in known for word in words(prepare(text))] for text in texts)
-    return np.array([sum(one) / len(one) if one else 0.0 for one in found])
+    prepare, split, vocabulary = counter.build_preprocessor(), counter.build_tokenizer(), counter.vocabulary_
+    flags = ([word in vocabulary for word in split(prepare(text))] for text in texts)
+    return np.array([sum(in_vocabulary) / len(in_vocabulary) if in_vocabulary else 0.0 for in_vocabulary in flags])
 
 
 def save_linear(folder: Path, facts: CardFacts, model: LinearModel, scale: Scale) -> None:
@@ -168,8 +168,8 @@ def save_linear(folder: Path, facts: CardFacts, model: LinearModel, scale: Scale
         write = partial(_write_parts, numbers, counter=features)
         kind: dict[str, Any] = {"model": TFIDF_KIND, "ngrams": ngrams}
         made_of = (
-            f"Ridge regression on TF-IDF of {len(features.vocabulary_)} words and runs of up to {ngrams} words, "
-            "without an encoder. `vocabulary.json` holds words of the training texts."
+            f"Ridge regression on TF-IDF of {len(features.vocabulary_)} words and sequences of up to {ngrams} "
+            "words, without an encoder. `vocabulary.json` contains words of the training texts."
         )
     else:
         write = partial(_write_parts, numbers, encoder=features)
@@ -182,15 +182,15 @@ def save_linear(folder: Path, facts: CardFacts, model: LinearModel, scale: Scale
 
 
 def _write_parts(
-    numbers: dict[str, Any], place: Path, counter: TfidfVectorizer | None = None, encoder: FrozenEncoder | None = None
+    numbers: dict[str, Any], folder: Path, counter: TfidfVectorizer | None = None, encoder: FrozenEncoder | None = None
 ) -> None:
-    """Write a model's numbers, the words that it knows, and its encoder."""
-    save_file(numbers, place / WEIGHTS)
+    """Write a model's numbers, its vocabulary and its encoder."""
+    save_file(numbers, folder / WEIGHTS)
     if counter is not None:
-        write_json(place / VOCABULARY, counter.get_feature_names_out().tolist())
+        write_json(folder / VOCABULARY, counter.get_feature_names_out().tolist())
     if encoder is not None:
         for part in encoder.loaded:
-            part.save_pretrained(place / ENCODER)
+            part.save_pretrained(folder / ENCODER)
 
 
 def load_linear(folder: Path, meaning: Mapping[str, Any], device: torch.device) -> LinearModel:
@@ -213,7 +213,7 @@ def _saved_encoder(folder: Path, device: torch.device) -> FrozenEncoder:
 
 KIND = "frozen"
 WORDS_TOGETHER = 2
-"""Longest run of words that is a term."""
+"""Longest sequence of words that is a term."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class FrozenRegression:
     """A trained model: from texts to scores.
 
     Args:
-        encoder: gives the features.
+        encoder: computes the features.
         counter: TF-IDF of the training texts' words; None if no word occurs in two of them.
         regression: see `invitro.models.exact`.
     """
@@ -231,25 +231,25 @@ class FrozenRegression:
     regression: ExactRegression
 
     def predict(self, texts: Sequence[str], embedded: Embedded) -> Predictions:
-        """Score texts whose features are known, in the units of the labels."""
+        """Score texts whose features are already computed, in the units of the labels."""
         if not len(texts):
             return Predictions(np.empty(0), np.empty(0))
         words = None if self.counter is None else self.counter.transform(texts)
         return self.regression.predict(embedded.features, words)
 
     def read(self, texts: Sequence[str], batch_size: int = 32) -> tuple[Predictions, Bools, Floats]:
-        """Score texts; say which were cut, and the share of each one's tokens that the encoder knows."""
+        """Return scores, which texts were cut, and the share of each text's tokens that the encoder knows."""
         embedded = self.encoder.embed(texts, batch_size)
         assert embedded.known is not None
         return self.predict(texts, embedded), embedded.cut, embedded.known
 
     @property
     def description(self) -> str:
-        """What it is made of, for people: ``layers 4 to 12 and words, noise 1.5``."""
+        """A description for people: ``layers 4 to 12 and words, noise 1.5``."""
         first, layers = self.regression.kernel.first_layer, len(self.regression.kernel.mean)
         words = "" if self.counter is None else " and words"
-        wider = "" if self.regression.stretch == 1 else f", predictions stretched by {self.regression.stretch:.2f}"
-        return f"layers {first} to {first + layers - 1}{words}, noise {self.regression.noise:g}{wider}"
+        stretch = "" if self.regression.stretch == 1 else f", predictions stretched by {self.regression.stretch:.2f}"
+        return f"layers {first} to {first + layers - 1}{words}, noise {self.regression.noise:g}{stretch}"
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ class Similarities:
     Args:
         ids: of the texts, in order.
         gram: see `invitro.models.features`, (texts, texts).
-        noise: that goes with it, in units of what the similarities explain.
+        noise: the noise variance chosen with it, in units of the variance that the similarities explain.
     """
 
     ids: Sequence[str]
@@ -271,17 +271,17 @@ class Similarities:
         return {text_id: row for row, text_id in enumerate(self.ids)}
 
     def of(self, ids: Sequence[str]) -> Floats:
-        """Return the similarities of some of the texts, (some, some)."""
+        """Return the similarities of a subset of the texts, (subset, subset)."""
         rows = [self._rows[text_id] for text_id in ids]
         return np.asarray(self.gram[np.ix_(rows, rows)])
 
     def student(self) -> KernelStudent:
-        """Return a student on the rows of the texts."""
+        """Return a student that takes the texts by row number."""
         return KernelStudent(self.gram, self.noise)
 
 
 def similarities(ids: Sequence[str], texts: Sequence[str], embedded: Embedded, seen: Observed) -> Similarities:
-    """Return similarities with the layers and the noise that suit the labels of the first texts.
+    """Return similarities with the layers and the noise that fit the labels of the first texts best.
 
     Args:
         ids: of all texts.
@@ -297,7 +297,7 @@ def similarities(ids: Sequence[str], texts: Sequence[str], embedded: Embedded, s
 
 
 def counted(texts: Sequence[str]) -> tuple[TfidfVectorizer | None, Any]:
-    """Return TF-IDF of words and pairs of words that occur in two texts or more, fitted, and that of the texts.
+    """Return a fitted TF-IDF of words and word pairs that occur in at least two texts, and its values for the texts.
 
     Both are None if there are no such words.
     """
@@ -320,8 +320,8 @@ def save_frozen(folder: Path, facts: CardFacts, model: FrozenRegression, scale: 
     arrays = model.regression.arrays()
     made_of = (
         f"Gaussian process regression on {model.description}, of the published encoder in the folder `encoder`. "
-        "Features of all training texts are inside, from which parts of these texts might be reconstructed: share the "
-        "folder only with those who may read the texts."
+        "It contains features of all training texts, from which parts of these texts might be reconstructed: share the "
+        "folder only with people who may read the texts."
     )
     if model.counter is not None:
         arrays["words.idf"] = model.counter.idf_

@@ -61,8 +61,8 @@ class LayerMixture(PreTrainedModel):
 
     ``logits = W sum_l softmax(a)_l mean_t(norm(h_lt)) + b`` with h_lt the state of token t in layer l, from the
     embeddings (l = 0) to the last, and ``norm`` to mean 0 and variance 1 over dimensions, without which the layer with
-    the largest numbers would win (Peters et al. 2018, "Deep contextualized word representations", eq. 1). The mixture
-    starts even.
+    the largest values would dominate (Peters et al. 2018, "Deep contextualized word representations", eq. 1). At the
+    start all layers have the same weight.
     """
 
     config_class = MixtureConfig
@@ -87,7 +87,7 @@ class LayerMixture(PreTrainedModel):
 
 
 def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
-    """Leave out the layer on the first token, which means over tokens do not use."""
+    """Remove the pooler, a layer on the first token that means over tokens do not use."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.register_module("pooler", None)
     return encoder
@@ -108,8 +108,8 @@ def check_available(plm: PLM) -> PreTrainedConfig:
     """Return the encoder's configuration; nothing else is read. A hub name needs the hub or its cache.
 
     Raises:
-        InputError: the name is no folder and not reachable, or not an encoder that Transformers knows, or a folder with
-            weights in float16.
+        InputError: the name is neither a folder nor available from the hub, it is not an encoder that Transformers
+            knows, or it is a folder with float16 weights.
     """
     if plm.absent:
         raise InputError(plm.absent)
@@ -118,26 +118,26 @@ def check_available(plm: PLM) -> PreTrainedConfig:
     folder = Path(plm.name).expanduser()
     if folder.is_dir() and str(config.dtype).removeprefix("torch.") == "float16":
         raise InputError(
-            f"PLM {folder}: config.json says that its weights are float16, a copy for scoring: what is small is "
-            "0 in it, and what is large not finite. Training needs the model that it was made from, or a copy in "
+            f"PLM {folder}: config.json says that its weights are float16, as in a copy for scoring: small values "
+            "become 0 in it, and large ones infinite. Training needs the original model, or a copy in "
             f"float32: AutoModel.from_pretrained({str(folder)!r}, dtype=torch.float32).save_pretrained(COPY), with "
-            "the tokenizer's files beside it, and plm.name=COPY"
+            "the tokenizer's files next to it, and plm.name=COPY"
         )
     return config
 
 
 def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
-    """Load the encoder's tokenizer; `max_length` is lowered to the number of positions that the encoder has.
+    """Load the encoder's tokenizer; `max_length` is limited to the encoder's number of positions.
 
     Raises:
-        InputError: it has no padding, or tokens that the encoder has no embedding for, or belongs to another encoder.
+        InputError: it has no padding token, has tokens without an embedding, or belongs to another encoder.
     """
     config = check_available(plm)
     config = config.inner if isinstance(config, MixtureConfig) else config
     with _explained(plm):
         tokenizer = AutoTokenizer.from_pretrained(**_place(plm))
     if tokenizer.pad_token_id is None and reads_forwards(config):
-        tokenizer.pad_token = tokenizer.eos_token  # masked, so that any token serves
+        tokenizer.pad_token = tokenizer.eos_token  # it is masked, so any token will do
     if len(tokenizer) < (getattr(config, "vocab_size", None) or 0) / 2 or tokenizer.pad_token_id is None:
         raise InputError(
             f"PLM {plm.name}: expected a tokenizer with padding and about {config.vocab_size} tokens, found one "
@@ -157,12 +157,12 @@ def load_tokenizer(plm: PLM) -> PreTrainedTokenizerBase:
 
 
 def _positions(outline: nn.Module) -> Iterator[int]:
-    """Yield the longest text in tokens, if positions are counted.
+    """Yield the maximum length in tokens, if the number of positions is limited.
 
-    Embeddings of positions with a padding index, as in RoBERTa and its relatives, number them from the one after it.
+    Position embeddings with a padding index, as in RoBERTa and its relatives, start after that index.
     """
     limit = getattr(outline.config, "max_position_embeddings", None) or 0
-    if limit > 0:  # XLNet, whose positions never run out, has -1
+    if limit > 0:  # XLNet, whose positions are unlimited, has -1
         padded = [
             module.padding_idx
             for name, module in outline.named_modules()
@@ -172,7 +172,7 @@ def _positions(outline: nn.Module) -> Iterator[int]:
 
 
 def reads_forwards(config: PreTrainedConfig) -> bool:
-    """Whether a model is a decoder, in which a token sees only those before it."""
+    """Whether a model is a decoder, in which a token sees only the tokens before it."""
     kind = config.model_type
     return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -193,9 +193,9 @@ def load_regressor(plm: PLM, bias: float | Sequence[float] | None) -> PreTrained
     """Load the encoder with Transformers' own head on the first token, or on a mixture of its layers, in float32.
 
     Args:
-        plm: which encoder.
-        bias: initial bias of each output, one number per output. With the mean training label, training starts from
-            the prediction "everybody is average" instead of 0. None loads a trained regressor as it was saved.
+        plm: the encoder.
+        bias: initial bias of each output. With the mean training label, training starts from the prediction
+            "everybody is average" instead of 0. None loads a trained regressor as it was saved.
     """
     config = check_available(plm)
     if bias is None:
@@ -221,8 +221,7 @@ def load_regressor(plm: PLM, bias: float | Sequence[float] | None) -> PreTrained
 def _loaded(kind: type[Any], plm: PLM, config: PreTrainedConfig) -> PreTrainedModel:
     """Load weights in float32.
 
-    Safetensors are preferred; from an old checkpoint without them only tensors are read, so that no pickled code
-    runs.
+    Safetensors are preferred; from an old checkpoint without them only tensors are read, so that no pickled code runs.
     """
     options = {**_place(plm), "config": config, "dtype": torch.float32}
     model: PreTrainedModel
@@ -236,7 +235,7 @@ def _loaded(kind: type[Any], plm: PLM, config: PreTrainedConfig) -> PreTrainedMo
     if damaged:
         raise InputError(
             f"PLM {plm.name}: {len(damaged)} of its tensors hold weights that are not finite, such as {damaged[0]}; "
-            "float16 holds numbers up to 65504. Save the model in float32 or bfloat16, or copy it again"
+            "float16 is limited to 65504. Save the model in float32 or bfloat16, or copy it again"
         )
     return model
 
@@ -258,12 +257,12 @@ def _cut(config: PreTrainedConfig, plm: PLM) -> None:
     if plm.layers > config.num_hidden_layers:
         raise InputError(f"plm.layers: expected at most {plm.name}'s {config.num_hidden_layers}, found {plm.layers}")
     config.num_hidden_layers = plm.layers
-    if getattr(config, "layer_types", None):  # one entry per layer, where layers are of several kinds
+    if getattr(config, "layer_types", None):  # one entry per layer, if there are several kinds of layers
         config.layer_types = config.layer_types[: plm.layers]
 
 
 def _set_dropout(config: PreTrainedConfig, plm: PLM) -> None:
-    """Set the dropout rates of `plm`, under the architecture's names for them."""
+    """Set the dropout rates of `plm`, under the names that the architecture uses."""
     attention = plm.dropout if plm.attention_dropout is None else plm.attention_dropout
     rates = dict.fromkeys(("hidden_dropout_prob", "classifier_dropout", "cls_dropout"), plm.dropout)
     rates |= dict.fromkeys(("attention_probs_dropout_prob", "attention_dropout"), attention)
@@ -273,10 +272,10 @@ def _set_dropout(config: PreTrainedConfig, plm: PLM) -> None:
 
 
 def add_adapters(model: PreTrainedModel, plm: PLM) -> "LoraModel":
-    """Put LoRA's low-rank adapters into `model` and freeze the rest of its encoder; the head stays trainable.
+    """Add LoRA's low-rank adapters to `model` and freeze the rest of its encoder; the head stays trainable.
 
     A linear layer ``W`` becomes ``W + lora_alpha / lora_rank * B A`` (Hu et al. 2022, "LoRA: Low-Rank Adaptation of
-    Large Language Models", eq. 3), with ``B`` starting at 0: the first step sees the model as it was loaded.
+    Large Language Models", eq. 3), with ``B`` starting at 0, so that the first step sees the model as loaded.
 
     Args:
         model: a regressor; it is changed in place.
@@ -306,13 +305,13 @@ def add_adapters(model: PreTrainedModel, plm: PLM) -> "LoraModel":
 
 def output_layer(model: PreTrainedModel) -> nn.Linear:
     """Return the last linear layer of a regression model's head: the one with the outputs."""
-    encoder = {id(module) for module in model.base_model.modules()}  # CamemBERT's comes after its head
+    encoder = {id(module) for module in model.base_model.modules()}  # CamemBERT defines its encoder after its head
     layers = [module for module in model.modules() if isinstance(module, nn.Linear) and id(module) not in encoder]
     return layers[-1]
 
 
 def _place(plm: PLM) -> dict[str, Any]:
-    """Return where Transformers loads from; no code of a model is ever run."""
+    """Return the arguments that say where Transformers loads from; code in model folders is never run."""
     return {
         "pretrained_model_name_or_path": plm.source,
         "revision": plm.revision or "main",
@@ -322,7 +321,7 @@ def _place(plm: PLM) -> dict[str, Any]:
 
 @contextmanager
 def _explained(plm: PLM) -> Iterator[None]:
-    """Turn Transformers' many ways of not finding a model into one message."""
+    """Turn Transformers' many errors about a missing model into one message."""
     try:
         yield
     except (OSError, ValueError, ImportError, SafetensorError) as error:
@@ -330,7 +329,7 @@ def _explained(plm: PLM) -> Iterator[None]:
         if Path(plm.name).expanduser().is_dir():
             fix = "Check that this folder was saved by save_pretrained, with config.json, weights and tokenizer files."
         else:
-            fix = "The model hub or its cache did not provide it; or name a folder that holds it with plm.name="
+            fix = "Neither the model hub nor its cache provided it; name a folder that holds it with plm.name="
         raise InputError(f"PLM {plm.name}: cannot be loaded ({type(error).__name__}: {reason}). {fix}") from error
 
 
@@ -341,9 +340,9 @@ class Tokenised(NamedTuple):
     """Texts as tokens.
 
     Args:
-        ids: token ids of each text, special tokens included.
+        ids: token ids of each text, including special tokens.
         cut: the rows of the texts that had to be cut.
-        known: share of each whole text's letters and signs in tokens that the tokenizer has, 0 to 1, (texts,).
+        known: share of each whole text's characters that are in tokens known to the tokenizer, 0 to 1, (texts,).
     """
 
     ids: list[TokenIds]
@@ -361,27 +360,27 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tokeni
     )
     cut = [row for row, ids in enumerate(encoded["input_ids"]) if len(ids) > longest]
     ids = [np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]]
-    known = np.ones(len(texts))
+    known_share = np.ones(len(texts))
     if tokenizer.unk_token_id is not None:
-        strange = [row for row, tokens in enumerate(ids) if (tokens == tokenizer.unk_token_id).any()]
-        known[strange] = [_share_known(tokenizer, texts[row]) for row in strange]
+        with_unknown = [row for row, tokens in enumerate(ids) if (tokens == tokenizer.unk_token_id).any()]
+        known_share[with_unknown] = [_share_known(tokenizer, texts[row]) for row in with_unknown]
     if cut:
         again = tokenizer([texts[row] for row in cut], truncation=True, max_length=longest)
         for row, short in zip(cut, again["input_ids"], strict=True):
             ids[row] = np.asarray(short, dtype=np.int32)
-    return Tokenised(ids, cut, known)
+    return Tokenised(ids, cut, known_share)
 
 
 def _share_known(tokenizer: PreTrainedTokenizerBase, text: str) -> float:
-    """Return the share of a text's signs, blanks apart, that are in tokens other than the one for unknown ones.
+    """Return the share of a text's characters, without blanks, that are in known tokens.
 
-    A tokenizer that does not say where its tokens stand gives the share of its tokens.
+    If the tokenizer does not report the positions of its tokens, this is the share of tokens.
     """
     if not tokenizer.is_fast:
         ids: list[int] = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
         return 1 - ids.count(tokenizer.unk_token_id) / max(len(ids), 1)
-    places = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, truncation=False, verbose=False)
-    pairs = zip(places["input_ids"], places["offset_mapping"], strict=True)
+    encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, truncation=False, verbose=False)
+    pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     unknown = sum(
         len("".join(text[start:end].split())) for token, (start, end) in pairs if token == tokenizer.unk_token_id
     )
@@ -403,8 +402,8 @@ def length_batches(lengths: Sequence[int], size: int, rng: np.random.Generator |
     """Cut rows into batches of `size` rows of similar length.
 
     With `rng`, rows are shuffled, sorted within windows of 50 batches, and the batches are shuffled: composition and
-    order differ every epoch while little is spent on padding (2 % of the tokens on essays; random batches spend
-    41 %). Without it rows are sorted from long to short, so that a batch too large for memory fails at once.
+    order differ every epoch while little is spent on padding (2 % of the tokens on essays, instead of 41 % with random
+    batches). Without it, rows are sorted from long to short, so that a batch too large for memory fails at once.
 
     Returns:
         Batches of row numbers; each row is in exactly one.

@@ -1,5 +1,5 @@
-"""Features of a frozen encoder: every layer's, computed once per text, kept on disk, shared by all later runs; and how
-similar they make texts.
+"""Features of a frozen encoder: those of every layer, computed once per text and cached on disk for all later runs;
+and the similarities of texts that follow from them.
 
 The middle layers of an encoder say more about a text than the last one, which was trained for another task (Skean et
 al. 2025, "Layer by Layer: Uncovering Hidden Representations in Language Models", PMLR 267). Averaging kernels on many
@@ -39,7 +39,7 @@ class Embedded(NamedTuple):
     Args:
         features: (texts, layers + 1, hidden); the first layer is the encoder's input embeddings.
         cut: which texts had to be cut, (texts,).
-        known: see `invitro.models.encoder.Tokenised`; None where features come from the cache.
+        known: see `invitro.models.encoder.Tokenised`; None if the features come from the cache.
     """
 
     features: Singles
@@ -53,11 +53,11 @@ class Embedded(NamedTuple):
 
 
 class FrozenEncoder:
-    """An encoder or decoder whose weights stay as they are. It is loaded when the first text is embedded.
+    """An encoder or decoder whose weights stay unchanged. It is loaded when the first text is embedded.
 
     Args:
-        plm: which one.
-        device: where it computes.
+        plm: the encoder.
+        device: the device that it runs on.
     """
 
     def __init__(self, plm: PLM, device: str | torch.device = "cpu") -> None:
@@ -72,21 +72,21 @@ class FrozenEncoder:
     def loaded(self) -> Loaded:
         """The model, in evaluation mode on its device, and its tokenizer."""
         model, tokenizer = load_encoder(self.plm)
-        model.to(self.device)  # type: ignore[arg-type]  # typed as what it wraps
+        model.to(self.device)  # type: ignore[arg-type]  # annotated as the function that it wraps
         return Loaded(model.eval(), tokenizer)
 
     def release(self) -> None:
-        """Free the weights; they are loaded again when they are needed."""
+        """Free the weights; they are reloaded when needed."""
         self.__dict__.pop("loaded", None)
 
     @property
     def key(self) -> str:
-        """Hash of what determines a text's features: the weights and the longest text."""
+        """Hash of what determines a text's features: the weights and the maximum length."""
         commit = getattr(self.config, "_commit_hash", None)
         return hashlib.sha256(f"{self.plm.fingerprint} {commit} {self.plm.max_length}".encode()).hexdigest()[:32]
 
     def embed(self, texts: Sequence[str], batch_size: int = 16, shown: bool | None = False) -> Embedded:
-        """Return features of texts in their order; `shown` as `Progress` has it."""
+        """Return features of texts in their order; for `shown` see `Progress`."""
         model, tokenizer = self.loaded
         tokens = tokenise(tokenizer, texts)
         shape = len(texts), self.config.num_hidden_layers + 1, self.config.hidden_size
@@ -105,7 +105,7 @@ class FrozenEncoder:
 def layer_means(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
     """Return each layer's mean over a text's tokens, (batch, layers + 1, hidden), float32.
 
-    A decoder's first token is left out where there are others: all attention that has no better place to go goes there
+    A decoder's first token is left out if there are others: it absorbs all attention that is not needed elsewhere
     (Xiao et al. 2024, "Efficient Streaming Language Models with Attention Sinks", ICLR), so that it says nothing about
     the text, and its features are far larger than all others.
     """
@@ -120,12 +120,12 @@ def layer_means(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
 class FeatureCache:
     """Features by text, in one folder per frozen encoder.
 
-    Every call writes what it had to compute as one new file, which later readers map into memory. Parallel writers
+    Every call writes newly computed features to a new file, which later readers map into memory. Parallel writers
     never touch each other's files: at worst a text is computed twice.
 
     Args:
-        folder: the cache; None keeps nothing.
-        encoder: computes what is missing.
+        folder: the cache; None disables it.
+        encoder: computes missing features.
     """
 
     def __init__(self, folder: Path | None, encoder: FrozenEncoder) -> None:
@@ -133,29 +133,29 @@ class FeatureCache:
         self.folder = folder / encoder.key if folder is not None else None
 
     def features(self, texts: Sequence[str]) -> Embedded:
-        """Return features of texts in their order; the encoder loads only if some are not there yet."""
+        """Return features of texts in their order; the encoder loads only if some are not cached yet."""
         if not len(texts):
             shape = 0, self.encoder.config.num_hidden_layers + 1, self.encoder.config.hidden_size
             return Embedded(np.empty(shape, dtype=np.float32), np.empty(0, dtype=bool))
         keys = [hashlib.sha256(text.encode()).digest()[:KEY_BYTES] for text in texts]
-        known = self._read()
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        cached = self._read()
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in cached}
         if new:
             log.info("features: computing %d of %d texts; the others are cached", len(new), len(set(keys)))
             computed = self.encoder.embed(list(new.values()), shown=None)
             self._write(list(new), computed)
-            known |= dict(zip(new, zip(computed.features, computed.cut.tolist(), strict=True), strict=True))
-        return Embedded(np.stack([known[key][0] for key in keys]), np.array([known[key][1] for key in keys]))
+            cached |= dict(zip(new, zip(computed.features, computed.cut.tolist(), strict=True), strict=True))
+        return Embedded(np.stack([cached[key][0] for key in keys]), np.array([cached[key][1] for key in keys]))
 
     def _read(self) -> dict[bytes, tuple[Singles, bool]]:
-        known: dict[bytes, tuple[Singles, bool]] = {}
+        cached: dict[bytes, tuple[Singles, bool]] = {}
         for file in sorted(self.folder.glob("*.safetensors")) if self.folder else ():
             try:
-                known |= _part(file)
+                cached |= _part(file)
             except SafetensorError:
                 log.warning("%s is damaged and was removed; its features are computed again", file)
                 file.unlink(missing_ok=True)
-        return known
+        return cached
 
     def _write(self, keys: list[bytes], embedded: Embedded) -> None:
         if self.folder is None:
@@ -175,21 +175,21 @@ def _part(file: Path) -> dict[bytes, tuple[Singles, bool]]:
 
 
 LEAST_SPREAD = 1e-6
-"""A dimension with a smaller standard deviation does not vary: the last layers have some."""
+"""A dimension with a smaller standard deviation counts as constant; the last layers have a few of these."""
 GAMMA = 1.0
-"""Sharpness of a layer's kernel: two unrelated texts, whose features are orthogonal, have the similarity exp(-2)."""
+"""Sharpness of a layer's kernel: two unrelated texts, whose features are orthogonal, have similarity exp(-2)."""
 FIRST_LAYERS = (0.0, 1 / 3, 1 / 2)
 """Where the layers in use begin, as a share of the depth: all layers, the upper two thirds, the upper half."""
 
 
 @dataclass(frozen=True)
 class LayerKernel:
-    """Similarity of texts: the average of kernels on an encoder's layers and, where there are such, on words.
+    """Similarity of texts: the average of kernels on an encoder's layers and, if there are any, on words.
 
-    Each layer's features are standardised by dimension and brought to length 1, as z; its kernel is
+    Each layer's features are standardised by dimension and scaled to length 1, as z; its kernel is
     ``exp(-gamma |z - z'|^2)``. Words enter by the dot product of their TF-IDF vectors. Each kernel is centred, as if
-    features had the mean 0 in feature space (Schölkopf, Smola & Müller 1998, Neural Computation 10), and divided by its
-    mean variance, all on the training texts, so that none counts more than another because of its units.
+    features had mean 0 in feature space (Schölkopf, Smola & Müller 1998, Neural Computation 10), and divided by its
+    mean variance, both computed on the training texts, so that no kernel dominates because of its units.
 
     Args:
         first_layer: the first of the encoder's layers in use, counted from 0, its input embeddings.
@@ -216,7 +216,7 @@ class LayerKernel:
         Args:
             features: of the training texts, (texts, layers, hidden).
             words: their TF-IDF, sparse, (texts, terms), or None.
-            starts: first layers, in any order. One pass over the layers serves them all.
+            starts: first layers, in any order; one pass over the layers computes all kernels.
 
         Yields:
             The kernel and the similarities, (texts, texts), from the latest start to the earliest.
@@ -245,27 +245,27 @@ class LayerKernel:
             words: their TF-IDF, if the kernel has words.
         """
         rows = _unit((features[:, self.first_layer :] - self.mean) / self.spread)
-        similar, (own, levels) = np.zeros((len(rows), len(self.rows))), np.zeros((2, len(rows)))
+        similar, (with_itself, levels) = np.zeros((len(rows), len(self.rows))), np.zeros((2, len(rows)))
         for kernel, variance in enumerate(self.variance):
             if kernel < rows.shape[1]:
-                similarity, itself = _rbf(rows[:, kernel], self.rows[:, kernel]), np.ones(len(rows))
+                similarity, norm = _rbf(rows[:, kernel], self.rows[:, kernel]), np.ones(len(rows))
             else:
-                similarity, itself = _dots(words, self.words), np.asarray(words.multiply(words).sum(axis=1)).ravel()
+                similarity, norm = _dots(words, self.words), np.asarray(words.multiply(words).sum(axis=1)).ravel()
             level = similarity.mean(axis=1)
             similar += similarity / variance
             levels += level / variance
-            own += (itself - 2 * level + self.level[kernel].mean()) / variance
-        known = self.level.T @ (1 / self.variance)
-        return _centred(similar, levels, known) / len(self.variance), own / len(self.variance)
+            with_itself += (norm - 2 * level + self.level[kernel].mean()) / variance
+        training_levels = self.level.T @ (1 / self.variance)
+        return _centred(similar, levels, training_levels) / len(self.variance), with_itself / len(self.variance)
 
 
 def first_layers(layers: int) -> list[int]:
-    """Return where the layers in use may begin, of so many with the input embeddings: see `FIRST_LAYERS`."""
+    """Return candidates for the first layer in use, see `FIRST_LAYERS`; `layers` includes the input embeddings."""
     return sorted({max(1, round(share * (layers - 1))) for share in FIRST_LAYERS})
 
 
 def _unit(features: Singles) -> Singles:
-    """Bring the last axis to length 1; what is 0 stays 0."""
+    """Scale vectors along the last axis to length 1; a zero vector stays 0."""
     length = np.linalg.norm(features, axis=-1, keepdims=True)
     return np.asarray(features / np.where(length == 0, 1, length), dtype=np.float32)
 
@@ -280,6 +280,6 @@ def _dots(words: Any, others: Any) -> Floats:
     return np.asarray((words @ others.T).toarray())
 
 
-def _centred(similarity: Floats, level: Floats, known: Floats) -> Floats:
+def _centred(similarity: Floats, level: Floats, training_level: Floats) -> Floats:
     """Move the origin to the training texts' mean."""
-    return np.asarray(similarity - level[:, None] - (known - known.mean()))
+    return np.asarray(similarity - level[:, None] - (training_level - training_level.mean()))

@@ -1,4 +1,4 @@
-"""The folder of a trained model: ordinary files of its library, ``scale.json`` about its outputs, and a model card."""
+"""The folder of a trained model: ordinary files of its library, ``scale.json``, and a model card."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ from invitro.writing.words import rendered
 MEANING, ENCODER_KIND, CHECKSUM = "scale.json", "transformers", "checksum"
 TRAINED_ON = "trained_on.safetensors"
 LOADED_KINDS = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".py")
-"""How the names of files end that a library may read when it loads a folder."""
+"""Suffixes of the files that a library may read when it loads a folder."""
 MIXTURE = (
     "It reads a learned mixture of all its encoder's layers; `import invitro.models.encoder` before "
     "`AutoModelForSequenceClassification.from_pretrained` loads it, which `invitro.load` does."
@@ -39,7 +39,7 @@ COPY_AGAIN = "copy the folder again from where it was trained, or train again"
 
 
 class Manifest(TypedDict, total=False):
-    """The content of ``scale.json``: what the model is, what it scores, and the hash of every file beside it."""
+    """The content of ``scale.json``: what the model is, what it scores, and the hash of every file next to it."""
 
     __pydantic_config__ = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)  # type: ignore[misc]
     scale: Required[dict[str, Any]]
@@ -63,17 +63,17 @@ class CardFacts:
     """The facts on the model card; each was set or measured by the run.
 
     Args:
-        base: the encoder's name; empty where there is none.
+        base: the encoder's name; empty if there is none.
         base_licence: its weights' licence.
         corpus: the corpus's name.
         corpus_licence: its terms.
-        citation: whom to cite for the corpus.
-        labels: one line on the training labels: sizes, what was replaced and added, and by which LLM.
-        results: the run's metrics, and what they are to be held against; None if nothing was measured.
-        doubts: what makes them uncertain, a line each.
+        citation: the reference to cite for the corpus.
+        labels: one line on the training labels: their numbers, what was replaced and added, and by which LLM.
+        results: the run's metrics, and references to compare them with; None if nothing was measured.
+        doubts: what makes the results uncertain, one line per doubt.
         scripts: number of training texts by script, see `invitro.data.facts.script_of`.
-        texts: the training texts, of which the folder gets hashes; empty where they are not known.
-        library: the library that loads the folder.
+        texts: the training texts, whose hashes are saved in the folder; empty if they are not known.
+        library: the library that can load the folder.
     """
 
     base: str
@@ -110,17 +110,17 @@ def save_model(folder: Path, facts: CardFacts, loaded: Loaded, scale: Scale, out
         facts: for the model card.
         loaded: the model and its tokenizer.
         scale: what it scores.
-        outputs: what its outputs mean; None is one output, the score.
+        outputs: what its outputs mean; None means one output, the score.
     """
     outputs, (model, tokenizer) = outputs or Score(), loaded
     names = outputs.names
     labels = [scale.construct] if len(names) == 1 else [f"{scale.construct} {name}" for name in names]
 
-    def write(place: Path) -> None:
+    def write(target: Path) -> None:
         model.config.label2id = {label: number for number, label in enumerate(labels)}
         model.config.id2label = dict(enumerate(labels))
-        model.save_pretrained(place)
-        tokenizer.save_pretrained(place)
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
 
     made_of = MIXTURE if isinstance(model, LayerMixture) else ""
     write_folder(folder, write, {}, scale, facts, outputs, made_of)
@@ -135,62 +135,62 @@ def write_folder(
     outputs: Outputs,
     made_of: str = "",
 ) -> None:
-    """Write a model's folder under another name and rename it: it is complete or absent.
+    """Write a model's folder under a temporary name and rename it, so that it is either complete or absent.
 
     Args:
         folder: the folder; an older one is replaced.
-        write: writes the model's own files into a new, empty folder.
-        kind: what ``scale.json`` says of a model that is not a fine-tuned encoder.
+        write: writes the model's own files into an empty folder.
+        kind: further entries of ``scale.json`` for a model that is not a fine-tuned encoder.
         scale: what the model scores.
-        facts: see `model_card`, also for the rest.
+        facts: see `model_card`.
         outputs: what the model's outputs mean.
         made_of: a sentence about a model that is not a fine-tuned encoder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        place = Path(temporary) / "model"
-        place.mkdir()
-        write(place)
+        target = Path(temporary) / "model"
+        target.mkdir()
+        write(target)
         if len(facts.texts):
-            save_file({"hashes": np.unique(text_hashes(facts.texts))}, place / TRAINED_ON)
+            save_file({"hashes": np.unique(text_hashes(facts.texts))}, target / TRAINED_ON)
         meaning = outputs.meaning() | kind
         meaning |= {"minimum": scale.minimum, "maximum": scale.maximum, "scale": asdict(scale)}
-        written = [path for path in sorted(place.rglob("*")) if path.is_file()]
-        hashes = {path.relative_to(place).as_posix(): sha256(path) for path in written}
-        write_json(place / MEANING, sealed(meaning | {"scripts": dict(facts.scripts), "files": hashes}))
-        write_text(place / "README.md", model_card(scale, facts, outputs, made_of))
+        written = [path for path in sorted(target.rglob("*")) if path.is_file()]
+        hashes = {path.relative_to(target).as_posix(): sha256(path) for path in written}
+        write_json(target / MEANING, sealed(meaning | {"scripts": dict(facts.scripts), "files": hashes}))
+        write_text(target / "README.md", model_card(scale, facts, outputs, made_of))
         if folder.exists():
             rmtree(folder)
-        place.rename(folder)
+        target.rename(folder)
 
 
 def text_hashes(texts: Sequence[str]) -> Ints:
-    """Return 64 bits of each text's BLAKE2 hash, (texts,); copies of one text, see `text_form`, have the same."""
+    """Return 64 bits of each text's BLAKE2 hash, (texts,); copies of a text, see `text_form`, have the same hash."""
     forms = (text_form(text).encode("utf-8", "surrogatepass") for text in texts)
     return np.frombuffer(b"".join(hashlib.blake2b(form, digest_size=8).digest() for form in forms), dtype=np.int64)
 
 
 def read_hashes(folder: str | Path) -> Ints:
-    """Return `text_hashes` of the texts that the model in a folder was trained on; empty if it does not say."""
+    """Return `text_hashes` of the texts that the model in a folder was trained on; empty if there are none."""
     file = Path(folder) / TRAINED_ON
     return np.asarray(load_file(file)["hashes"]) if file.is_file() else np.empty(0, dtype=np.int64)
 
 
 def sealed(meaning: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a ``scale.json`` with its own checksum, by which a damaged one is known."""
-    rest = {name: value for name, value in meaning.items() if name != CHECKSUM}
-    text = json.dumps(rest, sort_keys=True, ensure_ascii=False)
-    return rest | {CHECKSUM: hashlib.sha256(text.encode()).hexdigest()}
+    """Return the content of a ``scale.json`` with its own checksum, which reveals a damaged file."""
+    content = {name: value for name, value in meaning.items() if name != CHECKSUM}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return content | {CHECKSUM: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def read_meaning(folder: str | Path) -> dict[str, Any]:
     """Return the content of a trained model's ``scale.json``: kind of model, meaning of its outputs, scale, bounds.
 
-    It lists the SHA-256 of every other file but the card, and each is compared. Folders of older versions have no
-    hashes; of them only ``scale.json`` is checked.
+    It lists the SHA-256 of every other file except the card, and all are checked. Folders of older versions have no
+    hashes; there only ``scale.json`` is checked.
 
     Raises:
-        InputError: the folder is missing, holds no trained model, or a file in it is missing or damaged.
+        InputError: the folder is missing or contains no trained model, or a file in it is missing or damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -209,15 +209,15 @@ def read_meaning(folder: str | Path) -> dict[str, Any]:
         if files and name not in files
     )
     refuse_if_any(
-        f"model={folder}: {name}: expected the file that was saved, found {found}; {COPY_AGAIN}"
-        for name, hashed in files.items()
-        if (found := _difference(folder / name, hashed))
+        f"model={folder}: {name}: expected the file that was saved, found {difference}; {COPY_AGAIN}"
+        for name, digest in files.items()
+        if (difference := _difference(folder / name, digest))
     )
     return meaning
 
 
 def _beside(folder: Path) -> Iterator[str]:
-    """Yield the files that a library may read, relative to the folder."""
+    """Yield the files next to ``scale.json`` that a library may read, relative to the folder."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in relative.parts)
@@ -225,13 +225,14 @@ def _beside(folder: Path) -> Iterator[str]:
             yield relative.as_posix()
 
 
-def _difference(path: Path, hashed: str) -> str | None:
+def _difference(path: Path, digest: str) -> str | None:
+    """Return what is there instead of the file with this SHA-256, or None."""
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would block
             return "no file" if path.exists() else "none"
-        return None if sha256(path) == hashed else "another content"
+        return None if sha256(path) == digest else "different content"
     except OSError:
-        return "none that can be read"
+        return "one that cannot be read"
 
 
 def _meaning(path: Path) -> dict[str, Any]:
@@ -253,19 +254,19 @@ def _meaning(path: Path) -> dict[str, Any]:
 
 def scale_of(meaning: Mapping[str, Any]) -> Scale:
     """Return the scale in ``scale.json``; entries that another version added are ignored."""
-    known = {field.name: meaning[field.name] for field in fields(Scale) if field.name in meaning}
-    return Scale(**known | {"items": tuple(Item(**item) for item in meaning["items"])})
+    entries = {field.name: meaning[field.name] for field in fields(Scale) if field.name in meaning}
+    return Scale(**entries | {"items": tuple(Item(**item) for item in meaning["items"])})
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Loaded:
     """Load the fine-tuned encoder that `save_model` wrote, with its tokenizer.
 
     Raises:
-        InputError: the folder is missing, or holds no fine-tuned encoder.
+        InputError: the folder is missing, or does not contain a fine-tuned encoder.
     """
     if (kind := read_meaning(folder).get("model", ENCODER_KIND)) != ENCODER_KIND:
         raise InputError(f"model={folder}: expected a fine-tuned encoder, found {kind}")
     plm = PLM(name=str(folder), max_length=2**20)
     tokenizer, model = load_tokenizer(plm), load_regressor(plm, None)
-    model.to(torch.device(device))  # type: ignore[arg-type]  # the annotation is that of what it wraps
+    model.to(torch.device(device))  # type: ignore[arg-type]  # annotated as the function that it wraps
     return Loaded(model.eval(), tokenizer)

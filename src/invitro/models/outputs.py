@@ -1,4 +1,4 @@
-"""What a regressor's outputs mean: from raw outputs to a score and, where the model has one, its uncertainty."""
+"""What a regressor's outputs mean: from raw outputs to a score and, if the model predicts it, its uncertainty."""
 
 import math
 from abc import ABC, abstractmethod
@@ -20,8 +20,8 @@ Array = TypeVar("Array", Floats, Tensor, default=Floats)
 class Predictions(NamedTuple, Generic[Array]):
     """Scores of texts and their predicted standard deviations, both (texts,), in the scale's units.
 
-    `sd` is None where the model predicts none. It is the spread of labels that the model expects for such a text: it
-    includes the raters' noise, and only in models in closed form the ignorance of unfamiliar texts too.
+    `sd` is None if the model does not predict it. It is the spread of labels that the model expects for such a text: it
+    includes the raters' noise and, only in closed-form models, the uncertainty about unfamiliar texts.
     """
 
     score: Array
@@ -41,7 +41,7 @@ class Outputs(ABC):
         """Turn raw outputs of shape (batch, outputs) into scores."""
 
     def meaning(self) -> dict[str, Any]:
-        """Return what ``scale.json`` records of the outputs; `outputs_from` reads it."""
+        """Return what ``scale.json`` records about the outputs; `outputs_from` reads it."""
         return {"outputs": self.names}
 
     @abstractmethod
@@ -66,7 +66,7 @@ class Score(Outputs):
 
 @dataclass(frozen=True)
 class ScoreAndSpread(Outputs):
-    """Two outputs: the score, and the standard deviation that labels of such a text have around it."""
+    """Two outputs: the score, and the standard deviation of labels of such a text around it."""
 
     @property
     def names(self) -> list[str]:
@@ -77,8 +77,8 @@ class ScoreAndSpread(Outputs):
 
     def sentence(self) -> str:
         return (
-            "Two outputs: the score, and the standard deviation that labels of such a text have around it, which adds "
-            "up the raters' noise and what the model does not know."
+            "Two outputs: the score, and the standard deviation of labels of such a text around it, which combines the "
+            "raters' noise and the model's own uncertainty."
         )
 
 
@@ -86,11 +86,11 @@ class ScoreAndSpread(Outputs):
 class Gaussian(Outputs):
     """Two outputs: the mean m of a Gaussian, which is the score, and the logarithm s of its variance.
 
-    Kendall & Gal (2017), "What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", predict s,
-    because it can take any value, which a variance cannot. ``sd = exp(s / 2)``, with s clipped to the bounds.
+    Kendall & Gal (2017), "What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", predict s
+    because, unlike a variance, it can take any value. ``sd = exp(s / 2)``, with s clipped to the bounds.
 
     Args:
-        lowest: smallest s; below it a single well-predicted text would pull as hard as thousands of others.
+        lowest: smallest s; below it, a single well-predicted text would weigh as much as thousands of others.
         highest: largest s.
     """
 
@@ -108,7 +108,7 @@ class Gaussian(Outputs):
         return ["mean", "log_variance"]
 
     def log_variance(self, raw: Tensor) -> Tensor:
-        """Return s within its bounds, (batch,); outside them it has no gradient."""
+        """Return s clipped to its bounds, (batch,); outside them the gradient is 0."""
         return raw[:, 1].clamp(self.lowest, self.highest)
 
     def read(self, raw: Tensor) -> Predictions[Tensor]:
@@ -119,7 +119,7 @@ class Gaussian(Outputs):
 
     def sentence(self) -> str:
         return (
-            "Two outputs: the score, and the logarithm of the variance that labels of such a text have. "
+            "Two outputs: the score, and the logarithm of the variance of labels of such a text. "
             "The standard deviation is exp(log_variance / 2)."
         )
 
@@ -157,7 +157,7 @@ class Distribution(Outputs):
     def sentence(self) -> str:
         return (
             f"{len(self.bins)} outputs: their softmax is the distribution of the label over the bins of `scale.json`. "
-            "The score is its expectation, the uncertainty its standard deviation."
+            "The score is its mean, the uncertainty its standard deviation."
         )
 
 

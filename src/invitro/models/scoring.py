@@ -49,7 +49,7 @@ def score_texts(
     Args:
         model: a regressor with one output.
         tokenizer: its tokenizer.
-        texts: the texts; those longer than the model takes are cut.
+        texts: the texts; those longer than the model accepts are cut.
         batch_size: texts per forward pass.
 
     Returns:
@@ -61,7 +61,7 @@ def score_texts(
 def score_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: Tokenised, batch_size: int, outputs: Outputs
 ) -> Predictions:
-    """Score texts that are tokens already, see `score_texts`."""
+    """Score texts that are already tokenised, see `score_texts`."""
     score, sd = np.empty((2, len(tokens.ids)), dtype=np.float64)
     was_training = model.training
     model.eval()
@@ -78,18 +78,18 @@ def score_tokens(
 
 
 LEAST_KNOWN, RARE = 0.2, 0.01
-"""Share of a text below which a model hardly knows its tokens, and of training texts below which a script is rare."""
+"""Least known share of a text that a model can read, and share of training texts below which a script is rare."""
 
 
 class Read(NamedTuple):
-    """Scores of texts, and which of them say little about how well the model measures, (texts,) each.
+    """Scores of texts, and which of them say little about how well the model measures; all (texts,).
 
     Args:
         predictions: the scores.
-        cut: longer than it reads.
+        cut: longer than the model reads.
         unknown: less than `LEAST_KNOWN` of the text consists of words or tokens of its vocabulary.
-        foreign: in a script in which it saw no more than a few training texts.
-        learnt: among its training texts, to whose labels its scores were fitted.
+        foreign: in a script of which it saw few training texts, if any.
+        learnt: among its training texts, so that the scores are fitted to their labels.
     """
 
     predictions: Predictions
@@ -107,8 +107,8 @@ class Scorer:
         model: a fine-tuned encoder with its tokenizer, a regression on a frozen one, or a linear model.
         scale: what it scores.
         outputs: what its outputs mean.
-        scripts: number of its training texts by script; empty where a folder of an older version does not say.
-        trained_on: `text_hashes` of its training texts; empty likewise.
+        scripts: number of its training texts by script; empty for folders of older versions.
+        trained_on: `text_hashes` of its training texts; empty for folders of older versions.
     """
 
     model: "Loaded | FrozenRegression | LinearModel"
@@ -118,7 +118,7 @@ class Scorer:
     trained_on: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64), repr=False)
 
     def score(self, texts: Sequence[str], batch_size: int = 32) -> Predictions:
-        """Score texts in their order, in the scale's units; scores can lie slightly outside the scale.
+        """Score texts in their order, in the scale's units; scores can be slightly outside the scale.
 
         Raises:
             InputError: a score is not finite.
@@ -127,7 +127,7 @@ class Scorer:
 
     def read(self, texts: Sequence[str], batch_size: int = 32) -> Read:
         """Score texts, see `score`, and say which of them the model cannot read well or was trained on."""
-        predicted, cut, known = self._scored(texts, batch_size)
+        predicted, cut, known_share = self._scored(texts, batch_size)
         wrong = int((~np.isfinite(predicted.score)).sum())
         if wrong:
             raise InputError(
@@ -136,7 +136,7 @@ class Scorer:
         usual = {script for script, number in self.scripts.items() if number >= RARE * sum(self.scripts.values())}
         foreign = [bool(usual) and script_of(text) not in {*usual, NO_LETTERS} for text in texts]
         learnt = np.isin(text_hashes(texts), self.trained_on)
-        return Read(predicted, cut, known < LEAST_KNOWN, np.array(foreign, dtype=np.bool_), learnt)
+        return Read(predicted, cut, known_share < LEAST_KNOWN, np.array(foreign, dtype=np.bool_), learnt)
 
     def _scored(self, texts: Sequence[str], batch_size: int) -> tuple[Predictions, Bools, Floats]:
         """Return scores, which texts were cut, and the share of each text's tokens that the model knows."""
@@ -152,7 +152,7 @@ def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Score
     """Load the model in `folder`, the folder ``model/`` of a run.
 
     Raises:
-        InputError: the folder is missing, or holds no trained model.
+        InputError: the folder is missing, or does not contain a trained model.
     """
     meaning = read_meaning(folder)
     try:
@@ -160,16 +160,16 @@ def load_scorer(folder: str | Path, device: str | torch.device = "cpu") -> Score
     except (InputError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # libraries raise anything for a damaged file, tokenizers even a plain Exception
-        found = f"cannot be loaded ({type(error).__name__}); is it damaged?"
-        raise InputError(f"model={folder}: {found} {COPY_AGAIN}") from error
+        problem = f"cannot be loaded ({type(error).__name__}); is it damaged?"
+        raise InputError(f"model={folder}: {problem} {COPY_AGAIN}") from error
 
 
 def _loaded(folder: str | Path, meaning: dict[str, Any], device: str | torch.device) -> Scorer:
     scale, outputs = scale_of(meaning["scale"]), outputs_from(meaning)
     kind = meaning.get("model", ENCODER_KIND)
-    seen = meaning.get("scripts", {}), read_hashes(folder)
+    training_texts = meaning.get("scripts", {}), read_hashes(folder)
     if kind == ENCODER_KIND:
-        return Scorer(load_model(folder, device), scale, outputs, *seen)
+        return Scorer(load_model(folder, device), scale, outputs, *training_texts)
     from invitro.models import closed_form
 
     loaders: dict[str, Callable[..., closed_form.FrozenRegression | closed_form.LinearModel]] = {
@@ -182,7 +182,7 @@ def _loaded(folder: str | Path, meaning: dict[str, Any], device: str | torch.dev
             f"model={folder}: scale.json: model: expected one of {', '.join((ENCODER_KIND, *loaders))}, found "
             f"{kind!r}; score with the version of invitro that wrote the model, or a newer one"
         )
-    return Scorer(loaders[kind](Path(folder), meaning, torch.device(device)), scale, outputs, *seen)
+    return Scorer(loaders[kind](Path(folder), meaning, torch.device(device)), scale, outputs, *training_texts)
 
 
 @checked("")
@@ -195,15 +195,15 @@ class ScoringJob:
         input: any table file that `invitro.tables` reads.
         output: the file to write: CSV, TSV, Parquet or JSONL.
         text: the column of the texts.
-        score: the column to add; None is the construct's name, such as ``empathy``. If the model predicts how far
-            labels scatter, that standard deviation is a second column, such as ``empathy_sd``.
+        score: the column to add; None is the construct's name, such as ``empathy``. If the model predicts the
+            standard deviation of labels, this is a second column, such as ``empathy_sd``.
         clip: whether scores outside the scale are moved to its bounds.
         batch_size: texts per forward pass, at least 1.
         chunk: rows in memory at a time, at least 1.
         device: ``auto``, or a torch device.
         force: whether `output` may be replaced.
-        escape_formulas: whether cells of CSV and TSV that begin like a formula get an apostrophe in front.
-        encoding: of a CSV, TSV or JSONL input that is neither UTF-8 nor has a byte order mark, such as ``cp1252``.
+        escape_formulas: whether CSV and TSV cells that begin like a formula are prefixed with an apostrophe.
+        encoding: of a CSV, TSV or JSONL input that is not UTF-8 and has no byte order mark, such as ``cp1252``.
 
     Raises:
         InputError: naming every problem, before the model loads.
@@ -239,8 +239,8 @@ class ScoringJob:
             yield from error.problems
             return
         if self.text not in columns:
-            there = f"{names_shown(columns)}{meant([self.text], columns)}"
-            yield f"{self.input}: expected a column {self.text} with the texts; found {there}. Use text=COLUMN"
+            names = f"{names_shown(columns)}{meant([self.text], columns)}"
+            yield f"{self.input}: expected a column {self.text} with the texts; found {names}. Use text=COLUMN"
         if self.score in columns:
             yield f"{self.input}: already has a column {self.score}; choose another with score=COLUMN"
 
@@ -248,7 +248,7 @@ class ScoringJob:
         """Yield the rows of the input, `chunk` at a time, and their texts; a missing text is empty.
 
         Raises:
-            InputError: as `read_rows`; or a text is a list, an object, true, false or nothing that can be written.
+            InputError: see `read_rows`; or a text is a list, an object, true, false or a value that cannot be written.
         """
         number = 0
         for rows in read_rows(self.input, self.chunk, encoding=self.encoding):
@@ -268,15 +268,15 @@ class ScoredFile:
     """The result of scoring a file.
 
     Args:
-        rows: how many there are.
+        rows: number of rows.
         without_text: data rows without a text, counted from 1.
-        cut: data rows of texts that the model cannot read well, see `Read`; also the next two.
-        unknown: data rows.
-        foreign: data rows.
+        cut: data rows of texts that are too long, see `Read`.
+        unknown: data rows of texts with few known words, see `Read`.
+        foreign: data rows of texts in a rare script, see `Read`.
         learnt: data rows of texts that the model was trained on.
-        outside: how many scores lie outside the scale.
-        clipped: whether these were moved to its bounds.
-        seconds: how long it took.
+        outside: number of scores outside the scale.
+        clipped: whether these were moved to the bounds.
+        seconds: duration of the scoring.
     """
 
     rows: int = 0
@@ -293,59 +293,68 @@ class ScoredFile:
         """Return a summary for the terminal."""
         lines = [f"{self.rows - len(self.without_text)} of {count(self.rows, 'row')} scored in {self.seconds:.1f} s"]
         if self.without_text:
-            are = count(len(self.without_text), "row without a text has", "rows without a text have")
-            lines.append(f"{are} an empty score: data rows {', '.join(shortened(map(str, self.without_text), 10))}")
+            rows_have = count(len(self.without_text), "row without a text has", "rows without a text have")
+            lines.append(
+                f"{rows_have} an empty score: data rows {', '.join(shortened(map(str, self.without_text), 10))}"
+            )
         lines += remarks((self.cut, self.unknown, self.foreign, self.learnt))
         if self.outside:
-            what = "were clipped to it" if self.clipped else "were kept (clip=true moves them to the bounds)"
-            lines.append(f"outside the scale: {count(self.outside, 'score')}, which {what}")
+            handling = "were clipped to it" if self.clipped else "were kept (clip=true moves them to the bounds)"
+            lines.append(f"outside the scale: {count(self.outside, 'score')}, which {handling}")
         return "\n".join(lines)
 
 
 def remarks(places: Sequence[Sequence[int]], named: str = "data row") -> Iterator[str]:
-    """Say which texts a model cannot read well or knows: places from 1 in the order of `Read`; nothing without any."""
+    """Yield a line per reason for which scores are doubtful.
+
+    Args:
+        places: the numbers of the texts, from 1, for each reason in the order of `Read`.
+        named: what a number counts.
+    """
     cut, unknown, foreign, learnt = places
-    why = {
-        "longer than the model reads, and scored by the beginning": cut,
-        "with hardly any word that the model knows": unknown,
+    reasons = {
+        "longer than the model reads, of which only the beginning is scored": cut,
+        "with hardly any words that the model knows": unknown,
         "in another script than the training texts": foreign,
-        "that the model was trained on, to whose labels its scores are fitted": learnt,
+        "that the model was trained on, with scores fitted to their labels": learnt,
     }
-    for what, rows in why.items():
+    for reason, rows in reasons.items():
         if rows:
             shown = ", ".join(shortened(map(str, rows), 10))
-            yield f"{count(len(rows), 'text')} {what}: {named}{'s' * (len(rows) > 1)} {shown}"
+            yield f"{count(len(rows), 'text')} {reason}: {named}{'s' * (len(rows) > 1)} {shown}"
 
 
 def predict(job: ScoringJob) -> ScoredFile:
     """Score `job.input` into `job.output`, chunk by chunk; a failure leaves no output behind.
 
-    The whole input is read once before the model loads, so that a fault in its last row costs no scoring.
+    The whole input is read once before the model loads, so that an error in its last row wastes no scoring.
     """
     meaning = read_meaning(job.model)
     scale = scale_of(meaning["scale"])
     score = job.score or scale.construct
     names = [score, f"{score}_sd"] if len(outputs_from(meaning).names) > 1 else [score]
-    known = columns_of(job.input, job.encoding)
+    columns = columns_of(job.input, job.encoding)
     refuse_if_any(
-        f"{job.input}: already has a column {name}; choose another with score=COLUMN" for name in names if name in known
+        f"{job.input}: already has a column {name}; choose another with score=COLUMN"
+        for name in names
+        if name in columns
     )
     total = sum(len(rows) for rows, _ in job.rows())
     scorer = load_scorer(job.model, device_of(job.device))
     done, started = ScoredFile(clipped=job.clip), time.perf_counter()
-    added = dict.fromkeys(names, pa.float64())
+    types = dict.fromkeys(names, pa.float64())
     with (
-        write_rows(job.output, added, job.input, job.escape_formulas, job.encoding) as write,
+        write_rows(job.output, types, job.input, job.escape_formulas, job.encoding) as write,
         Progress(total, "row") as progress,
     ):
         for rows, texts in job.rows():
             filled = [index for index, text in enumerate(texts) if not is_blank(text)]
-            (scores, sd), *poor = scorer.read([texts[index] for index in filled], job.batch_size)
-            for name, there in zip(Read._fields[1:], poor, strict=True):
-                getattr(done, name).extend(done.rows + 1 + filled[place] for place in np.flatnonzero(there))
+            (scores, sd), *doubtful = scorer.read([texts[index] for index in filled], job.batch_size)
+            for name, flags in zip(Read._fields[1:], doubtful, strict=True):
+                getattr(done, name).extend(done.rows + 1 + filled[index] for index in np.flatnonzero(flags))
             done.outside += int(scale.outside(scores).sum())
-            columns = [scale.clip(scores) if job.clip else scores, *([] if sd is None else [sd])]
-            for name, column in zip(names, columns, strict=True):
+            added = [scale.clip(scores) if job.clip else scores, *([] if sd is None else [sd])]
+            for name, column in zip(names, added, strict=True):
                 values = dict(zip(filled, column.tolist(), strict=True))
                 for index, row in enumerate(rows):
                     row[name] = values.get(index)
@@ -362,7 +371,7 @@ def device_of(wanted: str) -> torch.device:
     if wanted == "auto":
         if not torch.cuda.is_available():
             return torch.device("cpu")
-        # Of the processes that train one model, each has a GPU of its own.
+        # Each of the processes that train one model has its own GPU.
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     try:
         device = torch.device(wanted)

@@ -16,7 +16,7 @@ LICENCES = {
     "FacebookAI/roberta-base": "MIT",
     "FacebookAI/xlm-roberta-base": "MIT",
     "microsoft/deberta-v3-base": "MIT",
-} | {name: carried.licence for name, carried in WEIGHT_PACKAGES.items()}
+} | {name: package.licence for name, package in WEIGHT_PACKAGES.items()}
 
 
 Name = Annotated[str, MinLen(1), "a model's name or folder"]
@@ -27,11 +27,11 @@ Folds = Annotated[int, Ge(2)]
 PredictedSpread = Literal["raw", "linear", "matched"]
 
 FROZEN = ("frozen", "head")
-"""Values of ``plm.train`` that leave the encoder as it is; the second is another word for the first."""
+"""Values of ``plm.train`` that leave the encoder unchanged; the second is an alias of the first."""
 
 
 def in_closed_form(plm: Mapping[str, Any]) -> bool:
-    """Whether the configuration `plm` is that of a model fitted in one step: a baseline, or a frozen encoder.
+    """Whether the configuration `plm` describes a model fitted in one step: a baseline, or a frozen encoder.
 
     Example:
         >>> [in_closed_form(plm) for plm in ({"name": "tfidf"}, {"train": "head"}, {"train": "lora"})]
@@ -50,18 +50,18 @@ class PLM:
         revision: the hub's revision; a commit makes a run reproducible.
         train: ``full`` fine-tunes everything; ``lora`` fine-tunes the head and low-rank adapters in the encoder, which
             saves memory on large encoders; ``frozen`` fits a regression in closed form on features of the frozen
-            model, which may be a decoder; they are computed once. ``head`` is another word for it.
+            model, which may be a decoder; they are computed once. ``head`` is an alias.
         max_length: longest text in tokens, at least 3; longer ones are cut.
-        dropout: of encoder and head while training, in [0, 1); None keeps the encoder's own.
-        attention_dropout: of attention weights alone, in [0, 1); None is `dropout`. At 0 attention is one fused
+        dropout: of encoder and head during training, in [0, 1); None keeps the encoder's own.
+        attention_dropout: of the attention weights only, in [0, 1); None means `dropout`. At 0, attention is one fused
             operation on a CPU too, which saves a third of a training step.
-        lr: learning rate that suits this encoder; adapters want one about ten times as large.
+        lr: learning rate for this encoder; adapters need one about ten times as large.
         lora_rank: rank of the adapters, at least 1.
         lora_alpha: factor of the adapters times their rank, at least 1.
         layers: how many of the encoder's layers are kept when it is fine-tuned, from the first; None keeps all. Middle
-            layers know more of a writer's feelings than the last, and a step costs as much less as layers are cut.
-        pooling: what the head reads when the encoder is fine-tuned: ``first_token`` of the last layer, as Transformers
-            has it, or a learned ``mixture`` of all layers, each the mean over tokens.
+            layers say more about a writer's feelings than the last ones, and every layer cut makes a step cheaper.
+        pooling: what the head reads when the encoder is fine-tuned: ``first_token`` of the last layer, as in
+            Transformers, or a learned ``mixture`` of all layers, each the mean over tokens.
 
     Raises:
         InputError: naming every setting that is out of range, a missing folder, or a missing package.
@@ -93,7 +93,7 @@ class PLM:
 
     @property
     def frozen(self) -> bool:
-        """Whether the encoder stays as it is."""
+        """Whether the encoder stays unchanged."""
         return self.train in FROZEN
 
     @property
@@ -124,28 +124,28 @@ class PLM:
 
     @property
     def absent(self) -> str | None:
-        """What to do where the encoder is not here and the hub does not answer; None otherwise. Nothing is loaded."""
-        found = absent(self.name, self.revision)
-        return found and f"PLM {self.name}: is not there. {found} that holds it with plm.name="
+        """What to do if the encoder is not on this machine and the hub is unreachable; else None. Nothing is loaded."""
+        advice = absent(self.name, self.revision)
+        return advice and f"PLM {self.name}: not found. {advice} that holds it with plm.name="
 
     @property
     def source(self) -> str:
         """Where to load from: the folder, the packages' folder if they are installed, or the name on the hub."""
         if Path(self.name).expanduser().is_dir():
             return str(Path(self.name).expanduser())
-        carried = packaged(self.name, self.revision)
-        return self.name if carried is None else str(carried.folder())
+        package = packaged(self.name, self.revision)
+        return self.name if package is None else str(package.folder())
 
 
 @checked("plm")
 @dataclass(frozen=True)
 class TfIdfRidge:
-    """Ridge regression on TF-IDF of words and short runs of words.
+    """Ridge regression on TF-IDF of words and short word sequences.
 
     Args:
-        name: for people and records.
-        ngrams: longest run of words that is a term, at least 1.
-        min_texts: least number of training texts that a term occurs in, at least 1.
+        name: shown in reports and stored in records.
+        ngrams: longest sequence of words that is a term, at least 1.
+        min_texts: how many training texts a term must occur in, at least 1.
         penalties: on the squared coefficients, above 0; one is chosen by cross-validation on the training texts.
         folds: of that cross-validation, at least 2.
 
@@ -161,12 +161,12 @@ class TfIdfRidge:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the weights it builds on; there are none."""
+        """Identity of its pre-trained weights; there are none."""
         return "TF-IDF ridge"
 
     @property
     def licence(self) -> str:
-        """Licence of the weights it builds on; there are none."""
+        """Licence of its pre-trained weights; there are none."""
         return ""
 
 

@@ -25,13 +25,13 @@ MEMBER = "predictions_EMP.tsv"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of the archive's file, so that equal predictions make equal archives."""
 MOST_SHOWN = 10
-"""How many rows are named; the others are only counted."""
+"""How many rows are listed; the others are only counted."""
 
 
 def write_archive(path: str | Path, values: Floats) -> None:
     """Write `values`, shape (texts, 2), as `MEMBER` in a ZIP file; equal values make equal bytes.
 
-    Six decimals, uncompressed: a compressor's version would change the bytes, and the file is small.
+    Six decimals, uncompressed: the file is small, and compressed bytes would depend on the compressor's version.
     """
     lines = "".join("\t".join(f"{value:.6f}" for value in row) + "\n" for row in values.tolist())
     member = zipfile.ZipInfo(MEMBER, EPOCH)
@@ -44,7 +44,7 @@ def read_submission(path: str | Path, rows: int) -> Floats:
     """Read a submission back, shape (rows, 2): empathy and distress.
 
     Raises:
-        InputError: it does not hold two finite numbers, separated by a tab, for each of `rows` texts.
+        InputError: it does not contain two finite numbers, separated by a tab, for each of `rows` texts.
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open(MEMBER) as lines:
@@ -73,8 +73,7 @@ class Submission:
         folder: the data folder.
         model: the folder ``model/`` of a run that was trained on empathy; None if there is none.
         distress_model: the same for a run that was trained on distress.
-        missing: what to do about a column without a model, or a text without words: ``refuse`` them, or fill in a
-            ``constant``.
+        missing: what to do about a column without a model, or a blank text: ``refuse`` it, or fill in a ``constant``.
         clip: whether scores outside the scale are moved to its bounds.
         batch_size: texts per forward pass, at least 1.
         device: ``auto``, or a torch device.
@@ -98,11 +97,11 @@ class Submission:
     @property
     def models(self) -> dict[str, str]:
         """The folder of each construct's model, if there is one."""
-        given = {"empathy": self.model, "distress": self.distress_model}
-        return {name: folder for name, folder in given.items() if folder is not None}
+        folders = {"empathy": self.model, "distress": self.distress_model}
+        return {name: folder for name, folder in folders.items() if folder is not None}
 
     def contradictions(self) -> Iterator[str]:
-        """Say what is wrong with the files."""
+        """Yield what is wrong with the files."""
         path = Path(self.submission)
         if path.suffix.lower() != ".zip":
             yield f"submission={path}: expected a file ending in .zip, such as predictions.zip"
@@ -116,7 +115,7 @@ class Submission:
             for name in CONSTRUCTS:
                 if name not in self.models:
                     yield (
-                        f"{KEYS[name]}: expected a model of {name}, found none; the column would hold no prediction. "
+                        f"{KEYS[name]}: expected a model of {name}, found none; the column would have no prediction. "
                         "To submit anyway, with a constant that counts as a correlation of 0, set missing=constant"
                     )
         for name, folder in self.models.items():
@@ -124,20 +123,20 @@ class Submission:
 
 
 def _model_problems(name: str, folder: str) -> list[str]:
-    """Say what is wrong with the model of a column: it is not a model, or it is one of another construct."""
+    """Return what is wrong with the model of a column: it is not a model, or it scores another construct."""
     try:
         construct = read_meaning(folder)["scale"]["construct"]
     except InputError as error:
         return [problem.replace("model=", f"{KEYS[name]}=") for problem in error.problems]
     if construct == name:
         return []
-    place = f"; it belongs to {KEYS[construct]}=" if construct in KEYS else ""
-    return [f"{KEYS[name]}={folder}: expected a model of {name}, found one of {construct}{place}"]
+    fix = f"; it belongs to {KEYS[construct]}=" if construct in KEYS else ""
+    return [f"{KEYS[name]}={folder}: expected a model of {name}, found one of {construct}{fix}"]
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """What was written: rows, the file that sets their order, and one sentence per value that is no prediction."""
+    """What was written: rows, the file that sets their order, and warnings about values that are not predictions."""
 
     path: Path
     rows: int
@@ -149,7 +148,7 @@ class Submitted:
         """Return the summary for the terminal."""
         lines = [f"{count(self.rows, 'row')} of {' and '.join(CONSTRUCTS)}, in the order of {self.order}"]
         if self.outside:
-            lines.append(f"{self.outside} scores lie outside the scale (clip=true moves them to its bounds)")
+            lines.append(f"{self.outside} scores are outside the scale (clip=true moves them to its bounds)")
         return "\n".join(lines)
 
 
@@ -180,7 +179,7 @@ def submit(job: Submission) -> Submitted:
 
 
 class _Column(NamedTuple):
-    """A column, warnings about values that are no predictions, and how many scores stay outside the scale."""
+    """A column, warnings about values that are not predictions, and how many scores are outside the scale."""
 
     values: Floats
     warnings: Sequence[str] = ()
@@ -193,7 +192,7 @@ def _constant(name: str, job: Submission, rows: int) -> _Column:
     scale = read_meaning(other)
     value = (scale["minimum"] + scale["maximum"]) / 2
     warning = (
-        f"The column {name} holds {value:g} in all {rows} rows. It is NO PREDICTION: no model of {name} was given "
+        f"The column {name} holds {value:g} in all {rows} rows. It is NOT A PREDICTION: no model of {name} was given "
         f"({KEYS[name]}=), and its correlation counts as 0."
     )
     return _Column(np.full(rows, value), [warning])
@@ -206,7 +205,7 @@ def _predicted(name: str, job: Submission, texts: Sequence[str], blank: Sequence
     scorer = load_scorer(job.models[name], device_of(job.device))
     filled = [row for row, text in enumerate(texts) if text]
     try:
-        predicted, *poor = scorer.read([texts[row] for row in filled], job.batch_size)
+        predicted, *doubtful = scorer.read([texts[row] for row in filled], job.batch_size)
     except InputError as error:
         raise InputError(f"{KEYS[name]}={job.models[name]}: {error}") from error
     scores = np.asarray(predicted.score, dtype=np.float64)
@@ -215,16 +214,20 @@ def _predicted(name: str, job: Submission, texts: Sequence[str], blank: Sequence
     middle = float(scores.mean()) if len(scores) else (low + high) / 2
     values = np.full(len(texts), middle)
     values[filled] = scores
-    places = [[filled[place] + 1 for place in np.flatnonzero(rows)] for rows in poor]
-    warnings = [f"The column {name}: {line}" for line in remarks(places)]
+    numbers = [[filled[index] + 1 for index in np.flatnonzero(flags)] for flags in doubtful]
+    warnings = [f"The column {name}: {line}" for line in remarks(numbers)]
     if blank:
-        warnings.append(f"The column {name} holds {middle:.3f} for {_rows(blank)} without a text: it is NO PREDICTION.")
+        warnings.append(
+            f"The column {name} holds {middle:.3f} for {_rows(blank)} without a text: it is NOT A PREDICTION."
+        )
     if len(scores) > 1 and np.ptp(scores) == 0:
-        warnings.append(f"The column {name} holds one number in all rows: {KEYS[name]} does not distinguish texts.")
+        warnings.append(
+            f"The column {name} holds the same number in all rows: {KEYS[name]} does not distinguish texts."
+        )
     return _Column(values, warnings, int(((scores < low) | (scores > high)).sum()))
 
 
 def _rows(rows: Sequence[int]) -> str:
-    """Name the first few data rows, counted from 1."""
+    """Return the number of data rows and list the first few, counted from 1."""
     shown = ", ".join(str(row + 1) for row in rows[:MOST_SHOWN]) + (", ..." if len(rows) > MOST_SHOWN else "")
     return f"{len(rows)} row{'s' * (len(rows) > 1)} ({shown})"

@@ -1,1 +1,1 @@
-"""How reliable each rater is: error variances, a rater that only counts words, and all raters as one model."""
+"""How reliable each rater is: error variances, a rater that only counts words, and a joint model of all raters."""

@@ -1,8 +1,8 @@
-"""Crowd and LLMs as raters of one true score: how each of them errs, and what the truth of every text is.
+"""The crowd and LLMs as raters of one true score: how each of them errs, and the true score of every text.
 
-Text i has a true score t_i in the crowd's units. It follows what the text says, by a Gaussian process with the kernel K
-of the texts' features, plus a part of its own that the features do not show. With independent Gaussian processes f, h
-and g_r of kernel K, and independent standard normal u_i, w_i, e_ir::
+Text i has a true score t_i in the crowd's units. It depends on what the text says, by a Gaussian process with the
+kernel K of the texts' features, plus the text's own part, which the features do not show. With independent Gaussian
+processes f, h and g_r of kernel K, and independent standard normal u_i, w_i, e_ir::
 
     t_i             = s f(x_i) + tau u_i
     person r:  y_ir = mu_r + t_i + sigma_r e_ir
@@ -11,22 +11,23 @@ and g_r of kernel K, and independent standard normal u_i, w_i, e_ir::
 
 An LLM has a mean, a scale b_r, a systematic error that depends on what the text says (SD c_r), and noise. LLMs share
 the part rho of the variance of their systematic errors, and the part kappa of that of their noise: if their errors were
-independent, what two LLMs agree on would be taken for the truth. People have scale 1 and no systematic error, which
-defines t: what LLMs see in a text and people do not is an error of the LLMs.
+independent, anything that two LLMs agree on would be taken for the truth. People have scale 1 and no systematic error,
+which defines t: what LLMs see in a text but people do not is an error of the LLMs.
 
-All ratings together are normal. The covariance of ratings (i, r) and (j, q) is, with b_r = 1 and c_r = 0 for people::
+All ratings are jointly normal. The covariance of ratings (i, r) and (j, q) is, with b_r = 1 and c_r = 0 for people::
 
     K_ij C_rq + [i = j] D_rq,    C = s^2 b b' + systematic errors,    D = tau^2 b b' + noise,
 
 a multi-output Gaussian process (Bonilla, Chai, Williams 2008, "Multi-task Gaussian Process Prediction", NIPS 20).
-Inferring the truth together with the raters' quality is "Learning From Crowds" (Raykar et al. 2010, JMLR 11), with
-Gaussian processes Groot, Birlutiu, Heskes (2011), "Learning from Multiple Annotators with Gaussian Processes", ICANN.
+Inferring the truth and the raters' quality together is due to "Learning From Crowds" (Raykar et al. 2010, JMLR 11),
+with Gaussian processes Groot, Birlutiu, Heskes (2011), "Learning from Multiple Annotators with Gaussian Processes",
+ICANN.
 
 The parameters maximise the marginal likelihood (`invitro.raters.likelihood`) times weak priors.
 
-What cannot be known: one crowd rating a text separates the crowd's noise from the text's own part only so far as LLMs
-see that part too; without LLMs the priors decide. And the more the features explain, the less is left for the crowd's
-noise: noise and reliability depend on the kernel.
+What cannot be identified: with one crowd rating per text, the crowd's noise is separated from the text's own part only
+as far as LLMs see that part too; without LLMs the priors decide. And the more the features explain, the less remains
+for the crowd's noise: noise and reliability depend on the kernel.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -56,14 +57,14 @@ PRIORS = {
     "shared": (0.0, 1.5),  # logit rho: close to uniform in rho
     "shared_noise": (0.0, 1.5),  # logit kappa
 }
-"""Mean and SD of the parameters' normal priors, where every LLM's ratings have SD 1 and people's have SD 1 together.
+"""Mean and SD of the parameters' normal priors, in units in which each LLM's ratings, and people's together, have SD 1.
 
-A SD thus lies from 0.07 to 3.5 of the ratings' own with a probability of 95 %. Means have no prior. No parameter goes
-further than 4 SDs from its prior's mean: with SDs from 0.01 to 27, even raters who never err leave matrices invertible.
+A SD is thus between 0.07 and 3.5 times that of the ratings with a probability of 95 %. Means have no prior. Parameters
+stay within 4 SDs of their prior's mean: SDs from 0.01 to 27 keep matrices invertible even if a rater never errs.
 """
 
 SAME = 0.999
-"""Correlation beyond which two LLMs are one: nothing would tell what they have in common from the truth."""
+"""Correlation above which two LLMs count as the same: nothing would distinguish what they share from the truth."""
 
 
 @dataclass(frozen=True)
@@ -71,32 +72,32 @@ class JointRaters:
     """The fitted raters and the truth.
 
     Args:
-        scale: b_r, (raters,), the rater's units for a unit of the crowd's; 1 for people.
+        scale: b_r, (raters,), the rater's units per unit of the crowd; 1 for people.
         noise: sigma_r, (raters,), SD in the rater's units.
         systematic: c_r, (raters,), SD of the systematic error in the rater's units; 0 for people.
-        shared: rho, the share of the variance of systematic errors that LLMs have in common; 0 with one LLM.
-        shared_noise: kappa, the share of the variance of noise that LLMs have in common; 0 with one LLM.
+        shared: rho, the share of the systematic errors' variance that LLMs have in common; 0 with one LLM.
+        shared_noise: kappa, the share of the noise variance that LLMs have in common; 0 with one LLM.
         explained: s, SD of the part of the true score that features explain, in the crowd's units.
         own: tau, SD of the text's own part, in the crowd's units.
         log_likelihood: marginal log likelihood of all ratings, without the priors.
-        reliability: share of the variance of crowd ratings that is not noise, ``1 - sigma^2 / var(crowd)``, 0 to 1, of
-            single ratings, with its 95 % interval given this kernel. With several people sigma^2 is the mean over
-            ratings, and var(crowd) that within people's columns.
-        intervals: for each estimated parameter 95 % intervals in the order of its raters. They are from the normal
-            approximation at the maximum (Laplace), on the scale that is optimised: of logarithms, logits, or as it is.
-            Their ends are NaN where the maximum is degenerate.
+        reliability: of single crowd ratings: the share of their variance that is not noise,
+            ``1 - sigma^2 / var(crowd)``, 0 to 1, with its 95 % interval given this kernel. With several people sigma^2
+            is the mean over ratings, and var(crowd) the variance within people's columns.
+        intervals: for each estimated parameter, 95 % intervals in the order of its raters. They come from the normal
+            approximation at the maximum (Laplace), on the scale that is optimised: logarithmic, logit or linear.
+            Their ends are NaN if the maximum is degenerate.
         label: posterior mean of the true score, (texts,), in the crowd's units (with its mean).
         variance: posterior variance, (texts,).
-        single: what all ratings say, as one crowd rating per text, (texts,): a Gaussian process with the same kernel,
-            fitted to these with the noise of single crowd ratings, predicts what this model predicts. With the crowd's
-            ratings alone it is these. Unlike posterior means, a student does not shrink these labels a second time.
-            They can lie outside the scale.
-        weight: what the label is worth in a loss, (texts,), 0 to 1: its reliability ``1 - variance / var(t)``, the
-            squared correlation with the truth. Where nothing is known, the label is the crowd's mean and this is 0.
+        single: all ratings condensed into one crowd rating per text, (texts,): a Gaussian process with the same kernel,
+            fitted to these with the noise of single crowd ratings, makes the same predictions as this model. With crowd
+            ratings alone, these are the ratings themselves. Unlike posterior means, they are not shrunk twice when a
+            student is fitted to them. They can be outside the scale.
+        weight: of the label in a loss, (texts,), 0 to 1: its reliability ``1 - variance / var(t)``, the squared
+            correlation with the truth. If nothing is known about a text, its label is the crowd's mean, with weight 0.
         single_noise: SD of the noise of a single crowd rating, in the crowd's units.
-        level: the crowd's mean: of its columns' means, weighted by numbers of ratings.
-        pull: a, (texts,), and
-        information: B, (texts, texts): what the ratings say of the truth, see `invitro.raters.likelihood`.
+        level: the crowd's mean: the mean of its columns' means, weighted by the number of ratings.
+        pull: a, (texts,), see `invitro.raters.likelihood`.
+        information: B, (texts, texts), see `invitro.raters.likelihood`.
     """
 
     scale: Floats
@@ -122,35 +123,36 @@ class JointRaters:
         """Return the posterior mean of new texts' true scores in the crowd's units, and its SD, both (new,).
 
         Args:
-            kernel: of new and fitted texts, (new, texts), centred and scaled like that of the fit.
+            kernel: of new and fitted texts, (new, texts), centred and scaled like the kernel of the fit.
             variance: of the new texts, the kernel of each with itself, (new,).
         """
         mean = self.level + self.explained**2 * (kernel @ self.pull)
-        known = self.explained**4 * np.einsum("ij,ij->i", kernel @ self.information, kernel)
-        return mean, np.sqrt(np.maximum(self.explained**2 * variance - known, 0.0) + self.own**2)
+        learned = self.explained**4 * np.einsum("ij,ij->i", kernel @ self.information, kernel)
+        return mean, np.sqrt(np.maximum(self.explained**2 * variance - learned, 0.0) + self.own**2)
 
 
 def most_telling(
     kernel: Floats, information: Floats, variances: tuple[float, float, float], candidates: Ints, count: int
 ) -> tuple[Ints, Floats]:
-    """Return texts in the order in which a person's rating of them tells most of what all texts show, and how much.
+    """Rank texts by how much a person's rating of each would reveal about all texts; return the order and how much.
 
-    With g = s f the part of the truth that features explain, T and B as in `invitro.raters.likelihood`, and, given all
+    With g = s f, the part of the truth that features explain, T and B as in `invitro.raters.likelihood`, and, given all
     ratings so far, ``A = cov(g, t) = s^2 K (I - B T)`` and ``V = cov(t) = T - T B T``, a rating of text i removes
 
         sum_j A_ji^2 / (V_ii + sigma^2)
 
-    of the variances of all g_j. The text that removes most is taken, A and V are updated as if it had been rated,
-    whatever the rating, and the next one is looked for: active learning with the expected reduction of the integrated
-    variance (Cohn 1996, "Neural Network Exploration Using Optimal Experiment Design", Neural Networks 9; for Gaussian
-    processes Seo et al. 2000, "Gaussian Process Regression: Active Data Selection and Test Point Rejection", IJCNN).
+    of the variances of all g_j. The text that removes most is chosen, A and V are updated as if it had been rated,
+    which does not depend on the rating, and the next text is sought: active learning with the expected reduction of the
+    integrated variance (Cohn 1996, "Neural Network Exploration Using Optimal Experiment Design", Neural Networks 9; for
+    Gaussian processes Seo et al. 2000, "Gaussian Process Regression: Active Data Selection and Test Point Rejection",
+    IJCNN).
 
     Args:
         kernel: of the texts, (texts, texts).
-        information: B, (texts, texts); 0 where nothing was rated.
+        information: B, (texts, texts); 0 if nothing was rated.
         variances: s^2, tau^2 and sigma^2: of what features explain, of a text's own part, of a person's noise.
-        candidates: which texts may be rated, (candidates,).
-        count: how many to return; at most all candidates.
+        candidates: the texts that may be rated, (candidates,).
+        count: how many to return; at most the number of candidates.
 
     Returns:
         The texts, (count,), and the share of the variance of g that each removes after those before it, (count,).
@@ -181,15 +183,15 @@ def fit_raters(
     """Fit the raters and infer the truth of every text, rated or not.
 
     Args:
-        ratings: (texts, raters), each in the rater's own units, NaN where there is none. A column of people may hold
-            the ratings of many; people whose means and noise are to be estimated have their own columns.
+        ratings: (texts, raters), each in the rater's own units, NaN if missing. A column may hold the ratings of
+            many people; people whose own means and noise are to be estimated have separate columns.
         kernel: of the texts, (texts, texts), positive semi-definite; centred, with mean variance 1.
         llm: which raters are LLMs, (raters,); all others are people.
         names: of the raters, (raters,), for messages.
-        shared: whether LLMs share errors (rho and kappa). False shows what happens without.
+        shared: whether LLMs share errors (rho and kappa); False is for comparison.
 
     Raises:
-        InputError: no people, too few texts, a rater without ratings or whose ratings are all the same, two LLMs who
+        InputError: no people, too few texts, a rater without ratings or whose ratings are all the same, two LLMs that
             say the same, or too many ratings in a table that is mostly gaps.
 
     Example:
@@ -204,42 +206,43 @@ def fit_raters(
     """
     ratings, llm = np.asarray(ratings, dtype=np.float64), np.asarray(llm, dtype=np.bool_)
     _refuse(ratings, llm, names)
-    given = ~np.isnan(ratings)
-    rated, counts = given.any(axis=1), given.sum(axis=0)
+    observed = ~np.isnan(ratings)
+    rated, counts = observed.any(axis=1), observed.sum(axis=0)
     route = cheapest(ratings[rated], kernel[np.ix_(rated, rated)])
     layout = _Layout(ratings, llm, shared)
 
     def loss(theta: Floats) -> tuple[float, Floats]:
         return _with_slope(lambda at: -route.log_density(layout.moments(at)) - layout.log_prior(at), theta)
 
-    options = {"maxiter": 1000, "maxcor": 50, "ftol": 1e-12}  # a long memory: some parameters are known only together
+    options = {"maxiter": 1000, "maxcor": 50, "ftol": 1e-12}  # long memory: some parameters are only identified jointly
     best = minimize(loss, layout.start, jac=True, method="L-BFGS-B", bounds=layout.bounds, options=options).x
     covariance = _inverse_hessian(loss, best)
     log_noise, slope = _with_slope(layout.log_crowd_noise, best)
     noise_shares = np.exp(log_noise + NORMAL * np.sqrt(slope @ covariance @ slope) * np.array([0.0, 1.0, -1.0]))
     half = NORMAL * np.sqrt(np.diag(covariance))
-    found, low, high = (layout.parts(torch.tensor(end)) for end in (best, best - half, best + half))
+    estimates, low, high = (layout.parts(torch.tensor(end)) for end in (best, best - half, best + half))
     moments = layout.moments(torch.tensor(best))
     mean = moments.mean.numpy()
     pull, information = np.zeros(len(ratings)), np.zeros((len(ratings), len(ratings)))
     pull[rated], information[np.ix_(rated, rated)] = route.information(moments)
-    s, tau = float(found["explained"]), float(found["own"])
+    s, tau = float(estimates["explained"]), float(estimates["own"])
     level = float(np.average(mean[~llm], weights=counts[~llm]))
-    noise = float(np.sqrt(np.average(found["noise"].numpy()[~llm] ** 2, weights=counts[~llm])))
+    noise = float(np.sqrt(np.average(estimates["noise"].numpy()[~llm] ** 2, weights=counts[~llm])))
     truth = s**2 * kernel + tau**2 * np.eye(len(kernel))
     variance = np.diag(truth) - np.einsum("ij,ji->i", truth @ information, truth)
     return JointRaters(
         scale=moments.scale.numpy(),
-        noise=found["noise"].numpy(),
-        systematic=layout.of_llms(found["systematic"]).numpy(),
-        shared=float(found["shared"].sum()),
-        shared_noise=float(found["shared_noise"].sum()),
+        noise=estimates["noise"].numpy(),
+        systematic=layout.of_llms(estimates["systematic"]).numpy(),
+        shared=float(estimates["shared"].sum()),
+        shared_noise=float(estimates["shared_noise"].sum()),
         explained=s,
         own=tau,
         log_likelihood=float(route.log_density(moments)),
         reliability=Interval(*(1 - noise_shares).clip(0, 1).tolist()),
         intervals={
-            name: tuple(map(Interval, found[name].tolist(), low[name].tolist(), high[name].tolist())) for name in found
+            name: tuple(map(Interval, values.tolist(), low[name].tolist(), high[name].tolist()))
+            for name, values in estimates.items()
         },
         label=level + truth @ pull,
         variance=variance,
@@ -253,7 +256,7 @@ def fit_raters(
 
 
 class _Layout:
-    """From the vector theta that is optimised to parameters, and from them to moments of the ratings."""
+    """Maps the vector theta that is optimised to parameters, and these to moments of the ratings."""
 
     def __init__(self, ratings: Floats, llm: Bools, shared: bool) -> None:
         counts, unit = (~np.isnan(ratings)).sum(axis=0), np.nanstd(ratings, axis=0)
@@ -275,8 +278,8 @@ class _Layout:
         self.llm, self.counts = torch.tensor(llm), torch.tensor(counts[~llm])
         priors = {"mean": (0.0, np.inf), **PRIORS}
         self.start, self.width = (
-            np.concatenate([np.full(len(self.units[name]), priors[name][which]) for name in self.units])
-            for which in (0, 1)
+            np.concatenate([np.full(len(self.units[name]), priors[name][index]) for name in self.units])
+            for index in (0, 1)
         )
         self.bounds = Bounds(self.start - 4 * self.width, self.start + 4 * self.width)
 
@@ -292,7 +295,7 @@ class _Layout:
         return parts | {"mean": parts["mean"] + self.centre}
 
     def of_llms(self, values: Tensor, people: float = 0.0) -> Tensor:
-        """Return what only LLMs have for all raters, (raters,)."""
+        """Return the LLMs' values, with `people` for everybody else, (raters,)."""
         return torch.full(self.llm.shape, people, dtype=torch.float64).masked_scatter(self.llm, values)
 
     def moments(self, theta: Tensor) -> RatingMoments:
@@ -327,7 +330,7 @@ def _with_slope(function: Callable[[Tensor], Tensor], theta: Floats) -> tuple[fl
 
 
 def _inverse_hessian(loss: Callable[[Floats], tuple[float, Floats]], best: Floats) -> Floats:
-    """Return the covariance of the normal approximation at the minimum, by central differences of the slope."""
+    """Return the covariance of the normal approximation at the minimum, from central differences of the slope."""
     step = 1e-3
     hessian = np.stack([(loss(best + at)[1] - loss(best - at)[1]) / (2 * step) for at in step * np.eye(len(best))])
     covariance = np.linalg.inv((hessian + hessian.T) / 2)
@@ -336,25 +339,25 @@ def _inverse_hessian(loss: Callable[[Floats], tuple[float, Floats]], best: Float
 
 def _refuse(ratings: Floats, llm: Bools, names: Sequence[str]) -> None:
     """Refuse ratings from which nothing can be learned."""
-    given = ~np.isnan(ratings)
+    observed = ~np.isnan(ratings)
     if llm.all():
         raise InputError("all raters are LLMs: expected at least one person, whose ratings define the true score")
     refuse_if_any(
-        f"{name}: expected ratings that differ, found {found}; leave this rater out, or put people with few ratings "
+        f"{name}: expected ratings that differ, found {sameness}; leave this rater out, or put people with few ratings "
         "into one column"
         for name, column in zip(names, ratings.T, strict=True)
-        if (found := _sameness(column[~np.isnan(column)]))
+        if (sameness := _sameness(column[~np.isnan(column)]))
     )
-    for one, other in combinations(np.flatnonzero(llm).tolist(), 2):
-        both = given[:, one] & given[:, other]
-        if both.sum() > 2 and abs(np.corrcoef(ratings[both, one], ratings[both, other])[0, 1]) > SAME:
-            raise InputError(f"{names[one]} and {names[other]} say the same: expected different LLMs; leave one out")
-    if (people := int(given[:, ~llm].any(axis=1).sum())) < LEAST_TEXTS:
+    for first, second in combinations(np.flatnonzero(llm).tolist(), 2):
+        both = observed[:, first] & observed[:, second]
+        if both.sum() > 2 and abs(np.corrcoef(ratings[both, first], ratings[both, second])[0, 1]) > SAME:
+            raise InputError(f"{names[first]} and {names[second]} say the same: expected different LLMs; leave one out")
+    if (people := int(observed[:, ~llm].any(axis=1).sum())) < LEAST_TEXTS:
         raise InputError(f"{people} texts have ratings by people: expected at least {LEAST_TEXTS}")
 
 
 def _sameness(values: Floats) -> str:
-    """Say what is wrong with one rater's ratings, or nothing."""
+    """Describe ratings that are missing or all the same; empty for others."""
     if not len(values):
         return "none"
     return f"{values[0]:g} for all {len(values)} texts" if values.min() == values.max() else ""

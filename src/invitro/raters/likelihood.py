@@ -1,7 +1,7 @@
-"""The marginal likelihood of all raters' ratings, and what they say of the truth, fast: the algebra of `joint`.
+"""Fast algebra for `joint`: the marginal likelihood of all raters' ratings, and their information on the truth.
 
-Ratings y_ir of texts i by raters r are normal with mean mu_r and ``cov(y_ir, y_jq) = K_ij C_rq + [i = j] D_rq``. Their
-truths are ``t ~ N(0, T)`` with ``cov(t_i, y_jr) = T_ij b_r``, so its posterior needs of the ratings only::
+Ratings y_ir of texts i by raters r are normal with mean mu_r and ``cov(y_ir, y_jq) = K_ij C_rq + [i = j] D_rq``. The
+truths are ``t ~ N(0, T)`` with ``cov(t_i, y_jr) = T_ij b_r``, so their posterior depends on the ratings only by::
 
     a_i = sum_r b_r [Sigma^-1 (y - mu)]_ir        B_ij = sum_rq b_r b_q [Sigma^-1]_ir,jq
     mean = T a                                    covariance = T - T B T
@@ -18,11 +18,11 @@ from invitro.stats import Floats
 
 LOG_2PI = float(np.log(2 * np.pi))
 MOST_CUBED = 8000
-"""Most ratings or gaps, whichever are fewer: their number's square is memory, its cube time."""
+"""Most ratings or gaps, whichever are fewer: memory grows with the square of their number, time with its cube."""
 
 
 class RatingMoments(NamedTuple):
-    """Mean mu and scale b, both (raters,), and covariances C between texts and D within one, (raters, raters)."""
+    """Mean mu and scale b, both (raters,), and covariances C between texts and D within a text, (raters, raters)."""
 
     mean: Tensor
     scale: Tensor
@@ -31,28 +31,29 @@ class RatingMoments(NamedTuple):
 
 
 class Rotated:
-    """Ratings in the eigenvectors of the kernel, where rows are independent; gaps are taken out afterwards.
+    """Ratings in the eigenbasis of the kernel, where rows are independent; gaps are removed afterwards.
 
-    With ``K = U diag(lambda) U'`` row k of U'(y - mu) has the covariance ``lambda_k C + D``, so P = Sigma^-1 of the
-    whole table is known (Rakitsch et al. 2013, "It is all in the noise", NIPS 26). With gaps g, their residuals 0::
+    With ``K = U diag(lambda) U'`` row k of U'(y - mu) has the covariance ``lambda_k C + D``, which gives P = Sigma^-1
+    of the whole table (Rakitsch et al. 2013, "It is all in the noise", NIPS 26). With gaps g, whose residuals are set
+    to 0::
 
         log|Sigma_observed| = log|Sigma| + log|P_gg|,    Sigma_observed^-1 = P - P_.g P_gg^-1 P_g.
 
     Args:
-        ratings: (texts, raters), NaN where there is none.
+        ratings: (texts, raters), NaN if missing.
         kernel: K, (texts, texts).
     """
 
     def __init__(self, ratings: Floats, kernel: Floats) -> None:
         values, vectors = np.linalg.eigh(kernel)
-        known = ~np.isnan(ratings)
+        observed = ~np.isnan(ratings)
         self.values, self.vectors = torch.tensor(values.clip(min=0))[:, None, None], torch.tensor(vectors)
-        self.observed = int(known.sum())
+        self.observed = int(observed.sum())
         # U'(y - mu) with residuals of 0 in the gaps
         self.rotated, self.rotated_ones = (
-            torch.tensor(vectors.T @ table) for table in (np.where(known, ratings, 0.0), known.astype(np.float64))
+            torch.tensor(vectors.T @ table) for table in (np.where(observed, ratings, 0.0), observed.astype(np.float64))
         )
-        self.gaps = [(r, self.vectors[~column]) for r, column in enumerate(known.T) if not column.all()]
+        self.gaps = [(r, self.vectors[~column]) for r, column in enumerate(observed.T) if not column.all()]
 
     def log_density(self, at: RatingMoments) -> Tensor:
         """Return the marginal log likelihood, differentiable."""
@@ -91,10 +92,10 @@ class Rotated:
 
 
 class Dense:
-    """Ratings as they are, with the covariance of those that exist: for tables that are mostly gaps.
+    """Existing ratings with their own covariance matrix, for tables that are mostly gaps.
 
     Args:
-        ratings: (texts, raters), NaN where there is none.
+        ratings: (texts, raters), NaN if missing.
         kernel: K, (texts, texts).
     """
 
@@ -126,15 +127,15 @@ class Dense:
 
 
 def cheapest(ratings: Floats, kernel: Floats) -> Rotated | Dense:
-    """Return the form of the likelihood that costs less: an inverse of the gaps' block, or of the ratings' own.
+    """Return the cheaper form of the likelihood, which inverts the gaps' block or the ratings' covariance.
 
     Raises:
-        InputError: both take too much memory.
+        InputError: both need too much memory.
     """
     observed, gaps = int(np.isfinite(ratings).sum()), int(np.isnan(ratings).sum())
     if min(observed, gaps) > MOST_CUBED:
         raise InputError(
-            f"{observed} ratings in a table with {gaps} gaps: expected at most {MOST_CUBED} of the one or the other; "
+            f"{observed} ratings in a table with {gaps} gaps: expected at most {MOST_CUBED} of either; "
             "put the ratings of several people into one column, or fit on fewer texts"
         )
     operations = 2 * gaps**2 * len(ratings) + gaps**3

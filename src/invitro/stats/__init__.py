@@ -1,4 +1,4 @@
-"""Statistics: agreement, bootstrap intervals, paired tests, prediction-powered estimates; and the types of arrays."""
+"""Statistics: agreement, bootstrap intervals, paired tests, prediction-powered estimates; and array types."""
 
 import numpy as np
 import numpy.typing as npt

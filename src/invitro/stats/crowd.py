@@ -1,7 +1,7 @@
-"""Several people's ratings of the same texts: how far they agree, and how each of them errs.
+"""Several people's ratings of the same texts: how well they agree, and how each person errs.
 
-Ratings are in the long form: one row per text and rater, any number per text. All figures are computed from sums over
-texts or raters, in time and memory O(ratings), and depend neither on the order of rows nor on the names of raters.
+Ratings are in long form: one row per text and rater, any number per text. All figures are computed from sums over
+texts or raters, in O(ratings) time and memory, and depend neither on the order of rows nor on the names of raters.
 """
 
 from collections.abc import Callable
@@ -16,19 +16,19 @@ from invitro.stats.intervals import Estimate, estimate_of
 from invitro.stats.moments import RESAMPLES, Scores, drawn, ratio, without_rounding
 
 PRIOR_RATINGS = 4.0
-"""How many ratings the crowd's common noise counts for in each rater's own."""
+"""How many ratings the crowd's common noise counts for in the estimate of each rater's noise."""
 ROUNDS, CLOSE = 200, 1e-7
 
 
 class Ratings(NamedTuple):
-    """Ratings in the long form.
+    """Ratings in long form.
 
     Args:
-        text: the number of each rating's text, (ratings,), from 0; texts without ratings may be among them.
-        rater: the number of its rater, (ratings,); a rater rates a text once.
-        score: the scale's units, (ratings,), no NaN.
-        texts: how many texts there are.
-        raters: how many raters.
+        text: the number of each rating's text, (ratings,), from 0; some texts may have no rating.
+        rater: the number of each rating's rater, (ratings,); a rater rates a text at most once.
+        score: in the scale's units, (ratings,), no NaN.
+        texts: number of texts.
+        raters: number of raters.
     """
 
     text: Ints
@@ -39,12 +39,12 @@ class Ratings(NamedTuple):
 
     @property
     def number(self) -> Ints:
-        """How many ratings each text has, (texts,)."""
+        """Number of ratings of each text, (texts,)."""
         return np.bincount(self.text, minlength=self.texts)
 
     @property
     def given(self) -> Ints:
-        """How many ratings each rater gave, (raters,)."""
+        """Number of ratings by each rater, (raters,)."""
         return np.bincount(self.rater, minlength=self.raters)
 
     @property
@@ -61,24 +61,24 @@ class Ratings(NamedTuple):
         return np.asarray(np.bincount(self.rater, weights=values, minlength=self.raters), dtype=np.float64)
 
     def of_raters(self, kept: Bools) -> "Ratings":
-        """Return the ratings of some raters, (raters,)."""
+        """Return the ratings of the raters flagged in `kept`, (raters,)."""
         rows = kept[self.rater]
         return self._replace(text=self.text[rows], rater=self.rater[rows], score=self.score[rows])
 
 
 def of_matrix(values: Floats) -> Ratings:
-    """Return ratings of shape (texts, raters), NaN where there is none, in the long form."""
+    """Return ratings of shape (texts, raters), NaN if missing, in long form."""
     text, rater = np.nonzero(~np.isnan(values))
     return Ratings(text, rater, values[text, rater], *values.shape)
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """A figure, or why there is none; never NaN.
+    """A figure, or the reason why it is undefined; never NaN.
 
     Args:
-        estimate: the figure with its 95 % interval; None where it is not defined.
-        reason: why it is not defined; empty where it is.
+        estimate: the figure with its 95 % interval; None if undefined.
+        reason: why it is undefined; empty if it is defined.
     """
 
     estimate: Estimate | None
@@ -86,7 +86,7 @@ class Statistic:
 
     @property
     def value(self) -> float | None:
-        """The figure; None where it is not defined."""
+        """The figure; None if undefined."""
         return None if self.estimate is None else self.estimate.value
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ class Statistic:
 
 
 def undefined(reason: str) -> Statistic:
-    """Return a figure that is not defined."""
+    """Return an undefined figure."""
     return Statistic(None, reason)
 
 
@@ -106,11 +106,11 @@ class Reliability:
         krippendorff: Krippendorff's alpha, interval level; see `invitro.stats.agreement`.
         icc1: ICC(1), the reliability of one rating, see `reliability`.
         icck: ICC(k), the reliability of the mean of `typical` ratings.
-        typical: k, the number of ratings per text; between mean and harmonic mean where it varies.
-        bias: SD of the raters' biases, the scale's units: how differently they use the scale, see `fitted_crowd`.
-        texts: how many texts have at least two ratings.
-        ratings: how many ratings these have.
-        raters: how many people gave any rating.
+        typical: k, the number of ratings per text; if it varies, a value between mean and harmonic mean.
+        bias: SD of the raters' biases, in the scale's units: how differently they use the scale, see `fitted_crowd`.
+        texts: number of texts with at least two ratings.
+        ratings: number of their ratings.
+        raters: number of people who gave any rating.
     """
 
     krippendorff: Statistic
@@ -123,8 +123,8 @@ class Reliability:
     raters: int
 
 
-def reliability(of: Ratings, groups: Ints | None = None, resamples: int = RESAMPLES, seed: int = 0) -> Reliability:
-    """Measure the crowd's reliability; intervals are by a bootstrap over texts or their authors.
+def reliability(ratings: Ratings, groups: Ints | None = None, resamples: int = RESAMPLES, seed: int = 0) -> Reliability:
+    """Measure the crowd's reliability; intervals are from a bootstrap over texts or their authors.
 
     With m_i ratings of text i, n texts and N ratings, and the mean squares between and within texts::
 
@@ -134,29 +134,29 @@ def reliability(of: Ratings, groups: Ints | None = None, resamples: int = RESAMP
 
     Shrout, Fleiss (1979), "Intraclass Correlations: Uses in Assessing Rater Reliability", Psychological Bulletin 86,
     case 1, since each text may have other raters; k for unequal numbers is that of Donner (1986), International
-    Statistical Review 54. Their largest value is 1, and a negative one means that raters differ more on a text than
-    texts do.
+    Statistical Review 54. Their largest value is 1, and a negative one means that raters of one text differ more
+    than texts do.
 
     Args:
-        of: all ratings.
+        ratings: all ratings.
         groups: the author of each text as a number from 0 without gaps, (texts,); None if every text has its own.
         resamples: number of draws.
         seed: of the draws.
 
     Example:
         >>> scores = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]])
-        >>> found = reliability(of_matrix(scores.astype(float)))  # Shrout and Fleiss's example
-        >>> round(found.icc1.value, 2), round(found.icck.value, 2)
+        >>> measured = reliability(of_matrix(scores.astype(float)))  # Shrout and Fleiss's example
+        >>> round(measured.icc1.value, 2), round(measured.icck.value, 2)
         (0.17, 0.44)
     """
-    number = of.number
+    number = ratings.number
     several = number >= 2
-    raters = len(np.unique(of.rater))
-    texts, ratings = int(several.sum()), int(number[several].sum())
-    if reason := _no_reliability(of, several):
+    raters = len(np.unique(ratings.rater))
+    texts, total = int(several.sum()), int(number[several].sum())
+    if reason := _no_reliability(ratings, several):
         none = undefined(reason)
-        return Reliability(none, none, none, None, none, texts, ratings, raters)
-    sums = text_sums(of)[several]
+        return Reliability(none, none, none, None, none, texts, total, raters)
+    sums = text_sums(ratings)[several]
     codes = np.arange(texts) if groups is None else np.unique(groups[several], return_inverse=True)[1]
     totals, draws = sums.sum(axis=0), drawn(sums, codes, resamples, seed)
     authors = int(codes.max()) + 1
@@ -167,7 +167,7 @@ def reliability(of: Ratings, groups: Ints | None = None, resamples: int = RESAMP
 
     flat, bias = "all ratings are the same", undefined("one person gave all ratings")
     if raters > 1:
-        bias = Statistic(Estimate(fitted_crowd(of).bias_spread, np.nan, np.nan, raters))
+        bias = Statistic(Estimate(fitted_crowd(ratings).bias_spread, np.nan, np.nan, raters))
     return Reliability(
         krippendorff=figure(alpha_of, "krippendorff", flat),
         icc1=figure(_icc1, "krippendorff", flat),
@@ -175,13 +175,13 @@ def reliability(of: Ratings, groups: Ints | None = None, resamples: int = RESAMP
         typical=float(_typical(totals)),
         bias=bias,
         texts=texts,
-        ratings=ratings,
+        ratings=total,
         raters=raters,
     )
 
 
-def _no_reliability(of: Ratings, several: Bools) -> str:
-    if not len(of.score):
+def _no_reliability(ratings: Ratings, several: Bools) -> str:
+    if not len(ratings.score):
         return "there are no ratings"
     if not several.any():
         return "every text has one rating; agreement needs two"
@@ -190,13 +190,13 @@ def _no_reliability(of: Ratings, several: Bools) -> str:
     return ""
 
 
-def text_sums(of: Ratings) -> Floats:
-    """Return what each text adds, (texts, 7): 1, m, m^2, sum, sum^2 / m, squares within, and alpha's disagreement."""
-    score = of.score - (of.score.mean() if len(of.score) else 0.0)
-    m = of.number.astype(np.float64)
-    total = of.per_text(score)
+def text_sums(ratings: Ratings) -> Floats:
+    """Return each text's terms, (texts, 7): 1, m, m^2, sum, sum^2 / m, squares within, and alpha's disagreement."""
+    score = ratings.score - (ratings.score.mean() if len(ratings.score) else 0.0)
+    m = ratings.number.astype(np.float64)
+    total = ratings.per_text(score)
     mean = total / np.maximum(m, 1)
-    within = of.per_text((score - mean[of.text]) ** 2)
+    within = ratings.per_text((score - mean[ratings.text]) ** 2)
     return np.stack([np.ones_like(m), m, m * m, total, total * mean, within, within / np.maximum(m - 1, 1) * m], axis=1)
 
 
@@ -224,47 +224,48 @@ def _icck(sums: Floats) -> Floats:
 
 
 def alpha_of(sums: Floats) -> Floats:
-    """Return Krippendorff's alpha from `text_sums` of texts with two ratings or more, shape (..., 7)."""
+    """Return Krippendorff's alpha from `text_sums` of texts with at least two ratings, shape (..., 7)."""
     _, ratings, _, total, between, within, disagreement = np.moveaxis(sums, -1, 0)
     spread = without_rounding(ratings * (between + within) - total**2, ratings * (between + within))
     return np.asarray(1 - ratio(disagreement * (ratings - 1), spread))
 
 
-def mean_reliability(one: Statistic, number: Floats) -> Statistic:
-    """Return the reliability of labels that are means of several ratings, from that of one rating, ICC(1).
+def mean_reliability(single: Statistic, number: Floats) -> Statistic:
+    """Return the reliability of labels that are means of several ratings, from that of a single rating, ICC(1).
 
-    With m_i ratings of text i, ``R = 1 / (1 + (1 / ICC(1) - 1) mean_i(1 / m_i))``: the variance of the truth beside the
-    mean variance of the labels' errors. Where all texts have k ratings it is ICC(k) (Spearman 1910, Brown 1910).
+    With m_i ratings of text i, ``R = 1 / (1 + (1 / ICC(1) - 1) mean_i(1 / m_i))``: the variance of the truth relative
+    to itself plus the mean variance of the labels' errors. If all texts have k ratings, it is ICC(k) (Spearman 1910,
+    Brown 1910).
 
     Args:
-        one: ICC(1).
-        number: of ratings of each text, (texts,), at least 1.
+        single: ICC(1).
+        number: number of ratings of each text, (texts,), at least 1.
 
     Example:
         >>> mean_reliability(Statistic(Estimate(0.5, 0.2, 0.8, 40)), np.array([2.0, 2.0])).value  # 2 r / (1 + r)
         0.6666666666666666
     """
-    if one.estimate is None:
-        return one
-    if one.estimate.value <= 0:
+    if single.estimate is None:
+        return single
+    if single.estimate.value <= 0:
         return undefined("raters differ on a text as much as texts do")
     share = float(np.mean(1 / number))
 
-    def several(single: float) -> float:
-        return 0.0 if single <= 0 else 1 / (1 + (1 / single - 1) * share)  # NaN stays NaN
+    def of_mean(value: float) -> float:
+        return 0.0 if value <= 0 else 1 / (1 + (1 / value - 1) * share)  # NaN stays NaN
 
-    found = one.estimate
-    return Statistic(Estimate(several(found.value), several(found.low), several(found.high), found.n))
+    icc1 = single.estimate
+    return Statistic(Estimate(of_mean(icc1.value), of_mean(icc1.low), of_mean(icc1.high), icc1.n))
 
 
 @dataclass(frozen=True)
 class FittedCrowd:
-    """The crowd as a model; all in the scale's units.
+    """The crowd as a model, in the scale's units.
 
     Args:
-        label: each text's score, (texts,): the mean of its ratings without their raters' biases, weighted by their
+        label: each text's score, (texts,): the mean of its ratings minus their raters' biases, weighted by the
             raters' precision ``1 / noise^2``. It is not shrunk to the mean. NaN without a rating.
-        bias: each rater's bias, (raters,): how much higher than the crowd they rate; 0 without a rating.
+        bias: how much higher than the crowd each rater rates, (raters,); 0 without a rating.
         noise: SD of each rater's error, (raters,).
         bias_spread: SD of the raters' biases.
     """
@@ -275,63 +276,64 @@ class FittedCrowd:
     bias_spread: float
 
 
-def fitted_crowd(of: Ratings) -> FittedCrowd:
+def fitted_crowd(ratings: Ratings) -> FittedCrowd:
     """Fit raters who differ in bias and noise, without looking at the texts.
 
     The rating of text i by rater r is ``y_ir = t_i + b_r + e_ir`` with ``t_i ~ N(mu, tau^2)``, ``b_r ~ N(0, beta^2)``
-    and ``e_ir ~ N(0, sigma_r^2)``; sigma_r^2 has an inverse-gamma prior around the crowd's own that counts for
-    `PRIOR_RATINGS` ratings. Truth and quality are found together, as in Raykar et al. (2010), "Learning From Crowds",
-    JMLR 11, by variational EM with independent posteriors of truths and biases. `invitro.raters.joint` adds the texts
-    and LLMs. With one rating a text, bias and noise cannot be told from the truth: the labels are then the ratings.
+    and ``e_ir ~ N(0, sigma_r^2)``; sigma_r^2 has an inverse-gamma prior around the crowd's common noise, worth
+    `PRIOR_RATINGS` ratings. Truth and quality are estimated together, as in Raykar et al. (2010), "Learning From
+    Crowds", JMLR 11, by variational EM with independent posteriors of truths and biases. `invitro.raters.joint` adds
+    the texts and LLMs. With one rating per text, bias and noise cannot be distinguished from the truth, and the labels
+    are the ratings.
     """
-    text, rater, score = of.text, of.rater, of.score
-    number, given = of.number, of.given
+    text, rater, score = ratings.text, ratings.rater, ratings.score
+    number, counts = ratings.number, ratings.given
     if not len(score) or number.max() < 2 or score.min() == score.max():
-        return FittedCrowd(of.mean, np.zeros(of.raters), np.zeros(of.raters), 0.0)
-    there, people = number > 0, given > 0
-    level = float(of.mean[there].mean())
+        return FittedCrowd(ratings.mean, np.zeros(ratings.raters), np.zeros(ratings.raters), 0.0)
+    rated, active = number > 0, counts > 0
+    level = float(ratings.mean[rated].mean())
     total = float(np.var(score))
-    tau, beta, noise = total / 2, total / 10, np.full(of.raters, total / 2)
-    bias, floor = np.zeros(of.raters), 1e-9 * total
+    tau, beta, noise = total / 2, total / 10, np.full(ratings.raters, total / 2)
+    bias, floor = np.zeros(ratings.raters), 1e-9 * total
     for _ in range(ROUNDS):
         before = np.array([tau, beta, level])
         weight = 1 / noise[rater]
-        uncertain = 1 / (1 / tau + of.per_text(weight))
-        truth = uncertain * (level / tau + of.per_text(weight * (score - bias[rater])))
-        spread = 1 / (1 / beta + given / noise)
-        bias = spread * of.per_rater(score - truth[text]) / noise
-        squares = of.per_rater((score - truth[text] - bias[rater]) ** 2 + uncertain[text]) + given * spread
+        uncertain = 1 / (1 / tau + ratings.per_text(weight))
+        truth = uncertain * (level / tau + ratings.per_text(weight * (score - bias[rater])))
+        spread = 1 / (1 / beta + counts / noise)
+        bias = spread * ratings.per_rater(score - truth[text]) / noise
+        squares = ratings.per_rater((score - truth[text] - bias[rater]) ** 2 + uncertain[text]) + counts * spread
         common = squares.sum() / len(score)
-        noise = np.maximum((PRIOR_RATINGS * common + squares) / (PRIOR_RATINGS + given), floor)
-        level = float(truth[there].mean())
-        tau = max(float(((truth[there] - level) ** 2 + uncertain[there]).mean()), floor)
-        beta = max(float((bias[people] ** 2 + spread[people]).mean()), floor)
+        noise = np.maximum((PRIOR_RATINGS * common + squares) / (PRIOR_RATINGS + counts), floor)
+        level = float(truth[rated].mean())
+        tau = max(float(((truth[rated] - level) ** 2 + uncertain[rated]).mean()), floor)
+        beta = max(float((bias[active] ** 2 + spread[active]).mean()), floor)
         if np.abs(np.array([tau, beta, level]) - before).max() < CLOSE * total:
             break
-    # Biases are measured from their mean, weighted by ratings, so that the crowd's level stays.
-    bias = np.where(people, bias - np.average(bias, weights=given), 0.0)
+    # Biases are relative to their mean, weighted by ratings, so that the crowd's level does not change.
+    bias = np.where(active, bias - np.average(bias, weights=counts), 0.0)
     weight = 1 / noise[rater]
-    label = ratio(of.per_text(weight * (score - bias[rater])), of.per_text(weight))
+    label = ratio(ratings.per_text(weight * (score - bias[rater])), ratings.per_text(weight))
     return FittedCrowd(label, bias, np.sqrt(noise), float(np.sqrt(beta)))
 
 
-def crowd_labels(of: Ratings, how: str) -> Floats:
+def crowd_labels(ratings: Ratings, how: str) -> Floats:
     """Return each text's crowd label, (texts,), NaN without a rating.
 
     Args:
-        of: all ratings.
+        ratings: all ratings.
         how: ``mean``, ``median``, or ``raters``: `FittedCrowd.label`.
     """
     if how == "raters":
-        return fitted_crowd(of).label
+        return fitted_crowd(ratings).label
     if how == "median":
-        medians = pd.Series(of.score).groupby(of.text).median()
-        return np.asarray(medians.reindex(range(of.texts)), dtype=np.float64)
-    return of.mean
+        medians = pd.Series(ratings.score).groupby(ratings.text).median()
+        return np.asarray(medians.reindex(range(ratings.texts)), dtype=np.float64)
+    return ratings.mean
 
 
-def spreads(of: Ratings) -> Floats:
+def spreads(ratings: Ratings) -> Floats:
     """Return the SD of each text's ratings (divisor m - 1), (texts,); NaN with fewer than two."""
-    number, mean = of.number, of.mean
-    squares = of.per_text((of.score - mean[of.text]) ** 2)
+    number, mean = ratings.number, ratings.mean
+    squares = ratings.per_text((ratings.score - mean[ratings.text]) ** 2)
     return np.sqrt(ratio(without_rounding(squares, number * np.nan_to_num(mean) ** 2), np.maximum(number - 1, 0)))

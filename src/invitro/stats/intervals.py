@@ -1,6 +1,6 @@
-"""The mean of a figure over seeds and texts: its error, interval and test; comparisons, paired and corrected; plateaus.
+"""The mean of a figure over seeds and texts: its error, interval and test; paired, corrected comparisons; plateaus.
 
-One method for studies and raters. The target is a configuration's metric on texts of this kind, on average over all the
+Studies and raters share one method. The target is a configuration's metric on texts of this kind, on average over all
 seeds that might have been drawn. Both the seeds and the texts at hand are samples. A percentile bootstrap over five
 seeds is far too narrow (five values say little about their variance), one over texts alone ignores the seeds, and a
 t-test over seeds ignores the texts, which all runs share. Seeds and texts are crossed, as readers and cases are in
@@ -10,17 +10,17 @@ diagnostic imaging. With theta_s a figure of seed s (a metric, or a difference o
     error^2 = v / S + b,  v = var_s(theta_s),  b = max(mean_{s != t} cov_texts(theta_s, theta_t), 0)
     mean_s(theta_s) - theta  ~  sqrt(v / S) * t(S - 1) + sqrt(b) * t(G - 1)
 
-v holds A and C, and b holds B alone, so nothing counts twice. Covariances come from a bootstrap over the G authors
-in which all seeds share each draw. The error is that of Obuchowski, Rockette (1995), "Hypothesis Testing of
+v contains A and C, and b contains B alone, so nothing is counted twice. Covariances come from a bootstrap over the G
+authors in which all seeds share each draw. The error is that of Obuchowski, Rockette (1995), "Hypothesis Testing of
 Diagnostic Accuracy for Multiple Readers and Multiple Tests", Commun. Stat. Simul. Comput. 24. The distribution is that
 of Behrens and Fisher (Fisher 1935, "The Fiducial Argument in Statistical Inference", Ann. Eugenics 6), two independent
 Student variates; any error it makes is on the safe side (Robinson 1976, Ann. Stat. 4). Satterthwaite's degrees of
-freedom, as in Hillis (2007, Stat. Med. 26), find too much with two or three seeds, since they trust a variance over
-seeds that is small by chance. The method was chosen by simulation (``benchmarks/coverage.py``): of
-its 95 % intervals 93 to 98 % cover the target with 3 to 10 seeds and 150 to 500 texts, and 97 to 99 % with two seeds.
+freedom, as in Hillis (2007, Stat. Med. 26), are too liberal with two or three seeds, since they trust a variance over
+seeds that is small by chance. The method was chosen by simulation (``benchmarks/coverage.py``): of its 95 % intervals
+93 to 98 % cover the target with 3 to 10 seeds and 150 to 500 texts, and 97 to 99 % with two seeds.
 
-With one seed v is unknown: the error is that over texts, and the interval holds for this one model. Two raters are
-treated as one seed: crowd and LLM have the same interval in the reliability report and in a study's report.
+With one seed v is unknown: the error is that over texts, and the interval applies to this one model. Two raters are
+treated as one seed, so crowd and LLM have the same interval in reliability reports and in study reports.
 
 Correlations (PCC, CCC, Krippendorff's alpha) are transformed to Fisher's z = artanh(r), where their distribution is
 close to symmetric (Fisher 1921; for CCC Lin 1989, section 3), and RMSE to its logarithm; the error is transformed by
@@ -42,11 +42,11 @@ from invitro.stats.moments import Scores
 
 LEVEL = 0.95
 LEAST_AUTHORS = 10
-"""With fewer authors (or texts) than this there is no interval: their variance would be a guess."""
+"""With fewer authors (or texts) there is no interval, because their variance would be a guess."""
 
 _STEPS = np.linspace(-14, 14, 281)
 _NODES, _WEIGHTS = np.sinh(_STEPS), np.cosh(_STEPS) * (_STEPS[1] - _STEPS[0])
-"""The trapezoidal rule over the whole line, on a scale that reaches the tails of one degree of freedom."""
+"""The trapezoidal rule over the real line, on a scale that reaches the tails of one degree of freedom."""
 
 
 NOT_MEASURABLE = "not measurable"
@@ -56,8 +56,8 @@ NOT_MEASURABLE = "not measurable"
 class Interval:
     """A figure with its 95 % interval.
 
-    `value` is NaN if the figure is undefined, like a correlation with a constant. `low` and `high` are NaN if
-    there is no interval: with fewer than `LEAST_AUTHORS` authors, and if the figure is undefined itself or in more
+    `value` is NaN if the figure is undefined, such as a correlation with a constant. `low` and `high` are NaN if
+    there is no interval: with fewer than `LEAST_AUTHORS` authors, or if the figure is undefined on all texts or in more
     than 5 % of the draws.
     """
 
@@ -67,7 +67,7 @@ class Interval:
 
     @property
     def measurable(self) -> bool:
-        """Whether the interval exists and excludes 0; otherwise nothing follows from the figure."""
+        """Whether the interval exists and excludes 0; otherwise the figure says nothing."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
@@ -93,8 +93,8 @@ class Contrast:
 
     Args:
         value: the mean over seeds.
-        seed_error: standard error of drawing seeds, sqrt(v / S); 0 with one seed, where it is unknown.
-        text_error: standard error of drawing texts, sqrt(b); NaN if there are too few authors for any interval.
+        seed_error: standard error from drawing seeds, sqrt(v / S); 0 with one seed, because it is unknown.
+        text_error: standard error from drawing texts, sqrt(b); NaN if there are too few authors for an interval.
         seeds: S.
         authors: G.
     """
@@ -116,11 +116,11 @@ class Contrast:
         return (self.seed_error / self.error) ** 2 if self.seeds > 1 and self.error > 0 else np.nan
 
     def beyond(self, distance: float) -> float:
-        """Return the probability that the mean lies further than `distance` from what it estimates, either way."""
+        """Return the probability that the mean is off by more than `distance`, in either direction."""
         return self._tails()(distance)
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """Return the interval at `level`, in the figure's own units."""
+        """Return the interval at `level`, in the figure's units."""
         if not self.error > 0:
             return Interval(self.value, self.value - self.error, self.value + self.error)
         # Bonferroni: each part exceeds its own limit with half of the allowed error probability.
@@ -131,12 +131,12 @@ class Contrast:
         return Interval(self.value, self.value - half, self.value + half)
 
     def _tails(self) -> Callable[[float], float]:
-        """Return `beyond` with everything precomputed that does not depend on the distance."""
+        """Return `beyond`, with everything that does not depend on the distance precomputed."""
         parts = [(self.seed_error, self.seeds - 1), (self.text_error, self.authors - 1)]
         (small, few), (large, many) = sorted(parts)
         if small < 1e-6 * large:
             return lambda distance: float(2 * stdtr(many, -distance / large))
-        # P(small * T + large * U > distance), integrated over T: over U the integrand could be a step.
+        # P(small * T + large * U > distance), integrated over T, since over U the integrand could be a step.
         log = gammaln((few + 1) / 2) - gammaln(few / 2) - 0.5 * np.log(few * np.pi)
         density = 2 * np.exp(log - (few + 1) / 2 * np.log1p(_NODES**2 / few)) * _WEIGHTS
         moved = small / large * _NODES
@@ -144,7 +144,7 @@ class Contrast:
 
     @property
     def p(self) -> float:
-        """Two-sided p of the figure being 0, from the interval's distribution: below 0.05 where it excludes 0.
+        """Two-sided p for a figure of 0, from the interval's distribution: below 0.05 if the interval excludes 0.
 
         NaN without an error: if nothing varies, as between identical runs, nothing was tested.
         """
@@ -162,8 +162,8 @@ def contrast(scores: Scores) -> Contrast:
     seed, texts = 0.0, unbiased * float(draws.mean(axis=1).var(ddof=1))
     if seeds > 1:
         seed = float(values.var(ddof=1)) / seeds
-        own = unbiased * float(draws.var(axis=0, ddof=1).sum())
-        texts = max((seeds**2 * texts - own) / (seeds * (seeds - 1)), 0.0)
+        per_seed = unbiased * float(draws.var(axis=0, ddof=1).sum())
+        texts = max((seeds**2 * texts - per_seed) / (seeds * (seeds - 1)), 0.0)
     if seed + texts <= (1e-12 * max(abs(value), 1e-6)) ** 2:  # rounding
         return Contrast(value, 0.0, 0.0, seeds, authors)
     return Contrast(value, float(np.sqrt(seed)), float(np.sqrt(texts)), seeds, authors)
@@ -174,51 +174,51 @@ FISHER: Scaling = (np.arctanh, np.tanh, lambda value: 1 / (1 - value**2))
 SCALES: Mapping[str, Scaling] = {
     "pcc": FISHER, "ccc": FISHER, "krippendorff": FISHER, "rmse": (np.log, np.exp, lambda value: 1 / value)
 }  # fmt: skip
-"""By measure: the transform to the scale where its interval is symmetric, its inverse, its slope; none for bias."""
+"""By measure: the transform to the scale on which its interval is symmetric, the inverse, the slope; none for bias."""
 
 
 def interval_of(scores: Scores, measure: str) -> Interval:
-    """Return the 95 % interval of a measure's mean over seeds and texts; over texts alone with one seed.
+    """Return the 95 % interval of a measure's mean over seeds and texts; with one seed, over texts alone.
 
     If all draws give the same figure, as for perfect agreement, the interval is that figure.
     """
-    found = contrast(scores)
-    if measure not in SCALES or not found.error > 0:
-        return found.interval()
-    there, back, slope = SCALES[measure]
+    mean = contrast(scores)
+    if measure not in SCALES or not mean.error > 0:
+        return mean.interval()
+    transform, inverse, slope = SCALES[measure]
     with np.errstate(divide="ignore"):
-        steep = float(slope(np.float64(found.value)))
-    if not steep < 1e11:  # a concordance of -1 lies at the end of Fisher's scale
-        return Interval(found.value, np.nan, np.nan)
-    moved = Contrast(
-        there(found.value), found.seed_error * steep, found.text_error * steep, found.seeds, found.authors
+        steep = float(slope(np.float64(mean.value)))
+    if not steep < 1e11:  # a concordance of -1 is at the end of Fisher's scale
+        return Interval(mean.value, np.nan, np.nan)
+    transformed = Contrast(
+        transform(mean.value), mean.seed_error * steep, mean.text_error * steep, mean.seeds, mean.authors
     ).interval()
-    return Interval(found.value, float(back(moved.low)), float(back(moved.high)))
+    return Interval(mean.value, float(inverse(transformed.low)), float(inverse(transformed.high)))
 
 
 def estimate_of(scores: Scores, measure: str) -> Estimate:
     """Return `interval_of` with the number of texts."""
-    there = interval_of(scores, measure)
-    return Estimate(there.value, there.low, there.high, scores.texts)
+    interval = interval_of(scores, measure)
+    return Estimate(interval.value, interval.low, interval.high, scores.texts)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Configuration a against configuration b, on the seeds and texts they have in common.
+    """Configuration a compared with configuration b, on the seeds and texts that they share.
 
     Args:
         metric: ``pcc``, ``ccc`` or ``rmse``.
         a: the metric of a, mean over seeds.
         b: the metric of b.
         difference: a - b; for RMSE negative is better.
-        low: lower limit of the 95 % interval over seeds and texts (over texts alone where `seeds` is 1).
+        low: lower limit of the 95 % interval over seeds and texts (over texts alone if `seeds` is 1).
         high: its upper limit.
         p: two-sided, from the same distribution as the interval; NaN if nothing could be tested.
         effect: see `effect_size`.
-        seeds: how many seeds are paired.
-        texts: how many texts are paired.
-        authors: by how many authors these are.
-        p_holm: p after Holm's correction, once the test's family is known.
+        seeds: number of paired seeds.
+        texts: number of paired texts.
+        authors: number of their authors.
+        p_holm: p after Holm's correction; None until the family of tests is known.
     """
 
     metric: str
@@ -237,33 +237,34 @@ class Difference:
 
 def compared(a: Scores, b: Scores, metric: str) -> Difference:
     """Return a - b from scores of the same seeds, texts and draws."""
-    of = contrast(a - b)
-    there = of.interval()
+    gap = contrast(a - b)
+    interval = gap.interval()
     means = float(a.values.mean()), float(b.values.mean())
     return Difference(
-        metric, *means, of.value, there.low, there.high, of.p, effect_size(*means, metric), a.seeds, a.texts, a.authors
-    )
+        metric, *means, gap.value, interval.low, interval.high, gap.p, effect_size(*means, metric),
+        a.seeds, a.texts, a.authors,
+    )  # fmt: skip
 
 
 def effect_size(a: float, b: float, metric: str) -> float:
-    """Return the size of a - b on a scale on which studies can be compared, with the difference's sign.
+    """Return the size of a - b on a scale that is comparable between studies, with the sign of the difference.
 
-    PCC and CCC: Cohen's q = artanh(a) - artanh(b), where he calls 0.1 small, 0.3 medium and 0.5 large (Cohen 1988,
-    "Statistical Power Analysis", ch. 4). RMSE: ln(a / b), which for small values is the relative change. A difference
-    divided by its spread among seeds is left out on purpose: runs share their texts, so it would grow merely because
+    PCC and CCC: Cohen's q = artanh(a) - artanh(b), where 0.1 is small, 0.3 medium and 0.5 large (Cohen 1988,
+    "Statistical Power Analysis", ch. 4). RMSE: ln(a / b), which for small values is the relative change. The difference
+    is not divided by its spread among seeds on purpose: runs share their texts, so that would grow merely because
     training is stable.
     """
-    there = SCALES[metric][0]
+    transform = SCALES[metric][0]
     with np.errstate(divide="ignore", invalid="ignore"):  # infinite at the ends of the scale
-        return float(there(a) - there(b))
+        return float(transform(a) - transform(b))
 
 
 def holm(p: npt.ArrayLike) -> Floats:
-    """Return p values of one family after Holm's correction, in their order; NaN means no test and stays NaN.
+    """Return the p values of a family after Holm's correction, in the same order; NaN means no test and stays NaN.
 
     Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure", Scand. J. Stat. 6: the k-th smallest of m is
     multiplied by m - k + 1, and none becomes smaller than the one before it. The family-wise error is controlled
-    however the tests depend on each other.
+    for any dependence between the tests.
     """
     values = np.asarray(p, dtype=np.float64)
     tested = np.flatnonzero(~np.isnan(values))
@@ -274,10 +275,10 @@ def holm(p: npt.ArrayLike) -> Floats:
 
 
 def best(values: npt.ArrayLike, metric: str) -> float:
-    """Return the best of values of a metric: the lowest RMSE, the highest PCC or CCC; NaN if there is none."""
-    known = np.asarray(values, dtype=np.float64)
-    known = known[~np.isnan(known)]
-    return float("nan") if not known.size else float(known.min() if metric == "rmse" else known.max())
+    """Return the best value of a metric: the lowest RMSE, the highest PCC or CCC; NaN if there is none."""
+    defined = np.asarray(values, dtype=np.float64)
+    defined = defined[~np.isnan(defined)]
+    return float("nan") if not defined.size else float(defined.min() if metric == "rmse" else defined.max())
 
 
 MARGIN = 0.02
@@ -288,23 +289,23 @@ Verdict = Literal["plateau", "gain", "undecided"]
 
 @dataclass(frozen=True)
 class Plateau:
-    """What a metric gains before `start` and after it.
+    """The gain of a metric before `start` and after it.
 
     Args:
-        metric: ``pcc``, ``ccc`` or ``rmse``; a gain is positive where the metric becomes better, for RMSE a fall.
+        metric: ``pcc``, ``ccc`` or ``rmse``; a gain is positive if the metric improves; for RMSE, if it falls.
         start: the value of the axis from which no further gain is expected.
         end: the largest value on the axis.
         before: the gain from the smallest value to `start`, or to the next available value; NaN if `start` is the
-            smallest.
+            smallest value.
         after: the gain from `start` to `end` along the least-squares line through all values from `start` on, with its
             95 % interval.
         p: two-sided, for the hypothesis that the line is level.
         most: the gain after `start` is below this with 95 % confidence, one-sided.
         margin: a gain below this counts as none.
-        verdict: ``plateau`` where `most` is below `margin`; otherwise ``gain`` where the interval of `after` is above
-            0; otherwise ``undecided``: there are too few runs or texts to say.
-        seeds: runs at each value.
-        texts: how many texts were scored.
+        verdict: ``plateau`` if `most` is below `margin`; otherwise ``gain`` if the interval of `after` is above 0;
+            otherwise ``undecided``: there are too few runs or texts to decide.
+        seeds: number of runs at each value.
+        texts: number of texts scored.
         where: the values of the study's other factors.
     """
 
@@ -328,14 +329,14 @@ def plateau(
     """Test for no further gain from `start` on.
 
     The slope over the values from `start` on is a weighted sum of their metrics, seed by seed and draw by draw, with
-    the weights of least squares. So it has the interval of any such contrast (see `invitro.stats.intervals`), which
-    takes into account that runs at different values share their seeds and texts. A slope that is not significant is no
-    proof of a plateau; a small gain is: comparing `most` with `MARGIN` is a test for non-superiority, one half
+    the weights of least squares. Its interval is that of any such contrast (see `invitro.stats.intervals`), which
+    takes into account that runs at different values share their seeds and texts. A slope that is not significant does
+    not prove a plateau, but a small gain does: comparing `most` with `MARGIN` is a test for non-superiority, one half
     of Schuirmann's two one-sided tests (1987, J. Pharmacokinet. Biopharm. 15). The plateau is compared with a line,
     so a rise that levels off late counts as a gain spread over the whole range.
 
     Args:
-        scores: by value of the axis, of the same seeds, texts and draws.
+        scores: by value of the axis, with the same seeds, texts and draws.
         metric: ``pcc``, ``ccc`` or ``rmse``.
         start: a value of the axis.
         where: the values of other factors, passed on.
@@ -346,7 +347,7 @@ def plateau(
     values = sorted(scores)
     after = [value for value in values if value >= start - 1e-9]
     if len(after) < 2:
-        raise InputError(f"study.plateau={start:g}: expected two or more values of the axis from there, found {after}")
+        raise InputError(f"study.plateau={start:g}: expected two or more values from this one on, found {after}")
     x = np.asarray(after) - np.mean(after)
     weights = x / (x @ x) * (after[-1] - start)
     sign = -1.0 if metric == "rmse" else 1.0
@@ -355,16 +356,16 @@ def plateau(
     before = Interval(np.nan, np.nan, np.nan)
     if first < reached:
         before = contrast(_weighted(scores, {first: -sign, reached: sign})).interval()
-    there, most = gain.interval(), gain.interval(0.9).high
-    verdict: Verdict = "plateau" if most < MARGIN else "gain" if there.low > 0 else "undecided"
+    interval, most = gain.interval(), gain.interval(0.9).high
+    verdict: Verdict = "plateau" if most < MARGIN else "gain" if interval.low > 0 else "undecided"
     return Plateau(
-        metric, float(start), float(after[-1]), before, there, gain.p, most, MARGIN, verdict,
+        metric, float(start), float(after[-1]), before, interval, gain.p, most, MARGIN, verdict,
         scores[first].seeds, scores[first].texts, dict(where or {}),
     )  # fmt: skip
 
 
 def _weighted(scores: Mapping[float, Scores], weights: Mapping[float, float]) -> Scores:
     parts = [(weight, scores[value]) for value, weight in weights.items()]
-    values = np.sum([weight * one.values for weight, one in parts], axis=0)
-    draws = np.sum([weight * one.draws for weight, one in parts], axis=0)
+    values = np.sum([weight * part.values for weight, part in parts], axis=0)
+    draws = np.sum([weight * part.draws for weight, part in parts], axis=0)
     return replace(parts[0][1], values=values, draws=draws)

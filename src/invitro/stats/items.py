@@ -1,5 +1,5 @@
-"""People's answers to the items of a scale: do the items belong together, does each run the way the scale says, and who
-answers carelessly: straight lines, no variance, negative agreement with the other raters?
+"""People's answers to the items of a scale: do the items belong together, is each keyed in the direction that the scale
+says, and who answers carelessly: straight lines, no variance, negative agreement with the other raters?
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from invitro.stats.intervals import Estimate
 from invitro.stats.moments import ratio, without_rounding
 
 LEAST_SHEETS = 10
-"""Complete answer sheets below which nothing is said of items."""
+"""Least number of complete answer sheets for an item analysis."""
 
 LEAST_UNIQUE = 0.005
 """Least unique variance of a standardised item."""
@@ -26,14 +26,14 @@ Direction = Literal["", "reversed already", "not reversed"]
 
 @dataclass(frozen=True)
 class ItemCheck:
-    """One item against the rest of its scale.
+    """One item compared with the rest of its scale.
 
     Args:
-        name: the item's.
-        before: correlation with the sum of the other items, answers as they were given.
-        after: the same once items that the scale reverses are reversed.
-        runs: why the item runs against its scale: ``reversed already`` (the scale reverses it, though the answers are
-            reversed already), ``not reversed`` (the scale should reverse it), or empty if it does not.
+        name: the item's name.
+        before: correlation with the sum of the other items, for answers as given.
+        after: the same after the scale's reversed items have been reversed.
+        runs: why the item runs against its scale: ``reversed already`` (the scale reverses it, but the answers are
+            already reversed), ``not reversed`` (the scale should reverse it), or empty if it does not.
     """
 
     name: str
@@ -47,10 +47,10 @@ class ItemAnalysis:
     """All items of a scale.
 
     Args:
-        cronbach: Cronbach's, after reversal.
-        omega: McDonald's, after reversal.
+        cronbach: Cronbach's alpha after reversal.
+        omega: McDonald's omega after reversal.
         items: in the scale's order.
-        sheets: how many complete answer sheets it rests on.
+        sheets: number of complete answer sheets.
     """
 
     cronbach: Statistic
@@ -60,18 +60,19 @@ class ItemAnalysis:
 
 
 def analysed(answers: Floats, names: list[str], reversed_items: Bools, low: float, high: float) -> ItemAnalysis:
-    """Look at a scale's items before and after reversal.
+    """Analyse a scale's items before and after reversal.
 
-    Which way items run is the sign of their weight in the first principal component of the correlations after reversal,
-    turned so that most items that are not reversed have a positive one. An item with a negative weight runs
-    against its scale if its correlation with the rest, all items turned alike, is above 0 at the one-sided 5 % level.
+    An item's direction is the sign of its weight in the first principal component of the correlations after reversal,
+    oriented so that most items that are not reversed have a positive weight. An item with a negative weight runs
+    against its scale if, with all items turned the same way, its correlation with the rest is above 0 at the one-sided
+    5 % level.
 
     Args:
-        answers: as given, (sheets, items), NaN where there is none; only complete sheets count.
-        names: the items', (items,).
-        reversed_items: which of them the scale reverses, (items,).
-        low: lowest answer to an item.
-        high: highest.
+        answers: as given, (sheets, items), NaN if missing; only complete sheets count.
+        names: the items' names, (items,).
+        reversed_items: which items the scale reverses, (items,).
+        low: lowest possible answer to an item.
+        high: highest possible answer.
     """
     whole = answers[~np.isnan(answers).any(axis=1)]
     keyed = np.where(reversed_items, low + high - whole, whole)
@@ -85,8 +86,8 @@ def analysed(answers: Floats, names: list[str], reversed_items: Bools, low: floa
 
     def stated(value: float, item: int) -> Statistic:
         flat = whole[:, item].min() == whole[:, item].max()
-        why = "all answers are the same" if flat else "the other items' sum does not vary"
-        return undefined(why) if np.isnan(value) else Statistic(Estimate(float(value), np.nan, np.nan, n))
+        reason = "all answers are the same" if flat else "the other items' sum does not vary"
+        return undefined(reason) if np.isnan(value) else Statistic(Estimate(float(value), np.nan, np.nan, n))
 
     checks = (ItemCheck(name, stated(before[j], j), stated(after[j], j), runs[j]) for j, name in enumerate(names))
     return ItemAnalysis(cronbach_alpha(keyed), mcdonald_omega(keyed), tuple(checks), n)
@@ -99,7 +100,7 @@ def _nothing(sheets: int, items: int) -> str:
 
 
 def cronbach_alpha(answers: Floats) -> Statistic:
-    """Return ``k / (k - 1) (1 - sum_j var_j / var(sum))`` of complete answers after reversal, (sheets, items).
+    """Return ``k / (k - 1) (1 - sum_j var_j / var(sum))`` for complete answers after reversal, (sheets, items).
 
     Cronbach (1951), "Coefficient Alpha and the Internal Structure of Tests", Psychometrika 16.
 
@@ -116,7 +117,7 @@ def cronbach_alpha(answers: Floats) -> Statistic:
 
 
 def mcdonald_omega(answers: Floats) -> Statistic:
-    """Return omega of one factor, of complete answers after reversal, (sheets, items).
+    """Return omega of one factor for complete answers after reversal, (sheets, items).
 
     ``(sum_j l_j)^2 / ((sum_j l_j)^2 + sum_j psi_j)`` with loadings l and unique variances psi of one factor, fitted by
     maximum likelihood: McDonald (1999), "Test Theory: A Unified Treatment", chapter 6, omega total for one factor.
@@ -137,7 +138,7 @@ def _one_factor(correlations: Floats) -> tuple[Floats, Floats]:
     """Fit one factor by maximum likelihood: loadings and unique variances, both (items,), of standardised items.
 
     Minimises ``log|S| + tr(R S^-1)`` with ``S = l l' + diag(psi)`` (Joreskog 1967, Psychometrika 32); psi stays above
-    `LEAST_UNIQUE`, where a Heywood case ends.
+    `LEAST_UNIQUE`, which bounds Heywood cases.
     """
     k = len(correlations)
 
@@ -153,21 +154,22 @@ def _one_factor(correlations: Floats) -> tuple[Floats, Floats]:
     start = vectors[:, -1] * np.sqrt(max(values[-1] - 1, 0.1)) * np.sign(vectors[:, -1].sum() or 1)
     start = np.concatenate([start.clip(-0.9, 0.9), 1 - start.clip(-0.9, 0.9) ** 2])
     bounds = [(None, None)] * k + [(LEAST_UNIQUE, None)] * k
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-14, "maxiter": 500}).x
-    return found[:k], found[k:]
+    options = {"ftol": 1e-14, "maxiter": 500}
+    theta = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    return theta[:k], theta[k:]
 
 
 def rest_correlations(answers: Floats) -> Floats:
-    """Return each item's correlation with the sum of the others, (items,), NaN where one of both does not vary."""
+    """Return each item's correlation with the sum of the others, (items,), NaN where either does not vary."""
     centred = answers - answers.mean(axis=0)
     rest = centred.sum(axis=1, keepdims=True) - centred
     size = (centred**2).sum()
-    mine, others = (without_rounding((one**2).sum(axis=0), size) for one in (centred, rest))
-    return np.clip(ratio((centred * rest).sum(axis=0), np.sqrt(mine * others)), -1, 1)
+    of_item, of_rest = (without_rounding((values**2).sum(axis=0), size) for values in (centred, rest))
+    return np.clip(ratio((centred * rest).sum(axis=0), np.sqrt(of_item * of_rest)), -1, 1)
 
 
 def _runs(keyed: Floats, reversed_items: Bools) -> list[Direction]:
-    """Say of each item whether it runs against its scale."""
+    """Return for each item why it runs against its scale, if it does."""
     varies = keyed.std(axis=0) > 0
     if varies.sum() < 2:
         return [""] * keyed.shape[1]
@@ -185,130 +187,133 @@ def _runs(keyed: Floats, reversed_items: Bools) -> list[Direction]:
 
 
 LEAST_TO_TELL = 5
-"""Ratings that a rater must have given before anything is said of how carefully they were given."""
+"""Least number of ratings from which a rater's care is judged."""
 STRICT = 0.01
-"""Probability with which chance alone gives a careful rater such a record of straight lines or equal scores."""
+"""Largest probability of such straight lines or equal scores by a careful rater that still counts as a sign."""
 FEWEST_ITEMS = 3
-"""Answers in a row that make a line: two equal answers say nothing."""
+"""Least number of answers that can form a line: two equal answers say nothing."""
 
 
 def straight_lines(answers: Floats) -> Bools:
     """Return on which sheets all answers are the same, (sheets,); answers as given, before reversal, (sheets, items).
 
-    NaN is a missing answer; a sheet of fewer than `FEWEST_ITEMS` answers is no line.
+    NaN is a missing answer; a sheet with fewer than `FEWEST_ITEMS` answers is not a line.
     """
-    known = ~np.isnan(answers)
-    low, high = np.where(known, answers, np.inf).min(axis=1), np.where(known, answers, -np.inf).max(axis=1)
-    return np.asarray((known.sum(axis=1) >= FEWEST_ITEMS) & (low == high))
+    answered = ~np.isnan(answers)
+    low, high = np.where(answered, answers, np.inf).min(axis=1), np.where(answered, answers, -np.inf).max(axis=1)
+    return np.asarray((answered.sum(axis=1) >= FEWEST_ITEMS) & (low == high))
 
 
-def signs_of_carelessness(of: Ratings, straight: Bools | None = None) -> list[list[str]]:
-    """Return what speaks against the care of each rater, (raters,): lists of signs, empty where there are none.
+def signs_of_carelessness(ratings: Ratings, straight: Bools | None = None) -> list[list[str]]:
+    """Return the signs of carelessness of each rater, (raters,): lists, empty if there are none.
 
-    Three signs are looked for, each in raters with at least `LEAST_TO_TELL` ratings, and each against the others:
+    There are three signs, each checked in raters with at least `LEAST_TO_TELL` ratings, by comparison with the others:
 
-    - straight-lining: so many sheets on which all items have the same answer, as given, that chance gives them to a
-      rater of the crowd's usual kind with probability below `STRICT`, and three robust SDs more than usual
-    - no variance: the same score for all texts, which independent draws from the crowd's scores would give with
+    - straight-lining: so many sheets on which all items have the same answer, as given, that a typical rater of the
+      crowd would produce them by chance with probability below `STRICT`, and three robust SDs more than usual
+    - no variance: the same score for all texts, which independent draws from the crowd's scores would produce with
       probability below `STRICT`
-    - negative agreement: a correlation with the mean of the other people's ratings below 0, and below the crowd's
-      median correlation at the one-sided 5 % level (Fisher's z)
+    - negative agreement: a correlation with the mean of the other people's ratings that is below 0, and below the
+      crowd's median correlation at the one-sided 5 % level (Fisher's z)
 
     Straight lines as a sign of careless answers: Curran (2016), "Methods for the Detection of Carelessly Invalid
-    Responses in Survey Data", Journal of Experimental Social Psychology 66. The limits are the project's own.
+    Responses in Survey Data", Journal of Experimental Social Psychology 66. The thresholds are our own.
 
     Args:
-        of: all ratings.
+        ratings: all ratings.
         straight: whether each rating's sheet is a straight line, (ratings,); None if ratings have no items.
     """
-    given = of.given
-    found = {"no variance": _constant(of, given), "negative agreement with the rest": _against(*_with_rest(of))}
+    counts = ratings.given
+    signs = {
+        "no variance": _constant(ratings, counts),
+        "negative agreement with the rest": _against(*_with_rest(ratings)),
+    }
     if straight is not None:
-        shares = ratio(of.per_rater(straight.astype(np.float64)), given)
-        found = {"straight-lining": _straight(shares, given)} | found
-    return [[sign for sign, flags in found.items() if flags[rater]] for rater in range(of.raters)]
+        shares = ratio(ratings.per_rater(straight.astype(np.float64)), counts)
+        signs = {"straight-lining": _straight(shares, counts)} | signs
+    return [[sign for sign, flags in signs.items() if flags[rater]] for rater in range(ratings.raters)]
 
 
-def raters_table(of: Ratings, straight: Bools | None = None) -> pd.DataFrame:
-    """Return one row per rater, with the careless named.
+def raters_table(ratings: Ratings, straight: Bools | None = None) -> pd.DataFrame:
+    """Return one row per rater, with any signs of carelessness.
 
     Args:
-        of: all ratings.
+        ratings: all ratings.
         straight: whether each rating's sheet is a straight line, (ratings,); None if ratings have no items.
 
     Returns:
         ``ratings`` (how many), ``mean``, ``bias`` and ``noise`` (see `FittedCrowd`), ``with_rest`` (the correlation
-        with the mean of the others), ``straight`` (the share), and ``careless``: the signs found, empty if there are
-        none. What is not defined is None, with its reason in ``undefined``. The index is the rater's number.
+        with the mean of the others), ``straight`` (the share), and ``careless`` (the signs, empty if there are none).
+        Undefined values are None, with the reason in ``undefined``. The index is the rater's number.
     """
-    given = of.given
-    fitted = fitted_crowd(of)
-    several = of.number.max(initial=0) >= 2
-    with_rest, overlap = _with_rest(of)
-    shares = None if straight is None else ratio(of.per_rater(straight.astype(np.float64)), given)
-    reasons = [_reason(int(n), bool(several), r, int(m)) for n, r, m in zip(given, with_rest, overlap, strict=True)]
+    counts = ratings.given
+    fitted = fitted_crowd(ratings)
+    several = ratings.number.max(initial=0) >= 2
+    with_rest, overlap = _with_rest(ratings)
+    shares = None if straight is None else ratio(ratings.per_rater(straight.astype(np.float64)), counts)
+    reasons = [_reason(int(n), bool(several), r, int(m)) for n, r, m in zip(counts, with_rest, overlap, strict=True)]
     columns: dict[str, Any] = {
-        "ratings": given,
-        "mean": _or_none(ratio(of.per_rater(of.score), given)),
+        "ratings": counts,
+        "mean": _or_none(ratio(ratings.per_rater(ratings.score), counts)),
         "bias": _or_none(fitted.bias) if several else None,
         "noise": _or_none(fitted.noise) if several else None,
         "with_rest": _or_none(with_rest),
         "straight": None if shares is None else _or_none(shares),
-        "careless": ["; ".join(signs) for signs in signs_of_carelessness(of, straight)],
+        "careless": ["; ".join(signs) for signs in signs_of_carelessness(ratings, straight)],
         "undefined": reasons,
     }
-    return pd.DataFrame(columns, index=pd.RangeIndex(of.raters), dtype=object).loc[given > 0]
+    return pd.DataFrame(columns, index=pd.RangeIndex(ratings.raters), dtype=object).loc[counts > 0]
 
 
 def _or_none(values: Floats) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
 
 
-def _reason(given: int, several: bool, with_rest: float, overlap: int) -> str:
+def _reason(count: int, several: bool, with_rest: float, overlap: int) -> str:
     if not several:
         return "no text has a second rating"
     if np.isnan(with_rest):
         return "rated fewer than 3 texts that others rated" if overlap < 3 else "the scores do not vary"
-    return "too few ratings to tell carelessness" if given < LEAST_TO_TELL else ""
+    return "too few ratings to tell carelessness" if count < LEAST_TO_TELL else ""
 
 
-def _with_rest(of: Ratings) -> tuple[Floats, Ints]:
-    """Return each rater's correlation with the mean of the others' ratings, (raters,), and on how many texts."""
-    number = of.number[of.text]
+def _with_rest(ratings: Ratings) -> tuple[Floats, Ints]:
+    """Return each rater's correlation with the mean of the others' ratings, and its number of texts, both (raters,)."""
+    number = ratings.number[ratings.text]
     shared = number > 1
-    y = of.score - (of.score.mean() if len(of.score) else 0.0)
-    x = np.where(shared, ratio(of.per_text(y)[of.text] - y, number - 1), 0.0)
+    y = ratings.score - (ratings.score.mean() if len(ratings.score) else 0.0)
+    x = np.where(shared, ratio(ratings.per_text(y)[ratings.text] - y, number - 1), 0.0)
     y = np.where(shared, y, 0.0)
-    n = of.per_rater(shared.astype(np.float64))
-    mean_x, mean_y = ratio(of.per_rater(x), n), ratio(of.per_rater(y), n)
-    x, y = np.where(shared, x - mean_x[of.rater], 0.0), np.where(shared, y - mean_y[of.rater], 0.0)
-    size = float(np.var(of.score)) if len(of.score) else 0.0
-    xx, yy = (without_rounding(of.per_rater(one**2), n * size) for one in (x, y))
-    r = ratio(of.per_rater(x * y), np.sqrt(xx * yy))
+    n = ratings.per_rater(shared.astype(np.float64))
+    mean_x, mean_y = ratio(ratings.per_rater(x), n), ratio(ratings.per_rater(y), n)
+    x, y = np.where(shared, x - mean_x[ratings.rater], 0.0), np.where(shared, y - mean_y[ratings.rater], 0.0)
+    size = float(np.var(ratings.score)) if len(ratings.score) else 0.0
+    xx, yy = (without_rounding(ratings.per_rater(values**2), n * size) for values in (x, y))
+    r = ratio(ratings.per_rater(x * y), np.sqrt(xx * yy))
     return np.where(n >= 3, np.clip(r, -1, 1), np.nan), n.astype(np.intp)
 
 
-def _straight(shares: Floats, given: Ints) -> Bools:
-    able = given >= LEAST_TO_TELL
+def _straight(shares: Floats, counts: Ints) -> Bools:
+    able = counts >= LEAST_TO_TELL
     if not able.any():
-        return np.zeros(len(given), dtype=bool)
-    usual = float(np.clip(np.median(shares[able]), 0.5 / np.median(given[able]), 0.9))
+        return np.zeros(len(counts), dtype=bool)
+    usual = float(np.clip(np.median(shares[able]), 0.5 / np.median(counts[able]), 0.9))
     apart = 1.4826 * float(np.median(np.abs(shares[able] - usual)))
-    wide = np.sqrt(apart**2 + usual * (1 - usual) / np.maximum(given, 1))
-    by_chance = binom.sf(np.rint(np.nan_to_num(shares) * given) - 1, given, usual)
+    wide = np.sqrt(apart**2 + usual * (1 - usual) / np.maximum(counts, 1))
+    by_chance = binom.sf(np.rint(np.nan_to_num(shares) * counts) - 1, counts, usual)
     return np.asarray(able & (by_chance < STRICT) & (shares > usual + 3 * np.minimum(wide, (1 - usual) / 3.5)))
 
 
-def _constant(of: Ratings, given: Ints) -> Bools:
-    low, high = np.full(of.raters, np.inf), np.full(of.raters, -np.inf)
-    np.minimum.at(low, of.rater, of.score)
-    np.maximum.at(high, of.rater, of.score)
-    constant = np.asarray((given >= LEAST_TO_TELL) & (low == high))
+def _constant(ratings: Ratings, counts: Ints) -> Bools:
+    low, high = np.full(ratings.raters, np.inf), np.full(ratings.raters, -np.inf)
+    np.minimum.at(low, ratings.rater, ratings.score)
+    np.maximum.at(high, ratings.rater, ratings.score)
+    constant = np.asarray((counts >= LEAST_TO_TELL) & (low == high))
     if not constant.any():
         return constant
-    values, counts = np.unique(of.score, return_counts=True)
-    share = counts[np.searchsorted(values, low[constant])] / len(of.score)
-    constant[constant] = share ** given[constant] < STRICT
+    values, frequency = np.unique(ratings.score, return_counts=True)
+    share = frequency[np.searchsorted(values, low[constant])] / len(ratings.score)
+    constant[constant] = share ** counts[constant] < STRICT
     return constant
 
 

@@ -1,4 +1,4 @@
-"""PCC, CCC, RMSE and bias, and their bootstrap: one definition for training, studies and the reliability report.
+"""PCC, CCC, RMSE and bias, and their bootstrap: one definition for training, studies and reliability reports.
 
 All four follow from the moments of two sides, x (predictions, or a second rater) and y (labels, or a first rater)::
 
@@ -10,16 +10,16 @@ All four follow from the moments of two sides, x (predictions, or a second rater
 Variances have the divisor n, as in Lin (1989), "A Concordance Correlation Coefficient to Evaluate Reproducibility",
 Biometrics 45.
 
-**Constants.** If a side does not vary, PCC is undefined: NaN in arrays, which has no interval and no test and is
-reported as "undefined". CCC is 0 there, even if both sides are the same constant: without variation there is no
+**Constants.** If a side does not vary, PCC is undefined: NaN in arrays, without interval or test, and reported as
+"undefined". CCC is 0 there, even if both sides are the same constant: without variation there is no
 concordance to show. Without texts all four are undefined.
 
 **The bootstrap** draws whole authors, with the same draws for every figure. Every figure is a function of a few sums
 over texts. A draw of authors is then a row of counts, and all figures on all draws are one product of the matrix of
 counts with the matrix of the authors' sums. Authors, not texts, are drawn, since texts by one author are not
 independent evidence (Field, Welsh 2007, "Bootstrapping Clustered Data", J. R. Stat. Soc. B 69). There are `RESAMPLES`
-draws. They depend on the seed and the number of authors, who are ordered by name: the same texts have the same draws
-for every measure and every order of rows.
+draws. They depend only on the seed and the number of authors, who are ordered by name, so the same texts have the same
+draws for every measure and every order of rows.
 """
 
 import warnings
@@ -39,7 +39,7 @@ METRICS: tuple[Metric, ...] = ("pcc", "ccc", "rmse")
 
 
 class Moments(NamedTuple):
-    """Moments of two sides, arrays of one shape; a variance is exactly 0 where its side is constant up to rounding."""
+    """Moments of two sides, arrays of one shape; a variance is exactly 0 if its side is constant up to rounding."""
 
     n: Floats
     shift: Floats
@@ -53,12 +53,12 @@ def sums_over(x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
 
     Args:
         x: shape (...).
-        y: of a shape that broadcasts to that of `x`. Shift both by one constant near the mean to keep digits.
+        y: of a shape that broadcasts to that of `x`. Shift both by one constant near the mean to keep precision.
     """
     x, y = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
-    known = ~np.isnan(x)
-    x, y = np.where(known, x, 0.0), np.where(known, y, 0.0)
-    return np.stack([known.astype(np.float64), x, y, x * x, y * y, x * y], axis=-1)
+    present = ~np.isnan(x)
+    x, y = np.where(present, x, 0.0), np.where(present, y, 0.0)
+    return np.stack([present.astype(np.float64), x, y, x * x, y * y, x * y], axis=-1)
 
 
 def of_sums(sums: Floats) -> Moments:
@@ -77,23 +77,23 @@ def of_centred(moments: npt.ArrayLike) -> Moments:
     return Moments(n, x - y, var_x, var_y, cov)
 
 
-def pcc(of: Moments) -> Floats:
-    """Return Pearson's correlation, in [-1, 1]; NaN where a side is constant."""
-    return np.clip(ratio(of.cov, np.sqrt(of.var_x * of.var_y)), -1.0, 1.0)
+def pcc(moments: Moments) -> Floats:
+    """Return Pearson's correlation, in [-1, 1]; NaN if a side is constant."""
+    return np.clip(ratio(moments.cov, np.sqrt(moments.var_x * moments.var_y)), -1.0, 1.0)
 
 
-def ccc(of: Moments) -> Floats:
-    """Return Lin's concordance, in [-1, 1]; 0 where a side is constant."""
-    of_flat = np.where(of.n > 0, 0.0, np.nan)
-    flat = (of.var_x == 0) | (of.var_y == 0)
-    return np.where(flat, of_flat, ratio(2 * of.cov, of.var_x + of.var_y + of.shift**2))
+def ccc(moments: Moments) -> Floats:
+    """Return Lin's concordance, in [-1, 1]; 0 if a side is constant."""
+    of_flat = np.where(moments.n > 0, 0.0, np.nan)
+    flat = (moments.var_x == 0) | (moments.var_y == 0)
+    return np.where(flat, of_flat, ratio(2 * moments.cov, moments.var_x + moments.var_y + moments.shift**2))
 
 
-def matched_ccc(of: Moments) -> Floats:
-    """Return the CCC after x has been moved and stretched to y's mean and SD, in [-1, 1]; 0 where a side is constant.
+def matched_ccc(moments: Moments) -> Floats:
+    """Return the CCC after x has been shifted and stretched to y's mean and SD, in [-1, 1]; 0 if a side is constant.
 
-    What is left of a difference in CCC when neither side has the advantage of more spread or less bias. As ``2 cov /
-    (var_y + var_y)`` of the stretched x is ``cov / sqrt(var_x var_y)``, it equals PCC wherever both sides vary.
+    This is the part of a difference in CCC that remains when neither side profits from its spread or bias. As ``2 cov /
+    (var_y + var_y)`` of the stretched x is ``cov / sqrt(var_x var_y)``, it equals PCC if both sides vary.
 
     Example:
         >>> x, y = np.array([1.0, 2, 3, 6]), np.array([2.0, 4, 3, 7])
@@ -102,18 +102,19 @@ def matched_ccc(of: Moments) -> Floats:
         >>> round(direct, 12) == round(float(matched_ccc(of_sums(sums_over(x, y).sum(axis=0)))), 12)
         True
     """
-    stretch = ratio(np.sqrt(of.var_y), np.sqrt(of.var_x))
-    return ccc(of._replace(shift=np.zeros_like(of.shift), var_x=of.var_y * (of.var_x > 0), cov=of.cov * stretch))
+    stretch = ratio(np.sqrt(moments.var_y), np.sqrt(moments.var_x))
+    var_x = moments.var_y * (moments.var_x > 0)
+    return ccc(moments._replace(shift=np.zeros_like(moments.shift), var_x=var_x, cov=moments.cov * stretch))
 
 
-def rmse(of: Moments) -> Floats:
+def rmse(moments: Moments) -> Floats:
     """Return the root of the mean squared error, at least 0, in the scale's units."""
-    return np.sqrt(np.maximum(of.var_x - 2 * of.cov + of.var_y, 0.0) + of.shift**2)
+    return np.sqrt(np.maximum(moments.var_x - 2 * moments.cov + moments.var_y, 0.0) + moments.shift**2)
 
 
-def bias(of: Moments) -> Floats:
+def bias(moments: Moments) -> Floats:
     """Return mean(x) - mean(y), in the scale's units."""
-    return of.shift
+    return moments.shift
 
 
 MEASURES: Mapping[str, Callable[[Moments], Floats]] = {"pcc": pcc, "ccc": ccc, "rmse": rmse, "bias": bias}
@@ -135,9 +136,9 @@ class ConstantPredictionsWarning(UserWarning):
     """A correlation was requested for values that do not vary; it is set to 0."""
 
 
-def is_constant(of: Moments, name: str) -> bool:
-    """Whether a side does not vary, with a warning that the correlation `name` is taken to be 0."""
-    sides = [side for side, var in (("predictions", of.var_x), ("targets", of.var_y)) if var == 0]
+def is_constant(moments: Moments, name: str) -> bool:
+    """Whether a side does not vary; if so, warn that the correlation `name` is taken to be 0."""
+    sides = [side for side, var in (("predictions", moments.var_x), ("targets", moments.var_y)) if var == 0]
     if sides:
         message = f"{name}: the {' and '.join(sides)} do not vary; the correlation is undefined and taken to be 0"
         warnings.warn(message, ConstantPredictionsWarning, stacklevel=3)
@@ -147,7 +148,7 @@ def is_constant(of: Moments, name: str) -> bool:
 def measure(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, float]:
     """Return `METRICS` of a run's predictions, both arrays of shape (n,), n at least 1; see `invitro.metrics`.
 
-    Where a side is constant PCC and CCC are 0, with a warning: logs and means over runs need a number.
+    If a side is constant, PCC and CCC are 0, with a warning: logs and means over runs need a number.
 
     Example:
         >>> measure([1, 2, 3, 4], [2, 4, 6, 8])
@@ -155,9 +156,9 @@ def measure(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, flo
     """
     x, y = np.asarray(predictions, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     dx, dy = x - x.mean(), y - y.mean()
-    of = of_centred([len(x), x.mean(), y.mean(), dx @ dx, dy @ dy, dx @ dy])
-    constant = is_constant(of, "PCC, CCC")
-    return {name: 0.0 if constant and name != "rmse" else float(MEASURES[name](of)) for name in METRICS}
+    moments = of_centred([len(x), x.mean(), y.mean(), dx @ dx, dy @ dy, dx @ dy])
+    constant = is_constant(moments, "PCC, CCC")
+    return {name: 0.0 if constant and name != "rmse" else float(MEASURES[name](moments)) for name in METRICS}
 
 
 def ratio(above: Floats, below: Floats | Ints) -> Floats:
@@ -166,24 +167,24 @@ def ratio(above: Floats, below: Floats | Ints) -> Floats:
 
 
 def without_rounding(spread: Floats, size: Floats) -> Floats:
-    """Return a spread, set to 0 where it is no larger than the rounding error of parts of this `size`."""
+    """Return a spread, set to 0 where it does not exceed the rounding error of terms of this `size`."""
     return np.where(spread <= 1e-12 * size + 1e-20, 0.0, spread)
 
 
 RESAMPLES = 2000
 CELLS = 4_000_000
-"""Largest number of counts in memory at a time."""
+"""Most counts in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One figure of one or several arms: the runs of a configuration, one per seed, or a pair of raters.
+    """A figure of one or several arms: the runs of a configuration, one per seed, or a pair of raters.
 
     Args:
         values: the figure of each arm on all texts, shape (arms,); NaN where it is undefined.
         draws: the figure of each arm on each draw of texts, shape (resamples, arms); a row is one draw for all arms.
-        authors: how many authors (or texts, if each has its own) were drawn from.
-        texts: how many texts any arm scored.
+        authors: number of authors (or of texts, if each has its own) to draw from.
+        texts: number of texts that any arm scored.
     """
 
     values: Floats
@@ -224,10 +225,10 @@ def resampled(
         measures: by name, functions of moments with predictions as x and labels as y.
 
     Returns:
-        `Scores` by measure; `invitro.stats.moments` says when they are undefined.
+        `Scores` by measure; see `invitro.stats.moments` for when they are undefined.
 
     Raises:
-        InputError: shapes do not fit, there is no text, or a label is missing.
+        InputError: shapes do not match, there is no text, or a label is missing.
     """
     y, x = np.asarray(labels, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
     if y.ndim != 1 or x.ndim != 2 or x.shape[1] != len(y) or not x.size:

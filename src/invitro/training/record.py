@@ -189,7 +189,7 @@ def write_record(
             scripts=dict(Counter(map(script_of, texts)).most_common()),
             texts=texts,
             doubts=(metrics["references"] or {}).get("doubts", ()),
-            library="transformers" if isinstance(recipe.plm, PLM) else "invitro",
+            library="transformers" if isinstance(recipe.plm, PLM) and not recipe.plm.frozen else "invitro",
         )
         save(directory / "model", facts)
     if not place.keep_checkpoints:
