@@ -87,19 +87,19 @@ def wait_for(folder: Path, pattern: str, seconds: float = 60) -> None:
 
 def finished_files(study: Path) -> dict[Path, tuple[int, int, str]]:
     """Return inode, time of change and hash of every file of a finished record."""
-    found = {}
+    files = {}
     for metrics in study.rglob("metrics.json"):
         if json.loads(metrics.read_text())["status"] == "finished":
             for path in metrics.parent.iterdir():
                 if path.is_file() and path.suffix in (".json", ".csv") and path.name != "job.json":
                     stat = path.stat()
-                    found[path] = (stat.st_ino, stat.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
-    return found
+                    files[path] = (stat.st_ino, stat.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+    return files
 
 
 def fingerprints(study: Path) -> list[str]:
     records = [json.loads(path.read_text()) for path in study.rglob("metrics.json")]
-    return sorted(one["fingerprint"] for one in records if one["status"] == "finished")
+    return sorted(record["fingerprint"] for record in records if record["status"] == "finished")
 
 
 @pytest.mark.slow
