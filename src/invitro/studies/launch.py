@@ -198,7 +198,7 @@ class Plan:
         command: the entry point's command line up to its overrides.
         overrides: of the multirun, fixed and swept.
         hydra: launcher and sweeper, as overrides.
-        jobs: each job's overrides; None where a sweeper generates them.
+        jobs: each job's overrides; None if a sweeper generates them.
         not_run: why jobs are left out, by their position in `jobs`.
         trials: how many jobs a sweeper generates over all launches.
         sampler_seed: that sweeper's seed; the number of jobs generated so far is added, so that it draws new ones.

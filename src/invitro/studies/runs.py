@@ -160,7 +160,7 @@ def read_runs(root: Path, factors: Sequence[str] | None = None, replicates: Sequ
         replicates: the keys whose values repeat a configuration; the fold of a cross-validation joins them.
 
     Raises:
-        InputError: there is no job and no record below `root`.
+        InputError: there are no jobs and no records below `root`.
     """
     root = Path(root)
     if not root.is_dir():

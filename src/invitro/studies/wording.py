@@ -20,7 +20,7 @@ SPLIT_NAMES = {
     "truth_val": "validation, against the truth",
     "truth_test": "test, against the truth",
 }
-"""The splits and whose labels predictions are compared with; the truth is known for simulated corpora only."""
+"""Splits, and the labels that predictions are compared with; the truth is known for simulated corpora only."""
 LOWER_IS_BETTER = ("rmse",)
 SIGNIFICANT = 0.05
 """A difference is reported as significant if its Holm-corrected p is below this."""
@@ -82,7 +82,7 @@ def corpus_name(data: Mapping[str, Any]) -> str:
 
 
 def position(value: Any) -> float | None:
-    """Return where a value lies on an axis; None for text, a missing value and infinity (alpha without correction)."""
+    """Return a value's position on an axis; None for text, a missing value and infinity (alpha without correction)."""
     return float(value) if is_number(value) and math.isfinite(float(value)) else None
 
 
