@@ -41,8 +41,8 @@ def test_estimates_from_one_command_to_their_report(run, tmp_path: Path) -> None
     ("overrides", "says"),
     [
         (["inference.gold=10"], "inference.gold: expected null or a whole number of at least 30"),
-        (["inference.gold=5000"], "used are all 400 texts with both labels"),
-        (["inference.covariate=mood"], "inference.covariate=mood: expected words or a column"),
+        (["inference.gold=5000"], "all 400 texts with both labels are used"),
+        (["inference.covariate=mood"], "inference.covariate=mood: expected words or a numeric column"),
         (["inference.golden=1"], "golden"),
         (["hydra/launcher=joblib"], "estimates are made in this process"),
     ],

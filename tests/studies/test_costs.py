@@ -48,12 +48,12 @@ def test_costs_of_a_configuration(tmp_path: Path) -> None:
     assert all(math.isnan(value) for value in (unknown.prompt_tokens, unknown.completion_tokens, unknown.dollars))
 
 
-def test_gains_stand_beside_costs(tmp_path: Path) -> None:
+def test_gains_are_shown_next_to_costs(tmp_path: Path) -> None:
     made = reported("applications", tmp_path, ARMS)
     with_costs(tmp_path)
-    found = rows(costs_table(made.study, made.runs, made.summary))
+    cells_of = rows(costs_table(made.study, made.runs, made.summary))
     differences = made.summary.differences.query("split == 'test' and application == 'correction'").set_index("metric")
-    gained, ccc = found["correction"], differences.loc["ccc", "difference"]
+    gained, ccc = cells_of["correction"], differences.loc["ccc", "difference"]
     assert ccc > 0.1
     assert gained["ccc"].value == pytest.approx(ccc)
     assert gained["rmse"].value == pytest.approx(-differences.loc["rmse", "difference"])
@@ -61,18 +61,18 @@ def test_gains_stand_beside_costs(tmp_path: Path) -> None:
     assert f"[{low:+.3f}, {high:+.3f}]" in gained["rmse"].text
     assert gained["per_hour"].value == pytest.approx(ccc / 0.01)
     assert gained["per_dollar"].value == pytest.approx(ccc / 0.5)
-    baseline = found["none"]
+    baseline = cells_of["none"]
     assert (baseline["ccc"].text, baseline["labels"].value, baseline["dollars"].value) == ("–", 0, 0)
     assert (baseline["ccc"].value, baseline["per_dollar"].text) == (None, "–")
-    assert [found["both"][name].text for name in ("labels", "dollars", "per_dollar")] == ["400", "unknown", "–"]
+    assert [cells_of["both"][name].text for name in ("labels", "dollars", "per_dollar")] == ["400", "unknown", "–"]
 
 
 def test_an_increment_is_what_the_next_cheaper_one_does_not_cost_and_gain(tmp_path: Path) -> None:
     made = reported("applications", tmp_path, ARMS)
     with_costs(tmp_path)
-    found = rows(costs_table(made.study, made.runs, made.summary))
-    assert "more_than" not in found["none"] or found["none"]["more_than"].value is None
-    first, second = found["correction"], found["both"]
+    cells_of = rows(costs_table(made.study, made.runs, made.summary))
+    assert "more_than" not in cells_of["none"] or cells_of["none"]["more_than"].value is None
+    first, second = cells_of["correction"], cells_of["both"]
     assert (first["more_than"].text, second["more_than"].text) == ("none", "correction")
     assert (first["more_labels"].value, first["more_dollars"].value) == (300, 0.5)
     assert (second["more_labels"].value, second["more_dollars"].text) == (100, "unknown")
@@ -99,16 +99,16 @@ def test_the_encoder_s_pass_is_counted_once_and_apart(tmp_path: Path) -> None:
 def test_no_gain_an_hour_where_there_may_be_no_gain(tmp_path: Path) -> None:
     made = reported("applications", tmp_path, [ARMS[0], Arm({"application": "both", "alpha": "4.0"}, skill=0.5)])
     with_costs(tmp_path)
-    found = rows(costs_table(made.study, made.runs, made.summary))["both"]
-    assert found["ccc"].value is not None
-    assert found["per_hour"].text == "–"
+    cells = rows(costs_table(made.study, made.runs, made.summary))["both"]
+    assert cells["ccc"].value is not None
+    assert cells["per_hour"].text == "–"
 
 
 def test_records_from_before_costs_were_noted_are_unknown(tmp_path: Path) -> None:
     made = reported("applications", tmp_path, ARMS)
-    found = rows(costs_table(made.study, made.runs, made.summary))["correction"]
-    assert [found[name].text for name in ("labels", "dollars", "device", "processor_hours")] == ["unknown"] * 4
-    assert found["hours"].value == pytest.approx(12 * 10 / 3600, rel=0.3)
+    cells = rows(costs_table(made.study, made.runs, made.summary))["correction"]
+    assert [cells[name].text for name in ("labels", "dollars", "device", "processor_hours")] == ["unknown"] * 4
+    assert cells["hours"].value == pytest.approx(12 * 10 / 3600, rel=0.3)
 
 
 def test_a_shared_run_costs_what_its_training_cost(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from invitro.studies.runs import read_runs
     ],
 )
 def test_distances_by_hand(labels, reference, wasserstein, ks) -> None:
-    found = distance(labels, reference)
-    assert (found.wasserstein, found.ks) == (pytest.approx(wasserstein), pytest.approx(ks))
+    apart = distance(labels, reference)
+    assert (apart.wasserstein, apart.ks) == (pytest.approx(wasserstein), pytest.approx(ks))
     assert distance(reference, labels).wasserstein == pytest.approx(wasserstein)
 
 

@@ -27,9 +27,9 @@ def simulated(covariate: str = "words", **settings) -> InferenceData:
 
 @pytest.mark.slow
 def test_estimates_over_the_simulated_corpus() -> None:
-    found = simulated()
-    table = found.table
-    rows = infer(found, Inference(gold=150), seed=3)
+    data = simulated()
+    table = data.table
+    rows = infer(data, Inference(gold=150), seed=3)
     assert rows["estimand"].unique().tolist() == ["mean", "coefficient of words"]
     assert rows["method"].tolist() == [CLASSICAL, NAIVE, POWERED, ALL_CROWD, TRUTH] * 2
     mean = rows[rows["estimand"] == "mean"].set_index("method")
@@ -38,7 +38,7 @@ def test_estimates_over_the_simulated_corpus() -> None:
     assert mean.loc[ALL_CROWD, "value"] == pytest.approx(table["crowd_label"].mean())
     assert mean.loc[TRUTH, "value"] == pytest.approx(table["truth"].mean())
     assert np.isnan(mean.loc[TRUTH, "low"])
-    assert found.without_llm == 500 - len(table)
+    assert data.without_llm == 500 - len(table)
     assert (mean.loc[POWERED, "crowd"], mean.loc[POWERED, "llm"]) == (150, len(table))
 
     words = table["covariate"]
@@ -53,20 +53,20 @@ def test_estimates_over_the_simulated_corpus() -> None:
 
 def test_the_draw_is_the_seed_s_and_of_rated_texts() -> None:
     table = pd.DataFrame({"crowd_label": [np.nan] * 50 + [3.0] * 100})
-    one, again, other = drawn(table, 40, 0), drawn(table, 40, 0), drawn(table, 40, 1)
-    assert (one == again).all()
-    assert (one != other).any()
-    assert one.sum() == 40
-    assert not one[:50].any()
+    first, again, other = drawn(table, 40, 0), drawn(table, 40, 0), drawn(table, 40, 1)
+    assert (first == again).all()
+    assert (first != other).any()
+    assert first.sum() == 40
+    assert not first[:50].any()
     assert drawn(table, None, 0).sum() == 100
     assert drawn(table, 101, 0).sum() == 100
 
 
 @pytest.mark.slow
 def test_a_demographic_as_the_covariate() -> None:
-    found = simulated("age")
-    assert found.table["covariate"].between(18, 100).all()
-    rows = infer(found, Inference(gold=100, covariate="age"), seed=0)
+    data = simulated("age")
+    assert data.table["covariate"].between(18, 100).all()
+    rows = infer(data, Inference(gold=100, covariate="age"), seed=0)
     assert "coefficient of age" in set(rows["estimand"])
 
 
@@ -81,8 +81,8 @@ def test_texts_without_a_crowd_label_count_with_the_llm_s(tmp_path: Path) -> Non
     frame.to_csv(tmp_path / "texts.csv", index=False)
     columns = {"text_id": "text_id", "text": "text", "crowd_label": "crowd_label"}
     reader = TableFile(str(tmp_path / "texts.csv"), columns, Undivided(), name="texts")
-    found = inference_data(reader, SCALE, LabelSource("gpt", column="llm"), "plain", DataFolder(), "words")
-    rows = infer(found, Inference(gold=None), seed=0)
+    data = inference_data(reader, SCALE, LabelSource("gpt", column="llm"), "plain", DataFolder(), "words")
+    rows = infer(data, Inference(gold=None), seed=0)
     assert rows["method"].tolist() == [CLASSICAL, NAIVE, POWERED] * 2  # no further crowd label is there to check with
     powered = rows[rows["method"] == POWERED]
     assert powered["crowd"].tolist() == [60, 60]

@@ -87,19 +87,19 @@ def wait_for(folder: Path, pattern: str, seconds: float = 60) -> None:
 
 def finished_files(study: Path) -> dict[Path, tuple[int, int, str]]:
     """Return inode, time of change and hash of every file of a finished record."""
-    found = {}
+    files = {}
     for metrics in study.rglob("metrics.json"):
         if json.loads(metrics.read_text())["status"] == "finished":
             for path in metrics.parent.iterdir():
                 if path.is_file() and path.suffix in (".json", ".csv") and path.name != "job.json":
                     stat = path.stat()
-                    found[path] = (stat.st_ino, stat.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
-    return found
+                    files[path] = (stat.st_ino, stat.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+    return files
 
 
 def fingerprints(study: Path) -> list[str]:
     records = [json.loads(path.read_text()) for path in study.rglob("metrics.json")]
-    return sorted(one["fingerprint"] for one in records if one["status"] == "finished")
+    return sorted(record["fingerprint"] for record in records if record["status"] == "finished")
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_a_killed_joblib_worker_costs_its_own_job_only(tmp_path: Path) -> None:
     outcomes = dict(zip(runs.table["value"], runs.table["outcome"], strict=True))
     assert outcomes == {0: "finished", 1: "failed", 2: "finished", 3: "finished"}
     error = runs.table.set_index("value").loc[1, "error"]
-    assert "killed, twice, the second time with no other job beside it" in str(error)
+    assert "killed twice, the second time while no other job ran" in str(error)
     assert len(fingerprints(tmp_path / "study")) == 3
     assert runs.commands[0] == "python sweep.py study=quick"
 
@@ -145,7 +145,7 @@ def test_a_killed_joblib_worker_costs_its_own_job_only(tmp_path: Path) -> None:
 def test_a_job_that_kills_the_launcher_itself_leaves_the_others_to_be_run(tmp_path: Path) -> None:
     status, output = ended_apart(grid(tmp_path, "1", 3, 1, ("dies=0",)))
     assert status == 0, output
-    assert output.count("starting these again") == 1
+    assert output.count("starting them again") == 1
     table = read_runs(tmp_path / "study", ("value",)).table
     assert table.set_index("value")["outcome"].to_dict() == {0: "failed", 1: "finished", 2: "finished"}
 
@@ -154,7 +154,7 @@ def test_a_launcher_that_starts_nothing_is_not_started_for_ever(tmp_path: Path) 
     status, output = ended(grid(tmp_path, "1", 2, 1, hydra=["hydra/launcher=nonsense"]))
     assert status == 1
     assert output.count("quick_job.py -m") == 1
-    assert "lost: no outcome, the launch ended before:\n  value=0\n  value=1" in output
+    assert "lost: no outcome, the launch ended before these jobs did:\n  value=0\n  value=1" in output
 
 
 @pytest.mark.slow

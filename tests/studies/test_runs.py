@@ -177,7 +177,7 @@ def test_a_record_that_is_gone_is_a_failure(study: Path) -> None:
     (study / "jobs" / "2026-01-02_2" / "10" / "metrics.json").unlink()
     table = read_runs(study, ("alpha",)).table
     assert table.loc[table["alpha"] == 6, "outcome"].tolist() == ["failed"]
-    assert "its record is not there" in str(table.loc[table["alpha"] == 6, "error"].iloc[0])
+    assert "its record is missing" in str(table.loc[table["alpha"] == 6, "error"].iloc[0])
 
 
 def test_a_multirun_s_command_is_read_from_what_hydra_wrote(tmp_path: Path) -> None:

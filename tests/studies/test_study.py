@@ -89,6 +89,8 @@ def test_a_baseline_matches_by_all_its_values_and_none_matches_nothing() -> None
 @pytest.mark.parametrize("file", sorted((CONF / "study").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_study_runs_its_baseline(file: Path) -> None:
     config = yaml.safe_load(file.read_text("utf-8"))
-    params = {key: {canonical(one) for one in str(of).split(",")} for key, of in (config.get("params") or {}).items()}
+    params = {
+        key: {canonical(value) for value in str(of).split(",")} for key, of in (config.get("params") or {}).items()
+    }
     for key, value in (config.get("baseline") or {}).items():
         assert canonical(value) in params[key]

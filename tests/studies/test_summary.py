@@ -57,34 +57,34 @@ def test_groups_are_what_the_records_say(applications: tuple[Runs, Summary]) -> 
         metrics = [json.loads(Path(record, "metrics.json").read_text("utf-8")) for record in jobs["record"]]
         assert (row["seeds"], row["failed"]) == (5, 0)
         for metric in METRICS:
-            values = [one["test"][metric] for one in metrics]
+            values = [record["test"][metric] for record in metrics]
             assert row[f"test_{metric}_median"] == pytest.approx(np.median(values))
             assert row[f"test_{metric}_peak"] == pytest.approx(min(values) if metric == "rmse" else max(values))
             assert row[f"test_{metric}_mean"] == pytest.approx(np.mean(values))
             assert row[f"test_{metric}_sd"] == pytest.approx(np.std(values, ddof=1))
             assert row[f"test_{metric}_low"] < np.mean(values) < row[f"test_{metric}_high"]
-            truths = [one["truth"]["val"][metric] for one in metrics]
+            truths = [record["truth"]["val"][metric] for record in metrics]
             assert row[f"truth_val_{metric}_mean"] == pytest.approx(np.mean(truths))
-        train = [one["train"] for one in metrics]
-        assert row["size"] == np.mean([one["size"] for one in train])
-        shares = [one["replaced"] / (one["size"] - one["augmented"]) for one in train]
+        train = [record["train"] for record in metrics]
+        assert row["size"] == np.mean([counts["size"] for counts in train])
+        shares = [counts["replaced"] / (counts["size"] - counts["augmented"]) for counts in train]
         assert row["replaced_share"] == pytest.approx(np.mean(shares))
 
 
 def test_planted_differences_are_found_and_others_are_not(applications: tuple[Runs, Summary]) -> None:
     _, summary = applications
-    found = summary.differences
-    assert set(found["application"]) == {"correction", "augmentation", "both"}
-    assert set(found["split"]) == {"test", "truth_test"}
-    assert len(found) == 3 * 2 * 3
-    both = row_of(found, application="both", split="test", metric="ccc")
+    differences = summary.differences
+    assert set(differences["application"]) == {"correction", "augmentation", "both"}
+    assert set(differences["split"]) == {"test", "truth_test"}
+    assert len(differences) == 3 * 2 * 3
+    both = row_of(differences, application="both", split="test", metric="ccc")
     assert both["difference"] > 0.1
     assert both["low"] > 0
     assert both["p_holm"] < 0.05
-    assert row_of(found, application="both", split="test", metric="rmse")["difference"] < 0
-    assert row_of(found, application="augmentation", split="test", metric="ccc")["p_holm"] > 0.05
-    assert (found["seeds"] == 5).all()
-    assert (found["texts"] == 240).all()
+    assert row_of(differences, application="both", split="test", metric="rmse")["difference"] < 0
+    assert row_of(differences, application="augmentation", split="test", metric="ccc")["p_holm"] > 0.05
+    assert (differences["seeds"] == 5).all()
+    assert (differences["texts"] == 240).all()
     assert summary.baseline == {"application": "none"}
     assert (summary.chosen, summary.plateau, summary.published, summary.unpaired) == (None, None, None, ())
 
@@ -93,14 +93,14 @@ def test_differences_are_those_of_the_arrays(applications: tuple[Runs, Summary])
     runs, summary = applications
     jobs = {name: rows.index for name, rows in runs.table.groupby("application")}
     tables = {name: [runs.predictions(job) for job in rows] for name, rows in jobs.items()}
-    test = {name: [one.loc[one["split"] == "test"] for one in parts] for name, parts in tables.items()}
-    arms = [np.stack([one["prediction"] for one in test[name]]) for name in ("both", "none")]
+    test = {name: [table.loc[table["split"] == "test"] for table in parts] for name, parts in tables.items()}
+    arms = [np.stack([table["prediction"] for table in test[name]]) for name in ("both", "none")]
     first = test["both"][0]
     scores = [resampled(first["crowd_label"], arm, first["group_id"], RESAMPLES)["pcc"] for arm in arms]
     expected = compared(*scores, "pcc")
-    found = row_of(summary.differences, application="both", split="test", metric="pcc")
+    difference = row_of(summary.differences, application="both", split="test", metric="pcc")
     for name in ("difference", "low", "high", "p", "effect"):
-        assert found[name] == pytest.approx(getattr(expected, name), rel=1e-6), name
+        assert difference[name] == pytest.approx(getattr(expected, name), rel=1e-6), name
 
 
 def test_a_family_is_all_comparisons_and_metrics_of_a_split(applications: tuple[Runs, Summary]) -> None:
@@ -225,8 +225,8 @@ def test_seeds_are_paired_and_failures_counted(tmp_path: Path) -> None:
     assert (summary.differences["seeds"] == 2).all()  # 0 and 100
     table = runs.table.set_index(["application", "seed"])
     paired = [table.loc[("both", seed), "test_ccc"] - table.loc[("none", seed), "test_ccc"] for seed in (0, 100)]
-    found = row_of(summary.differences, split="test", metric="ccc")
-    assert found["difference"] == pytest.approx(np.mean(paired))
+    difference = row_of(summary.differences, split="test", metric="ccc")
+    assert difference["difference"] == pytest.approx(np.mean(paired))
 
 
 def test_without_common_seeds_nothing_is_compared(tmp_path: Path) -> None:
@@ -285,8 +285,8 @@ def test_a_corpus_without_truth_has_no_truth_columns(tmp_path: Path) -> None:
 
 
 def test_only_the_studys_metrics_are_tested(tmp_path: Path) -> None:
-    one = study(factors=("application",), baseline={"application": "none"}, metrics=("ccc",))
-    _, summary = summarised(tmp_path / "runs", one)
+    asked = study(factors=("application",), baseline={"application": "none"}, metrics=("ccc",))
+    _, summary = summarised(tmp_path / "runs", asked)
     assert set(summary.differences["metric"]) == {"ccc"}
     rows = summary.differences.loc[summary.differences["split"] == "test"]
     assert rows["p_holm"].to_numpy() == pytest.approx(holm(rows["p"]))
@@ -305,8 +305,8 @@ def test_a_baseline_that_picks_several_is_the_one_alike_in_the_rest(tmp_path: Pa
     assert len(summary.differences) == 2 * 2 * 3
     means = summary.groups.set_index(["plm", "application"])["test_ccc_mean"]
     for plm in ("minilm", "roberta"):
-        found = row_of(summary.differences, plm=plm, application="both", split="test", metric="ccc")
-        assert found["difference"] == pytest.approx(means[plm, "both"] - means[plm, "none"])
+        difference = row_of(summary.differences, plm=plm, application="both", split="test", metric="ccc")
+        assert difference["difference"] == pytest.approx(means[plm, "both"] - means[plm, "none"])
 
 
 @pytest.mark.parametrize("written", [False, "false", "False"])
@@ -332,12 +332,12 @@ def test_the_plateau_of_a_portion(tmp_path: Path) -> None:
     )  # fmt: skip
     _, summary = summarised(tmp_path / "runs", wanted, arms, texts=Texts(test=900))
     assert summary.plateau is not None
-    found = {one.metric: one for one in summary.plateau}
-    assert set(found) == set(METRICS)
-    assert found["ccc"].before.low > 0
-    assert found["ccc"].p > 0.05
-    assert found["ccc"].verdict in ("plateau", "undecided")
-    assert (found["ccc"].start, found["ccc"].end, found["ccc"].seeds) == (0.3, 1.0, 5)
+    plateaus = {plateau.metric: plateau for plateau in summary.plateau}
+    assert set(plateaus) == set(METRICS)
+    assert plateaus["ccc"].before.low > 0
+    assert plateaus["ccc"].p > 0.05
+    assert plateaus["ccc"].verdict in ("plateau", "undecided")
+    assert (plateaus["ccc"].start, plateaus["ccc"].end, plateaus["ccc"].seeds) == (0.3, 1.0, 5)
 
 
 def test_published_numbers_stand_beside(tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_folds_are_one_test_of_every_text(folds: tuple[Runs, dict[str, pd.DataFr
     summary = summarise(APPLICATION, runs, RESAMPLES)
     both = row_of(summary.groups, application="both")
     assert (both["runs"], both["seeds"]) == (3, 1)
-    pooled = {name: measured(one["prediction"], one["crowd_label"]) for name, one in every.items()}
+    pooled = {name: measured(table["prediction"], table["crowd_label"]) for name, table in every.items()}
     by_fold = runs.table.loc[runs.table["application"] == "both"]
     for metric in METRICS:
         assert both[f"test_{metric}_mean"] == pytest.approx(pooled["both"][metric])
@@ -402,9 +402,9 @@ def test_a_difference_over_folds_is_resampled_by_author_over_all_of_them(
     summary = summarise(APPLICATION, runs, RESAMPLES)
     for metric in METRICS:
         wanted = compared(own[metric], base[metric], metric)
-        found = row_of(summary.differences, metric=metric)
-        assert (found["texts"], found["authors"], found["seeds"]) == (120, 60, 1)
-        assert found[["difference", "low", "high"]].tolist() == pytest.approx(
+        difference = row_of(summary.differences, metric=metric)
+        assert (difference["texts"], difference["authors"], difference["seeds"]) == (120, 60, 1)
+        assert difference[["difference", "low", "high"]].tolist() == pytest.approx(
             [wanted.difference, wanted.low, wanted.high]
         )
 
@@ -451,10 +451,10 @@ def test_over_folds_each_fold_tests_what_its_own_validation_chose(tmp_path: Path
     def tested(alphas: Sequence[str]) -> pd.DataFrame:
         of = runs.table["alpha"].astype(str)
         tables = [runs.predictions(int(of.index[of == alpha][fold])) for fold, alpha in enumerate(alphas)]
-        return pd.concat([one.loc[one["split"] == "test"] for one in tables])
+        return pd.concat([table.loc[table["split"] == "test"] for table in tables])
 
     both = tested(["4.0", "2.0", "4.0"]), tested(["inf"] * 3)
-    own, base = (measured(one["prediction"], one["crowd_label"]) for one in both)
+    own, base = (measured(table["prediction"], table["crowd_label"]) for table in both)
     chosen = [dict(row) for _, row in summary.differences.iterrows() if mark(summary, dict(row)) == "chosen"]
     for row in chosen:
         if row["split"] == "test":

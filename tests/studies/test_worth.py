@@ -45,18 +45,18 @@ def simulated(noise: float, texts: int = TEXTS) -> pd.DataFrame:
 @pytest.mark.slow
 def test_labels_as_noisy_as_a_fraction_of_the_ratings_are_worth_that_fraction() -> None:
     settings = dataclasses.replace(QUICK, first=20, draws=3)
-    found = exchange(curves(simulated(4.0), Known(), settings), settings, 300)
-    assert found.everything == 200
-    assert 30 < found.worth.value < 90  # 200 labels of four times the variance: about 50 ratings
-    assert found.worth.low <= 50 <= found.worth.high
-    assert found.curve["ratings"].tolist() == [20, 40, 80, 160, 200, 0, 20, 40, 80, 160, 200]
-    assert (found.added.value, found.texts, found.authors) == (pytest.approx(0.01, abs=0.03), 400, 200)
+    exchanged = exchange(curves(simulated(4.0), Known(), settings), settings, 300)
+    assert exchanged.everything == 200
+    assert 30 < exchanged.worth.value < 90  # 200 labels of four times the variance: about 50 ratings
+    assert exchanged.worth.low <= 50 <= exchanged.worth.high
+    assert exchanged.curve["ratings"].tolist() == [20, 40, 80, 160, 200, 0, 20, 40, 80, 160, 200]
+    assert (exchanged.added.value, exchanged.texts, exchanged.authors) == (pytest.approx(0.01, abs=0.03), 400, 200)
 
 
 def test_labels_that_say_nothing_are_worth_fewer_and_exact_ones_more_than_all() -> None:
     nothing, exact = simulated(1.0, 300), simulated(0.001, 300)
     nothing["llm_label"] = np.random.default_rng(5).permutation(nothing["llm_label"])
-    worth = [exchange(curves(one, Known(), QUICK), QUICK, 100).worth for one in (nothing, exact)]
+    worth = [exchange(curves(table, Known(), QUICK), QUICK, 100).worth for table in (nothing, exact)]
     assert worth[0].value < 60
     assert worth[0].low == 0
     assert worth[1].value == worth[1].high == float("inf")
@@ -121,11 +121,11 @@ def test_where_a_curve_reaches_a_target(curve: list[float], target: float, expec
     ],
 )  # fmt: skip
 def test_the_sentence(worth: tuple[float, ...], prices: dict[str, float], says: str) -> None:
-    one = Exchange(
+    exchanged = Exchange(
         pd.DataFrame(), Interval(*worth), Interval(0.004, -0.006, 0.014), 50, 1670, 1860, 1860, 372,
         WorthSettings(**prices),
     )  # fmt: skip
-    assert says in worth_sentence("gpt", one)
+    assert says in worth_sentence("gpt", exchanged)
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,11 @@ def test_the_sentence(worth: tuple[float, ...], prices: dict[str, float], says: 
     ],
 )  # fmt: skip
 def test_the_headline(kind: str, most: float, says: str) -> None:
-    one = Exchange(
+    exchanged = Exchange(
         pd.DataFrame(), Interval(310, 190, 520), Interval(0.004, -0.006, most), 50, 1670, 1860, 1860, 372,
         WorthSettings(),
     )  # fmt: skip
-    assert said(WORTH_TEMPLATE, "headline", kind, "gpt", one, 0.02) == says
+    assert said(WORTH_TEMPLATE, "headline", kind, "gpt", exchanged, 0.02) == says
 
 
 def test_the_next_step_knows_whether_some_texts_are_unrated() -> None:

@@ -31,24 +31,24 @@ HOUR = 3600.0
 LLM_COSTS = ("labels", "prompt_tokens", "completion_tokens", "dollars")
 COST_KEYS = ["train.seconds", "cost.processor_seconds", *(f"cost.llm.{name}" for name in LLM_COSTS)]
 ENCODER_KEYS = ["cost.encoder.seconds", "cost.encoder.processor_seconds"]
-"""Keys of ``metrics.json``, of which `ENCODER_KEYS` is the frozen encoder's pass, and all that runs share."""
+"""Keys of ``metrics.json``; `ENCODER_KEYS` cover the frozen encoder's pass and all other work that runs share."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a configuration costs, on average over its runs; NaN where a run's record does not say.
+    """The mean cost of one run of a configuration; NaN if a run's record does not contain it.
 
-    A shared run counts with the cost of its training. Older records contain only the time.
+    A shared run counts at the full cost of its training. Older records contain only the time.
 
     Args:
-        hours: from start to end of a training, without the pass of a frozen encoder, whose features all runs share, and
-            without what runs of a sweep on the same texts share.
+        hours: from start to end of training, without a frozen encoder's pass, whose features all runs share, and
+            without other work that runs of a sweep on the same texts share.
         processor_hours: of all processor cores together, child processes included.
-        device: what it was trained on, ``cpu`` or a GPU's name, the most frequent first; None where no record says.
+        device: used for training, ``cpu`` or a GPU's name, the most frequent first; None if no record names one.
         labels: texts whose LLM label was used in training or compared with the crowd label.
-        prompt_tokens: that the LLM read for these labels.
-        completion_tokens: that it generated.
-        dollars: what its provider charged, in US dollars.
+        prompt_tokens: tokens that the LLM read for these labels.
+        completion_tokens: tokens that it generated.
+        dollars: its provider's charge, in US dollars.
     """
 
     hours: float
@@ -61,7 +61,7 @@ class Cost:
 
 
 def cost_of(runs: Runs, values: Mapping[str, Any]) -> Cost:
-    """Return the cost of the configuration that has these values of the factors."""
+    """Return the cost of the configuration with these factor values."""
     table = _recorded(runs, rows_of(runs, values))
     means, shared = table[COST_KEYS].mean(skipna=False), table[ENCODER_KEYS].fillna(0.0).mean()
     devices = table["cost.device"].dropna().value_counts()
@@ -79,9 +79,9 @@ def encoder_hours(runs: Runs) -> float:
 
 
 def _recorded(runs: Runs, rows: Iterable[int]) -> pd.DataFrame:
-    """Return what the records of these rows say about costs, each record once; NaN where one does not say."""
-    records = runs.table.loc[list(rows), "record"].drop_duplicates()
-    table = pd.json_normalize([runs.metrics(row) for row in records.index])
+    """Return the costs in the records of these rows, each record once; NaN where a record lacks one."""
+    unique = runs.table.loc[list(rows), "record"].drop_duplicates()
+    table = pd.json_normalize([runs.metrics(row) for row in unique.index])
     return table.reindex(columns=[*COST_KEYS, *ENCODER_KEYS, "cost.device"]).astype(
         dict.fromkeys([*COST_KEYS, *ENCODER_KEYS], "float64")
     )
@@ -135,15 +135,16 @@ INCREMENT = "more than the next cheaper"
 
 
 def _increments(runs: Runs, summary: Summary) -> dict[str, dict[str, Cell]]:
-    """Return by configuration what it costs and gains beyond the next cheaper one.
+    """Return each configuration's extra cost and gain over the next cheaper one, by its name.
 
-    Cheaper is what its LLM labels cost in dollars or, where that is unknown or equal, their number, and then the hours.
+    Configurations are ordered by the dollars that their LLM labels cost; if these are unknown or equal, by the number
+    of labels, and then by hours.
     """
     costs = [(row, cost_of(runs, row)) for row in records(summary.groups) if row.get("seeds", 0)]
     priced = not any(math.isnan(cost.dollars) for _, cost in costs)
-    costs.sort(key=lambda one: (one[1].dollars if priced else 0.0, one[1].labels, one[1].hours))
+    costs.sort(key=lambda entry: (entry[1].dollars if priced else 0.0, entry[1].labels, entry[1].hours))
     scored = score_split(runs, summary.split, RESAMPLES)
-    found = {}
+    increments = {}
     for (before, less), (row, more) in pairwise(costs):
         cells = {"more_than": cell_of(configuration(before, runs.factors))}
         for name, places in (("labels", 0), ("dollars", 4), ("hours", 4)):
@@ -153,25 +154,25 @@ def _increments(runs: Runs, summary: Summary) -> dict[str, dict[str, Cell]]:
         if pair is not None:
             gain = compared(pair[0]["ccc"], pair[1]["ccc"], "ccc")
             cells["more_ccc"] = estimate_cell(gain.difference, gain.low, gain.high, sign=True)
-        found[configuration(row, runs.factors)] = cells
-    return found
+        increments[configuration(row, runs.factors)] = cells
+    return increments
 
 
 def _gain(summary: Summary, runs: Runs, row: Values, metric: str) -> tuple[float, float, float]:
-    """Return a configuration's gain on `Summary.split` with its interval; NaN where nothing was compared.
+    """Return a configuration's gain on `Summary.split` with its interval; NaN if nothing was compared.
 
     For RMSE, where lower is better, the sign of the difference is reversed.
     """
     wanted = {name: row[name] for name in runs.factors} | {"split": summary.split, "metric": metric}
-    one: Any = next((one for one in records(summary.differences) if matches(one, wanted)), None)
-    if one is None:
+    difference: Any = next((other for other in records(summary.differences) if matches(other, wanted)), None)
+    if difference is None:
         return math.nan, math.nan, math.nan
-    values = one["difference"], one["low"], one["high"]
+    values = difference["difference"], difference["low"], difference["high"]
     return (-values[0], -values[2], -values[1]) if metric in LOWER_IS_BETTER else values
 
 
 def _spent(cost: Cost) -> dict[str, Cell]:
-    """Return the cells of a run's cost; where no LLM was used its tokens and price are 0."""
+    """Return the cells of a run's cost; tokens and price are 0 if no LLM was used."""
     digits = dict.fromkeys(("labels", "prompt_tokens", "completion_tokens"), 0)
     digits |= dict.fromkeys(("dollars", "hours", "processor_hours"), 4)
     cells = {name: _amount(getattr(cost, name), places) for name, places in digits.items()}
@@ -187,6 +188,6 @@ def _amount(value: float, digits: int) -> Cell:
 
 
 def _ratio(gain: tuple[float, float, float], spent: float) -> Cell:
-    """Return gain per unit spent; nothing where the gain's interval includes 0, or what was spent is 0 or unknown."""
+    """Return gain per unit spent; empty if the gain's interval includes 0, or if spending is 0 or unknown."""
     value, low, high = gain
     return number_cell(value / spent if spent > 0 and (low > 0 or high < 0) else None, sign=True)

@@ -1,4 +1,4 @@
-"""A study on Weights & Biases: one run that sums it up, and a saved workspace. The report needs neither."""
+"""A study on Weights & Biases: a run that summarises it, and a saved workspace. The report needs neither."""
 
 import logging
 import os
@@ -25,13 +25,13 @@ PANELS = ("ccc", "pcc", "rmse")
 
 
 def wandb_of(runs: Runs) -> tuple[WandB, str | None] | None:
-    """Return the W&B settings and the group of a study's finished jobs; None where they logged elsewhere or nowhere."""
+    """Return the W&B settings and the group of a study's finished jobs; None if none of them logged to W&B."""
     for row in runs.finished().index:
         config = runs.config(row)
         logger = dict(config.get("logger") or {})
         if str(logger.get("_target_", "")).endswith(".WandB"):
-            known = {field.name for field in fields(WandB)}
-            settings = {name: value for name, value in logger.items() if name in known} | {"job_type": "study"}
+            names = {field.name for field in fields(WandB)}
+            settings = {name: value for name, value in logger.items() if name in names} | {"job_type": "study"}
             return WandB(**settings), settings.get("group") or config.get("group") or runs.root.name
     return None
 
@@ -39,19 +39,19 @@ def wandb_of(runs: Runs) -> tuple[WandB, str | None] | None:
 def publish(study: Study, runs: Runs, summary: Summary, figures: Sequence[Figure], report: Path) -> bool:
     """Log summary table, figures and report to one run in the group of the study's jobs; return whether it was done.
 
-    Nothing is sent where the jobs themselves were not logged to W&B, and no id of a text.
+    Nothing is sent unless the jobs themselves were logged to W&B; ids of texts never are.
 
     Args:
         study: the study.
         runs: its runs.
         summary: its numbers.
-        figures: their PNG files lie in ``figures/`` beside the report.
+        figures: their PNG files are in ``figures/`` next to the report.
         report: ``report.html``.
     """
-    found = wandb_of(runs)
-    if found is None:
+    destination = wandb_of(runs)
+    if destination is None:
         return False
-    logger, group = found
+    logger, group = destination
     about = {"study": study.name, "question": study.question, "factors": list(runs.factors), "jobs": len(runs.table)}
     info = RunInfo(runs.root, f"study {study.name}", about, group, (study.name, "study"))
     folder = report.parent / "figures"
@@ -73,10 +73,10 @@ def save_workspace(study: Study, runs: Runs, folder: Path) -> str:
     Raises:
         InputError: the study's jobs were not logged to W&B, a package or a login is missing, or the server refuses.
     """
-    found = wandb_of(runs)
-    if found is None:
+    destination = wandb_of(runs)
+    if destination is None:
         raise InputError("dashboard=true: no finished job of this study was logged to W&B; run it with logger=wandb")
-    logger, group = found
+    logger, group = destination
     entity = logger.entity or (None if os.environ.get("WANDB_MODE") == "offline" else default_entity())
     workspace = workspace_of(study, runs, entity or "entity", logger.project, group)
     write_json(folder / SPECIFICATION, specification(workspace))
@@ -93,7 +93,7 @@ def save_workspace(study: Study, runs: Runs, folder: Path) -> str:
 
 
 def workspace_of(study: Study, runs: Runs, entity: str, project: str, group: str | None) -> Any:
-    """Return the workspace: metrics by factor, learning curves, and what was changed, for the runs of one group."""
+    """Return the workspace for the runs of one group: metrics by factor, learning curves, and changes to labels."""
     try:
         panels: Any = import_module("wandb_workspaces.reports.v2")
         ws: Any = import_module("wandb_workspaces.workspaces")
@@ -132,6 +132,6 @@ def workspace_of(study: Study, runs: Runs, entity: str, project: str, group: str
 
 
 def specification(workspace: Any) -> Mapping[str, Any]:
-    """Return a workspace as the values that the server is sent."""
+    """Return a workspace as the values that are sent to the server."""
     values: dict[str, Any] = workspace._to_model().model_dump(by_alias=True, mode="json")
     return values

@@ -1,4 +1,4 @@
-"""How close corrected labels are to validation's: distances between distributions of labels, and histograms."""
+"""How close corrected labels are to validation labels: distances between distributions of labels, and histograms."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from invitro.studies.wording import records, rows_of
 
 
 class Distance(NamedTuple):
-    """How far two samples of labels lie apart; NaN where one is empty.
+    """How far apart two samples of labels are; NaN if one is empty.
 
     Args:
         wasserstein: W1, the area between the distribution functions: how far, on average, a label would have to move;
@@ -27,7 +27,7 @@ class Distance(NamedTuple):
 
 
 def distance(labels: npt.ArrayLike, reference: npt.ArrayLike) -> Distance:
-    """Return how far `labels`, shape (n,), lie from `reference`, shape (m,); both in the scale's units, without NaN."""
+    """Return how far `labels`, shape (n,), are from `reference`, shape (m,); both in the scale's units, without NaN."""
     from scipy import stats
 
     a, b = np.asarray(labels, dtype="float64"), np.asarray(reference, dtype="float64")
@@ -47,7 +47,7 @@ def after(labels: pd.DataFrame) -> Floats:
 
 
 def labels_of(predictions: pd.DataFrame, split: str) -> Floats:
-    """Return the labels of ``val`` or ``test``, or the truth of ``truth_val`` or ``truth_test``, where there is one."""
+    """Return the labels of ``val`` or ``test``, or the known truth of ``truth_val`` or ``truth_test``."""
     return labelled(predictions, split)["label"].to_numpy()
 
 
@@ -70,12 +70,12 @@ def alignment(runs: Runs, summary: Summary, split: str = "val") -> pd.DataFrame:
 
     rows = []
     for group in records(summary.groups):
-        found = []
+        distances = []
         for number in rows_of(runs, group):
             labels, reference = runs.labels(number), labels_of(runs.predictions(number), split)
-            found.append([*cached(before(labels), reference), *cached(after(labels), reference)])
-        if found:
-            means = dict(zip(ALIGNMENT, np.mean(found, axis=0), strict=True))
+            distances.append([*cached(before(labels), reference), *cached(after(labels), reference)])
+        if distances:
+            means = dict(zip(ALIGNMENT, np.mean(distances, axis=0), strict=True))
             rows.append({name: group[name] for name in runs.factors} | means)
     return pd.DataFrame(rows)
 
@@ -83,7 +83,7 @@ def alignment(runs: Runs, summary: Summary, split: str = "val") -> pd.DataFrame:
 def histogram(labels: npt.ArrayLike, low: float, high: float, bins: int) -> Floats:
     """Return the share of `labels`, shape (n,), in each of `bins` equal bins from `low` to `high`, the last closed.
 
-    Shares are of all labels; they add up to 1 where none lies outside.
+    Shares are of all labels; they add up to 1 if none is outside this range.
     """
     values = np.asarray(labels, dtype="float64")
     counts, _ = np.histogram(values, bins=bins, range=(low, high))
@@ -91,7 +91,7 @@ def histogram(labels: npt.ArrayLike, low: float, high: float, bins: int) -> Floa
 
 
 def bounds(config: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return a run's lowest and highest possible score, from its configuration; None where it names no scale."""
+    """Return a run's lowest and highest possible score, from its configuration; None if it names no scale."""
     scale = config.get("scale")
     if not isinstance(scale, Mapping) or "low" not in scale or "high" not in scale:
         return None

@@ -2,18 +2,18 @@
 
 A group and its rest (all other texts whose group is known) are measured on their own texts, on the same bootstrap draws
 of whole authors. With several seeds a measure is its mean over them. Intervals (`invitro.stats.intervals`) are over
-texts alone, with the number of the group's authors: they draw new people and not new models, so findings hold for
-the models at hand.
+texts alone, with the number of the group's authors: they resample people, not models, so findings apply to the models
+at hand.
 
 A group is compared with the rest by its bias and its CCC, the latter on Fisher's scale z = artanh(CCC). The difference
-is taken draw by draw, its error is the standard deviation over draws, and p follows from Student's t with one degree of
-freedom less than the smaller side has authors.
-A permutation of the group over authors would test whether both sides are alike in everything, and so also reject where
-a group has as good a CCC but a wider range of labels. The bootstrap assumes only that authors are independent, and lets
-each side vary in its own way.
+is taken draw by draw, its error is the standard deviation over draws, and p follows from Student's t, whose degrees of
+freedom are the number of authors on the smaller side minus one.
+Permuting the group over authors would test whether both sides are alike in every respect, and so also reject if a group
+has an equally good CCC but a wider range of labels. The bootstrap assumes only that authors are independent, and lets
+the sides vary differently.
 
-All comparisons in a table are one family for Holm's correction: every attribute, group, measure and series. Where an
-attribute has two groups, each is the other's rest, and their common test counts once.
+All comparisons in a table are one family for Holm's correction: every attribute, group, measure and series. If an
+attribute has two groups, each is the other's rest, and their shared test counts once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ from invitro.studies.wording import configuration, leading, records, rows_of
 
 
 def known_attributes(table: pd.DataFrame) -> list[str]:
-    """Return the demographics for which a table has any value."""
+    """Return the demographics for which a table has at least one value."""
     return [name for name in DEMOGRAPHICS if name in table and table[name].notna().any()]
 
 
@@ -45,8 +45,8 @@ def people_groups(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, Ints]]]:
     """Yield each attribute, and the positions of the rows of each of its groups."""
     for attribute in known_attributes(table):
         names = banded(table[attribute], attribute)
-        places: dict[Any, Any] = names.groupby(names, observed=True).indices
-        yield attribute, {str(name): rows for name, rows in places.items()}
+        positions: dict[Any, Any] = names.groupby(names, observed=True).indices
+        yield attribute, {str(name): rows for name, rows in positions.items()}
 
 
 COMPARED = ("bias", "ccc")
@@ -78,8 +78,8 @@ class Apart:
     """How far a group differs from the rest.
 
     Args:
-        difference: the group's measure less the rest's, in the measure's own units.
-        p: two-sided; NaN where nothing could be tested.
+        difference: the group's measure minus the rest's, in the measure's units.
+        p: two-sided; NaN if nothing could be tested.
         p_holm: p after Holm's correction.
     """
 
@@ -92,7 +92,7 @@ class Apart:
 class GroupRow:
     """One group of one series: its size, `MEASURES` with their 95 % intervals, and `COMPARED` against the rest.
 
-    `apart` is empty where there is no rest, or it is too small to be shown.
+    `apart` is empty if there is no rest, or if it is too small to be shown.
     """
 
     series: str
@@ -129,100 +129,101 @@ def fairness(measured: Sequence[Measured], least: int = LEAST_IN_GROUP, resample
 
     Args:
         measured: the series; those without demographics have no rows.
-        least: texts that a group needs to be shown, and the rest for a comparison; both also need `LEAST_AUTHORS`
-            authors.
+        least: the number of texts that a group needs to be shown, and the rest for a comparison; both also need
+            `LEAST_AUTHORS` authors.
         resamples: draws of authors.
 
     Raises:
-        InputError: shapes do not fit, or a reference is missing.
+        InputError: shapes do not match, or a reference is missing.
     """
     rows: list[GroupRow] = []
     suppressed: list[Suppressed] = []
-    for one in measured:
-        if len(one.people) != len(one.reference):
-            raise InputError(f"{one.series}: expected people of {len(one.reference)} texts, found {len(one.people)}")
-        sides = list(_sides(one, least, suppressed))
-        rows += _rows(one, sides, resamples) if sides else []
+    for scored in measured:
+        people, texts = len(scored.people), len(scored.reference)
+        if people != texts:
+            raise InputError(f"{scored.series}: expected people of {texts} texts, found {people}")
+        sides = list(_sides(scored, least, suppressed))
+        rows += _rows(scored, sides, resamples) if sides else []
     return Fairness(tuple(_corrected(rows)), tuple(suppressed))
 
 
 @dataclass(frozen=True)
 class _Side:
-    """Which texts are a group's and which the rest's; `rest` is None where there is no comparison."""
+    """The texts of a group and those of the rest; `rest` is None if they are not compared."""
 
     attribute: str
     group: str
-    own: Bools
+    members: Bools
     rest: Bools | None
     mirrored: bool
 
 
-def _sides(one: Measured, least: int, suppressed: list[Suppressed]) -> Iterator[_Side]:
+def _sides(measured: Measured, least: int, suppressed: list[Suppressed]) -> Iterator[_Side]:
     """Yield the groups that may be shown; add the others to `suppressed`."""
-    scored = ~np.isnan(one.scores).all(axis=0)
+    scored = ~np.isnan(measured.scores).all(axis=0)
 
     def too_small(side: Bools) -> str:
         if side.sum() < least:
             return f"fewer than {least} texts"
-        return f"fewer than {LEAST_AUTHORS} authors" if len(np.unique(one.authors[side])) < LEAST_AUTHORS else ""
+        return f"fewer than {LEAST_AUTHORS} authors" if len(np.unique(measured.authors[side])) < LEAST_AUTHORS else ""
 
-    for attribute, groups in people_groups(one.people):
-        masks = {name: np.isin(np.arange(len(one.reference)), rows) & scored for name, rows in groups.items()}
+    for attribute, groups in people_groups(measured.people):
+        masks = {name: np.isin(np.arange(len(measured.reference)), rows) & scored for name, rows in groups.items()}
         masks = {name: mask for name, mask in masks.items() if mask.any()}
-        known = np.logical_or.reduce([*masks.values()])
+        in_any = np.logical_or.reduce([*masks.values()])
         shown = 0
-        for name, own in masks.items():
-            if why := too_small(own):
-                suppressed.append(Suppressed(one.series, attribute, name, why))
+        for name, members in masks.items():
+            if why := too_small(members):
+                suppressed.append(Suppressed(measured.series, attribute, name, why))
                 continue
             shown += 1
-            rest = known & ~own
-            yield _Side(attribute, name, own, None if too_small(rest) else rest, shown == 2 == len(masks))
+            rest = in_any & ~members
+            yield _Side(attribute, name, members, None if too_small(rest) else rest, shown == 2 == len(masks))
 
 
-def _rows(one: Measured, sides: Sequence[_Side], resamples: int) -> Iterator[GroupRow]:
-    """Measure all groups and rests of a series on the same draws, each as scores with the other texts left out."""
-    authors, seeds = one.authors, len(one.scores)
-    masks = [mask for side in sides for mask in (side.own, side.own if side.rest is None else side.rest)]
-    arms = np.concatenate([np.where(mask, one.scores, np.nan) for mask in masks])
-    found = resampled(one.reference, arms, authors, resamples)
+def _rows(measured: Measured, sides: Sequence[_Side], resamples: int) -> Iterator[GroupRow]:
+    """Measure all groups and rests of a series on the same draws, each as scores that are NaN for all other texts."""
+    authors, seeds = measured.authors, len(measured.scores)
+    masks = [mask for side in sides for mask in (side.members, side.members if side.rest is None else side.rest)]
+    arms = np.concatenate([np.where(mask, measured.scores, np.nan) for mask in masks])
+    scores = resampled(measured.reference, arms, authors, resamples)
 
     def of(arm: int, measure: str) -> Scores:
-        place = slice(arm * seeds, (arm + 1) * seeds)
-        whole, count = found[measure], len(np.unique(authors[masks[arm]]))
-        return Scores(whole.values[place], whole.draws[:, place], count, int(masks[arm].sum()))
+        rows = slice(arm * seeds, (arm + 1) * seeds)
+        whole, count = scores[measure], len(np.unique(authors[masks[arm]]))
+        return Scores(whole.values[rows], whole.draws[:, rows], count, int(masks[arm].sum()))
 
     for number, side in enumerate(sides):
-        own, rest = 2 * number, 2 * number + 1
-        measures = {name: interval_of(_mean(of(own, name)), name) for name in MEASURES}
+        group, rest = 2 * number, 2 * number + 1
+        measures = {name: interval_of(_mean(of(group, name)), name) for name in MEASURES}
         apart = {}
         if side.rest is not None:
-            apart = {name: _apart(of(own, name), of(rest, name), name) for name in COMPARED}
-        first = of(own, "ccc")
+            apart = {name: _apart(of(group, name), of(rest, name), name) for name in COMPARED}
+        ccc = of(group, "ccc")
         yield GroupRow(
-            one.series, side.attribute, side.group, first.texts, first.authors, measures, apart, side.mirrored
+            measured.series, side.attribute, side.group, ccc.texts, ccc.authors, measures, apart, side.mirrored
         )  # fmt: skip
 
 
 def _mean(scores: Scores) -> Scores:
-    """Return the mean over seeds, as if it were one."""
+    """Return the mean over seeds as the scores of a single seed."""
     return replace(scores, values=scores.values.mean(keepdims=True), draws=scores.draws.mean(axis=1, keepdims=True))
 
 
-def _apart(own: Scores, rest: Scores, measure: str) -> Apart:
-    """Compare a group with the rest; the smaller side decides the number of authors."""
-    authors = min(own.authors, rest.authors)
-    difference = float((own - rest).values.mean())
+def _apart(group: Scores, rest: Scores, measure: str) -> Apart:
+    """Compare a group with the rest; the smaller side determines the number of authors."""
+    authors = min(group.authors, rest.authors)
+    difference = float((group - rest).values.mean())
     if measure == "ccc":
-        own, rest = _on_fishers_scale(own), _on_fishers_scale(rest)
-    apart = _mean(own) - _mean(rest)
+        group, rest = _on_fishers_scale(group), _on_fishers_scale(rest)
+    apart = _mean(group) - _mean(rest)
     if not np.isfinite(apart.values).all():
         return Apart(difference, np.nan)
     return Apart(difference, contrast(replace(apart, authors=authors)).p)
 
 
 def _on_fishers_scale(scores: Scores) -> Scores:
-    """Return artanh of all figures; NaN for 1 and -1, which the scale does not reach."""
+    """Return artanh of all figures; NaN for 1 and -1, which are infinite on this scale."""
 
     def moved(values: Floats) -> Floats:
         return np.arctanh(values, out=np.full_like(values, np.nan), where=np.abs(values) < 1 - 1e-12)
@@ -232,17 +233,15 @@ def _on_fishers_scale(scores: Scores) -> Scores:
 
 def _corrected(rows: Sequence[GroupRow]) -> Iterator[GroupRow]:
     """Correct all tests as one family; a test that two rows share counts once."""
-    family = [(place, name) for place, row in enumerate(rows) for name in row.apart if not row.mirrored]
-    corrected = dict(zip(family, holm([rows[place].apart[name].p for place, name in family]), strict=True))
-    for place, row in enumerate(rows):
-        own = {(place - row.mirrored, name): name for name in row.apart}
-        yield replace(
-            row, apart={name: replace(row.apart[name], p_holm=float(corrected[key])) for key, name in own.items()}
-        )  # fmt: skip
+    family = [(number, name) for number, row in enumerate(rows) for name in row.apart if not row.mirrored]
+    corrected = dict(zip(family, holm([rows[number].apart[name].p for number, name in family]), strict=True))
+    for number, row in enumerate(rows):
+        p_of = {name: float(corrected[number - row.mirrored, name]) for name in row.apart}
+        yield replace(row, apart={name: replace(apart, p_holm=p_of[name]) for name, apart in row.apart.items()})
 
 
 MOST_SHOWN, LEADING = 4, 2
-"""Up to `MOST_SHOWN` configurations or label sets are shown; of more configurations only the first `LEADING`."""
+"""Up to `MOST_SHOWN` configurations or label sets are shown; if there are more configurations, only `LEADING` are."""
 
 Kind = Literal["labels", "crowd", "truth"]
 
@@ -254,10 +253,10 @@ class GroupTable:
     Args:
         kind: ``labels`` (crowd against LLM labels), or ``crowd`` and ``truth`` (predictions against crowd labels and
             against the simulator's truth).
-        split: of the predictions: ``test``, or ``val`` where no run has a test with labels.
+        split: of the predictions: ``test``, or ``val`` if no run has test texts with labels.
         found: the measures, tested as one family.
-        series: number of configurations or label sets that are shown.
-        of: number of all.
+        series: the number of configurations or label sets that are shown.
+        of: their total number.
         pooled: whether some configuration's runs predicted different texts, as with folds, so that each text's
             prediction is the mean over the runs that have one.
     """
@@ -271,17 +270,17 @@ class GroupTable:
 
 
 def group_tables(study: Study, runs: Runs, summary: Summary, resamples: int = RESAMPLES) -> list[GroupTable]:
-    """Measure by group what the records allow; return nothing for a corpus without demographics.
+    """Measure everything that the records allow by group; return [] for a corpus without demographics.
 
-    Of more than `MOST_SHOWN` configurations the first two are measured, see `wording.leading`.
+    If there are more than `MOST_SHOWN` configurations, the first two are measured, see `wording.leading`.
     """
-    made = []
+    tables = []
     labels = label_pairs(runs)
     if labels:
         first = labels[:MOST_SHOWN]
-        made.append(GroupTable("labels", fairness(first, resamples=resamples), len(first), len(labels)))
-    there = sum(bool(row.get("seeds", 1)) for row in records(summary.groups))
-    shown = leading(study, summary, MOST_SHOWN if there <= MOST_SHOWN else LEADING)
+        tables.append(GroupTable("labels", fairness(first, resamples=resamples), len(first), len(labels)))
+    total = sum(bool(row.get("seeds", 1)) for row in records(summary.groups))
+    shown = leading(study, summary, MOST_SHOWN if total <= MOST_SHOWN else LEADING)
     kinds: tuple[Kind, Kind] = ("crowd", "truth")
     for kind, split in zip(kinds, summary.judged, strict=True):
         pairs = [
@@ -289,17 +288,17 @@ def group_tables(study: Study, runs: Runs, summary: Summary, resamples: int = RE
             for group in shown
             if (jobs := rows_of(runs, group))
         ]
-        found = [one for one in pairs if one is not None]
-        if found:
-            measured = fairness(found, resamples=resamples)
-            made.append(GroupTable(kind, measured, len(found), there, summary.split, any(one.pooled for one in found)))
-    return [one for one in made if one.found.rows or one.found.suppressed]
+        measured = [scores for scores in pairs if scores is not None]
+        if measured:
+            by_group, pooled = fairness(measured, resamples=resamples), any(scores.pooled for scores in measured)
+            tables.append(GroupTable(kind, by_group, len(measured), total, summary.split, pooled))
+    return [table for table in tables if table.found.rows or table.found.suppressed]
 
 
 def label_pairs(runs: Runs) -> list[Measured]:
     """Return crowd labels as scores and LLM labels as reference, for every label set that the runs used.
 
-    The pairs are those of ``labels.csv``, each text once, from all runs that used the set. Runs that left texts out
+    The pairs come from ``labels.csv``, each text once, over all runs that used the set. Runs that left texts out
     because of their labels (policy ``drop``, ``fit.clean``) are skipped: crowd and LLM agree on the texts they kept.
     """
     tables: dict[tuple[str, ...], list[pd.DataFrame]] = {}
@@ -310,22 +309,22 @@ def label_pairs(runs: Runs) -> list[Measured]:
         labels = runs.labels(number)
         both = labels.loc[labels["crowd_label"].notna() & labels["llm_label"].notna()]
         if known_attributes(both):
-            # A set's name and its hash: two versions of one file are two sets.
+            # A set's name and its hash: two versions of a file are two sets.
             hashes = runs.environment(number)["hashes"]
             key = tuple(f"{name} {value}" for name, value in sorted(hashes.items()) if name != "corpus")
             tables.setdefault(key, []).append(both)
-    found = []
+    measured = []
     for key, parts in tables.items():
         table = pd.concat(parts, ignore_index=True).drop_duplicates(["text_id", "crowd_label", "llm_label"])
-        name = ", ".join(one.rsplit(" ", 1)[0] for one in key) or "LLM labels"
-        found.append(_measured(name, table, table[["crowd_label"]].to_numpy(dtype="float64").T, "llm_label"))
-    return found
+        name = ", ".join(label_set.rsplit(" ", 1)[0] for label_set in key) or "LLM labels"
+        measured.append(_measured(name, table, table[["crowd_label"]].to_numpy(dtype="float64").T, "llm_label"))
+    return measured
 
 
 def prediction_pairs(runs: Runs, jobs: Sequence[int], name: str, split: str) -> Measured | None:
     """Return a configuration's predictions, one row per run, against the labels of a split, see `runs.labelled`.
 
-    None where there is no label, or no demographics.
+    None if there are no labels or no demographics.
     """
     tables = [labelled(runs.predictions(job), split) for job in jobs]
     parts = [rows.drop_duplicates("text_id").set_index(["text_id", "label"], drop=False) for rows in tables]
@@ -342,5 +341,5 @@ def prediction_pairs(runs: Runs, jobs: Sequence[int], name: str, split: str) -> 
 
 def _measured(name: str, table: pd.DataFrame, scores: Floats, reference: str, pooled: bool = False) -> Measured:
     authors = table["group_id"].astype("str").to_numpy() if "group_id" in table else np.arange(len(table))
-    people = table[[one for one in DEMOGRAPHICS if one in table]].reset_index(drop=True)
+    people = table[[column for column in DEMOGRAPHICS if column in table]].reset_index(drop=True)
     return Measured(name, scores, table[reference].to_numpy(dtype="float64"), people, authors, pooled)

@@ -1,5 +1,5 @@
-"""The mean of a construct over a corpus, and its regression on a covariate, from few crowd and many LLM labels; and the
-report of such estimates.
+"""The mean of a construct over a corpus, and its regression on a covariate, estimated from few crowd labels and many
+LLM labels; and the report of these estimates.
 """
 
 import logging
@@ -47,10 +47,10 @@ class Inference:
     """What is estimated, and from how many crowd labels.
 
     Args:
-        gold: crowd labels that are used, of texts drawn at random, or all if there are fewer; None uses all of them,
+        gold: number of crowd labels that are used, of texts drawn at random, or all if there are fewer; None uses all,
             for corpora in which only some texts have one. These texts then have to be a random sample.
-        covariate: what the construct is regressed on: ``words``, the text's length, or a column of the corpus that
-            holds numbers, such as ``age``. It is standardised: the coefficient is per standard deviation.
+        covariate: what the construct is regressed on: ``words``, the text's length, or a numeric column of the corpus,
+            such as ``age``. It is standardised: the coefficient is per standard deviation.
 
     Raises:
         InputError: naming every setting that is wrong.
@@ -60,7 +60,7 @@ class Inference:
     covariate: Annotated[str, MinLen(1), f"{TEXT_LENGTH} or a column's name"] = TEXT_LENGTH
 
     def contradictions(self) -> list[str]:
-        """Return what is not installed."""
+        """Return which package is missing, if any."""
         return [lacking] if (lacking := problem()) else []
 
 
@@ -73,7 +73,7 @@ class InferenceData:
         labels: the LLM's label set.
         scale: of all labels.
         table: one row per text with an LLM label: ``text_id``, ``group_id``, ``crowd_label`` (NaN where there is none),
-            ``llm_label``, ``covariate`` (NaN where it is unknown) and, where it is known, ``truth``.
+            ``llm_label``, ``covariate`` (NaN where it is unknown) and, if it is known, ``truth``.
         covariate: its name.
         without_llm: texts that were left out because they have no LLM label.
     """
@@ -92,7 +92,7 @@ def inference_data(
     """Read a corpus and its LLM labels, as a training does; splits do not matter.
 
     Raises:
-        InputError: files, ids or labels cannot be used, or the covariate is not a column of numbers.
+        InputError: files, ids or labels cannot be used, or the covariate is not a numeric column.
     """
     corpus = reader.read(scale)
     corpus.refuse_faults()
@@ -101,8 +101,9 @@ def inference_data(
     table = corpus.table[kept].assign(
         llm_label=labels.of(corpus.table["text_id"]), covariate=_covariate(corpus, covariate)
     )
-    known = table["llm_label"].notna()
-    return InferenceData(corpus, labels, scale, table.loc[known].reset_index(drop=True), covariate, int((~known).sum()))
+    scored = table["llm_label"].notna()
+    without_llm = int((~scored).sum())
+    return InferenceData(corpus, labels, scale, table.loc[scored].reset_index(drop=True), covariate, without_llm)
 
 
 def _covariate(corpus: Corpus, name: str) -> "pd.Series[float]":
@@ -116,28 +117,28 @@ def _covariate(corpus: Corpus, name: str) -> "pd.Series[float]":
     }
     if name not in numeric:
         raise InputError(
-            f"inference.covariate={name}: expected {TEXT_LENGTH} or a column of {corpus.name} that holds numbers "
-            f"({', '.join(numeric) or 'there is none'})"
+            f"inference.covariate={name}: expected {TEXT_LENGTH} or a numeric column of {corpus.name} "
+            f"({', '.join(numeric) or 'it has none'})"
         )
     return numeric[name].astype("float64")
 
 
 def drawn(table: pd.DataFrame, gold: int | None, seed: int) -> Bools:
-    """Draw the texts whose crowd labels are used: `gold` of those with one, all equally likely, or all there are."""
+    """Draw the texts whose crowd labels are used: `gold` of those with one, all equally likely, or all of them."""
     chosen = np.flatnonzero(table["crowd_label"].notna())
     if gold is not None and gold <= len(chosen):
         chosen = np.random.default_rng(seed).choice(chosen, gold, replace=False)
     elif gold is not None:
-        log.warning("inference.gold=%d: used are all %s with both labels", gold, count(len(chosen), "text"))
+        log.warning("inference.gold=%d: all %s with both labels are used", gold, count(len(chosen), "text"))
     return np.isin(np.arange(len(table)), chosen)
 
 
 def infer(data: InferenceData, settings: Inference, seed: int) -> pd.DataFrame:
     """Return one estimate per row, with the columns of `powered.Coefficient`, ``estimand`` and ``authors``.
 
-    Two checks are added to the three estimates: the estimate from all crowd labels, where there are more than were
-    drawn, and the truth, where it is known. The estimand is what the crowd would say on average in the population from
-    which the corpus is a sample; where the crowd is biased, that is not the truth.
+    Two checks are added to the three estimates: the estimate from all crowd labels, if there are more than were drawn,
+    and the truth, if it is known. The estimand is what the crowd would say on average in the population from which the
+    corpus is a sample; if the crowd is biased, that is not the truth.
 
     Raises:
         InputError: too few labels, or labels or a covariate that do not vary.
@@ -155,12 +156,12 @@ def infer(data: InferenceData, settings: Inference, seed: int) -> pd.DataFrame:
         table, x = data.table.loc[used], design[used]
         crowd, llm = (table[column].to_numpy(dtype="float64") for column in ("crowd_label", "llm_label"))
         authors = table["group_id"].to_numpy()
-        every = list(estimates(x, crowd, llm, gold[used], authors))
+        coefficients = list(estimates(x, crowd, llm, gold[used], authors))
         rated = ~np.isnan(crowd)
         if rated.sum() > gold[used].sum():
-            every.append(of_all(x[rated], crowd[rated], authors[rated], ALL_CROWD))
+            coefficients.append(of_all(x[rated], crowd[rated], authors[rated], ALL_CROWD))
         common = {"estimand": name, "authors": len(np.unique(authors))}
-        rows += [common | asdict(one) for one in every]
+        rows += [common | asdict(coefficient) for coefficient in coefficients]
         if "truth" in table:
             value = np.linalg.lstsq(x, table["truth"].to_numpy(dtype="float64"), rcond=None)[0][-1]
             rows.append(common | {"method": TRUTH, "value": float(value), "crowd": 0, "llm": 0})
@@ -186,7 +187,7 @@ class Estimated:
     Args:
         rows: the estimates, with the columns of `inference.infer` and one for each setting that differs between jobs.
         factors: these settings.
-        found: the material of each job.
+        found: the data of each job.
         command: the command line.
     """
 
@@ -221,7 +222,9 @@ def write_inference(study: Study, estimated: Estimated, directory: Path) -> Path
         figures=[drawn],
         commands=[estimated.command],
         data=_data(estimated.found),
-        environment=[Fact(*one) for one in (versions | {name: version(name) for name in ESTIMATION_PACKAGES}).items()],
+        environment=[
+            Fact(*item) for item in (versions | {name: version(name) for name in ESTIMATION_PACKAGES}).items()
+        ],
         method=paragraphs(INFERENCE_TEMPLATE, "method"),
     )
     write_text(directory / PAGE, written)
@@ -260,7 +263,7 @@ def estimates_table(estimated: Estimated) -> ReportTable:
 
 
 def answer(estimated: Estimated) -> str:
-    """Report the estimates, in a sentence or two for each quantity."""
+    """Report the estimates in a sentence or two per quantity."""
     estimands = []
     for _, part in estimated.rows.groupby([*estimated.factors, "estimand"], sort=False):
         by = {str(row["method"]): row for row in records(part)}
@@ -270,19 +273,19 @@ def answer(estimated: Estimated) -> str:
 
 
 def _job(estimated: Estimated, row: dict[str, Any]) -> list[str]:
-    """Name the settings of the job that a row is of."""
+    """Name the settings of a row's job."""
     return [f"{factor(name)} {plain(row[name])}" for name in estimated.factors]
 
 
-def _data(found: Sequence[InferenceData]) -> list[Fact]:
-    """Return corpora and label sets with their terms, whom to cite, and what was left out."""
+def _data(jobs: Sequence[InferenceData]) -> list[Fact]:
+    """Return corpora and label sets with their terms, what to cite, and how many texts were left out."""
     facts: dict[str, str] = {}
-    for one in found:
-        corpus, labels = one.corpus, one.labels
-        authors = int(one.table["group_id"].nunique())
+    for data in jobs:
+        corpus, labels = data.corpus, data.labels
+        texts, authors = len(data.table), int(data.table["group_id"].nunique())
         facts[f"terms of {corpus.name}"] = terms(corpus.licence, corpus.citation)
         facts[f"corpus {corpus.name}"] = said(
-            INFERENCE_TEMPLATE, "corpus", len(one.table), authors, one.without_llm, one.scale.name, corpus.fingerprint
+            INFERENCE_TEMPLATE, "corpus", texts, authors, data.without_llm, data.scale.name, corpus.fingerprint
         )
         licence = f"{labels.licence}; " if labels.licence else ""
         facts[f"LLM labels {labels.name}"] = f"{licence}from {labels.source}; hash {labels.fingerprint}"
@@ -293,7 +296,7 @@ PANEL_WIDTH, ESTIMATE_HEIGHT = 140, 13
 
 
 def _figure(estimated: Estimated) -> Figure:
-    """Draw every estimate with its interval, a panel for each quantity."""
+    """Draw every estimate with its interval, one panel per quantity."""
     rows = [row | {"name": ", ".join([str(row["method"]), *_job(estimated, row)])} for row in records(estimated.rows)]
     names = list(dict.fromkeys(row["name"] for row in rows))
     series = [method for method in METHODS if any(row["method"] == method for row in rows)]

@@ -1,5 +1,5 @@
-"""The jobs in a folder, those of a study's launches, of multiruns and single runs; and launching a study's jobs,
-again when a launcher was lost.
+"""Finding the jobs in a folder (of a study's launches, multiruns and single runs), and launching a study's jobs, again
+if a launcher was lost.
 """
 
 import contextlib
@@ -56,13 +56,13 @@ class FoundJob:
     """A job in a folder, or a record without a job.
 
     Args:
-        directory: where it was started; its record may lie elsewhere.
+        directory: where it was started; its record may be elsewhere.
         record: the record's directory.
         outcome: one of `invitro.training.multirun.OUTCOMES`.
         overrides: what distinguishes it from others, key to value; for records without a job, the whole configuration.
         metrics: the record's ``metrics.json``.
-        choices: the configuration's groups and what was chosen.
-        error: one line, where it failed or was skipped.
+        choices: the option chosen in each group of the configuration.
+        error: one line, if it failed or was skipped.
     """
 
     directory: Path
@@ -74,7 +74,7 @@ class FoundJob:
     error: str | None
 
     def value(self, key: str) -> Any:
-        """Return the value of `key`: as overridden, as chosen, or as configured; None where there is no such key."""
+        """Return the value of `key`: as overridden, as chosen, or as configured; None if there is no such key."""
         for values in (self.overrides, self.choices):
             if key in values:
                 return values[key]
@@ -86,7 +86,7 @@ class FoundJob:
 
 
 def find_jobs(root: Path) -> list[FoundJob]:
-    """Return all jobs below `root` in the order of paths, numbers in them by size: a study's launches by time."""
+    """Return all jobs below `root` by path, with numbers in numerical order: a study's launches by time."""
     job_folders, record_folders = [], []
     for name, folders, _ in os.walk(root):
         folders[:] = sorted(folder for folder in folders if folder not in SKIPPED_FOLDERS)
@@ -96,14 +96,14 @@ def find_jobs(root: Path) -> list[FoundJob]:
         elif (directory / METRICS_FILE).is_file():
             record_folders.append(directory)
     jobs = [_of_job(directory) for directory in job_folders]
-    known = {job.record.resolve() for job in jobs}
-    jobs += [_of_record(one, bool(job_folders)) for one in record_folders if one.resolve() not in known]
+    of_jobs = {job.record.resolve() for job in jobs}
+    jobs += [_of_record(folder, bool(job_folders)) for folder in record_folders if folder.resolve() not in of_jobs]
     return sorted(jobs, key=lambda job: [(len(part), part) if part.isdigit() else (0, part) for part in
                                          job.directory.parts])  # fmt: skip
 
 
 def commands_of(jobs: Sequence[FoundJob]) -> tuple[str, ...]:
-    """Return the command lines that started these jobs, each once: the study's own first, then those it ran."""
+    """Return the command lines that started these jobs, each once: the study's first, then those it ran."""
     asked, lines = [], []
     for folder in dict.fromkeys(job.directory.parent for job in jobs):
         if (folder / LAUNCH).is_file():
@@ -126,7 +126,7 @@ def is_incidental(key: str) -> bool:
 
 
 def _flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return a configuration as dotted keys and text, without what is incidental; a group's ``name`` is its value."""
+    """Return a configuration as dotted keys and text, without incidental keys; a group's ``name`` is its value."""
     flat: dict[str, str] = {}
     for name, value in config.items():
         key = f"{prefix}{name}"
@@ -145,18 +145,18 @@ def _of_job(directory: Path) -> FoundJob:
     metrics = read_metrics(job.record) if (job.record / METRICS_FILE).is_file() else {}
     outcome, error = job.outcome, job.error
     if outcome.startswith("finished") and metrics.get("status") != "finished":
-        outcome, error = "failed", f"its record is not there: {job.record}"  # moved or removed since
+        outcome, error = "failed", f"its record is missing: {job.record}"  # moved or removed since
     elif outcome == "failed":
         error = error or metrics.get("error")
     return FoundJob(directory, job.record, outcome, _relevant(job.overrides), metrics, job.choices, _first_line(error))
 
 
-def _of_record(directory: Path, beside_jobs: bool) -> FoundJob:
+def _of_record(directory: Path, among_jobs: bool) -> FoundJob:
     """Return a record without a job: a single run, or one whose multirun was killed before it wrote ``job.json``."""
     metrics = read_metrics(directory)
     outcome = "finished" if metrics.get("status") == "finished" else "failed"
     written = directory / ".hydra" / "overrides.yaml"
-    if beside_jobs and written.is_file():
+    if among_jobs and written.is_file():
         overrides = _relevant(as_mapping(yaml.safe_load(written.read_text("utf-8")) or []))
     else:
         overrides = _flattened(_config(directory))
@@ -168,7 +168,7 @@ def _relevant(overrides: Mapping[str, str]) -> dict[str, str]:
 
 
 def _config(directory: Path) -> dict[str, Any]:
-    """Return a record's resolved configuration, or the one that Hydra wrote before the job began, or nothing."""
+    """Return a record's resolved configuration, or the one that Hydra wrote before the job began, or {}."""
     for path in (directory / "config.yaml", directory / ".hydra" / "config.yaml"):
         if path.is_file():
             return dict(yaml.safe_load(path.read_text("utf-8")))
@@ -184,7 +184,7 @@ def _line(name: str, *overrides: str) -> str:
 
 
 GRACE = 8.0
-"""Seconds that a launcher has to stop when asked to."""
+"""Seconds that a launcher is given to stop."""
 
 
 @dataclass(frozen=True)
@@ -194,14 +194,14 @@ class Plan:
     Args:
         directory: the study's; every launch has its own folder in ``jobs/``.
         stamp: names this start of the study, and sorts after all earlier ones.
-        asked: the command line that the user gave.
+        asked: the user's command line.
         command: the entry point's command line up to its overrides.
-        overrides: of the multirun: what is fixed and what is swept.
+        overrides: of the multirun, fixed and swept.
         hydra: launcher and sweeper, as overrides.
-        jobs: each job's overrides; None where a sweeper generates them.
-        not_run: jobs that are left out, by their position in `jobs`, and why.
-        trials: how many jobs a sweeper generates, over all launches together.
-        sampler_seed: that sweeper's seed; the number of jobs that it has made is added, so that it draws new ones.
+        jobs: each job's overrides; None if a sweeper generates them.
+        not_run: why jobs are left out, by their position in `jobs`.
+        trials: how many jobs a sweeper generates over all launches.
+        sampler_seed: that sweeper's seed; the number of jobs generated so far is added, so that it draws new ones.
         fail_fast: whether to stop after a failure.
         repeat: whether jobs write ``job.json`` and obey ``hold.json``, so that a lost launch can be started again.
     """
@@ -231,9 +231,9 @@ class LostError(Exception):
 def launch(plan: Plan) -> None:
     """Launch the jobs of `plan` and return when each has an outcome; outcomes and records are on disk.
 
-    Where the launcher is lost (a SIGKILL of one joblib worker ends all of them), jobs without an outcome are launched
-    again, as long as that yields outcomes. A job that was running when its launcher was lost comes last and by itself;
-    if it is lost again, it is recorded as failed.
+    If the launcher is lost (a SIGKILL of one joblib worker ends all of them), jobs without an outcome are launched
+    again, as long as that yields outcomes. A job that was running when its launcher was lost is run last and alone; if
+    it is lost again, it is recorded as failed.
 
     Raises:
         LostError: jobs have no outcome, and launching them again yields none.
@@ -254,30 +254,31 @@ def _grid(plan: Plan, every: Sequence[tuple[str, ...]]) -> None:
         directory = plan.folder(1) / str(number)
         write_job(directory, directory, "skipped", every[number], plan.stamp, reason)
         _note(plan, plan.folder(1), plan.overrides)
-    open_ = {identity(job): job for number, job in enumerate(every) if number not in plan.not_run}
+    pending = {identity(job): job for number, job in enumerate(every) if number not in plan.not_run}
     suspects: dict[Identity, tuple[str, ...]] = {}
     launched = 0
-    while open_:
+    while pending:
         launched += 1
         folder = plan.folder(launched)
-        write_hold(folder, [job for job in every if identity(job) not in open_])
-        _start(plan, folder, plan.overrides, len(open_))
-        done = _take_done(open_, folder)
+        write_hold(folder, [job for job in every if identity(job) not in pending])
+        _start(plan, folder, plan.overrides, len(pending))
+        done = _take_done(pending, folder)
         if plan.fail_fast and any(job.outcome == "failed" for job in done):
             return
-        under_way = {one: open_.pop(one) for one in started(folder) if one in open_}
+        under_way = {key: pending.pop(key) for key in started(folder) if key in pending}
         suspects |= under_way
-        if open_ and not (done or under_way):
-            raise LostError(_names(plan, [*open_.values(), *suspects.values()]))
-        if open_ or under_way:
+        if pending and not (done or under_way):
+            raise LostError(_names(plan, [*pending.values(), *suspects.values()]))
+        if pending or under_way:
             print(
-                f"The launch ended with {len(open_) + len(suspects)} jobs unfinished; starting these again.", flush=True
+                f"The launch ended with {len(pending) + len(suspects)} jobs unfinished; starting them again.",
+                flush=True,
             )
-    for one, job in suspects.items():
+    for key, job in suspects.items():
         launched += 1
         folder = plan.folder(launched)
         _start(plan, folder, job, 1)
-        if not _take_done({one: job}, folder):
+        if not _take_done({key: job}, folder):
             _record_lost(plan, folder, job)
 
 
@@ -286,49 +287,49 @@ def _search(plan: Plan) -> None:
     launched = 0
     while (left := plan.trials - (done := _count(plan))) > 0:
         launched += 1
-        further = [f"hydra.sweeper.n_trials={left}"]
+        extra = [f"hydra.sweeper.n_trials={left}"]
         if plan.sampler_seed is not None:
-            further.append(f"hydra.sweeper.sampler.seed={plan.sampler_seed + done}")
-        _start(plan, plan.folder(launched), [*further, *plan.overrides], left)
+            extra.append(f"hydra.sweeper.sampler.seed={plan.sampler_seed + done}")
+        _start(plan, plan.folder(launched), [*extra, *plan.overrides], left)
         failed = any(job.outcome == "failed" for job in jobs(plan.folder(launched)))
         if plan.fail_fast and failed:
             return
         if _count(plan) == done:
-            raise LostError(f"{left} of {plan.trials} trials were not made")
+            raise LostError(f"{left} of {plan.trials} trials were not run")
 
 
 def _count(plan: Plan) -> int:
     return sum(len(jobs(folder)) for folder in (plan.directory / LAUNCHES).glob("*"))
 
 
-def _take_done(open_: dict[Identity, tuple[str, ...]], folder: Path) -> list[JobOutcome]:
-    """Return the jobs of `folder` that have an outcome, and take them out of the open ones."""
+def _take_done(pending: dict[Identity, tuple[str, ...]], folder: Path) -> list[JobOutcome]:
+    """Return the jobs of `folder` that have an outcome, and remove them from `pending`."""
     done = [job for job in jobs(folder) if job.outcome != "interrupted"]
     for job in done:
-        open_.pop(frozenset(job.overrides.items()), None)
+        pending.pop(frozenset(job.overrides.items()), None)
     return done
 
 
 def _record_lost(plan: Plan, folder: Path, job: Sequence[str]) -> None:
-    """Record that a job was killed twice, the second time when it ran alone."""
+    """Record that a job was killed twice, the second time while it ran alone."""
     directory = folder / "0"
     error = RuntimeError(
-        "the job's process was killed, twice, the second time with no other job beside it; memory may be too small"
+        "the job's process was killed twice, the second time while no other job ran; there may be too little memory"
     )
     write_failure(directory, error)
     write_job(directory, directory, "failed", job, plan.stamp)
 
 
-def _names(plan: Plan, open_: Sequence[tuple[str, ...]]) -> str:
+def _names(plan: Plan, pending: Sequence[tuple[str, ...]]) -> str:
     """Name the jobs without an outcome by the overrides in which jobs differ."""
     common = frozenset[str].intersection(*map(frozenset, plan.jobs or [()]))
-    lines = [" ".join(one for one in job if one not in common) or "the only job" for job in open_]
+    lines = [" ".join(override for override in job if override not in common) or "the only job" for job in pending]
     more = f"\n  and {len(lines) - 10} more" if len(lines) > 10 else ""
-    return "no outcome, the launch ended before:\n  " + "\n  ".join(lines[:10]) + more
+    return "no outcome, the launch ended before these jobs did:\n  " + "\n  ".join(lines[:10]) + more
 
 
 def _start(plan: Plan, folder: Path, overrides: Sequence[str], expected: int = 0) -> int:
-    """Run one multirun of `expected` jobs to its end, with its output on ours; return its exit status."""
+    """Run a multirun of `expected` jobs to its end, passing on its output; return its exit status."""
     command = _note(plan, folder, overrides)
     print(f"{command_line(command)}\n", flush=True)
     os.environ["INVITRO_STARTER"] = str(os.getpid())  # the launcher ends with this process, however it ends
@@ -336,7 +337,7 @@ def _start(plan: Plan, folder: Path, overrides: Sequence[str], expected: int = 0
         try:
             return wait(process, folder, expected)
         except BaseException:
-            process.terminate()  # it stops its jobs; SIGINT may have been ignored since this process began
+            process.terminate()  # SIGTERM, as SIGINT may be ignored from the start; it stops its jobs
             try:
                 process.wait(GRACE)
             except subprocess.TimeoutExpired:
@@ -347,28 +348,28 @@ def _start(plan: Plan, folder: Path, overrides: Sequence[str], expected: int = 0
 def wait(process: "subprocess.Popen[bytes]", folder: Path, expected: int) -> int:
     """Wait for a multirun and return its exit status.
 
-    Where no terminal shows its jobs, a line says once a minute how many have ended, if more have.
+    If no terminal shows its jobs, a line reports how many have ended, at most once a minute and only if more have.
 
     Args:
         process: the multirun.
-        folder: its directory; jobs that have an outcome there already do not count.
+        folder: its directory; jobs that already have an outcome there do not count.
         expected: how many jobs it has.
     """
     started, before = time.monotonic(), len(jobs(folder))
-    told = 0
+    reported = 0
     while True:
         try:
             return process.wait(MINUTE)
         except subprocess.TimeoutExpired:
             ended = len(jobs(folder)) - before
-            if ended > told and not on_terminal(sys.stdout):
-                told = ended
+            if ended > reported and not on_terminal(sys.stdout):
+                reported = ended
                 left = time_left(time.monotonic() - started, ended, expected - ended)
                 print(f"{ended} of {expected} jobs have ended, {left}", flush=True)
 
 
 def _note(plan: Plan, folder: Path, overrides: Sequence[str]) -> list[str]:
-    """Return a launch's command line, and write it into the launch's folder, for the report."""
+    """Return a launch's command line, and write it into the launch's folder for the report."""
     command = [*plan.command, "-m", *plan.hydra, f"hydra.sweep.dir={quoted(folder)}", *overrides]
     line = command_line(command, posix=True)
     write_json(folder / LAUNCH, {"asked": plan.asked, "command": line, "launch": plan.stamp})
@@ -377,7 +378,7 @@ def _note(plan: Plan, folder: Path, overrides: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Treat SIGTERM, by which a cluster ends processes, as the user's Ctrl-C."""
+    """Treat SIGTERM, which clusters send to end processes, as the user's Ctrl-C."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The runs of a study as one table, read from what its jobs left on disk."""
+"""The runs of a study as one table, read from the files that its jobs left on disk."""
 
 import json
 from collections import Counter
@@ -35,13 +35,13 @@ class Runs:
 
     Args:
         root: the folder that was read.
-        factors: the columns of `table` that make a configuration.
+        factors: the columns of `table` that define a configuration.
         replicates: the columns whose values repeat a configuration.
-        table: one row per job, in the order in which jobs first started: the factors (a column of numbers where all
-            values are), the replicates, ``record`` (a path), ``outcome`` (`invitro.training.multirun.OUTCOMES`),
-            ``error`` (a line, None where there is none), ``shared`` (whether another row has the same record: equal
-            labels, seed and settings are trained once), ``fingerprint``, ``val_pcc`` ... ``test_rmse``,
-            ``truth_val_pcc`` ... where the truth is known, and `SIZES`; numbers that a job does not have are NaN.
+        table: one row per job, in the order in which jobs first started: the factors (numeric columns if all values
+            are numbers), the replicates, ``record`` (a path), ``outcome`` (`invitro.training.multirun.OUTCOMES`),
+            ``error`` (one line, or None), ``shared`` (whether another row has the same record: equal labels, seed and
+            settings are trained once), ``fingerprint``, ``val_pcc`` ... ``test_rmse``, ``truth_val_pcc`` ... if the
+            truth is known, and `SIZES`; numbers that a job lacks are NaN.
         commands: the command lines that made the runs.
     """
 
@@ -56,7 +56,7 @@ class Runs:
         return self.table.loc[self.table["outcome"].isin(FINISHED)]
 
     def predictions(self, row: int) -> pd.DataFrame:
-        """Return ``predictions.csv`` of a row; ids are text, and codes of people are words where they are known."""
+        """Return ``predictions.csv`` of a row; ids are text, and demographic codes in `CODEBOOK` are words."""
         return self._people(row, "predictions.csv")
 
     def labels(self, row: int) -> pd.DataFrame:
@@ -90,21 +90,21 @@ class Runs:
 
     @property
     def folds(self) -> int:
-        """How many folds of a cross-validation are replicates; 0 where there are not several."""
-        found = self.table[FOLD].nunique() if FOLD in self.replicates else 0
-        return int(found) if found > 1 else 0
+        """How many folds of a cross-validation are replicates; 0 unless there are several."""
+        count = self.table[FOLD].nunique() if FOLD in self.replicates else 0
+        return int(count) if count > 1 else 0
 
     def repetition(self, row: int) -> Hashable:
-        """Return what tells a row from the others of its configuration, other than the fold: its seed."""
+        """Return what distinguishes a row from others of its configuration, apart from the fold: its seed."""
         return tuple(self.table.loc[row, name] for name in self.replicates if name != FOLD)
 
     def by_replicate(self, rows: Iterable[int]) -> dict[Hashable, int]:
-        """Return a configuration's rows by replicate; where there are none, every row is a separate repetition."""
+        """Return a configuration's rows by replicate; without replicates, every row is a separate repetition."""
         rows = [int(row) for row in rows]
         if not self.replicates:
             return dict(enumerate(rows))
-        places = self.table.loc[rows, list(self.replicates)].itertuples(index=False, name=None)
-        return dict(zip(places, rows, strict=True))
+        keys = self.table.loc[rows, list(self.replicates)].itertuples(index=False, name=None)
+        return dict(zip(keys, rows, strict=True))
 
     def _people(self, row: int, name: str) -> pd.DataFrame:
         return _in_words(self._record(row) / name, _coded(self.config(row).get("data") or {})).copy()
@@ -131,36 +131,36 @@ CODED = ("NewsEmp", "Simulator")
 
 def _coded(data: Mapping[str, Any]) -> bool:
     """Whether all corpora of a run's data have the codes of `CODEBOOK`."""
-    return all(str(one.get("_target_")).rpartition(".")[2] in CODED for one in data.get("members") or [data])
+    return all(str(corpus.get("_target_")).rpartition(".")[2] in CODED for corpus in data.get("members") or [data])
 
 
 @lru_cache(maxsize=1024)
 def _in_words(path: Path, coded: bool) -> pd.DataFrame:
     """Read a table of a record, which never changes; codes of `CODEBOOK` (`coded`) become words in its order."""
     table = _read_csv(path)
-    made = {}
+    columns = {}
     for name in set(CODEBOOK) & set(table) if coded else ():
         words = table[name].astype("str").str.removesuffix(".0").where(table[name].notna())
         words = words.map(lambda code, book=CODEBOOK[name]: book.get(code, code), na_action="ignore")
         others = sorted(set(words.dropna()) - set(CODEBOOK[name].values()))
-        made[name] = pd.Categorical(words, [*CODEBOOK[name].values(), *others])
-    return table.assign(**made)
+        columns[name] = pd.Categorical(words, [*CODEBOOK[name].values(), *others])
+    return table.assign(**columns)
 
 
 def read_runs(root: Path, factors: Sequence[str] | None = None, replicates: Sequence[str] = ("seed",)) -> Runs:
     """Read the jobs below `root`: a study's folder, a multirun's, or any folder with records in it.
 
     Of jobs with equal overrides the latest counts, so that a launch after an interruption, or one with more seeds,
-    continues the table. Where jobs differ in further keys than `factors` and `replicates`, these join the factors: runs
-    with different settings are never one configuration.
+    continues the table. If jobs differ in keys other than `factors` and `replicates`, these join the factors: runs with
+    different settings are never one configuration.
 
     Args:
         root: the folder.
-        factors: the keys that make a configuration; None finds those in which jobs differ.
+        factors: the keys that define a configuration; None finds those in which jobs differ.
         replicates: the keys whose values repeat a configuration; the fold of a cross-validation joins them.
 
     Raises:
-        InputError: there is no job and no record below `root`.
+        InputError: there are no jobs and no records below `root`.
     """
     root = Path(root)
     if not root.is_dir():
@@ -175,14 +175,14 @@ def read_runs(root: Path, factors: Sequence[str] | None = None, replicates: Sequ
     replicates = tuple(name for name in replicates if any(job.value(name) is not None for job in jobs))
     names = tuple(factors) if factors is not None else _differing(jobs, replicates)
 
-    def place(job: FoundJob) -> tuple[Value, ...]:
+    def levels(job: FoundJob) -> tuple[Value, ...]:
         return tuple(canonical(job.value(name)) for name in (*names, *replicates))
 
-    # The same run written differently: one job names a key that the other leaves at its default.
-    jobs = _latest(jobs, lambda job: (place(job), job.record.resolve()))
-    places = Counter(map(place, jobs))
-    names += _differing([job for job in jobs if places[place(job)] > 1], (*names, *replicates))
-    jobs = _latest(jobs, place)
+    # The same run specified differently: one job names a key that the other leaves at its default.
+    jobs = _latest(jobs, lambda job: (levels(job), job.record.resolve()))
+    counts = Counter(map(levels, jobs))
+    names += _differing([job for job in jobs if counts[levels(job)] > 1], (*names, *replicates))
+    jobs = _latest(jobs, levels)
     table = pd.DataFrame([_row(job) for job in jobs])
     for position, name in enumerate((*names, *replicates)):
         table.insert(position, name, _column([canonical(job.value(name)) for job in jobs]))
@@ -198,23 +198,23 @@ def _latest(jobs: Sequence[FoundJob], key: Callable[[FoundJob], object]) -> list
 
 
 def _differing(jobs: Sequence[FoundJob], without: Sequence[str]) -> tuple[str, ...]:
-    """Return the override keys in which jobs differ, except those named and keys that repeat another's values.
+    """Return the override keys in which jobs differ, except those in `without` and keys that repeat another's values.
 
-    Of a group such as ``llm`` only the choice is kept where it decides the group's further keys.
+    Of a group such as ``llm``, only the choice is kept if it determines the group's other keys.
     """
     keys = [key for key in dict.fromkeys(key for job in jobs for key in job.overrides) if key not in without]
     values = {key: tuple(canonical(job.value(key)) for job in jobs) for key in keys}
     kept: dict[str, tuple[object, ...]] = {}
     for key in sorted((key for key in keys if len(set(values[key])) > 1), key=_depth):
         group = kept.get(key.partition(".")[0])
-        decided = group is not None and len(set(zip(group, values[key], strict=True))) == len(set(group))
-        if values[key] not in kept.values() and not decided:
+        determined = group is not None and len(set(zip(group, values[key], strict=True))) == len(set(group))
+        if values[key] not in kept.values() and not determined:
             kept[key] = values[key]
     return tuple(kept)
 
 
 def _depth(key: str) -> tuple[bool, bool]:
-    """Order groups before their keys, and these before others."""
+    """Order groups before their keys, and these before all others."""
     return "." in key, key.partition(".")[0] not in NAMED_GROUPS
 
 
@@ -233,7 +233,7 @@ def _row(job: FoundJob) -> dict[str, object]:
 
 
 def _column(values: Sequence[Value]) -> "pd.Series":
-    """Return a column of whole numbers, of numbers, or of text, whichever holds all values."""
+    """Return a column of integers, numbers or text, the first of these that fits all values."""
     if all(isinstance(value, int) for value in values):
         return pd.Series(values, dtype="int64")
     if all(isinstance(value, (int, float)) for value in values):
@@ -253,15 +253,15 @@ LEAST_COMMON = 0.5
 class SplitScores:
     """The predictions of all runs on one split, measured on all texts and on draws of them.
 
-    An arm is what is measured as one: a run, or on test all folds of a cross-validation with one seed, whose
-    predictions together cover every text once. So metrics are of all texts, not means over folds.
+    An arm is measured as a unit: a run or, on test, all folds of a cross-validation with one seed, whose predictions
+    together cover every text once. So metrics are over all texts, not means over folds.
 
     Args:
-        labels: of each text, the scale's units; crowd labels or the truth.
+        labels: of each text, in the scale's units; crowd labels or the truth.
         authors: of each text.
         predictions: shape (records, texts), NaN where a record has none for a text.
-        position: the row of `predictions` of each job, by its number in ``runs.table``; jobs may share one.
-        arm: what a job is a part of, by its number; within a configuration, jobs with one value are folds of one arm.
+        position: each job's row of `predictions`, by its number in ``runs.table``; jobs may share a row.
+        arm: each job's arm, by its number; within a configuration, jobs with the same value are folds of one arm.
         resamples: number of draws.
     """
 
@@ -274,9 +274,9 @@ class SplitScores:
     _measured: dict[Arms, dict[str, Scores]] = field(default_factory=dict, repr=False)
 
     def has(self, jobs: Iterable[Any]) -> bool:
-        """Whether there are any jobs, and predictions of each."""
-        known = [int(job) in self.position for job in jobs]
-        return bool(known) and all(known)
+        """Whether there are any jobs, and predictions by each."""
+        predicted = [int(job) in self.position for job in jobs]
+        return bool(predicted) and all(predicted)
 
     def of(self, jobs: Iterable[Any]) -> dict[str, Scores]:
         """Return the scores of these jobs, one configuration's seeds."""
@@ -290,26 +290,26 @@ class SplitScores:
     ) -> tuple[dict[str, Scores], dict[str, Scores]] | None:
         """Return the scores of two configurations, jobs by replicate, on the texts that both predicted, seed by seed.
 
-        None where they have no replicate in common, or too few texts: ids and labels are then of different corpora.
+        None if they have no replicate in common, or too few texts, as when ids and labels are from different corpora.
         """
         common = [key for key in a if key in b]
         jobs, others = [a[key] for key in common], [b[key] for key in common]
         if not self.has(jobs) or not self.has(others):
             return None
         first, second = self._pooled(self._arms(jobs)), self._pooled(self._arms(others))
-        known = [~np.isnan(first), ~np.isnan(second)]
-        both = known[0] & known[1]
-        if (known[0] == known[1]).all():
+        predicted = [~np.isnan(first), ~np.isnan(second)]
+        both = predicted[0] & predicted[1]
+        if (predicted[0] == predicted[1]).all():
             return self.of(jobs), self.of(others)
-        if (both.sum(axis=1) < LEAST_COMMON * np.minimum(*(one.sum(axis=1) for one in known))).any():
+        if (both.sum(axis=1) < LEAST_COMMON * np.minimum(*(mask.sum(axis=1) for mask in predicted))).any():
             return None
         return self._of(np.where(both, first, np.nan)), self._of(np.where(both, second, np.nan))
 
     def _of(self, predictions: Floats) -> dict[str, Scores]:
         """Measure predictions, (arms, texts), on the texts that any arm predicted, and on draws of their authors."""
-        there = ~np.isnan(predictions).all(axis=0)
-        labels, authors = self.labels[there], self.authors[there]
-        return resampled(labels, predictions[:, there], authors, self.resamples, measures=STUDIED)
+        predicted = ~np.isnan(predictions).all(axis=0)
+        labels, authors = self.labels[predicted], self.authors[predicted]
+        return resampled(labels, predictions[:, predicted], authors, self.resamples, measures=STUDIED)
 
     def _arms(self, jobs: Iterable[Any]) -> Arms:
         """Return the rows of `predictions` that make up each arm of these jobs, in the order of the jobs."""
@@ -319,18 +319,18 @@ class SplitScores:
         return tuple(map(tuple, arms.values()))
 
     def _pooled(self, arms: Arms) -> Floats:
-        """Return the predictions of each arm, (arms, texts): of its folds, each text is predicted by one."""
-        made = np.full((len(arms), len(self.labels)), np.nan)
-        for place, rows in enumerate(arms):
+        """Return the predictions of each arm, (arms, texts); each text is predicted by one of its folds."""
+        pooled = np.full((len(arms), len(self.labels)), np.nan)
+        for number, rows in enumerate(arms):
             for row in rows:
-                made[place] = np.where(np.isnan(made[place]), self.predictions[row], made[place])
-        return made
+                pooled[number] = np.where(np.isnan(pooled[number]), self.predictions[row], pooled[number])
+        return pooled
 
 
 def labelled(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Return the rows of ``predictions.csv`` that have a label on a split, with it in the column ``label``.
+    """Return the rows of ``predictions.csv`` that have a label on a split, with the label in the column ``label``.
 
-    On ``val`` and ``test`` it is the crowd's, on ``truth_val`` and ``truth_test`` the truth, where that is known.
+    On ``val`` and ``test`` it is the crowd's, on ``truth_val`` and ``truth_test`` the truth, if that is known.
     """
     column = "truth" if split.startswith("truth_") else "crowd_label"
     labels = predictions[column].astype("float64") if column in predictions else np.nan
@@ -341,7 +341,7 @@ def labelled(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
 def score_split(runs: Runs, split: str, resamples: int) -> SplitScores | None:
     """Read and measure a split: ``val`` or ``test`` against crowd labels, ``truth_val`` or ``truth_test``.
 
-    Texts are the same where id, author and label are. None where no job has predictions with labels there.
+    Rows are of the same text if id, author and label are equal. None if no job has predictions of labelled texts there.
     """
     parts: list[pd.DataFrame] = []
     records: dict[str, int] = {}
@@ -361,8 +361,8 @@ def score_split(runs: Runs, split: str, resamples: int) -> SplitScores | None:
         return None
     whole = pd.concat(parts, ignore_index=True)
     texts = whole.groupby(["text_id", "author", "label"], sort=True)
-    known = texts.size().index.to_frame(index=False)
-    predictions = np.full((len(records), len(known)), np.nan)
+    unique = texts.size().index.to_frame(index=False)
+    predictions = np.full((len(records), len(unique)), np.nan)
     predictions[whole["record"].to_numpy(), texts.ngroup().to_numpy()] = whole["prediction"].to_numpy()
     arm: dict[int, Hashable] = {job: runs.repetition(job) if pooled else job for job in position}
-    return SplitScores(known["label"].to_numpy(), known["author"].to_numpy(), predictions, position, arm, resamples)
+    return SplitScores(unique["label"].to_numpy(), unique["author"].to_numpy(), predictions, position, arm, resamples)

@@ -21,23 +21,23 @@ class Study:
     Args:
         name: the choice in the group ``study``.
         title: the report's heading.
-        question: what the study asks and how its answer is read, in a sentence or two.
+        question: what the study asks and how to read its answer, in a sentence or two.
         overrides: Hydra overrides of every job, such as ``application=both``.
         params: what is swept: key to Hydra's sweep expression, such as ``0.0,0.5,1.0`` or ``range(0,10)``.
-        job: the entry point whose jobs these are, ``train`` for ``train.py``; or the path of your own script, whose
-            jobs leave the same files.
+        job: the entry point that runs the jobs, ``train`` for ``train.py``; or the path of your own script, whose jobs
+            leave the same files.
         sweeper: for a sweeper other than Hydra's grid: its ``name``, and its settings by key.
-        factors: the keys that make a configuration, a row of the tables; () is all swept keys except the replicates.
+        factors: the keys that define a configuration, a row of the tables; () is all swept keys but the replicates.
         replicates: the keys whose values are repetitions of a configuration.
-        baseline: values of factors; they pick the configuration with which the others are compared. {} for none.
+        baseline: values of factors that pick the configuration the others are compared with; {} for none.
         choose: a factor whose value is chosen by the mean validation CCC, before anyone looks at test; within one
-            standard error of the best, the value that keeps most crowd labels.
-        axis: a numeric factor that figures are drawn over.
-        plateau: the value of `axis` from which no further gain is expected, which is tested.
-        paper: the table of published numbers that is shown beside the results.
+            standard error of the best, the value that keeps the most crowd labels.
+        axis: a numeric factor, the horizontal axis of figures.
+        plateau: the value of `axis` from which no further gain is expected; this is tested.
+        paper: the table of published numbers that is shown next to the results.
         metrics: what is measured, any of ``pcc, ccc, rmse``.
         partial: whether jobs without data may be left out: they are reported as not run, and the others run.
-        costs: whether the report shows what gains cost.
+        costs: whether the report shows the cost of gains.
 
     Raises:
         InputError: naming every setting that is wrong, or every one that contradicts another.
@@ -62,7 +62,7 @@ class Study:
     costs: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("params", "baseline"):  # a configuration has numbers there
+        for name in ("params", "baseline"):  # a configuration file may contain numbers
             values = {str(key): str(value) for key, value in getattr(self, name).items()}
             object.__setattr__(self, name, values)
 
@@ -79,10 +79,10 @@ class Study:
 
 
 def canonical(value: object) -> Value:
-    """Return a factor's value in one form, however it is written.
+    """Return a factor's value in a single form, however it is written.
 
     ``4.0``, ``"4"`` and ``4`` are the number 4; True, ``"True"`` and ``"true"`` are the text true; None, NaN and
-    ``"null"`` are null. Anything else is text, without quotes around it.
+    ``"null"`` are null. Anything else is text, without enclosing quotes.
     """
     if value is None or value != value:
         return "null"

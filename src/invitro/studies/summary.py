@@ -45,7 +45,7 @@ LABELLED_SPLITS = ("val", "test", "truth_val", "truth_test")
 COUNTS = ("size", "replaced", "augmented", "kept", "given_up", "set_aside")
 DIFFERENCES = ("split", "metric", "difference", "low", "high", "p", "p_holm", "effect", "seeds", "texts", "authors")
 LEFT = ("left", "left_low", "left_high")
-"""Columns of `Summary.differences`: what is left of a difference in CCC, with its 95 % interval."""
+"""Columns of `Summary.differences`: the part of a difference in CCC that is left, with its 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +54,26 @@ class Summary:
 
     Args:
         groups: one row per configuration, in the order of the jobs: the factors; how many ``runs`` have a result, how
-            many ``seeds`` they are where folds are counted together, and how many runs ``failed``; whether all models
-            are ``exact``, fitted in closed form; the means of `COUNTS` and of ``replaced_share``, the share of the
-            crowd labels in training that were replaced; and for each split (``val``, ``test``, and ``truth_val``,
-            ``truth_test`` where the truth is known) and metric ``test_ccc_median``, ``_peak`` (the best run),
-            ``_mean``, ``_sd`` (n - 1; NaN with one seed), ``_low``, ``_high`` (95 %, over seeds and texts; with one
-            seed over texts alone). With folds, metrics on test are of all folds' predictions together; those on
-            validation are means over folds.
+            many ``seeds`` these are with all folds of a seed counted as one, and how many runs ``failed``; whether all
+            models are ``exact``, fitted in closed form; the means of `COUNTS` and of ``replaced_share``, the share of
+            the crowd labels in training that were replaced; and for each split (``val``, ``test``, and ``truth_val``,
+            ``truth_test`` if the truth is known) and metric ``test_ccc_median``, ``_peak`` (the best run), ``_mean``,
+            ``_sd`` (n - 1; NaN with one seed), ``_low``, ``_high`` (95 %, over seeds and texts; with one seed over
+            texts alone). With folds, metrics on test are over all folds' predictions together; those on validation are
+            means over folds.
         differences: one row per configuration, split (those of `judged`) and metric: the factors and `DIFFERENCES`, see
             `invitro.stats.intervals.Difference`; for CCC also `LEFT`, the difference once both sides' predictions are
-            stretched to the labels' mean and SD. Empty without a baseline. p is NaN where nothing could be tested, as
-            where the runs are the baseline's own. With folds, the row of the chosen value tests the choice: each fold's
-            texts are predicted with the value that was chosen in that fold, see `by_fold`.
-        baseline: the values of factors of the configuration with which the others are compared; None without one.
-        chosen: the value of ``study.choose`` that was chosen on validation, see `_chosen`; None where nothing is.
-        plateau: by metric on `split` (and by the other factors, if any); None where none was asked for.
-        published: the paper's numbers, see `published_numbers`; None where the study names none.
+            stretched to the labels' mean and SD. Empty without a baseline. p is NaN if nothing could be tested, as
+            when the runs are those of the baseline. With folds, the row of the chosen value tests the choice: each
+            fold's texts are predicted with the value that was chosen in that fold, see `by_fold`.
+        baseline: the factor values of the configuration that the others are compared with; None without one.
+        chosen: the value of ``study.choose`` that was chosen on validation, see `_chosen`; None if nothing was.
+        plateau: by metric on `split` (and by the other factors, if any); None if no test was asked for.
+        published: the paper's numbers, see `published_numbers`; None if the study names none.
         unpaired: why configurations could not be compared, one sentence each.
-        by_fold: the value that each fold's own validation texts chose, by fold; empty without folds. A fold's test is
-            another fold's validation, so that only this choice has seen no label of the texts that it is tested on.
-        nested: as `groups`, the rows of `chosen` with the runs that these choices name.
+        by_fold: the value chosen on each fold's validation texts, by fold; empty without folds. A fold's test texts are
+            another fold's validation texts, so only this choice has seen no label of the texts that it is tested on.
+        nested: like `groups`, the rows of `chosen` with the runs that these choices name.
     """
 
     groups: pd.DataFrame
@@ -88,10 +88,10 @@ class Summary:
 
     @property
     def split(self) -> str:
-        """What configurations are judged on: ``test``, or ``val`` where no run has a test with labels."""
+        """The split that configurations are judged on: ``test``, or ``val`` if no run has test texts with labels."""
         names = {split: [f"{split}_{metric}_mean" for metric in METRICS] for split in ("test", "val")}
-        there = {split: self.groups.reindex(columns=of).notna().any(axis=None) for split, of in names.items()}
-        return "val" if there["val"] and not there["test"] else "test"
+        scored = {split: self.groups.reindex(columns=of).notna().any(axis=None) for split, of in names.items()}
+        return "val" if scored["val"] and not scored["test"] else "test"
 
     @property
     def judged(self) -> tuple[str, str]:
@@ -101,7 +101,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Configuration:
-    """The jobs of one configuration: the factors' values, all rows of the table, and those with a result by replicate.
+    """The jobs of a configuration: the factors' values, all its rows of the table, those with a result by replicate.
 
     Of two jobs with the same replicate the later one counts.
     """
@@ -115,20 +115,20 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES) -> Summary:
     """Summarise the runs of a study from their records.
 
     Holm's correction is over one family per split: all configurations against the baseline, times all of the study's
-    metrics. Where a value is chosen on validation (``study.choose``), the chosen configuration's tests are a family of
-    their own, which is tested first; the others count only once all of these have been rejected (Westfall, Krishen
-    2001, "Optimally Weighted, Fixed Sequence and Gatekeeper Multiple Testing Procedures", J. Stat. Plan. Inference 99):
-    their corrected p is at least the largest of the chosen one's. The family-wise error is 5 % for each split; metrics
-    against the simulator's truth are a family of their own.
+    metrics. If a value is chosen on validation (``study.choose``), the chosen configuration's tests are a separate
+    family, which is tested first; the others count only once all of these have been rejected (Westfall, Krishen 2001,
+    "Optimally Weighted, Fixed Sequence and Gatekeeper Multiple Testing Procedures", J. Stat. Plan. Inference 99): their
+    corrected p is at least the largest of the chosen one's. The family-wise error is 5 % for each split; metrics
+    against the simulator's truth are another family.
 
-    No test text took part in the choice, so the texts do not bias the difference on test. Over folds a text is tested
-    in one and may be a validation text of another; there each fold chooses for itself. But the choice was among
-    trained models, and a model that was lucky with its seed is better on validation and on test. In simulations with
-    twelve equal configurations and five seeds (``benchmarks/coverage.py``) the error stays below 5 % unless runs differ
-    far more between seeds than is usual. Seeds that were not used for the choice avoid the problem.
+    No test text took part in the choice, so the texts do not bias the difference on test. In a cross-validation a text
+    is tested in one fold and may be a validation text of another, so each fold makes its own choice. But the choice is
+    among trained models, and a model with a lucky seed is better on validation and on test. In simulations with twelve
+    equal configurations and five seeds (``benchmarks/coverage.py``) the error stays below 5 % unless runs differ far
+    more between seeds than is usual. Seeds that were not used for the choice avoid the problem.
 
     Args:
-        study: what is asked.
+        study: the question, the baseline and the metrics.
         runs: the records.
         resamples: draws of the texts, for intervals and tests.
     """
@@ -136,14 +136,19 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES) -> Summary:
     every = {split: score_split(runs, split, resamples) for split in LABELLED_SPLITS}
     scored = {split: scores for split, scores in every.items() if scores is not None}
     wanted = {name: value for name, value in study.baseline.items() if name in runs.factors} or None
-    baselines = [one for one in configurations if one.by_replicate and matches(one.values, wanted)]
-    others = [one for one in configurations if not matches(one.values, wanted)]
+    baselines = [
+        candidate for candidate in configurations if candidate.by_replicate and matches(candidate.values, wanted)
+    ]
+    others = [candidate for candidate in configurations if not matches(candidate.values, wanted)]
     chosen = _chosen(study, runs, others, scored.get("val"))
     by_fold = _chosen_by_fold(study, runs, others, scored) if chosen and "test" in scored else {}
-    tested = [_nested(one, others, runs, chosen, by_fold) if by_fold else one for one in configurations]
+    tested = configurations
+    if by_fold:
+        tested = [_nested(configuration, others, runs, chosen, by_fold) for configuration in configurations]
+    nested = [configuration for configuration in tested if by_fold and matches(configuration.values, chosen)]
     differences, unpaired = _differences(study, runs, tested, baselines, scored)
     return Summary(
-        groups=pd.DataFrame([_group(one, runs, scored) for one in configurations]),
+        groups=pd.DataFrame([_group(configuration, runs, scored) for configuration in configurations]),
         differences=_corrected(differences, chosen),
         baseline={name: baselines[0].values[name] for name in wanted} if wanted and baselines else None,
         chosen=chosen,
@@ -151,7 +156,7 @@ def summarise(study: Study, runs: Runs, resamples: int = RESAMPLES) -> Summary:
         published=published_numbers(study.paper) if study.paper else None,
         unpaired=tuple(unpaired),
         by_fold=by_fold,
-        nested=tuple(_group(one, runs, scored) for one in tested if by_fold and matches(one.values, chosen)),
+        nested=tuple(_group(configuration, runs, scored) for configuration in nested),
     )
 
 
@@ -164,12 +169,12 @@ def _configurations(runs: Runs) -> Iterator[Configuration]:
         yield Configuration(dict(zip(factors, key, strict=True)), rows, runs.by_replicate(finished))
 
 
-def _group(one: Configuration, runs: Runs, scored: Mapping[str, SplitScores]) -> dict[str, Any]:
+def _group(configuration: Configuration, runs: Runs, scored: Mapping[str, SplitScores]) -> dict[str, Any]:
     """Return a configuration's row of ``groups``."""
-    rows = runs.table.loc[list(one.by_replicate.values())]
-    row: dict[str, Any] = dict(one.values)
+    rows = runs.table.loc[list(configuration.by_replicate.values())]
+    row: dict[str, Any] = dict(configuration.values)
     row |= {"runs": len(rows), "seeds": len(set(map(runs.repetition, rows.index))) if runs.folds else len(rows)}
-    row["failed"] = int((one.rows["outcome"] == "failed").sum())
+    row["failed"] = int((configuration.rows["outcome"] == "failed").sum())
     row["exact"] = len(rows) > 0 and all(map(runs.is_exact, rows.index))
     row |= {name: float(rows[name].mean()) for name in COUNTS}
     row["replaced_share"] = float((rows["replaced"] / (rows["size"] - rows["augmented"])).mean())
@@ -189,11 +194,11 @@ def _group(one: Configuration, runs: Runs, scored: Mapping[str, SplitScores]) ->
     return row
 
 
-def _reference(one: Configuration, baselines: Sequence[Configuration]) -> Configuration | None:
-    """Return the baseline of a configuration: the one that shares most values of factors with it."""
+def _reference(configuration: Configuration, baselines: Sequence[Configuration]) -> Configuration | None:
+    """Return the baseline of a configuration: the one that shares the most factor values with it."""
 
-    def likeness(other: Configuration) -> int:
-        return sum(matches(other.values, {name: value}) for name, value in one.values.items())
+    def likeness(baseline: Configuration) -> int:
+        return sum(matches(baseline.values, {name: value}) for name, value in configuration.values.items())
 
     return max(baselines, key=likeness, default=None)
 
@@ -203,18 +208,19 @@ def _chosen(
 ) -> dict[str, Any] | None:
     """Return the value of ``study.choose`` to prefer by validation CCC.
 
-    Among values whose mean CCC is within one standard error of the highest it is the one that keeps most crowd labels
-    (Breiman, Friedman, Olshen, Stone 1984, "Classification and Regression Trees", 3.4.3: the simplest within one
-    standard error). The error is that of the difference, paired by run and text. Among values that keep as many it is
-    the one with the highest CCC; of equal ones the largest. `configurations` are all but the baseline.
+    Among values whose mean CCC is within one standard error of the highest, it is the one that keeps the most crowd
+    labels (Breiman, Friedman, Olshen, Stone 1984, "Classification and Regression Trees", 3.4.3: the simplest within one
+    standard error). The error is that of the difference, paired by run and text. Ties are broken by the highest CCC,
+    then by the largest value. `configurations` are all except the baseline.
     """
     name = study.choose
     if name is None or name not in runs.factors:
         return None
     rows: dict[Any, dict[Hashable, int]] = {}
-    for one in configurations:
-        rest = tuple(value for key, value in one.values.items() if key != name)
-        rows.setdefault(one.values[name], {}).update({(rest, key): row for key, row in one.by_replicate.items()})
+    for configuration in configurations:
+        others = tuple(value for key, value in configuration.values.items() if key != name)
+        jobs: dict[Hashable, int] = {(others, replicate): row for replicate, row in configuration.by_replicate.items()}
+        rows.setdefault(configuration.values[name], {}).update(jobs)
     tables = {value: runs.table.loc[list(of.values())] for value, of in rows.items()}
     means = {value: float(table["val_ccc"].mean()) for value, table in tables.items() if table["val_ccc"].notna().any()}
     if not means:
@@ -222,8 +228,8 @@ def _chosen(
     first = max(means, key=lambda value: means[value])
     near = [value for value in means if means[first] - means[value] <= max(_error(rows[first], rows[value], val), TIE)]
     kept = {value: float((of["size"] - of["augmented"] - of["replaced"]).mean()) for value, of in tables.items()}
-    near = [value for value in near if kept[value] >= max(kept[one] for one in near) - TIE]
-    near = [value for value in near if means[value] >= max(means[one] for one in near) - TIE]
+    near = [value for value in near if kept[value] >= max(map(kept.__getitem__, near)) - TIE]
+    near = [value for value in near if means[value] >= max(map(means.__getitem__, near)) - TIE]
     numeric = all(isinstance(canonical(value), (int, float)) for value in near)
     return {name: max(near, key=float) if numeric else near[0]}
 
@@ -234,41 +240,42 @@ TIE = 1e-9
 def _chosen_by_fold(
     study: Study, runs: Runs, configurations: Sequence[Configuration], scored: Mapping[str, SplitScores]
 ) -> dict[Hashable, Any]:
-    """Return what `_chosen` returns for each fold alone; nothing where there are no folds or one has no validation."""
+    """Return the value that `_chosen` returns for each fold alone; {} if there are no folds or one chooses nothing."""
     if not runs.folds:
         return {}
-    fold_of, found = runs.table[FOLD], {}
+    fold_of, values = runs.table[FOLD], {}
     for fold in fold_of.unique():
-        here = [
-            replace(one, by_replicate={key: job for key, job in one.by_replicate.items() if fold_of[job] == fold})
-            for one in configurations
-        ]
-        chosen = _chosen(study, runs, [one for one in here if one.by_replicate], scored.get("val"))
+        in_fold = []
+        for configuration in configurations:
+            jobs = {key: job for key, job in configuration.by_replicate.items() if fold_of[job] == fold}
+            if jobs:
+                in_fold.append(replace(configuration, by_replicate=jobs))
+        chosen = _chosen(study, runs, in_fold, scored.get("val"))
         if chosen is None:
             return {}
-        (found[fold],) = chosen.values()
-    return found
+        (values[fold],) = chosen.values()
+    return values
 
 
 def _nested(
-    one: Configuration,
+    configuration: Configuration,
     configurations: Sequence[Configuration],
     runs: Runs,
     chosen: Mapping[str, Any] | None,
     by_fold: Mapping[Hashable, Any],
 ) -> Configuration:
-    """Return the chosen configuration with the jobs of each fold's own choice; any other as it is."""
-    if not matches(one.values, chosen) or one not in configurations:
-        return one
+    """Return the chosen configuration with the jobs of each fold's own choice; any other unchanged."""
+    if not matches(configuration.values, chosen) or configuration not in configurations:
+        return configuration
     (name,), fold_of = chosen or {}, runs.table[FOLD]
-    rest = {key: value for key, value in one.values.items() if key != name}
-    alike = {other.values[name]: other.by_replicate for other in configurations if matches(other.values, rest)}
-    jobs = {key: alike[by_fold[fold_of[job]]].get(key) for key, job in one.by_replicate.items()}
-    return replace(one, by_replicate={key: job for key, job in jobs.items() if job is not None})
+    fixed = {key: value for key, value in configuration.values.items() if key != name}
+    alike = {other.values[name]: other.by_replicate for other in configurations if matches(other.values, fixed)}
+    jobs = {key: alike[by_fold[fold_of[job]]].get(key) for key, job in configuration.by_replicate.items()}
+    return replace(configuration, by_replicate={key: job for key, job in jobs.items() if job is not None})
 
 
 def _error(a: Mapping[Hashable, int], b: Mapping[Hashable, int], val: SplitScores | None) -> float:
-    """Return the standard error of a difference in validation CCC, paired by run and text; 0 where it is unknown."""
+    """Return the standard error of a difference in validation CCC, paired by run and text; 0 if it is unknown."""
     pair = None if val is None else val.pair(a, b)
     error = 0.0 if pair is None else contrast(pair[0]["ccc"] - pair[1]["ccc"]).error
     return error if error == error else 0.0
@@ -285,25 +292,25 @@ def _differences(
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     judged = ("test", "truth_test") if "test" in scored else ("val", "truth_val")
-    for one in configurations:
-        reference = None if one in baselines else _reference(one, baselines)
-        if reference is None or not one.by_replicate:
+    for configuration in configurations:
+        reference = None if configuration in baselines else _reference(configuration, baselines)
+        if reference is None or not configuration.by_replicate:
             continue
-        name = ", ".join(f"{factor}={value}" for factor, value in one.values.items())
-        if one.by_replicate.keys().isdisjoint(reference.by_replicate):
+        name = ", ".join(f"{factor}={value}" for factor, value in configuration.values.items())
+        if configuration.by_replicate.keys().isdisjoint(reference.by_replicate):
             problems.append(f"{name} and the baseline have no {' and '.join(runs.replicates)} in common.")
             continue
         for split in (split for split in judged if split in scored):
-            pair = scored[split].pair(one.by_replicate, reference.by_replicate)
+            pair = scored[split].pair(configuration.by_replicate, reference.by_replicate)
             if pair is None:
                 problems.append(f"{name} and the baseline have no texts in common on {split.replace('_', ' ')}.")
                 continue
-            rows += [{**one.values, "split": split} | row for row in _compared(study, *pair)]
+            rows += [{**configuration.values, "split": split} | row for row in _compared(study, *pair)]
     return pd.DataFrame(rows, columns=[*runs.factors, *DIFFERENCES, *LEFT]), problems
 
 
 def _compared(study: Study, a: Mapping[str, Scores], b: Mapping[str, Scores]) -> Iterator[dict[str, Any]]:
-    """Yield the difference between two configurations on one split, a row for each metric."""
+    """Yield the difference between two configurations on one split, one row per metric."""
     matched = contrast(a["matched_ccc"] - b["matched_ccc"]).interval()
     for metric in study.metrics:
         difference = vars(compared(a[metric], b[metric], metric))
@@ -316,8 +323,8 @@ def _corrected(differences: pd.DataFrame, chosen: Mapping[str, Any] | None) -> p
     corrected = pd.Series(np.nan, index=differences.index, dtype="float64")
     first = pd.Series([matches(dict(row), chosen) for _, row in differences.iterrows()], differences.index, "bool")
     for split in differences["split"].unique():
-        here, gate = differences["split"] == split, 0.0
-        for family in (here & first, here & ~first):
+        on_split, gate = differences["split"] == split, 0.0
+        for family in (on_split & first, on_split & ~first):
             p = holm(differences.loc[family, "p"].to_numpy(dtype="float64"))
             corrected[family] = np.maximum(p, gate)
             gate = float(np.nanmax(p)) if (~np.isnan(p)).any() else gate
@@ -332,18 +339,21 @@ def _plateaus(
     if study.plateau is None or axis is None or axis not in runs.factors or scored is None:
         return None
     series: dict[tuple[tuple[str, Any], ...], dict[float, Configuration]] = {}
-    for one in configurations:
-        others = tuple((name, value) for name, value in one.values.items() if name != axis)
-        if one.by_replicate and isinstance(canonical(one.values[axis]), (int, float)):
-            series.setdefault(others, {})[float(one.values[axis])] = one
+    for configuration in configurations:
+        others = tuple((name, value) for name, value in configuration.values.items() if name != axis)
+        if configuration.by_replicate and isinstance(canonical(configuration.values[axis]), (int, float)):
+            series.setdefault(others, {})[float(configuration.values[axis])] = configuration
     plateaus = []
     for others, by_value in series.items():
-        common = set.intersection(*(set(one.by_replicate) for one in by_value.values()))
+        common = set.intersection(*(set(configuration.by_replicate) for configuration in by_value.values()))
         if not common or sum(value >= study.plateau - 1e-9 for value in by_value) < 2:
             continue
         order = [key for key in next(iter(by_value.values())).by_replicate if key in common]
-        scores = {value: scored.of([one.by_replicate[key] for key in order]) for value, one in by_value.items()}
+        scores = {
+            value: scored.of([configuration.by_replicate[key] for key in order])
+            for value, configuration in by_value.items()
+        }
         for metric in study.metrics:
-            of_metric: dict[float, Scores] = {value: one[metric] for value, one in scores.items()}
+            of_metric: dict[float, Scores] = {value: metrics[metric] for value, metrics in scores.items()}
             plateaus.append(plateau(of_metric, metric, study.plateau, where=dict(others)))
     return tuple(plateaus) or None

@@ -20,10 +20,10 @@ SPLIT_NAMES = {
     "truth_val": "validation, against the truth",
     "truth_test": "test, against the truth",
 }
-"""Whose labels predictions are compared to; the truth is known to simulated corpora only."""
+"""Splits, and the labels that predictions are compared with; the truth is known for simulated corpora only."""
 LOWER_IS_BETTER = ("rmse",)
 SIGNIFICANT = 0.05
-"""A difference is reported as one where its Holm-corrected p is below this."""
+"""A difference is reported as significant if its Holm-corrected p is below this."""
 AXES = {"alpha": "alpha (scale points)", "application.portion": "portion of the pool (%)"}
 PUBLISHED = ("label", "metric", "median", "peak")
 """Columns of published numbers that are not factors."""
@@ -35,9 +35,9 @@ def factor(name: str) -> str:
 
 
 def configuration(values: Mapping[str, Any], factors: Iterable[str], full: bool = False) -> str:
-    """Name a configuration by its values: ``both, alpha 4``; a choice speaks for itself, a number needs its name.
+    """Name a configuration by its values: ``both, alpha 4``; a choice needs no name, a number does.
 
-    In sentences (`full`) all do: ``application both, alpha 4``.
+    In sentences (`full`) every value has its name: ``application both, alpha 4``.
     """
     parts = []
     for name in factors:
@@ -45,22 +45,23 @@ def configuration(values: Mapping[str, Any], factors: Iterable[str], full: bool 
         text = plain(value).rsplit("/", 1)[-1] if name in ("experiment", "row") else plain(value)
         if text == DASH:
             continue
-        own = not full and not is_number(value) and text not in ("True", "False", "true", "false")
-        parts.append(text if own else f"{factor(name)} {text}")
+        bare = not full and not is_number(value) and text not in ("True", "False", "true", "false")
+        parts.append(text if bare else f"{factor(name)} {text}")
     return ", ".join(parts) or "all runs"
 
 
 def name_as_tested(summary: Summary, row: Mapping[str, Any], factors: Iterable[str], full: bool = False) -> str:
-    """Name a configuration as `configuration`; of a choice that each fold made for itself, it does not name a value."""
+    """Name a configuration as `configuration` does, but without the value of a choice that each fold made."""
     if not summary.by_fold or mark(summary, row) != "chosen":
         return configuration(row, factors, full)
-    rest = [name for name in factors if name not in (summary.chosen or ())]
-    own = [f" of {factor(name)}" for name in summary.chosen or () if name != "row"]
-    return ", ".join([f"each fold's own choice{''.join(own)}", *([configuration(row, rest, full)] if rest else [])])
+    others = [name for name in factors if name not in (summary.chosen or ())]
+    chosen = [f" of {factor(name)}" for name in summary.chosen or () if name != "row"]
+    choice = f"each fold's own choice{''.join(chosen)}"
+    return ", ".join([choice, *([configuration(row, others, full)] if others else [])])
 
 
 def llm_name(llm: Mapping[str, Any]) -> str:
-    """Name the LLM of a configuration; a mean of several by all of them.
+    """Name the LLM of a configuration; a mean of several LLMs by all their names.
 
     Example:
         >>> llm_name({"name": "ensemble", "members": ["llama", "gpt"]})
@@ -70,7 +71,7 @@ def llm_name(llm: Mapping[str, Any]) -> str:
 
 
 def corpus_name(data: Mapping[str, Any]) -> str:
-    """Name a configuration's corpus; a table by its file, unless it was given a name.
+    """Name a configuration's corpus; a table by its file, unless it has a name.
 
     Example:
         >>> corpus_name({"name": "table", "path": "data/essays.csv"}), corpus_name({"name": "newsemp18"})
@@ -81,12 +82,12 @@ def corpus_name(data: Mapping[str, Any]) -> str:
 
 
 def position(value: Any) -> float | None:
-    """Return where a value lies on an axis; None for text, a missing value and infinity (alpha without correction)."""
+    """Return a value's position on an axis; None for text, a missing value and infinity (alpha without correction)."""
     return float(value) if is_number(value) and math.isfinite(float(value)) else None
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a table's rows by column name."""
+    """Return a table's rows as values by column name."""
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
@@ -98,7 +99,7 @@ def mark(summary: Summary, row: Mapping[str, Any]) -> str:
 
 
 def measured(summary: Summary, study: Study, split: str) -> bool:
-    """Whether there are numbers of `split` in any configuration."""
+    """Whether any configuration has results on `split`."""
     names = [f"{split}_{metric}_mean" for metric in study.metrics]
     return any(name in summary.groups and summary.groups[name].notna().any() for name in names)
 
@@ -107,8 +108,8 @@ def repeated(runs: Runs) -> str:
     """Return what the runs of a configuration differ in: ``seeds``, ``folds``, or ``runs`` for anything else."""
     varied = [name for name in runs.replicates if runs.table[name].nunique() > 1]
     names = {"seed": "seeds", "fold": "folds"}
-    one = varied or [name for name in runs.replicates if factor(name) in names][:1]
-    return names.get(factor(one[0]), "runs") if len(one) == 1 else "runs"
+    replicates = varied or [name for name in runs.replicates if factor(name) in names][:1]
+    return names.get(factor(replicates[0]), "runs") if len(replicates) == 1 else "runs"
 
 
 def rows_of(runs: Runs, values: Mapping[str, Any]) -> list[int]:
@@ -122,8 +123,8 @@ def rows_of(runs: Runs, values: Mapping[str, Any]) -> list[int]:
 def leading(study: Study, summary: Summary, most: int = 2) -> list[dict[str, Any]]:
     """Return the configurations that matter most, as rows of ``summary.groups``: at most `most`.
 
-    The baseline comes first, then what was chosen, then the rest by mean validation CCC, the best first (by the
-    study's first metric where CCC is not among them).
+    The baseline comes first, then the chosen one, then the others by mean validation CCC, best first (by the study's
+    first metric if CCC is not among its metrics).
     """
     metric = "ccc" if "ccc" in study.metrics else study.metrics[0]
     sign = 1 if metric in LOWER_IS_BETTER else -1
@@ -140,10 +141,10 @@ def leading(study: Study, summary: Summary, most: int = 2) -> list[dict[str, Any
 
 
 def published_for(summary: Summary, row: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
-    """Return the paper's ``median`` and ``peak`` of a metric for one configuration; None where the paper has none.
+    """Return the paper's ``median`` and ``peak`` of a metric for one configuration; None if the paper has none.
 
     A published row belongs to a configuration that names the same ``experiment``, or else to one that has the values of
-    all factors that the row names; one whose factors are not all known here belongs to none.
+    all factors that the row names; a row that names a factor unknown here belongs to none.
     """
     if summary.published is None:
         return None
@@ -160,9 +161,9 @@ def published_for(summary: Summary, row: Mapping[str, Any], metric: str) -> dict
 
 def reference(summary: Summary, row: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the baseline's row of ``summary.groups`` that a configuration is compared with: the one most like it."""
-    rows: list[Any] = [one for one in records(summary.groups) if matches(one, summary.baseline)]
+    baselines: list[Any] = [group for group in records(summary.groups) if matches(group, summary.baseline)]
     return max(
-        rows,
-        key=lambda one: sum(name in row and canonical(one[name]) == canonical(row[name]) for name in one),
+        baselines,
+        key=lambda group: sum(name in row and canonical(group[name]) == canonical(row[name]) for name in group),
         default=None,
     )

@@ -1,12 +1,12 @@
 """What an LLM's labels are worth: learning curves over the number of human ratings, with and without the labels.
 
-Folds are grouped by author, and every rated text is tested once. Of a fold's training texts people's ratings are
-drawn by author, and nested: more ratings contain the fewer. Layers, noise and all other parameters are chosen on
-them.
+Folds are grouped by author, and every rated text is tested once. Human ratings of a fold's training texts are drawn by
+author, and draws are nested: larger ones contain the smaller. Layers, noise and all other parameters are chosen on the
+ratings drawn.
 
 The exchange rate is how many human ratings a model needs without an LLM to be as good as with its labels alone.
-Intervals are over authors and draws of ratings: each resample draws authors of the tested texts and, of the draws of
-ratings at every size, as many as there are.
+Intervals are over authors and draws of ratings: each resample draws, with replacement, the authors of the tested texts
+and, at every size, the draws of ratings.
 """
 
 from collections.abc import Iterator
@@ -35,9 +35,9 @@ from invitro.stats.moments import METRICS, RESAMPLES, Scores, resampled
 from invitro.writing.words import Progress
 
 LLM_NOISES = (0.1, 0.2, 0.3, 0.5, *NOISES)
-"""Variances of the LLM's noise to choose from: its labels are less noisy than single people's."""
+"""Variances of the LLM's noise to choose from: its labels are less noisy than a single person's."""
 LEAST_RATED = 100
-"""Rated texts below which no curve is drawn."""
+"""The fewest rated texts for which curves are drawn."""
 
 
 @checked("worth")
@@ -50,9 +50,9 @@ class WorthSettings:
         draws: how often ratings are drawn.
         folds: of the cross-validation.
         seed: of draws and folds.
-        rating_price: of one human rating, in `currency`; None says nothing about money.
+        rating_price: of one human rating, in `currency`; None leaves costs out.
         label_price: of one LLM label.
-        currency: what prices are written with.
+        currency: the symbol of all prices.
 
     Raises:
         InputError: naming every setting that is wrong.
@@ -92,12 +92,12 @@ class Curves(NamedTuple):
     """Held-out predictions of the rated texts.
 
     Args:
-        labels: people's ratings, (texts,).
+        labels: human ratings, (texts,).
         authors: (texts,).
         folds: the fold that each text was tested in, (texts,).
         sizes: the numbers of human ratings, ascending; the last is all of them, on average over folds.
         alone: by size, (draws, texts); with all ratings there is one draw.
-        helped: with the LLM's labels too, by size; 0 ratings are among the sizes.
+        helped: the same with the LLM's labels too; sizes include 0.
         llm_labels: LLM labels used per fold, on average.
     """
 
@@ -115,8 +115,8 @@ def curves(table: pd.DataFrame, cache: FeatureCache, settings: WorthSettings) ->
 
     Args:
         table: see `WorthData`.
-        cache: gives the features of its texts.
-        settings: see there.
+        cache: for the features of its texts.
+        settings: see `WorthSettings`.
 
     Raises:
         InputError: there are too few ratings or LLM labels, or they do not vary.
@@ -154,17 +154,17 @@ def curves(table: pd.DataFrame, cache: FeatureCache, settings: WorthSettings) ->
                     alone[name][draw, test], helped[name][draw, test] = fold.predicted(rows)
             progress.add(1)
     kept = rated.to_numpy()
-    for one in (alone, helped):
+    for by_size in (alone, helped):
         for n in (0, everything):
-            one[n] = one[n][:1]
+            by_size[n] = by_size[n][:1]
     del alone[0]
     return Curves(
         labels=crowd[kept],
         authors=table["group_id"].to_numpy()[kept],
         folds=fold_of[kept],
         sizes=names,
-        alone={n: one[:, kept] for n, one in alone.items()},
-        helped={n: one[:, kept] for n, one in helped.items()},
+        alone={n: predictions[:, kept] for n, predictions in alone.items()},
+        helped={n: predictions[:, kept] for n, predictions in helped.items()},
         llm_labels=round(float(np.mean([labelled.iloc[train].sum() for train, _ in parts]))),
     )
 
@@ -184,12 +184,12 @@ def doubled(first: int, below: int) -> Iterator[int]:
 def ranked(authors: npt.NDArray[Any], train: Ints, crowd: Floats, seed: list[int]) -> Ints:
     """Return the rated training texts, as positions in `train`, in the order in which they are drawn.
 
-    Authors are drawn from the whole corpus, and those of the test are left out: folds train on mostly the same ratings.
-    The draw depends on the authors' names and the seed, not on the order of the rows.
+    Authors are drawn from the whole corpus, and test authors are then left out, so folds train on mostly the same
+    ratings. The draw depends on the authors' names and the seed, not on the order of the rows.
     """
     names, code = np.unique(authors, return_inverse=True)
-    place = np.random.default_rng(seed).permutation(len(names))[code][train]
-    order = np.argsort(place, kind="stable")
+    rank = np.random.default_rng(seed).permutation(len(names))[code][train]
+    order = np.argsort(rank, kind="stable")
     return np.asarray(order[~np.isnan(crowd[train][order])])
 
 
@@ -204,7 +204,7 @@ def first_authors(order: Ints, authors: npt.NDArray[Any], n: int | None) -> Ints
 
 
 class _Fold:
-    """One fold: similarities of its training texts, of the test texts to them, and what the LLM's labels say."""
+    """A fold: similarities between its training texts, and to its test texts, and a model of the LLM's labels."""
 
     def __init__(self, train: pd.DataFrame, features: Any, test_texts: list[str], test_features: Any) -> None:
         self.ratings, llm_label = (train[name].to_numpy(dtype=np.float64) for name in ("crowd_label", "llm_label"))
@@ -216,13 +216,13 @@ class _Fold:
         for kernel, gram in LayerKernel.nested(features, words, first_layers(features.shape[1])):
             self.grams.append(gram)
             self.nears.append(kernel.to_training(test_features, test_words)[0])
-        known = np.flatnonzero(~np.isnan(llm_label))
-        seen = Observed(llm_label[known], np.ones(len(known)), self.authors[known])
-        which, noise = _chosen([gram[np.ix_(known, known)] for gram in self.grams], seen, LLM_NOISES)
+        labelled = np.flatnonzero(~np.isnan(llm_label))
+        seen = Observed(llm_label[labelled], np.ones(len(labelled)), self.authors[labelled])
+        which, noise = _chosen([gram[np.ix_(labelled, labelled)] for gram in self.grams], seen, LLM_NOISES)
         self.llm, self.near_llm = LLMFirst.fitted(self.grams[which], llm_label, noise), self.nears[which]
 
     def predicted(self, rows: Ints) -> tuple[Floats, Floats]:
-        """Score the test texts from some texts' ratings: alone, and with the LLM's labels."""
+        """Score the test texts from the ratings of `rows`: alone, and with the LLM's labels."""
         seen = Observed(self.ratings[rows], np.ones(len(rows)), self.authors[rows])
         parts = [gram[np.ix_(rows, rows)] for gram in self.grams]
         which, noise = _chosen(parts, seen, NOISES)
@@ -232,7 +232,7 @@ class _Fold:
 
 
 def _chosen(grams: list[Floats], seen: Observed, noises: tuple[float, ...]) -> tuple[int, float]:
-    """Return which kernel, and the noise, that predict left-out authors best."""
+    """Return the number of the kernel and the noise that predict left-out authors best."""
     labels, weights, authors = seen
     errors = {
         (which, noise): float(np.square(labels - LeftOut(gram, weights, authors, noise).predict(labels)).sum())
@@ -252,13 +252,13 @@ class Exchange:
     Args:
         curve: one row per curve and size: ``labels`` (`ALONE` or `HELPED`), ``ratings``, and ``pcc``, ``ccc`` and
             ``rmse`` with their ``_low`` and ``_high``.
-        worth: human ratings; 0 stands for fewer than the smallest number that was tried, infinity for more than all.
+        worth: human ratings; 0 means fewer than the smallest number that was tried, infinity more than all.
         added: PCC with all ratings and the labels, minus that with all ratings alone.
         first: the smallest number of ratings that was tried.
         everything: all ratings that a fold trains on, on average.
         llm_labels: LLM labels that a fold trains on, on average.
-        texts: that were tested.
-        authors: who wrote them.
+        texts: how many were tested.
+        authors: how many wrote them.
         settings: how the curves were made.
     """
 
@@ -274,64 +274,65 @@ class Exchange:
 
     @property
     def cost(self) -> float | None:
-        """What as many human ratings would cost; None without a price or a number."""
+        """The cost of as many human ratings; None without a price or a number."""
         price = self.settings.rating_price
         return price * self.worth.value if price is not None and 0 < self.worth.value < np.inf else None
 
     @property
     def label_cost(self) -> float | None:
-        """What the LLM's labels cost."""
+        """The cost of the LLM's labels; None without a price."""
         price = self.settings.label_price
         return None if price is None else price * self.llm_labels
 
 
-def exchange(found: Curves, settings: WorthSettings, resamples: int = RESAMPLES) -> Exchange:
-    """Measure the curves, and say where they cross.
+def exchange(predicted: Curves, settings: WorthSettings, resamples: int = RESAMPLES) -> Exchange:
+    """Measure the curves, and find where they cross.
 
-    Each fold's predictions come from a model of its own, whose level depends on the ratings that were drawn; PCC is
-    therefore within folds: both sides are taken relative to their fold's mean. CCC and RMSE are of scores as they come.
+    Each fold's predictions come from a separate model, whose level depends on the ratings drawn; PCC is therefore
+    within folds: ratings and predictions are taken relative to their fold's mean. CCC and RMSE use the scores as they
+    are.
     """
-    labels, pcc, rows = centred(found.labels[None], found)[0], {}, []
-    for name, by_size in ((ALONE, found.alone), (HELPED, found.helped)):
+    labels, pcc, rows = centred(predicted.labels[None], predicted)[0], {}, []
+    for name, by_size in ((ALONE, predicted.alone), (HELPED, predicted.helped)):
         for size, predictions in by_size.items():
-            scores = resampled(found.labels, predictions, found.authors, resamples, settings.seed)
-            within = resampled(labels, centred(predictions, found), found.authors, resamples, settings.seed)
+            scores = resampled(predicted.labels, predictions, predicted.authors, resamples, settings.seed)
+            within = resampled(labels, centred(predictions, predicted), predicted.authors, resamples, settings.seed)
             pcc[name, size] = scores["pcc"] = within["pcc"]
             row: dict[str, object] = {"labels": name, "ratings": size}
             for metric in METRICS:
                 interval = interval_of(scores[metric], metric)
                 row |= {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
             rows.append(row)
-    everything = found.sizes[-1]
+    everything = predicted.sizes[-1]
     added = pcc[HELPED, everything] - pcc[ALONE, everything]
-    alone = [pcc[ALONE, size] for size in found.sizes]
+    alone = [pcc[ALONE, size] for size in predicted.sizes]
     return Exchange(
         curve=pd.DataFrame(rows),
-        worth=_worth(np.array(found.sizes), alone, pcc[HELPED, 0], settings.seed),
+        worth=_worth(np.array(predicted.sizes), alone, pcc[HELPED, 0], settings.seed),
         added=contrast(added).interval(),
-        first=found.sizes[0],
+        first=predicted.sizes[0],
         everything=everything,
-        llm_labels=found.llm_labels,
-        texts=len(found.labels),
-        authors=len(np.unique(found.authors)),
+        llm_labels=predicted.llm_labels,
+        texts=len(predicted.labels),
+        authors=len(np.unique(predicted.authors)),
         settings=settings,
     )
 
 
-def centred(values: Floats, found: Curves) -> Floats:
+def centred(values: Floats, predicted: Curves) -> Floats:
     """Return values, (draws, texts), relative to the mean of each fold."""
-    counts = np.bincount(found.folds)
-    means = np.stack([np.bincount(found.folds, weights=row) / np.maximum(counts, 1) for row in values])
-    return np.asarray(values - means[:, found.folds])
+    counts = np.bincount(predicted.folds)
+    means = np.stack([np.bincount(predicted.folds, weights=row) / np.maximum(counts, 1) for row in values])
+    return np.asarray(values - means[:, predicted.folds])
 
 
 def _worth(sizes: Ints, alone: list[Scores], llm: Scores, seed: int) -> Interval:
-    value = ratings_for(sizes, np.array([one.values.mean() for one in alone]), float(llm.values[0]))
+    value = ratings_for(sizes, np.array([scores.values.mean() for scores in alone]), float(llm.values[0]))
     rng, ends = np.random.default_rng(seed), []
     for draw, target in enumerate(llm.draws[:, 0]):
-        curve = np.array([one.draws[draw, rng.integers(one.seeds, size=one.seeds)].mean() for one in alone])
+        curve = np.array([at.draws[draw, rng.integers(at.seeds, size=at.seeds)].mean() for at in alone])
         ends.append(ratings_for(sizes, curve, float(target)))
-    # Inverted: an order statistic, since there is nothing between a number and infinity
+    # Inverted: an order statistic, since nothing can be interpolated between a number and infinity
     low, high = np.quantile(ends, (0.025, 0.975), method="inverted_cdf")
     return Interval(value, float(low), float(high))
 
@@ -339,7 +340,7 @@ def _worth(sizes: Ints, alone: list[Scores], llm: Scores, seed: int) -> Interval
 def ratings_for(sizes: Ints, curve: Floats, target: float) -> float:
     """Return where a learning curve reaches `target`: 0 before its first point, infinity beyond its last.
 
-    The curve is made monotone by isotonic regression, and is linear in the logarithm of the size between its points.
+    The curve is made monotone by isotonic regression; between its points it is linear in the logarithm of the size.
 
     Example:
         >>> sizes = np.array([50, 100, 200])
