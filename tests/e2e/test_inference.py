@@ -28,7 +28,7 @@ def test_estimates_from_one_command_to_their_report(run, tmp_path: Path) -> None
     assert len(rows) == 2 * 2 * 5  # settings, estimands, methods
     powered = rows[rows["method"] == "prediction-powered"]
     assert powered["inference.gold"].tolist() == [60, 60, 120, 120]
-    assert powered["crowd"].tolist() == [60, 60, 120, 120]
+    assert powered["crowd_labels"].tolist() == [60, 60, 120, 120]
     page = (report / "report.html").read_text("utf-8")
     assert "python sweep.py study=inference data=simulated" in page
     assert "<h3>Estimates</h3>" in page

@@ -68,7 +68,7 @@ def test_every_kind_of_model_says_what_it_cannot_read(tiny_deberta: Path, kind: 
         model = LinearModel(encoder := FrozenEncoder(plm), ridge_of(np.ones(encoder.config.hidden_size), 3.0))
     else:
         labels = Observed(np.array([5.0, 6, 1, 4]), np.ones(4), np.arange(4))
-        model = FrozenTexts(FrozenEncoder(plm), [seen, [], []], None).fit(labels, "raw")
+        model = FrozenTexts(FrozenEncoder(plm), [seen, [], []], None, kept=False).fit(labels, "raw")
     scorer = Scorer(model, SCALE, Score(), {"Latin": 199, "Cyrillic": 1}, text_hashes([*seen, "Sad  news."]))
     read = scorer.read(texts, batch_size=2)
     assert read.predictions.score == pytest.approx(scorer.score(texts).score)

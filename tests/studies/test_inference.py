@@ -12,7 +12,17 @@ from invitro.errors import InputError
 from invitro.labels import LabelSource
 from invitro.scales import Item, Scale
 from invitro.stats.powered import CLASSICAL, NAIVE, POWERED, estimates, problem
-from invitro.studies.inference import ALL_CROWD, TRUTH, Inference, InferenceData, drawn, infer, inference_data
+from invitro.studies.inference import (
+    ALL_CROWD,
+    TRUTH,
+    Estimated,
+    Inference,
+    InferenceData,
+    drawn,
+    estimates_table,
+    infer,
+    inference_data,
+)
 
 pytestmark = pytest.mark.skipif(problem() is not None, reason="ppi-python is not installed")
 
@@ -39,7 +49,7 @@ def test_estimates_over_the_simulated_corpus() -> None:
     assert mean.loc[TRUTH, "value"] == pytest.approx(table["truth"].mean())
     assert np.isnan(mean.loc[TRUTH, "low"])
     assert data.without_llm == 500 - len(table)
-    assert (mean.loc[POWERED, "crowd"], mean.loc[POWERED, "llm"]) == (150, len(table))
+    assert (mean.loc[POWERED, "crowd_labels"], mean.loc[POWERED, "llm_labels"]) == (150, len(table))
 
     words = table["covariate"]
     design = np.column_stack([np.ones(len(table)), (words - words.mean()) / words.std(ddof=0)])
@@ -49,6 +59,16 @@ def test_estimates_over_the_simulated_corpus() -> None:
     assert slope.loc[POWERED, ["value", "low", "high"]].tolist() == pytest.approx(
         [by_hand.value, by_hand.low, by_hand.high]
     )
+
+
+def test_llms_are_compared_in_one_table() -> None:
+    data = simulated()
+    rows = infer(data, Inference(gold=150), seed=3)
+    several = pd.concat([rows.assign(llm=name) for name in ("llama", "gpt")], ignore_index=True)
+    table = estimates_table(Estimated(several, ("llm",), [data, data], "sweep.py study=inference llm=llama,gpt"))
+    rows_by_key = [dict(zip([column.key for column in table.columns], row, strict=True)) for row in table.rows]
+    assert [row["llm"].value for row in rows_by_key] == ["llama"] * 10 + ["gpt"] * 10
+    assert [row["llm_labels"].value for row in rows_by_key[:3]] == [None, len(data.table), len(data.table)]
 
 
 def test_the_draw_is_the_seed_s_and_of_rated_texts() -> None:
@@ -85,7 +105,7 @@ def test_texts_without_a_crowd_label_count_with_the_llm_s(tmp_path: Path) -> Non
     rows = infer(data, Inference(gold=None), seed=0)
     assert rows["method"].tolist() == [CLASSICAL, NAIVE, POWERED] * 2  # no further crowd label is there to check with
     powered = rows[rows["method"] == POWERED]
-    assert powered["crowd"].tolist() == [60, 60]
+    assert powered["crowd_labels"].tolist() == [60, 60]
     assert (powered["effective"] > 100).all()
 
 

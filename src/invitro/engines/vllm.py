@@ -127,7 +127,7 @@ class VLLM:
 
         place, revision = self._place["model"], self._place["revision"]
         if missing := absent(str(place), revision):
-            raise InputError(f"llm.model={self.model}: is not there. {missing} that holds it with llm.model=")
+            raise InputError(f"llm.model={self.model}: not found. {missing} that holds it with llm.model=")
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, revision=revision)
         except (OSError, ValueError) as error:

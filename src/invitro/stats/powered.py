@@ -55,11 +55,11 @@ class Coefficient:
         high: upper end.
         iid_low: lower end of the interval that treats texts as independent.
         iid_high: its upper end.
-        crowd: number of texts whose crowd label was used.
-        llm: number of texts whose LLM label was used.
+        crowd_labels: number of texts whose crowd label was used.
+        llm_labels: number of texts whose LLM label was used.
         power: lambda, the weight of the LLM's labels; NaN except for `POWERED`.
-        effective: number of crowd labels that alone would be as precise: crowd * (classical error / error)^2; NaN for
-            `NAIVE`, whose error ignores its bias.
+        effective: number of crowd labels that alone would be as precise: crowd_labels * (classical error / error)^2;
+            NaN for `NAIVE`, whose error ignores its bias.
     """
 
     method: str
@@ -69,8 +69,8 @@ class Coefficient:
     high: float
     iid_low: float
     iid_high: float
-    crowd: int
-    llm: int
+    crowd_labels: int
+    llm_labels: int
     power: float = np.nan
     effective: float = np.nan
 
@@ -109,9 +109,9 @@ def estimates(
     powered = _powered(x, y, f, x_other, f_other, np.concatenate([codes[gold], codes[~gold]]), single)
     worth = len(y) * (classical.error / powered.error) ** 2 if powered.error > 0 else np.nan
     return (
-        replace(classical, crowd=len(y), effective=float(len(y))),
-        replace(naive, llm=len(llm)),
-        replace(powered, crowd=len(y), llm=len(llm), effective=worth),
+        replace(classical, crowd_labels=len(y), effective=float(len(y))),
+        replace(naive, llm_labels=len(llm)),
+        replace(powered, crowd_labels=len(y), llm_labels=len(llm), effective=worth),
     )
 
 
@@ -119,7 +119,7 @@ def of_all(design: Floats, labels: Floats, authors: Sequence[object] | npt.Array
     """Return the classical estimate from a label of every text."""
     codes = np.unique(np.asarray(authors), return_inverse=True)[1]
     x = np.ascontiguousarray(design, dtype=np.float64)
-    return replace(_alone(method, x, labels, codes, len(codes) == codes.max() + 1), crowd=len(labels))
+    return replace(_alone(method, x, labels, codes, len(codes) == codes.max() + 1), crowd_labels=len(labels))
 
 
 def _check(y: Floats, f: Floats, x: Floats, x_other: Floats, codes: Ints) -> None:
@@ -188,4 +188,4 @@ def _coefficient(method: str, value: float, error: float, ends: Sequence[npt.Arr
     interval = (low, high) if single else (float(value - Z * error), float(value + Z * error))
     if single:
         error = (high - low) / (2 * Z)
-    return Coefficient(method, float(value), error, *interval, low, high, crowd=0, llm=0)
+    return Coefficient(method, float(value), error, *interval, low, high, crowd_labels=0, llm_labels=0)

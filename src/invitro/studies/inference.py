@@ -30,7 +30,7 @@ from invitro.studies.report.verdict import Judgement
 from invitro.studies.study import Study
 from invitro.studies.wording import factor, records
 from invitro.writing import charts
-from invitro.writing.charts import POINT, Figure, chart, figure, layered, named_axis, padded, tooltip
+from invitro.writing.charts import POINT, Figure, chart, figure, layered, named_axis, padded, tooltip, wrapped
 from invitro.writing.tables import Cell, Column, ReportTable, cell_of, interval_cell, number_cell, table_of
 from invitro.writing.words import count, paragraphs, plain, said
 
@@ -164,7 +164,7 @@ def infer(data: InferenceData, settings: Inference, seed: int) -> pd.DataFrame:
         rows += [common | asdict(coefficient) for coefficient in coefficients]
         if "truth" in table:
             value = np.linalg.lstsq(x, table["truth"].to_numpy(dtype="float64"), rcond=None)[0][-1]
-            rows.append(common | {"method": TRUTH, "value": float(value), "crowd": 0, "llm": 0})
+            rows.append(common | {"method": TRUTH, "value": float(value), "crowd_labels": 0, "llm_labels": 0})
     return pd.DataFrame(rows, columns=list(ESTIMATE_COLUMNS))
 
 
@@ -241,14 +241,14 @@ def estimates_table(estimated: Estimated) -> ReportTable:
         Column("interval", "95 % interval"),
         Column("width", "width", hidden=("paper",)),
         Column("power", "lambda"),
-        Column("crowd", "crowd", "labels used"),
-        Column("llm", "LLM", "labels used"),
+        Column("crowd_labels", "crowd", "labels used"),
+        Column("llm_labels", "LLM", "labels used"),
         Column("effective", "worth"),
         Column("iid", "if texts were independent", hidden=("paper",)),
     ]
     rows: list[dict[str, Cell]] = [
         {name: cell_of(row[name]) for name in (*estimated.factors, "estimand", "method")}
-        | {name: number_cell(row[name] or None, 0) for name in ("crowd", "llm")}
+        | {name: number_cell(row[name] or None, 0) for name in ("crowd_labels", "llm_labels")}
         | {
             "value": number_cell(row["value"]),
             "interval": interval_cell(row["low"], row["high"]),
@@ -292,7 +292,8 @@ def _data(jobs: Sequence[InferenceData]) -> list[Fact]:
     return [Fact(name, value) for name, value in facts.items()]
 
 
-PANEL_WIDTH, ESTIMATE_HEIGHT = 140, 13
+PANEL_WIDTH, ESTIMATE_HEIGHT, LONGEST = 140, 13, 24
+"""Of a panel and of one line of a name, in points; and the letters of a name in one line."""
 
 
 def _figure(estimated: Estimated) -> Figure:
@@ -300,17 +301,18 @@ def _figure(estimated: Estimated) -> Figure:
     rows = [row | {"name": ", ".join([str(row["method"]), *_job(estimated, row)])} for row in records(estimated.rows)]
     names = list(dict.fromkeys(row["name"] for row in rows))
     series = [method for method in METHODS if any(row["method"] == method for row in rows)]
+    height = ESTIMATE_HEIGHT * max(len(wrapped(name, LONGEST)) for name in names)
     panels = []
     for estimand in dict.fromkeys(row["estimand"] for row in rows):
         layers = _layers([row for row in rows if row["estimand"] == estimand], names, series, str(estimand))
-        panels.append(layered(*layers, width=PANEL_WIDTH, height=ESTIMATE_HEIGHT * len(names)))
+        panels.append(layered(*layers, width=PANEL_WIDTH, height=height * len(names)))
     drawn = alt.vconcat(*panels, spacing=10).properties(description="Estimates with 95 % intervals")
     return figure(INFERENCE_TEMPLATE, "estimates", "Estimates", "figure", drawn)
 
 
 def _layers(rows: list[dict[str, Any]], names: list[str], series: list[str], title: str) -> list[alt.Chart]:
     """Return a panel's intervals and points; rows are named, so no legend is needed."""
-    y = alt.Y("name:N", scale=alt.Scale(domain=names), axis=named_axis(names, 24))
+    y = alt.Y("name:N", scale=alt.Scale(domain=names), axis=named_axis(names, LONGEST))
     scale = alt.Scale(domain=padded([row[key] for row in rows for key in ("value", "low", "high")]), nice=False,
                       zero=False)  # fmt: skip
     x = alt.X("value:Q", scale=scale, axis=alt.Axis(title=f"{title} (points)", tickCount=4, format=".2~f"))
