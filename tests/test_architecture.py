@@ -21,7 +21,7 @@ FLOORS = [
 ]
 RANK = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
 GROUND = FLOORS[0]
-MOST_FILES, MOST_MODULES, MOST_LINES = 12, 131, 420
+MOST_FILES, MOST_MODULES, MOST_LINES = 12, 131, 435
 ONLY_IN = {
     "wandb": {"training/loggers.py"},
     "vllm": {"engines/vllm.py"},
