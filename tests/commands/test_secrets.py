@@ -80,6 +80,6 @@ def test_a_secret_in_a_file_of_the_configuration_is_found(run, tmp_path: Path) -
     assert done.returncode == 2
     assert done.stderr == (
         "llm.engine.base_url: looks like a secret, and settings are written into records. Put it into an environment "
-        "variable, and name that variable by llm.engine.key_env=NAME\nNothing was started.\n"
+        "variable, and name that variable with llm.engine.key_env=NAME\nNothing was started.\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["more"]

@@ -251,7 +251,7 @@ def test_reading_needs_no_write_access(tmp_path: Path) -> None:
             folder.chmod(mode)
         for path in (closed, stopped):
             path.parent.chmod(0o755)
-    refused = "cannot be opened or written (permission denied); get write access, or name a file elsewhere by store="
+    refused = "cannot be opened or written (permission denied); get write access, or name a file elsewhere with store="
     assert said.splitlines() == ["60 labels", refused, "60 labels", refused]
 
 
@@ -409,7 +409,7 @@ def test_where_the_system_gives_no_locks_reading_works_and_writing_says_so(
     ).stdout.splitlines()
     assert output[0] == "60 labels"
     assert output[2].lower().startswith(f"{path}: the file system of {disk} has no working locks ({reason})")
-    assert "by store=" in output[2]
+    assert "with store=" in output[2]
     assert float(output[1]) < 2
     assert float(output[3]) < 2
 
@@ -420,7 +420,7 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch, numbe
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "lockf", none)
-    with pytest.raises(StoreError, match=rf"the file system of {tmp_path} has no working locks.*by store="):
+    with pytest.raises(StoreError, match=rf"the file system of {tmp_path} has no working locks.*with store="):
         LabelStore(tmp_path / "labels.sqlite")
 
 

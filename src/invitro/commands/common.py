@@ -105,7 +105,7 @@ def secrets_in(config: DictConfig | Sequence[str]) -> list[str]:
         values[name.lstrip("+~")] = value
     return [
         f"{name}: looks like a secret, and settings are written into records. Put it into an environment variable, and "
-        "name that variable by llm.engine.key_env=NAME"
+        "name that variable with llm.engine.key_env=NAME"
         for name, value in values.items()
         if _is_secret(name.rpartition(".")[2].lower().replace("-", "_"), value)
     ]

@@ -43,7 +43,7 @@ def run_predict(cfg: DictConfig) -> None:
 
 def _score(cfg: DictConfig) -> None:
     problems = [
-        f"{name}: is for submissions only; name the file to write by submission=predictions.zip"
+        f"{name}: is for submissions only; name the file to write with submission=predictions.zip"
         for name, value in SUBMITTED.items()
         if cfg.get(name) != value
     ]

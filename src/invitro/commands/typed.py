@@ -172,7 +172,7 @@ def decided_by_rows(swept: Mapping[str, Override], passed: Sequence[Override]) -
         if key in deciders:
             yield (
                 f"{override.input_line}: the rows of this study differ in {key}, which {deciders[key]} sets; leave it "
-                "out, or choose rows by row=..."
+                "out, or choose rows with row=..."
             )
 
 

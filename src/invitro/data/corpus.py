@@ -220,7 +220,7 @@ def _explained(
         expected = {"field_uniqueness": "an id that occurs once", "not_nullable": "a value"}.get(check, check)
         actual = "nothing" if check == "not_nullable" else shown(case["failure_case"])
         in_file = f" ({names_in_file[column]} in the file)" if names_in_file.get(column, column) != column else ""
-        fix = "; correct the row, or choose the scale of the ratings by scale=" if column == "crowd_label" else ""
+        fix = "; correct the row, or choose the scale of the ratings with scale=" if column == "crowd_label" else ""
         lines.append(f"{source}:{row} column {column}{in_file}: expected {expected}, found {actual}{fix}")
     if len(cases) > MOST_FAULTS:
         lines.append(f"{source}: and {len(cases) - MOST_FAULTS} more faults")

@@ -47,9 +47,9 @@ def _count_tiktoken(model: str, messages: Messages) -> int:
 @cache
 def _tiktoken(model: str) -> Any:
     fix = (
-        'install it by pip install "invitro[llm]" and let it download its vocabulary once (TIKTOKEN_CACHE_DIR names a '
-        "folder that can be copied), name another tokenizer by llm.engine.tokenizer=server or a tokenizer's folder, or "
-        f"have the tokens estimated from the length of the texts by llm.engine.tokenizer={APPROXIMATE}"
+        'run pip install "invitro[llm]" and let it download its vocabulary once (TIKTOKEN_CACHE_DIR names a '
+        "folder that can be copied), set llm.engine.tokenizer=server or a tokenizer's folder, or "
+        f"have the tokens estimated from the length of the texts with llm.engine.tokenizer={APPROXIMATE}"
     )
     try:
         import tiktoken
@@ -70,7 +70,7 @@ def _count_server(url: str, model: str, messages: Messages) -> int:
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{url}: expected a server that counts tokens, as vLLM's does, found {error_text(error)}; "
-            "name another tokenizer by llm.engine.tokenizer="
+            "name another tokenizer with llm.engine.tokenizer="
         ) from error
 
 

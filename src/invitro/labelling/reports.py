@@ -33,7 +33,7 @@ ADVICE = {
     f"{AGAIN}",
     Status.REFUSED: f"The model or its provider refuses to rate such texts: choose another prompt= or llm=; {AGAIN}",
     Status.UNPARSEABLE: "The replies are in the store's table answers; choose another readout=, prompt= or llm=, "
-    f"or have the server enforce the form by llm.engine.constraint=; {AGAIN}",
+    f"or have the server enforce the form with llm.engine.constraint=; {AGAIN}",
 }
 """What to change after replies without a label; other statuses are treated as unparseable."""
 

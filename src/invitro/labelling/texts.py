@@ -153,7 +153,7 @@ class Shots:
         if len(training) < count:
             raise InputError(
                 f"{corpus.name}: the prompt shows {count} examples from the training split, found {len(training)} "
-                "training texts with a crowd label; choose another prompt, or fewer by prompt.shots="
+                "training texts with a crowd label; choose another prompt, or fewer with prompt.shots="
             )
         draw = random.Random(seed)
         self._strata: list[list[Example]] = []

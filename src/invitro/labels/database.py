@@ -62,8 +62,8 @@ def fault(path: Path, error: sqlite3.Error | OSError) -> StoreError:
         sqlite3.SQLITE_FULL: "its disk is full; make room, then run the same command again",
         sqlite3.SQLITE_BUSY: f"another process kept it locked for {PATIENCE:.0f} seconds; run the same command again",
         sqlite3.SQLITE_IOERR: f"its disk failed ({reason}); is a shared disk offline, or a quota used up? Run the "
-        "same command again, or name a file on another disk by store=",
-    }.get(code, f"cannot be opened or written ({reason}); get write access, or name a file elsewhere by store=")
+        "same command again, or name a file on another disk with store=",
+    }.get(code, f"cannot be opened or written ({reason}); get write access, or name a file elsewhere with store=")
     return StoreError(path, problem, code)
 
 

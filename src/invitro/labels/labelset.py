@@ -215,7 +215,7 @@ class PublishedSet:
 def read_labels(path: str | Path, ids: Sequence[str], column: str) -> pd.DataFrame:
     """Read ``text_id`` and ``llm_label`` from a table file; blank labels are NaN, other columns are kept."""
     raw = read_table(path, plain=[*ids, column])
-    require_columns(raw, [*ids, column], path, "Name the columns of id and label by llm.columns=")
+    require_columns(raw, [*ids, column], path, "Name the columns of id and label with llm.columns=")
     text_id = raw[ids[0]].str.cat(raw[list(ids[1:])], sep="_")
     carried = raw.drop(columns=[*ids, column]).drop(columns=["text_id", "llm_label"], errors="ignore")
     return carried.assign(text_id=text_id, llm_label=numbers(raw[column], path))
@@ -250,6 +250,6 @@ def published(corpus: str, llm: str, prompt: str, scale: str) -> PublishedSet:
     raise InputError(
         f"No LLM labels by llm={llm} with prompt={prompt} on scale={scale} for the corpus {corpus}. "
         + (f"There are: {choices}. " if others else "No label file was published for it. ")
-        + "Choose one of these, or name your own file by llm.labels=FILE, "
-        "or a column of the corpus's own table by llm.column=NAME"
+        + "Choose one of these, or name your own file with llm.labels=FILE, "
+        "or a column of the corpus's own table with llm.column=NAME"
     )

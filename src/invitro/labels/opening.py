@@ -235,7 +235,7 @@ def _version(db: StoreConnection) -> int:
     mark = db.execute("PRAGMA application_id").fetchone()[0]
     if mark != APPLICATION:
         if db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            raise StoreError(db.path, "an SQLite file, but not a label store; name another file by store=")
+            raise StoreError(db.path, "an SQLite file, but not a label store; name another file with store=")
         return 0
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if not 0 < version <= VERSION:
@@ -316,7 +316,7 @@ def _refuse_without_locks(path: Path) -> None:
         raise StoreError(
             path,
             f"the file system of {path.parent.resolve()} has no working locks ({without}), so that processes would "
-            "damage each other's answers; name a file on another one, such as a local disk, by store=",
+            "damage each other's answers; name a file on another one, such as a local disk, with store=",
             sqlite3.SQLITE_PROTOCOL,
         )
 

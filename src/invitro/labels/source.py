@@ -320,7 +320,7 @@ def _changed(labels: LabelSet, table: pd.DataFrame) -> Iterator[str]:
         yield (
             f"{labels.source}: {count(len(changed), 'text')} changed since labels were made under the same ids, such "
             f"as {', '.join(changed.head(3))}. If the corpus has changed, run label.py again; if it is another corpus, "
-            "give it its own name by data.name="
+            "give it its own name with data.name="
         )
 
 
