@@ -13,7 +13,7 @@ from support import ROOT
 EXAMPLES = ROOT / "examples"
 ADDED = re.compile(r"The labels add (\S+) \[(\S+), (\S+)\] to PCC\. (.+)")
 BOTH = "Use the LLM's labels, also for the texts that people rated."
-UNRATED = "Use the LLM's labels for texts that nobody rated; for the others these texts cannot tell."
+UNRATED = "Use the LLM's labels for unrated texts; for the others these texts cannot tell."
 
 
 def printed(notebook: nbformat.NotebookNode) -> str:
